@@ -1,0 +1,75 @@
+"""Every exception that this package raises on purpose.
+
+::
+
+    DeconvError                     something a user can put right
+    ├── ModelError                  the file is no ONNX model, is broken, or cannot be explained
+    │   └── UnknownLayerError       no value or node has that name
+    ├── MissingRuleError            operators on the path for which no rule is registered
+    ├── RuleError                   a known operator in a form that its rule does not support
+    ├── InputError                  a picture, an array, a target or an option that does not fit
+    └── RuntimeUnavailableError     onnxruntime, or the provider asked for, cannot be had
+
+Each message is one line that names the thing and the way out.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class DeconvError(Exception):
+    """The base of all errors that a user can put right."""
+
+
+class ModelError(DeconvError):
+    """The model cannot be read, is invalid, or has nothing to explain."""
+
+
+class UnknownLayerError(ModelError):
+    """No value or node of the model has the given name.
+
+    Parameters
+    ----------
+    name
+        What was asked for.
+    known
+        The names that exist; the closest are offered in the message.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}?" if close else "list them with 'onnx-deconv inspect'"
+        super().__init__(f"no layer is named {name!r}: {hint}")
+        self.name = name
+        self.matches = close
+
+
+class MissingRuleError(DeconvError):
+    """Operators between the input and the explained value have no rule.
+
+    Parameters
+    ----------
+    missing
+        Pairs of (operator with its domain, name of the node), all of them.
+    """
+
+    def __init__(self, missing: Sequence[tuple[str, str]]) -> None:
+        operators = sorted({operator for operator, _ in missing})
+        nodes = ", ".join(f"{node} ({operator})" for operator, node in missing)
+        super().__init__(
+            f"no rule for {', '.join(operators)}: needed by {nodes}; "
+            "explain a layer below them with --layer, or add a rule (docs/add-an-operator.md)"
+        )
+        self.missing = list(missing)
+
+
+class RuleError(DeconvError):
+    """A rule met a form of its operator that it does not support."""
+
+
+class InputError(DeconvError):
+    """A picture, an array, a target or an option does not fit the model."""
+
+
+class RuntimeUnavailableError(DeconvError):
+    """onnxruntime, or the execution provider that was asked for, cannot be had."""
