@@ -1,0 +1,187 @@
+"""Write the companion graph: ``op.Relu(x)`` appends a Relu node and returns its output.
+
+The only place where graphs are built and exported. One opset for all companions: 18 is the oldest
+that has every operator the rules need (ScatterElements that adds, Split by number), so the widest
+range of runtimes loads the result, and the CUDA provider has all its kernels.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto
+
+from onnx_deconv.model import Array
+
+OPSET, IR_VERSION = 18, 8
+
+Signal = gs.Variable | gs.Constant
+"""A value of the companion graph."""
+
+Operand = Signal | Array | Sequence[int] | float | None
+"""What an operator takes: a value, integers (int64), a number of the signal's type, or nothing."""
+
+
+class Emitter:
+    """Builds one graph; an operator's name is a method that appends a node of it.
+
+    A node that repeats an earlier one (same operator, inputs and attributes) is not written twice:
+    the earlier one's outputs are returned. Attributes get the type that the operator's schema
+    says; those that are ``None`` or equal the default are left out.
+
+    Parameters
+    ----------
+    dtype
+        The signal's element type; plain numbers become scalars of it.
+
+    Examples
+    --------
+    >>> op = Emitter(np.dtype(np.float32))
+    >>> y = op.Relu(op.Mul(op.input("x", (1, 3)), 2.0))
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.origin = ""
+        self.nodes: list[gs.Node] = []
+        self.inputs: dict[str, gs.Variable] = {}
+        self._known: dict[object, list[gs.Variable]] = {}
+        self._constants: dict[object, gs.Constant] = {}
+
+    @property
+    def elem_type(self) -> int:
+        """The signal's element type as ONNX counts them."""
+        return int(onnx.helper.np_dtype_to_tensor_dtype(self.dtype))
+
+    def input(self, name: str, shape: Sequence[int | str | None] | None, dtype: Any = None) -> gs.Variable:
+        """Return the graph's input of that name, declaring it on first use."""
+        if name not in self.inputs:
+            self.inputs[name] = gs.Variable(name, dtype=dtype or self.dtype, shape=shape)
+        return self.inputs[name]
+
+    def constant(self, numbers: Array) -> gs.Constant:
+        """Return a small constant, stored once however often it is used."""
+        key = (numbers.dtype.str, numbers.shape, numbers.tobytes())
+        if key not in self._constants:
+            name = f"deconv/constant_{len(self._constants)}"
+            self._constants[key] = gs.Constant(name, np.ascontiguousarray(numbers).reshape(numbers.shape))
+        return self._constants[key]
+
+    def __getattr__(self, operator: str) -> Callable[..., Any]:
+        if not operator[0].isupper():
+            raise AttributeError(operator)
+
+        def append(*operands: Operand, outputs: int = 1, **attributes: Any) -> Any:
+            values = self._append(operator, [self._value(o) for o in operands], outputs, attributes)
+            return values[0] if outputs == 1 else values
+
+        return append
+
+    def _append(
+        self, operator: str, inputs: list[Signal], outputs: int, attributes: dict[str, Any]
+    ) -> list[gs.Variable]:
+        typed = _typed(operator, attributes)
+        key = (operator, tuple(v.name for v in inputs), outputs, repr(sorted(typed.items())))
+        if key not in self._known:
+            name = f"deconv/{self.origin}/{operator}_{len(self.nodes)}"
+            self._known[key] = [gs.Variable(f"{name}:{k}" if k else name) for k in range(outputs)]
+            node = gs.Node(operator, name, typed, inputs=inputs, outputs=self._known[key])
+            self.nodes.append(node)
+        return self._known[key]
+
+    def _value(self, operand: Operand) -> Signal:
+        if isinstance(operand, gs.Tensor):
+            return operand
+        if operand is None:
+            return gs.Variable.empty()
+        if isinstance(operand, float):
+            return self.constant(np.asarray(operand, self.dtype))
+        if isinstance(operand, np.ndarray | np.generic):
+            return self.constant(np.asarray(operand))
+        return self.constant(np.asarray(operand, np.int64))
+
+    def sum(self, signals: Sequence[Signal]) -> Signal:
+        """Add signals that meet."""
+        return signals[0] if len(signals) == 1 else self.Sum(*signals)
+
+    def ones(self, shape: Operand) -> Signal:
+        """Return a tensor of ones of the signal's type."""
+        return self.filled(shape, 1.0)
+
+    def filled(self, shape: Operand, number: float) -> Signal:
+        """Return a tensor of one number; made at run time, so that no file stores it."""
+        return self.ConstantOfShape(shape, value=gs.Constant("value", np.full(1, number, self.dtype)))
+
+    def export(
+        self,
+        outputs: Sequence[tuple[str, Signal, ValueInfoProto]],
+        weights: Iterable[TensorProto],
+        name: str,
+    ) -> ModelProto:
+        """Export the nodes that the outputs need.
+
+        Parameters
+        ----------
+        outputs
+            (name, value, type) of each output.
+        weights
+            Initializers that the nodes refer to by name; those that no node uses are left out.
+        name
+            The graph's name.
+
+        Returns
+        -------
+        ModelProto
+            A model at opset :data:`OPSET`, domain ``""`` only.
+        """
+        self.origin = "output"
+        results = [self._append("Identity", [value], 1, {})[0] for _, value, _ in outputs]
+        nodes = _live(self.nodes, results)
+        used = {v.name for n in nodes for v in n.inputs}
+        inputs = [v for v in self.inputs.values() if v.name in used or v.name == "seed"]
+        for result, (output, _, _) in zip(results, outputs, strict=True):
+            result.name = output
+        graph = gs.Graph(nodes, inputs, results, name=name, opset=OPSET)
+        proto = gs.export_onnx(graph, do_type_check=False)  # noqa: TID251  (this is the one place)
+        proto.ir_version = IR_VERSION
+        proto.graph.initializer.extend(w for w in weights if w.name in used)
+        del proto.graph.value_info[:], proto.graph.output[:]
+        proto.graph.output.extend(info for _, _, info in outputs)
+        return proto
+
+
+def _typed(operator: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    schema = onnx.defs.get_schema(operator, OPSET, "")
+    typed = {}
+    for name, given in attributes.items():
+        declared = schema.attributes[name]
+        number = _CASTS.get(int(declared.type.value))
+        if given is None:
+            continue
+        value = number(given) if number else given
+        default = onnx.helper.get_attribute_value(declared.default_value) if declared.default_value.name else None
+        if isinstance(default, bytes):
+            default = default.decode()
+        if isinstance(value, gs.Tensor) or value != default:
+            typed[name] = value
+    return typed
+
+
+_CASTS: dict[int, Callable[[Any], Any]] = {
+    AttributeProto.FLOAT: float,
+    AttributeProto.INT: int,
+    AttributeProto.FLOATS: lambda v: [float(x) for x in v],
+    AttributeProto.INTS: lambda v: [int(x) for x in v],
+}
+
+
+def _live(nodes: list[gs.Node], results: Sequence[gs.Variable]) -> list[gs.Node]:
+    """Keep the nodes that some result depends on."""
+    wanted, live = {v.name for v in results}, []
+    for node in reversed(nodes):
+        if any(v.name in wanted for v in node.outputs):
+            live.append(node)
+            wanted.update(v.name for v in node.inputs)
+    return live[::-1]

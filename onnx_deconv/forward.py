@@ -1,0 +1,106 @@
+"""The forward model: the user's own, with the outputs that the companion reads appended."""
+
+from collections.abc import Iterable
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+from onnx_deconv.errors import ModelError
+from onnx_deconv.model import Model
+from onnx_deconv.rules.site import Tap
+
+MAX_POOL_WITH_INDICES = 8
+"""The first opset whose MaxPool can tell where it found its maxima."""
+
+
+def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
+    """Copy the user's model and append what the companion reads to its outputs.
+
+    Nothing else changes: a MaxPool that is asked for its switches gets a second output (in opset 7,
+    where it has none yet, the model is relabelled as opset 8, whose operators are the same
+    otherwise); a shape, a model input, or a value inside a local function gets nodes of its own.
+
+    Parameters
+    ----------
+    model
+        The user's model.
+    taps
+        What the companion reads.
+
+    Returns
+    -------
+    ModelProto
+        With one output per tap, named as the tap; large weights are still external.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model.proto)
+    present = {o.name for o in copy.graph.output}
+    inlined = _Inlined(model, copy)
+    for tap in taps:
+        if tap.name not in present:
+            elem_type = _append(copy, model, tap, inlined)
+            _add_output(copy, model, tap, elem_type)
+    return copy
+
+
+def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> int:
+    """Make the graph compute a tap under its name; return its element type."""
+    graph = copy.graph
+    inlined.provide(tap.value)
+    if tap.kind == "switches":
+        pool = next(n for n in graph.node if tap.value in n.output)
+        if len(pool.output) == 1:
+            pool.output.append(tap.name)
+        elif not pool.output[1]:
+            pool.output[1] = tap.name
+        _relabel(copy)
+        return int(TensorProto.INT64)
+    if tap.kind == "shape":
+        graph.node.append(onnx.helper.make_node("Shape", [tap.value], [tap.name], name=tap.name))
+        return int(TensorProto.INT64)
+    if tap.name != tap.value:
+        graph.node.append(onnx.helper.make_node("Identity", [tap.value], [tap.name], name=tap.name))
+    return model.type_of(tap.value).dtype
+
+
+def _add_output(copy: ModelProto, model: Model, tap: Tap, elem_type: int) -> None:
+    types = model.type_of(tap.value)
+    shape = types.shape
+    if tap.kind == "shape":
+        shape = None if shape is None else (len(shape),)
+    dims = None
+    if shape is not None:
+        symbols = types.symbols or ("",) * len(shape)
+        dims = [d if d is not None else (s or None) for d, s in zip(shape, symbols, strict=False)]
+    info = onnx.helper.make_tensor_value_info(tap.name, elem_type or TensorProto.FLOAT, dims)
+    copy.graph.output.append(info)
+
+
+def _relabel(copy: ModelProto) -> None:
+    for opset in copy.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version < MAX_POOL_WITH_INDICES:
+            opset.version = MAX_POOL_WITH_INDICES
+
+
+class _Inlined:
+    """Adds the nodes of local functions that compute values which the user's graph itself lacks."""
+
+    def __init__(self, model: Model, copy: ModelProto) -> None:
+        self.model, self.copy = model, copy
+        self.present = model.values | {t.name for t in copy.graph.initializer}
+
+    def provide(self, value: str) -> None:
+        """Append the inlined nodes that compute a value, down to values that the graph has."""
+        missing: list[NodeProto] = []
+        pending = [value]
+        while pending:
+            name = pending.pop()
+            if name in self.present:
+                continue
+            node = self.model.producers.get(name)
+            if node is None:
+                raise ModelError(f"{self.model.name}: the forward model cannot give {name!r}")
+            self.present.update(v.name for v in node.outputs)
+            missing.append(self.model.node_proto(node))
+            pending.extend(v.name for v in node.inputs if v.name)
+        self.copy.graph.node.extend(reversed(missing))

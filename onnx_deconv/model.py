@@ -1,0 +1,414 @@
+"""Load an ONNX file and look at its graph; nothing here changes the user's model.
+
+A :class:`Model` holds two things: ``proto``, the model as it is written (its large tensors left in
+the file, see :mod:`onnx_deconv.skim`), and a *view* of its graph for reading: local functions
+inlined, shapes inferred, activations that exporters spell out recognised
+(:mod:`onnx_deconv.patterns`). Values keep their names in the view, so that a value of the view is
+a value of the user's model wherever both have it.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx.reference import ReferenceEvaluator
+
+from onnx_deconv import patterns
+from onnx_deconv.errors import InputError, ModelError, UnknownLayerError
+from onnx_deconv.shapes import infer_shapes
+from onnx_deconv.skim import skim
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Shape = tuple[int | None, ...]
+Source = str | os.PathLike[str] | bytes | ModelProto
+
+OLDEST_OPSET = 7
+"""The oldest opset that onnxruntime promises to run; older models go through the converter."""
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """What is known of a value before the model runs.
+
+    Attributes
+    ----------
+    dtype
+        ONNX element type (``TensorProto.FLOAT``, ...), 0 where unknown.
+    shape
+        One entry per axis, ``None`` for a size that is only known at run time; ``None`` altogether
+        where not even the rank is known.
+    symbols
+        The names of the axes that have one (``batch``, ``height``), else ``""``.
+    """
+
+    dtype: int = TensorProto.UNDEFINED
+    shape: Shape | None = None
+    symbols: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return "?"
+        names = self.symbols or ("",) * len(self.shape)
+        sizes = [name or "?" if d is None else str(d) for d, name in zip(self.shape, names, strict=True)]
+        return "×".join(sizes) or "scalar"
+
+
+class Model:
+    """An ONNX model, read but not changed.
+
+    Parameters
+    ----------
+    proto
+        The model; its external data lie in ``folder``.
+    folder
+        Where external data are looked for.
+    name
+        What messages call the model.
+    input_shapes
+        Sizes that replace those that the file gives its inputs, for the view (``{"x": (1, 3, 224, 224)}``).
+
+    Raises
+    ------
+    ModelError
+        If the graph cannot be read.
+    """
+
+    def __init__(
+        self,
+        proto: ModelProto,
+        folder: Path,
+        name: str,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        self.proto = proto
+        self.folder = folder
+        self.name = name
+        self._spool: tempfile.TemporaryDirectory[str] | None = None
+        _check(self)
+        view = _view(proto, input_shapes or {}, name)
+        self.types = _value_types(view)
+        self.graph: gs.Graph = gs.import_onnx(view)
+        self.tensors = {t.name: t for t in view.graph.initializer} | _constant_nodes(view.graph.node)
+        self._evaluated: dict[str, Array] = {}
+        patterns.recognise(self.graph, self._small_constant)
+        self.nodes: list[gs.Node] = self.graph.nodes
+        self.producers: dict[str, gs.Node] = {v.name: n for n in self.nodes for v in n.outputs if v.name}
+        self.constants = self._find_constants()
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard operators that the model uses."""
+        return next((o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """The model's metadata properties."""
+        return {p.key: p.value for p in self.proto.metadata_props}
+
+    @cached_property
+    def inputs(self) -> list[str]:
+        """Names of the inputs that a caller feeds (old files list initializers as inputs too)."""
+        return [i.name for i in self.proto.graph.input if i.name not in self.tensors]
+
+    @cached_property
+    def outputs(self) -> list[str]:
+        """Names of the model's own outputs."""
+        return [o.name for o in self.proto.graph.output]
+
+    @cached_property
+    def values(self) -> set[str]:
+        """Names of all values that the user's own graph computes or is given (not the inlined ones)."""
+        graph = self.proto.graph
+        return {v for n in graph.node for v in n.output} | set(self.inputs) - {""}
+
+    def type_of(self, value: str) -> ValueType:
+        """Element type and shape of a value, as far as they are known."""
+        return self.types.get(value, ValueType())
+
+    def layer(self, name: str) -> str:
+        """Find a value by its own name or by the name of the node that computes it.
+
+        Raises
+        ------
+        UnknownLayerError
+            If neither exists; close matches are offered.
+        """
+        if name in self.producers or name in self.inputs:
+            return name
+        nodes = {n.name: n.outputs[0].name for n in self.nodes if n.name}
+        if name not in nodes:
+            raise UnknownLayerError(name, [*self.producers, *nodes])
+        return nodes[name]
+
+    def constant(self, value: str) -> Array | None:
+        """Return the numbers of a value that does not depend on the inputs, else ``None``."""
+        if value not in self.constants:
+            return None
+        if value not in self._evaluated:
+            self._evaluated[value] = self._evaluate(value)
+        return self._evaluated[value]
+
+    def read(self, tensor: TensorProto) -> Array:
+        """Read a tensor's numbers, mapping those that lie in a file."""
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return onnx.numpy_helper.to_array(tensor)
+        where = {e.key: e.value for e in tensor.external_data}
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        path, offset = self.folder / where["location"], int(where.get("offset", 0))
+        return np.memmap(path, dtype, mode="r", offset=offset, shape=tuple(tensor.dims))
+
+    @staticmethod
+    def node_proto(node: gs.Node) -> NodeProto:
+        """Write a node of the view as ONNX does."""
+        return gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
+
+    def _small_constant(self, value: str) -> Array | None:
+        """Read a constant during pattern matching: initializers and Constant nodes alone."""
+        tensor = self.tensors.get(value)
+        return None if tensor is None else self.read(tensor)
+
+    def _find_constants(self) -> set[str]:
+        """Find all values that no input can change: weights, and what is computed from them."""
+        constants = set(self.tensors)
+        for node in self.nodes:
+            sized = node.op in ("Shape", "Size") and self._has_static_shape(node.inputs[0].name)
+            fixed = all(v.name in constants for v in node.inputs if v.name)
+            if (sized or fixed) and _is_pure(node):
+                constants.update(v.name for v in node.outputs)
+        return constants
+
+    def _has_static_shape(self, value: str) -> bool:
+        shape = self.type_of(value).shape
+        return shape is not None and None not in shape
+
+    def _evaluate(self, value: str) -> Array:
+        if value in self.tensors:
+            return self.read(self.tensors[value])
+        node = self.producers[value]
+        if node.op in ("Shape", "Size"):
+            feeds = {node.inputs[0].name: np.empty(self.type_of(node.inputs[0].name).shape or ())}
+        else:
+            feeds = {v.name: self._numbers(v.name) for v in node.inputs if v.name}
+        return _run_node(self.node_proto(node), feeds, self.proto)[[v.name for v in node.outputs].index(value)]
+
+    def _numbers(self, value: str) -> Array:
+        numbers = self.constant(value)
+        if numbers is None:
+            raise ModelError(f"{self.name}: {value!r} is no constant")
+        return numbers
+
+
+def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+    """Load an ONNX model of opset 7 or newer.
+
+    Parameters
+    ----------
+    source
+        A path, a serialised model, or a ``ModelProto``. External data are looked for beside a path.
+    input_shapes
+        Sizes to assume for inputs, by name.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or no model, or its external data are missing or outside its folder.
+    """
+    if isinstance(source, ModelProto):
+        return _spooled(source.SerializeToString(), input_shapes)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _spooled(bytes(source), input_shapes)
+    path = Path(source)
+    try:
+        with path.open("rb") as file, _mapped(file.fileno()) as content:
+            return Model(_parse(content, path), path.parent, str(path), input_shapes)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); is the path right?") from error
+
+
+def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Parse ``name:1,3,224,224`` as the ONNX tools write it; a name may contain colons.
+
+    Raises
+    ------
+    InputError
+        If the text has another form.
+    """
+    name, _, sizes = text.rpartition(":")
+    try:
+        shape = tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        shape = ()
+    if not name or not shape or min(shape) < 1:
+        raise InputError(f"--input-shape {text!r}: write it as NAME:1,3,224,224")
+    return name, shape
+
+
+class _mapped:  # noqa: N801  (a context manager, used like a function)
+    """Map a file for reading; released on leaving."""
+
+    def __init__(self, file: int) -> None:
+        # An empty file cannot be mapped.
+        self._map = mmap.mmap(file, 0, access=mmap.ACCESS_READ) if os.fstat(file).st_size else None
+        self._content = memoryview(self._map or b"")
+
+    def __enter__(self) -> memoryview:
+        return self._content
+
+    def __exit__(self, *_: object) -> None:
+        self._content.release()
+        if self._map is not None:
+            self._map.close()
+
+
+def _spooled(content: bytes, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
+    """Give a model that lies in memory a file, so that weights have one home: a file."""
+    spool = tempfile.TemporaryDirectory(prefix="onnx_deconv_")
+    path = Path(spool.name) / "model.onnx"
+    path.write_bytes(content)
+    model = load(path, input_shapes)
+    model.name, model._spool = "the given model", spool  # noqa: SLF001
+    return model
+
+
+def _parse(content: memoryview, path: Path) -> ModelProto:
+    try:
+        return ModelProto.FromString(skim(content, path.name))
+    except (ValueError, DecodeError) as error:
+        raise ModelError(f"{path}: no ONNX model, or cut short ({error})") from error
+
+
+def _check(model: Model) -> None:
+    """Refuse what is no model, and external data that are not there or not the model's own."""
+    if not model.proto.graph.node:
+        raise ModelError(f"{model.name}: no ONNX model (it has no graph)")
+    home, sizes = model.folder.resolve(), dict[str, int]()
+    for tensor in _external_tensors(model.proto):
+        where = {e.key: e.value for e in tensor.external_data}
+        location = where.get("location", "")
+        if location not in sizes:
+            path = (home / location).resolve()
+            if not location or not path.is_relative_to(home):
+                raise ModelError(
+                    f"{model.name}: the weights of {tensor.name!r} point outside the model's folder "
+                    f"({location!r}); refused"
+                )
+            if not path.is_file():
+                raise ModelError(f"{model.name}: its external data {location!r} are missing in {home}")
+            sizes[location] = path.stat().st_size
+        length = int(where.get("length", 0))
+        if int(where.get("offset", 0)) + length > sizes[location]:
+            raise ModelError(f"{model.name}: external data {location!r} end before {tensor.name!r} does")
+
+
+def _external_tensors(proto: ModelProto) -> Iterable[TensorProto]:
+    return (t for t in all_tensors(proto) if t.data_location == TensorProto.EXTERNAL)
+
+
+def all_tensors(proto: ModelProto) -> Iterable[TensorProto]:
+    """Yield every tensor of a model: initializers and attributes, in subgraphs and functions too."""
+    yield from _graph_tensors(proto.graph)
+    for function in proto.functions:
+        yield from _node_tensors(function.node)
+
+
+def _graph_tensors(graph: GraphProto) -> Iterable[TensorProto]:
+    yield from graph.initializer
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[NodeProto]) -> Iterable[TensorProto]:
+    for attribute in (a for node in nodes for a in node.attribute):
+        if attribute.type == AttributeProto.TENSOR:
+            yield attribute.t
+        elif attribute.type == AttributeProto.TENSORS:
+            yield from attribute.tensors
+        for graph in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
+            yield from _graph_tensors(graph)
+
+
+def _view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name: str) -> ModelProto:
+    """Copy the model for reading: functions inlined, old operators spelled out, shapes inferred."""
+    view = ModelProto()
+    view.CopyFrom(proto)
+    if view.functions:
+        view = onnx.inliner.inline_local_functions(view)
+    _drop_initializer_inputs(view)
+    _set_input_shapes(view, input_shapes, name)
+    patterns.spell_out_legacy(view.graph)
+    return infer_shapes(view)
+
+
+def _drop_initializer_inputs(view: ModelProto) -> None:
+    """Make constants of initializers that IR 3 lists as inputs too: inference reads only constants."""
+    view.ir_version, graph = max(view.ir_version, 4), view.graph
+    initializers = {t.name for t in graph.initializer}
+    kept = [i for i in graph.input if i.name not in initializers]
+    if len(kept) < len(graph.input):
+        copies = [type(i).FromString(i.SerializeToString()) for i in kept]
+        del graph.input[:]
+        graph.input.extend(copies)
+
+
+def _set_input_shapes(view: ModelProto, shapes: Mapping[str, Sequence[int]], name: str) -> None:
+    inputs = {i.name: i for i in view.graph.input}
+    for key, shape in shapes.items():
+        if key not in inputs:
+            raise InputError(f"{name} has no input {key!r}; it has {', '.join(map(repr, inputs))}")
+        declared = inputs[key].type.tensor_type.shape
+        if len(declared.dim) not in (0, len(shape)):
+            raise InputError(f"input {key!r} of {name} has {len(declared.dim)} axes, not {len(shape)}")
+        del declared.dim[:]
+        for size in shape:
+            declared.dim.add(dim_value=size)
+
+
+def _value_types(view: ModelProto) -> dict[str, ValueType]:
+    graph = view.graph
+    types = {t.name: ValueType(t.data_type, tuple(t.dims)) for t in graph.initializer}
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        tensor = info.type.tensor_type
+        shape: Shape | None = None
+        if tensor.HasField("shape"):
+            # Some exporters write -1 or 0 for a size they do not know.
+            shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
+        symbols = tuple(d.dim_param for d in tensor.shape.dim)
+        types.setdefault(info.name, ValueType(tensor.elem_type, shape, symbols))
+    return types
+
+
+def _constant_nodes(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
+    """Tensors of the Constant nodes that hold one as such."""
+    return {
+        node.output[0]: attribute.t
+        for node in nodes
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+
+
+def _is_pure(node: gs.Node) -> bool:
+    """Tell whether a node gives the same result for the same inputs, and reads no outer value."""
+    random = node.op.startswith("Random") or node.op in ("Multinomial", "Bernoulli")
+    branches = any(isinstance(a, gs.Graph) for a in node.attrs.values())
+    return not random and not branches and node.domain in (None, "", "ai.onnx")
+
+
+def _run_node(node: NodeProto, feeds: Mapping[str, Array], proto: ModelProto) -> list[Array]:
+    """Evaluate one node with the standard's own reference implementation."""
+    inputs = [onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in feeds.items()]
+    outputs = [onnx.helper.make_empty_tensor_value_info(n) for n in node.output]
+    graph = onnx.helper.make_graph([node], "constant", inputs, outputs)
+    model = onnx.helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+    return list(ReferenceEvaluator(model).run(None, dict(feeds)))

@@ -1,0 +1,250 @@
+"""See one activation where exporters wrote several nodes, and modern operators in old ones.
+
+Only the *view* of a model is rewritten, never the user's model: a recognised group of nodes becomes
+one node of the standard's name for it, so that one network gets one explanation whichever exporter
+wrote the file. The group's output keeps its name.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from onnx import GraphProto, NodeProto, helper, numpy_helper
+
+Constant = Callable[[str], NDArray[np.generic] | None]
+
+
+def recognise(graph: gs.Graph, constant: Constant) -> None:
+    """Replace spelled-out activations by one node each.
+
+    SiLU ``x·σ(x)`` (Swish), HardSwish ``x·HardSigmoid(x)`` and ``x·Clip(x+3, 0, 6)/6`` with the factor
+    anywhere, GELU by Erf and by Tanh, Mish ``x·tanh(softplus(x))``, and ReLU6 as Min and Max (Clip).
+
+    Parameters
+    ----------
+    graph
+        The view; changed in place.
+    constant
+        Gives the numbers of a value that is a constant, else ``None``.
+    """
+    matcher = _Matcher(graph, constant)
+    for i, node in enumerate(graph.nodes):
+        found = next(filter(None, (match(node) for match in matcher.patterns)), None)
+        if found is not None:
+            op, x, attributes = found
+            y = node.outputs[0]
+            node.outputs.clear()
+            graph.nodes[i] = gs.Node(op, node.name, attributes, inputs=[x], outputs=[y])
+
+
+Match = tuple[str, gs.Variable, dict[str, object]] | None
+
+
+class _Matcher:
+    """The patterns; each takes a group's last node and returns (operator, x, attributes) or None."""
+
+    def __init__(self, graph: gs.Graph, constant: Constant) -> None:
+        self.constant = constant
+        self.producers = {v.name: n for n in graph.nodes for v in n.outputs if v.name}
+        self.patterns = (self.gate, self.scaled_gate, self.gelu, self.relu6)
+
+    def gate(self, node: gs.Node) -> Match:
+        """Match x·g(x), where g is a sigmoid-like function of one node or two."""
+        for x, g in self.factors(node):
+            gate = self.producers.get(g.name)
+            if gate is None:
+                continue
+            if gate.op == "Sigmoid" and gate.inputs[0].name == x.name:
+                return "Swish", x, {}
+            if gate.op == "HardSigmoid" and gate.inputs[0].name == x.name and _sixth(gate):
+                return "HardSwish", x, {}
+            soft = self.producers.get(gate.inputs[0].name) if gate.op == "Tanh" else None
+            if soft is not None and soft.op == "Softplus" and soft.inputs[0].name == x.name:
+                return "Mish", x, {}
+            inner = self.scaled(g, 1 / 6)
+            if inner is not None and self.is_clip_of_shifted(inner, x):
+                return "HardSwish", x, {}
+        return None
+
+    def scaled_gate(self, node: gs.Node) -> Match:
+        """Match (x·Clip(x+3, 0, 6))/6 and (x/6)·Clip(x+3, 0, 6)."""
+        product = self.scaled(node.outputs[0], 1 / 6) if node.outputs else None
+        if product is not None and product.name in self.producers:
+            for x, g in self.factors(self.producers[product.name]):
+                if self.is_clip_of_shifted(g, x):
+                    return "HardSwish", x, {}
+        for a, g in self.factors(node):
+            x = self.scaled(a, 1 / 6)
+            if x is not None and self.is_clip_of_shifted(g, x):
+                return "HardSwish", x, {}
+        return None
+
+    def gelu(self, node: gs.Node) -> Match:
+        """Match x·½·(1+erf(x/√2)) and x·½·(1+tanh(√(2/π)(x+0.044715x³))), factors in any order."""
+        factors, half = list(self.flat_product(node)), False
+        rest = []
+        for value in factors:
+            number = self.number(value)
+            if number is not None and np.isclose(number, 0.5):
+                half = True
+            else:
+                rest.append(value)
+        if not half or len(rest) != 2:  # noqa: PLR2004
+            return None
+        for x, g in (rest, rest[::-1]):
+            inner = self.plus(g, 1.0)
+            bell = self.producers.get(inner.name) if inner is not None else None
+            if bell is not None and bell.op == "Erf" and self.same(self.scaled(bell.inputs[0], 2**-0.5), x):
+                return "Gelu", x, {"approximate": "none"}
+            if bell is not None and bell.op == "Tanh" and self.is_gelu_cubic(bell.inputs[0], x):
+                return "Gelu", x, {"approximate": "tanh"}
+        return None
+
+    def relu6(self, node: gs.Node) -> Match:
+        """Match Min(Max(x, 0), c) and Max(Min(x, c), 0)."""
+        for outer, inner in (("Min", "Max"), ("Max", "Min")):
+            if node.op != outer or len(node.inputs) != 2:  # noqa: PLR2004
+                continue
+            for a, b in (node.inputs, node.inputs[::-1]):
+                below = self.producers.get(a.name)
+                if self.number(b) is None or below is None or below.op != inner or len(below.inputs) != 2:  # noqa: PLR2004
+                    continue
+                for x, c in (below.inputs, below.inputs[::-1]):
+                    if self.number(c) is not None and self.number(x) is None:
+                        low, high = (c, b) if outer == "Min" else (b, c)
+                        return "Clip", x, {"min": self.number(low), "max": self.number(high)}
+        return None
+
+    def factors(self, node: gs.Node) -> Iterator[tuple[gs.Variable, gs.Variable]]:
+        """Yield both orders of a product of two."""
+        if node.op == "Mul":
+            yield node.inputs[0], node.inputs[1]
+            yield node.inputs[1], node.inputs[0]
+
+    def flat_product(self, node: gs.Node, depth: int = 2) -> Iterator[gs.Variable]:
+        """Yield the factors of a product of products, division by a number counted as a factor."""
+        for value in node.inputs if node.op == "Mul" else ():
+            below = self.producers.get(value.name)
+            if below is not None and below.op == "Mul" and depth:
+                yield from self.flat_product(below, depth - 1)
+            elif below is not None and below.op == "Div" and self.number(below.inputs[1]) == 2:  # noqa: PLR2004
+                yield below.inputs[0]
+                yield gs.Constant("half", np.float32(0.5).reshape(()))
+            else:
+                yield value
+
+    def number(self, value: gs.Variable) -> float | None:
+        """Return the value of a constant of one element."""
+        if isinstance(value, gs.Constant):
+            numbers: NDArray[np.generic] | None = value.values if np.prod(value.shape) == 1 else None
+        else:
+            numbers = self.constant(value.name)
+        return None if numbers is None or numbers.size != 1 else float(numbers.reshape(-1)[0])
+
+    def scaled(self, value: gs.Variable, factor: float) -> gs.Variable | None:
+        """Return v where value = factor·v, written as a Mul or a Div."""
+        node = self.producers.get(value.name)
+        if node is None or node.op not in ("Mul", "Div"):
+            return None
+        a, b = node.inputs
+        if node.op == "Div":
+            number = self.number(b)
+            return a if number is not None and number and np.isclose(1 / number, factor) else None
+        for v, c in ((a, b), (b, a)):
+            number = self.number(c)
+            if number is not None and np.isclose(number, factor):
+                return v
+        return None
+
+    def plus(self, value: gs.Variable, term: float) -> gs.Variable | None:
+        """Return v where value = v + term."""
+        node = self.producers.get(value.name)
+        if node is None or node.op != "Add":
+            return None
+        for v, c in (node.inputs, node.inputs[::-1]):
+            number = self.number(c)
+            if number is not None and np.isclose(number, term):
+                return v
+        return None
+
+    def same(self, a: gs.Variable | None, b: gs.Variable) -> bool:
+        return a is not None and a.name == b.name
+
+    def is_clip_of_shifted(self, value: gs.Variable, x: gs.Variable) -> bool:
+        """Tell whether value = Clip(x + 3, 0, 6)."""
+        node = self.producers.get(value.name)
+        if node is None or node.op != "Clip":
+            return False
+        bounds = [node.attrs.get("min"), node.attrs.get("max")]
+        for k, given in enumerate(node.inputs[1:3]):
+            bounds[k] = self.number(given)
+        return bounds == [0, 6] and self.same(self.plus(node.inputs[0], 3.0), x)
+
+    def is_gelu_cubic(self, value: gs.Variable, x: gs.Variable) -> bool:
+        """Tell whether value = √(2/π)·(x + 0.044715·x³)."""
+        total = self.scaled(value, float(np.sqrt(2 / np.pi)))
+        node = self.producers.get(total.name) if total is not None else None
+        if node is None or node.op != "Add":
+            return False
+        cubes = [v for v in node.inputs if v.name != x.name]
+        cube = self.scaled(cubes[0], 0.044715) if len(cubes) == 1 else None
+        power = self.producers.get(cube.name) if cube is not None else None
+        if power is None:
+            return False
+        if power.op == "Pow":
+            return self.same(power.inputs[0], x) and self.number(power.inputs[1]) == 3  # noqa: PLR2004
+        return [v.name for v in self.flat_product(power)] == [x.name] * 3
+
+
+def _sixth(node: gs.Node) -> bool:
+    slope, offset = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
+    return bool(np.isclose(slope, 1 / 6) and np.isclose(offset, 0.5))
+
+
+def spell_out_legacy(graph: GraphProto) -> None:
+    """Write the operators that ONNX withdrew, and onnxruntime still runs, as operators of today.
+
+    ImageScaler ``scale·x + bias[c]``, Affine ``alpha·x + beta``, Crop (a Slice of the last two axes):
+    found in files from CoreML and early Keras converters. Shapes can then be inferred through them.
+    """
+    written: list[NodeProto] = []
+    for node in graph.node:
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        match node.op_type if node.domain == "" else "":
+            case "ImageScaler":
+                bias = np.reshape(np.float32(attributes["bias"]), (-1, 1, 1))
+                written += _affine(graph, node, attributes.get("scale", 1.0), bias)
+            case "Affine":
+                beta = np.float32(attributes.get("beta", 0.0))
+                written += _affine(graph, node, attributes.get("alpha", 1.0), beta)
+            case "Crop":
+                left, top, right, bottom = attributes["border"]
+                height, width = attributes.get("scale", (None, None))
+                ends = [-bottom or _END, -right or _END] if height is None else [top + height, left + width]
+                written.append(_slice(graph, node, [top, left], ends))
+            case _:
+                written.append(node)
+    if len(written) != len(graph.node) or any(a is not b for a, b in zip(written, graph.node, strict=True)):
+        copies = [NodeProto.FromString(n.SerializeToString()) for n in written]
+        del graph.node[:]
+        graph.node.extend(copies)
+
+
+_END = 2**31 - 1
+
+
+def _affine(
+    graph: GraphProto, node: NodeProto, scale: float, shift: NDArray[np.float32] | np.float32
+) -> list[NodeProto]:
+    y = node.output[0]
+    for name, numbers in ((f"{y}/scale", np.float32(scale)), (f"{y}/shift", shift)):
+        graph.initializer.append(numpy_helper.from_array(np.asarray(numbers), name))
+    return [
+        helper.make_node("Mul", [node.input[0], f"{y}/scale"], [f"{y}/scaled"], f"{node.name}/scale"),
+        helper.make_node("Add", [f"{y}/scaled", f"{y}/shift"], [y], node.name),
+    ]
+
+
+def _slice(graph: GraphProto, node: NodeProto, starts: list[int], ends: list[int]) -> NodeProto:
+    return helper.make_node("Slice", [node.input[0]], node.output, node.name, starts=starts, ends=ends, axes=[2, 3])

@@ -1,0 +1,90 @@
+"""Operators with several inputs on the path: sums, products, concatenations."""
+
+from onnx_deconv.emit import Signal
+from onnx_deconv.rules.registry import Signals, rule
+from onnx_deconv.rules.site import Site
+
+
+@rule("Add", "Sum")
+def add(at: Site) -> Signals:
+    """Every term gets the signal."""
+    return [at.unbroadcast(at.signal, i) if at.needs(i) else None for i in range(len(at.node.inputs))]
+
+
+@rule("Sub")
+def sub(at: Site) -> Signals:
+    """The first term gets the signal, the second its negative."""
+    return [
+        at.unbroadcast(at.signal, 0) if at.needs(0) else None,
+        at.unbroadcast(at.op.Neg(at.signal), 1) if at.needs(1) else None,
+    ]
+
+
+@rule("Mean")
+def mean(at: Site) -> Signals:
+    """Every term gets an equal share of the signal."""
+    n = len(at.node.inputs)
+    share = at.op.Mul(at.signal, 1.0 / n)
+    return [at.unbroadcast(share, i) if at.needs(i) else None for i in range(n)]
+
+
+@rule("Mul")
+def mul(at: Site) -> Signals:
+    """Each factor gets the signal times the other factor."""
+    return [_times(at, at.input(1), 0) if at.needs(0) else None, _times(at, at.input(0), 1) if at.needs(1) else None]
+
+
+@rule("Div")
+def div(at: Site) -> Signals:
+    """The numerator gets signal/b, the denominator -signal·y/b."""
+    op = at.op
+    share = op.Div(at.signal, at.input(1))
+    return [
+        at.unbroadcast(share, 0) if at.needs(0) else None,
+        at.unbroadcast(op.Neg(op.Mul(share, at.output())), 1) if at.needs(1) else None,
+    ]
+
+
+@rule("Pow")
+def power(at: Site) -> Signals:
+    """The base gets the signal times b·x^(b-1)."""
+    if at.needs(1):
+        raise at.unsupported("its exponent depends on the explained input")
+    op, exponent = at.op, at.input(1)
+    slope = op.Mul(exponent, op.Pow(at.input(0), op.Sub(exponent, 1.0)))
+    return [_times(at, slope, 0), None]
+
+
+@rule("Concat")
+def concat(at: Site) -> Signals:
+    """Every part gets its slice of the signal."""
+    axis, n = at.axis(1), len(at.node.inputs)
+    sizes = [at.shape_of(i)[axis] for i in range(n)]
+    if n == 1:
+        return [at.signal]
+    if None in sizes:
+        split = at.op.Concat(*[at.size(i, axis) for i in range(n)], axis=0)
+    else:
+        split = sizes
+    return list(at.op.Split(at.signal, split, axis=axis, outputs=n))
+
+
+@rule("Split")
+def split(at: Site) -> Signals:
+    """The parts' signals are put side by side; a part without one is empty."""
+    axis = at.axis()
+    parts: list[Signal] = []
+    for k, signal in enumerate(at.signals):
+        if signal is None:
+            shape = at.shape_of_output(k)
+            if None in shape[1:]:
+                raise at.unsupported("an output that is not used has a size known only at run time")
+            like = next(s for s in at.signals if s is not None)
+            batch = at.op.Shape(like, end=1) if shape[0] is None else [shape[0]]
+            signal = at.op.filled(at.op.Concat(batch, list(shape[1:]), axis=0), 0.0)  # noqa: PLW2901
+        parts.append(signal)
+    return [at.op.Concat(*parts, axis=axis), *[None] * (len(at.node.inputs) - 1)]
+
+
+def _times(at: Site, factor: Signal, i: int) -> Signal:
+    return at.unbroadcast(at.op.Mul(at.signal, factor), i)

@@ -1,0 +1,137 @@
+"""Infer the shapes of a graph, also through shapes that the graph computes itself.
+
+ONNX's own inference stops at a Reshape whose target is computed from another value's shape through
+casts and slices, as several exporters write it. Here such targets are computed as far as they can
+be (a size that is known at run time only stays open), handed to the inference, and it goes on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+Sizes = list[int | None]
+"""The elements of a small integer tensor, flat; ``None`` where only known at run time."""
+
+_LONGEST = 64
+
+
+def infer_shapes(view: ModelProto) -> ModelProto:
+    """Return the model with the shapes of its values filled in as far as they can be known."""
+    while True:
+        try:
+            view = onnx.shape_inference.infer_shapes(view, data_prop=True)
+        except Exception:  # noqa: BLE001  (inference is a help, not a condition; it raises what it likes)
+            return view
+        if not _resolve_targets(view):
+            return view
+
+
+def _resolve_targets(view: ModelProto) -> bool:
+    """Write down the shapes of Reshape outputs that could be computed; tell whether there were any."""
+    shapes, sizes, found = _known_shapes(view), _known_tensors(view), False
+    for node in view.graph.node:
+        computed = _evaluate(node, shapes, sizes)
+        if computed is not None and len(computed) <= _LONGEST:
+            sizes[node.output[0]] = computed
+        target = sizes.get(node.input[1]) if node.op_type in ("Reshape", "Expand") and len(node.input) > 1 else None
+        if target is not None and node.output[0] not in shapes:
+            _write(view, node, _reshaped(node, target, shapes.get(node.input[0])))
+            found = True
+    return found
+
+
+def _known_shapes(view: ModelProto) -> dict[str, Sizes]:
+    shapes: dict[str, Sizes] = {t.name: list(t.dims) for t in view.graph.initializer}
+    for info in (*view.graph.input, *view.graph.value_info, *view.graph.output):
+        if info.type.tensor_type.HasField("shape"):
+            dims = info.type.tensor_type.shape.dim
+            shapes[info.name] = [d.dim_value if d.dim_value > 0 else None for d in dims]
+    return shapes
+
+
+def _known_tensors(view: ModelProto) -> dict[str, Sizes]:
+    tensors = [*view.graph.initializer]
+    for node in view.graph.node:
+        tensors += [
+            _named(a.t, node.output[0]) for a in node.attribute if node.op_type == "Constant" and a.name == "value"
+        ]
+    integers = (TensorProto.INT64, TensorProto.INT32)
+    return {
+        t.name: [int(v) for v in numpy_helper.to_array(t).reshape(-1)]
+        for t in tensors
+        if t.data_type in integers and t.data_location != TensorProto.EXTERNAL and sum(t.dims) <= _LONGEST
+    }
+
+
+def _named(tensor: TensorProto, name: str) -> TensorProto:
+    copy = TensorProto()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    return copy
+
+
+def _evaluate(node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, Sizes]) -> Sizes | None:
+    """Compute a node of shape arithmetic as far as its inputs are known."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "Shape" and node.input[0] in shapes:
+        return shapes[node.input[0]][attributes.get("start", 0) : attributes.get("end")]
+    given = [sizes.get(name) for name in node.input]
+    known = [g for g in given if g is not None]
+    if len(known) != len(given) or not given:
+        return None
+    if node.op_type in ("Cast", "Identity", "Squeeze", "Unsqueeze"):
+        return known[0]
+    if node.op_type == "Concat":
+        return [size for part in known for size in part]
+    if node.op_type == "Gather" and None not in known[1]:
+        return [known[0][k] for k in known[1] if k is not None]
+    if node.op_type == "Slice":
+        return _sliced(known, attributes)
+    if node.op_type in _ARITHMETIC:
+        return _elementwise(_ARITHMETIC[node.op_type], known[0], known[1])
+    return None
+
+
+def _sliced(known: Sequence[Sizes], attributes: Mapping[str, Sequence[int]]) -> Sizes | None:
+    # starts, ends and steps; of a 1-D tensor there is but one axis.
+    bounds = [attributes.get("starts"), attributes.get("ends")] if len(known) == 1 else [*known[1:3]]
+    step = known[4] if len(known) > 4 else [1]  # noqa: PLR2004
+    if any(b is None or len(b) != 1 or b[0] is None for b in [*bounds, step]):
+        return None
+    start, end = (b[0] for b in bounds if b is not None)
+    return known[0][start : end : step[0]]
+
+
+_ARITHMETIC: dict[str, Callable[[int, int], int]] = {
+    "Add": lambda a, b: a + b,
+    "Sub": lambda a, b: a - b,
+    "Mul": lambda a, b: a * b,
+    "Div": lambda a, b: a // b,
+}
+
+
+def _elementwise(function: Callable[[int, int], int], a: Sizes, b: Sizes) -> Sizes:
+    length = max(len(a), len(b))
+    a, b = (x * length if len(x) == 1 else x for x in (a, b))
+    return [None if x is None or y is None else function(x, y) for x, y in zip(a, b, strict=True)]
+
+
+def _reshaped(node: NodeProto, target: Sizes, source: Sizes | None) -> Sizes:
+    """Return the output's shape: -1 stays open, 0 copies the input's size."""
+    if node.op_type == "Expand":
+        lead = [1] * max(0, len(target) - len(source or []))
+        padded = [*lead, *(source or [None] * len(target))]
+        return [None if t is None or s is None else max(s, t) for s, t in zip(padded[-len(target) :], target, strict=True)]
+    copied = [source[k] if t == 0 and source else t for k, t in enumerate(target)]
+    return [size if size is not None and size > 0 else None for size in copied]
+
+
+def _write(view: ModelProto, node: NodeProto, shape: Sizes) -> None:
+    dtypes = {i.name: i.type.tensor_type.elem_type for i in (*view.graph.value_info, *view.graph.input)}
+    name = node.output[0]
+    info = next((i for i in (*view.graph.value_info, *view.graph.output) if i.name == name), None)
+    if info is None:
+        info = view.graph.value_info.add(name=name)
+    dtype = dtypes.get(node.input[0], 0) or info.type.tensor_type.elem_type
+    info.CopyFrom(helper.make_tensor_value_info(name, dtype, shape))

@@ -1,0 +1,128 @@
+"""Read a model file without reading its weights.
+
+A protobuf parser copies every byte twice: once from the file, once into the message. For a model
+of several hundred MB that is most of the time and all of the memory. But ONNX already has a way to
+say "the numbers are elsewhere": *external data* (a file, an offset, a length). So :func:`skim`
+walks over the serialised model and rewrites each large tensor to say that its numbers lie where
+they lie: in the model file itself. What is left is a valid model of a few KB whose weights stay
+on disk, mapped by whoever needs them (onnxruntime maps them too).
+
+Wire format: https://protobuf.dev/programming-guides/encoding/ ; field numbers: onnx.proto.
+"""
+
+from collections.abc import Iterator
+
+from onnx import TensorProto
+
+INLINE_LIMIT = 1024
+"""Tensors of fewer bytes stay in the model, where shape inference can read them."""
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+# message -> {field number: message of that field}: the ways that lead to a tensor.
+_PATHS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+}
+# Fields of a TensorProto that hold its numbers as little-endian bytes, and the one type each may
+# have (`None`: any). Integers in the other fields are varints and have to stay.
+_PAYLOAD = {4: TensorProto.FLOAT, 9: None, 10: TensorProto.DOUBLE}
+_DATA_TYPE = 2
+
+
+def skim(buffer: memoryview, location: str) -> bytes:
+    """Serialise the same model with its large tensors pointing into the file they came from.
+
+    Parameters
+    ----------
+    buffer
+        A serialised ``ModelProto``, mapped or in memory.
+    location
+        The file's name, to be written as the tensors' external location.
+
+    Returns
+    -------
+    bytes
+        A serialised ``ModelProto``; tensors of :data:`INLINE_LIMIT` bytes and more are external.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are no well-formed protobuf message.
+    """
+    return _slim(buffer, 0, len(buffer), "model", location)
+
+
+def _slim(buffer: memoryview, start: int, end: int, message: str, location: str) -> bytes:
+    if message == "tensor":
+        return _slim_tensor(buffer, start, end, location)
+    paths, out, copied = _PATHS[message], bytearray(), start
+    for field, wire, begin, body, stop in _fields(buffer, start, end):
+        if wire == _BYTES and field in paths and stop - body >= INLINE_LIMIT:
+            child = _slim(buffer, body, stop, paths[field], location)
+            out += buffer[copied:begin]
+            out += _varint(field << 3 | _BYTES) + _varint(len(child)) + child
+            copied = stop
+    return bytes(out + buffer[copied:end])
+
+
+def _slim_tensor(buffer: memoryview, start: int, end: int, location: str) -> bytes:
+    fields = list(_fields(buffer, start, end))
+    dtype = next((_read_varint(buffer, b, s)[0] for f, _, _, b, s in fields if f == _DATA_TYPE), 0)
+    payload = [f for f in fields if f[0] in _PAYLOAD and f[1] == _BYTES]
+    if len(payload) != 1 or _PAYLOAD[payload[0][0]] not in (None, dtype):
+        return bytes(buffer[start:end])
+    _, _, begin, body, stop = payload[0]
+    if stop - body < INLINE_LIMIT:
+        return bytes(buffer[start:end])
+    pointer = TensorProto(data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, "offset": body, "length": stop - body}.items():
+        pointer.external_data.add(key=key, value=str(value))
+    return bytes(buffer[start:begin]) + bytes(buffer[stop:end]) + pointer.SerializeToString()
+
+
+def _fields(
+    buffer: memoryview, start: int, end: int
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (field number, wire type, begin of the field, begin and end of its content)."""
+    at = start
+    while at < end:
+        begin = at
+        key, at = _read_varint(buffer, at, end)
+        wire = key & 7
+        body = at
+        if wire == _VARINT:
+            _, at = _read_varint(buffer, at, end)
+        elif wire == _BYTES:
+            length, body = _read_varint(buffer, at, end)
+            at = body + length
+        elif wire in (_FIXED32, _FIXED64):
+            at += 4 if wire == _FIXED32 else 8
+        else:
+            raise ValueError(f"wire type {wire} at byte {begin}")
+        if at > end:
+            raise ValueError(f"cut short at byte {begin}")
+        yield key >> 3, wire, begin, body, at
+
+
+def _read_varint(buffer: memoryview, at: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < end and shift < 64:
+        byte = buffer[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise ValueError(f"no integer ends before byte {at}")
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
