@@ -1,3 +1,40 @@
-"""Explain any CNN in an ONNX file."""
+"""Explain any CNN in an ONNX file: switches, a companion deconv graph, and pictures of what excited a unit."""
+
+from onnx_deconv.compile import Pair, compile_pair
+from onnx_deconv.errors import (
+    DeconvError,
+    InputError,
+    MissingRuleError,
+    ModelError,
+    RuleError,
+    RuntimeUnavailableError,
+    UnknownLayerError,
+)
+from onnx_deconv.explainer import Explainer, Explanation
+from onnx_deconv.labels import Labels
+from onnx_deconv.model import Model, load
+from onnx_deconv.package import load_pair, save
+from onnx_deconv.semantics import Semantics
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DeconvError",
+    "Explainer",
+    "Explanation",
+    "InputError",
+    "Labels",
+    "MissingRuleError",
+    "Model",
+    "ModelError",
+    "Pair",
+    "RuleError",
+    "RuntimeUnavailableError",
+    "Semantics",
+    "UnknownLayerError",
+    "__version__",
+    "compile_pair",
+    "load",
+    "load_pair",
+    "save",
+]

@@ -55,7 +55,9 @@ class Emitter:
         """The signal's element type as ONNX counts them."""
         return int(onnx.helper.np_dtype_to_tensor_dtype(self.dtype))
 
-    def input(self, name: str, shape: Sequence[int | str | None] | None, dtype: Any = None) -> gs.Variable:
+    def input(
+        self, name: str, shape: Sequence[int | str | None] | None, dtype: Any = None
+    ) -> gs.Variable:
         """Return the graph's input of that name, declaring it on first use."""
         if name not in self.inputs:
             self.inputs[name] = gs.Variable(name, dtype=dtype or self.dtype, shape=shape)
@@ -66,7 +68,9 @@ class Emitter:
         key = (numbers.dtype.str, numbers.shape, numbers.tobytes())
         if key not in self._constants:
             name = f"deconv/constant_{len(self._constants)}"
-            self._constants[key] = gs.Constant(name, np.ascontiguousarray(numbers).reshape(numbers.shape))
+            self._constants[key] = gs.Constant(
+                name, np.ascontiguousarray(numbers).reshape(numbers.shape)
+            )
         return self._constants[key]
 
     def __getattr__(self, operator: str) -> Callable[..., Any]:
@@ -112,7 +116,9 @@ class Emitter:
 
     def filled(self, shape: Operand, number: float) -> Signal:
         """Return a tensor of one number; made at run time, so that no file stores it."""
-        return self.ConstantOfShape(shape, value=gs.Constant("value", np.full(1, number, self.dtype)))
+        return self.ConstantOfShape(
+            shape, value=gs.Constant("value", np.full(1, number, self.dtype))
+        )
 
     def export(
         self,
@@ -161,7 +167,11 @@ def _typed(operator: str, attributes: dict[str, Any]) -> dict[str, Any]:
         if given is None:
             continue
         value = number(given) if number else given
-        default = onnx.helper.get_attribute_value(declared.default_value) if declared.default_value.name else None
+        default = (
+            onnx.helper.get_attribute_value(declared.default_value)
+            if declared.default_value.name
+            else None
+        )
         if isinstance(default, bytes):
             default = default.decode()
         if isinstance(value, gs.Tensor) or value != default:

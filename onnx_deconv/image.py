@@ -126,6 +126,74 @@ def _eight_bit(values: npt.NDArray[Any], whites: Sequence[float]) -> Picture:
     return np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)
 
 
+# Pictures and sizes
+
+
+def _follow(values: tuple[float, ...], old: str, new: str, *, alpha: float) -> tuple[float, ...]:
+    """Reorder one value per channel of `old` for the channels of `new`."""
+    if len(values) == 1:
+        return values
+    by_letter = dict(zip(old, values, strict=True)) | {"A": alpha}
+    by_letter["L"] = sum(by_letter[letter] for letter in "RGB") / 3
+    return tuple(by_letter.get(letter, alpha) for letter in new)
+
+
+def _plane(view: Picture, letter: str) -> Picture:
+    """One channel of a picture: R, G, B, L (its luma) or A (opaque)."""
+    if letter == "A":
+        return np.full(view.shape[:2], 255, np.uint8)
+    if letter == "L":
+        return np.asarray(Image.fromarray(view).convert("L"))
+    return view[..., "RGB".index(letter)]
+
+
+def _resized(picture: Image.Image, size: Size, interpolation: Interpolation) -> Image.Image:
+    return picture.resize((size[1], size[0]), _FILTERS[interpolation])
+
+
+def _is_number_type(name: str) -> bool:
+    try:
+        return np.dtype(name).kind in "fiu"
+    except TypeError:
+        return False
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
+
+
+def _check_size(
+    what: str, size: Sequence[int], wanted: Size, way_out: str = "give one of that size"
+) -> None:
+    if tuple(size) != wanted:
+        raise InputError(f"the {what} is {_by(size)} but {_by(wanted)} is expected: {way_out}")
+
+
+def check_picture(picture: npt.NDArray[Any], *, grey: bool = False) -> None:
+    """Make sure that an array is a picture.
+
+    Parameters
+    ----------
+    picture
+        What should be HxWx3, uint8, with at least one pixel.
+    grey
+        Whether HxW will do too.
+
+    Raises
+    ------
+    InputError
+        It is not.
+    """
+    axes = ((3,), ()) if grey else ((3,),)
+    if picture.dtype != np.uint8 or picture.ndim < len("HW") or picture.shape[2:] not in axes:
+        raise InputError(
+            f"a picture is a uint8 array HxWx3, this is {picture.dtype} {_by(picture.shape)}: "
+            "read it with read_image"
+        )
+    if not picture.size:
+        raise InputError("the picture has no pixels: give another")
+
+
 # From a photograph to a model's input, and back
 
 
@@ -558,71 +626,6 @@ def _parse_size(text: str) -> Size:
     if match is None:
         raise InputError(f"size is {text!r}: write one number, or height and width as in 224x320")
     return int(match[1]), int(match[2] or match[1])
-
-
-def _follow(values: tuple[float, ...], old: str, new: str, *, alpha: float) -> tuple[float, ...]:
-    """Reorder one value per channel of `old` for the channels of `new`."""
-    if len(values) == 1:
-        return values
-    by_letter = dict(zip(old, values, strict=True)) | {"A": alpha}
-    by_letter["L"] = sum(by_letter[letter] for letter in "RGB") / 3
-    return tuple(by_letter.get(letter, alpha) for letter in new)
-
-
-def _plane(view: Picture, letter: str) -> Picture:
-    """One channel of a picture: R, G, B, L (its luma) or A (opaque)."""
-    if letter == "A":
-        return np.full(view.shape[:2], 255, np.uint8)
-    if letter == "L":
-        return np.asarray(Image.fromarray(view).convert("L"))
-    return view[..., "RGB".index(letter)]
-
-
-def _resized(picture: Image.Image, size: Size, interpolation: Interpolation) -> Image.Image:
-    return picture.resize((size[1], size[0]), _FILTERS[interpolation])
-
-
-def _is_number_type(name: str) -> bool:
-    try:
-        return np.dtype(name).kind in "fiu"
-    except TypeError:
-        return False
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
-
-
-def _check_size(
-    what: str, size: Sequence[int], wanted: Size, way_out: str = "give one of that size"
-) -> None:
-    if tuple(size) != wanted:
-        raise InputError(f"the {what} is {_by(size)} but {_by(wanted)} is expected: {way_out}")
-
-
-def check_picture(picture: npt.NDArray[Any], *, grey: bool = False) -> None:
-    """Make sure that an array is a picture.
-
-    Parameters
-    ----------
-    picture
-        What should be HxWx3, uint8, with at least one pixel.
-    grey
-        Whether HxW will do too.
-
-    Raises
-    ------
-    InputError
-        It is not.
-    """
-    axes = ((3,), ()) if grey else ((3,),)
-    if picture.dtype != np.uint8 or picture.ndim < len("HW") or picture.shape[2:] not in axes:
-        raise InputError(
-            f"a picture is a uint8 array HxWx3, this is {picture.dtype} {_by(picture.shape)}: "
-            "read it with read_image"
-        )
-    if not picture.size:
-        raise InputError("the picture has no pixels: give another")
 
 
 # Writing

@@ -1,10 +1,10 @@
-r"""Pictures from reconstructions.
+"""Pictures from reconstructions.
 
 A reconstruction is an array of signed numbers at the model's input, CxHxW. A *projection* shows it
 as Zeiler & Fergus do: in colour, zero as mid-grey. A *saliency* map is its size alone, HxW, shown
 as a *heat map* or as an *overlay* on the photograph.
 
-Brightness is relative to a *scale*: a percentile of the magnitudes \|x\| that are **not zero**.
+Brightness is relative to a *scale*: a percentile of the magnitudes ``|x|`` that are **not zero**.
 Taken of all magnitudes it would be 0, or saturate the picture, for units of early layers, whose
 reconstructions are a few pixels wide. Measured on SqueezeNet 1.1 (the strongest unit of a layer,
 conv10: the strongest class; median of eight photographs), 99.5th percentile:
@@ -306,4 +306,5 @@ def _colours(name: str) -> Picture:
         close = difflib.get_close_matches(name, cmap.Catalog(), n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "try inferno, viridis or turbo"
         raise InputError(f"no colour map is named {name!r}: {hint}") from error
-    return np.rint(colormap.lut(256)[:, :3] * 255).astype(np.uint8)
+    colours: Picture = np.rint(colormap.lut(256)[:, :3] * 255).astype(np.uint8)
+    return colours

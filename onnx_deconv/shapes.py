@@ -34,7 +34,11 @@ def _resolve_targets(view: ModelProto) -> bool:
         computed = _evaluate(node, shapes, sizes)
         if computed is not None and len(computed) <= _LONGEST:
             sizes[node.output[0]] = computed
-        target = sizes.get(node.input[1]) if node.op_type in ("Reshape", "Expand") and len(node.input) > 1 else None
+        target = (
+            sizes.get(node.input[1])
+            if node.op_type in ("Reshape", "Expand") and len(node.input) > 1
+            else None
+        )
         if target is not None and node.output[0] not in shapes:
             _write(view, node, _reshaped(node, target, shapes.get(node.input[0])))
             found = True
@@ -54,13 +58,17 @@ def _known_tensors(view: ModelProto) -> dict[str, Sizes]:
     tensors = [*view.graph.initializer]
     for node in view.graph.node:
         tensors += [
-            _named(a.t, node.output[0]) for a in node.attribute if node.op_type == "Constant" and a.name == "value"
+            _named(a.t, node.output[0])
+            for a in node.attribute
+            if node.op_type == "Constant" and a.name == "value"
         ]
     integers = (TensorProto.INT64, TensorProto.INT32)
     return {
         t.name: [int(v) for v in numpy_helper.to_array(t).reshape(-1)]
         for t in tensors
-        if t.data_type in integers and t.data_location != TensorProto.EXTERNAL and sum(t.dims) <= _LONGEST
+        if t.data_type in integers
+        and t.data_location != TensorProto.EXTERNAL
+        and sum(t.dims) <= _LONGEST
     }
 
 
@@ -71,7 +79,9 @@ def _named(tensor: TensorProto, name: str) -> TensorProto:
     return copy
 
 
-def _evaluate(node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, Sizes]) -> Sizes | None:
+def _evaluate(
+    node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, Sizes]
+) -> Sizes | None:
     """Compute a node of shape arithmetic as far as its inputs are known."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "Shape" and node.input[0] in shapes:
@@ -95,7 +105,9 @@ def _evaluate(node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, 
 
 def _sliced(known: Sequence[Sizes], attributes: Mapping[str, Sequence[int]]) -> Sizes | None:
     # starts, ends and steps; of a 1-D tensor there is but one axis.
-    bounds = [attributes.get("starts"), attributes.get("ends")] if len(known) == 1 else [*known[1:3]]
+    bounds = (
+        [attributes.get("starts"), attributes.get("ends")] if len(known) == 1 else [*known[1:3]]
+    )
     step = known[4] if len(known) > 4 else [1]  # noqa: PLR2004
     if any(b is None or len(b) != 1 or b[0] is None for b in [*bounds, step]):
         return None
@@ -122,13 +134,18 @@ def _reshaped(node: NodeProto, target: Sizes, source: Sizes | None) -> Sizes:
     if node.op_type == "Expand":
         lead = [1] * max(0, len(target) - len(source or []))
         padded = [*lead, *(source or [None] * len(target))]
-        return [None if t is None or s is None else max(s, t) for s, t in zip(padded[-len(target) :], target, strict=True)]
+        return [
+            None if t is None or s is None else max(s, t)
+            for s, t in zip(padded[-len(target) :], target, strict=True)
+        ]
     copied = [source[k] if t == 0 and source else t for k, t in enumerate(target)]
     return [size if size is not None and size > 0 else None for size in copied]
 
 
 def _write(view: ModelProto, node: NodeProto, shape: Sizes) -> None:
-    dtypes = {i.name: i.type.tensor_type.elem_type for i in (*view.graph.value_info, *view.graph.input)}
+    dtypes = {
+        i.name: i.type.tensor_type.elem_type for i in (*view.graph.value_info, *view.graph.input)
+    }
     name = node.output[0]
     info = next((i for i in (*view.graph.value_info, *view.graph.output) if i.name == name), None)
     if info is None:

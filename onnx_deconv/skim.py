@@ -84,9 +84,7 @@ def _slim_tensor(buffer: memoryview, start: int, end: int, location: str) -> byt
     return bytes(buffer[start:begin]) + bytes(buffer[stop:end]) + pointer.SerializeToString()
 
 
-def _fields(
-    buffer: memoryview, start: int, end: int
-) -> Iterator[tuple[int, int, int, int, int]]:
+def _fields(buffer: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (field number, wire type, begin of the field, begin and end of its content)."""
     at = start
     while at < end:

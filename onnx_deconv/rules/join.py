@@ -8,7 +8,9 @@ from onnx_deconv.rules.site import Site
 @rule("Add", "Sum")
 def add(at: Site) -> Signals:
     """Every term gets the signal."""
-    return [at.unbroadcast(at.signal, i) if at.needs(i) else None for i in range(len(at.node.inputs))]
+    return [
+        at.unbroadcast(at.signal, i) if at.needs(i) else None for i in range(len(at.node.inputs))
+    ]
 
 
 @rule("Sub")
@@ -31,7 +33,10 @@ def mean(at: Site) -> Signals:
 @rule("Mul")
 def mul(at: Site) -> Signals:
     """Each factor gets the signal times the other factor."""
-    return [_times(at, at.input(1), 0) if at.needs(0) else None, _times(at, at.input(0), 1) if at.needs(1) else None]
+    return [
+        _times(at, at.input(1), 0) if at.needs(0) else None,
+        _times(at, at.input(0), 1) if at.needs(1) else None,
+    ]
 
 
 @rule("Div")

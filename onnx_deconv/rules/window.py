@@ -91,13 +91,23 @@ class Window:
         if all(d is not None and d >= 0 for d in left):
             pads = [*self.begins, *self.ends]
             return at.op.ConvTranspose(
-                signal, weight, strides=self.strides, pads=pads, output_padding=_given(left), **attributes
+                signal,
+                weight,
+                strides=self.strides,
+                pads=pads,
+                output_padding=_given(left),
+                **attributes,
             )
         # A window hanging over the edge reaches at most a stride further than the padded input.
         begins = [0 if b is None else b for b in self.begins]
         spare = [max(s, d) - 1 for s, d in zip(self.strides, self.dilations, strict=True)]
         whole = at.op.ConvTranspose(
-            signal, weight, strides=self.strides, pads=begins + [0] * n, output_padding=_given(spare), **attributes
+            signal,
+            weight,
+            strides=self.strides,
+            pads=begins + [0] * n,
+            output_padding=_given(spare),
+            **attributes,
         )
         return _cut(at, self, whole)
 

@@ -1,0 +1,224 @@
+"""onnxruntime sessions: the only room that imports it."""
+
+import functools
+import importlib.metadata
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from onnx_deconv.compile import SEED, Pair
+from onnx_deconv.errors import InputError, ModelError, RuntimeUnavailableError
+from onnx_deconv.model import Array
+
+logger = logging.getLogger(__name__)
+
+Providers = str | Sequence[str]
+"""``auto``, or what to try in order: ``cpu``, ``cuda``, or onnxruntime's own names."""
+
+_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_INSTALL = "pip install 'onnx-deconv[cpu]' (or [gpu] for CUDA)"
+
+
+class Session:
+    """A model that is ready to run.
+
+    Parameters
+    ----------
+    proto
+        The model; its external data lie in ``folder``.
+    folder
+        Where they lie; they are mapped, not copied, where the provider can.
+    providers
+        See :data:`Providers`. ``auto`` takes CUDA where it works and the CPU otherwise, and says so; a
+        provider that is named must be had.
+
+    Attributes
+    ----------
+    providers
+        What the session really runs on, as onnxruntime reports it.
+    """
+
+    def __init__(self, proto: ModelProto, folder: Path, providers: Providers = "auto") -> None:
+        ort = _onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 3 if providers != "auto" else 4
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(folder)
+        )
+        wanted = _resolve(providers)
+        try:
+            self._session = ort.InferenceSession(
+                proto.SerializeToString(), options, providers=wanted
+            )
+        except Exception as error:  # onnxruntime has no common base for its exceptions
+            raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+        self.providers: list[str] = self._session.get_providers()
+        _check_providers(providers, wanted, self.providers)
+        self.inputs = {i.name: i for i in self._session.get_inputs()}
+        self.outputs = [o.name for o in self._session.get_outputs()]
+
+    @property
+    def device(self) -> str:
+        """Where results stay: ``cuda`` or ``cpu``."""
+        return "cuda" if _NAMES["cuda"] in self.providers else "cpu"
+
+    def run(self, feeds: Mapping[str, Any], *, on_cpu: Sequence[str] = ()) -> dict[str, Any]:
+        """Run the model; results stay on its device.
+
+        Parameters
+        ----------
+        feeds
+            Arrays, or results of another session, by input name.
+        on_cpu
+            Outputs that are wanted on the CPU in any case.
+
+        Returns
+        -------
+        dict
+            ``OrtValue`` by output name; :func:`numpy_of` copies one to the CPU.
+
+        Raises
+        ------
+        InputError
+            If an array does not fit the model.
+        """
+        binding = self._session.io_binding()
+        try:
+            for name, value in feeds.items():
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, np.ascontiguousarray(value))
+                else:
+                    binding.bind_ortvalue_input(name, value)
+            for name in self.outputs:
+                binding.bind_output(name, "cpu" if name in on_cpu else self.device)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime has no common base for its exceptions
+            raise InputError(
+                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
+            ) from error
+        return dict(zip(self.outputs, binding.get_outputs(), strict=True))
+
+
+class PairSession:
+    """Both models of a pair, ready to run; what passes between them stays on the device.
+
+    Safe to use from several threads: each call has its own bindings.
+
+    Parameters
+    ----------
+    pair
+        See :class:`onnx_deconv.compile.Pair`.
+    providers
+        See :data:`Providers`.
+    """
+
+    def __init__(self, pair: Pair, providers: Providers = "auto") -> None:
+        self.pair = pair
+        self.forward = Session(pair.forward, pair.folder, providers)
+        self.deconv = Session(pair.deconv, pair.folder, providers)
+        entries = pair.manifest["deconv_inputs"]
+        self.reads = [i["name"] for i in entries if i["kind"] != "seed"]
+        self._on_cpu = [i["name"] for i in entries if i["kind"] == "shape"]
+
+    def run_forward(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        """Run the user's model: its own outputs, the switches and the taps, as ``OrtValue`` s."""
+        return self.forward.run(feeds, on_cpu=self._on_cpu)
+
+    def run_deconv(self, values: Mapping[str, Any], seed: Array) -> dict[str, Array]:
+        """Send a seed back through the companion.
+
+        Parameters
+        ----------
+        values
+            What :meth:`run_forward` returned.
+        seed
+            Shape of the explained value, in the companion's type.
+
+        Returns
+        -------
+        dict
+            One reconstruction per explained input, shaped as the input, by output name.
+        """
+        feeds = {name: values[name] for name in self.reads}
+        results = self.deconv.run({**feeds, SEED: seed})
+        return {name: numpy_of(value) for name, value in results.items()}
+
+    @functools.cached_property
+    def seed_dtype(self) -> Any:
+        """The NumPy type of the seed."""
+        return np.float16 if "float16" in self.deconv.inputs[SEED].type else np.float32
+
+
+def numpy_of(value: Any) -> Array:
+    """Copy a session's result to a NumPy array."""
+    array: Array = value.numpy()
+    return array
+
+
+def _resolve(providers: Providers) -> list[str]:
+    available = _onnxruntime().get_available_providers()
+    if providers == "auto":
+        names = [p for p in (_NAMES["cuda"], _NAMES["cpu"]) if p in available]
+    else:
+        listed = [providers] if isinstance(providers, str) else list(providers)
+        names = [_NAMES.get(p, p) for p in listed]
+    for name in names:
+        if name not in available:
+            way = (
+                "pip install 'onnx-deconv[gpu]' in place of the CPU build"
+                if "CUDA" in name
+                else "see --providers"
+            )
+            raise RuntimeUnavailableError(f"the installed onnxruntime has no {name}: {way}")
+    if _NAMES["cuda"] in names:
+        preload = getattr(_onnxruntime(), "preload_dlls", None)
+        if preload is not None:
+            preload()
+    return names
+
+
+def _check_providers(asked: Providers, wanted: Sequence[str], got: Sequence[str]) -> None:
+    """Compare what was asked for with what the session reports: onnxruntime falls back silently."""
+    if _NAMES["cuda"] not in wanted or _NAMES["cuda"] in got:
+        return
+    if asked != "auto":
+        raise RuntimeUnavailableError(
+            "the CUDA provider could not be started: it needs an NVIDIA GPU with its driver, CUDA 13 and "
+            "cuDNN 9 (pip install 'onnx-deconv[gpu]' brings both); use --providers cpu to do without"
+        )
+    _say_once("no usable CUDA device: running on the CPU")
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    logger.warning(message)
+
+
+@functools.cache
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime  # noqa: PLC0415  (an extra: the rest of the package works without it)
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"onnxruntime is not installed: {_INSTALL}") from error
+    builds = [n for n in ("onnxruntime", "onnxruntime-gpu") if _installed(n)]
+    if len(builds) > 1:
+        logger.warning(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: remove one"
+        )
+    return onnxruntime
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
