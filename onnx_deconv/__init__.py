@@ -1,4 +1,4 @@
-"""Explain any CNN in an ONNX file: switches, a companion deconv graph, and pictures of what excited a unit."""
+"""Explain any CNN in an ONNX file: switches, a companion deconv graph, and what excited a unit."""
 
 from onnx_deconv.compile import Pair, compile_pair
 from onnx_deconv.errors import (

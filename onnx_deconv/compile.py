@@ -127,9 +127,7 @@ def scores_value(model: Model, output: str | None = None) -> tuple[str, list[str
     tuple
         The value's name, and the names of the nodes that were cut off behind it.
     """
-    value = output or next(
-        (o for o in model.outputs if model.type_of(o).dtype in _FLOATS), model.outputs[0]
-    )
+    value = output or next((o for o in model.outputs if model.type_of(o).dtype in _FLOATS), model.outputs[0])
     trail: list[str] = []
     below = value
     while (node := model.producers.get(below)) is not None:
@@ -175,9 +173,7 @@ class Walk:
         wanted = list(inputs) if inputs is not None else self._real_inputs()
         for name in wanted:
             if name not in model.inputs:
-                raise ModelError(
-                    f"{model.name} has no input {name!r}; it has {', '.join(model.inputs)}"
-                )
+                raise ModelError(f"{model.name} has no input {name!r}; it has {', '.join(model.inputs)}")
         self.path, self.reached = _path(model, wanted, value)
         self.inputs = [i for i in wanted if i in self.reached]
         if not self.inputs or value in wanted:
@@ -206,9 +202,7 @@ class Walk:
                 self._apply(node, arrived, signals)
         return self._export(signals)
 
-    def _apply(
-        self, node: gs.Node, arrived: list[Signal | None], signals: dict[str, list[Signal]]
-    ) -> None:
+    def _apply(self, node: gs.Node, arrived: list[Signal | None], signals: dict[str, list[Signal]]) -> None:
         self.op.origin = label(node)
         names = [v.name for v in node.inputs]
         site = Site(
@@ -217,9 +211,8 @@ class Walk:
         )  # fmt: skip
         passed = self.table[_domain(node), node.op](site)
         if len(passed) > len(names) and any(s is not None for s in passed[len(names) :]):
-            raise RuleError(
-                f"the rule for {node.op} returned {len(passed)} signals for {len(names)} inputs of {label(node)!r}"
-            )
+            why = f"returned {len(passed)} signals for the {len(names)} inputs of {label(node)!r}"
+            raise RuleError(f"the rule for {node.op} {why}")
         for name, signal in zip(names, passed, strict=False):
             if signal is not None and name in self.reached:
                 signals[name].append(signal)
@@ -238,13 +231,9 @@ class Walk:
             shape = _dims(types.shape, types.symbols)
             signal = self._met(signals, name)
             if signal is None:
-                raise ModelError(
-                    f"{self.model.name}: no signal from {self.value!r} can reach {name!r}"
-                )
+                raise ModelError(f"{self.model.name}: no signal from {self.value!r} can reach {name!r}")
             output = RECONSTRUCTION if len(self.inputs) == 1 else f"{RECONSTRUCTION}/{name}"
-            outputs.append(
-                (output, signal, helper.make_tensor_value_info(output, self.op.elem_type, shape))
-            )
+            outputs.append((output, signal, helper.make_tensor_value_info(output, self.op.elem_type, shape)))
         proto = self.op.export(outputs, self.weights.values(), f"deconv of {self.value}")
         used = {i.name for i in proto.graph.input}
         return proto, [t for t in self.taps.values() if t.name in used]
@@ -274,21 +263,14 @@ def _domain(node: gs.Node) -> str:
     return "" if node.domain in (None, "", "ai.onnx") else str(node.domain)
 
 
-def _dims(
-    shape: Sequence[int | None] | None, symbols: Sequence[str]
-) -> list[int | str | None] | None:
+def _dims(shape: Sequence[int | None] | None, symbols: Sequence[str]) -> list[int | str | None] | None:
     if shape is None:
         return None
     names = symbols or ("",) * len(shape)
-    return [
-        size if size is not None else (name or None)
-        for size, name in zip(shape, names, strict=True)
-    ]
+    return [size if size is not None else (name or None) for size, name in zip(shape, names, strict=True)]
 
 
-def _manifest(
-    walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence[str]
-) -> dict[str, Any]:
+def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence[str]) -> dict[str, Any]:
     model, tapped = walk.model, {t.name: t for t in taps}
     return {
         "format": FORMAT,
@@ -299,8 +281,7 @@ def _manifest(
         "inputs": [{"name": name, **_type(model, name)} for name in model.inputs],
         "outputs": [{"name": name, **_type(model, name)} for name in model.outputs],
         "deconv_inputs": [
-            {"name": i.name, **_meaning(tapped.get(i.name)), **_info_type(i)}
-            for i in deconv.graph.input
+            {"name": i.name, **_meaning(tapped.get(i.name)), **_info_type(i)} for i in deconv.graph.input
         ],
         "reconstructions": [
             {"name": o.name, "of": name, **_info_type(o)}
@@ -323,8 +304,6 @@ def _type(model: Model, value: str) -> dict[str, Any]:
 
 def _info_type(info: Any) -> dict[str, Any]:
     tensor = info.type.tensor_type
-    dims = [
-        d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim
-    ]
+    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
     dtype = TensorProto.DataType.Name(tensor.elem_type).lower()
     return {"shape": dims if tensor.HasField("shape") else None, "dtype": dtype}

@@ -6,7 +6,7 @@ range of runtimes loads the result, and the CUDA provider has all its kernels.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -17,10 +17,10 @@ from onnx_deconv.model import Array
 
 OPSET, IR_VERSION = 18, 8
 
-Signal = gs.Variable | gs.Constant
+Signal: TypeAlias = gs.Tensor
 """A value of the companion graph."""
 
-Operand = Signal | Array | Sequence[int] | float | None
+Operand: TypeAlias = Signal | Array | Sequence[int] | float | None
 """What an operator takes: a value, integers (int64), a number of the signal's type, or nothing."""
 
 
@@ -55,9 +55,7 @@ class Emitter:
         """The signal's element type as ONNX counts them."""
         return int(onnx.helper.np_dtype_to_tensor_dtype(self.dtype))
 
-    def input(
-        self, name: str, shape: Sequence[int | str | None] | None, dtype: Any = None
-    ) -> gs.Variable:
+    def input(self, name: str, shape: Sequence[int | str | None] | None, dtype: Any = None) -> gs.Variable:
         """Return the graph's input of that name, declaring it on first use."""
         if name not in self.inputs:
             self.inputs[name] = gs.Variable(name, dtype=dtype or self.dtype, shape=shape)
@@ -68,9 +66,7 @@ class Emitter:
         key = (numbers.dtype.str, numbers.shape, numbers.tobytes())
         if key not in self._constants:
             name = f"deconv/constant_{len(self._constants)}"
-            self._constants[key] = gs.Constant(
-                name, np.ascontiguousarray(numbers).reshape(numbers.shape)
-            )
+            self._constants[key] = gs.Constant(name, np.ascontiguousarray(numbers).reshape(numbers.shape))
         return self._constants[key]
 
     def __getattr__(self, operator: str) -> Callable[..., Any]:
@@ -116,9 +112,7 @@ class Emitter:
 
     def filled(self, shape: Operand, number: float) -> Signal:
         """Return a tensor of one number; made at run time, so that no file stores it."""
-        return self.ConstantOfShape(
-            shape, value=gs.Constant("value", np.full(1, number, self.dtype))
-        )
+        return self.ConstantOfShape(shape, value=gs.Constant("value", np.full(1, number, self.dtype)))
 
     def export(
         self,
@@ -163,14 +157,12 @@ def _typed(operator: str, attributes: dict[str, Any]) -> dict[str, Any]:
     typed = {}
     for name, given in attributes.items():
         declared = schema.attributes[name]
-        number = _CASTS.get(int(declared.type.value))
+        number = _CASTS.get(int(declared.type))
         if given is None:
             continue
         value = number(given) if number else given
         default = (
-            onnx.helper.get_attribute_value(declared.default_value)
-            if declared.default_value.name
-            else None
+            onnx.helper.get_attribute_value(declared.default_value) if declared.default_value.name else None
         )
         if isinstance(default, bytes):
             default = default.decode()

@@ -38,9 +38,7 @@ class UnknownLayerError(ModelError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {', '.join(close)}?" if close else "list them with 'onnx-deconv inspect'"
-        )
+        hint = f"did you mean {', '.join(close)}?" if close else "list them with 'onnx-deconv inspect'"
         super().__init__(f"no layer is named {name!r}: {hint}")
         self.name = name
         self.matches = close

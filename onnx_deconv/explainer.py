@@ -120,9 +120,7 @@ class Explainer:
         self._lock = threading.Lock()
         self._sessions: dict[str, PairSession] = {}
         self.scores_layer, _ = scores_value(self.model)
-        self.layer = (
-            self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
-        )
+        self.layer = self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
         if saved is not None and self.semantics == stored and inputs is None:
             self._sessions[self.layer] = PairSession(saved, providers)
         self.labels = Labels.of(labels, self.model.metadata)
@@ -215,14 +213,9 @@ class Explainer:
         """Explain one chunk; one pass forward, one back per channel asked for."""
         values = pair.run_forward(feeds)
         explained = self._explained(layer, values)
-        scores = (
-            self._scores(values, explained) if layer == self.scores_layer else scores_of(explained)
-        )
+        scores = self._scores(values, explained) if layer == self.scores_layer else scores_of(explained)
         ranked = self._ranked(explained, choice, layer)
-        backs = [
-            self._back(pair, layer, feeds, values, explained, channels, choice)
-            for channels in ranked.T
-        ]
+        backs = [self._back(pair, layer, feeds, values, explained, channels, choice) for channels in ranked.T]
         for image in range(len(explained)):
             for back in backs:
                 channel = back.channels[image]
@@ -257,21 +250,17 @@ class Explainer:
             [None] * len(channels),
         )
         empty = [
-            k
-            for k in range(len(channels))
-            if not any(r[k].any() for r in back.reconstructions.values())
+            k for k in range(len(channels)) if not any(r[k].any() for r in back.reconstructions.values())
         ]
         if empty:
-            died = self._where_signal_died(pair, values, seed, empty)
+            died = self._where_signal_died(pair, values, seed)
             for k in empty:
                 back.notes[k] = f"the reconstruction is empty: {died}"
             if choice.seed == "auto" and layer == self.scores_layer:
                 self._fall_back(feeds, back, empty, died)
         return back
 
-    def _fall_back(
-        self, feeds: Mapping[str, Array], back: "_Back", empty: Sequence[int], died: str
-    ) -> None:
+    def _fall_back(self, feeds: Mapping[str, Array], back: "_Back", empty: Sequence[int], died: str) -> None:
         """Explain the class's own feature map, below the global pool, where the class's signal died."""
         below = self.class_maps
         if below is None:
@@ -308,9 +297,7 @@ class Explainer:
             value = below
         return None
 
-    def _where_signal_died(
-        self, pair: PairSession, values: Mapping[str, Any], seed: Array, images: Sequence[int]
-    ) -> str:
+    def _where_signal_died(self, pair: PairSession, values: Mapping[str, Any], seed: Array) -> str:
         """Run the companion with all its values shown, and name the last node that let nothing pass."""
         probe = ModelProto()
         probe.CopyFrom(pair.pair.deconv)
@@ -327,9 +314,7 @@ class Explainer:
         )
         nodes = [n for n in probe.graph.node if n.op_type in kinds]
         probe.graph.output.extend(
-            helper.make_empty_tensor_value_info(n.output[0])
-            for n in nodes
-            if n.output[0] not in shown
+            helper.make_empty_tensor_value_info(n.output[0]) for n in nodes if n.output[0] not in shown
         )
         session = Session(probe, pair.pair.folder, "cpu")
         feeds = {name: numpy_of(values[name]) for name in pair.reads}
@@ -367,9 +352,7 @@ class Explainer:
         scores = scores_of(explained)
         if choice.channels is None:
             if not 1 <= choice.top <= scores.shape[1]:
-                raise InputError(
-                    f"top={choice.top}: the explained value has {scores.shape[1]} channels"
-                )
+                raise InputError(f"top={choice.top}: the explained value has {scores.shape[1]} channels")
             return np.argsort(-scores, axis=1, kind="stable")[:, : choice.top]
         index = self.labels.index if layer == self.scores_layer else _whole
         return np.array([[index(c)] for c in choice.channels])
@@ -381,9 +364,7 @@ class Explainer:
         fixed = {s[0] for n in feeds if (s := self.model.type_of(n).shape) and s[0] is not None}
         step = min(fixed, default=total)
         if total % step:
-            raise InputError(
-                f"the model takes {step} images at a time; {total} is no multiple of that"
-            )
+            raise InputError(f"the model takes {step} images at a time; {total} is no multiple of that")
         for first in range(0, total, step):
             yield first, {name: a[first : first + step] for name, a in feeds.items()}
 
@@ -410,9 +391,7 @@ class Explainer:
                 d is None or d == a for d, a in zip(shape[1:], array.shape[1:], strict=True)
             )
             if not fits or not len(array):
-                raise InputError(
-                    f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}"
-                )
+                raise InputError(f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}")
         return array.astype(dtype, copy=False)
 
 
@@ -434,9 +413,7 @@ class _Back(NamedTuple):
     notes: list[str | None]
 
 
-def _model(
-    source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None
-) -> Model:
+def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None) -> Model:
     if isinstance(source, Model):
         return source
     if saved is not None and isinstance(source, str | PathLike):

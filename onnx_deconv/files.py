@@ -50,9 +50,7 @@ def folder(path: str | os.PathLike[str]) -> Path:
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"{path}: no folder can be made there ({error.strerror or error})"
-        ) from error
+        raise InputError(f"{path}: no folder can be made there ({error.strerror or error})") from error
     return Path(path)
 
 

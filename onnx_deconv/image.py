@@ -16,7 +16,7 @@ import re
 import secrets
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +38,9 @@ Fit = Literal["crop", "stretch", "pad", "none"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Channels = Literal["RGB", "BGR", "L", "RGBA", "BGRA"]
 Layout = Literal["NCHW", "NHWC"]
+Dtype = Literal[
+    "float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64"
+]
 
 _FILTERS: Mapping[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -151,13 +154,6 @@ def _resized(picture: Image.Image, size: Size, interpolation: Interpolation) -> 
     return picture.resize((size[1], size[0]), _FILTERS[interpolation])
 
 
-def _is_number_type(name: str) -> bool:
-    try:
-        return np.dtype(name).kind in "fiu"
-    except TypeError:
-        return False
-
-
 def _by(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
@@ -165,7 +161,7 @@ def _by(size: Sequence[int]) -> str:
 def _check_size(
     what: str, size: Sequence[int], wanted: Size, way_out: str = "give one of that size"
 ) -> None:
-    if tuple(size) != wanted:
+    if tuple(size) != tuple(wanted):
         raise InputError(f"the {what} is {_by(size)} but {_by(wanted)} is expected: {way_out}")
 
 
@@ -250,7 +246,7 @@ class Geometry:
         Returns
         -------
         numpy.ndarray
-            hxwx3, uint8, RGB, padding included. In colour, also where the model sees greys.
+            (h, w, 3), uint8, RGB, padding included. In colour, also where the model sees greys.
 
         Raises
         ------
@@ -275,7 +271,7 @@ class Geometry:
         Parameters
         ----------
         values
-            hxw: one number per pixel of the model's input.
+            (h, w): one number per pixel of the model's input.
 
         Returns
         -------
@@ -351,7 +347,7 @@ class Preprocess:
     layout
         ``"NCHW"`` or ``"NHWC"``.
     dtype
-        NumPy's name of the input's element type: ``"float32"``, ``"float16"``, ``"uint8"``, ...
+        NumPy's name of the input's element type: ``"float32"``, ``"uint8"``, ...
 
     Raises
     ------
@@ -369,7 +365,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     layout: Layout = "NCHW"
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -409,7 +405,7 @@ class Preprocess:
         Returns
         -------
         tensor : numpy.ndarray
-            Cxhxw or hxwxC by `layout`, of `dtype`; one image, no batch axis.
+            (C, h, w) or (h, w, C) by `layout`, of `dtype`; one image, no batch axis.
         geometry : Geometry
             Where the photograph lies in the input.
 
@@ -428,12 +424,12 @@ class Preprocess:
         Parameters
         ----------
         view
-            hxwx3, uint8, RGB: what :meth:`Geometry.view` returns.
+            (h, w, 3), uint8, RGB: what :meth:`Geometry.view` returns.
 
         Returns
         -------
         numpy.ndarray
-            Cxhxw or hxwxC by `layout`, of `dtype`.
+            (C, h, w) or (h, w, C) by `layout`, of `dtype`.
 
         Raises
         ------
@@ -444,9 +440,8 @@ class Preprocess:
         dtype = np.dtype(self.dtype)
         wide = np.result_type(dtype, np.float32)
         pixels = np.stack([_plane(view, letter) for letter in self.channels], axis=-1, dtype=wide)
-        tensor = (pixels * wide.type(self.scale) - np.array(self.mean, wide)) / np.array(
-            self.std, wide
-        )
+        mean, std = np.array(self.mean, wide), np.array(self.std, wide)
+        tensor = (pixels * wide.type(self.scale) - mean) / std
         if dtype.kind != "f":
             tensor = np.clip(np.rint(tensor), np.iinfo(dtype).min, np.iinfo(dtype).max)
         if self.layout == "NCHW":
@@ -469,7 +464,9 @@ class Preprocess:
         """
         size = self.size or photo
         if self.fit == "none":
-            _check_size("photograph", photo, size, "or resize it with fit crop, stretch or pad")
+            _check_size(
+                "photograph", photo, size, "give one of that size, or fit crop, stretch or pad"
+            )
         resized = self._resized(photo, size)
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and math.prod(resized) > limit:
@@ -503,13 +500,12 @@ class Preprocess:
             "interpolation": Interpolation,
             "channels": Channels,
             "layout": Layout,
+            "dtype": Dtype,
         }
         for name, choice in choices.items():
             if getattr(self, name) not in get_args(choice):
                 known = ", ".join(get_args(choice))
                 raise InputError(f"{name} is {getattr(self, name)!r}: choose one of {known}")
-        if not _is_number_type(self.dtype):
-            raise InputError(f"dtype is {self.dtype!r}: name a NumPy type such as float32 or uint8")
 
     def _check_sizes(self) -> None:
         if self.size is not None and min(self.size) < 1:
@@ -655,10 +651,10 @@ def replacing(path: PathLike) -> Iterator[Path]:
         For any OSError: no such folder, no permission, disk full; or `path` is not a file.
     """
     target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        raise InputError(f"{os.fspath(path)}: is no ordinary file; choose another name to write to")
-    temporary = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
+    temporary = target.parent / f".{secrets.token_hex(8)}{target.suffix}"
     try:
+        if target.exists() and not target.is_file():
+            raise InputError(f"{os.fspath(path)}: is no ordinary file; choose another name")
         temporary.open("xb").close()  # not tempfile: the result shall have the usual access rights
         yield temporary
         temporary.replace(target)
@@ -668,7 +664,8 @@ def replacing(path: PathLike) -> Iterator[Path]:
             f"{os.fspath(path)}: cannot be written ({reason}); choose another place"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # above all: it is in its place by now
+            temporary.unlink()
 
 
 def save_png(path: PathLike, picture: Picture) -> None:
@@ -727,7 +724,7 @@ def at_height(picture: Picture, height: int) -> Picture:
     Returns
     -------
     numpy.ndarray
-        heightxwx3, uint8.
+        (height, w, 3), uint8.
 
     Raises
     ------

@@ -64,29 +64,17 @@ class Labels:
         if isinstance(label, int) or label.isdecimal():
             return int(label)
         wanted = label.strip().lower()
-        spoken = {
-            k: [part.strip().lower() for part in name.split(",")]
-            for k, name in enumerate(self.names)
-        }
-        found = [
-            k for k, parts in spoken.items() if wanted in parts or wanted == self.names[k].lower()
-        ]
+        spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}
+        found = [k for k, parts in spoken.items() if wanted in parts or wanted == self.names[k].lower()]
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(
-                f"{label!r} names several classes: {', '.join(map(str, found))}; give the index"
-            )
+            raise InputError(f"{label!r} names several classes: {', '.join(map(str, found))}; give the index")
         if not self.names:
-            raise InputError(
-                f"class {label!r}: the model carries no labels; give an index, or --labels FILE"
-            )
-        close = difflib.get_close_matches(
-            wanted, [p for parts in spoken.values() for p in parts], 3
-        )
+            raise InputError(f"class {label!r}: the model carries no labels; give an index, or --labels FILE")
+        close = difflib.get_close_matches(wanted, [p for parts in spoken.values() for p in parts], 3)
         raise InputError(
-            f"no class is named {label!r}"
-            + (f": did you mean {', '.join(close)}?" if close else "")
+            f"no class is named {label!r}" + (f": did you mean {', '.join(close)}?" if close else "")
         )
 
 

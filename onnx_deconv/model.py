@@ -60,9 +60,7 @@ class ValueType:
         if self.shape is None:
             return "?"
         names = self.symbols or ("",) * len(self.shape)
-        sizes = [
-            name or "?" if d is None else str(d) for d, name in zip(self.shape, names, strict=True)
-        ]
+        sizes = [name or "?" if d is None else str(d) for d, name in zip(self.shape, names, strict=True)]
         return "×".join(sizes) or "scalar"
 
 
@@ -101,15 +99,11 @@ class Model:
         view = _view(proto, input_shapes or {}, name)
         self.types = _value_types(view)
         self.graph: gs.Graph = gs.import_onnx(view)
-        self.tensors = {t.name: t for t in view.graph.initializer} | _constant_nodes(
-            view.graph.node
-        )
+        self.tensors = {t.name: t for t in view.graph.initializer} | _constant_nodes(view.graph.node)
         self._evaluated: dict[str, Array] = {}
         patterns.recognise(self.graph, self._small_constant)
         self.nodes: list[gs.Node] = self.graph.nodes
-        self.producers: dict[str, gs.Node] = {
-            v.name: n for n in self.nodes for v in n.outputs if v.name
-        }
+        self.producers: dict[str, gs.Node] = {v.name: n for n in self.nodes for v in n.outputs if v.name}
         self.constants = self._find_constants()
 
     @property
@@ -203,7 +197,8 @@ class Model:
             return self.read(self.tensors[value])
         node = self.producers[value]
         if node.op in ("Shape", "Size"):
-            feeds = {node.inputs[0].name: np.empty(self.type_of(node.inputs[0].name).shape or ())}
+            sized = node.inputs[0].name
+            feeds = {sized: np.empty([d or 0 for d in self.type_of(sized).shape or ()])}
         else:
             feeds = {v.name: self._numbers(v.name) for v in node.inputs if v.name}
         return _run_node(self.node_proto(node), feeds, self.proto)[
@@ -241,9 +236,7 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
         with path.open("rb") as file, _mapped(file.fileno()) as content:
             return Model(_parse(content, path), path.parent, str(path), input_shapes)
     except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error.strerror or error}); is the path right?"
-        ) from error
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); is the path right?") from error
 
 
 def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -314,15 +307,11 @@ def _check(model: Model) -> None:
                     f"({location!r}); refused"
                 )
             if not path.is_file():
-                raise ModelError(
-                    f"{model.name}: its external data {location!r} are missing in {home}"
-                )
+                raise ModelError(f"{model.name}: its external data {location!r} are missing in {home}")
             sizes[location] = path.stat().st_size
         length = int(where.get("length", 0))
         if int(where.get("offset", 0)) + length > sizes[location]:
-            raise ModelError(
-                f"{model.name}: external data {location!r} end before {tensor.name!r} does"
-            )
+            raise ModelError(f"{model.name}: external data {location!r} end before {tensor.name!r} does")
 
 
 def _external_tensors(proto: ModelProto) -> Iterable[TensorProto]:
@@ -381,9 +370,7 @@ def _set_input_shapes(view: ModelProto, shapes: Mapping[str, Sequence[int]], nam
             raise InputError(f"{name} has no input {key!r}; it has {', '.join(map(repr, inputs))}")
         declared = inputs[key].type.tensor_type.shape
         if len(declared.dim) not in (0, len(shape)):
-            raise InputError(
-                f"input {key!r} of {name} has {len(declared.dim)} axes, not {len(shape)}"
-            )
+            raise InputError(f"input {key!r} of {name} has {len(declared.dim)} axes, not {len(shape)}")
         del declared.dim[:]
         for size in shape:
             declared.dim.add(dim_value=size)
@@ -424,14 +411,10 @@ def _is_pure(node: gs.Node) -> bool:
 def _run_node(node: NodeProto, feeds: Mapping[str, Array], proto: ModelProto) -> list[Array]:
     """Evaluate one node with the standard's own reference implementation."""
     inputs = [
-        onnx.helper.make_tensor_value_info(
-            n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape
-        )
+        onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
         for n, a in feeds.items()
     ]
     outputs = [onnx.helper.make_empty_tensor_value_info(n) for n in node.output]
     graph = onnx.helper.make_graph([node], "constant", inputs, outputs)
-    model = onnx.helper.make_model(
-        graph, opset_imports=proto.opset_import, ir_version=proto.ir_version
-    )
+    model = onnx.helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
     return list(ReferenceEvaluator(model).run(None, dict(feeds)))

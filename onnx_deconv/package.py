@@ -51,9 +51,7 @@ def save(pair: Pair, path: str | os.PathLike[str]) -> list[Path]:
     home = folder(path)
     targets = [home / name for name in (FORWARD, DECONV, WEIGHTS, MANIFEST)]
     with ExitStack() as stack:
-        forward, deconv, weights, manifest = [
-            stack.enter_context(replacing(target)) for target in targets
-        ]
+        forward, deconv, weights, manifest = [stack.enter_context(replacing(target)) for target in targets]
         with weights.open("wb") as file:
             store = _Weights(file, pair.folder)
             for proto, to in ((pair.forward, forward), (pair.deconv, deconv)):
@@ -135,7 +133,7 @@ def _point(tensor: TensorProto, offset: int, length: int) -> None:
         "uint64_data",
         "external_data",
     ):
-        tensor.ClearField(field)  # type: ignore[arg-type]
+        tensor.ClearField(field)
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in {"location": WEIGHTS, "offset": offset, "length": length}.items():
         tensor.external_data.add(key=key, value=str(value))

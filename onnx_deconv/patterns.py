@@ -95,11 +95,7 @@ class _Matcher:
         for x, g in (rest, rest[::-1]):
             inner = self.plus(g, 1.0)
             bell = self.producers.get(inner.name) if inner is not None else None
-            if (
-                bell is not None
-                and bell.op == "Erf"
-                and self.same(self.scaled(bell.inputs[0], 2**-0.5), x)
-            ):
+            if bell is not None and bell.op == "Erf" and self.same(self.scaled(bell.inputs[0], 2**-0.5), x):
                 return "Gelu", x, {"approximate": "none"}
             if bell is not None and bell.op == "Tanh" and self.is_gelu_cubic(bell.inputs[0], x):
                 return "Gelu", x, {"approximate": "tanh"}
@@ -112,12 +108,7 @@ class _Matcher:
                 continue
             for a, b in (node.inputs, node.inputs[::-1]):
                 below = self.producers.get(a.name)
-                if (
-                    self.number(b) is None
-                    or below is None
-                    or below.op != inner
-                    or len(below.inputs) != 2
-                ):  # noqa: PLR2004
+                if self.number(b) is None or below is None or below.op != inner or len(below.inputs) != 2:  # noqa: PLR2004
                     continue
                 for x, c in (below.inputs, below.inputs[::-1]):
                     if self.number(c) is not None and self.number(x) is None:
@@ -146,9 +137,7 @@ class _Matcher:
     def number(self, value: gs.Variable) -> float | None:
         """Return the value of a constant of one element."""
         if isinstance(value, gs.Constant):
-            numbers: NDArray[np.generic] | None = (
-                value.values if np.prod(value.shape) == 1 else None
-            )
+            numbers: NDArray[np.generic] | None = value.values if np.prod(value.shape) == 1 else None
         else:
             numbers = self.constant(value.name)
         return None if numbers is None or numbers.size != 1 else float(numbers.reshape(-1)[0])
@@ -232,17 +221,11 @@ def spell_out_legacy(graph: GraphProto) -> None:
             case "Crop":
                 left, top, right, bottom = attributes["border"]
                 height, width = attributes.get("scale", (None, None))
-                ends = (
-                    [-bottom or _END, -right or _END]
-                    if height is None
-                    else [top + height, left + width]
-                )
-                written.append(_slice(graph, node, [top, left], ends))
+                ends = [-bottom or _END, -right or _END] if height is None else [top + height, left + width]
+                written.append(_slice(node, [top, left], ends))
             case _:
                 written.append(node)
-    if len(written) != len(graph.node) or any(
-        a is not b for a, b in zip(written, graph.node, strict=True)
-    ):
+    if len(written) != len(graph.node) or any(a is not b for a, b in zip(written, graph.node, strict=True)):
         copies = [NodeProto.FromString(n.SerializeToString()) for n in written]
         del graph.node[:]
         graph.node.extend(copies)
@@ -258,14 +241,12 @@ def _affine(
     for name, numbers in ((f"{y}/scale", np.float32(scale)), (f"{y}/shift", shift)):
         graph.initializer.append(numpy_helper.from_array(np.asarray(numbers), name))
     return [
-        helper.make_node(
-            "Mul", [node.input[0], f"{y}/scale"], [f"{y}/scaled"], f"{node.name}/scale"
-        ),
+        helper.make_node("Mul", [node.input[0], f"{y}/scale"], [f"{y}/scaled"], f"{node.name}/scale"),
         helper.make_node("Add", [f"{y}/scaled", f"{y}/shift"], [y], node.name),
     ]
 
 
-def _slice(graph: GraphProto, node: NodeProto, starts: list[int], ends: list[int]) -> NodeProto:
+def _slice(node: NodeProto, starts: list[int], ends: list[int]) -> NodeProto:
     return helper.make_node(
         "Slice", [node.input[0]], node.output, node.name, starts=starts, ends=ends, axes=[2, 3]
     )

@@ -1350,7 +1350,7 @@ COORDINATES: dict[str, Callable[[int, int, int, float], float]] = {
 # --- forward values -------------------------------------------------------------------------------
 
 # The evaluator of the ONNX standard does not know the three operators that left it before 1.0, and
-# what it makes of six others is wrong (onnx 1.23). Each class is what its operator's text says.
+# what it makes of seven others is wrong (onnx 1.23). Each class is what its operator's text says.
 
 
 class ImageScaler(OpRun):
@@ -1389,6 +1389,19 @@ class Erf(OpRun):
 
     def _run(self, x: Array) -> tuple[Array]:
         return (error_function(x).astype(x.dtype),)
+
+
+class Gelu(OpRun):
+    """Not rounded to float32 on the way."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, approximate: str) -> tuple[Array]:
+        if approximate == "tanh":
+            gate = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+        else:
+            gate = error_function(x / math.sqrt(2))
+        return ((0.5 * x * (1 + gate)).astype(x.dtype),)
 
 
 class LRN(OpRun):
@@ -1432,8 +1445,10 @@ class Softmax(OpRun):
     op_domain = ""
 
     def _run(self, x: Array, axis: int) -> tuple[Array]:
-        recent = self.run_params["opsets"][""] >= 13  # noqa: PLR2004
-        axes = axis if recent else tuple(range(axis % x.ndim, x.ndim))
+        axes: tuple[int, ...] = (axis,)
+        if self.run_params["opsets"].get("", 13) < 13:  # noqa: PLR2004
+            told = any(attribute.name == "axis" for attribute in self.onnx_node.attribute)
+            axes = tuple(range(axis % x.ndim if told else 1, x.ndim))
         y = np.exp(x - x.max(axes, keepdims=True))
         return (y / y.sum(axes, keepdims=True),)
 
@@ -1446,7 +1461,18 @@ class LogSoftmax(Softmax):
         return (np.log(y),)
 
 
-AMENDED = [ImageScaler, Affine, Crop, Erf, LRN, Mean, BatchNormalization, Softmax, LogSoftmax]
+AMENDED = [
+    ImageScaler,
+    Affine,
+    Crop,
+    Erf,
+    Gelu,
+    LRN,
+    Mean,
+    BatchNormalization,
+    Softmax,
+    LogSoftmax,
+]
 
 
 def refuse_wrong_values(node: onnx.NodeProto) -> None:

@@ -46,14 +46,10 @@ class Session:
         ort = _onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 3 if providers != "auto" else 4
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(folder)
-        )
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         wanted = _resolve(providers)
         try:
-            self._session = ort.InferenceSession(
-                proto.SerializeToString(), options, providers=wanted
-            )
+            self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
         except Exception as error:  # onnxruntime has no common base for its exceptions
             raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
         self.providers: list[str] = self._session.get_providers()

@@ -14,8 +14,8 @@ from onnx_deconv.model import Array
 
 SeedKind = Literal["auto", "one", "value", "map", "strongest"]
 """``one``: 1 at the unit. ``value``: the unit's activation. ``map``: a whole feature map with its
-activations. ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position is given, ``one`` for a
-value with one unit per channel (scores), else ``map``."""
+activations. ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
+is given, ``one`` for a value with one unit per channel (scores), else ``map``."""
 
 
 def scores_of(values: Array) -> Array:
@@ -100,10 +100,7 @@ def _check(values: Array, channels: Sequence[int], at: Sequence[int] | None) -> 
     if at is None:
         return
     if len(at) != values.ndim - 2:
-        raise InputError(
-            f"position {tuple(at)} has {len(at)} indices, the explained value has {values.ndim - 2} axes behind the channel"
-        )
+        axes = values.ndim - 2
+        raise InputError(f"position {tuple(at)}: the explained value has {axes} axes behind the channel")
     if any(not 0 <= k < size for k, size in zip(at, values.shape[2:], strict=True)):
-        raise InputError(
-            f"position {tuple(at)} lies outside the feature map of size {values.shape[2:]}"
-        )
+        raise InputError(f"position {tuple(at)} lies outside the feature map of size {values.shape[2:]}")

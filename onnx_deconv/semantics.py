@@ -41,9 +41,7 @@ class Semantics:
     def __post_init__(self) -> None:
         for name, choices in self.choices().items():
             if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}"
-                )
+                raise InputError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
 
     @classmethod
     def choices(cls) -> dict[str, tuple[str, ...]]:

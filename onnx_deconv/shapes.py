@@ -66,9 +66,7 @@ def _known_tensors(view: ModelProto) -> dict[str, Sizes]:
     return {
         t.name: [int(v) for v in numpy_helper.to_array(t).reshape(-1)]
         for t in tensors
-        if t.data_type in integers
-        and t.data_location != TensorProto.EXTERNAL
-        and sum(t.dims) <= _LONGEST
+        if t.data_type in integers and t.data_location != TensorProto.EXTERNAL and sum(t.dims) <= _LONGEST
     }
 
 
@@ -79,9 +77,7 @@ def _named(tensor: TensorProto, name: str) -> TensorProto:
     return copy
 
 
-def _evaluate(
-    node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, Sizes]
-) -> Sizes | None:
+def _evaluate(node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, Sizes]) -> Sizes | None:
     """Compute a node of shape arithmetic as far as its inputs are known."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "Shape" and node.input[0] in shapes:
@@ -105,9 +101,7 @@ def _evaluate(
 
 def _sliced(known: Sequence[Sizes], attributes: Mapping[str, Sequence[int]]) -> Sizes | None:
     # starts, ends and steps; of a 1-D tensor there is but one axis.
-    bounds = (
-        [attributes.get("starts"), attributes.get("ends")] if len(known) == 1 else [*known[1:3]]
-    )
+    bounds = [attributes.get("starts"), attributes.get("ends")] if len(known) == 1 else [*known[1:3]]
     step = known[4] if len(known) > 4 else [1]  # noqa: PLR2004
     if any(b is None or len(b) != 1 or b[0] is None for b in [*bounds, step]):
         return None
@@ -143,9 +137,7 @@ def _reshaped(node: NodeProto, target: Sizes, source: Sizes | None) -> Sizes:
 
 
 def _write(view: ModelProto, node: NodeProto, shape: Sizes) -> None:
-    dtypes = {
-        i.name: i.type.tensor_type.elem_type for i in (*view.graph.value_info, *view.graph.input)
-    }
+    dtypes = {i.name: i.type.tensor_type.elem_type for i in (*view.graph.value_info, *view.graph.input)}
     name = node.output[0]
     info = next((i for i in (*view.graph.value_info, *view.graph.output) if i.name == name), None)
     if info is None:

@@ -17,6 +17,7 @@ from onnx import TensorProto
 INLINE_LIMIT = 1024
 """Tensors of fewer bytes stay in the model, where shape inference can read them."""
 
+_MORE, _LONGEST_INTEGER = 0x80, 64
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # message -> {field number: message of that field}: the ways that lead to a tensor.
@@ -108,11 +109,11 @@ def _fields(buffer: memoryview, start: int, end: int) -> Iterator[tuple[int, int
 
 def _read_varint(buffer: memoryview, at: int, end: int) -> tuple[int, int]:
     value = shift = 0
-    while at < end and shift < 64:
+    while at < end and shift < _LONGEST_INTEGER:
         byte = buffer[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < _MORE:
             return value, at
         shift += 7
     raise ValueError(f"no integer ends before byte {at}")
@@ -120,7 +121,7 @@ def _read_varint(buffer: memoryview, at: int, end: int) -> tuple[int, int]:
 
 def _varint(value: int) -> bytes:
     out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
+    while value >= _MORE:
+        out.append(value & 0x7F | _MORE)
         value >>= 7
     return bytes([*out, value])

@@ -8,9 +8,7 @@ from onnx_deconv.rules.site import Site
 @rule("Add", "Sum")
 def add(at: Site) -> Signals:
     """Every term gets the signal."""
-    return [
-        at.unbroadcast(at.signal, i) if at.needs(i) else None for i in range(len(at.node.inputs))
-    ]
+    return [at.unbroadcast(at.signal, i) if at.needs(i) else None for i in range(len(at.node.inputs))]
 
 
 @rule("Sub")
@@ -67,10 +65,8 @@ def concat(at: Site) -> Signals:
     sizes = [at.shape_of(i)[axis] for i in range(n)]
     if n == 1:
         return [at.signal]
-    if None in sizes:
-        split = at.op.Concat(*[at.size(i, axis) for i in range(n)], axis=0)
-    else:
-        split = sizes
+    run_time = None in sizes
+    split = at.op.Concat(*[at.size(i, axis) for i in range(n)], axis=0) if run_time else sizes
     return list(at.op.Split(at.signal, split, axis=axis, outputs=n))
 
 

@@ -49,19 +49,13 @@ def gemm(at: Site) -> Signals:
     alpha, trans_a, trans_b = at.attr("alpha", 1.0), at.attr("transA", 0), at.attr("transB", 0)
     op, signal = at.op, at.signal
     return [
-        _product(at, signal, at.input(1), alpha, (0, 1 - trans_b), flip=trans_a)
-        if at.needs(0)
-        else None,
-        _product(at, at.input(0), signal, alpha, (1 - trans_a, 0), flip=trans_b)
-        if at.needs(1)
-        else None,
+        _product(at, signal, at.input(1), alpha, (0, 1 - trans_b), flip=trans_a) if at.needs(0) else None,
+        _product(at, at.input(0), signal, alpha, (1 - trans_a, 0), flip=trans_b) if at.needs(1) else None,
         at.unbroadcast(op.Mul(signal, float(at.attr("beta", 1.0))), 2) if at.needs(2) else None,
     ]
 
 
-def _product(
-    at: Site, a: Signal, b: Signal, alpha: float, trans: tuple[int, int], *, flip: int
-) -> Signal:
+def _product(at: Site, a: Signal, b: Signal, alpha: float, trans: tuple[int, int], *, flip: int) -> Signal:
     """Return αA'B', or its transpose B'ᵀA'ᵀ."""
     if flip:
         return at.op.Gemm(b, a, alpha=alpha, transA=1 - trans[1], transB=1 - trans[0])
@@ -126,14 +120,10 @@ def _transposed_pads(
     """Resolve the padding of a ConvTranspose, as its specification derives it from output_shape."""
     n = len(kernel)
     output, auto = at.attr("output_shape"), at.attr("auto_pad", "NOTSET")
-    sizes = at.shape_of(0)[2:]
+    sizes = list(at.shape_of(0)[2:])
     if output is None and auto in ("SAME_UPPER", "SAME_LOWER"):
-        output = [
-            None if size is None else size * s for size, s in zip(sizes, strides, strict=True)
-        ]
-        sizes = [
-            0 if size is None else size for size in sizes
-        ]  # a size cancels out: out - s·size = 0
+        output = [None if size is None else size * s for size, s in zip(sizes, strides, strict=True)]
+        sizes = [0 if size is None else size for size in sizes]  # a size cancels out: out - s·size = 0
         output = [0 if o is None else o for o in output]
     if output is None:
         return [0] * (2 * n) if auto == "VALID" else list(at.attr("pads", [0] * (2 * n)))
@@ -143,13 +133,7 @@ def _transposed_pads(
         size, kernel_size = sizes[k], kernel[k]
         if size is None or kernel_size is None:
             raise at.unsupported("output_shape with an input size that is only known at run time")
-        total = (
-            strides[k] * (size - 1)
-            + adjust[k]
-            + (kernel_size - 1) * dilations[k]
-            + 1
-            - output[-n:][k]
-        )
+        total = strides[k] * (size - 1) + adjust[k] + (kernel_size - 1) * dilations[k] + 1 - output[-n:][k]
         total = max(total, 0)
         small, large = total // 2, total - total // 2
         begin, end = (small, large) if auto == "SAME_UPPER" else (large, small)

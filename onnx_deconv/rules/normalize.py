@@ -3,21 +3,16 @@
 from onnx_deconv.emit import Operand, Signal
 from onnx_deconv.rules.registry import Signals, rule
 from onnx_deconv.rules.site import Site
-import numpy as np
 
 
 @rule("BatchNormalization")
 def batch_normalization(at: Site) -> Signals:
     """Scaled per channel: the same normalisation with neither mean nor shift."""
     if at.attr("training_mode", 0) or at.attr("spatial", 1) != 1:
-        raise at.unsupported(
-            "only inference over channels (training_mode=0, spatial=1) is a linear map"
-        )
+        raise at.unsupported("only inference over channels (training_mode=0, spatial=1) is a linear map")
     zeros = at.op.filled([_channels(at)], 0.0)
     epsilon = at.attr("epsilon", 1e-5)
-    scaled = at.op.BatchNormalization(
-        at.signal, at.input(1), zeros, zeros, at.input(4), epsilon=epsilon
-    )
+    scaled = at.op.BatchNormalization(at.signal, at.input(1), zeros, zeros, at.input(4), epsilon=epsilon)
     return [scaled, None, None, None, None]
 
 

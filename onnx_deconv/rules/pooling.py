@@ -13,9 +13,7 @@ from onnx_deconv.rules.window import Window
 @rule("MaxPool")
 def max_pool(at: Site) -> Signals:
     """Unpool: the signal goes where the switches say; where windows overlap, signals add up."""
-    return [
-        unpool(at, at.switches(), at.batch_shape(0), by_column=at.attr("storage_order", 0) == 1)
-    ]
+    return [unpool(at, at.switches(), at.batch_shape(0), by_column=at.attr("storage_order", 0) == 1)]
 
 
 def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Signal:
@@ -23,11 +21,7 @@ def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Si
     op, n = at.op, len(at.shape_of(0)) - 2
     backwards = [0, 1, *range(n + 1, 1, -1)]
     if by_column:
-        shape = (
-            [shape[k] for k in backwards]
-            if isinstance(shape, list)
-            else op.Gather(shape, backwards)
-        )
+        shape = [shape[k] for k in backwards] if isinstance(shape, list) else op.Gather(shape, backwards)
     if at.semantics.unpool == "overwrite":
         # A kernel of 1 infers the smallest output, which MaxUnpool lets be replaced by any larger.
         ones = [1] * n
@@ -61,9 +55,7 @@ def _shared(at: Site, window: Window) -> Signal:
     # The pool of a picture of ones that is zero in the padding tells each window's share.
     if not inside:
         raise at.unsupported("ceil_mode with count_include_pad and a size known only at run time")
-    attributes = {
-        k: at.attr(k) for k in ("kernel_shape", "strides", "dilations", "pads", "auto_pad")
-    }
+    attributes = {k: at.attr(k) for k in ("kernel_shape", "strides", "dilations", "pads", "auto_pad")}
     if attributes.pop("dilations") not in (None, [1] * n):
         raise at.unsupported("dilations with a size known only at run time")
     ones = op.ones(op.Concat([1, 1], op.Slice(at.shape(0), [2], [n + 2], [0]), axis=0))
@@ -109,9 +101,7 @@ def global_average_pool(at: Site) -> Signals:
     if None not in sizes:
         share = op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))
         return [op.Expand(share, [1, 1, *sizes])]
-    count = op.Cast(
-        op.ReduceProd(op.Slice(at.shape(0), [2], [2 + len(sizes)], [0])), to=op.elem_type
-    )
+    count = op.Cast(op.ReduceProd(op.Slice(at.shape(0), [2], [2 + len(sizes)], [0])), to=op.elem_type)
     return [op.Expand(op.Div(at.signal, count), at.shape(0))]
 
 

@@ -72,9 +72,7 @@ def rule(*operators: str, domain: str = "", table: str = "gradient") -> Callable
     def register(function: Rule) -> Rule:
         for operator in operators:
             if (domain, operator) in _TABLES[table]:
-                raise ValueError(
-                    f"{domain or 'ai.onnx'}::{operator} has a rule in {table!r} already"
-                )
+                raise ValueError(f"{domain or 'ai.onnx'}::{operator} has a rule in {table!r} already")
             _TABLES[table][domain, operator] = function
         return function
 
@@ -86,9 +84,7 @@ def rule_table(semantics: Semantics) -> dict[Key, Rule]:
     table = dict(_TABLES["gradient"])
     if semantics.rules != "gradient":
         rows = _TABLES[semantics.rules]
-        table |= {
-            k: r for k, r in rows.items() if semantics.activations == "all" or k == ("", "Relu")
-        }
+        table |= {k: r for k, r in rows.items() if semantics.activations == "all" or k == ("", "Relu")}
     if semantics.lrn_is_identity:
         table |= _TABLES["lrn=identity"]
     return table

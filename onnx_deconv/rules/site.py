@@ -219,9 +219,7 @@ class Site:
             if again is not None:
                 return again
         types = self.model.type_of(name)
-        return self._tap(
-            Tap("value", name, tap_name(self.model, name)), types.shape, _np_dtype(types.dtype)
-        )
+        return self._tap(Tap("value", name, tap_name(self.model, name)), types.shape, _np_dtype(types.dtype))
 
     def _tap(self, tap: Tap, shape: Sequence[int | None] | None, dtype: Any) -> Signal:
         self.taps[tap.name] = tap
@@ -247,9 +245,7 @@ class Site:
         if node.op in ("Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "DequantizeLinear"):
             axis = node.attrs.get("axis") if node.op == "DequantizeLinear" else None
             extra = {} if axis is None else {"axis": axis}
-            return getattr(self.op, node.op)(
-                *[self._raw(v) if v else None for v in inputs], **extra
-            )
+            return getattr(self.op, node.op)(*[self._raw(v) if v else None for v in inputs], **extra)
         numbers = self.model.constant(name)
         return self.op.constant(numbers) if numbers is not None and numbers.size <= _SMALL else None
 
