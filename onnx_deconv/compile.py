@@ -8,7 +8,7 @@ meet are summed.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,15 @@ class Pair:
         Names, shapes, types and meaning of all that passes between them, as plain JSON data.
     folder
         Where the large weights of both lie (their tensors are external).
+    keeps
+        The temporary folder of a model that came from memory, kept as long as the pair.
     """
 
     forward: ModelProto
     deconv: ModelProto
     manifest: Mapping[str, Any]
     folder: Path
+    keeps: object = field(default=None, repr=False)
 
 
 def compile_pair(
@@ -109,7 +112,7 @@ def compile_pair(
     manifest = _manifest(walk, deconv, taps, cut)
     # The explained value's own activations choose the unit and scale the seed.
     shown = Tap("value", walk.value, walk.value)
-    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder)
+    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.spool)
     for proto in (pair.forward, pair.deconv):
         proto.metadata_props.add(key=MANIFEST_KEY, value=json.dumps(manifest))
     pair.deconv.producer_name, pair.deconv.producer_version = "onnx_deconv", manifest["version"]

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from onnx_deconv.model import Array
 
@@ -157,7 +157,7 @@ def _typed(operator: str, attributes: dict[str, Any]) -> dict[str, Any]:
     typed = {}
     for name, given in attributes.items():
         declared = schema.attributes[name]
-        number = _CASTS.get(int(declared.type))
+        number = _CASTS.get(declared.type)
         if given is None:
             continue
         value = number(given) if number else given
@@ -171,11 +171,12 @@ def _typed(operator: str, attributes: dict[str, Any]) -> dict[str, Any]:
     return typed
 
 
-_CASTS: dict[int, Callable[[Any], Any]] = {
-    AttributeProto.FLOAT: float,
-    AttributeProto.INT: int,
-    AttributeProto.FLOATS: lambda v: [float(x) for x in v],
-    AttributeProto.INTS: lambda v: [int(x) for x in v],
+_Type = onnx.defs.OpSchema.AttrType
+_CASTS: dict[_Type, Callable[[Any], Any]] = {
+    _Type.FLOAT: float,
+    _Type.INT: int,
+    _Type.FLOATS: lambda v: [float(x) for x in v],
+    _Type.INTS: lambda v: [int(x) for x in v],
 }
 
 

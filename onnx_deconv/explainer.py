@@ -273,7 +273,7 @@ class Explainer:
             left = [k for k in empty if not any(r[k].any() for r in back.reconstructions.values())]
             if not left:
                 return
-            seed, _ = make_seed(explained, back.channels, None, kind)  # type: ignore[arg-type]
+            seed, _ = make_seed(explained, back.channels, None, kind)
             results = pair.run_deconv(values, seed.astype(pair.seed_dtype))
             for k in left:
                 for name, r in results.items():

@@ -5,7 +5,7 @@ array a model's input, and the :class:`Geometry` it returns knows where in the p
 lies, so that a reconstruction can be put back on it. The way out: :func:`montage`,
 :func:`save_png`, :func:`save_npy`.
 
-Sizes are (height, width) everywhere; a *picture* is a uint8 array HxWx3, RGB, 0..255.
+Sizes are (height, width) everywhere; a *picture* is a uint8 array H×W×3, RGB, 0..255.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from onnx_deconv.errors import InputError
 
 Picture = npt.NDArray[np.uint8]
-"""HxWx3, RGB, 0..255."""
+"""H×W×3, RGB, 0..255."""
 PathLike = str | os.PathLike[str]
 Size = tuple[int, int]
 """(height, width)"""
@@ -38,9 +38,7 @@ Fit = Literal["crop", "stretch", "pad", "none"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Channels = Literal["RGB", "BGR", "L", "RGBA", "BGRA"]
 Layout = Literal["NCHW", "NHWC"]
-Dtype = Literal[
-    "float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64"
-]
+Dtype = Literal["float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64"]
 
 _FILTERS: Mapping[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -70,7 +68,7 @@ def read_image(path: PathLike) -> Picture:
     Returns
     -------
     numpy.ndarray
-        HxWx3, uint8, RGB.
+        H×W×3, uint8, RGB.
 
     Raises
     ------
@@ -155,12 +153,10 @@ def _resized(picture: Image.Image, size: Size, interpolation: Interpolation) -> 
 
 
 def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
+    return "×".join(map(str, size))
 
 
-def _check_size(
-    what: str, size: Sequence[int], wanted: Size, way_out: str = "give one of that size"
-) -> None:
+def _check_size(what: str, size: Sequence[int], wanted: Size, way_out: str = "give one of that size") -> None:
     if tuple(size) != tuple(wanted):
         raise InputError(f"the {what} is {_by(size)} but {_by(wanted)} is expected: {way_out}")
 
@@ -171,9 +167,9 @@ def check_picture(picture: npt.NDArray[Any], *, grey: bool = False) -> None:
     Parameters
     ----------
     picture
-        What should be HxWx3, uint8, with at least one pixel.
+        What should be H×W×3, uint8, with at least one pixel.
     grey
-        Whether HxW will do too.
+        Whether H×W will do too.
 
     Raises
     ------
@@ -183,7 +179,7 @@ def check_picture(picture: npt.NDArray[Any], *, grey: bool = False) -> None:
     axes = ((3,), ()) if grey else ((3,),)
     if picture.dtype != np.uint8 or picture.ndim < len("HW") or picture.shape[2:] not in axes:
         raise InputError(
-            f"a picture is a uint8 array HxWx3, this is {picture.dtype} {_by(picture.shape)}: "
+            f"a picture is a uint8 array H×W×3, this is {picture.dtype} {_by(picture.shape)}: "
             "read it with read_image"
         )
     if not picture.size:
@@ -241,12 +237,12 @@ class Geometry:
         Parameters
         ----------
         photo
-            HxWx3, uint8, of the size this geometry was made for.
+            H×W×3, uint8, of the size this geometry was made for.
 
         Returns
         -------
         numpy.ndarray
-            (h, w, 3), uint8, RGB, padding included. In colour, also where the model sees greys.
+            h×w×3, uint8, RGB, padding included. In colour, also where the model sees greys.
 
         Raises
         ------
@@ -271,12 +267,12 @@ class Geometry:
         Parameters
         ----------
         values
-            (h, w): one number per pixel of the model's input.
+            h×w: one number per pixel of the model's input.
 
         Returns
         -------
         numpy.ndarray
-            HxW, float32; 0 at each pixel of the photograph whose centre the input does not show.
+            H×W, float32; 0 at each pixel of the photograph whose centre the input does not show.
 
         Raises
         ------
@@ -332,7 +328,7 @@ class Preprocess:
         (letterbox); ``"none"``: as it is, which must be `size`.
     resize
         Length of the shorter side before the centre is cropped, at least the longer of `size`.
-        ``None`` stands for 256/224 of what the crop needs: 256 for 224x224, 342 for 299x299.
+        ``None`` stands for 256/224 of what the crop needs: 256 for 224×224, 342 for 299×299.
     interpolation
         How pixels are interpolated, always with antialiasing as in Pillow.
     fill
@@ -400,12 +396,12 @@ class Preprocess:
         Parameters
         ----------
         photo
-            HxWx3, uint8, RGB.
+            H×W×3, uint8, RGB.
 
         Returns
         -------
         tensor : numpy.ndarray
-            (C, h, w) or (h, w, C) by `layout`, of `dtype`; one image, no batch axis.
+            C×h×w or h×w×C by `layout`, of `dtype`; one image, no batch axis.
         geometry : Geometry
             Where the photograph lies in the input.
 
@@ -424,12 +420,12 @@ class Preprocess:
         Parameters
         ----------
         view
-            (h, w, 3), uint8, RGB: what :meth:`Geometry.view` returns.
+            h×w×3, uint8, RGB: what :meth:`Geometry.view` returns.
 
         Returns
         -------
         numpy.ndarray
-            (C, h, w) or (h, w, C) by `layout`, of `dtype`.
+            C×h×w or h×w×C by `layout`, of `dtype`.
 
         Raises
         ------
@@ -464,9 +460,7 @@ class Preprocess:
         """
         size = self.size or photo
         if self.fit == "none":
-            _check_size(
-                "photograph", photo, size, "give one of that size, or fit crop, stretch or pad"
-            )
+            _check_size("photograph", photo, size, "give one of that size, or fit crop, stretch or pad")
         resized = self._resized(photo, size)
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and math.prod(resized) > limit:
@@ -489,9 +483,7 @@ class Preprocess:
         short = min(photo)
         to = self.resize or round(short * max(ratios) * 256 / 224)
         # torchvision rounds the longer side down; a crop that is not square may lack a pixel then.
-        height, width = (
-            max(to * side // short, need) for side, need in zip(photo, size, strict=True)
-        )
+        height, width = (max(to * side // short, need) for side, need in zip(photo, size, strict=True))
         return height, width
 
     def _check_choices(self) -> None:
@@ -520,9 +512,7 @@ class Preprocess:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, len(self.channels)):
                 counts = " or ".join(map(str, sorted({1, len(self.channels)})))
-                raise InputError(
-                    f"{name} has {len(values)} values: channels {self.channels} need {counts}"
-                )
+                raise InputError(f"{name} has {len(values)} values: channels {self.channels} need {counts}")
         if not np.isfinite([*self.mean, *self.std, self.scale]).all():
             raise InputError("scale, mean and std must be finite numbers")
         if 0 in (*self.std, self.scale):
@@ -531,16 +521,14 @@ class Preprocess:
 
 PRESETS: Mapping[str, Preprocess] = MappingProxyType(
     {
-        "imagenet": Preprocess(
-            scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-        ),
+        "imagenet": Preprocess(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         "imagenet-caffe": Preprocess(channels="BGR", mean=(103.939, 116.779, 123.68)),
         "imagenet-tf": Preprocess(scale=1 / 127.5, mean=(1.0,)),
         "unit": Preprocess(scale=1 / 255),
         "raw": Preprocess(),
     }
 )
-"""The common conventions, all bilinear with a centre crop of 224x224 from a short side of 256:
+"""The common conventions, all bilinear with a centre crop of 224×224 from a short side of 256:
 ``imagenet`` (PyTorch), ``imagenet-caffe`` (BGR, 0..255 less the mean), ``imagenet-tf`` (-1..1),
 ``unit`` (0..1) and ``raw`` (0..255)."""
 
@@ -660,9 +648,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
         temporary.replace(target)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(
-            f"{os.fspath(path)}: cannot be written ({reason}); choose another place"
-        ) from error
+        raise InputError(f"{os.fspath(path)}: cannot be written ({reason}); choose another place") from error
     finally:
         with suppress(OSError):  # above all: it is in its place by now
             temporary.unlink()
@@ -676,7 +662,7 @@ def save_png(path: PathLike, picture: Picture) -> None:
     path
         The file; its folder must exist.
     picture
-        uint8, HxWx3 (RGB) or HxW (grey).
+        uint8, H×W×3 (RGB) or H×W (grey).
 
     Raises
     ------
@@ -716,7 +702,7 @@ def at_height(picture: Picture, height: int) -> Picture:
     Parameters
     ----------
     picture
-        HxWx3, uint8.
+        H×W×3, uint8.
     height
         In pixels. Pixels are repeated to enlarge a picture (a few pixels of a reconstruction are
         to be seen as they are) and averaged to reduce it.
@@ -724,7 +710,7 @@ def at_height(picture: Picture, height: int) -> Picture:
     Returns
     -------
     numpy.ndarray
-        (height, w, 3), uint8.
+        height×w×3, uint8.
 
     Raises
     ------
@@ -750,7 +736,7 @@ def montage(
     Parameters
     ----------
     pictures
-        Each HxWx3 (RGB) or HxW (grey), uint8, of any size; each is at the top left of its cell, and
+        Each H×W×3 (RGB) or H×W (grey), uint8, of any size; each is at the top left of its cell, and
         all cells are as large as the largest picture.
     columns
         How many pictures stand side by side; fewer if there are fewer.
@@ -762,7 +748,7 @@ def montage(
     Returns
     -------
     numpy.ndarray
-        HxWx3, uint8, RGB.
+        H×W×3, uint8, RGB.
 
     Raises
     ------
@@ -784,10 +770,7 @@ def montage(
         sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = colours
     if not captions:
         return sheet
-    below = [
-        (left, top + picture.shape[0])
-        for (top, left), picture in zip(corners, pictures, strict=True)
-    ]
+    below = [(left, top + picture.shape[0]) for (top, left), picture in zip(corners, pictures, strict=True)]
     return _written(sheet, below, captions, width - gap)
 
 
@@ -801,9 +784,7 @@ def _check_montage(
     if columns < 1 or gap < 0:
         raise InputError(f"a montage of {columns} columns, {gap} pixels apart, is impossible")
     if captions and len(captions) != len(pictures):
-        raise InputError(
-            f"{len(captions)} captions for {len(pictures)} pictures: give one for each"
-        )
+        raise InputError(f"{len(captions)} captions for {len(pictures)} pictures: give one for each")
 
 
 def _written(

@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from onnx_deconv import patterns
+from onnx_deconv import legacy, patterns
 from onnx_deconv.errors import InputError, ModelError, UnknownLayerError
 from onnx_deconv.shapes import infer_shapes
 from onnx_deconv.skim import skim
@@ -32,10 +32,6 @@ from onnx_deconv.skim import skim
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int | None, ...]
 Source = str | os.PathLike[str] | bytes | ModelProto
-
-OLDEST_OPSET = 7
-"""The oldest opset that onnxruntime promises to run; older models go through the converter."""
-
 
 @dataclass(frozen=True)
 class ValueType:
@@ -76,7 +72,12 @@ class Model:
     name
         What messages call the model.
     input_shapes
-        Sizes that replace those that the file gives its inputs, for the view (``{"x": (1, 3, 224, 224)}``).
+        Sizes that replace those that the file gives its inputs, for the view.
+
+    Attributes
+    ----------
+    spool
+        The temporary folder of a model that came from memory; it lives as long as the model.
 
     Raises
     ------
@@ -94,7 +95,7 @@ class Model:
         self.proto = proto
         self.folder = folder
         self.name = name
-        self._spool: tempfile.TemporaryDirectory[str] | None = None
+        self.spool: tempfile.TemporaryDirectory[str] | None = None
         _check(self)
         view = _view(proto, input_shapes or {}, name)
         self.types = _value_types(view)
@@ -213,7 +214,7 @@ class Model:
 
 
 def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
-    """Load an ONNX model of opset 7 or newer.
+    """Load an ONNX model; one of opset 1 to 6 is rewritten for opset 7 (:mod:`onnx_deconv.legacy`).
 
     Parameters
     ----------
@@ -228,15 +229,18 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
         If the file is missing or no model, or its external data are missing or outside its folder.
     """
     if isinstance(source, ModelProto):
-        return _spooled(source.SerializeToString(), input_shapes)
+        return _spooled(_serialised(source), "the given model", input_shapes)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _spooled(bytes(source), input_shapes)
+        return _spooled(bytes(source), "the given model", input_shapes)
     path = Path(source)
     try:
         with path.open("rb") as file, _mapped(file.fileno()) as content:
-            return Model(_parse(content, path), path.parent, str(path), input_shapes)
+            model = Model(_parse(content, path), path.parent, str(path), input_shapes)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error}); is the path right?") from error
+    if model.opset >= legacy.OLDEST_OPSET:
+        return model
+    return _spooled(legacy.upgrade(onnx.load(path)).SerializeToString(), str(path), input_shapes)
 
 
 def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -274,13 +278,22 @@ class _mapped:  # noqa: N801  (a context manager, used like a function)
             self._map.close()
 
 
-def _spooled(content: bytes, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
+def _serialised(proto: ModelProto) -> bytes:
+    try:
+        return proto.SerializeToString()
+    except Exception as error:
+        way = "save it with external data and give its path"
+        raise ModelError(f"the given model cannot be serialised ({error}): {way}") from error
+
+
+def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
     """Give a model that lies in memory a file, so that weights have one home: a file."""
     spool = tempfile.TemporaryDirectory(prefix="onnx_deconv_")
     path = Path(spool.name) / "model.onnx"
     path.write_bytes(content)
     model = load(path, input_shapes)
-    model.name, model._spool = "the given model", spool  # noqa: SLF001
+    model.name = name
+    model.spool = model.spool or spool
     return model
 
 
@@ -348,7 +361,7 @@ def _view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name: st
         view = onnx.inliner.inline_local_functions(view)
     _drop_initializer_inputs(view)
     _set_input_shapes(view, input_shapes, name)
-    patterns.spell_out_legacy(view.graph)
+    legacy.spell_out_withdrawn(view.graph)
     return infer_shapes(view)
 
 

@@ -75,7 +75,7 @@ class ReferenceOptions:
 # --- the walk -------------------------------------------------------------------------------------
 
 
-def reference(  # noqa: PLR0917  (the arguments' order is the order of their story)
+def reference(
     model: onnx.ModelProto,
     values: Mapping[str, NDArray[Any]],
     explained: str,
@@ -97,7 +97,7 @@ def reference(  # noqa: PLR0917  (the arguments' order is the order of their sto
     seed
         The signal there, of the value's shape.
     inputs
-        The values to return reconstructions for; default: each floating point input of the model
+        The inputs to return reconstructions for, of any type; default: each floating point input of the model
         that the signal reaches.
     options
         The variant of the method.
@@ -111,9 +111,8 @@ def reference(  # noqa: PLR0917  (the arguments' order is the order of their sto
     graph = Forward.read(model, values, inputs)
     seed = np.asarray(seed, np.float64)
     if graph.value(explained).shape != seed.shape:
-        raise InputError(
-            f"the seed has shape {seed.shape}, but {explained!r} {graph.value(explained).shape}"
-        )
+        shape = graph.value(explained).shape
+        raise InputError(f"the seed has shape {seed.shape}, but {explained!r} has {shape}")
     signals: dict[str, Array] = {explained: seed}
     missing: list[tuple[str, str]] = []
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -130,11 +129,10 @@ def reference(  # noqa: PLR0917  (the arguments' order is the order of their sto
                     signals[name] = signals[name] + signal if name in signals else signal
     if missing:
         raise MissingRuleError(missing)
-    if inputs is None:
-        return {name: signals[name] for name in graph.inputs if name in signals}
     return {
-        name: signals[name] if name in signals else np.zeros(graph.value(name).shape)
-        for name in inputs
+        name: np.array(signals[name]) if name in signals else np.zeros(graph.value(name).shape)
+        for name in graph.inputs
+        if inputs is not None or name in signals
     }
 
 
@@ -167,7 +165,7 @@ class Forward:
         weights = {tensor.name: tensor for tensor in graph.initializer}
         if inputs is None:
             free = [value.name for value in graph.input if value.name not in weights]
-            inputs = [name for name in free if name in values and is_real(values[name])]
+            inputs = [name for name in free if name in values and is_real(np.asarray(values[name]))]
         depends = set(inputs)
         for node in graph.node:
             subgraph = any(attribute.HasField("g") for attribute in node.attribute)
@@ -462,8 +460,7 @@ def conv_transpose(at: Visit) -> Array:
         begin = [0] * rank
     if at.ints("output_shape") or automatic.startswith("SAME"):
         full = [
-            (size[a] - 1) * strides[a] + (kernel[a] - 1) * dilations[a] + 1 + extra[a]
-            for a in range(rank)
+            (size[a] - 1) * strides[a] + (kernel[a] - 1) * dilations[a] + 1 + extra[a] for a in range(rank)
         ]
         begin = [halves(max(0, full[a] - out[a]), at)[0] for a in range(rank)]
     none = [0] * rank
@@ -870,9 +867,7 @@ def clamps(graph: Forward, node: onnx.NodeProto | None) -> Iterator[tuple[str, f
                 yield (x, second, first) if outer == "Min" else (x, first, second)
 
 
-def with_number(
-    graph: Forward, node: onnx.NodeProto | None, operator: str
-) -> Iterator[tuple[str, float]]:
+def with_number(graph: Forward, node: onnx.NodeProto | None, operator: str) -> Iterator[tuple[str, float]]:
     """Yield (value, number) where a node is `operator` of a value and a constant number."""
     if node is None or node.op_type != operator or len(node.input) != 2:  # noqa: PLR2004
         return
@@ -1095,10 +1090,8 @@ def power(at: Visit, i: int) -> Array:
     """Pow, A^B: A receives signal·B·A^(B-1), B receives signal·A^B·ln A (0 where A is 0)."""
     a, b = np.broadcast_arrays(at.x(0), at.x(1))
     if i == 0:
-        factor = np.where(b == 0, 0.0, b * a ** (b - 1))
-    else:
-        factor = np.where(a == 0, 0.0, a**b * np.log(a))
-    return shrink(at.signal * factor, at.shape(i))
+        return shrink(at.signal * np.where(b == 0, 0.0, b * a ** (b - 1)), at.shape(0))
+    return shrink(at.signal * np.where(a == 0, 0.0, a**b * np.log(a)), at.shape(1))
 
 
 @of_each_input("Max", "Min")
@@ -1340,9 +1333,7 @@ COORDINATES: dict[str, Callable[[int, int, int, float], float]] = {
     "half_pixel": lambda o, _size, _out, scale: (o + 0.5) / scale - 0.5,
     "pytorch_half_pixel": lambda o, _size, out, scale: (o + 0.5) / scale - 0.5 if out > 1 else 0.0,
     "align_corners": lambda o, size, out, _scale: o * (size - 1) / max(out - 1, 1),
-    "half_pixel_symmetric": lambda o, size, out, scale: (
-        (size - out / scale) / 2 + (o + 0.5) / scale - 0.5
-    ),
+    "half_pixel_symmetric": lambda o, size, out, scale: (size - out / scale) / 2 + (o + 0.5) / scale - 0.5,
 }
 """Where in the input an output position o looks, given both sizes and the scale."""
 
@@ -1517,10 +1508,7 @@ def forward_values(
     given = dict(feeds)
     if float64:
         model = in_float64(model)
-        given = {
-            name: value.astype(np.float64) if is_real(value) else value
-            for name, value in given.items()
-        }
+        given = {name: value.astype(np.float64) if is_real(value) else value for name, value in given.items()}
     for node in model.graph.node:
         refuse_wrong_values(node)
     evaluator = ReferenceEvaluator(model, new_ops=AMENDED)

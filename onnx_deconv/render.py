@@ -1,7 +1,7 @@
 """Pictures from reconstructions.
 
-A reconstruction is an array of signed numbers at the model's input, CxHxW. A *projection* shows it
-as Zeiler & Fergus do: in colour, zero as mid-grey. A *saliency* map is its size alone, HxW, shown
+A reconstruction is an array of signed numbers at the model's input, C×H×W. A *projection* shows it
+as Zeiler & Fergus do: in colour, zero as mid-grey. A *saliency* map is its size alone, H×W, shown
 as a *heat map* or as an *overlay* on the photograph.
 
 Brightness is relative to a *scale*: a percentile of the magnitudes ``|x|`` that are **not zero**.
@@ -33,7 +33,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.image import Channels, Picture, at_height, check_picture, montage
 
 Saliency = npt.NDArray[np.float32]
-"""HxW, 0..1."""
+"""H×W, 0..1."""
 
 _MID_GREY = 128
 _NEGLIGIBLE = 1e-6
@@ -46,7 +46,7 @@ def scale_of(reconstruction: npt.NDArray[Any], percentile: float = 99.5) -> floa
     Parameters
     ----------
     reconstruction
-        CxHxW or HxW, finite.
+        C×H×W or H×W, finite.
     percentile
         Of the magnitudes that are not zero, above 0, up to 100.
 
@@ -69,7 +69,7 @@ def shared_scale(reconstructions: Iterable[npt.NDArray[Any]], percentile: float 
     Parameters
     ----------
     reconstructions
-        Each CxHxW or HxW, finite.
+        Each C×H×W or H×W, finite.
     percentile
         As in :func:`scale_of`.
 
@@ -97,7 +97,7 @@ def projection(
     Parameters
     ----------
     reconstruction
-        CxHxW or HxW, finite; shown in grey if it has one channel.
+        C×H×W or H×W, finite; shown in grey if it has one channel.
     scale
         What is shown at full brightness; measured by :func:`scale_of` if not given. A
         reconstruction of zeros is flat mid-grey whatever the scale.
@@ -109,7 +109,7 @@ def projection(
     Returns
     -------
     numpy.ndarray
-        HxWx3, uint8, RGB.
+        H×W×3, uint8, RGB.
 
     Raises
     ------
@@ -132,14 +132,14 @@ def saliency(reconstruction: npt.NDArray[Any], percentile: float = 99) -> Salien
     Parameters
     ----------
     reconstruction
-        CxHxW with any number of channels, or HxW; finite.
+        C×H×W with any number of channels, or H×W; finite.
     percentile
         Of the magnitudes that are not zero: what counts as 1, and what lies above it does too.
 
     Returns
     -------
     numpy.ndarray
-        HxW, float32, 0..1: the largest magnitude of any channel; all 0 where the reconstruction is.
+        H×W, float32, 0..1: the largest magnitude of any channel; all 0 where the reconstruction is.
 
     Raises
     ------
@@ -160,19 +160,19 @@ def heat_map(saliency: npt.NDArray[Any], colormap: str = "inferno") -> Picture:
     Parameters
     ----------
     saliency
-        HxW, 0..1.
+        H×W, 0..1.
     colormap
         A name from cmap's catalogue; the default is perceptually uniform.
 
     Returns
     -------
     numpy.ndarray
-        HxWx3, uint8, RGB.
+        H×W×3, uint8, RGB.
 
     Raises
     ------
     InputError
-        No colour map has that name (close ones are offered), or the map is not HxW within 0..1.
+        No colour map has that name (close ones are offered), or the map is not H×W within 0..1.
     """
     _check_saliency(saliency)
     heat: Picture = _colours(colormap)[np.rint(np.clip(saliency, 0, 1) * 255).astype(np.uint8)]
@@ -190,9 +190,9 @@ def overlay(
     Parameters
     ----------
     photo
-        HxWx3, uint8, RGB.
+        H×W×3, uint8, RGB.
     saliency
-        HxW, 0..1, on the photograph's own grid (:meth:`onnx_deconv.image.Geometry.to_photo`).
+        H×W, 0..1, on the photograph's own grid (:meth:`onnx_deconv.image.Geometry.to_photo`).
     colormap
         As in :func:`heat_map`.
     opacity
@@ -201,7 +201,7 @@ def overlay(
     Returns
     -------
     numpy.ndarray
-        HxWx3, uint8, RGB.
+        H×W×3, uint8, RGB.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def overlay(
         raise InputError(f"opacity is {opacity}: give a number from 0 to 1")
     heat = heat_map(saliency, colormap)
     alpha = np.float32(opacity) * np.clip(saliency, 0, 1).astype(np.float32)[..., None]
-    blend: Picture = np.rint(photo * (1 - alpha) + heat * alpha).astype(np.uint8)
+    blend: Picture = np.rint(photo + alpha * (heat - photo.astype(np.float32))).astype(np.uint8)
     return blend
 
 
@@ -236,7 +236,7 @@ def side_by_side(
     Parameters
     ----------
     photo, projection, heat, overlay
-        Each HxWx3, uint8, RGB, of any size.
+        Each H×W×3, uint8, RGB, of any size.
     captions
         One for each.
     height
@@ -245,7 +245,7 @@ def side_by_side(
     Returns
     -------
     numpy.ndarray
-        HxWx3, uint8, RGB.
+        H×W×3, uint8, RGB.
 
     Raises
     ------
@@ -257,12 +257,12 @@ def side_by_side(
 
 
 def _checked(reconstruction: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return a finite reconstruction CxHxW."""
+    """Return a finite reconstruction C×H×W."""
     values = np.asarray(reconstruction, np.float64)
     if values.ndim == len("HW"):
         values = values[None]
     if values.ndim != len("CHW") or not values.size:
-        raise InputError(f"a reconstruction of shape {values.shape} is no image: give CxHxW")
+        raise InputError(f"a reconstruction of shape {values.shape} is no image: give C×H×W")
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         raise InputError(f"{count} values of the reconstruction are not finite: explain in float32")
@@ -278,7 +278,7 @@ def _level(magnitude: npt.NDArray[np.float64], percentile: float) -> float:
 
 
 def _rgb(values: npt.NDArray[np.float64], channels: str) -> npt.NDArray[np.float64]:
-    """CxHxW in the model's channels to HxWx3 in RGB; one channel is grey."""
+    """C×H×W in the model's channels to H×W×3 in RGB; one channel is grey."""
     if len(values) == 1:
         return np.repeat(values.transpose(1, 2, 0), 3, axis=-1)
     if len(values) != len(channels):
@@ -292,12 +292,12 @@ def _rgb(values: npt.NDArray[np.float64], channels: str) -> npt.NDArray[np.float
 def _check_saliency(values: npt.NDArray[Any]) -> None:
     slack = 1e-3  # interpolation may leave the range by a rounding
     if values.ndim != len("HW") or not ((values >= -slack) & (values <= 1 + slack)).all():
-        raise InputError("a saliency map is HxW with values from 0 to 1: make it with saliency()")
+        raise InputError("a saliency map is H×W with values from 0 to 1: make it with saliency()")
 
 
 @functools.cache
 def _colours(name: str) -> Picture:
-    """256x3, uint8: the colour map from 0 to 1."""
+    """256×3, uint8: the colour map from 0 to 1."""
     import cmap  # noqa: PLC0415 - 30 ms that only a coloured picture costs
 
     try:
