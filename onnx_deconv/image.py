@@ -109,8 +109,8 @@ def _rgb(picture: Image.Image) -> Image.Image:
         picture = Image.fromarray(_eight_bit(np.asarray(picture), whites=(65535,)))
     elif picture.mode == "F":
         picture = Image.fromarray(_eight_bit(np.asarray(picture), whites=(1, 255, 65535)))
-    elif picture.mode in ("La", "RGBa"):  # colours multiplied by alpha
-        picture = picture.convert(picture.mode.upper())
+    elif picture.mode == "La":  # premultiplied by alpha: Pillow converts it to LA alone
+        picture = picture.convert("LA")
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
@@ -134,7 +134,7 @@ def _follow(values: tuple[float, ...], old: str, new: str, *, alpha: float) -> t
     """Reorder one value per channel of `old` for the channels of `new`."""
     if len(values) == 1:
         return values
-    by_letter = dict(zip(old, values, strict=True)) | {"A": alpha}
+    by_letter = dict(zip(old, values, strict=True))
     by_letter["L"] = sum(by_letter[letter] for letter in "RGB") / 3
     return tuple(by_letter.get(letter, alpha) for letter in new)
 

@@ -23,11 +23,15 @@ import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.reference import ReferenceEvaluator
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv import legacy, patterns
 from onnx_deconv.errors import InputError, ModelError, UnknownLayerError
 from onnx_deconv.shapes import infer_shapes
 from onnx_deconv.skim import skim
+
+# Its notes about types that NumPy lacks go to stdout, which belongs to a caller's results.
+G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int | None, ...]
