@@ -5,18 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import helper
 
-from onnx_deconv.compile import SEED, Pair, compile_pair, scores_value
+from onnx_deconv.compile import Pair, compile_pair, scores_value
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.package import FORWARD, is_pair, load_pair
-from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of
-from onnx_deconv.seed import SeedKind, make_seed, scores_of
+from onnx_deconv.passes import Pass
+from onnx_deconv.runtime import PairSession, Providers
+from onnx_deconv.seed import SeedKind, scores_of
 from onnx_deconv.semantics import Semantics
 
 Batch = Array | Mapping[str, Array]
@@ -32,7 +33,7 @@ class Explanation:
     image
         Index of the image in the batch.
     layer
-        The explained value.
+        The value that the explanation started from.
     channel
         The unit's channel; for scores, the class.
     label
@@ -50,7 +51,7 @@ class Explanation:
     reconstructions
         All reconstructions by input name, each without the batch axis.
     note
-        What the reader should know: that the signal died on the way down and where, and what was
+        What the reader should know: that a signal died on the way down, at which node, and what was
         explained in its place; else ``None``.
     """
 
@@ -121,6 +122,7 @@ class Explainer:
         self._sessions: dict[str, PairSession] = {}
         self.scores_layer, _ = scores_value(self.model)
         self.layer = self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
+        self.saved = saved is not None
         if saved is not None and self.semantics == stored and inputs is None:
             self._sessions[self.layer] = PairSession(saved, providers)
         self.labels = Labels.of(labels, self.model.metadata)
@@ -152,8 +154,9 @@ class Explainer:
         top
             How many channels per image where none is given.
         seed
-            What to start with, see :data:`onnx_deconv.seed.SeedKind`. With ``auto``, a reconstruction of a
-            class that comes out empty is replaced by one that starts from the class's own feature map.
+            What to start with, see :data:`onnx_deconv.seed.SeedKind`. With ``auto``, a class is explained
+            from its own feature map where the model has one below its global pool, and from its score
+            elsewhere; where a reconstruction comes out empty, the next of these is tried.
 
         Returns
         -------
@@ -168,11 +171,10 @@ class Explainer:
             If there is no such layer.
         """
         name = self._named(layer)
-        pair = self.session(name)
         found: list[Explanation] = []
         for first, feeds in self._chunks(batch):
             chosen = _part_of(channel, first, _length(feeds))
-            found += self._explain(pair, name, feeds, first, _Choice(chosen, at, top, seed))
+            found += self._explain(name, feeds, first, _Choice(chosen, at, top, seed))
         return found
 
     def scores(self, batch: Batch) -> Array:
@@ -184,11 +186,8 @@ class Explainer:
             If the batch does not fit.
         """
         pair = self.session(self.scores_layer)
-        parts = []
-        for _, feeds in self._chunks(batch):
-            values = pair.run_forward(feeds)
-            parts.append(self._scores(values, self._explained(self.scores_layer, values)))
-        return np.concatenate(parts)
+        passes = [Pass(pair, self.scores_layer, feeds) for _, feeds in self._chunks(batch)]
+        return np.concatenate([p.scores(self.model.outputs[0]) for p in passes])
 
     def session(self, layer: str | None = None) -> PairSession:
         """Return the pair, ready to run, that explains a layer; made on first use."""
@@ -203,159 +202,95 @@ class Explainer:
         return self.layer if layer is None else self.model.layer(layer)
 
     def _explain(
-        self,
-        pair: PairSession,
-        layer: str,
-        feeds: Mapping[str, Array],
-        first: int,
-        choice: "_Choice",
+        self, layer: str, feeds: Mapping[str, Array], first: int, choice: "_Choice"
     ) -> Iterator[Explanation]:
-        """Explain one chunk; one pass forward, one back per channel asked for."""
-        values = pair.run_forward(feeds)
-        explained = self._explained(layer, values)
-        scores = self._scores(values, explained) if layer == self.scores_layer else scores_of(explained)
-        ranked = self._ranked(explained, choice, layer)
-        backs = [self._back(pair, layer, feeds, values, explained, channels, choice) for channels in ranked.T]
-        for image in range(len(explained)):
-            for back in backs:
-                channel = back.channels[image]
+        """Explain one chunk: one pass forward per layer tried, one back per channel asked for."""
+        tries = self._tries(layer, choice)
+        passes = _Passes(self, feeds)
+        start = passes[tries[0].layer]
+        of_classes = layer == self.scores_layer
+        scores = start.scores(self.model.outputs[0]) if of_classes else scores_of(start.explained)
+        ranked = self._ranked(scores, choice, of_classes)
+        columns = [self._column(passes, tries, [int(c) for c in column], choice.at) for column in ranked.T]
+        for image, channels in enumerate(ranked):
+            for channel, column in zip(channels, columns, strict=True):
+                parts = {name: r[image] for name, r in column.reconstructions.items()}
                 at = None if choice.at is None else tuple(choice.at)
-                score = scores[image, channel] if at is None else explained[(image, channel, *at)]
-                parts = {name: r[image] for name, r in back.reconstructions.items()}
-                label = self.labels.name(channel) if layer == self.scores_layer else None
+                score = scores[image, channel] if at is None else start.explained[(image, channel, *at)]
+                label = self.labels.name(channel) if of_classes else None
                 yield Explanation(
-                    first + image, layer, channel, label, float(score), at, back.kinds[image],
-                    next(iter(parts.values())), parts, back.notes[image],
+                    first + image, column.layers[image], int(channel), label, float(score), at,
+                    column.kinds[image], next(iter(parts.values())), parts, column.notes[image],
                 )  # fmt: skip
 
-    def _back(
-        self,
-        pair: PairSession,
-        layer: str,
-        feeds: Mapping[str, Array],
-        values: Mapping[str, Any],
-        explained: Array,
-        channels: Sequence[int],
-        choice: "_Choice",
-    ) -> "_Back":
-        """Go back once for the whole chunk; look after signals that died."""
-        channels = [int(c) for c in channels]
-        seed, kind = make_seed(explained, channels, choice.at, choice.seed)
-        results = pair.run_deconv(values, seed.astype(pair.seed_dtype))
-        names = {r["name"]: r["of"] for r in pair.pair.manifest["reconstructions"]}
-        back = _Back(
-            channels,
-            {names[n]: r.astype(np.float32, copy=False) for n, r in results.items()},
-            [kind] * len(channels),
-            [None] * len(channels),
-        )
-        empty = [
-            k for k in range(len(channels)) if not any(r[k].any() for r in back.reconstructions.values())
-        ]
-        if empty:
-            died = self._where_signal_died(pair, values, seed)
-            for k in empty:
-                back.notes[k] = f"the reconstruction is empty: {died}"
-            if choice.seed == "auto" and layer == self.scores_layer:
-                self._fall_back(feeds, back, empty, died)
-        return back
+    def _tries(self, layer: str, choice: "_Choice") -> list["_Try"]:
+        """List what to start from, in order: the next is tried where a reconstruction comes out empty.
 
-    def _fall_back(self, feeds: Mapping[str, Array], back: "_Back", empty: Sequence[int], died: str) -> None:
-        """Explain the class's own feature map, below the global pool, where the class's signal died."""
-        below = self.class_maps
-        if below is None:
-            return
-        pair = self.session(below)
-        values = pair.run_forward(feeds)
-        explained = self._explained(below, values)
-        names = {r["name"]: r["of"] for r in pair.pair.manifest["reconstructions"]}
-        for kind in ("map", "strongest"):
-            left = [k for k in empty if not any(r[k].any() for r in back.reconstructions.values())]
+        A class's own feature map comes first where the model has one: its activations say where the
+        class was seen, while a class's score hands every position the same share, most of which the
+        rectifiers below then cancel (docs/explanation.md has the figures).
+        """
+        if choice.seed != "auto" or choice.at is not None or layer != self.scores_layer:
+            return [_Try(layer, choice.seed)]
+        scores = [_Try(self.scores_layer, "one")]
+        if self.class_maps is None:
+            return scores
+        maps = [_Try(self.class_maps, "map"), _Try(self.class_maps, "strongest")]
+        # A saved pair was made to start where it starts.
+        return scores + maps if self.saved else maps + scores
+
+    def _column(
+        self, passes: "_Passes", tries: Sequence["_Try"], channels: Sequence[int], at: Sequence[int] | None
+    ) -> "_Column":
+        """Explain one channel per image; look after signals that die."""
+        column: _Column | None = None
+        for attempt in tries:
+            run = passes[attempt.layer]
+            reconstructions, seed, kind = run.back(channels, at, attempt.seed)
+            if column is None:
+                column = _Column.of(reconstructions, attempt.layer, kind)
+                empty = column.empty()
+            else:
+                column.replace(empty, reconstructions, attempt.layer, kind)
+            left = [k for k in empty if k in column.empty()]
             if not left:
-                return
-            seed, _ = make_seed(explained, back.channels, None, kind)
-            results = pair.run_deconv(values, seed.astype(pair.seed_dtype))
+                break
+            died = f"the signal of {attempt.layer!r} (seed {kind}) died at {run.where_signal_died(seed)!r}"
             for k in left:
-                for name, r in results.items():
-                    back.reconstructions[names[name]][k] = r[k]
-                if any(r[k].any() for r in results.values()):
-                    back.kinds[k] = kind
-                    back.notes[k] = (
-                        f"{died}; explained the class's feature map {below!r} instead (seed={kind})"
-                    )
+                column.notes[k] = f"{column.notes[k]}; {died}" if column.notes[k] else died
+            empty = left
+        if column is None:
+            raise InputError("nothing to start from")
+        return column
 
     @cached_property
     def class_maps(self) -> str | None:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
         value = self.scores_layer
+        classes = _channels(self.model, value)
         while (node := self.model.producers.get(value)) is not None and node.inputs:
             below = node.inputs[0].name
             if node.op in ("GlobalAveragePool", "AveragePool", "ReduceMean", "GlobalMaxPool"):
-                return below
+                return below if classes is not None and _channels(self.model, below) == classes else None
             if node.op not in ("Reshape", "Flatten", "Squeeze", "Identity", "Dropout", "Cast"):
                 return None
             value = below
         return None
 
-    def _where_signal_died(self, pair: PairSession, values: Mapping[str, Any], seed: Array) -> str:
-        """Run the companion with all its values shown, and name the last node that let nothing pass."""
-        probe = ModelProto()
-        probe.CopyFrom(pair.pair.deconv)
-        shown = {o.name for o in probe.graph.output}
-        kinds = (
-            "Relu",
-            "Mul",
-            "Where",
-            "LeakyRelu",
-            "PRelu",
-            "ScatterElements",
-            "MaxUnpool",
-            "BatchNormalization",
-        )
-        nodes = [n for n in probe.graph.node if n.op_type in kinds]
-        probe.graph.output.extend(
-            helper.make_empty_tensor_value_info(n.output[0]) for n in nodes if n.output[0] not in shown
-        )
-        session = Session(probe, pair.pair.folder, "cpu")
-        feeds = {name: numpy_of(values[name]) for name in pair.reads}
-        found = session.run({**feeds, SEED: seed.astype(pair.seed_dtype)})
-        alive = {SEED}
-        origin = "the rules"
-        for node in probe.graph.node:
-            passes = node.output[0] not in found or numpy_of(found[node.output[0]]).any()
-            if passes and any(i in alive for i in node.input):
-                alive.update(node.output)
-            elif any(i in alive for i in node.input):
-                origin = node.name.removeprefix("deconv/").rpartition("/")[0]
-        return f"the signal died at {origin!r}, where nothing of it was positive"
-
-    def _explained(self, layer: str, values: Mapping[str, Any]) -> Array:
-        """Return the explained value's activations, shape (N, K, ...)."""
-        explained = numpy_of(values[layer])
-        if explained.ndim < 2:  # noqa: PLR2004
-            raise InputError(
-                f"{layer!r} has shape {explained.shape}: a unit is a channel of a value of at least 2 axes"
-            )
-        return explained.astype(np.float32, copy=False)
-
-    def _scores(self, values: Mapping[str, Any], explained: Array) -> Array:
-        """Return what the model says of each class: its own output where that matches the classes."""
-        logits = scores_of(explained)
-        output = values.get(self.model.outputs[0])
-        own = logits if output is None else numpy_of(output)
-        return (own.reshape(logits.shape) if own.size == logits.size else logits).astype(
-            np.float32, copy=False
-        )
-
-    def _ranked(self, explained: Array, choice: "_Choice", layer: str) -> Array:
+    def _ranked(self, scores: Array, choice: "_Choice", of_classes: bool) -> Array:  # noqa: FBT001
         """Return the channels to explain, shape (N, number per image)."""
-        scores = scores_of(explained)
+        count = scores.shape[1]
         if choice.channels is None:
-            if not 1 <= choice.top <= scores.shape[1]:
-                raise InputError(f"top={choice.top}: the explained value has {scores.shape[1]} channels")
+            if not 1 <= choice.top <= count:
+                raise InputError(f"top={choice.top}: the explained value has {count} channels")
             return np.argsort(-scores, axis=1, kind="stable")[:, : choice.top]
-        index = self.labels.index if layer == self.scores_layer else _whole
-        return np.array([[index(c)] for c in choice.channels])
+        index = self.labels.index if of_classes else _whole
+        channels = [index(c) for c in choice.channels]
+        for channel in channels:
+            if not 0 <= channel < count:
+                what = "class" if of_classes else "channel"
+                raise InputError(f"there is no {what} {channel}: the model has 0 to {count - 1}")
+        return np.array([[channel] for channel in channels])
 
     def _chunks(self, batch: Batch) -> Iterator[tuple[int, dict[str, Array]]]:
         """Cut a batch into what the model takes at once: all of it, or its fixed batch size."""
@@ -404,13 +339,52 @@ class _Choice(NamedTuple):
     seed: SeedKind
 
 
-class _Back(NamedTuple):
-    """One pass back for one channel per image."""
+class _Try(NamedTuple):
+    """What to start from."""
 
-    channels: Sequence[int]
+    layer: str
+    seed: SeedKind
+
+
+class _Passes(dict[str, Pass]):
+    """The passes of one chunk by layer, made when asked for."""
+
+    def __init__(self, explainer: Explainer, feeds: Mapping[str, Array]) -> None:
+        super().__init__()
+        self._explainer, self._feeds = explainer, feeds
+
+    def __missing__(self, layer: str) -> Pass:
+        self[layer] = Pass(self._explainer.session(layer), layer, self._feeds)
+        return self[layer]
+
+
+@dataclass
+class _Column:
+    """Explanations of one channel per image: arrays by input name, and per image where they came from."""
+
     reconstructions: dict[str, Array]
+    layers: list[str]
     kinds: list[str]
     notes: list[str | None]
+
+    @classmethod
+    def of(cls, reconstructions: dict[str, Array], layer: str, kind: str) -> "_Column":
+        n = _length(reconstructions)
+        return cls(reconstructions, [layer] * n, [kind] * n, [None] * n)
+
+    def empty(self) -> list[int]:
+        """Return the images for which nothing arrived at any input."""
+        arrays = self.reconstructions.values()
+        return [k for k in range(len(self.layers)) if not any(a[k].any() for a in arrays)]
+
+    def replace(self, images: Sequence[int], others: Mapping[str, Array], layer: str, kind: str) -> None:
+        """Take these images from another try, where something arrived."""
+        for k in images:
+            if any(a[k].any() for a in others.values()):
+                for name, a in others.items():
+                    self.reconstructions[name][k] = a[k]
+                self.layers[k], self.kinds[k] = layer, kind
+                self.notes[k] = f"{self.notes[k]}; explained {layer!r} (seed {kind}) instead"
 
 
 def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None) -> Model:
@@ -419,6 +393,11 @@ def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequ
     if saved is not None and isinstance(source, str | PathLike):
         return load(f"{source}/{FORWARD}", shapes)
     return load(source, shapes)
+
+
+def _channels(model: Model, value: str) -> int | None:
+    shape = model.type_of(value).shape
+    return shape[1] if shape is not None and len(shape) > 1 else None
 
 
 def _length(feeds: Mapping[str, Array]) -> int:

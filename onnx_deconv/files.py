@@ -1,42 +1,51 @@
 """Write files whole or not at all."""
 
-import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onnx_deconv.errors import InputError
 
 
-@contextlib.contextmanager
+@contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``, which it takes on success; on failure nothing stays.
+    """Write a file whole or not at all.
+
+    Yields a temporary path (an empty file with the same suffix) in the folder of `path`. It takes
+    the place of `path` when the block ends, and is removed when the block raises, an interruption
+    included. A link is followed. Folders are not created.
 
     Parameters
     ----------
     path
-        The file to write; its folder must exist.
+        Where the file shall be in the end; a file that is there already is replaced.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write.
 
     Raises
     ------
     InputError
-        If the file cannot be written: no permission, no such folder, a full disk.
+        For any OSError: no such folder, no permission, disk full; or `path` is not a file.
     """
-    target = Path(path)
-    temporary: Path | None = None
+    target = Path(path).resolve()
+    temporary = target.parent / f".{secrets.token_hex(8)}{target.suffix}"
     try:
-        number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(number)
-        temporary = Path(name)
+        if target.exists() and not target.is_file():
+            raise InputError(f"{os.fspath(path)}: is no ordinary file; choose another name")
+        temporary.open("xb").close()  # not tempfile: the result shall have the usual access rights
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
+        reason = error.strerror or str(error)
+        raise InputError(f"{os.fspath(path)}: cannot be written ({reason}); choose another place") from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # above all: it is in its place by now
+            temporary.unlink()
 
 
 def folder(path: str | os.PathLike[str]) -> Path:
@@ -52,9 +61,3 @@ def folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise InputError(f"{path}: no folder can be made there ({error.strerror or error})") from error
     return Path(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

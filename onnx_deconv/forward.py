@@ -38,6 +38,7 @@ def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
     inlined = _Inlined(model, copy)
     for tap in taps:
         if tap.name not in present:
+            present.add(tap.name)
             elem_type = _append(copy, model, tap, inlined)
             _add_output(copy, model, tap, elem_type)
     return copy

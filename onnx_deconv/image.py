@@ -13,10 +13,8 @@ import difflib
 import math
 import os
 import re
-import secrets
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +25,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from onnx_deconv.errors import InputError
+from onnx_deconv.files import replacing
 
 Picture = npt.NDArray[np.uint8]
 """H×W×3, RGB, 0..255."""
@@ -613,45 +612,6 @@ def _parse_size(text: str) -> Size:
 
 
 # Writing
-
-
-@contextmanager
-def replacing(path: PathLike) -> Iterator[Path]:
-    """Write a file whole or not at all.
-
-    Yields a temporary path (an empty file with the same suffix) in the folder of `path`. It takes
-    the place of `path` when the block ends, and is removed when the block raises, an interruption
-    included. A link is followed. Folders are not created.
-
-    Parameters
-    ----------
-    path
-        Where the file shall be in the end; a file that is there already is replaced.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write.
-
-    Raises
-    ------
-    InputError
-        For any OSError: no such folder, no permission, disk full; or `path` is not a file.
-    """
-    target = Path(path).resolve()
-    temporary = target.parent / f".{secrets.token_hex(8)}{target.suffix}"
-    try:
-        if target.exists() and not target.is_file():
-            raise InputError(f"{os.fspath(path)}: is no ordinary file; choose another name")
-        temporary.open("xb").close()  # not tempfile: the result shall have the usual access rights
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{os.fspath(path)}: cannot be written ({reason}); choose another place") from error
-    finally:
-        with suppress(OSError):  # above all: it is in its place by now
-            temporary.unlink()
 
 
 def save_png(path: PathLike, picture: Picture) -> None:

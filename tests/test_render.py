@@ -112,9 +112,7 @@ def test_brightness_is_relative(values, factor):
 def test_the_scale_measured_is_the_scale_used(values):
     scale = render.scale_of(values)
     if scale:
-        np.testing.assert_array_equal(
-            render.projection(values, scale=scale), render.projection(values)
-        )
+        np.testing.assert_array_equal(render.projection(values, scale=scale), render.projection(values))
 
 
 def test_extreme_numbers_neither_overflow_nor_warn():

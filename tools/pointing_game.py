@@ -11,7 +11,7 @@ and baselines are measured on the part of the photograph that the model sees.
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -23,13 +23,16 @@ from onnx_deconv.image import Geometry, preset, read_image
 
 Map = np.ndarray
 Box = tuple[int, int, int, int]
-METHODS = [(rules, seed) for rules in ("deconvnet", "guided", "gradient") for seed in ("auto", "map")]
+METHODS = [(rules, seed) for rules in ("deconvnet", "guided", "gradient") for seed in ("one", "map")]
 
 
 def edges(photo: Map, geometry: Geometry) -> Map:
     """Return the length of the luminance gradient (Sobel), as an edge detector that knows no class."""
     grey = Image.fromarray(geometry.view(photo)).convert("L")
-    parts = [grey.filter(ImageFilter.Kernel((3, 3), k, 1, 128)) for k in ((-1, 0, 1, -2, 0, 2, -1, 0, 1), (-1, -2, -1, 0, 0, 0, 1, 2, 1))]
+    parts = [
+        grey.filter(ImageFilter.Kernel((3, 3), k, 1, 128))
+        for k in ((-1, 0, 1, -2, 0, 2, -1, 0, 1), (-1, -2, -1, 0, 0, 0, 1, 2, 1))
+    ]
     x, y = (np.asarray(part, np.float32) - 128 for part in parts)
     length = np.hypot(x, y)
     length[[0, -1]] = length[:, [0, -1]] = 0
@@ -53,23 +56,26 @@ def blurred(values: Map, sigma: float) -> Map:
     return values
 
 
-def score(values: Map, geometry: Geometry, box: Box) -> tuple[float, float]:
-    """Return (1 if the strongest point lies in the box, share of the sum in the box)."""
-    height, width = geometry.photo
+def score(values: Map, geometry: Geometry, boxes: list[Box]) -> tuple[float, float]:
+    """Return (1 if the strongest point lies in a box, share of the sum in the boxes)."""
+    inside = np.zeros(geometry.photo, bool)
+    for x0, y0, x1, y1 in boxes:
+        inside[max(y0, 0) : y1, max(x0, 0) : x1] = True
     smooth = geometry.to_photo(blurred(values, 0.02 * min(geometry.size)))
     plain = geometry.to_photo(values)
-    x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
-    row, column = np.unravel_index(np.argmax(smooth), smooth.shape)
     total = float(plain.sum())
-    inside = float(plain[y0:y1, x0:x1].sum())
-    return float(y0 <= row < y1 and x0 <= column < x1), inside / total if total else 0.0
+    share = float(plain[inside].sum()) / total if total else 0.0
+    return float(inside.ravel()[np.argmax(smooth)]), share
 
 
-def boxes(folder: Path) -> Iterator[tuple[Path, int, Box]]:
-    """Read boxes.csv."""
+def annotations(folder: Path) -> dict[tuple[Path, int], list[Box]]:
+    """Read boxes.csv: the boxes of each class in each photograph."""
+    found: dict[tuple[Path, int], list[Box]] = defaultdict(list)
     with (folder / "boxes.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            yield folder / row["image"], int(row["class"]), tuple(int(row[k]) for k in ("x0", "y0", "x1", "y1"))
+            x0, y0, x1, y1 = (int(row[k]) for k in ("x0", "y0", "x1", "y1"))
+            found[folder / row["image"], int(row["class"])].append((x0, y0, x1, y1))
+    return found
 
 
 @click.command(help=__doc__)
@@ -80,29 +86,31 @@ def boxes(folder: Path) -> Iterator[tuple[Path, int, Box]]:
 def main(model: str, folder: Path, name: str, size: int) -> None:
     """Print a table."""
     preprocess = preset(name).replace(size=(size, size))
-    explainers = {rules: Explainer(model, Semantics(rules=rules), labels=Labels().names) for rules, _ in METHODS}
+    explainers = {
+        rules: Explainer(model, Semantics(rules=rules), labels=Labels().names) for rules, _ in METHODS
+    }
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    right = empty = fell_back = total = 0
+    empty: dict[str, int] = defaultdict(int)
+    right = total = 0
     baselines: dict[str, Callable[[Map, Geometry], Map]] = {"centre": centre, "Sobel edges": edges}
-    for path, label, box in boxes(folder):
+    for (path, label), boxes in annotations(folder).items():
         photo = read_image(path)
         array, geometry = preprocess.apply(photo)
         for baseline, function in baselines.items():
-            found[baseline].append(score(function(photo, geometry), geometry, box))
+            found[baseline].append(score(function(photo, geometry), geometry, boxes))
         total += 1
         right += int(explainers["deconvnet"].scores(array[None]).argmax() == label)
         for rules, seed in METHODS:
             layer = explainers[rules].class_maps if seed == "map" else None
             (one,) = explainers[rules](array[None], label, layer=layer, seed=seed)
-            found[f"{rules}, seed {seed}"].append(score(np.abs(one.reconstruction).max(0), geometry, box))
-            if (rules, seed) == ("deconvnet", "auto"):
-                empty += one.is_empty
-                fell_back += one.note is not None
-    print(f"{total} photographs, {right} classified correctly; deconvnet, seed auto: {fell_back} fell back, {empty} empty")
-    print("| method | pointing game | energy in box |\n|---|---|---|")
+            method = f"{rules}, seed {seed}"
+            found[method].append(score(np.abs(one.reconstruction).max(0), geometry, boxes))
+            empty[method] += one.is_empty
+    print(f"{total} photographs, {right} classified correctly")
+    print("| method | pointing game | energy in box | empty |\n|---|---|---|---|")
     for method, values in found.items():
         hits, energy = np.mean(values, axis=0)
-        print(f"| {method} | {hits:.1%} | {energy:.1%} |")
+        print(f"| {method} | {hits:.1%} | {energy:.1%} | {empty[method]} |")
 
 
 if __name__ == "__main__":

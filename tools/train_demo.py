@@ -298,9 +298,7 @@ class Augment:
         count = len(share)
         half = share.sqrt() / 2
         along = (torch.arange(size, device=self.device) + 0.5) / size
-        masks = [
-            (along - self.uniform(0, 1, count)[:, None]).abs() < half[:, None] for _ in range(2)
-        ]
+        masks = [(along - self.uniform(0, 1, count)[:, None]).abs() < half[:, None] for _ in range(2)]
         return (masks[0][:, :, None] & masks[1][:, None, :])[:, None]
 
     def __call__(self, x: Tensor, y: Tensor, classes: int, phase: Phase) -> tuple[Tensor, Tensor]:
