@@ -198,7 +198,7 @@ class Walk:
             raise MissingRuleError(missing)
         types = self.model.type_of(self.value)
         signals: dict[str, list[Signal]] = defaultdict(list)
-        signals[self.value] = [self.op.input(SEED, _dims(types.shape, types.symbols))]
+        signals[self.value] = [self.op.input(SEED, types.dims)]
         for node in reversed(self.path):
             arrived = [self._met(signals, v.name) for v in node.outputs]
             if any(s is not None for s in arrived):
@@ -231,7 +231,7 @@ class Walk:
         outputs = []
         for name in self.inputs:
             types = self.model.type_of(name)
-            shape = _dims(types.shape, types.symbols)
+            shape = types.dims
             signal = self._met(signals, name)
             if signal is None:
                 raise ModelError(f"{self.model.name}: no signal from {self.value!r} can reach {name!r}")
@@ -266,13 +266,6 @@ def _domain(node: gs.Node) -> str:
     return "" if node.domain in (None, "", "ai.onnx") else str(node.domain)
 
 
-def _dims(shape: Sequence[int | None] | None, symbols: Sequence[str]) -> list[int | str | None] | None:
-    if shape is None:
-        return None
-    names = symbols or ("",) * len(shape)
-    return [size if size is not None else (name or None) for size, name in zip(shape, names, strict=True)]
-
-
 def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence[str]) -> dict[str, Any]:
     model, tapped = walk.model, {t.name: t for t in taps}
     return {
@@ -302,7 +295,7 @@ def _meaning(tap: Tap | None) -> dict[str, str]:
 def _type(model: Model, value: str) -> dict[str, Any]:
     types = model.type_of(value)
     dtype = TensorProto.DataType.Name(types.dtype).lower()
-    return {"shape": _dims(types.shape, types.symbols), "dtype": dtype}
+    return {"shape": types.dims, "dtype": dtype}
 
 
 def _info_type(info: Any) -> dict[str, Any]:

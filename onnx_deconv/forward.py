@@ -66,13 +66,9 @@ def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> in
 
 def _add_output(copy: ModelProto, model: Model, tap: Tap, elem_type: int) -> None:
     types = model.type_of(tap.value)
-    shape = types.shape
+    dims = types.dims
     if tap.kind == "shape":
-        shape = None if shape is None else (len(shape),)
-    dims = None
-    if shape is not None:
-        symbols = types.symbols or ("",) * len(shape)
-        dims = [d if d is not None else (s or None) for d, s in zip(shape, symbols, strict=False)]
+        dims = None if dims is None else [len(dims)]
     info = onnx.helper.make_tensor_value_info(tap.name, elem_type or TensorProto.FLOAT, dims)
     copy.graph.output.append(info)
 

@@ -9,7 +9,9 @@ a value of the user's model wherever both have it.
 
 import mmap
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +39,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int | None, ...]
 Source = str | os.PathLike[str] | bytes | ModelProto
 
+
 @dataclass(frozen=True)
 class ValueType:
     """What is known of a value before the model runs.
@@ -56,12 +59,32 @@ class ValueType:
     shape: Shape | None = None
     symbols: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    @property
+    def dims(self) -> list[int | str | None] | None:
+        """The shape as ONNX writes it: a size, the name of one, or ``None``."""
         if self.shape is None:
-            return "?"
+            return None
         names = self.symbols or ("",) * len(self.shape)
-        sizes = [name or "?" if d is None else str(d) for d, name in zip(self.shape, names, strict=True)]
-        return "×".join(sizes) or "scalar"
+        return [d if d is not None else (n or None) for d, n in zip(self.shape, names, strict=True)]
+
+    def __str__(self) -> str:
+        if self.dims is None:
+            return "?"
+        return "×".join("?" if d is None else str(d) for d in self.dims) or "scalar"
+
+
+class Spool:
+    """A temporary folder that goes when nobody refers to it any more.
+
+    Attributes
+    ----------
+    folder
+        Its path.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="onnx_deconv_"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
 class Model:
@@ -99,7 +122,7 @@ class Model:
         self.proto = proto
         self.folder = folder
         self.name = name
-        self.spool: tempfile.TemporaryDirectory[str] | None = None
+        self.spool: Spool | None = None
         _check(self)
         view = _view(proto, input_shapes or {}, name)
         self.types = _value_types(view)
@@ -292,8 +315,8 @@ def _serialised(proto: ModelProto) -> bytes:
 
 def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
     """Give a model that lies in memory a file, so that weights have one home: a file."""
-    spool = tempfile.TemporaryDirectory(prefix="onnx_deconv_")
-    path = Path(spool.name) / "model.onnx"
+    spool = Spool()
+    path = spool.folder / "model.onnx"
     path.write_bytes(content)
     model = load(path, input_shapes)
     model.name = name
@@ -402,7 +425,8 @@ def _value_types(view: ModelProto) -> dict[str, ValueType]:
         if tensor.HasField("shape"):
             # Some exporters write -1 or 0 for a size they do not know.
             shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
-        symbols = tuple(d.dim_param for d in tensor.shape.dim)
+        # Inference makes up names for sizes that have none.
+        symbols = tuple("" if d.dim_param.startswith("unk__") else d.dim_param for d in tensor.shape.dim)
         types.setdefault(info.name, ValueType(tensor.elem_type, shape, symbols))
     return types
 

@@ -85,7 +85,7 @@ class Pass:
         return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
 
     def where_signal_died(self, seed: Array) -> str:
-        """Name the last forward node that let nothing of a seed pass: all values of the way back are shown."""
+        """Name the last forward node that let nothing of a seed pass."""
         probe = ModelProto()
         probe.CopyFrom(self.pair.pair.deconv)
         shown = {o.name for o in probe.graph.output}

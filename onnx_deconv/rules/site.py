@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_deconv.emit import Emitter, Operand, Signal
 from onnx_deconv.errors import RuleError
@@ -141,8 +142,8 @@ class Site:
         """Return the positions of the maxima that this MaxPool found: int64, flat over the whole input."""
         y = self.node.outputs[0].name
         own = [v.name for v in self.node.outputs[1:2] if v.name]
-        shape = self.model.type_of(y).shape
-        return self._tap(Tap("switches", y, own[0] if own else f"{y}/switches"), shape, np.int64)
+        dims = self.model.type_of(y).dims
+        return self._tap(Tap("switches", y, own[0] if own else f"{y}/switches"), dims, np.int64)
 
     def size(self, i: int, axis: int) -> Operand:
         """Return the size of one axis of input ``i`` as a 1-element int64 value."""
@@ -157,7 +158,7 @@ class Site:
         if None not in known:
             return [d for d in known if d is not None]
         name = self.node.inputs[i].name
-        return self._tap(Tap("shape", name, f"{name}/shape"), (len(known),), np.int64)
+        return self._tap(Tap("shape", name, f"{name}/shape"), [len(known)], np.int64)
 
     def batch_shape(self, i: int) -> Operand:
         """Return :meth:`shape`, for a node that keeps the batch: the signal tells its size."""
@@ -219,11 +220,11 @@ class Site:
             if again is not None:
                 return again
         types = self.model.type_of(name)
-        return self._tap(Tap("value", name, tap_name(self.model, name)), types.shape, _np_dtype(types.dtype))
+        return self._tap(Tap("value", name, tap_name(self.model, name)), types.dims, _np_dtype(types.dtype))
 
-    def _tap(self, tap: Tap, shape: Sequence[int | None] | None, dtype: Any) -> Signal:
+    def _tap(self, tap: Tap, dims: Sequence[int | str | None] | None, dtype: Any) -> Signal:
         self.taps[tap.name] = tap
-        return self.op.input(tap.name, shape, dtype)
+        return self.op.input(tap.name, dims, dtype)
 
     def _again(self, name: str) -> Signal | None:
         """Compute a constant in the companion as the forward model does, storing as little as possible."""
@@ -261,11 +262,4 @@ def label(node: gs.Node) -> str:
 
 
 def _np_dtype(dtype: int) -> Any:
-    return onnx_dtype(dtype) if dtype else np.float32
-
-
-def onnx_dtype(dtype: int) -> Any:
-    """Return the NumPy type of an ONNX element type."""
-    from onnx.helper import tensor_dtype_to_np_dtype  # noqa: PLC0415
-
-    return tensor_dtype_to_np_dtype(dtype)
+    return tensor_dtype_to_np_dtype(dtype) if dtype else np.float32
