@@ -185,8 +185,8 @@ class Explainer:
         InputError
             If the batch does not fit.
         """
-        pair = self.session(self.scores_layer)
-        passes = [Pass(pair, self.scores_layer, feeds) for _, feeds in self._chunks(batch)]
+        start = self._tries(self.scores_layer, _Choice(None, None, 1, "auto"))[0].layer
+        passes = [Pass(self.session(start), start, feeds) for _, feeds in self._chunks(batch)]
         return np.concatenate([p.scores(self.model.outputs[0]) for p in passes])
 
     def session(self, layer: str | None = None) -> PairSession:

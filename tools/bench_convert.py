@@ -1,0 +1,71 @@
+"""Measure what converting a large model and explaining from cold cost.
+
+    python tools/bench_convert.py convert vgg19.onnx       # tools/make_vgg19.py writes one
+    python tools/bench_convert.py explain MODEL IMAGE [options of onnx-deconv explain]
+
+Each figure is the median of several runs of the whole program, its start included. The memory is the peak
+of the resident set; pages of a mapped file count while they are resident.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+
+def measure(*arguments: str) -> tuple[float, float]:
+    """Run the command line once; return (seconds, peak resident memory in MB)."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "onnx_deconv", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise click.ClickException(f"{' '.join(command)} failed")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def report(runs: list[tuple[float, float]], size: float) -> None:
+    """Print the medians."""
+    seconds, peak = (statistics.median(column) for column in zip(*runs, strict=True))
+    print(
+        f"{seconds:.2f} s, peak {peak:.0f} MB = {peak / size:.2f} times the file ({size:.0f} MB), {len(runs)} runs"
+    )
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """Measure."""
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option("--runs", default=5, show_default=True)
+@click.option("--check", default=0, show_default=True, help="Self-checks of convert; they run the model.")
+def convert(model: Path, runs: int, check: int) -> None:
+    """Measure ``onnx-deconv convert MODEL``."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = [measure("convert", str(model), "-o", folder, "--check", str(check)) for _ in range(runs)]
+    report(found, model.stat().st_size / 1e6)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.argument("image", type=click.Path(exists=True))
+@click.argument("options", nargs=-1)
+@click.option("--runs", default=5, show_default=True)
+def explain(model: Path, image: str, options: tuple[str, ...], runs: int) -> None:
+    """Measure ``onnx-deconv explain MODEL IMAGE``."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = [measure("explain", str(model), image, "-o", folder, *options) for _ in range(runs)]
+    report(found, model.stat().st_size / 1e6)
+
+
+if __name__ == "__main__":
+    main()
