@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from onnx_deconv.emit import Operand, Signal
+from onnx_deconv.emit import Signal
 from onnx_deconv.rules.registry import Signals, rule
 from onnx_deconv.rules.site import Site
-from onnx_deconv.rules.window import Window
+from onnx_deconv.rules.window import Window, crop, spatial_shape
 
 
 @rule("Conv")
@@ -140,23 +140,3 @@ def _transposed_pads(
         begins.append(begin)
         ends.append(end)
     return begins + ends
-
-
-def spatial_shape(at: Site, i: int) -> Operand:
-    """Return the sizes of input ``i`` after batch and channel, as int64."""
-    known = at.shape_of(i)[2:]
-    if None not in known:
-        return [d for d in known if d is not None]
-    return at.op.Slice(at.shape(i), [2], [len(known) + 2], [0])
-
-
-def crop(at: Site, signal: Signal, begins: Operand, sizes: Operand) -> Signal:
-    """Cut the spatial axes to the given sizes, starting at ``begins``."""
-    axes = at.spatial_axes()
-    if isinstance(begins, list) and isinstance(sizes, list):
-        ends: Operand = [b + s for b, s in zip(begins, sizes, strict=True)]
-    elif isinstance(begins, list) and not any(begins):
-        ends = sizes
-    else:
-        ends = at.op.Add(begins, sizes)
-    return at.op.Slice(signal, begins, ends, axes)

@@ -8,8 +8,11 @@ from onnx_deconv.rules.site import Site
 @rule("BatchNormalization")
 def batch_normalization(at: Site) -> Signals:
     """Scaled per channel: the same normalisation with neither mean nor shift."""
-    if at.attr("training_mode", 0) or at.attr("spatial", 1) != 1:
-        raise at.unsupported("only inference over channels (training_mode=0, spatial=1) is a linear map")
+    if at.attr("training_mode", 0):
+        raise at.unsupported("training_mode=1 mixes the images of a batch")
+    if at.attr("spatial", 1) == 0:
+        spread = at.op.Sqrt(at.op.Add(at.input(4), float(at.attr("epsilon", 1e-5))))
+        return [at.op.Mul(at.signal, at.op.Div(at.input(1), spread)), None, None, None, None]
     zeros = at.op.filled([_channels(at)], 0.0)
     epsilon = at.attr("epsilon", 1e-5)
     scaled = at.op.BatchNormalization(at.signal, at.input(1), zeros, zeros, at.input(4), epsilon=epsilon)

@@ -7,7 +7,7 @@ import numpy as np
 from onnx_deconv.emit import Operand, Signal
 from onnx_deconv.rules.registry import Signals, rule
 from onnx_deconv.rules.site import Site
-from onnx_deconv.rules.window import Window
+from onnx_deconv.rules.window import Window, spatial_shape, windows
 
 
 @rule("MaxPool")
@@ -43,34 +43,44 @@ def average_pool(at: Site) -> Signals:
 
 def _shared(at: Site, window: Window) -> Signal:
     """Divide the signal by the number of positions that each forward window averaged."""
-    op, n = at.op, len(window.kernel)
     inside = not at.attr("count_include_pad", 0)
-    hangs = [window.left_over(k) is None or (window.left_over(k) or 0) < 0 for k in range(n)]
     padded = inside and any(b != 0 for b in (*window.begins, *window.ends))
-    if not padded and not any(hangs):
-        return op.Mul(at.signal, 1.0 / prod(window.kernel))
+    left = [window.left_over(k) for k in range(len(window.kernel))]
+    hangs = window.ceil and any(d is None or d < 0 for d in left)
+    if not padded and not hangs:
+        return at.op.Mul(at.signal, 1.0 / prod(window.kernel))
     counts = _static_counts(window, inside=inside)
     if counts is not None:
-        return op.Div(at.signal, np.asarray(counts, op.dtype))
-    # The pool of a picture of ones that is zero in the padding tells each window's share.
+        return at.op.Div(at.signal, np.asarray(counts, at.op.dtype))
+    return at.op.Div(at.signal, _run_time_counts(at, window, inside=inside))
+
+
+def _run_time_counts(at: Site, window: Window, *, inside: bool) -> Signal:
+    """Count the positions that each window averaged by a filter of ones over a picture of ones.
+
+    The picture is zero where positions do not count: beyond the padding, and in it unless included.
+    """
+    op, n = at.op, len(window.kernel)
+    ones = op.ones(op.Concat([1, 1], spatial_shape(at, 0), axis=0))
+    kernel = op.ones([1, 1, *window.kernel])
+    same = {"strides": window.strides, "dilations": window.dilations}
+    if None in window.begins:
+        return op.Conv(ones, kernel, auto_pad=at.attr("auto_pad"), **same)
+    begins, ends = list(window.begins), list(window.ends)
     if not inside:
-        raise at.unsupported("ceil_mode with count_include_pad and a size known only at run time")
-    attributes = {k: at.attr(k) for k in ("kernel_shape", "strides", "dilations", "pads", "auto_pad")}
-    if attributes.pop("dilations") not in (None, [1] * n):
-        raise at.unsupported("dilations with a size known only at run time")
-    ones = op.ones(op.Concat([1, 1], op.Slice(at.shape(0), [2], [n + 2], [0]), axis=0))
-    included = {**attributes, "ceil_mode": int(window.ceil), "count_include_pad": 1}
-    if window.ceil:
-        raise at.unsupported("ceil_mode with a size known only at run time")
-    return op.Div(at.signal, op.Mul(op.AveragePool(ones, **included), float(prod(window.kernel))))
+        ones = op.Pad(ones, [0, 0, *begins, 0, 0, *ends], 1.0)
+        begins, ends = [0] * n, [0] * n
+    # A window hanging over the edge reaches less than a stride further (ceil_mode).
+    spare = [(e or 0) + s - 1 for e, s in zip(ends, window.strides, strict=True)]
+    counts = op.Conv(ones, kernel, pads=[*begins, *spare], **same)
+    sizes = op.Slice(op.Shape(at.signal), [2], [n + 2], [0])
+    return op.Slice(counts, [0] * n, sizes, at.spatial_axes())
 
 
 def _static_counts(
     window: Window, *, inside: bool
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None:
     """Count the positions that each window averaged: shape (1, 1, *windows), or None if not known."""
-    from onnx_deconv.rules.window import windows  # noqa: PLC0415
-
     counts = np.ones(())
     for k, size in enumerate(window.sizes):
         begin, end = window.begins[k], window.ends[k]

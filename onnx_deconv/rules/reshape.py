@@ -1,8 +1,10 @@
 """Operators that move values about: each sends every value back to where it came from."""
 
 import numpy as np
+from onnx import TensorProto
 
 from onnx_deconv.emit import Operand, Signal
+from onnx_deconv.model import Array
 from onnx_deconv.rules.registry import Signals, rule
 from onnx_deconv.rules.site import Site
 
@@ -29,39 +31,41 @@ def expand(at: Site) -> Signals:
 @rule("Slice")
 def slice_(at: Site) -> Signals:
     """Put back where it was cut out of an empty tensor."""
-    rank = len(at.shape_of(0))
-    starts, ends = at.param("starts", 1), at.param("ends", 2)
-    axes = [a % rank for a in at.param("axes", 3, list(range(len(starts))))]
-    steps = at.param("steps", 4, [1] * len(starts))
-    nothing = [None] * (len(at.node.inputs) - 1)
+    rank, nothing = len(at.shape_of(0)), [None] * (len(at.node.inputs) - 1)
+    starts, ends = _bound(at, "starts", 1), _bound(at, "ends", 2)
+    count = next((len(b) for b in (starts, ends) if b is not None), at.shape_of(1)[0] or 0)
+    axes = [a % rank for a in at.param("axes", 3, list(range(count)))]
+    steps = at.param("steps", 4, [1] * count)
     sizes = [at.shape_of(0)[a] for a in axes]
     signal = at.signal
-    if None in sizes or any(s != 1 for s in steps):
-        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-            signal = _put_back(at, signal, axis, (start, end, step))
+    if starts is None or ends is None or None in sizes or any(s != 1 for s in steps):
+        for k, axis in enumerate(axes):
+            signal = scatter_axis(at, signal, axis, _cut(at, k, axis, steps[k]), at.size(0, axis))
         return [signal, *nothing]
     pads = np.zeros((2, rank), np.int64)
     for axis, start, end, size in zip(axes, starts, ends, sizes, strict=True):
-        first, last, _ = slice(start, end).indices(size)
-        pads[:, axis] = first, size - max(last, first)
+        first, last, _ = slice(start, end).indices(size or 0)
+        pads[:, axis] = first, (size or 0) - max(last, first)
     return [at.op.Pad(signal, pads.ravel()), *nothing]
 
 
-def _put_back(at: Site, signal: Signal, axis: int, cut: tuple[int, int, int]) -> Signal:
-    """Scatter the slices of one axis to where they were."""
-    op, size = at.op, at.shape_of(0)[axis]
-    if size is not None:
-        positions: Operand = np.arange(size)[slice(*_python_slice(cut))]
-    else:
-        everywhere = op.Range(np.int64(0), op.Squeeze(at.size(0, axis)), np.int64(1))
-        positions = op.Slice(everywhere, [cut[0]], [cut[1]], [0], [cut[2]])
-    return scatter_axis(at, signal, axis, positions, at.size(0, axis))
+def _bound(at: Site, name: str, i: int) -> list[int] | None:
+    """Return a Slice's starts or ends; ``None`` where they are computed at run time."""
+    if name in at.node.attrs:
+        return list(at.attr(name))
+    numbers = at.constant(i)
+    return None if numbers is None else [int(n) for n in numbers]
 
 
-def _python_slice(cut: tuple[int, int, int]) -> tuple[int, int | None, int]:
-    """Return ONNX's start, end and step as Python reads them: an end far below zero means "to the front"."""
-    start, end, step = cut
-    return (start, None, step) if step < 0 and end < -(2**30) else cut
+def _cut(at: Site, k: int, axis: int, step: int) -> Signal:
+    """Return the positions that the k-th cut took, by cutting the line of all positions likewise."""
+    op = at.op
+    line = op.Range(np.int64(0), op.Squeeze(at.size(0, axis)), np.int64(1))
+    cut: list[Operand] = []
+    for name, i in (("starts", 1), ("ends", 2)):
+        bound = _bound(at, name, i)
+        cut.append(op.Slice(at.raw(i), [k], [k + 1]) if bound is None else [bound[k]])
+    return op.Slice(line, *[op.Cast(c, to=TensorProto.INT64) for c in cut], [0], [step])
 
 
 def scatter_axis(at: Site, signal: Signal, axis: int, positions: Operand, size: Operand) -> Signal:
@@ -99,19 +103,34 @@ def pad(at: Site) -> Signals:
 
 
 def _unmirror(at: Site, signal: Signal, axis: int, pads: tuple[int, int]) -> Signal:
-    """Add the padding of one axis to where it was taken from."""
-    op, mode, size = at.op, at.attr("mode"), at.shape_of(0)[axis]
+    """Add the padding of one axis to where it was taken from (negative padding cuts)."""
+    begin, end = pads
+    size = at.shape_of(0)[axis]
     if size is not None:
-        numpy_mode = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode]
-        if min(pads) < 0:
-            raise at.unsupported(f"negative pads with mode {mode}")
-        positions: Operand = np.pad(np.arange(size), pads, numpy_mode)  # type: ignore[call-overload]
-    elif mode == "wrap":
-        raise at.unsupported("mode wrap with a size known only at run time")
-    else:
-        everywhere = op.Range(np.int64(0), op.Squeeze(at.size(0, axis)), np.int64(1))
-        positions = op.Pad(everywhere, list(pads), mode=mode)
-    return scatter_axis(at, signal, axis, positions, at.size(0, axis))
+        positions: Operand = _mirrored(np.arange(-begin, size + end), size, at.attr("mode"))
+        return scatter_axis(at, signal, axis, positions, [size])
+    op, last = at.op, at.size(0, axis)
+    line = op.Range(np.int64(-begin), op.Squeeze(op.Add(last, [end])), np.int64(1))
+    match at.attr("mode"):
+        case "wrap":
+            positions = op.Mod(line, last)
+        case "edge":
+            positions = op.Min(op.Max(line, [0]), op.Sub(last, [1]))
+        case _:
+            period = op.Mul(op.Sub(last, [1]), [2])
+            there = op.Mod(line, period)
+            positions = op.Min(there, op.Sub(period, there))
+    return scatter_axis(at, signal, axis, positions, last)
+
+
+def _mirrored(line: Array, size: int, mode: str) -> Array:
+    """Return where each position of a padded axis takes its value from."""
+    if mode == "wrap":
+        return line % size
+    if mode == "edge":
+        return line.clip(0, size - 1)
+    period = max(2 * (size - 1), 1)
+    return np.minimum(line % period, period - line % period)
 
 
 @rule("DepthToSpace")

@@ -125,6 +125,26 @@ def windows(padded: int, window: Window, k: int, begin: int) -> int:
     return count
 
 
+def spatial_shape(at: Site, i: int) -> Operand:
+    """Return the sizes of input ``i`` after batch and channel, as int64."""
+    known = at.shape_of(i)[2:]
+    if None not in known:
+        return [d for d in known if d is not None]
+    return at.op.Slice(at.shape(i), [2], [len(known) + 2], [0])
+
+
+def crop(at: Site, signal: Signal, begins: Operand, sizes: Operand) -> Signal:
+    """Cut the spatial axes to the given sizes, starting at ``begins``."""
+    axes = at.spatial_axes()
+    if isinstance(begins, list) and isinstance(sizes, list):
+        ends: Operand = [b + s for b, s in zip(begins, sizes, strict=True)]
+    elif isinstance(begins, list) and not any(begins):
+        ends = sizes
+    else:
+        ends = at.op.Add(begins, sizes)
+    return at.op.Slice(signal, begins, ends, axes)
+
+
 def _given(padding: Sequence[int | None]) -> Sequence[int | None] | None:
     return padding if any(padding) else None
 
@@ -157,8 +177,6 @@ def _pads(
 
 def _cut(at: Site, window: Window, whole: Signal) -> Signal:
     """Cut a reconstruction that is too large to the forward input's size, known or not."""
-    from onnx_deconv.rules.linear import crop, spatial_shape  # noqa: PLC0415
-
     n = len(window.kernel)
     sizes = spatial_shape(at, 0)
     if None not in window.begins:
