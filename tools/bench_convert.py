@@ -34,9 +34,8 @@ def measure(*arguments: str) -> tuple[float, float]:
 def report(runs: list[tuple[float, float]], size: float) -> None:
     """Print the medians."""
     seconds, peak = (statistics.median(column) for column in zip(*runs, strict=True))
-    print(
-        f"{seconds:.2f} s, peak {peak:.0f} MB = {peak / size:.2f} times the file ({size:.0f} MB), {len(runs)} runs"
-    )
+    times = f"{peak / size:.2f} times the file ({size:.0f} MB)"
+    print(f"{seconds:.2f} s, peak {peak:.0f} MB = {times}, {len(runs)} runs")
 
 
 @click.group(help=__doc__)
