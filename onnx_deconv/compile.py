@@ -7,7 +7,7 @@ meet are summed.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -252,14 +252,22 @@ def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node
     """
     reached = set(inputs)
     for node in model.nodes:
-        if any(v.name in reached for v in node.inputs):
+        if any(v in reached for v in _reads(node)):
             reached.update(v.name for v in node.outputs if model.type_of(v.name).dtype in _FLOATS)
     wanted, path = {value}, []
     for node in reversed(model.nodes):
         if any(v.name in wanted and v.name in reached for v in node.outputs):
             path.append(node)
-            wanted.update(v.name for v in node.inputs if v.name in reached)
+            wanted.update(v for v in _reads(node) if v in reached)
     return path[::-1], reached & wanted
+
+
+def _reads(node: gs.Node) -> Iterator[str]:
+    """Yield the values that a node reads, those that its branches (If, Loop) take from around it too."""
+    yield from (v.name for v in node.inputs)
+    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
+        for inner in branch.nodes:
+            yield from _reads(inner)
 
 
 def _domain(node: gs.Node) -> str:

@@ -106,6 +106,14 @@ class Emitter:
         """Add signals that meet."""
         return signals[0] if len(signals) == 1 else self.Sum(*signals)
 
+    def scatter_add(self, empty: Signal, positions: Signal, signal: Signal, axis: int = 0) -> Signal:
+        """Add a signal to positions along an axis; in float32, as the CPU provider cannot add float16."""
+        if self.dtype == np.float32:
+            return self.ScatterElements(empty, positions, signal, axis=axis, reduction="add")
+        wide = [self.Cast(value, to=TensorProto.FLOAT) for value in (empty, signal)]
+        added = self.ScatterElements(wide[0], positions, wide[1], axis=axis, reduction="add")
+        return self.Cast(added, to=self.elem_type)
+
     def ones(self, shape: Operand) -> Signal:
         """Return a tensor of ones of the signal's type."""
         return self.filled(shape, 1.0)

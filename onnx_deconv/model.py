@@ -24,7 +24,6 @@ import onnx.inliner
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
-from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv import legacy, patterns
@@ -103,6 +102,8 @@ class Model:
 
     Attributes
     ----------
+    view
+        The copy for reading as ONNX wrote it: functions inlined, shapes inferred.
     spool
         The temporary folder of a model that came from memory; it lives as long as the model.
 
@@ -125,6 +126,7 @@ class Model:
         self.spool: Spool | None = None
         _check(self)
         view = _view(proto, input_shapes or {}, name)
+        self.view = view
         self.types = _value_types(view)
         self.graph: gs.Graph = gs.import_onnx(view)
         self.tensors = {t.name: t for t in view.graph.initializer} | _constant_nodes(view.graph.node)
@@ -451,6 +453,8 @@ def _is_pure(node: gs.Node) -> bool:
 
 def _run_node(node: NodeProto, feeds: Mapping[str, Array], proto: ModelProto) -> list[Array]:
     """Evaluate one node with the standard's own reference implementation."""
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - 70 ms that few models cost
+
     inputs = [
         onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
         for n, a in feeds.items()

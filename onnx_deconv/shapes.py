@@ -18,13 +18,58 @@ _LONGEST = 64
 
 def infer_shapes(view: ModelProto) -> ModelProto:
     """Return the model with the shapes of its values filled in as far as they can be known."""
+    recounted: set[str] = set()
     while True:
         try:
-            view = onnx.shape_inference.infer_shapes(view, data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(view, data_prop=True)
         except Exception:  # noqa: BLE001  (inference is a help, not a condition; it raises what it likes)
             return view
+        if _recount_windows(view, inferred, recounted):
+            continue
+        view = inferred
         if not _resolve_targets(view):
             return view
+
+
+def _recount_windows(view: ModelProto, inferred: ModelProto, recounted: set[str]) -> bool:
+    """Write down the output of a pool whose windows were miscounted; tell whether there was one.
+
+    Below opset 22 ONNX counts windows of ``ceil_mode`` that would start beyond the input; no runtime
+    makes them. All that follows was inferred from the wrong size, so inference starts again.
+    """
+    shapes = _known_shapes(inferred)
+    for node in inferred.graph.node:
+        if node.op_type not in ("MaxPool", "AveragePool") or node.output[0] in recounted:
+            continue
+        source, wrong = shapes.get(node.input[0]), shapes.get(node.output[0])
+        right = None if source is None else _pooled(node, source)
+        if right is not None and wrong is not None and right != wrong:
+            recounted.add(node.output[0])
+            _write(view, node, right, inferred)
+            return True
+    return False
+
+
+def _pooled(node: NodeProto, source: Sizes) -> Sizes | None:
+    """Return the shape of a pool that rounds up; ``None`` for any other."""
+    at = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if not at.get("ceil_mode"):
+        return None
+    kernel, n, auto = at["kernel_shape"], len(at["kernel_shape"]), at.get("auto_pad", b"NOTSET")
+    strides, dilations = at.get("strides", [1] * n), at.get("dilations", [1] * n)
+    pads, counts = at.get("pads", [0] * (2 * n)), Sizes()
+    for k, size in enumerate(source[2:]):
+        if size is None:
+            counts.append(None)
+            continue
+        if auto.startswith(b"SAME"):
+            counts.append(-(-size // strides[k]))
+            continue
+        rest = size + pads[k] + pads[n + k] - (kernel[k] - 1) * dilations[k] - 1
+        last = -(-rest // strides[k])
+        beyond = last * strides[k] >= size + pads[k]
+        counts.append(last if beyond else last + 1)
+    return [*source[:2], *counts]
 
 
 def _resolve_targets(view: ModelProto) -> bool:
@@ -40,7 +85,7 @@ def _resolve_targets(view: ModelProto) -> bool:
             else None
         )
         if target is not None and node.output[0] not in shapes:
-            _write(view, node, _reshaped(node, target, shapes.get(node.input[0])))
+            _write(view, node, _reshaped(node, target, shapes.get(node.input[0])), view)
             found = True
     return found
 
@@ -136,8 +181,8 @@ def _reshaped(node: NodeProto, target: Sizes, source: Sizes | None) -> Sizes:
     return [size if size is not None and size > 0 else None for size in copied]
 
 
-def _write(view: ModelProto, node: NodeProto, shape: Sizes) -> None:
-    dtypes = {i.name: i.type.tensor_type.elem_type for i in (*view.graph.value_info, *view.graph.input)}
+def _write(view: ModelProto, node: NodeProto, shape: Sizes, typed: ModelProto) -> None:
+    dtypes = {i.name: i.type.tensor_type.elem_type for i in (*typed.graph.value_info, *typed.graph.input)}
     name = node.output[0]
     info = next((i for i in (*view.graph.value_info, *view.graph.output) if i.name == name), None)
     if info is None:

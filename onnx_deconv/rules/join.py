@@ -2,6 +2,7 @@
 
 from onnx_deconv.emit import Signal
 from onnx_deconv.rules.registry import Signals, rule
+from onnx_deconv.rules.reshape import resized
 from onnx_deconv.rules.site import Site
 
 
@@ -74,16 +75,14 @@ def concat(at: Site) -> Signals:
 def split(at: Site) -> Signals:
     """The parts' signals are put side by side; a part without one is empty."""
     axis = at.axis()
+    like = next(s for s in at.signals if s is not None)
     parts: list[Signal] = []
     for k, signal in enumerate(at.signals):
-        if signal is None:
-            shape = at.shape_of_output(k)
-            if None in shape[1:]:
-                raise at.unsupported("an output that is not used has a size known only at run time")
-            like = next(s for s in at.signals if s is not None)
-            batch = at.op.Shape(like, end=1) if shape[0] is None else [shape[0]]
-            signal = at.op.filled(at.op.Concat(batch, list(shape[1:]), axis=0), 0.0)  # noqa: PLW2901
-        parts.append(signal)
+        size = at.shape_of_output(k)[axis]
+        if signal is None and size is None:
+            raise at.unsupported("an output that is not used has a size known only at run time")
+        empty = signal is None
+        parts.append(at.op.filled(resized(at, at.op.Shape(like), axis, [size]), 0.0) if empty else signal)
     return [at.op.Concat(*parts, axis=axis), *[None] * (len(at.node.inputs) - 1)]
 
 

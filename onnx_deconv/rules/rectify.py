@@ -172,6 +172,7 @@ def _guided(deconvnet: Rule) -> Rule:
             return [at.op.Mul(signal, at.op.Sign(at.output()))]
         return [at.op.Where(at.op.Greater(at.input(0), 0.0), signal, 0.0), *rest]
 
+    guided.__doc__ = f"{deconvnet.__doc__} Stopped where the forward input was not positive."
     return guided
 
 

@@ -33,7 +33,8 @@ def slice_(at: Site) -> Signals:
     """Put back where it was cut out of an empty tensor."""
     rank, nothing = len(at.shape_of(0)), [None] * (len(at.node.inputs) - 1)
     starts, ends = _bound(at, "starts", 1), _bound(at, "ends", 2)
-    count = next((len(b) for b in (starts, ends) if b is not None), at.shape_of(1)[0] or 0)
+    known = ends if starts is None else starts
+    count = at.shape_of(1)[0] or 0 if known is None else len(known)
     axes = [a % rank for a in at.param("axes", 3, list(range(count)))]
     steps = at.param("steps", 4, [1] * count)
     sizes = [at.shape_of(0)[a] for a in axes]
@@ -72,16 +73,20 @@ def scatter_axis(at: Site, signal: Signal, axis: int, positions: Operand, size: 
     """Add a signal's slices along one axis to the given positions of an empty axis of the given size."""
     op, rank = at.op, len(at.shape_of(0))
     shape = op.Shape(signal)
+    whole = resized(at, shape, axis, size)
+    column = op.Reshape(positions, [-1] + [1] * (rank - 1 - axis))
+    return op.scatter_add(op.filled(whole, 0.0), op.Expand(column, shape), signal, axis)
+
+
+def resized(at: Site, shape: Signal, axis: int, size: Operand) -> Signal:
+    """Return a shape with another size along one axis, which is given as a 1-D value."""
+    op, rank = at.op, len(at.shape_of(0))
     parts = [
         *([op.Slice(shape, [0], [axis], [0])] if axis else []),
         size,
         *([op.Slice(shape, [axis + 1], [rank], [0])] if axis + 1 < rank else []),
     ]
-    whole = op.Concat(*parts, axis=0) if len(parts) > 1 else size
-    column = op.Reshape(positions, [-1] + [1] * (rank - 1 - axis))
-    return op.ScatterElements(
-        op.filled(whole, 0.0), op.Expand(column, shape), signal, axis=axis, reduction="add"
-    )
+    return op.Concat(*parts, axis=0)
 
 
 @rule("Pad")
@@ -135,24 +140,19 @@ def _mirrored(line: Array, size: int, mode: str) -> Array:
 
 @rule("DepthToSpace")
 def depth_to_space(at: Site) -> Signals:
-    """Blocks of pixels become channels again."""
-    n, block = at.attr("blocksize"), at.attr("mode", "DCR")
-    channels, height, width = _sizes(at)
-    out = channels // n**2
-    split = at.op.Reshape(at.signal, [-1, out, height, n, width, n])
-    perm = [0, 3, 5, 1, 2, 4] if block == "DCR" else [0, 1, 3, 5, 2, 4]
-    return [at.reshape(at.op.Transpose(split, perm=perm), 0)]
+    """Blocks of pixels become channels again: SpaceToDepth."""
+    op, n, channels = at.op, int(at.attr("blocksize")), at.shape_of(0)[1]
+    blocks = op.SpaceToDepth(at.signal, blocksize=n)
+    if at.attr("mode", "DCR") == "DCR":
+        return [blocks]
+    if channels is None:
+        raise at.unsupported("the number of channels is only known at run time")
+    # CRD: a channel's places in a block lie side by side, where SpaceToDepth has the channels so.
+    apart = op.Reshape(blocks, [0, n * n, channels // n**2, -1])
+    return [at.reshape(op.Transpose(apart, perm=[0, 2, 1, 3]), 0)]
 
 
 @rule("SpaceToDepth")
 def space_to_depth(at: Site) -> Signals:
     """Channels become blocks of pixels again: DepthToSpace."""
     return [at.op.DepthToSpace(at.signal, blocksize=at.attr("blocksize"))]
-
-
-def _sizes(at: Site) -> tuple[int, int, int]:
-    sizes = at.shape_of(0)[1:]
-    if None in sizes:
-        raise at.unsupported("a size that is only known at run time")
-    channels, height, width = (d or 0 for d in sizes)
-    return channels, height, width

@@ -98,9 +98,9 @@ class Window:
                 output_padding=_given(left),
                 **attributes,
             )
-        # A window hanging over the edge reaches at most a stride further than the padded input.
+        # The windows leave less than a stride of the input unseen.
         begins = [0 if b is None else b for b in self.begins]
-        spare = [max(s, d) - 1 for s, d in zip(self.strides, self.dilations, strict=True)]
+        spare = [stride - 1 for stride in self.strides]
         whole = at.op.ConvTranspose(
             signal,
             weight,

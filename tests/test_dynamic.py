@@ -1,0 +1,259 @@
+"""Sizes known at run time only: one pair is right at every size, and for every image of a batch.
+
+Each network is compiled once with symbolic batch, height and width, and compared at several sizes
+with the pair compiled for that size, and with finite differences of the reference implementation.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx.reference import ReferenceEvaluator
+from oracle import Case, assert_close, model_of, numbers, send_back, session_of
+
+SIZES = [(1, 8, 8), (2, 9, 7), (3, 11, 12), (1, 13, 10)]
+IMAGE = ("N", 3, "H", "W")
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+def network(body, opset=18, **weights):
+    return Case(body, IMAGE, opset=opset, weights=weights)
+
+
+PARTS = {"i0": ints(0), "i1": ints(1), "i2": ints(2), "i3": ints(3), "minus": ints(-1), "two": ints(2)}
+NETWORKS = {
+    "Conv of stride 2": network("y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w)", w=(4, 3, 3, 3)),
+    "Conv of strides 3 and 2, uneven pads": network(
+        "y = Conv<strides = [3, 2], pads = [2, 0, 1, 1]>(x, w, b)", w=(4, 3, 4, 3), b=(4,)
+    ),
+    "Conv with a stride larger than its kernel": network("y = Conv<strides = [3, 3]>(x, w)", w=(4, 3, 2, 1)),
+    "Conv of stride 2, dilated, in groups": network(
+        "y = Conv<strides = [2, 1], dilations = [2, 3], group = 3, pads = [1, 2, 0, 0]>(x, w)", w=(6, 1, 2, 3)
+    ),
+    "Conv SAME_UPPER of stride 2": network(
+        'y = Conv<auto_pad = "SAME_UPPER", strides = [2, 2]>(x, w)', w=(4, 3, 3, 4)
+    ),
+    "Conv SAME_LOWER of stride 2": network(
+        'y = Conv<auto_pad = "SAME_LOWER", strides = [2, 2]>(x, w)', w=(4, 3, 3, 4)
+    ),
+    "Conv SAME_UPPER of strides 1 and 3": network(
+        'y = Conv<auto_pad = "SAME_UPPER", strides = [1, 3]>(x, w)', w=(4, 3, 4, 5)
+    ),
+    "Conv SAME_LOWER of strides 3 and 1": network(
+        'y = Conv<auto_pad = "SAME_LOWER", strides = [3, 1]>(x, w)', w=(4, 3, 2, 2)
+    ),
+    "Conv VALID of stride 2": network('y = Conv<auto_pad = "VALID", strides = [2, 2]>(x, w)', w=(4, 3, 3, 3)),
+    "ConvTranspose of stride 2": network(
+        "y = ConvTranspose<strides = [2, 2], pads = [1, 0, 1, 1], output_padding = [1, 0]>(x, w)",
+        w=(3, 2, 3, 3),
+    ),
+    "MaxPool 3x3 of stride 2": network(
+        "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)"
+    ),
+    "MaxPool rounding up": network("y = MaxPool<kernel_shape = [3, 2], strides = [2, 2], ceil_mode = 1>(x)"),
+    "MaxPool SAME_UPPER": network(
+        'y = MaxPool<kernel_shape = [3, 2], strides = [2, 2], auto_pad = "SAME_UPPER">(x)'
+    ),
+    "MaxPool in column order": network(
+        "y = MaxPool<kernel_shape = [3, 2], strides = [2, 1], storage_order = 1>(x)"
+    ),
+    "AveragePool with pads": network(
+        "y = AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)"
+    ),
+    "AveragePool with pads that count": network(
+        "y = AveragePool<kernel_shape = [3, 3], strides = [2, 1], pads = [1, 0, 1, 2],"
+        " count_include_pad = 1>(x)"
+    ),
+    "AveragePool without pads that would count": network(
+        "y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], count_include_pad = 1>(x)"
+    ),
+    "AveragePool rounding up": network(
+        "y = AveragePool<kernel_shape = [3, 2], strides = [2, 3], pads = [1, 0, 0, 1], ceil_mode = 1>(x)"
+    ),
+    "AveragePool rounding up with pads that count": network(
+        "y = AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 0, 1, 1], ceil_mode = 1,"
+        " count_include_pad = 1>(x)",
+        opset=19,
+    ),
+    "AveragePool SAME_LOWER": network(
+        'y = AveragePool<kernel_shape = [3, 2], strides = [2, 2], auto_pad = "SAME_LOWER">(x)'
+    ),
+    "AveragePool dilated": network(
+        "y = AveragePool<kernel_shape = [2, 3], strides = [2, 1], dilations = [3, 2], pads = [1, 0, 0, 1]>"
+        "(x)",
+        opset=19,
+    ),
+    "GlobalAveragePool": network("y = GlobalAveragePool(x)"),
+    "GlobalMaxPool": network("y = GlobalMaxPool(x)"),
+    "ReduceMean": network("y = ReduceMean<keepdims = 0>(x, a)", a=ints(2, -1)),
+    "Concat along channels": network("a = Mul(x, x) y = Concat<axis = 1>(a, x)"),
+    "Concat along height": network(
+        "a = AveragePool<kernel_shape = [2, 1], strides = [2, 1]>(x) y = Concat<axis = 2>(x, a, x)"
+    ),
+    "Concat along the batch": network("a = Mul(x, x) y = Concat<axis = 0>(a, x)"),
+    "Split along channels": network("a, b = Split<axis = 1>(x, s) y = Mul(a, b)", s=ints(2, 1)),
+    "Split along channels, a part unused": network("a, y = Split<axis = 1>(x, s)", s=ints(2, 1)),
+    "Reshape to a computed target": network(
+        "s = Shape(x) n = Gather(s, i0) t = Concat<axis = 0>(n, minus) y = Reshape(x, t)", **PARTS
+    ),
+    "Reshape of two axes into one": network(
+        "s = Shape(x) n = Gather(s, i0) c = Gather(s, i1) t = Concat<axis = 0>(n, c, minus)"
+        " r = Reshape(x, t) y = Transpose<perm = [0, 2, 1]>(r)",
+        **PARTS,
+    ),
+    "Reshape by a product of sizes": network(
+        "s = Shape(x) n = Gather(s, i0) h = Gather(s, i2) w = Gather(s, i3) a = Mul(h, w)"
+        " t = Concat<axis = 0>(n, i3, a) r = Reshape(x, t) y = MatMul(m, r)",
+        **PARTS,
+        m=(5, 3),
+    ),
+    "Flatten and Gemm": network(
+        "g = GlobalAveragePool(x) f = Flatten(g) y = Gemm<transB = 1>(f, w, b)", w=(5, 3), b=(5,)
+    ),
+    "Squeeze and Unsqueeze": network(
+        "g = GlobalAveragePool(x) q = Squeeze(g, a) u = Unsqueeze(q, a) y = Mul(x, u)", a=ints(2, 3)
+    ),
+    "Transpose": network("t = Transpose<perm = [0, 2, 3, 1]>(x) y = MatMul(t, m)", m=(3, 4)),
+    "Pad constant": network("y = Pad(x, p)", p=ints(0, 0, 1, 2, 0, 0, 3, 0)),
+    "Pad constant that cuts": Case(
+        "y = Pad(x, p)",
+        IMAGE,
+        same_as="q = Pad(x, p2) y = Slice(q, b, e, a)",
+        weights={"p": ints(0, 0, 1, -2, 0, 0, -3, 1), "p2": ints(0, 0, 1, 0, 0, 0, 0, 1)}
+        | {"b": ints(0, 2), "e": ints(-3, 99), "a": ints(2, 3)},
+    ),
+    "Pad reflect": network('y = Pad<mode = "reflect">(x, p)', p=ints(0, 0, 1, 2, 0, 0, 3, 0)),
+    "Pad edge": network('y = Pad<mode = "edge">(x, p)', p=ints(0, 0, 1, 2, 0, 0, 3, 0)),
+    "Pad wrap": network('y = Pad<mode = "wrap">(x, p)', p=ints(0, 0, 1, 2, 0, 0, 3, 0), opset=19),
+    "Slice of a dynamic axis": network(
+        "y = Slice(x, b, e, a)", b=ints(1, -4), e=ints(2**62, -1), a=ints(2, -1)
+    ),
+    "Slice backwards in steps": network(
+        "y = Slice(x, b, e, a, s)", b=ints(-1, 2), e=ints(-(2**62), 9), a=ints(2, 3), s=ints(-2, 3)
+    ),
+    "Slice of the first half, computed": network(
+        "s = Shape(x) h = Gather(s, i2) half = Div(h, two) y = Slice(x, i0, half, i2)", **PARTS
+    ),
+    "InstanceNormalization": network("y = InstanceNormalization(x, s, b)", s=(3,), b=(3,)),
+    "BatchNormalization": network(
+        "y = BatchNormalization(x, s, b, b, v)", s=(3,), b=(3,), v=np.float32([0.5, 1, 2])
+    ),
+    "LayerNormalization over channels last": network(
+        "t = Transpose<perm = [0, 2, 3, 1]>(x) y = LayerNormalization(t, s, b)", s=(3,), b=(3,)
+    ),
+    "Softmax over channels": network("t = Softmax<axis = 1>(x) y = Neg(t)"),
+    "DepthToSpace": network("c = Conv(x, w) y = DepthToSpace<blocksize = 2>(c)", w=(8, 3, 1, 1)),
+    "DepthToSpace by columns": network(
+        'c = Conv(x, w) y = DepthToSpace<blocksize = 2, mode = "CRD">(c)', w=(8, 3, 1, 1)
+    ),
+    "SpaceToDepth": network(
+        "p = Concat<axis = 2>(x, x) q = Concat<axis = 3>(p, p) y = SpaceToDepth<blocksize = 2>(q)"
+    ),
+    "Expand": network("s = Shape(x) g = GlobalAveragePool(x) y = Expand(g, s)"),
+    "Squeeze and excite": network(
+        "g = GlobalAveragePool(x) c = Conv(g, w) k = Sigmoid(c) y = Mul(x, k)", w=(3, 3, 1, 1)
+    ),
+    "A small network": network(
+        "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) r = Relu(a)"
+        " p = MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(r)"
+        " g = GlobalAveragePool(p) f = Flatten(g) y = Gemm(f, v)",
+        w=(4, 3, 3, 3),
+        v=(4, 2),
+    ),
+}
+ALONG_THE_BATCH = {"Concat along the batch"}
+
+
+def directional(case, feeds, seed, direction, step=1e-6):
+    """seed·∂y/∂x·direction by central differences in double precision."""
+    run = ReferenceEvaluator(case.exact())
+    sides = [run.run(None, {"x": feeds["x"].astype(float) + sign * step * direction})[0] for sign in (1, -1)]
+    return np.vdot(seed, sides[0] - sides[1]) / (2 * step)
+
+
+def at_size(case, size):
+    """The same network for one size alone."""
+    return replace(case, x=tuple({"N": size[0], "H": size[1], "W": size[2]}.get(d, d) for d in case.x))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_pair_is_right_at_every_size(name):
+    case = NETWORKS[name]
+    dynamic = session_of(case.proto(), rules="gradient")
+    for size in SIZES:
+        fixed = at_size(case, size)
+        static, feeds = session_of(fixed.proto(), rules="gradient"), fixed.feeds()
+        seed = numbers(static.run_forward(feeds)["y"].shape(), "seed")
+        (got,), (expected,) = (send_back(pair, feeds, seed).values() for pair in (dynamic, static))
+        assert_close(got, expected, 1e-6)
+        direction = numbers(got.shape, "direction")
+        exact = directional(fixed, feeds, seed, direction)
+        scale = np.linalg.norm(got) * np.linalg.norm(direction)
+        assert abs(np.vdot(got.astype(np.float64), direction) - exact) <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "gradient"])
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - ALONG_THE_BATCH))
+def test_an_image_gets_what_it_would_get_alone(name, rules):
+    case = NETWORKS[name]
+    pair = session_of(case.proto(), rules=rules)
+    x = case.feeds(N=3, H=9, W=10)["x"]
+    y = pair.run_forward({"x": x})["y"].numpy()
+    seed = numbers(y.shape, "seed")
+    (batch,) = send_back(pair, {"x": x}, seed).values()
+    for k in range(3):
+        (single,) = send_back(pair, {"x": x[k : k + 1]}, seed[k : k + 1]).values()
+        assert_close(batch[k : k + 1], single, 1e-6)
+    assert not np.array_equal(batch[0], batch[1])
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_overwriting_unpools_are_right_at_every_size(order):
+    window = "kernel_shape = [3, 3], strides = [2, 1], pads = [1, 1, 1, 1]"
+    case = network(f"y = MaxPool<{window}, storage_order = {order}>(x)")
+    dynamic = session_of(case.proto(), unpool="overwrite")
+    for size in SIZES:
+        fixed = at_size(case, size)
+        feeds = fixed.feeds()
+        static = session_of(fixed.proto(), unpool="overwrite")
+        seed = numbers(static.run_forward(feeds)["y"].shape(), "seed")
+        (got,), (expected,) = (send_back(pair, feeds, seed).values() for pair in (dynamic, static))
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("axes", [("N",), ("H",), ("W",), ("N", "H", "W")])
+def test_any_axis_may_be_left_open(axes):
+    case = NETWORKS["A small network"]
+    sizes = {"N": 2, "H": 9, "W": 11}
+    part = replace(case, x=tuple(d if d in axes else sizes.get(d, d) for d in case.x))
+    feeds = case.feeds(**sizes)
+    got, expected = (
+        next(iter(send_back(session_of(c.proto()), feeds).values()))
+        for c in (part, at_size(case, (2, 9, 11)))
+    )
+    assert_close(got, expected, 1e-6)
+
+
+def test_symbols_of_the_model_name_the_companions_axes():
+    case = NETWORKS["Conv of stride 2"]
+    pair = session_of(case.proto()).pair
+    (reconstruction,) = pair.manifest["reconstructions"]
+    assert reconstruction["shape"] == ["N", 3, "H", "W"]
+
+
+def test_an_unnamed_axis_may_have_any_size():
+    case = replace(NETWORKS["A small network"], x=("", 3, "", ""))
+    proto = model_of(case.body, {"x": ("N", 3, "H", "W")}, case.arrays())
+    for d in (0, 2, 3):
+        proto.graph.input[0].type.tensor_type.shape.dim[d].Clear()
+    pair = session_of(proto)
+    for size in SIZES:
+        feeds = at_size(NETWORKS["A small network"], size).feeds()
+        (got,) = send_back(pair, feeds).values()
+        (expected,) = send_back(
+            session_of(at_size(NETWORKS["A small network"], size).proto()), feeds
+        ).values()
+        assert_close(got, expected, 1e-6)

@@ -1,0 +1,412 @@
+"""Every rule against the derivative of what it is a rule of, and the rectifiers against the papers.
+
+To test a new rule, add a row to CASES. The answers come from central differences of the standard's
+reference implementation in double precision, and from PyTorch's autograd where a row names its
+function there.
+"""
+
+import numpy as np
+import pytest
+from oracle import (
+    REAL,
+    Case,
+    RefusedError,
+    assert_close,
+    differences,
+    model_of,
+    numbers,
+    plain,
+    reconstruction,
+)
+
+from onnx_deconv.rules import rows
+
+STATISTICS = {"s": (4,), "b": (4,), "m": (4,), "v": np.float32([0.4, 0.8, 1.5, 2.0])}
+IMAGE = {"x": (1, 4, 3, 5)}
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+def scalar(value):
+    return np.array(value, np.float32)
+
+
+def response_normalisation(channels, size, alpha=1e-4, beta=0.75, bias=1.0):
+    """x·(bias + alpha/size·Σ x²)^-beta, the sum written as a filter over neighbouring channels."""
+    distance = np.subtract.outer(np.arange(channels), np.arange(channels))
+    neighbours = (abs(distance) <= size // 2).astype(np.float32).reshape(channels, channels, 1, 1)
+    given = f"size = {size}, alpha = {alpha:.6f}, beta = {beta}, bias = {bias}"
+    return Case(
+        f"y = LRN<{given}>(x)",
+        x=(2, channels, 2, 3),
+        same_as="q = Mul(x, x) n = Conv(q, near) a = Mul(n, share) d = Add(a, bias) p = Pow(d, beta)"
+        " y = Mul(x, p)",
+        weights={
+            "near": neighbours,
+            "share": scalar(alpha / size),
+            "bias": scalar(bias),
+            "beta": scalar(-beta),
+        },
+        torch=lambda t, v: t.nn.functional.local_response_norm(v["x"], size, alpha, beta, bias),
+    )
+
+
+CASES = [
+    # Filters and products.
+    Case("y = Conv<strides = [2, 1], pads = [1, 0, 0, 2]>(x, w, b)", weights={"w": (3, 4, 3, 2), "b": (3,)}),
+    Case("y = ConvTranspose<strides = [2, 2]>(x, w, b)", weights={"w": (4, 3, 3, 2), "b": (3,)}),
+    Case("y = Gemm(x, z)", x=(2, 3), z=(3, 4)),
+    Case("y = Gemm<alpha = 0.5, transA = 1>(x, z)", x=(3, 2), z=(3, 4)),
+    Case("y = Gemm<alpha = 2.0, transB = 1>(x, z)", x=(2, 3), z=(4, 3)),
+    Case("y = Gemm<transA = 1, transB = 1>(x, z)", x=(3, 2), z=(4, 3)),
+    Case("y = Gemm<beta = 0.25>(x, w, z)", x=(2, 3), z=(4,), weights={"w": (3, 4)}),
+    Case("y = Gemm<transB = 1>(x, x, z)", x=(3, 4), z=(1, 3)),
+    Case("y = MatMul(x, z)", x=(2, 3), z=(3, 4)),
+    Case("y = MatMul(x, z)", x=(2, 1, 3, 4), z=(3, 4, 2)),
+    Case("y = MatMul(x, z)", x=(4,), z=(2, 4, 3)),
+    Case("y = MatMul(x, z)", x=(2, 3, 4), z=(4,)),
+    Case("y = MatMul(x, z)", x=(4,), z=(4,)),
+    Case("y = MatMul(x, x)", x=(3, 3)),
+    # Pools.
+    Case(
+        "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(x)",
+        torch=lambda t, v: t.max_pool2d(v["x"], 3, 2),
+    ),
+    Case("y = AveragePool<kernel_shape = [3, 2], strides = [2, 1], pads = [1, 0, 1, 1]>(x)"),
+    Case("y = GlobalAveragePool(x)"),
+    Case("y = GlobalMaxPool(x)", torch=lambda t, v: t.amax(v["x"], (2, 3), keepdim=True)),
+    # Sums and products of several values.
+    Case("y = Add(x, z)", z=(4, 1, 1)),
+    Case("y = Add(z, x)", x=(3, 4), z=(2, 1, 1)),
+    Case("y = Sub(x, z)", z=(1, 1, 5, 6)),
+    Case("y = Sub(z, x)", x=(3, 1), z=(2, 3, 4)),
+    Case("y = Sum(x, z, x)", z=(6,)),
+    Case("y = Mean(x, z, x)", z=(2, 1, 1, 1)),
+    Case("y = Mul(x, z)", z=(2, 4, 1, 1), torch=lambda _, v: v["x"] * v["z"]),
+    Case("y = Mul(x, x)", torch=lambda _, v: v["x"] ** 2),
+    Case("y = Mul(z, x)", x=(1,), z=(2, 3)),
+    Case("t = Neg(w) u = Add(t, w2) y = Mul(x, u)", weights={"w": (4, 1, 1), "w2": (4, 1, 1)}),
+    Case("y = Div(x, z)", z=(4, 1, 1), low=0.5, torch=lambda _, v: v["x"] / v["z"]),
+    Case("y = Div(z, x)", x=(3, 1), z=(2, 3, 4), low=0.5),
+    Case("y = Div(w, x)", low=0.5, weights={"w": (5, 6)}),
+    Case("y = Pow(x, e)", weights={"e": scalar(2)}, torch=lambda _, v: v["x"] ** 2),
+    Case("y = Pow(x, e)", weights={"e": scalar(1)}),
+    Case("y = Pow(x, e)", low=0.5, weights={"e": np.float32([[0.5], [-1.5], [3], [1]])}, x=(2, 4, 3)),
+    Case("y = Pow(x, e)", weights={"e": ints(3)}),
+    Case("y = Concat<axis = 1>(x, z, x)", z=(2, 1, 5, 6)),
+    Case("a, b = Split<axis = 1>(x) y = Mul(a, b)", opset=13),
+    Case("a, b, y = Split<axis = 2, split = [1, 1, 3]>(x)", opset=11),
+    # Normalisations.
+    Case("y = BatchNormalization<epsilon = 0.1>(x, s, b, m, v)", weights=STATISTICS),
+    Case(
+        "y = BatchNormalization<spatial = 0>(x, s, b, m, v)",
+        x=(2, 2, 3),
+        opset=7,
+        same_as="c = Sub(x, m) e = Add(v, eps) r = Sqrt(e) n = Div(c, r) k = Mul(n, s) y = Add(k, b)",
+        weights=dict.fromkeys("sbm", (2, 3)) | {"v": np.full((2, 3), 0.5, "f"), "eps": scalar(1e-5)},
+    ),
+    Case(
+        "y = InstanceNormalization<epsilon = 0.01>(x, s, b)",
+        weights=STATISTICS,
+        torch=lambda t, v: t.nn.functional.instance_norm(v["x"], weight=v["s"], bias=v["b"], eps=0.01),
+    ),
+    Case("y = InstanceNormalization(x, s, b)", x=(2, 4, 7), weights=STATISTICS),
+    Case(
+        "y = LayerNormalization(x, s, b)",
+        x=(2, 3, 4),
+        weights=STATISTICS,
+        torch=lambda t, v: t.nn.functional.layer_norm(v["x"], (4,), v["s"], v["b"]),
+    ),
+    Case(
+        "y = LayerNormalization<axis = 1, epsilon = 0.001>(x, s)",
+        x=(2, 3, 4),
+        weights={"s": (3, 4)},
+        torch=lambda t, v: t.nn.functional.layer_norm(v["x"], (3, 4), v["s"], eps=0.001),
+    ),
+    response_normalisation(4, size=3),
+    response_normalisation(7, size=5, alpha=0.3, beta=0.6, bias=2.0),
+    response_normalisation(2, size=3, alpha=0.5),
+    Case("t = Softmax(x) y = Neg(t)", x=(2, 3, 4), torch=lambda t, v: -t.softmax(v["x"], -1)),
+    Case("t = Softmax<axis = 1>(x) y = Neg(t)", torch=lambda t, v: -t.softmax(v["x"], 1)),
+    Case(
+        "t = Softmax(x) y = Neg(t)",
+        x=(2, 3, 4),
+        opset=11,
+        same_as="f = Flatten(x) p = Softmax(f) t = Reshape(p, whole) y = Neg(t)",
+        weights={"whole": ints(2, 3, 4)},
+        torch=lambda t, v: -t.softmax(v["x"].view(2, 12), 1).view(2, 3, 4),
+    ),
+    Case("t = Softmax<axis = -1>(x) y = Neg(t)", opset=11, torch=lambda t, v: -t.softmax(v["x"], -1)),
+    Case("t = LogSoftmax<axis = 1>(x) y = Neg(t)", torch=lambda t, v: -t.log_softmax(v["x"], 1)),
+    Case(
+        "t = LogSoftmax<axis = 0>(x) y = Neg(t)",
+        x=(2, 3),
+        opset=11,
+        same_as="f = Flatten<axis = 0>(x) p = LogSoftmax(f) t = Reshape(p, whole) y = Neg(t)",
+        weights={"whole": ints(2, 3)},
+        torch=lambda t, v: -t.log_softmax(v["x"].view(6), 0).view(2, 3),
+    ),
+    # Operators that move values.
+    Case("y = Reshape(x, s)", weights={"s": ints(0, -1, 3)}),
+    Case("y = Flatten<axis = 2>(x)"),
+    Case("y = Squeeze<axes = [1, 3]>(x)", x=(2, 1, 3, 1), opset=11),
+    Case("y = Unsqueeze(x, a)", x=(3, 4), weights={"a": ints(-1, 0)}),
+    Case("y = Transpose<perm = [0, 3, 1, 2]>(x)"),
+    Case("y = Expand(x, s)", x=(3, 1), weights={"s": ints(2, 1, 4)}),
+    Case(
+        "y = Slice(x, b, e, a, s)",
+        weights={"b": ints(-1, 0), "e": ints(-99, 4), "a": ints(2, -1), "s": ints(-2, 3)},
+    ),
+    Case('y = Pad<mode = "reflect">(x, p)', weights={"p": ints(0, 1, 0, 2, 0, 0, 3, 1)}),
+    Case("y = DepthToSpace<blocksize = 2>(x)", x=(1, 8, 2, 3)),
+    Case("y = SpaceToDepth<blocksize = 2>(x)", x=(1, 2, 4, 6)),
+    Case("y = Identity(x)"),
+    Case("y, mask = Dropout(x)", opset=13),
+    Case("a = Cast<to = 11>(x) b = Tanh(a) y = Cast<to = 1>(b)", same_as="y = Tanh(x)"),
+    Case("y = ReduceMean<axes = [2, -1]>(x)", opset=13),
+    Case("y = ReduceMean<keepdims = 0, axes = [1]>(x)", opset=11),
+    Case("y = ReduceMean(x, a)", opset=18, weights={"a": ints(-2)}),
+    Case("y = ReduceMean(x)", opset=13),
+    Case("y = ReduceSum<keepdims = 0>(x, a)", opset=13, weights={"a": ints(0, 3)}),
+    Case("y = ReduceSum<axes = [1]>(x)", opset=11),
+    # Functions of one value.
+    Case("y = Neg(x)"),
+    Case("t = Floor(x) y = Sub(x, t)"),
+    Case("t = Ceil(x) y = Add(x, t)"),
+    Case("t = Round(x) y = Sub(t, x)"),
+    Case("t = Sign(x) y = Add(t, x)"),
+    Case("t = Sigmoid(x) y = Neg(t)", torch=lambda t, v: -t.sigmoid(v["x"])),
+    Case("y = Tanh(x)", torch=lambda t, v: t.tanh(v["x"])),
+    Case("y = HardSigmoid(x)", low=-4, high=4),
+    Case("y = HardSigmoid<alpha = 0.3, beta = 0.4>(x)"),
+    Case(
+        "y = HardSigmoid<alpha = 0.16666667>(x)",
+        low=-5,
+        high=5,
+        torch=lambda t, v: t.nn.functional.hardsigmoid(v["x"]),
+    ),
+    Case("y = Softsign(x)", torch=lambda t, v: t.nn.functional.softsign(v["x"])),
+    Case("y = Exp(x)", torch=lambda t, v: t.exp(v["x"])),
+    Case("y = Log(x)", low=0.5, torch=lambda t, v: t.log(v["x"])),
+    Case("y = Sqrt(x)", low=0.5, torch=lambda t, v: t.sqrt(v["x"])),
+    Case("y = Reciprocal(x)", low=0.5, torch=lambda _, v: 1 / v["x"]),
+    Case("y = Abs(x)", torch=lambda t, v: t.abs(v["x"])),
+    Case("y = Erf(x)", torch=lambda t, v: t.erf(v["x"])),
+    Case("y = Sin(x)", torch=lambda t, v: t.sin(v["x"])),
+    Case("y = Cos(x)", torch=lambda t, v: t.cos(v["x"])),
+    # Rectifiers.
+    Case("y = Relu(x)", torch=lambda t, v: t.relu(v["x"])),
+    Case("y = LeakyRelu(x)", torch=lambda t, v: t.nn.functional.leaky_relu(v["x"])),
+    Case("y = LeakyRelu<alpha = 0.3>(x)", torch=lambda t, v: t.nn.functional.leaky_relu(v["x"], 0.3)),
+    Case("y = PRelu(x, w)", weights={"w": (4, 1, 1)}, torch=lambda t, v: t.prelu(v["x"], v["w"].view(4))),
+    Case("y = PRelu(x, w)", weights={"w": (1,)}),
+    Case("y = PRelu(x, w)", weights={"w": (4, 5, 6)}),
+    Case("y = ThresholdedRelu(x)", torch=lambda t, v: t.nn.functional.threshold(v["x"], 1, 0)),
+    Case("y = ThresholdedRelu<alpha = 0.5>(x)"),
+    Case("y = Clip<min = 0.0, max = 1.5>(x)", opset=10, torch=lambda t, v: t.clip(v["x"], 0, 1.5)),
+    Case("y = Clip<max = 1.5>(x)", opset=7),
+    Case("y = Clip(x)", opset=7),
+    Case("y = Clip(x, low, high)", weights={"low": scalar(-1), "high": scalar(1.5)}),
+    Case("y = Clip(x, low)", weights={"low": scalar(0.5)}),
+    Case("y = Clip(x, , high)", weights={"high": scalar(0.5)}),
+    Case("y = Elu(x)", torch=lambda t, v: t.nn.functional.elu(v["x"])),
+    Case("y = Elu<alpha = 0.7>(x)", torch=lambda t, v: t.nn.functional.elu(v["x"], 0.7)),
+    Case("y = Selu(x)", torch=lambda t, v: t.selu(v["x"])),
+    Case("y = Selu<alpha = 2.0, gamma = 0.5>(x)"),
+    Case("y = Celu(x)", torch=lambda t, v: t.celu(v["x"])),
+    Case("y = Celu<alpha = 0.7>(x)", torch=lambda t, v: t.celu(v["x"], 0.7)),
+    Case("y = Softplus(x)", torch=lambda t, v: t.nn.functional.softplus(v["x"])),
+    Case("y = HardSwish(x)", low=-5, high=5, torch=lambda t, v: t.nn.functional.hardswish(v["x"])),
+    Case("y = Mish(x)", opset=18, torch=lambda t, v: t.nn.functional.mish(v["x"])),
+    Case(
+        "y = Gelu(x)",
+        opset=20,
+        same_as="r = Mul(x, w) e = Erf(r) f = Mul(x, e) g = Add(f, x) y = Mul(g, h)",
+        weights={"w": scalar(0.5**0.5), "h": scalar(0.5)},
+        torch=lambda t, v: t.nn.functional.gelu(v["x"]),
+    ),
+    Case(
+        'y = Gelu<approximate = "tanh">(x)',
+        opset=20,
+        torch=lambda t, v: t.nn.functional.gelu(v["x"], approximate="tanh"),
+    ),
+    Case("y = Swish(x)", opset=24, torch=lambda t, v: t.nn.functional.silu(v["x"])),
+    Case(
+        "y = Swish<alpha = 1.7>(x)",
+        opset=24,
+        same_as="t = Mul(a, x) s = Sigmoid(t) y = Mul(x, s)",
+        weights={"a": scalar(1.7)},
+    ),
+]
+RECTIFIERS = {row.operator for row in rows() if row.rectifier}
+WITH_TORCH = [case for case in CASES if case.torch is not None]
+
+
+def operators(case):
+    return {node.op_type for node in case.proto().graph.node}
+
+
+def seed_of(case):
+    """Random numbers of the shape of y."""
+    return numbers(plain(case.proto(), case.feeds())["y"].shape, "seed")
+
+
+def send_back(case, of="x", **semantics):
+    return reconstruction(case.proto(), case.feeds(), seed_of(case), inputs=[of], **semantics)
+
+
+def test_every_rule_has_a_case():
+    tested = set().union(*map(operators, CASES))
+    assert {row.operator for row in rows()} <= tested
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_gradient_table_holds_the_true_derivatives(case):
+    for of in case.inputs:
+        expected = differences(case.exact(), case.feeds(), seed_of(case), of)
+        assert_close(send_back(case, of, rules="gradient"), expected)
+
+
+@pytest.mark.parametrize("case", WITH_TORCH, ids=str)
+def test_the_gradient_table_is_autograd(case):
+    torch = pytest.importorskip("torch")
+    values = {n: torch.tensor(a.astype(np.float64)) for n, a in (case.feeds() | case.arrays()).items()}
+    for of in case.inputs:
+        values[of].requires_grad_()
+        y = case.torch(torch, values)
+        (expected,) = torch.autograd.grad(y, values[of], torch.tensor(seed_of(case).astype(np.float64)))
+        assert_close(send_back(case, of, rules="gradient"), expected.numpy())
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not operators(c) & RECTIFIERS], ids=str)
+def test_what_is_no_rectifier_has_its_true_derivative_in_every_table(case):
+    gradient = send_back(case, rules="gradient", lrn="gradient")
+    for rules in ("deconvnet", "guided"):
+        np.testing.assert_array_equal(send_back(case, rules=rules, lrn="gradient"), gradient)
+
+
+@pytest.mark.parametrize("case", [c for c in WITH_TORCH if operators(c) <= RECTIFIERS - {"PRelu"}], ids=str)
+def test_far_from_zero_the_derivatives_are_still_right(case):
+    torch = pytest.importorskip("torch")
+    x = np.float32([-1000, -90, -20, 20, 90, 1000])
+    far = torch.tensor(x.astype(np.float64), requires_grad=True)
+    (expected,) = torch.autograd.grad(case.torch(torch, {"x": far}).sum(), far)
+    proto = model_of(case.body, {"x": x.shape}, case.arrays(), case.opset)
+    assert_close(reconstruction(proto, {"x": x}, rules="gradient"), expected.numpy())
+
+
+@pytest.mark.parametrize(("real", "tolerance"), [("double", 1e-5), ("float16", 2e-2)])
+def test_a_model_of_another_precision_is_explained_in_single_precision(real, tolerance):
+    explained = 0
+    for case in CASES:
+        proto = model_of(case.body, case.inputs, case.arrays(), case.opset, real)
+        feeds = {name: array.astype(REAL[real]) for name, array in case.feeds().items()}
+        try:
+            plain(proto, feeds)
+        except RefusedError:
+            continue
+        explained += 1
+        got = reconstruction(proto, feeds, seed_of(case), inputs=["x"], rules="gradient")
+        assert got.dtype == np.float32
+        assert_close(got, send_back(case, rules="gradient"), tolerance)
+    assert explained >= 0.7 * len(CASES)
+
+
+# --- the rectifiers' rows, from their definitions ----------------------------------------------------
+
+X = np.float32([-4, -2, -1, -0.5, 0, 0, 0.25, 0.5, 1, 2, 3.5, 7])
+SIGNAL = np.float32([2, -1, 0.5, -3, 1, -1, -2, 4, 1.5, -0.25, 3, -5])
+
+
+def relu(signal):
+    return np.maximum(signal, 0)
+
+
+def leaky(slope):
+    return lambda signal: np.where(signal > 0, signal, slope * signal)
+
+
+SLOPE = np.linspace(0.1, 0.9, 12, dtype=np.float32)
+RECTIFIED = [
+    (Case("y = Relu(x)", x=(12,)), relu),
+    (Case("y = LeakyRelu<alpha = 0.3>(x)", x=(12,)), leaky(0.3)),
+    (Case("y = LeakyRelu(x)", x=(12,)), leaky(0.01)),
+    (Case("y = PRelu(x, w)", x=(12,), weights={"w": SLOPE}), leaky(SLOPE)),
+    (Case("y = Clip<min = 0.0, max = 6.0>(x)", x=(12,), opset=10), relu),
+    (Case("y = Clip(x, zero)", x=(12,), weights={"zero": scalar(0)}), relu),
+    (Case("y = ThresholdedRelu<alpha = 0.5>(x)", x=(12,)), relu),
+    (Case("y = Elu(x)", x=(12,)), relu),
+    (Case("y = Selu(x)", x=(12,)), relu),
+    (Case("y = Celu(x)", x=(12,)), relu),
+    (Case("y = Softplus(x)", x=(12,)), relu),
+    (Case("y = Swish(x)", x=(12,), opset=24), relu),
+    (Case("y = HardSwish(x)", x=(12,)), relu),
+    (Case("y = Gelu(x)", x=(12,), opset=20), relu),
+    (Case("y = Mish(x)", x=(12,), opset=18), relu),
+]
+NO_RECTIFIER = [
+    (Case("y = Clip<min = -1.5, max = 3.0>(x)", x=(12,), opset=10), (X > -1.5) & (X < 3)),
+    (Case("y = Clip<min = 0.3, max = 3.0>(x)", x=(12,), opset=10), (X > 0.3) & (X < 3)),
+    (Case("y = Clip(x, , high)", x=(12,), weights={"high": scalar(3)}), X < 3),
+]
+
+
+def rectified(case, **semantics):
+    return reconstruction(case.proto(), {"x": X}, SIGNAL, **semantics)
+
+
+def test_every_rectifier_is_in_the_table_above():
+    named = set().union(*(operators(case) for case, _ in RECTIFIED))
+    assert named == RECTIFIERS
+
+
+@pytest.mark.parametrize(("case", "rectify"), RECTIFIED, ids=[str(c) for c, _ in RECTIFIED])
+def test_a_deconvnet_rectifies_the_signal_whatever_the_forward_values(case, rectify):
+    np.testing.assert_allclose(rectified(case, rules="deconvnet"), rectify(SIGNAL), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("case", "rectify"), RECTIFIED, ids=[str(c) for c, _ in RECTIFIED])
+def test_guided_does_so_too_but_stops_where_the_forward_input_was_not_positive(case, rectify):
+    expected = np.where(X > 0, rectify(SIGNAL), 0)
+    np.testing.assert_allclose(rectified(case, rules="guided"), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize(("case", "inside"), NO_RECTIFIER, ids=[str(c) for c, _ in NO_RECTIFIER])
+def test_a_clip_that_does_not_start_at_zero_is_no_rectifier(case, inside, rules):
+    np.testing.assert_array_equal(rectified(case, rules=rules), np.where(inside, SIGNAL, 0))
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided"])
+@pytest.mark.parametrize("case", [c for c, _ in RECTIFIED], ids=str)
+def test_activations_relu_leaves_all_but_relu_at_their_derivative(case, rules):
+    own, gradient, limited = (
+        rectified(case, **kind)
+        for kind in ({"rules": rules}, {"rules": "gradient"}, {"rules": rules, "activations": "relu"})
+    )
+    np.testing.assert_array_equal(limited, own if operators(case) == {"Relu"} else gradient)
+    assert not np.array_equal(own, gradient)
+
+
+def test_the_gradient_of_relu_is_zero_at_zero():
+    np.testing.assert_array_equal(rectified(RECTIFIED[0][0], rules="gradient"), np.where(X > 0, SIGNAL, 0))
+
+
+@pytest.mark.parametrize(
+    ("semantics", "identity"),
+    [
+        ({"rules": "deconvnet"}, True),
+        ({"rules": "guided"}, False),
+        ({"rules": "gradient"}, False),
+        ({"rules": "gradient", "lrn": "identity"}, True),
+        ({"rules": "deconvnet", "lrn": "gradient"}, False),
+    ],
+    ids=str,
+)
+def test_response_normalisation_is_passed_by_or_differentiated(semantics, identity):
+    case = response_normalisation(4, size=3, alpha=0.5)
+    seed = seed_of(case)
+    expected = seed if identity else differences(case.exact(), case.feeds(), seed)
+    assert_close(send_back(case, **semantics), expected)
