@@ -51,7 +51,7 @@ DOC_STRING = (
     "Training data: 100 classes of Tiny-ImageNet (ImageNet terms of access: non-commercial "
     "research and education); no picture of it is part of this file. "
     "Input: RGB, value/255, less mean (0.485, 0.456, 0.406), over std (0.229, 0.224, 0.225); "
-    "any height and width from 16 up."
+    "any height and width from 8 up."
 )
 
 
@@ -645,7 +645,7 @@ def evaluate(model: bytes, data: Pictures) -> tuple[float, float]:
 @click.option("--decay", default=5e-4, help="Weight decay.")
 @click.option("--smoothing", default=0.1, help="Label smoothing.")
 @click.option("--average", default=0.998, help="Decay of the averaged weights, per step.")
-@click.option("--size", default=128, help="Recommended size of photographs, for the metadata.")
+@click.option("--size", default=96, help="Recommended size of photographs, for the metadata.")
 @click.option("--threads", default=0, help="Processor threads; 0 lets torch choose.")
 @click.option(
     "--checkpoint",
