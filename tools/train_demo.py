@@ -4,7 +4,7 @@ The network is a plain, fully convolutional classifier of 100 Tiny-ImageNet clas
 of VGG and Darknet: nothing but convolutions, ReLUs and 2x2 max-poolings, a 1x1 convolution that
 gives one map per class, and global average pooling.  Batch normalisation is used in training and
 folded into the convolutions when the model is written, so that the file holds only ``Conv``,
-``Relu``, ``MaxPool``, ``GlobalAveragePool`` and ``Flatten``.
+``Relu``, ``MaxPool``, ``GlobalAveragePool``, ``Flatten`` and ``Softmax``.
 
 Usage::
 
@@ -499,7 +499,7 @@ def build_onnx(net: Net, names: list[str], size: int) -> onnx.ModelProto:
     Returns
     -------
     onnx.ModelProto
-        The checked model: ``image`` [N, 3, H, W] to ``logits`` [N, classes].
+        The checked model: ``image`` [N, 3, H, W] to ``probabilities`` [N, classes].
     """
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
@@ -533,12 +533,13 @@ def build_onnx(net: Net, names: list[str], size: int) -> onnx.ModelProto:
     convolution(CLASSIFIER, *next(folded))
     add("GlobalAveragePool", "average")
     add("Flatten", "logits", axis=1)
+    add("Softmax", "probabilities", axis=1)
 
     graph = helper.make_graph(
         nodes,
         "onnx_deconv_demo",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, "H", "W"])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", len(names)])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(names)])],
         weights,
         doc_string=DOC_STRING,
     )
@@ -568,7 +569,7 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
 
 
 def check_same(net: Net, model: bytes) -> float:
-    """Return the greatest difference of logits between the network and the written model.
+    """Return the greatest difference of probabilities between the network and the written model.
 
     Parameters
     ----------
@@ -594,7 +595,7 @@ def check_same(net: Net, model: bytes) -> float:
     for shape in ((4, 3, 64, 64), (1, 3, 224, 224), (1, 3, 300, 451)):
         x = torch.randn(shape, generator=generator)
         with torch.no_grad():
-            expected = net(x).numpy()
+            expected = functional.softmax(net(x), 1).numpy()
         (actual,) = session.run(None, {"image": x.numpy()})
         greatest = max(greatest, float(np.abs(expected - actual).max()))
     if greatest > TOLERANCE:
@@ -621,9 +622,9 @@ def evaluate(model: bytes, data: Pictures) -> tuple[float, float]:
     pictures, labels = data.val
     ranks = []
     for x, y in zip(torch.split(pictures, 100), torch.split(labels, 100), strict=True):
-        (logits,) = session.run(None, {"image": normalise(x.float() / 255).numpy()})
-        own = np.take_along_axis(logits, y.numpy()[:, None], 1)
-        ranks.append((logits > own).sum(1))
+        (scores,) = session.run(None, {"image": normalise(x.float() / 255).numpy()})
+        own = np.take_along_axis(scores, y.numpy()[:, None], 1)
+        ranks.append((scores > own).sum(1))
     rank = np.concatenate(ranks)
     first, fifth = (float((rank < count).mean()) for count in (1, 5))
     return first, fifth
@@ -645,7 +646,7 @@ def evaluate(model: bytes, data: Pictures) -> tuple[float, float]:
 @click.option("--decay", default=5e-4, help="Weight decay.")
 @click.option("--smoothing", default=0.1, help="Label smoothing.")
 @click.option("--average", default=0.998, help="Decay of the averaged weights, per step.")
-@click.option("--size", default=96, help="Recommended size of photographs, for the metadata.")
+@click.option("--size", default=64, help="Recommended size of photographs, for the metadata.")
 @click.option("--threads", default=0, help="Processor threads; 0 lets torch choose.")
 @click.option(
     "--checkpoint",
