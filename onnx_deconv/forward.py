@@ -50,6 +50,8 @@ def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> in
     inlined.provide(tap.value)
     if tap.kind == "switches":
         pool = next(n for n in graph.node if tap.value in n.output)
+        if pool.op_type != "MaxPool" or pool.domain not in ("", "ai.onnx"):
+            pool = inlined.repeat(tap.value)
         if len(pool.output) == 1:
             pool.output.append(tap.name)
         elif not pool.output[1]:
@@ -80,24 +82,43 @@ def _relabel(copy: ModelProto) -> None:
 
 
 class _Inlined:
-    """Adds the nodes of local functions that compute values which the user's graph itself lacks."""
+    """Adds nodes from inside local functions, for values that the user's graph itself lacks."""
 
     def __init__(self, model: Model, copy: ModelProto) -> None:
         self.model, self.copy = model, copy
         self.present = model.values | {t.name for t in copy.graph.initializer}
+        self.producers: dict[str, NodeProto] = {}
 
-    def provide(self, value: str) -> None:
-        """Append the inlined nodes that compute a value, down to values that the graph has."""
-        missing: list[NodeProto] = []
-        pending = [value]
+    def provide(self, *values: str) -> None:
+        """Append the inlined nodes that compute values, down to values that the graph has."""
+        needed: set[str] = set()
+        pending = [v for v in values if v not in self.present]
         while pending:
             name = pending.pop()
-            if name in self.present:
-                continue
-            node = self.model.producers.get(name)
-            if node is None:
-                raise ModelError(f"{self.model.name}: the forward model cannot give {name!r}")
-            self.present.update(v.name for v in node.outputs)
-            missing.append(self.model.node_proto(node))
-            pending.extend(v.name for v in node.inputs if v.name)
-        self.copy.graph.node.extend(reversed(missing))
+            needed.add(name)
+            pending += [v for v in self._producer(name).input if v and v not in self.present | needed]
+        if needed:
+            inside = self.model.view.graph.node
+            self.copy.graph.node.extend(self._renamed(n) for n in inside if needed.intersection(n.output))
+        self.present |= needed
+
+    def repeat(self, value: str) -> NodeProto:
+        """Append once more the node inside a function whose output the graph has as the function's own."""
+        node = self._producer(value)
+        self.provide(*(v for v in node.input if v))
+        self.copy.graph.node.append(self._renamed(node))
+        return self.copy.graph.node[-1]
+
+    def _producer(self, value: str) -> NodeProto:
+        if not self.producers:
+            self.producers = {v: n for n in self.model.view.graph.node for v in n.output if v}
+        if value not in self.producers:
+            raise ModelError(f"{self.model.name}: the forward model cannot give {value!r}")
+        return self.producers[value]
+
+    def _renamed(self, node: NodeProto) -> NodeProto:
+        """Copy a node, its outputs that the graph has already under other names."""
+        new = NodeProto()
+        new.CopyFrom(node)
+        new.output[:] = [f"{v}/again" if v in self.present else v for v in node.output]
+        return new

@@ -16,6 +16,8 @@ from onnx_deconv.semantics import Semantics
 
 # Computed constants that are small enough to be written into the companion, in elements.
 _SMALL = 64
+# What the companion calls its own values; a model's values of such names get others there.
+_OWN_NAMES = ("seed", "reconstruction", "deconv/")
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ class Site:
         """Return the positions of the maxima that this MaxPool found: int64, flat over the whole input."""
         y = self.node.outputs[0].name
         own = [v.name for v in self.node.outputs[1:2] if v.name]
-        dims = self.model.type_of(y).dims
-        return self._tap(Tap("switches", y, own[0] if own else f"{y}/switches"), dims, np.int64)
+        name = own[0] if own else _free(self.model, f"{y}/switches")
+        return self._tap(Tap("switches", y, name), self.model.type_of(y).dims, np.int64)
 
     def size(self, i: int, axis: int) -> Operand:
         """Return the size of one axis of input ``i`` as a 1-element int64 value."""
@@ -158,7 +160,7 @@ class Site:
         if None not in known:
             return [d for d in known if d is not None]
         name = self.node.inputs[i].name
-        return self._tap(Tap("shape", name, f"{name}/shape"), [len(known)], np.int64)
+        return self._tap(Tap("shape", name, _free(self.model, f"{name}/shape")), [len(known)], np.int64)
 
     def batch_shape(self, i: int) -> Operand:
         """Return :meth:`shape`, for a node that keeps the batch: the signal tells its size."""
@@ -212,9 +214,9 @@ class Site:
         if name in self.model.tensors:
             tensor = TensorProto()
             tensor.CopyFrom(self.model.tensors[name])
-            tensor.name = name
+            tensor.name = _free(self.model, f"{name}/weight") if name.startswith(_OWN_NAMES) else name
             self.weights[name] = tensor
-            return gs.Variable(name)
+            return gs.Variable(tensor.name)
         if name in self.model.constants:
             again = self._again(name)
             if again is not None:
@@ -252,8 +254,16 @@ class Site:
 
 
 def tap_name(model: Model, value: str) -> str:
-    """Name the forward output that carries a value: the value's own name, but for a model input."""
-    return f"{value}/value" if value in model.inputs else value
+    """Name the forward output that carries a value: as the value, if no input or companion's value is."""
+    other = value in model.inputs or value.startswith(_OWN_NAMES)
+    return _free(model, f"{value}/value") if other else value
+
+
+def _free(model: Model, name: str) -> str:
+    """Make a name longer until none of the model's values has it."""
+    while name in model.producers or name in model.tensors or name in model.inputs:
+        name += "_"
+    return name
 
 
 def label(node: gs.Node) -> str:
