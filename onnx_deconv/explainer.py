@@ -172,8 +172,10 @@ class Explainer:
         """
         name = self._named(layer)
         found: list[Explanation] = []
-        for first, feeds in self._chunks(batch):
-            chosen = _part_of(channel, first, _length(feeds))
+        whole = self._feeds(batch)
+        channels = _per_image(channel, _length(whole))
+        for first, feeds in self._chunks(whole):
+            chosen = channels and channels[first : first + _length(feeds)]
             found += self._explain(name, feeds, first, _Choice(chosen, at, top, seed))
         return found
 
@@ -186,7 +188,7 @@ class Explainer:
             If the batch does not fit.
         """
         start = self._tries(self.scores_layer, _Choice(None, None, 1, "auto"))[0].layer
-        passes = [Pass(self.session(start), start, feeds) for _, feeds in self._chunks(batch)]
+        passes = [Pass(self.session(start), start, feeds) for _, feeds in self._chunks(self._feeds(batch))]
         return np.concatenate([p.scores(self.model.outputs[0]) for p in passes])
 
     def session(self, layer: str | None = None) -> PairSession:
@@ -255,8 +257,9 @@ class Explainer:
             left = [k for k in empty if k in column.empty()]
             if not left:
                 break
-            died = f"the signal of {attempt.layer!r} (seed {kind}) died at {run.where_signal_died(seed)!r}"
-            for k in left:
+            for k, stop in zip(left, run.where_signals_died(seed, left), strict=True):
+                fate = f"died at {stop!r}" if stop is not None else "is zero: nothing is active there"
+                died = f"the signal of {attempt.layer!r} (seed {kind}) {fate}"
                 column.notes[k] = f"{column.notes[k]}; {died}" if column.notes[k] else died
             empty = left
         if column is None:
@@ -292,9 +295,8 @@ class Explainer:
                 raise InputError(f"there is no {what} {channel}: the model has 0 to {count - 1}")
         return np.array([[channel] for channel in channels])
 
-    def _chunks(self, batch: Batch) -> Iterator[tuple[int, dict[str, Array]]]:
+    def _chunks(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict[str, Array]]]:
         """Cut a batch into what the model takes at once: all of it, or its fixed batch size."""
-        feeds = self._feeds(batch)
         total = _length(feeds)
         fixed = {s[0] for n in feeds if (s := self.model.type_of(n).shape) and s[0] is not None}
         step = min(fixed, default=total)
@@ -311,7 +313,11 @@ class Explainer:
             batch = {names[0]: batch}
         if set(batch) != set(names):
             raise InputError(f"the model takes {', '.join(names)}; given: {', '.join(batch)}")
-        return {name: self._checked(name, array) for name, array in batch.items()}
+        feeds = {name: self._checked(name, array) for name, array in batch.items()}
+        if len({len(array) for array in feeds.values()}) > 1:
+            numbers = ", ".join(f"{name}: {len(array)}" for name, array in feeds.items())
+            raise InputError(f"every input needs the same number of images, not {numbers}")
+        return feeds
 
     def _checked(self, name: str, array: Array) -> Array:
         types = self.model.type_of(name)
@@ -404,16 +410,15 @@ def _length(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
 
 
-def _part_of(channel: Channel | None, first: int, length: int) -> list[int | str] | None:
-    """Return one channel per image of a chunk."""
+def _per_image(channel: Channel | None, total: int) -> list[int | str] | None:
+    """Return one channel per image."""
     if channel is None:
         return None
     if isinstance(channel, int | np.integer | str):
-        return [channel if isinstance(channel, str) else int(channel)] * length
-    part = list(channel[first : first + length])
-    if len(part) != length:
-        raise InputError(f"{len(channel)} channels for another number of images")
-    return part
+        return [channel if isinstance(channel, str) else int(channel)] * total
+    if len(channel) != total:
+        raise InputError(f"{len(channel)} channels for {total} images")
+    return list(channel)
 
 
 def _whole(channel: int | str) -> int:

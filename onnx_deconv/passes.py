@@ -84,8 +84,11 @@ class Pass:
         of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
         return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
 
-    def where_signal_died(self, seed: Array) -> str:
-        """Name the last forward node that let nothing of a seed pass."""
+    def where_signals_died(self, seed: Array, images: Sequence[int]) -> list[str | None]:
+        """Name, for each of these images, the last forward node that let nothing of its seed pass.
+
+        ``None`` where the seed itself is zero: nothing was active there.
+        """
         probe = ModelProto()
         probe.CopyFrom(self.pair.pair.deconv)
         shown = {o.name for o in probe.graph.output}
@@ -93,8 +96,13 @@ class Pass:
         probe.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in stops if v not in shown)
         feeds = {name: numpy_of(self._values[name]) for name in self.pair.reads}
         session = Session(probe, self.pair.pair.folder, "cpu")
-        found = session.run({**feeds, SEED: seed.astype(self.pair.seed_dtype)})
-        return _last_stop(probe, found)
+
+        def died(image: int) -> str | None:
+            alone = np.zeros(seed.shape, self.pair.seed_dtype)
+            alone[image] = seed[image]
+            return _last_stop(probe, session.run({**feeds, SEED: alone})) if alone.any() else None
+
+        return [died(image) for image in images]
 
 
 def _last_stop(probe: ModelProto, found: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ def recognise(graph: gs.Graph, constant: Constant) -> None:
             y = node.outputs[0]
             node.outputs.clear()
             graph.nodes[i] = gs.Node(op, node.name, attributes, inputs=[x], outputs=[y])
+            matcher.producers[y.name] = graph.nodes[i]
 
 
 Match = tuple[str, gs.Variable, dict[str, object]] | None
@@ -81,24 +82,29 @@ class _Matcher:
 
     def gelu(self, node: gs.Node) -> Match:
         """Match x·½·(1+erf(x/√2)) and x·½·(1+tanh(√(2/π)(x+0.044715x³))), factors in any order."""
-        factors, half = list(self.flat_product(node)), False
-        rest = []
-        for value in factors:
-            number = self.number(value)
-            if number is not None and np.isclose(number, 0.5):
-                half = True
-            else:
-                rest.append(value)
-        if not half or len(rest) != 2:  # noqa: PLR2004
-            return None
-        for x, g in (rest, rest[::-1]):
+        for g in self.flat_product(node):
             inner = self.plus(g, 1.0)
             bell = self.producers.get(inner.name) if inner is not None else None
-            if bell is not None and bell.op == "Erf" and self.same(self.scaled(bell.inputs[0], 2**-0.5), x):
-                return "Gelu", x, {"approximate": "none"}
-            if bell is not None and bell.op == "Tanh" and self.is_gelu_cubic(bell.inputs[0], x):
-                return "Gelu", x, {"approximate": "tanh"}
+            for x, form in self.belled(bell) if bell is not None else ():
+                factors = list(self.flat_product(node, whole=x))
+                others = [f for f in factors if f.name not in (x.name, g.name)]
+                half = len(factors) == 3 and len(others) == 1 and self.number(others[0])  # noqa: PLR2004
+                if half and np.isclose(half, 0.5):
+                    return "Gelu", x, {"approximate": form}
         return None
+
+    def belled(self, node: gs.Node) -> Iterator[tuple[gs.Variable, str]]:
+        """Yield x and the name of the form where a node is erf(x/√2) or the tanh that stands for it."""
+        if node.op == "Erf":
+            x = self.scaled(node.inputs[0], 2**-0.5)
+            if x is not None:
+                yield x, "none"
+        total = self.scaled(node.inputs[0], float(np.sqrt(2 / np.pi))) if node.op == "Tanh" else None
+        cubic = self.producers.get(total.name) if total is not None else None
+        if cubic is not None and cubic.op == "Add":
+            for x, cube in (cubic.inputs, cubic.inputs[::-1]):
+                if self.is_gelu_cube(cube, x):
+                    yield x, "tanh"
 
     def relu6(self, node: gs.Node) -> Match:
         """Match Min(Max(x, 0), c) and Max(Min(x, c), 0)."""
@@ -121,17 +127,18 @@ class _Matcher:
             yield node.inputs[0], node.inputs[1]
             yield node.inputs[1], node.inputs[0]
 
-    def flat_product(self, node: gs.Node, depth: int = 2) -> Iterator[gs.Variable]:
-        """Yield the factors of a product of products, division by a number counted as a factor."""
-        for value in node.inputs if node.op == "Mul" else ():
+    def flat_product(
+        self, node: gs.Node, depth: int = 2, whole: gs.Variable | None = None
+    ) -> Iterator[gs.Variable]:
+        """Yield the factors of a product of products, half a value being one too; ``whole`` stays whole."""
+        factors = node.inputs if node.op == "Mul" else ()
+        if node.op == "Div" and self.number(node.inputs[1]) == 2:  # noqa: PLR2004
+            factors = [node.inputs[0], gs.Constant("half", np.full((), 0.5, np.float32))]
+        for value in factors:
             below = self.producers.get(value.name)
-            if below is not None and below.op == "Mul" and depth:
-                yield from self.flat_product(below, depth - 1)
-            elif below is not None and below.op == "Div" and self.number(below.inputs[1]) == 2:  # noqa: PLR2004
-                yield below.inputs[0]
-                yield gs.Constant("half", np.float32(0.5).reshape(()))
-            else:
-                yield value
+            inner = below is not None and depth and (whole is None or value.name != whole.name)
+            product = list(self.flat_product(below, depth - 1, whole)) if inner else []
+            yield from product or [value]
 
     def number(self, value: gs.Variable) -> float | None:
         """Return the value of a constant of one element."""
@@ -180,20 +187,15 @@ class _Matcher:
             bounds[k] = self.number(given)
         return bounds == [0, 6] and self.same(self.plus(node.inputs[0], 3.0), x)
 
-    def is_gelu_cubic(self, value: gs.Variable, x: gs.Variable) -> bool:
-        """Tell whether value = √(2/π)·(x + 0.044715·x³)."""
-        total = self.scaled(value, float(np.sqrt(2 / np.pi)))
-        node = self.producers.get(total.name) if total is not None else None
-        if node is None or node.op != "Add":
-            return False
-        cubes = [v for v in node.inputs if v.name != x.name]
-        cube = self.scaled(cubes[0], 0.044715) if len(cubes) == 1 else None
+    def is_gelu_cube(self, value: gs.Variable, x: gs.Variable) -> bool:
+        """Tell whether value = 0.044715·x³."""
+        cube = self.scaled(value, 0.044715)
         power = self.producers.get(cube.name) if cube is not None else None
         if power is None:
             return False
         if power.op == "Pow":
             return self.same(power.inputs[0], x) and self.number(power.inputs[1]) == 3  # noqa: PLR2004
-        return [v.name for v in self.flat_product(power)] == [x.name] * 3
+        return [v.name for v in self.flat_product(power, whole=x)] == [x.name] * 3
 
 
 def _sixth(node: gs.Node) -> bool:

@@ -162,9 +162,11 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 }
 
 
-def _elementwise(function: Callable[[int, int], int], a: Sizes, b: Sizes) -> Sizes:
+def _elementwise(function: Callable[[int, int], int], a: Sizes, b: Sizes) -> Sizes | None:
     length = max(len(a), len(b))
     a, b = (x * length if len(x) == 1 else x for x in (a, b))
+    if len(a) != len(b) or (function is _ARITHMETIC["Div"] and 0 in b):
+        return None  # no list of sizes
     return [None if x is None or y is None else function(x, y) for x, y in zip(a, b, strict=True)]
 
 

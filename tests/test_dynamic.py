@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
-from oracle import Case, assert_close, model_of, numbers, send_back, session_of
+from oracle import Case, assert_close, model_of, node, numbers, plain, send_back, session_of
+
+from onnx_deconv import load
 
 SIZES = [(1, 8, 8), (2, 9, 7), (3, 11, 12), (1, 13, 10)]
 IMAGE = ("N", 3, "H", "W")
@@ -257,3 +259,40 @@ def test_an_unnamed_axis_may_have_any_size():
             session_of(at_size(NETWORKS["A small network"], size).proto()), feeds
         ).values()
         assert_close(got, expected, 1e-6)
+
+
+# --- shapes that the graph computes ---------------------------------------------------------------
+
+
+def shape_of(body, **given):
+    return load(network(body, **given).proto()).type_of("y").shape
+
+
+def test_a_target_computed_through_real_numbers_is_followed():
+    body = (
+        "s = Shape(x) f = Cast<to = 1>(s) n = Gather(f, i1) h = Mul(n, n) i = Cast<to = 7>(h)"
+        " t = Concat<axis = 0>(minus, i) y = Reshape(x, t)"
+    )
+    assert shape_of(body, **PARTS) == (None, 9)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "t = Add(table, row) f = Cast<to = 1>(t) y = Mul(p, f)",
+        "z = Sub(two, two) t = Div(two, z) y = Identity(p)",
+        "t = Gather<axis = 1>(table, i1) f = Cast<to = 1>(t) y = Mul(p, f)",
+    ],
+)
+def test_integers_that_are_no_sizes_do_no_harm(body):
+    given = PARTS | {"table": np.arange(6).reshape(2, 3), "row": ints(1, 2, 3)}
+    assert len(shape_of(f"p = GlobalAveragePool(x) {body}", **given)) == 4
+
+
+@pytest.mark.parametrize("opset", [10, 12, 22])
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+def test_windows_that_would_start_beyond_the_input_are_not_counted(operator, opset):
+    call = node(operator, "x", kernel_shape=[2, 1], strides=[2, 2], pads=[1, 0, 1, 0], ceil_mode=1)
+    case = Case(f"p = {call} y = Flatten(p)", (1, 2, 3, 6), opset=opset)
+    y = plain(case.proto(), case.feeds())["y"]
+    assert load(case.proto()).type_of("y").shape == y.shape == (1, 12)

@@ -1,0 +1,178 @@
+"""One network, one explanation: activations that exporters spell out count as the operators they are."""
+
+import numpy as np
+import pytest
+from oracle import assert_close, differences, model_of, numbers, plain, reconstruction
+
+from onnx_deconv import load
+
+X = {"x": numbers((2, 3, 5, 5), "x")}
+ROOT, PI = 2**0.5, np.pi
+NUMBERS = {
+    "zero": 0.0, "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "five": 5.0, "six": 6.0,
+    "sixth": 1 / 6, "root": ROOT, "root_half": 1 / ROOT, "cubic": 0.044715, "bell": (2 / PI) ** 0.5,
+    "slightly": 0.04, "fifth": 0.2,
+}  # fmt: skip
+
+
+def network(activation, opset=17, real="float", *, between="a = Conv(x, w)"):
+    """A filter, the activation a -> b, and another filter."""
+    body = f"{between} {activation} y = Conv(b, v)"
+    weights = {n: np.array(v, np.float32) for n, v in NUMBERS.items() if n in body}
+    weights |= {"w": numbers((4, 3, 2, 2), "w"), "v": numbers((2, 4, 2, 2), "v")}
+    weights |= {"k": numbers((4, 1, 1), "k")} if "k" in between else {}
+    return model_of(body, {"x": X["x"].shape}, weights, opset, real)
+
+
+SWISH = {
+    "x·σ(x)": "s = Sigmoid(a) b = Mul(a, s)",
+    "σ(x)·x": "s = Sigmoid(a) b = Mul(s, a)",
+}
+HARD_SWISH = {
+    "x·HardSigmoid(x)": "s = HardSigmoid<alpha = 0.16666667, beta = 0.5>(a) b = Mul(a, s)",
+    "HardSigmoid(x)·x, beta by default": "s = HardSigmoid<alpha = 0.16666667>(a) b = Mul(s, a)",
+    "x·(Clip(x+3)/6)": "p = Add(a, three) c = Clip(p, zero, six) d = Div(c, six) b = Mul(a, d)",
+    "(Clip(3+x)/6)·x": "p = Add(three, a) c = Clip(p, zero, six) d = Div(c, six) b = Mul(d, a)",
+    "x·(Clip(x+3)·⅙)": "p = Add(a, three) c = Clip(p, zero, six) d = Mul(c, sixth) b = Mul(a, d)",
+    "(x·Clip(x+3))/6": "p = Add(a, three) c = Clip(p, zero, six) d = Mul(a, c) b = Div(d, six)",
+    "⅙·(Clip(x+3)·x)": "p = Add(a, three) c = Clip(p, zero, six) d = Mul(c, a) b = Mul(sixth, d)",
+    "(x/6)·Clip(x+3)": "p = Add(a, three) c = Clip(p, zero, six) d = Div(a, six) b = Mul(d, c)",
+    "Clip(x+3)·(x·⅙)": "p = Add(a, three) c = Clip(p, zero, six) d = Mul(a, sixth) b = Mul(c, d)",
+    "bounds as Constant nodes": "l = Constant<value = float {0.0}>() h = Constant<value = float {6.0}>()"
+    " p = Add(a, three) c = Clip(p, l, h) d = Div(c, six) b = Mul(a, d)",
+    "ReLU6 as Min and Max": "p = Add(a, three) m = Max(p, zero) c = Min(m, six) d = Mul(c, sixth)"
+    " b = Mul(a, d)",
+}
+GELU = {
+    "x·½·(1+erf(x/√2))": "r = Div(a, root) e = Erf(r) p = Add(e, one) h = Mul(a, half) b = Mul(h, p)",
+    "(x·(1+erf(x/√2)))·½": "r = Div(a, root) e = Erf(r) p = Add(e, one) h = Mul(a, p) b = Mul(h, half)",
+    "½·(x·(erf(x·√½)+1))": "r = Mul(a, root_half) e = Erf(r) p = Add(one, e) h = Mul(a, p) b = Mul(half, h)",
+    "x·(½·(1+erf(√½·x)))": "r = Mul(root_half, a) e = Erf(r) p = Add(e, one) h = Mul(half, p) b = Mul(a, h)",
+    "(½·(1+erf(x/√2)))·x": "r = Div(a, root) e = Erf(r) p = Add(e, one) h = Mul(p, half) b = Mul(h, a)",
+    "x·((1+erf(x/√2))/2)": "r = Div(a, root) e = Erf(r) p = Add(e, one) h = Div(p, two) b = Mul(a, h)",
+    "(x·(1+erf(x/√2)))/2": "r = Div(a, root) e = Erf(r) p = Add(e, one) h = Mul(a, p) b = Div(h, two)",
+}
+GELU_TANH = {
+    "cube by Pow": "q = Pow(a, three) c = Mul(q, cubic) s = Add(a, c) r = Mul(s, bell) t = Tanh(r)"
+    " p = Add(t, one) h = Mul(a, half) b = Mul(h, p)",
+    "cube by products": "q2 = Mul(a, a) q = Mul(q2, a) c = Mul(cubic, q) s = Add(c, a) r = Mul(bell, s)"
+    " t = Tanh(r) p = Add(one, t) h = Mul(half, a) b = Mul(p, h)",
+    "half last": "q2 = Mul(a, a) q = Mul(a, q2) c = Mul(q, cubic) s = Add(a, c) r = Mul(s, bell)"
+    " t = Tanh(r) p = Add(t, one) h = Mul(a, p) b = Mul(h, half)",
+}
+MISH = {
+    "x·tanh(softplus(x))": "s = Softplus(a) t = Tanh(s) b = Mul(a, t)",
+    "tanh(softplus(x))·x": "s = Softplus(a) t = Tanh(s) b = Mul(t, a)",
+}
+CLIP = {
+    "min(max(x, 0), 6)": "m = Max(a, zero) b = Min(m, six)",
+    "max(min(x, 6), 0)": "m = Min(a, six) b = Max(m, zero)",
+    "min(6, max(0, x))": "m = Max(zero, a) b = Min(six, m)",
+    "max(0, min(6, x))": "m = Min(six, a) b = Max(zero, m)",
+}
+SPELLED = [
+    *((f"Swish: {k}", v, "Swish", "b = Swish(a)", 24) for k, v in SWISH.items()),
+    *((f"HardSwish: {k}", v, "HardSwish", "b = HardSwish(a)", 17) for k, v in HARD_SWISH.items()),
+    *((f"Gelu: {k}", v, "Gelu", "b = Gelu(a)", 20) for k, v in GELU.items()),
+    *(
+        (f"Gelu by tanh: {k}", v, "Gelu", 'b = Gelu<approximate = "tanh">(a)', 20)
+        for k, v in GELU_TANH.items()
+    ),
+    *((f"Mish: {k}", v, "Mish", "b = Mish(a)", 18) for k, v in MISH.items()),
+    *((f"Clip: {k}", v, "Clip", "b = Clip(a, zero, six)", 17) for k, v in CLIP.items()),
+]
+NEAR_MISSES = {
+    "the gate has another input": "n = Neg(a) s = Sigmoid(n) b = Mul(a, s)",
+    "a gate of a filter": "f = GlobalAveragePool(a) s = Sigmoid(f) b = Mul(a, s)",
+    "a sigmoid squared": "s = Sigmoid(a) b = Mul(s, s)",
+    "HardSigmoid with the default alpha": "s = HardSigmoid(a) b = Mul(a, s)",
+    "HardSigmoid with another beta": "s = HardSigmoid<alpha = 0.16666667, beta = 0.4>(a) b = Mul(a, s)",
+    "HardSigmoid of another input": "n = Neg(a) s = HardSigmoid<alpha = 0.16666667>(n) b = Mul(a, s)",
+    "a clip divided by 5": "p = Add(a, three) c = Clip(p, zero, six) d = Div(c, five) b = Mul(a, d)",
+    "a product divided by 5": "p = Add(a, three) c = Clip(p, zero, six) d = Mul(a, c) b = Div(d, five)",
+    "a clip up to 5": "p = Add(a, three) c = Clip(p, zero, five) d = Div(c, six) b = Mul(a, d)",
+    "a clip from 1": "p = Add(a, three) c = Clip(p, one, six) d = Div(c, six) b = Mul(a, d)",
+    "a clip of x+2": "p = Add(a, two) c = Clip(p, zero, six) d = Div(c, six) b = Mul(a, d)",
+    "a clip of another input": "n = Neg(a) p = Add(n, three) c = Clip(p, zero, six) d = Div(c, six)"
+    " b = Mul(a, d)",
+    "erf of x/2": "r = Div(a, two) e = Erf(r) p = Add(e, one) h = Mul(a, half) b = Mul(h, p)",
+    "erf of another input": "n = Neg(a) r = Div(n, root) e = Erf(r) p = Add(e, one) h = Mul(a, half)"
+    " b = Mul(h, p)",
+    "2 + erf": "r = Div(a, root) e = Erf(r) p = Add(e, two) h = Mul(a, half) b = Mul(h, p)",
+    "no half": "r = Div(a, root) e = Erf(r) p = Add(e, one) b = Mul(a, p)",
+    "a fifth, not a half": "r = Div(a, root) e = Erf(r) p = Add(e, one) h = Mul(a, fifth) b = Mul(h, p)",
+    "x twice": "r = Div(a, root) e = Erf(r) p = Add(e, one) h = Mul(a, half) g = Mul(h, a) b = Mul(g, p)",
+    "a cubic with another factor": "q = Pow(a, three) c = Mul(q, slightly) s = Add(a, c) r = Mul(s, bell)"
+    " t = Tanh(r) p = Add(t, one) h = Mul(a, half) b = Mul(h, p)",
+    "a square for a cube": "q = Pow(a, two) c = Mul(q, cubic) s = Add(a, c) r = Mul(s, bell) t = Tanh(r)"
+    " p = Add(t, one) h = Mul(a, half) b = Mul(h, p)",
+    "softplus of another input": "n = Neg(a) s = Softplus(n) t = Tanh(s) b = Mul(a, t)",
+    "tanh alone": "t = Tanh(a) b = Mul(a, t)",
+}
+NAMES = {"Swish", "HardSwish", "Gelu", "Mish"}
+
+
+def operators(proto):
+    return {n.op for n in load(proto).nodes}
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("spelled", SPELLED, ids=lambda row: row[0])
+def test_spelling_an_activation_out_changes_nothing(spelled, rules):
+    _, body, operator, single, opset = spelled
+    assert operator in operators(network(body))
+    seed = numbers((2, 2, 3, 3), "seed")
+    got = reconstruction(network(body), X, seed, rules=rules)
+    assert_close(got, reconstruction(network(single, opset), X, seed, rules=rules))
+
+
+@pytest.mark.parametrize("spelled", SPELLED, ids=lambda row: row[0])
+def test_the_spellings_above_are_the_same_functions(spelled):
+    _, body, _, single, opset = spelled
+    np.testing.assert_allclose(
+        plain(network(body), X)["y"], plain(network(single, opset), X)["y"], rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("spelled", SPELLED, ids=lambda row: row[0])
+def test_what_is_activated_may_itself_be_a_product(spelled):
+    _, body, operator, _, _ = spelled
+    assert operator in operators(network(body, between="c = Conv(x, w) a = Mul(c, k)"))
+
+
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_what_only_looks_like_an_activation_is_none(name):
+    proto = network(NEAR_MISSES[name])
+    assert not operators(proto) & NAMES
+    seed = numbers((2, 2, 3, 3), "seed")
+    expected = differences(network(NEAR_MISSES[name], real="double"), X, seed)
+    assert_close(reconstruction(proto, X, seed, rules="gradient"), expected)
+
+
+def test_a_gate_that_is_used_elsewhere_too_sends_its_own_signal():
+    body = "s = Sigmoid(a) m = Mul(a, s) b = Add(m, s)"
+    seed = numbers((2, 2, 3, 3), "seed")
+    expected = differences(network(body, real="double"), X, seed)
+    assert "Swish" in operators(network(body))
+    assert_close(reconstruction(network(body), X, seed, rules="gradient"), expected)
+
+
+def test_a_value_inside_an_activation_can_be_explained():
+    proto = network("s = Sigmoid(a) b = Mul(a, s)")
+    seed = numbers((2, 4, 4, 4), "seed")
+    alone = network("s = Sigmoid(a) b = Neg(s)")
+    np.testing.assert_array_equal(reconstruction(proto, X, seed, "s"), reconstruction(alone, X, seed, "s"))
+
+
+@pytest.mark.parametrize("bounds", [("zero", "k"), ("k", "six")])
+def test_minimum_and_maximum_by_channel_are_no_clip(bounds):
+    low, high = bounds
+    body = f"m = Max(a, {low}) b = Min(m, {high})"
+    proto = network(body, between="c = Conv(x, w) a = Mul(c, k)")
+    assert "Clip" not in operators(proto)
+
+
+def test_a_product_with_half_a_value_is_just_that():
+    proto = network("h = Div(a, two) b = Mul(a, h)")
+    expected = differences(network("h = Div(a, two) b = Mul(a, h)", real="double"), X, numbers((2, 2, 3, 3)))
+    assert_close(reconstruction(proto, X, numbers((2, 2, 3, 3))), expected)
