@@ -1,29 +1,52 @@
-"""Check a model's pair against answers that do not come from the rules."""
+"""Is a pair exact? Checks against answers that share no code with the rules.
+
+1. *forward*: the forward model gives what the user's own model gives.
+2. *switches*: each points to a maximum of its own window.
+3. *companion*: it sends a seed back as the slow reference does (:mod:`onnx_deconv.reference`), which
+   computes in float64 from the very forward values that the companion reads.
+4. *difference*: what the gradient table predicts for a small step is what the runtime then computes.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import ModelProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_deconv.compile import Pair, compile_pair, scores_value
-from onnx_deconv.image import Preprocess, read_image
-from onnx_deconv.model import Array, Model
+from onnx_deconv.compile import Pair, compile_pair
+from onnx_deconv.errors import MissingRuleError, RuleError
+from onnx_deconv.forward import forward
+from onnx_deconv.model import Array, Model, all_tensors
 from onnx_deconv.reference import ReferenceOptions, reference
-from onnx_deconv.runtime import PairSession, Session, numpy_of
+from onnx_deconv.rules.site import Tap
+from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of
 from onnx_deconv.seed import make_seed, scores_of
 from onnx_deconv.semantics import Rules, Semantics
 
-TOLERANCE = 1e-4
-"""Largest difference from the reference, relative to its largest number."""
+FORWARD_LIMIT = 1e-5
+"""Of an output, as a share of its largest number: a value that is tapped keeps the runtime from fusing the
+nodes around it, which may round otherwise."""
 
-OUTPUT_TOLERANCE = 1e-5
-"""Of the forward model's outputs: a tapped value keeps the runtime from fusing the nodes around it."""
+COMPANION_LIMIT = 1e-4
+"""Of a reconstruction, as a share of the reference's largest number."""
 
-DIFFERENCE_TOLERANCE = 0.05
-"""Of a finite difference in float32: its rounding, and rectifiers that switch within the step."""
+DIFFERENCE_LIMIT = 0.05
+"""Of a finite difference in float32, as a share of the prediction. It is loose: a short step drowns in
+rounding, a long one crosses rectifiers; the best of three steps counts."""
+
+HALF_LIMIT = 1e-2
+"""In place of the first two where numbers are float16 (eleven bits)."""
+
+SMALL = 20_000_000
+"""Numbers in a model's weights up to which a second, random seed is sent back: slow on larger ones."""
+
+_STEPS = (1e-2, 1e-3, 1e-4)
+_TIE_ROUNDS = 200
+_HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -33,186 +56,397 @@ class Check:
     Attributes
     ----------
     name
-        What.
+        ``forward``, ``switches``, ``companion`` or ``difference``.
+    of
+        What it was checked of: a rule table, a value.
     error
-        How far off it is.
-    tolerance
+        How far off it is; ``None`` where it could not be checked.
+    limit
         How far off it may be.
+    detail
+        In words.
     """
 
     name: str
-    error: float
-    tolerance: float
+    of: str
+    error: float | None
+    limit: float
+    detail: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether the error is small enough; not if it is no number."""
-        return self.error <= self.tolerance
+        """Whether it is near enough; not where it could not be checked, or is no number."""
+        return self.error is not None and self.error <= self.limit
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON data."""
+        """Return everything as plain JSON data."""
         return {**asdict(self), "passed": self.passed}
 
 
-def random_feeds(model: Model, seed: int = 0, free: int = 64) -> dict[str, Array]:
-    """Make random inputs, -1..1; where the model leaves sizes open the batch is 1, the others ``free``."""
-    rng, feeds = np.random.default_rng(seed), {}
-    for name in model.inputs:
-        types = model.type_of(name)
-        sizes = [d or (1 if k == 0 else free) for k, d in enumerate(types.shape or ())]
-        feeds[name] = rng.uniform(-1, 1, sizes).astype(helper.tensor_dtype_to_np_dtype(types.dtype))
-    return feeds
-
-
-def image_feeds(model: Model, preprocess: Preprocess, path: str) -> dict[str, Array]:
-    """Make the model's input of a photograph, repeated to its fixed batch size."""
-    array, _ = preprocess.apply(read_image(path))
-    shape = model.type_of(model.inputs[0]).shape
-    return {model.inputs[0]: np.repeat(array[None], (shape[0] if shape else None) or 1, axis=0)}
-
-
-def verify_model(
-    model: Model, feeds: Mapping[str, Array], tables: Sequence[Rules], layer: str | None = None
+def verify(
+    model: Model,
+    feeds: Mapping[str, Array],
+    layer: str | None = None,
+    tables: Sequence[Rules] = ("deconvnet", "guided", "gradient"),
+    semantics: Semantics | None = None,
+    providers: Providers = "auto",
+    rng: np.random.Generator | None = None,
 ) -> Iterator[Check]:
-    """Check the pair of a model on one input.
-
-    1. The forward model's own outputs equal the original's.
-    2. Each switch points at a value equal to the maximum that the pool gave.
-    3. For each rule table, the companion equals the slow reference (:mod:`onnx_deconv.reference`), fed with
-       the same forward values, from the strongest unit of each image.
-    4. The gradient table predicts what a small step along it changes, as the runtime computes it; that is
-       float32, so it is a loose check.
+    """Check the pair of a model on one batch.
 
     Parameters
     ----------
     model
-        The model.
+        The user's model.
     feeds
         One batch, by input name.
-    tables
-        Rule tables to check.
     layer
         What to explain; by default the scores.
+    tables
+        The rule tables to check.
+    semantics
+        The other choices.
+    providers
+        What to run on; the reference is NumPy in any case.
+    rng
+        Where random seeds come from.
 
     Yields
     ------
     Check
-        In that order.
+        As each is done.
+
+    Raises
+    ------
+    DeconvError
+        If there is no pair to check: a rule is missing, the layer is unknown, the batch does not fit.
     """
-    value = scores_value(model)[0] if layer is None else model.layer(layer)
-    original = Session(model.proto, model.folder, "cpu").run(feeds)
-    shown, whole = _all_values(model, feeds), _with_weights(model)
-    for table in tables:
-        pair = compile_pair(model, value, semantics=Semantics(rules=table))
-        session = PairSession(pair, "cpu")
-        forward = {name: numpy_of(v) for name, v in session.run_forward(feeds).items()}
-        if table == tables[0]:
-            yield _same_outputs(model, original, forward)
-            yield from _switches(pair, forward, shown)
-        seed = _strongest_units(forward[value])
-        found = session.run_deconv(forward, seed.astype(session.seed_dtype))
-        entries = pair.manifest["reconstructions"]
-        expected = reference(
-            whole,
-            {**shown, **forward},
-            value,
-            seed,
-            [e["of"] for e in entries],
-            ReferenceOptions(rules=table),
+    rng = rng or np.random.default_rng(0)
+    original = Session(model.proto, model.folder, providers).run(feeds)
+    whole = _with_weights(model)
+    for rules in tables:
+        chosen = replace(semantics or Semantics(), rules=rules)
+        pair = compile_pair(model, layer, semantics=chosen)
+        plain = PairSession(pair, providers)
+        yield same_outputs(model, original, plain.run_forward(feeds), rules)
+        run = _Run(model, whole, pair, feeds, providers)
+        if rules == tables[0] and run.pools:
+            yield run.switches()
+        for kind, seed in run.seeds(rng):
+            yield run.companion(kind, seed)
+        if rules == "gradient":
+            yield from run.differences(plain)
+
+
+def check_pair(
+    model: Model, original: Session, pair: Pair, feeds: Mapping[str, Array], providers: Providers = "auto"
+) -> Iterator[Check]:
+    """Check a pair, such as one that was saved, quickly: outputs are equal, reconstructions are finite.
+
+    Parameters
+    ----------
+    model
+        The user's model.
+    original
+        The same, ready to run.
+    pair
+        The pair.
+    feeds
+        One batch, by input name.
+    providers
+        What to run on.
+
+    Yields
+    ------
+    Check
+        ``forward``, then ``companion`` for each explained input: the number of values that are not finite.
+    """
+    session = PairSession(pair, providers)
+    values = session.run_forward(feeds)
+    yield same_outputs(model, original.run(feeds), values, pair.manifest["semantics"]["rules"])
+    explained = numpy_of(values[pair.manifest["explained"]["value"]])
+    found = session.run_deconv(values, _top(explained).astype(session.seed_dtype))
+    for entry in pair.manifest["reconstructions"]:
+        result, shape = found[entry["name"]], feeds[entry["of"]].shape
+        bad = int((~np.isfinite(result)).sum()) if result.shape == shape else prod(shape)
+        sizes = "×".join(map(str, result.shape))
+        yield Check("companion", entry["of"], float(bad), 0.0, f"finite, {sizes}")
+
+
+def same_outputs(model: Model, original: Mapping[str, Any], found: Mapping[str, Any], of: str) -> Check:
+    """Compare the forward model's own outputs with the user's model's.
+
+    Parameters
+    ----------
+    model
+        The user's model.
+    original, found
+        Results of both, as ``OrtValue`` s by name.
+    of
+        What the check is called after.
+
+    Returns
+    -------
+    Check
+        The largest error of any output; integers have to be equal.
+    """
+    errors = {o: relative_error(numpy_of(found[o]), numpy_of(original[o])) for o in model.outputs}
+    worst = max(errors, key=lambda o: errors[o])
+    half = any(model.type_of(name).dtype in _HALF for name in (*model.inputs, *model.outputs))
+    detail = f"outputs {', '.join(errors)}" if len(errors) == 1 else f"{len(errors)} outputs, worst {worst}"
+    return Check("forward", of, errors[worst], HALF_LIMIT if half else FORWARD_LIMIT, detail)
+
+
+def relative_error(found: Array, expected: Array) -> float:
+    """Return the largest difference as a share of the largest expected number.
+
+    Numbers that are not finite have to be the same in both; where all expected ones are zero, any
+    other is infinitely wrong.
+    """
+    if found.shape != expected.shape:
+        return float("inf")
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    difference = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
+    largest = float(np.abs(b[finite]).max(initial=0.0))
+    if difference == 0.0:
+        return 0.0
+    return difference / largest if largest else float("inf")
+
+
+class _Run:
+    """One batch that went forward through a pair whose forward model shows every value.
+
+    Parameters
+    ----------
+    model, pair, feeds, providers
+        What runs.
+    whole
+        The model's graph, flat and with its weights, for the reference.
+    """
+
+    def __init__(
+        self, model: Model, whole: ModelProto, pair: Pair, feeds: Mapping[str, Array], providers: Providers
+    ) -> None:
+        self.model, self.whole, self.pair, self.feeds = model, whole, pair, feeds
+        shown = replace(pair, forward=_showing_all(model, pair))
+        self.session = PairSession(shown, providers)
+        self.passed = self.session.run_forward(feeds)
+        self.values = {v: numpy_of(value) for v, value in self.passed.items()} | dict(feeds)
+        self.explained = str(pair.manifest["explained"]["value"])
+        producers = {v: n for n in whole.graph.node for v in n.output}
+        entries = [e for e in pair.manifest["deconv_inputs"] if e["kind"] == "switches"]
+        self.pools = {e["name"]: producers[e["of"]] for e in entries}
+
+    def seeds(self, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+        """Yield what to send back: the strongest unit and, for models that are not large, noise."""
+        explained = self.values[self.explained]
+        yield "strongest unit", _top(explained)
+        if sum(prod(t.dims) for t in self.model.tensors.values()) <= SMALL:
+            yield "random seed", np.asarray(rng.standard_normal(explained.shape), np.float32)
+
+    def switches(self) -> Check:
+        """Check each switch: it lies in its window, and what it points to is the window's maximum."""
+        wrong, ties, total = [], 0, 0
+        for name, pool in self.pools.items():
+            x, y = self.values[pool.input[0]], self.values[pool.output[0]]
+            windows, found = _Windows.of(pool, x.shape, y.shape), self.values[name]
+            total += found.size
+            bad = ~windows.valid(x, y, found)
+            ties += int((windows.first_maxima(x) != windows.by_row(found))[~bad].sum())
+            if bad.any():
+                wrong.append(f"{pool.name or pool.output[0]} ({int(bad.sum())} of {bad.size})")
+        detail = f"{len(self.pools)} pools, {total} windows, {ties} ties not decided for the first"
+        if wrong:
+            detail += f"; wrong in {', '.join(wrong)}"
+        return Check("switches", "all tables", float(len(wrong)), 0.0, detail)
+
+    def companion(self, kind: str, seed: Array) -> Check:
+        """Compare the companion with the reference, on one seed."""
+        semantics = self.pair.manifest["semantics"]
+        entries = self.pair.manifest["reconstructions"]
+        half = semantics["precision"] == "float16"
+        limit = HALF_LIMIT if half else COMPANION_LIMIT
+        options = ReferenceOptions(
+            rules=semantics["rules"],
+            activations=semantics["activations"],
+            lrn=None if semantics["lrn"] == "auto" else semantics["lrn"],
+            unpool=semantics["unpool"],
         )
-        for entry in entries:
-            error = relative(found[entry["name"]], expected[entry["of"]])
-            yield Check(f"{table}: {entry['name']} equals the reference", error, TOLERANCE)
-        if table == "gradient" and len(entries) == 1:
-            yield _finite_difference(session, feeds, value, seed, entries[0]["of"], found[entries[0]["name"]])
+        names = [e["of"] for e in entries]
+        try:
+            expected = reference(self.whole, self.settled, self.explained, seed, names, options)
+        except (MissingRuleError, RuleError) as error:
+            return Check("companion", semantics["rules"], None, limit, f"not checked: {error}")
+        found = self.session.run_deconv(self.passed, seed.astype(self.session.seed_dtype))
+        errors = [relative_error(found[e["name"]], expected[e["of"]]) for e in entries]
+        empty = not any(e.any() for e in expected.values())
+        detail = f"{kind}{': nothing arrives, in the reference either' if empty else ''}"
+        return Check("companion", semantics["rules"], max(errors), limit, detail)
+
+    def differences(self, plain: PairSession) -> Iterator[Check]:
+        """Compare a step along the gradient with what the gradient predicts for it."""
+        seed = _top(self.values[self.explained])
+        found = plain.run_deconv(plain.run_forward(self.feeds), seed.astype(plain.seed_dtype))
+        for entry in self.pair.manifest["reconstructions"]:
+            x, gradient = self.feeds[entry["of"]], found[entry["name"]].astype(np.float64)
+            if x.dtype not in (np.float32, np.float64):
+                continue  # a step that is short enough would be rounded away
+            length, spread = np.linalg.norm(gradient), float(x.std()) or 1.0
+            if not length:
+                continue
+
+            def score(moved: Array, name: str = entry["of"]) -> float:
+                values = plain.run_forward({**self.feeds, name: moved})
+                return float(np.vdot(seed, numpy_of(values[self.explained]).astype(np.float64)))
+
+            errors = []
+            for step in _STEPS:
+                move = step * spread * gradient / length
+                up, down = (x + move).astype(x.dtype), (x - move).astype(x.dtype)
+                predicted = float(np.vdot(gradient, up.astype(np.float64) - down))
+                errors.append(abs(score(up) - score(down) - predicted) / abs(predicted))
+            detail = f"a step along the gradient of {entry['of']}, in the runtime's own precision"
+            yield Check("difference", "gradient", min(errors), DIFFERENCE_LIMIT, detail)
+
+    @cached_property
+    def settled(self) -> Mapping[str, Array]:
+        """The forward values for the reference: ties of a maximum are decided as the switches say.
+
+        Where a runtime computes a float16 pool in float32, or finds maxima in another order, its
+        switches are as right as the first in each window, which the reference takes. What the
+        switches point to is raised by the smallest amount that float64 can hold.
+        """
+        settled: dict[str, Array] = {}
+        for name, pool in self.pools.items():
+            x = self.values[pool.input[0]]
+            windows = _Windows.of(pool, x.shape, self.values[pool.output[0]].shape)
+            switches, raised = windows.by_row(self.values[name]), x.astype(np.float64)
+            for _ in range(_TIE_ROUNDS):
+                first = windows.first_maxima(raised)
+                other = first != switches
+                if not other.any():
+                    break
+                flat = raised.reshape(-1)
+                raising: Array = np.nextafter(flat[first[other]], np.inf)
+                np.maximum.at(flat, switches[other], raising)
+                settled[pool.input[0]] = raised
+        return {**self.values, **settled}
 
 
-def check_saved(model: Model, pair: Pair, times: int) -> Iterator[Check]:
-    """Check a saved pair on random inputs: outputs equal the original's, reconstructions are finite."""
-    original, session = Session(model.proto, model.folder, "cpu"), PairSession(pair, "cpu")
-    value = pair.manifest["explained"]["value"]
-    for k in range(times):
-        feeds = random_feeds(model, seed=k)
-        forward = {name: numpy_of(v) for name, v in session.run_forward(feeds).items()}
-        yield _same_outputs(model, original.run(feeds), forward)
-        seed = _strongest_units(forward[value])
-        for entry in pair.manifest["reconstructions"]:
-            found = session.run_deconv(forward, seed.astype(session.seed_dtype))[entry["name"]]
-            fits = found.shape == feeds[entry["of"]].shape
-            bad = int((~np.isfinite(found)).sum()) if fits else found.size
-            yield Check(f"{entry['name']} is finite and has the input's shape", float(bad), 0.0)
+@dataclass(frozen=True)
+class _Windows:
+    """Where the windows of a MaxPool look, straight from the operator's specification.
+
+    ``positions[k][i, j]`` is the place along axis k of offset j in window i, -1 where it is padding.
+    """
+
+    shape: tuple[int, ...]
+    positions: Sequence[Array]
+    by_column: bool
+
+    @classmethod
+    def of(cls, pool: NodeProto, shape: tuple[int, ...], out: tuple[int, ...]) -> "_Windows":
+        attributes = {a.name: helper.get_attribute_value(a) for a in pool.attribute}
+        kernel = attributes["kernel_shape"]
+        strides = attributes.get("strides", [1] * len(kernel))
+        dilations = attributes.get("dilations", [1] * len(kernel))
+        pads = attributes.get("pads", [0] * 2 * len(kernel))
+        how = attributes.get("auto_pad", b"NOTSET").decode()
+        positions = []
+        for k, (size, count) in enumerate(zip(shape[2:], out[2:], strict=True)):
+            reach = (count - 1) * strides[k] + (kernel[k] - 1) * dilations[k] + 1
+            total = max(0, reach - size)
+            begin = {
+                "NOTSET": pads[k],
+                "VALID": 0,
+                "SAME_UPPER": total // 2,
+                "SAME_LOWER": total - total // 2,
+            }[how]
+            starts = np.arange(count)[:, None] * strides[k] - begin
+            places = starts + np.arange(kernel[k])[None] * dilations[k]
+            positions.append(np.where((places >= 0) & (places < size), places, -1))
+        return cls(shape, positions, attributes.get("storage_order", 0) == 1)
+
+    def by_row(self, switches: Array) -> Array:
+        """Return flat positions counted in row-major order, whatever the pool's storage order."""
+        if not self.by_column:
+            return switches
+        backwards = (*self.shape[:2], *self.shape[:1:-1])
+        n, c, *rest = np.unravel_index(switches, backwards)
+        return np.ravel_multi_index((n, c, *rest[::-1]), self.shape)
+
+    def first_maxima(self, x: Array) -> Array:
+        """Return each window's first maximum in row-major order, as a flat position."""
+        best = np.full((*x.shape[:2], *(len(p) for p in self.positions)), -np.inf)
+        where = np.full(best.shape, -1, np.int64)
+        strides = [prod(x.shape[k + 1 :]) for k in range(x.ndim)]
+        images = strides[0] * np.arange(x.shape[0])[:, None] + strides[1] * np.arange(x.shape[1])[None]
+        for offset in product(*(range(p.shape[1]) for p in self.positions)):
+            places = [p[:, j] for p, j in zip(self.positions, offset, strict=True)]
+            flat = np.ix_(*places)
+            everywhere: tuple[Any, ...] = (slice(None), slice(None), *flat)
+            candidate = x[everywhere].astype(np.float64)
+            for along in flat:
+                candidate = np.where(along >= 0, candidate, -np.inf)  # padding
+            better = candidate > best
+            position = sum(s * p for s, p in zip(strides[2:], flat, strict=True))
+            best = np.where(better, candidate, best)
+            where = np.where(better, images.reshape(*images.shape, *[1] * len(places)) + position, where)
+        return where
+
+    def valid(self, x: Array, y: Array, switches: Array) -> Array:
+        """Tell for each switch whether it lies in its own window and points to the window's maximum."""
+        found = self.by_row(switches)
+        inside = (found >= 0) & (found < x.size)
+        found = np.where(inside, found, 0)
+        at = np.unravel_index(found, x.shape)
+        own = np.meshgrid(*map(np.arange, y.shape), indexing="ij", sparse=True)
+        for k in range(2):
+            inside &= at[k] == own[k]
+        for k, places in enumerate(self.positions):
+            # All positions of the window along this axis, against the one that was chosen.
+            here = places[own[k + 2]]
+            inside &= (here == at[k + 2][..., None]).any(-1)
+        first = self.first_maxima(x)
+        maximum = np.where(first >= 0, x.reshape(-1)[first], x.dtype.type(0))
+        pointed = x.reshape(-1)[found]
+        return np.asarray(inside & (pointed == maximum) & (pointed == y))
 
 
-def relative(found: Array, expected: Array) -> float:
-    """Return the largest difference relative to the largest expected number."""
-    difference = np.abs(found.astype(np.float64) - expected).max(initial=0.0)
-    largest = np.abs(expected).max(initial=0.0)
-    return float(difference / largest) if largest else float(difference)
-
-
-def _strongest_units(explained: Array) -> Array:
-    """Return a seed of 1 at the strongest unit of each image."""
+def _top(explained: Array) -> Array:
+    """Return a seed of 1 at the strongest position of each image's strongest channel."""
     explained = explained.astype(np.float32)
     channels = [int(c) for c in scores_of(explained).argmax(axis=1)]
-    seed, _ = make_seed(explained, channels, kind="strongest")
-    return (seed != 0).astype(np.float32)
+    seed, _ = make_seed(np.where(np.isfinite(explained), explained, 0), channels, kind="strongest")
+    spots = seed.reshape(len(seed), -1)
+    top = np.zeros_like(spots)
+    top[np.arange(len(spots)), np.abs(spots).argmax(1)] = 1
+    return top.reshape(seed.shape)
 
 
-def _same_outputs(model: Model, original: Mapping[str, Any], forward: Mapping[str, Array]) -> Check:
-    errors = [relative(forward[o], numpy_of(original[o]).astype(np.float64)) for o in model.outputs]
-    return Check("forward outputs equal the original's", max(errors), OUTPUT_TOLERANCE)
-
-
-def _switches(pair: Pair, forward: Mapping[str, Array], shown: Mapping[str, Array]) -> Iterator[Check]:
-    producers = {v: n for n in pair.forward.graph.node for v in n.output}
-    for entry in pair.manifest["deconv_inputs"]:
-        if entry["kind"] == "switches" and entry["of"] in shown:
-            pool = producers[entry["of"]]
-            x, y = shown[pool.input[0]], shown[entry["of"]]
-            if any(a.name == "storage_order" and a.i for a in pool.attribute):
-                x = x.transpose(0, 1, *range(x.ndim - 1, 1, -1))
-            error = np.abs(x.ravel()[forward[entry["name"]]].astype(np.float64) - y).max(initial=0.0)
-            yield Check(f"switches of {entry['of']} point at the maxima", float(error), 0.0)
-
-
-def _finite_difference(
-    session: PairSession, feeds: Mapping[str, Array], value: str, seed: Array, name: str, gradient: Array
-) -> Check:
-    """Compare a step along the gradient with what the gradient says of it."""
-    length = float(np.linalg.norm(gradient.astype(np.float64)))
-    scale = float(np.abs(feeds[name]).max()) or 1.0
-    if not length:
-        return Check("gradient: finite difference", 0.0, DIFFERENCE_TOLERANCE)
-
-    def score(x: Array) -> float:
-        values = session.run_forward({**feeds, name: x.astype(feeds[name].dtype)})
-        return float(np.vdot(seed, numpy_of(values[value]).astype(np.float64)))
-
-    errors = []
-    for step in (1e-2, 1e-3, 1e-4):
-        move = gradient / length * step * scale * np.sqrt(gradient.size)
-        predicted = float(np.vdot(gradient.astype(np.float64), move))
-        change = (score(feeds[name] + move) - score(feeds[name] - move)) / 2
-        errors.append(abs(change - predicted) / abs(predicted))
-    return Check("gradient: finite difference in float32", min(errors), DIFFERENCE_TOLERANCE)
-
-
-def _all_values(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Compute every value of the view's graph with the runtime; constants and inputs among them."""
-    shown = ModelProto()
-    shown.CopyFrom(model.view)
-    present = {o.name for o in shown.graph.output}
-    for node in shown.graph.node:
-        for name in node.output:
-            if name and name not in present:
-                shown.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    found = Session(shown, model.folder, "cpu").run(feeds)
-    return {**feeds, **{name: numpy_of(v) for name, v in found.items()}}
+def _showing_all(model: Model, pair: Pair) -> ModelProto:
+    """Write the forward model anew with every value of the graph among its outputs."""
+    entries = [e for e in pair.manifest["deconv_inputs"] if e["kind"] != "seed"]
+    explained = str(pair.manifest["explained"]["value"])
+    taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries] + [Tap("value", explained, explained)]
+    computed = [v for n in model.view.graph.node if n.op_type != "Constant" for v in n.output if v]
+    # Values inside local functions and withdrawn operators get nodes of their own.
+    taps += [Tap("value", v, v) for v in computed if v not in model.values and v != explained]
+    full = forward(model, taps)
+    shown = {o.name for o in full.graph.output}
+    own = [v for n in full.graph.node if n.op_type != "Constant" for v in n.output if v and v not in shown]
+    full.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in own)
+    return full
 
 
 def _with_weights(model: Model) -> ModelProto:
-    """Copy the view with its weights inside."""
+    """Copy the model's flat graph with its weights inside."""
     whole = ModelProto()
     whole.CopyFrom(model.view)
-    onnx.external_data_helper.load_external_data_for_model(whole, str(model.folder))
+    for tensor in all_tensors(whole):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(model.read(tensor)), tensor.name))
     return whole

@@ -390,6 +390,19 @@ def test_activations_relu_leaves_all_but_relu_at_their_derivative(case, rules):
     assert not np.array_equal(own, gradient)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+def test_bounds_that_nothing_exceeds_are_no_bounds(rules, precision):
+    largest = float(np.finfo(np.float32).max)
+    seldom = Case("y = Clip(x, zero, most)", x=(12,), weights={"zero": scalar(0), "most": scalar(largest)})
+    never = Case(
+        "y = Clip(x, least, most)", x=(12,), weights={"least": scalar(-np.inf), "most": scalar(np.inf)}
+    )
+    got = rectified(seldom, rules=rules, precision=precision)
+    np.testing.assert_array_equal(got, rectified(RECTIFIED[0][0], rules=rules, precision=precision))
+    np.testing.assert_array_equal(rectified(never, rules=rules, precision=precision), SIGNAL)
+
+
 def test_the_gradient_of_relu_is_zero_at_zero():
     np.testing.assert_array_equal(rectified(RECTIFIED[0][0], rules="gradient"), np.where(X > 0, SIGNAL, 0))
 

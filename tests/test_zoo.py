@@ -219,6 +219,17 @@ def test_the_gradient_table_is_automatic_differentiation(network):
         assert difference(run.back(seed), exact) < 1e-5, kind
 
 
+@pytest.mark.parametrize("choice", [{"lrn": "gradient"}, {"unpool": "overwrite"}])
+def test_each_choice_is_that_of_the_slow_deconvnet(choice):
+    net = network_of("zfnet512")  # it has response normalisation, and pools that overlap
+    run, by_default = Run(net, Semantics(**choice)), Run(net, "deconvnet")
+    seed = run.seeds()["top-1"]
+    options = ReferenceOptions(**choice)
+    slow = reference(net.proto, run.values, run.explained, seed, options=options)[run.name]
+    assert difference(run.back(seed), slow) < 1e-5
+    assert distance(by_default.back(seed), slow) > 0.01
+
+
 def test_a_pair_as_it_is_served_explains_alike(network):
     # Where no one reads a value the runtime fuses operators and rounds differently: on one of these
     # models 20 of half a million switches move, and the reconstruction changes by 1 %; on most, none.

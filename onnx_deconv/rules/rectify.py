@@ -9,6 +9,8 @@
 
 import math
 
+import numpy as np
+
 from onnx_deconv.emit import Signal
 from onnx_deconv.rules.registry import Rule, Signals, rule
 from onnx_deconv.rules.site import Site
@@ -186,9 +188,13 @@ for _operators, _deconvnet in (
 
 
 def _bounds(at: Site) -> tuple[float | None, float | None]:
-    """Return a Clip's bounds; ``None`` where there is none."""
+    """Return a Clip's bounds; ``None`` where there is none, or one that no number exceeds."""
     low, high = at.param("min", input=1), at.param("max", input=2)
-    return None if low is None else float(low), None if high is None else float(high)
+    most = float(np.finfo(at.op.dtype).max)
+    return (
+        None if low is None or low <= -most else float(low),
+        None if high is None or high >= most else float(high),
+    )
 
 
 def _where_positive(at: Site, positive: Signal, negative: Signal) -> Signal:

@@ -1,0 +1,146 @@
+"""What a command says, and where: results on stdout, all else on stderr."""
+
+import io
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+_Item = TypeVar("_Item")
+
+logger = logging.getLogger("onnx_deconv")
+
+
+class Console:
+    """Where a command's results, warnings and errors go.
+
+    Attributes
+    ----------
+    json
+        Results are JSON objects, one a line, and nothing else is written to stdout.
+    quiet
+        Nothing but errors is said (and JSON, where it was asked for).
+    verbose
+        Details are said, and errors come with a traceback.
+    """
+
+    def __init__(self) -> None:
+        self.json = self.quiet = self.verbose = False
+        self._status = 0
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a name or a symbol that the terminal cannot show
+            sys.stdout.reconfigure(errors="backslashreplace")
+
+    def result(self, record: Mapping[str, Any], text: str | Callable[[], str]) -> None:
+        """Print one result: as JSON, or as text."""
+        self._clear()
+        if self.json:
+            click.echo(json.dumps(plain_data(record)))
+        elif not self.quiet:
+            click.echo(text if isinstance(text, str) else text())
+
+    def say(self, text: str) -> None:
+        """Print what is for people only."""
+        if not self.json and not self.quiet:
+            self._clear()
+            click.echo(text)
+
+    def detail(self, text: str) -> None:
+        """Say what only ``--verbose`` asks for."""
+        if self.verbose:
+            self._err(text)
+
+    def warn(self, text: str) -> None:
+        """Say what did not stop the command but should be known."""
+        if not self.quiet:
+            self._err(f"Warning: {_one_line(text)}")
+
+    def error(self, text: str, prefix: str = "Error: ") -> None:
+        """Say what went wrong, in one line."""
+        self._err(f"{prefix}{_one_line(text)}")
+
+    def progress(self, items: Sequence[_Item], name: Callable[[_Item], str]) -> Iterator[_Item]:
+        """Show how far we are: on stderr, only on a terminal, only where there is more than one."""
+        shown = len(items) > 1 and not self.quiet and sys.stderr.isatty()
+        for number, item in enumerate(items, 1):
+            if shown:
+                text = f"{number}/{len(items)} {name(item)}"[:79]
+                self._clear()
+                click.echo(text, err=True, nl=False)
+                self._status = len(text)
+            yield item
+        self._clear()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Turn the package's log messages into lines on stderr."""
+        handler = _Lines(self)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            self._clear()
+            logger.removeHandler(handler)
+
+    def _err(self, text: str) -> None:
+        self._clear()
+        click.echo(text, err=True)
+
+    def _clear(self) -> None:
+        """Wipe the progress off the terminal's line."""
+        if self._status:
+            click.echo("\r" + " " * self._status + "\r", err=True, nl=False)
+            self._status = 0
+
+
+class _Lines(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = self._console.warn if record.levelno >= logging.WARNING else self._console.detail
+        say(record.getMessage())
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def plain_data(value: Any) -> Any:
+    """Make JSON of anything: what JSON cannot hold (infinity, no number) becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
+    """Lay rows of text out in columns; the last column may be of any width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(indent + line for line in lines)
+
+
+def sizes(shape: Sequence[int | str | None] | None) -> str:
+    """Write a shape: N×3×224×224."""
+    if shape is None:
+        return "?"
+    return "×".join("?" if size is None else str(size) for size in shape) or "scalar"
+
+
+def in_bytes(size: float) -> str:
+    """Write a file's size."""
+    for unit in ("B", "kB"):
+        if size < 1000:  # noqa: PLR2004
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} MB"

@@ -1,0 +1,92 @@
+"""The pictures that a command reads, and the names of those that it writes."""
+
+import glob
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from onnx_deconv.errors import InputError
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
+)
+"""What counts as a picture in a folder; a file that is named may have any."""
+
+_LONGEST = 60
+"""Of a part of a name, in bytes: several fit into the 255 that file systems allow."""
+
+
+def find_pictures(arguments: Iterable[str]) -> list[Path]:
+    """List pictures, each once, in the order given.
+
+    Parameters
+    ----------
+    arguments
+        Files, folders (the pictures right inside, sorted) and patterns that the shell left as they are.
+
+    Raises
+    ------
+    InputError
+        If a folder or a pattern holds no picture.
+    """
+    found: dict[str, Path] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            paths = _inside(path)
+        elif not path.exists() and glob.has_magic(argument):
+            matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  (it may be absolute)
+            paths = [Path(match) for match in matches if Path(match).is_file()]
+            if not paths:
+                raise InputError(f"{argument}: no file matches the pattern")
+        else:
+            paths = [path]
+        for each in paths:
+            found.setdefault(os.path.realpath(each), each)
+    return list(found.values())
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror or error})") from error
+    pictures = [p for p in files if not p.name.startswith(".")]
+    if not pictures:
+        raise InputError(f"{folder}: there are no pictures in this folder")
+    return pictures
+
+
+def safe(text: str) -> str:
+    """Make a part of a file's name: letters, digits, dots, hyphens and underscores; never empty."""
+    text = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", text))
+    text = text.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
+    return text.strip("-._") or "unnamed"
+
+
+def stems(paths: Sequence[Path]) -> list[str]:
+    """Name each picture's results: its stem, and more where that would not tell it from another.
+
+    Pictures of the same stem are told apart by their folder, else by their suffix, else by a number.
+    """
+    names: list[str] = []
+    for path in paths:
+        stem, folder = safe(path.stem), safe(path.absolute().parent.name)
+        candidates = [stem, f"{folder}-{stem}", f"{stem}-{safe(path.suffix[1:])}"]
+        names.append(unique(candidates, names))
+    return names
+
+
+def unique(candidates: Sequence[str], taken: Iterable[str]) -> str:
+    """Return the first candidate that is not taken, whatever its case; else one with a number."""
+    known = {name.casefold() for name in taken}
+    number = 2
+    for candidate in candidates:
+        if candidate.casefold() not in known:
+            return candidate
+    while f"{candidates[0]}-{number}".casefold() in known:
+        number += 1
+    return f"{candidates[0]}-{number}"
