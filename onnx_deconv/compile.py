@@ -114,7 +114,8 @@ def compile_pair(
     shown = Tap("value", walk.value, walk.value)
     pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.spool)
     for proto in (pair.forward, pair.deconv):
-        proto.metadata_props.add(key=MANIFEST_KEY, value=json.dumps(manifest))
+        kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
+        helper.set_model_props(proto, {**dict(kept), MANIFEST_KEY: json.dumps(manifest)})
     pair.deconv.producer_name, pair.deconv.producer_version = "onnx_deconv", manifest["version"]
     return pair
 

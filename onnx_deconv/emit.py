@@ -144,8 +144,11 @@ class Emitter:
         ModelProto
             A model at opset :data:`OPSET`, domain ``""`` only.
         """
-        self.origin = "output"
-        results = [self._append("Identity", [value], 1, {})[0] for _, value, _ in outputs]
+        # Not by the method: outputs that carry one value are still two outputs.
+        results = [gs.Variable(f"deconv/output/{k}") for k in range(len(outputs))]
+        for result, (output, value, _) in zip(results, outputs, strict=True):
+            name = f"deconv/output/{output}"
+            self.nodes.append(gs.Node("Identity", name, inputs=[value], outputs=[result]))
         nodes = _live(self.nodes, results)
         used = {v.name for n in nodes for v in n.inputs}
         inputs = [v for v in self.inputs.values() if v.name in used or v.name == "seed"]

@@ -236,7 +236,7 @@ def overlaps(pool: gs.Node, model: Model) -> bool:
     counts = shape[2:] if shape is not None else [None] * len(kernel)
     return any(
         m * s % d == 0 and m * s // d < k and (count is None or m < count)
-        for k, s, d, count in zip(kernel, strides, dilations, counts, strict=True)
+        for k, s, d, count in zip(kernel, strides, dilations, counts, strict=False)
         for m in range(1, k * d)
     )
 

@@ -83,6 +83,8 @@ class Session:
             If an array does not fit the model.
         """
         binding = self._session.io_binding()
+        quietly = _onnxruntime().RunOptions()
+        quietly.log_severity_level = 4  # what goes wrong is raised: once is enough
         try:
             for name, value in feeds.items():
                 if isinstance(value, np.ndarray):
@@ -91,7 +93,7 @@ class Session:
                     binding.bind_ortvalue_input(name, value)
             for name in self.outputs:
                 binding.bind_output(name, "cpu" if name in on_cpu else self.device)
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, quietly)
         except Exception as error:  # onnxruntime has no common base for its exceptions
             raise InputError(
                 f"onnxruntime cannot run the model on this input: {_first_line(error)}"

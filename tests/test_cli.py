@@ -1,8 +1,7 @@
 """The command line: what it prints, what it writes, and how it fails."""
 
-import contextlib
-import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -12,43 +11,51 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from onnx_deconv import cli, saliency
+from onnx_deconv import explainer, load, package, saliency
+from onnx_deconv.cli import main
+from onnx_deconv.cli.console import Console, in_bytes, sizes, table
+from onnx_deconv.cli.demo import embedded
+from onnx_deconv.cli.pictures import find_pictures, safe, stems
+from onnx_deconv.errors import InputError
 from onnx_deconv.inspection import operator_table_markdown
-from onnx_deconv.rules import registry
+from onnx_deconv.rules import registry, rows
 
 ROOT = Path(__file__).parents[1]
 ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
 needs_zoo = pytest.mark.skipif(not SQUEEZENET.exists(), reason=f"no model zoo in {ZOO}")
+COMMANDS = ["demo", "explain", "convert", "inspect", "ops", "verify"]
+LABELS = ["ant", "bee", "cat, house cat", "dog", "emu"]
 
 
 def run(*arguments):
     """Run the command line in this process; return (exit code, stdout, stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
-        cli.main([str(a) for a in arguments])
-    return stop.value.code or 0, out.getvalue(), err.getvalue()
+    try:
+        runner = CliRunner(mix_stderr=False)
+    except TypeError:  # click 8.2 and newer never mix
+        runner = CliRunner()
+    result = runner.invoke(main, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
 
 
 def refused(*arguments):
-    """Run what has to be refused: one line on stderr, a non-zero exit code, no traceback."""
+    """Run what has to be refused: nothing on stdout, one line on stderr (and click's usage above it)."""
     code, out, err = run(*arguments)
-    assert code == 2
+    assert code == 2, (out, err)
     assert out == ""
-    assert "Traceback" not in err
-    return err.strip().splitlines()[-1]
+    lines = [line for line in err.splitlines() if line]
+    assert not [line for line in lines[:-1] if not line.startswith(("Usage:", "Try "))]
+    assert lines[-1].startswith("Error: ")
+    return lines[-1]
 
 
-def size_of(path):
-    with Image.open(path) as picture:
-        return picture.size
-
-
-def network(operator="Relu", size=32, channels=3):
-    """Conv → an activation → MaxPool → Conv to 5 class maps → global average → 5 scores."""
+def network(operator="Relu", size=32, channels=3, batch="N"):
+    """Conv → an activation → MaxPool → Conv to 5 class maps → global average → Softmax."""
     rng = np.random.default_rng(1)
     w1, w2 = rng.standard_normal((8, channels, 3, 3)), rng.standard_normal((5, 8, 3, 3))
     nodes = [
@@ -61,177 +68,290 @@ def network(operator="Relu", size=32, channels=3):
         helper.make_node("Softmax", ["logits"], ["scores"], "softmax"),
     ]
     weights = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in (("w1", w1), ("w2", w2))]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", channels, size, size])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 5])
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, channels, size, size])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 5])
     graph = helper.make_graph(nodes, "net", [image], [scores], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    model.metadata_props.add(key="preset", value="unit")
-    model.metadata_props.add(key="labels", value=json.dumps(["ant", "bee", "cat", "dog", "emu"]))
+    told(model, labels=json.dumps(LABELS), preset="imagenet")
     return model
+
+
+def told(model, **metadata):
+    """Add to a model's metadata."""
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+def saved(model, path, **external):
+    onnx.save(model, path, **external)
+    return path
 
 
 @pytest.fixture
 def model(tmp_path):
-    onnx.save(network(), tmp_path / "net.onnx")
-    return tmp_path / "net.onnx"
+    return saved(network(), tmp_path / "net.onnx")
 
 
 @pytest.fixture
 def photo(tmp_path):
-    pixels = np.random.default_rng(2).integers(0, 256, (40, 50, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
+    return picture(tmp_path / "photo.png")
 
 
-def test_explain_writes_pictures_and_says_where(model, photo, tmp_path):
-    code, out, err = run(
-        "explain", model, photo, "-o", tmp_path / "out", "--class", "cat", "--view", "all", "--json"
-    )
-    assert (code, err) == (0, "")
-    (result,) = map(json.loads, out.splitlines())
-    assert (result["image"], result["class"], result["label"]) == (str(photo), 2, "cat")
+def picture(path, height=40, width=50):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(2).integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    return path
+
+
+def pixels(path):
+    with Image.open(path) as opened:
+        return np.asarray(opened)
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Where results shall go; it does not exist yet."""
+    return tmp_path / "out"
+
+
+def explained(*arguments):
+    """Run ``explain --json``; return its results."""
+    code, stdout, stderr = run("explain", *arguments, "--json")
+    assert (code, stderr) == (0, "")
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+def inside(folder):
+    return sorted(f.name for f in folder.iterdir()) if folder.exists() else []
+
+
+# explain
+
+
+def test_explain_writes_pictures_and_says_where(model, photo, out):
+    (result,) = explained(model, photo, "-o", out, "--class", "cat", "--view", "all")
+    assert (result["image"], result["class"], result["label"]) == (str(photo), 2, LABELS[2])
+    assert (result["seed"], result["layer"], result["note"], result["empty"]) == ("map", "maps", None, False)
     assert 0 < result["score"] < 1
-    assert sorted(Path(f).name for f in result["files"].values()) == sorted(
-        f.name for f in (tmp_path / "out").iterdir()
-    )
-    by_view = result["files"]
-    assert size_of(by_view["projection"]) == (32, 32)
+    files = {view: Path(path) for view, path in result["files"].items()}
+    assert {f.name for f in files.values()} == set(inside(out))
+    assert files["overlay"].name == "photo-cat-deconvnet-overlay.png"
+    assert pixels(files["projection"]).shape == (32, 32, 3)
     # Maps lie on the photograph's own grid: 50 wide, 40 high.
-    assert size_of(by_view["heat"]) == size_of(by_view["overlay"]) == (50, 40)
-    raw = np.load(result["files"]["values"])
+    assert pixels(files["heat"]).shape == pixels(files["overlay"]).shape == (40, 50, 3)
+    raw = np.load(files["values"])
     assert (raw.shape, raw.dtype) == ((3, 32, 32), np.float32)
+    record = json.loads(files["record"].read_text())
+    assert record["class"] == 2
+    assert record["semantics"]["rules"] == "deconvnet"
+    assert record["photograph"]["size"] == [40, 50]
+    magnitudes = np.abs(raw[raw != 0])
+    assert record["projection"]["scale"] == pytest.approx(np.percentile(magnitudes, 99.5), rel=1e-3)
 
 
-def test_the_top_classes_come_strongest_first(model, photo, tmp_path):
-    _, out, _ = run("explain", model, photo, "-o", tmp_path / "out", "--top", 5, "--json")
-    results = [json.loads(line) for line in out.splitlines()]
+def test_without_json_lines_are_for_people(model, photo, out):
+    code, stdout, stderr = run("explain", model, photo, "-o", out)
+    assert (code, stderr) == (0, "")
+    first, *files = stdout.splitlines()
+    assert re.fullmatch(rf"{re.escape(str(photo))}: .+ \(class \d\), score [\d.]+", first)
+    assert [Path(line.strip()).is_file() for line in files] == [True, True]
+    assert {Path(f.strip()).stem.split("deconvnet-")[1] for f in files} == {"projection", "side-by-side"}
+
+
+def test_what_the_model_does_not_see_is_not_coloured(model, tmp_path, out):
+    wide = picture(tmp_path / "wide.png", 40, 120)
+    (result,) = explained(model, wide, "-o", out, "--view", "heat", "--view", "overlay")
+    seen = json.loads(Path(result["files"]["record"]).read_text())["photograph"]["shown"]
+    _, left, _, right = (round(edge) for edge in seen)
+    assert 0 < left < right < 120
+    heat = pixels(result["files"]["heat"])
+    assert (heat[:, : left - 1] == heat[0, 0]).all()
+    assert (heat[:, right + 1 :] == heat[0, 0]).all()
+    assert heat[:, left:right].std() > 5
+    photograph = pixels(wide)
+    over = pixels(result["files"]["overlay"])
+    np.testing.assert_array_equal(over[:, : left - 1], photograph[:, : left - 1])
+
+
+def test_the_top_classes_come_strongest_first(model, photo, out):
+    results = explained(model, photo, "-o", out, "--top", 5)
     scores = [r["score"] for r in results]
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) == pytest.approx(1, abs=1e-5)
-    assert len({r["class"] for r in results}) == 5
+    assert sorted(r["class"] for r in results) == [0, 1, 2, 3, 4]
+    assert [r["rank"] for r in results] == [1, 2, 3, 4, 5]
+    assert len(inside(out)) == 5 * 4
 
 
-def test_folders_and_patterns_name_photographs_each_once(model, photo, tmp_path):
-    folder = tmp_path / "photos"
-    (folder / "sub").mkdir(parents=True)
-    for name in ("a.png", "b.jpg", "sub/a.png"):
-        Image.open(photo).save(folder / name)
-    (folder / "notes.txt").write_text("no picture")
-    arguments = [folder, folder / "a.png", f"{folder}/sub/*.png", "-o", tmp_path / "out", "--json"]
-    code, out, _ = run("explain", model, *arguments)
-    assert code == 0
-    results = [json.loads(line) for line in out.splitlines()]
-    assert [r["image"] for r in results] == [str(folder / n) for n in ("a.png", "b.jpg", "sub/a.png")]
-    files = [f for r in results for f in r["files"].values()]
-    assert len(set(files)) == len(files)
-
-
-def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, tmp_path):
-    unit = ["--channel", 3, "--at", "4,5", "--json", "-o", tmp_path / "out"]
-    results = [
-        json.loads(run("explain", model, photo, "--layer", name, *unit)[1]) for name in ("r1", "activation")
+def test_several_classes_by_index_or_label(model, photo, out):
+    results = explained(model, photo, "-o", out, "--class", "emu", "--class", 0, "--class", "house cat")
+    assert [r["class"] for r in results] == [4, 0, 2]
+    assert [Path(r["files"]["values"]).name for r in results] == [
+        "photo-1-emu-deconvnet.npy",
+        "photo-2-ant-deconvnet.npy",
+        "photo-3-cat-deconvnet.npy",
     ]
+
+
+def test_folders_and_patterns_name_photographs_each_once(model, photo, tmp_path, out):
+    folder = tmp_path / "photos"
+    for name in ("a.png", "b.jpg", "sub/a.png", ".hidden.png"):
+        picture(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    results = explained(model, folder, folder / "a.png", f"{folder}/s*/*.png", photo, "-o", out)
+    assert [r["image"] for r in results] == [
+        str(p) for p in (folder / "a.png", folder / "b.jpg", folder / "sub" / "a.png", photo)
+    ]
+    files = [f for r in results for f in r["files"].values()]
+    assert len(set(files)) == len(files) == len(inside(out))
+
+
+def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
+    unit = ["--channel", 3, "--at", "4,5", "-o", out]
+    results = [explained(model, photo, "--layer", name, *unit)[0] for name in ("r1", "activation")]
     assert results[0] == results[1]
+    assert (results[0]["class"], results[0]["channel"], results[0]["at"]) == (None, 3, [4, 5])
+    assert Path(results[0]["files"]["values"]).name == "photo-r1-3-4-5-deconvnet.npy"
     raw = np.load(results[0]["files"]["values"])
     # A 3×3 filter: nothing but the unit's receptive field.
     rows, columns = np.nonzero(raw.any(0))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 5, 4, 6)
 
 
-def test_one_unreadable_photograph_does_not_stop_the_others(model, photo, tmp_path):
-    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:200])
-    code, out, err = run("explain", model, tmp_path / "broken.png", photo, "-o", tmp_path / "out", "--json")
-    assert code == 1
-    assert json.loads(out)["image"] == str(photo)
-    assert "broken.png" in err
-    assert [line.partition(":")[0] for line in err.splitlines()] == ["Error", "Warning"]
+def test_choices_reach_the_explanation(model, photo, out):
+    found = {}
+    for rules in ("deconvnet", "guided", "gradient"):
+        (result,) = explained(model, photo, "-o", out, "--rules", rules, "--class", 1, "--seed", "one")
+        assert result["seed"] == "one"
+        found[rules] = np.load(result["files"]["values"])
+    assert not np.array_equal(found["deconvnet"], found["guided"])
+    assert not np.array_equal(found["deconvnet"], found["gradient"])
+    (result,) = explained(model, photo, "-o", out, "--unpool", "overwrite", "--class", 1, "--seed", "one")
+    assert not np.array_equal(found["deconvnet"], np.load(result["files"]["values"]))
 
 
-def test_convert_writes_a_pair_and_checks_it(model, tmp_path):
-    code, out, _ = run("convert", model, "-o", tmp_path / "pair", "--check", 2, "--json")
-    result = json.loads(out)
-    assert code == 0
-    sizes = {f.name: f.stat().st_size for f in (tmp_path / "pair").iterdir()}
-    assert result["bytes"] == {**sizes, "model": model.stat().st_size}
-    assert (result["explained"]["value"], result["explained"]["cut"]) == ("logits", ["Softmax softmax"])
-    assert result["switches"] == ["p1"]
-    assert len(result["checks"]) == 4
-    assert all(c["passed"] for c in result["checks"])
+def test_preprocessing_comes_from_the_options_then_the_metadata_then_imagenet(photo, tmp_path, out):
+    plain = network()
+    del plain.metadata_props[:]
+    net = saved(plain, tmp_path / "plain.onnx")
+
+    def preprocess(*arguments):
+        code, stdout, stderr = run("explain", net, photo, "-o", out, "--json", *arguments)
+        assert code == 0
+        record = json.loads(stdout)["files"]["record"]
+        return json.loads(Path(record).read_text())["preprocess"], stderr
+
+    assumed, warning = preprocess()
+    assert assumed["mean"] == [0.485, 0.456, 0.406]
+    assert assumed["size"] == [32, 32]
+    assert len(warning.splitlines()) == 1
+    assert "--preset imagenet" in warning
+    chosen, warning = preprocess("--preset", "imagenet-caffe", "--fit", "pad")
+    assert (chosen["channels"], chosen["fit"], warning) == ("BGR", "pad", "")
+    chosen, warning = preprocess("--mean", "0.5", "--std", "0.25,0.5,0.75", "--scale", "0.01")
+    assert (chosen["mean"], chosen["std"], chosen["scale"], warning) == ([0.5], [0.25, 0.5, 0.75], 0.01, "")
+    told(plain, preset="unit", size="64", **{"Image.BitmapPixelFormat": "Bgr8"})
+    saved(plain, net)
+    read, warning = preprocess()
+    assert (read["channels"], read["mean"], read["scale"]) == ("BGR", [0.0], 1 / 255)
+    assert read["size"] == [32, 32]  # the input's own
+    assert warning == ""
 
 
-def test_a_converted_folder_can_be_explained(model, photo, tmp_path):
-    run("convert", model, "-o", tmp_path / "pair")
-    results = []
-    for source in (model, tmp_path / "pair"):
-        _, out, _ = run(
-            "explain", source, photo, "--seed", "one", "--layer", "logits", "-o", tmp_path / "out", "--json"
-        )
-        results.append(json.loads(out))
-    assert results[0] == results[1]
+def test_channels_last_of_one_plane_is_seen_from_the_shape(photo, tmp_path, out):
+    """NHWC, one channel, as Keras writes it."""
+    inner = network(channels=1)
+    inner.graph.node[0].input[0] = "planes"
+    inner.graph.node.insert(0, helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]))
+    inner.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 32, 32, 1]))
+    (result,) = explained(saved(inner, tmp_path / "net.onnx"), photo, "-o", out, "--view", "all")
+    assert np.load(result["files"]["values"]).shape == (32, 32, 1)
+    projection = pixels(result["files"]["projection"])
+    assert projection.shape == (32, 32, 3)
+    assert np.ptp(projection, axis=2).max() == 0
 
 
-def test_inspect_lists_layers_rules_and_pools(model):
-    code, out, _ = run("inspect", model, "--json")
-    report = json.loads(out)
-    assert code == 0
-    assert [row["operator"] for row in report["layers"]] == [
-        "Conv", "Relu", "MaxPool", "Conv", "GlobalAveragePool", "Flatten",
-    ]  # fmt: skip
-    assert all(row["rule"] for row in report["layers"])
-    assert [row["overlaps"] for row in report["layers"]] == [None, None, True, None, None, None]
-    assert report["cut"] == ["Softmax softmax"]
-    assert report["inputs"] == {"image": {"dtype": "float", "shape": ["N", 3, 32, 32]}}
-    assert "logits" in run("inspect", model)[1]
+def test_the_layout_is_taken_from_denotations():
+    model = network(channels=3, size=3)
+    for layout, axis in (("NCHW", 1), ("NHWC", 3)):
+        for k, dim in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
+            dim.denotation = "DATA_CHANNEL" if k == axis else "DATA_FEATURE"
+        assert saliency.ImageInput.of(load(model)).layout == layout
 
 
-def test_inspect_names_every_node_without_a_rule_and_explain_refuses(tmp_path, photo):
-    onnx.save(network("Det"), tmp_path / "net.onnx")
-    code, out, _ = run("inspect", tmp_path / "net.onnx", "--layer", "r1", "--json")
-    assert code == 1
-    assert [(m["operator"], m["node"]) for m in json.loads(out)["missing"]] == [("Det", "activation")]
-    message = refused("explain", tmp_path / "net.onnx", photo, "--layer", "r1", "-o", tmp_path / "out")
-    assert "Det" in message
-    assert "activation" in message
+def test_a_model_of_a_fixed_batch_gets_batches(tmp_path, out):
+    net = saved(network(batch=2), tmp_path / "two.onnx")
+    photos = [picture(tmp_path / "photos" / f"{k}.png", 40 + k, 50) for k in range(3)]
+    results = explained(net, *photos, "-o", out)
+    single = explained(saved(network(), tmp_path / "one.onnx"), *photos, "-o", out)
+    assert [r["image"] for r in results] == [str(p) for p in photos]
+    assert [r["score"] for r in results] == pytest.approx([r["score"] for r in single], rel=1e-5)
 
 
-def test_verify_finds_the_pair_exact(model):
-    code, out, _ = run("verify", model, "--json")
-    checks = [json.loads(line) for line in out.splitlines()]
-    assert code == 0
-    assert {c["name"] for c in checks} == {"forward", "switches", "companion", "difference"}
-    tables = {c["of"] for c in checks if c["name"] == "companion"}
-    assert tables == {"deconvnet", "guided", "gradient"}
-    assert all(c["passed"] for c in checks)
-
-
-def test_verify_finds_a_wrong_rule(model, monkeypatch):
-
-    wrong = registry._TABLES["deconvnet"] | {("", "Relu"): lambda at: [at.op.Mul(at.signal, 2.0)]}
-    monkeypatch.setitem(registry._TABLES, "deconvnet", wrong)
-    code, out, _ = run("verify", model, "--rules", "deconvnet")
-    assert code == 1
-    assert "FAIL" in out
-
-
-def test_ops_agrees_with_the_documentation():
-    code, out, _ = run("ops", "--markdown")
-    assert code == 0
-    assert out == operator_table_markdown()
-    assert (ROOT / "docs" / "operators.md").read_text(encoding="utf-8") == out, (
-        "write it anew: onnx-deconv ops --markdown > docs/operators.md"
+def test_photographs_in_their_own_sizes(tmp_path, photo, out):
+    """Sizes known at run time; a photograph too small for the pools is reported, the rest explained."""
+    net = network(size="S")
+    small = picture(tmp_path / "small.png", 3, 3)
+    code, stdout, stderr = run(
+        "explain", saved(net, tmp_path / "n.onnx"), small, photo, "-o", out, "--size", "photo", "--json"
     )
-    rows = [json.loads(line) for line in run("ops", "--json")[1].splitlines()]
-    assert {"Conv", "MaxPool", "Relu"} <= {row["operator"] for row in rows}
+    assert code == 1
+    assert "small.png" in stderr
+    assert np.load(json.loads(stdout)["files"]["values"]).shape == (3, 40, 50)
 
 
-def test_the_demo_explains_the_embedded_photograph(tmp_path):
-    code, out, err = run("demo", "-o", tmp_path / "demo")
-    assert (code, err) == (0, "")
-    assert len(out.splitlines()) >= 2
-    sheets = list((tmp_path / "demo").glob("*-side-by-side.png"))
-    assert sheets
-    for sheet in sheets:
-        assert np.asarray(Image.open(sheet)).std() > 10
+def test_one_unreadable_photograph_does_not_stop_the_others(model, photo, tmp_path, out):
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:200])
+    code, stdout, stderr = run(
+        "explain", model, tmp_path / "broken.png", photo, tmp_path / "none.jpg", "-o", out, "--json"
+    )
+    assert code == 1
+    assert json.loads(stdout)["image"] == str(photo)
+    errors = stderr.splitlines()
+    assert [line.split(":")[0] for line in errors] == ["Error", "Error", "Warning"]
+    assert "broken.png" in errors[0]
+    assert "none.jpg" in errors[1]
+    assert "2 of 3" in errors[2]
+
+
+def test_a_label_cannot_lead_out_of_the_folder(model, photo, tmp_path, out):
+    (tmp_path / "labels.txt").write_text("../../evil\n" * 2 + "köln / …\n" + "x" * 500 + "\n  ..  \n")
+    results = explained(model, photo, "-o", out, "--labels", tmp_path / "labels.txt", "--top", 5)
+    for result in results:
+        assert all(Path(f).parent == out for f in result["files"].values())
+    # Two classes of one name are told apart by their index.
+    names = {r["class"]: Path(r["files"]["values"]).name for r in results}
+    assert re.fullmatch(r"photo-\d-evil-0-deconvnet\.npy", names[0])
+    assert re.fullmatch(r"photo-\d-evil-1-deconvnet\.npy", names[1])
+
+
+def test_labels_that_are_too_few_are_noticed(model, photo, tmp_path, out):
+    (tmp_path / "labels.txt").write_text("one\ntwo\n")
+    code, _, stderr = run("explain", model, photo, "-o", out, "--labels", tmp_path / "labels.txt")
+    assert code == 0
+    assert "2 labels for 5 classes" in stderr
+
+
+def test_an_empty_reconstruction_is_said(photo, tmp_path, out):
+    dead = network()
+    weights = numpy_helper.to_array(dead.graph.initializer[1]).copy()
+    dead.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.zeros_like(weights), "w2"))
+    code, stdout, stderr = run("explain", saved(dead, tmp_path / "dead.onnx"), photo, "-o", out, "--json")
+    result = json.loads(stdout)
+    assert code == 0
+    assert result["empty"]
+    assert "died at" in result["note"]
+    assert "blank" in stderr
+    assert (pixels(result["files"]["projection"]) == 128).all()
+
+
+def test_a_converted_folder_can_be_explained(model, photo, tmp_path, out):
+    assert run("convert", model, "-o", tmp_path / "pair", "--rules", "guided", "--quiet") == (0, "", "")
+    same = [photo, "-o", out, "--seed", "one", "--layer", "logits"]
+    from_pair = explained(tmp_path / "pair", *same)
+    assert from_pair == explained(model, *same, "--rules", "guided")
+    assert "guided" in from_pair[0]["files"]["values"]
+    assert "gradient" in explained(tmp_path / "pair", *same, "--rules", "gradient")[0]["files"]["values"]
 
 
 @needs_zoo
@@ -245,144 +365,523 @@ def test_the_demo_explains_the_embedded_photograph(tmp_path):
         ("winml_hummingbird.jpg", "hummingbird"),
     ],
 )
-def test_squeezenet_names_what_is_in_the_photograph(photograph, label, tmp_path):
-    options = [
-        "--preset",
-        "imagenet-caffe",
-        "--labels",
-        ZOO / "imagenet-labels.txt",
-        "-o",
-        tmp_path,
-        "--json",
+def test_squeezenet_names_what_is_in_the_photograph(photograph, label, out):
+    (result,) = explained(
+        SQUEEZENET, ZOO / "photos" / photograph, "-o", out,
+        "--preset", "imagenet-caffe", "--labels", ZOO / "imagenet-labels.txt",
+    )  # fmt: skip
+    assert result["label"] == label
+    assert pixels(result["files"]["projection"]).std() > 5
+
+
+# the other commands
+
+
+def test_the_demo_explains_the_embedded_photograph(out):
+    code, stdout, stderr = run("demo", "-o", out)
+    assert (code, stderr) == (0, "")
+    assert "chelsea.png: " in stdout
+    assert len(inside(out)) == 6
+    (sheet,) = out.glob("*-side-by-side.png")
+    assert pixels(sheet).std() > 10
+    code, stdout, _ = run("demo", "-o", out, "--json", "--rules", "guided")
+    assert json.loads(stdout)["label"]
+    assert embedded("demo.onnx").is_file()
+    with pytest.raises(InputError, match="install"):
+        embedded("none.onnx")
+
+
+def test_convert_writes_a_pair_and_checks_it(model, tmp_path):
+    code, stdout, stderr = run("convert", model, "-o", tmp_path / "pair", "--check", 2, "--json")
+    result = json.loads(stdout)
+    assert (code, stderr) == (0, "")
+    assert inside(tmp_path / "pair") == ["deconv.onnx", "forward.onnx", "manifest.json", "weights.bin"]
+    assert (result["explained"]["value"], result["explained"]["cut"]) == ("logits", ["Softmax softmax"])
+    assert result["switches"] == ["p1"]
+    assert result["nodes"] == {"model": 7, "path": 6, "deconv": result["nodes"]["deconv"]}
+    assert result["bytes"]["model"] == model.stat().st_size
+    assert [c["name"] for c in result["checks"]] == ["forward", "companion"] * 2
+    assert result["passed"]
+    assert {"load", "compile", "save", "check"} == set(result["seconds"])
+    _, stdout, _ = run("convert", model, "-o", tmp_path / "pair", "--check", 0)
+    assert "Softmax softmax" in stdout
+    assert "--layer maps" in stdout
+
+
+def test_convert_says_when_the_pair_falls_short(model, tmp_path, monkeypatch):
+    save = package.save
+
+    def spoilt(pair, folder):
+        for tensor in pair.deconv.graph.initializer:
+            if tensor.name == "w1":
+                tensor.CopyFrom(numpy_helper.from_array(np.full((8, 3, 3, 3), np.nan, np.float32), "w1"))
+        return save(pair, folder)
+
+    monkeypatch.setattr("onnx_deconv.cli.convert.save", spoilt)
+    code, stdout, stderr = run("convert", model, "-o", tmp_path / "pair")
+    assert code == 1
+    assert "FAILED" in stdout
+    assert stderr.startswith("Error: ")
+
+
+def test_convert_does_not_overwrite_the_model_it_reads(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    net = saved(
+        network(), home / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    weights = (home / "weights.bin").read_bytes()
+    assert "weights.bin" in refused("convert", net, "-o", home)
+    assert (home / "weights.bin").read_bytes() == weights
+    run("convert", net, "-o", tmp_path / "pair")
+    assert "forward.onnx" in refused("convert", tmp_path / "pair" / "forward.onnx", "-o", tmp_path / "pair")
+    assert run("convert", tmp_path / "pair" / "forward.onnx", "-o", tmp_path / "again")[0] == 0
+
+
+def test_inspect_lists_layers_and_rules(model):
+    code, stdout, stderr = run("inspect", model, "--json")
+    report = json.loads(stdout)
+    assert (code, stderr) == (0, "")
+    layers = report["layers"]
+    assert [row["operator"] for row in layers] == [
+        "Conv", "Relu", "MaxPool", "Conv", "GlobalAveragePool", "Flatten",
+    ]  # fmt: skip
+    assert [row["number"] for row in layers] == ["conv1", None, None, "conv2", None, None]
+    assert [row["family"] for row in layers] == [
+        "linear", "rectify", "pooling", "linear", "pooling", "reshape",
+    ]  # fmt: skip
+    assert layers[0]["shape"] == ["N", 8, 32, 32]
+    assert [row["overlaps"] for row in layers if row["overlaps"] is not None] == [True]
+    assert (report["explained"], report["cut"]) == ("logits", ["Softmax softmax"])
+    assert report["class_maps"] == "maps"
+    assert report["dynamic"] == ["image[N]"]
+    assert report["inputs"] == {"image": {"shape": ["N", 3, 32, 32], "dtype": "float"}}
+    assert (report["opset"], report["ir_version"], report["labels"]) == (17, 8, 5)
+    assert report["missing"] == []
+    assert report["problem"] is None
+    _, stdout, _ = run("inspect", model, "--rules", "gradient")
+    assert "Passes where the forward value is positive." in stdout
+    assert "Windows overlap." in stdout
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "dilations", "expected"),
+    [([2, 2], [2, 2], [1, 1], False), ([3, 3], [2, 2], [1, 1], True), ([2, 3], [2, 2], [1, 1], True),
+     ([2, 2], [1, 1], [2, 2], True), ([2, 2], [3, 3], [2, 2], False), ([3, 3], [2, 2], [2, 2], True),
+     ([32, 32], [1, 1], [1, 1], False)],
+)  # fmt: skip
+def test_windows_overlap_where_two_share_a_position(tmp_path, kernel, strides, dilations, expected):
+    net = network()
+    for name, value in (("kernel_shape", kernel), ("strides", strides), ("dilations", dilations)):
+        pool = net.graph.node[2]
+        kept = [a for a in pool.attribute if a.name != name]
+        del pool.attribute[:]
+        pool.attribute.extend([*kept, helper.make_attribute(name, value)])
+    arguments = ["inspect", saved(net, tmp_path / "n.onnx"), "--json", "--layer", "p1"]
+    assert json.loads(run(*arguments)[1])["layers"][-1]["overlaps"] == expected
+
+
+def test_inspect_names_every_node_without_a_rule_and_explain_refuses(tmp_path, photo, out):
+    net = network("Softplus")
+    net.graph.node[1].op_type = net.graph.node[3].op_type = "Mystery"
+    net.graph.node[1].domain = net.graph.node[3].domain = "org.example"
+    net.opset_import.append(helper.make_opsetid("org.example", 1))
+    saved(net, tmp_path / "net.onnx")
+    code, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
+    report = json.loads(stdout)
+    assert code == 1
+    assert [(row["operator"], row["node"]) for row in report["missing"]] == [
+        ("org.example::Mystery", "activation"),
+        ("org.example::Mystery", "conv_two"),
     ]
-    code, out, _ = run("explain", SQUEEZENET, ZOO / "photos" / photograph, *options)
+    assert report["deepest"] == "c1"
+    assert "--layer c1" in run("inspect", tmp_path / "net.onnx")[1]
+    for command in (["explain", tmp_path / "net.onnx", photo], ["convert", tmp_path / "net.onnx"]):
+        message = refused(*command, "-o", out)
+        assert "activation" in message
+        assert "conv_two" in message
+        assert not out.exists()
+
+
+def test_ops_lists_every_rule_and_the_page_is_its_own():
+    code, stdout, _ = run("ops", "--markdown")
     assert code == 0
-    assert json.loads(out)["label"] == label
+    assert stdout == operator_table_markdown()
+    listed = [json.loads(line) for line in run("ops", "--json")[1].splitlines()]
+    assert sorted(row["operator"] for row in listed) == sorted(row.operator for row in rows())
+    relu = next(row for row in listed if row["operator"] == "Relu")
+    assert len(set(relu["rules"].values())) == 3
+    assert "Relu" in run("ops")[1]
 
 
-def test_quiet_says_nothing_and_verbose_more(model, photo, tmp_path):
-    assert run("explain", model, photo, "-o", tmp_path / "out", "--quiet") == (0, "", "")
-    code, _, err = run("explain", tmp_path / "none.onnx", photo, "-v")
+def test_the_page_of_operators_is_up_to_date():
+    page = ROOT / "docs" / "operators.md"
+    assert page.read_text(encoding="utf-8") == operator_table_markdown(), (
+        "write it anew: onnx-deconv ops --markdown > docs/operators.md"
+    )
+
+
+def test_verify_finds_the_pair_exact(model, photo):
+    code, stdout, stderr = run("verify", model, "--json")
+    checks = [json.loads(line) for line in stdout.splitlines()]
+    assert (code, stderr) == (0, "")
+    assert all(c["passed"] for c in checks)
+    assert {c["name"] for c in checks} == {"forward", "switches", "companion", "difference"}
+    assert {c["of"] for c in checks if c["name"] == "companion"} == {"deconvnet", "guided", "gradient"}
+    code, stdout, _ = run("verify", model, "--image", photo, "--rules", "guided", "--layer", "r1")
+    assert code == 0
+    assert "all checks passed" in stdout
+
+
+def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
+    wrong = {**registry._TABLES["deconvnet"], ("", "Relu"): lambda at: [at.op.Mul(at.signal, 2.0)]}
+    monkeypatch.setitem(registry._TABLES, "deconvnet", wrong)
+    code, stdout, stderr = run("verify", model, "--rules", "deconvnet")
+    assert code == 1
+    assert "FAILED" in stdout
+    assert "fell short" in stderr
+
+
+# manners
+
+
+def test_quiet_says_nothing_and_verbose_more(model, photo, out):
+    assert run("explain", model, photo, "-o", out, "--quiet") == (0, "", "")
+    code, _, err = run("explain", out / "none.onnx", photo, "-v")
     assert code == 2
     assert "Traceback" in err
+    assert "preprocessing: crop to 32×32" in run("explain", model, photo, "-o", out, "-v")[2]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command):
+    code, stdout, _ = run(command, "--help")
+    assert code == 0
+    assert "Examples:" in stdout
+    for option in ("--json", "--quiet", "--verbose"):
+        assert option in stdout
+
+
+def test_the_programs_help_documents_exit_codes_and_completion():
+    _, stdout, _ = run("--help")
+    for needed in ("130", "_ONNX_DECONV_COMPLETE=bash_source", *COMMANDS):
+        assert needed in stdout
+    assert run("nonsense")[0] == 2
+
+
+def test_warnings_of_the_library_are_lines_on_stderr(model, photo, out, monkeypatch):
+    real = explainer.Explainer.session
+
+    def warning(self, layer=None):
+        logging.getLogger("onnx_deconv.runtime").warning("no usable\ndevice")
+        return real(self, layer)
+
+    monkeypatch.setattr(explainer.Explainer, "session", warning)
+    code, _, err = run("explain", model, photo, "-o", out, "--json")
+    assert code == 0
+    assert set(err.splitlines()) == {"Warning: no usable device"}
+    assert run("explain", model, photo, "-o", out, "--quiet")[2] == ""
+    assert logging.getLogger("onnx_deconv").handlers == []
+
+
+def test_progress_is_shown_on_a_terminal_alone(monkeypatch, capsys):
+    console = Console()
+    assert list(console.progress(["a", "b"], str)) == ["a", "b"]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for item in console.progress(["a", "b"], str):
+        console.say(item)
+    captured = capsys.readouterr()
+    assert captured.out == "a\nb\n"
+    assert "1/2 a" in captured.err
+    assert captured.err.endswith("\r")
+    console.quiet = True
+    assert list(console.progress(["a", "b"], str)) == ["a", "b"]
+    assert capsys.readouterr().err == ""
+
+
+def test_json_holds_no_number_that_json_does_not_know(capsys):
+    console = Console()
+    console.json = True
+    console.result({"a": [float("nan"), 1.5], "b": (float("inf"), Path("x")), "c": "né"}, "text")
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"a": [None, 1.5], "b": [None, "x"], "c": "né"}
+    assert out.isascii()
+
+
+def test_small_writers():
+    assert table([["a", "bb"], ["ccc", "d"]], " ") == " a    bb\n ccc  d"
+    assert [sizes(None), sizes([]), sizes(["N", None, 3])] == ["?", "scalar", "N×?×3"]
+    assert [in_bytes(7), in_bytes(7400), in_bytes(7_400_000)] == ["7 B", "7 kB", "7.4 MB"]
+
+
+def program(*arguments, **more):
+    """Run the program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "onnx_deconv", *map(str, arguments)],
+        capture_output=True, text=True, check=False, encoding="utf-8", **more,
+    )  # fmt: skip
 
 
 def test_the_program_starts_as_a_module_and_tells_its_version():
-    done = subprocess.run(
-        [sys.executable, "-m", "onnx_deconv", "--version"], capture_output=True, text=True, check=True
-    )
+    done = program("--version")
+    assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"\d+\.\d+\.\d+", done.stdout)
 
 
-def test_starting_does_not_import_what_is_slow():
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"'{sys.executable}' -m onnx_deconv ops --json | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)
+    assert done.stderr == ""
+
+
+def test_names_that_the_terminal_cannot_show_do_no_harm(model, tmp_path, out):
+    strange = picture(tmp_path / "größe ✓.png")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = program("explain", model, strange, "-o", out, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert inside(out)
+
+
+def test_explaining_imports_nothing_slow_that_it_does_not_need(model, photo, out):
+    code = f"""
+import sys
+from onnx_deconv.cli import main
+try:
+    main({["explain", str(model), str(photo), "-o", str(out), "--quiet"]!r})
+finally:
+    print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    unwanted = {"onnx.reference", "onnx_deconv.reference", "onnx_deconv.verify"}
+    unwanted |= {"scipy", "matplotlib", "torch", "sympy"}
+    assert not unwanted & set(done.stdout.split())
+
+
+def test_starting_imports_no_runtime_and_no_pictures():
     code = "import sys, onnx_deconv.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"onnxruntime", "PIL.Image", "torch", "matplotlib", "scipy"} & set(done.stdout.split())
+    assert not {"onnxruntime", "PIL.Image", "onnx.reference"} & set(done.stdout.split())
+
+
+def test_the_shell_is_given_its_completion():
+    code = "from onnx_deconv.cli import main; main(prog_name='onnx-deconv')"
+    environment = os.environ | {"_ONNX_DECONV_COMPLETE": "zsh_source"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert "#compdef onnx-deconv" in done.stdout
+
+
+# mistakes
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--layer", "activatoin"], "activation"),
-        (["--class", 5], "class 5"),
-        (["--class", "cta"], "cat"),
+        (["--layer", "activatoin"], "did you mean activation"),
+        (["--class", 5], "no class 5"),
+        (["--class", "houze cat"], "did you mean house cat"),
         (["--top", 9], "top=9"),
+        (["--top", 0], "--top"),
+        (["--class", 1, "--top", 2], "--top"),
+        (["--class", 1, "--layer", "r1"], "--channel"),
         (["--layer", "r1", "--channel", 8], "channel 8"),
         (["--layer", "r1", "--channel", 1, "--at", "40,1"], "outside"),
         (["--layer", "r1", "--channel", 1, "--at", "4"], "2 axes"),
         (["--layer", "r1", "--channel", 1, "--at", "a,b"], "--at"),
+        (["--layer", "image"], "image"),
         (["--preset", "imagnet"], "imagenet"),
         (["--mean", "1,2"], "mean"),
         (["--std", "0,1,1"], "std"),
         (["--size", "big"], "--size"),
-        (["--input-shape", "image:1,3"], "axes"),
+        (["--size", "64"], "3×32×32"),
+        (["--channels", "L"], "1×32×32"),
+        (["--fit", "none"], "40×50"),
+        (["--input-shape", "image:1,3"], "4 axes"),
         (["--input-shape", "nonsense"], "NAME:1,3,224,224"),
         (["--labels", "/nowhere/labels.txt"], "labels"),
         (["--providers", "tpu"], "tpu"),
         (["--rules", "magic"], "magic"),
+        (["--layout", "NHWC"], "channels"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it(model, photo, tmp_path, arguments, says):
-    message = refused("explain", model, photo, "-o", tmp_path / "out", *arguments)
-    assert says in message
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+def test_a_mistake_is_one_line_that_names_it(model, photo, out, arguments, says):
+    assert says in refused("explain", model, photo, "-o", out, *arguments)
+    assert not out.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(64), b"not a model at all"])
+NO_MODEL = {"empty": b"", "png": b"\x89PNG\r\n\x1a\n" + bytes(64), "text": b"not a model", "zeros": bytes(64)}
+
+
+@pytest.mark.parametrize("content", NO_MODEL)
 @pytest.mark.parametrize("command", ["explain", "convert", "inspect", "verify"])
-def test_what_is_no_model_is_refused(tmp_path, photo, content, command):
+def test_what_is_no_model_is_refused(tmp_path, photo, out, content, command):
     path = tmp_path / "no.onnx"
-    path.write_bytes(content)
-    more = {"explain": [photo], "convert": ["-o", tmp_path / "pair"]}.get(command, [])
+    path.write_bytes(NO_MODEL[content])
+    more = {"explain": [photo, "-o", out], "convert": ["-o", out]}.get(command, [])
     assert "no.onnx" in refused(command, path, *more)
-    assert not (tmp_path / "pair").exists()
+    assert not out.exists()
 
 
-def test_missing_files_are_named(model, photo, tmp_path):
+def test_a_model_cut_short_is_refused(model, out):
+    content = model.read_bytes()
+    for length in range(0, len(content), 41):
+        model.write_bytes(content[:length])
+        refused("convert", model, "-o", out)
+        assert not out.exists()
+
+
+def test_a_pair_cut_short_is_refused(model, photo, tmp_path, out):
+    run("convert", model, "-o", tmp_path / "pair", "--check", 0)
+    for name in ("deconv.onnx", "forward.onnx"):
+        content = (tmp_path / "pair" / name).read_bytes()
+        (tmp_path / "pair" / name).write_bytes(content[: len(content) // 2])
+        refused("explain", tmp_path / "pair", photo, "-o", out)
+        (tmp_path / "pair" / name).write_bytes(content)
+    (tmp_path / "pair" / "weights.bin").unlink()
+    assert "weights.bin" in refused("explain", tmp_path / "pair", photo, "-o", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "verify"])
+def test_external_data_missing_or_outside_the_folder(tmp_path, command, out):
+    net = saved(
+        network(), tmp_path / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    more = ["-o", out] if command == "convert" else []
+    weights = (tmp_path / "w.bin").rename(tmp_path / "elsewhere.bin")
+    assert "w.bin" in refused(command, net, *more)
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    proto = onnx.load(net, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        tensor.external_data[0].value = f"../{weights.name}"
+    (inner / "net.onnx").write_bytes(proto.SerializeToString())
+    assert "outside" in refused(command, inner / "net.onnx", *more)
+    assert not out.exists()
+
+
+def test_inputs_that_are_no_pictures_are_refused(tmp_path, photo, out):
+    def relu(shape, dtype=TensorProto.FLOAT):
+        ends = [helper.make_tensor_value_info(name, dtype, shape) for name in "xy"]
+        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+        opsets = [helper.make_opsetid("", 17)]
+        return saved(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "n.onnx")
+
+    for shape, dtype, says in (
+        ([1, 7], TensorProto.FLOAT, "no batch of pictures"),
+        (None, TensorProto.FLOAT, "--input-shape"),
+        ([1, 7, 8, 8], TensorProto.FLOAT, "7 channels"),
+        ([1, 3, 8, 8], TensorProto.INT64, "no path"),
+    ):
+        assert says in refused("explain", relu(shape, dtype), photo, "-o", out)
+    assert not out.exists()
+    two = network()
+    two.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))
+    assert "other" in refused("explain", saved(two, tmp_path / "two.onnx"), photo, "-o", out)
+
+
+def test_missing_files_are_named(model, photo, tmp_path, out):
     assert "none.onnx" in refused("explain", tmp_path / "none.onnx", photo)
-    assert "none.png" in refused("explain", model, tmp_path / "none.png", "-o", tmp_path / "out")
+    assert "none.png" in refused("explain", model, tmp_path / "none.png", "-o", out)
     assert "*.bmp" in refused("explain", model, f"{tmp_path}/*.bmp")
     (tmp_path / "empty").mkdir()
-    assert "empty" in refused("explain", model, tmp_path / "empty")
+    assert "empty" in refused("explain", model, tmp_path / "empty", "-o", out)
+    assert "empty" in refused("inspect", tmp_path / "empty")
+    assert not out.exists()
 
 
-def test_a_model_that_takes_no_image_is_refused(tmp_path, photo):
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 7])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 7])
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
-        tmp_path / "n.onnx",
-    )
-    assert "no batch of pictures" in refused("explain", tmp_path / "n.onnx", photo)
+def test_a_picture_of_enormous_size_is_refused(model, photo, out, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "100 pixels" in refused("explain", model, photo, "-o", out)
+
+
+def test_nothing_explained_is_a_mistake(model, tmp_path, out):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    code, stdout, stderr = run("explain", model, tmp_path / "a.png", tmp_path / "b.png", "-o", out)
+    assert (code, stdout) == (2, "")
+    assert len(stderr.splitlines()) == 3
+    assert not out.exists()
 
 
 def test_a_file_in_the_way_of_the_output_is_named(model, photo, tmp_path):
     (tmp_path / "file").write_text("in the way")
     assert "file" in refused("explain", model, photo, "-o", tmp_path / "file")
+    assert "file" in refused("explain", model, photo, "-o", tmp_path / "file" / "below")
     assert "file" in refused("convert", model, "-o", tmp_path / "file" / "pair")
     assert (tmp_path / "file").read_text() == "in the way"
+    (tmp_path / "pair" / "deconv.onnx").mkdir(parents=True)
+    assert "deconv.onnx" in refused("convert", model, "-o", tmp_path / "pair")
+    assert inside(tmp_path / "pair") == ["deconv.onnx"]
 
 
-def test_a_full_disk_leaves_no_half_written_picture(model, photo, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+def broken_off(error):
+    """A write that breaks off after a few bytes."""
 
-    monkeypatch.setattr(Image.Image, "save", full)
-    assert "No space left" in refused("explain", model, photo, "-o", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    def save(_, path, *__, **___):
+        Path(path).write_bytes(b"\x89PNG")
+        raise error
 
-
-def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(model, photo, tmp_path, monkeypatch):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(saliency.render, "projection", interrupt)
-    code, _, err = run("explain", model, photo, "-o", tmp_path / "out")
-    assert code == 130
-    assert err.strip().splitlines() == ["interrupted"]
-    assert list(tmp_path.glob("out/*")) == []
+    return save
 
 
-def test_an_unexpected_error_is_one_line_too(model, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(saliency.render, "projection", lambda *_, **__: 1 // 0)
-    code, out, err = run("explain", model, photo, "-o", tmp_path / "out")
-    assert (code, out) == (3, "")
-    assert len(err.splitlines()) == 1
-    assert "ZeroDivisionError" in err
-    assert "-v" in err
+def test_a_full_disk_leaves_no_half_written_picture(model, photo, out, monkeypatch):
+    monkeypatch.setattr(Image.Image, "save", broken_off(OSError(28, "No space left on device")))
+    assert "No space left" in refused("explain", model, photo, "-o", out)
+    assert inside(out) == []
 
 
-def test_a_grey_model_of_last_channels_gets_what_it_takes(tmp_path, photo):
-    """NHWC, one channel, as Keras writes it: layout and channels are seen from the shape."""
-    inner = network(channels=1)
-    first = inner.graph.node[0]
-    first.input[0] = "planes"
-    inner.graph.node.insert(0, helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]))
-    inner.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 32, 32, 1]))
-    onnx.save(inner, tmp_path / "net.onnx")
-    code, out, _ = run(
-        "explain", tmp_path / "net.onnx", photo, "-o", tmp_path / "out", "--json", "--view", "all"
-    )
-    assert code == 0
-    assert np.load(json.loads(out)["files"]["values"]).shape == (32, 32, 1)
+def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(model, photo, out, monkeypatch):
+    monkeypatch.setattr(Image.Image, "save", broken_off(KeyboardInterrupt()))
+    code, stdout, stderr = run("explain", model, photo, "-o", out)
+    assert (code, stdout, stderr) == (130, "", "interrupted\n")
+    assert inside(out) == []
+    monkeypatch.setattr(package._Weights, "_place", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, stderr = run("convert", model, "-o", out, "--check", 0)
+    assert (code, stderr) == (130, "interrupted\n")
+    assert inside(out) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "says"), [(MemoryError(), "memory"), (ZeroDivisionError("a\nb"), "ZeroDivisionError (a b)")]
+)
+def test_what_nobody_expected_is_one_line_too(model, photo, out, monkeypatch, error, says):
+    monkeypatch.setattr(Image.Image, "save", broken_off(error))
+    code, stdout, stderr = run("explain", model, photo, "-o", out)
+    assert (code, stdout) == (3, "")
+    assert len(stderr.splitlines()) == 1
+    assert says in stderr
+    assert "Traceback" in run("explain", model, photo, "-o", out, "-v")[2]
+
+
+# names
+
+
+def test_names_of_results_are_safe_and_told_apart(tmp_path):
+    assert [safe(t) for t in ("a b/c", "..", "", "x" * 99, "ä-Ö_1.2", "-rf", "CON:")] == [
+        "a-b-c", "unnamed", "unnamed", "x" * 60, "ä-Ö_1.2", "rf", "CON",
+    ]  # fmt: skip
+    assert len(safe("€" * 50).encode()) <= 60
+    paths = [tmp_path / p for p in ("a/x.png", "b/x.png", "b/X.jpg", "c/b-x.png", "b/x.webp", "a/x.webp")]
+    names = stems(paths)
+    assert names[:2] == ["x", "b-x"]
+    assert len({name.casefold() for name in names}) == len(names)
+
+
+def test_a_file_that_looks_like_a_pattern_is_a_file(tmp_path):
+    picture(tmp_path / "[1].png")
+    picture(tmp_path / "1.png")
+    assert find_pictures([str(tmp_path / "[1].png")]) == [tmp_path / "[1].png"]
+    assert find_pictures([str(tmp_path / "[12].png")]) == [tmp_path / "1.png"]
+
+
+def test_what_the_runtime_refuses_is_told_once(tmp_path, out):
+    """onnxruntime prints what it raises, too."""
+    small = picture(tmp_path / "small.png", 3, 3)
+    net = saved(network(size="S"), tmp_path / "n.onnx")
+    done = program("explain", net, small, "-o", out, "--size", "photo", "--providers", "cpu")
+    assert done.returncode == 2
+    assert re.fullmatch(r"Error: .*small\.png: onnxruntime cannot run .*\n", done.stderr)

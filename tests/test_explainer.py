@@ -503,6 +503,7 @@ def without_a_device(monkeypatch):
 
     pretended = SimpleNamespace(
         SessionOptions=ort.SessionOptions,
+        RunOptions=ort.RunOptions,
         InferenceSession=session,
         get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
     )

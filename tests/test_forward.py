@@ -260,7 +260,6 @@ def test_compiling_a_forward_model_adds_nothing_more():
     assert twice.graph == once.graph
 
 
-@pytest.mark.xfail(reason="compile_pair adds its manifest beside that of an earlier run")
 def test_compiling_a_forward_model_replaces_its_manifest():
     once = compile_pair(load(model("y = Neg(x)"))).forward
     twice = compile_pair(load(once)).forward
@@ -364,7 +363,6 @@ def test_a_models_own_names_do_not_get_in_the_way(name, value):
     np.testing.assert_array_equal(got, reconstruction(proto, X, seed, rules="gradient"))
 
 
-@pytest.mark.xfail(reason="Emitter.export names one value twice")
 def test_two_inputs_that_get_the_same_signal_get_it_each():
     proto = model_of("y = Add(x, z)", {"x": (2, 3), "z": (2, 3)})
     seed = numbers((2, 3), "seed")
