@@ -533,6 +533,24 @@ def test_verify_finds_the_pair_exact(model, photo):
     assert "all checks passed" in stdout
 
 
+def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
+    pair = tmp_path / "pair"
+    run("convert", model, "-o", pair, "--rules", "guided", "--layer", "maps", "--check", 0)
+    code, stdout, _ = run("verify", pair, "--json")
+    checks = [json.loads(line) for line in stdout.splitlines()]
+    assert code == 0
+    assert [c["name"] for c in checks] == ["forward", "switches", "companion", "companion"]
+    assert {c["of"] for c in checks if c["name"] == "companion"} == {"guided"}
+    assert "--rules" in refused("verify", pair, "--rules", "gradient")
+    deconv = onnx.load(pair / "deconv.onnx", load_external_data=False)
+    relu = next(n for n in deconv.graph.node if n.op_type == "Relu")
+    relu.op_type = "Abs"
+    (pair / "deconv.onnx").write_bytes(deconv.SerializeToString())
+    code, stdout, _ = run("verify", pair, "--json")
+    assert code == 1
+    assert [json.loads(line)["passed"] for line in stdout.splitlines()] == [True, True, False, False]
+
+
 def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
     wrong = {**registry._TABLES["deconvnet"], ("", "Relu"): lambda at: [at.op.Mul(at.signal, 2.0)]}
     monkeypatch.setitem(registry._TABLES, "deconvnet", wrong)

@@ -52,6 +52,9 @@ NETWORKS = {
         "y = ConvTranspose<strides = [2, 2], pads = [1, 0, 1, 1], output_padding = [1, 0]>(x, w)",
         w=(3, 2, 3, 3),
     ),
+    "ConvTranspose SAME_UPPER": network(
+        'y = ConvTranspose<auto_pad = "SAME_UPPER", strides = [2, 3]>(x, w)', w=(3, 2, 3, 4)
+    ),
     "MaxPool 3x3 of stride 2": network(
         "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)"
     ),

@@ -129,11 +129,11 @@ CASES = [
     response_normalisation(7, size=5, alpha=0.3, beta=0.6, bias=2.0),
     response_normalisation(2, size=3, alpha=0.5),
     Case("t = Softmax(x) y = Neg(t)", x=(2, 3, 4), torch=lambda t, v: -t.softmax(v["x"], -1)),
-    Case("t = Softmax<axis = 1>(x) y = Neg(t)", torch=lambda t, v: -t.softmax(v["x"], 1)),
+    Case("t = Softmax<axis = 1>(x) y = Neg(t)", opset=13, torch=lambda t, v: -t.softmax(v["x"], 1)),
     Case(
         "t = Softmax(x) y = Neg(t)",
         x=(2, 3, 4),
-        opset=11,
+        opset=12,
         same_as="f = Flatten(x) p = Softmax(f) t = Reshape(p, whole) y = Neg(t)",
         weights={"whole": ints(2, 3, 4)},
         torch=lambda t, v: -t.softmax(v["x"].view(2, 12), 1).view(2, 3, 4),

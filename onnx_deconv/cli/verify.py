@@ -12,6 +12,7 @@ from onnx_deconv.cli.preparation import preparation, preprocess_of
 from onnx_deconv.errors import InputError
 from onnx_deconv.image import read_image
 from onnx_deconv.model import Array, Model
+from onnx_deconv.package import is_pair, load_pair
 from onnx_deconv.saliency import ImageInput, random_feeds
 from onnx_deconv.semantics import Rules, Semantics
 from onnx_deconv.verify import Check, verify
@@ -21,6 +22,7 @@ Examples:
   onnx-deconv verify model.onnx
   onnx-deconv verify model.onnx --image photo.jpg --preset imagenet
   onnx-deconv verify model.onnx --layer conv4 --rules deconvnet --json
+  onnx-deconv verify pair
 
 \b
 What is checked, and how far off it may be, as a share of the largest expected number:
@@ -29,7 +31,8 @@ What is checked, and how far off it may be, as a share of the largest expected n
   companion    it sends back what a slow NumPy deconvnet in float64 does, which is   1e-04
                fed with the very values that the companion reads
   difference   a step along the gradient changes the score as the gradient says      0.05
-               (float32: the best of three steps; not for float16 models)
+               (float32: the best of five steps; left out where rounding hides
+               them all, and for float16 models)
 The first and third are 1e-02 where the numbers are float16. Seeds are the strongest unit and, for models of
 up to 20 million weights, random numbers.
 """
@@ -56,7 +59,13 @@ up to 20 million weights, random numbers.
 @options.common
 @click.pass_obj
 def command(console: Console, /, model: Path, tables: tuple[Rules, ...], **given: Any) -> int:
-    """Check MODEL's pair against the original and an independent, slow deconvnet."""
+    """Check MODEL's pair against the original and an independent, slow deconvnet.
+
+    MODEL is an ONNX file, or a folder that 'convert' wrote: then that very pair is checked.
+    """
+    saved = load_pair(model) if is_pair(model) else None
+    if saved is not None and (given["layer"] or tables):
+        raise click.UsageError("a saved pair has its layer and rule table: leave out --layer and --rules")
     semantics = options.semantics_of(given) or Semantics()
     loaded = options.open_model(model, given["shapes"])
     rng = np.random.default_rng(given["seed_rng"])
@@ -70,6 +79,7 @@ def command(console: Console, /, model: Path, tables: tuple[Rules, ...], **given
         semantics,
         given["providers"],
         rng,
+        saved,
     ):
         console.result(check.as_dict(), _line(check))
         fell_short += not check.passed

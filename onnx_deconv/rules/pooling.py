@@ -23,7 +23,7 @@ def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Si
     if by_column:
         shape = [shape[k] for k in backwards] if isinstance(shape, list) else op.Gather(shape, backwards)
     if at.semantics.unpool == "overwrite":
-        placed = _overwritten(at, switches, shape, by_column=by_column)
+        placed = _overwritten(at, switches, shape)
     else:
         # MaxUnpool keeps the last of several signals for one position and has no CUDA kernel.
         empty = op.Reshape(op.filled(shape, 0.0), [-1])
@@ -32,16 +32,14 @@ def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Si
     return op.Transpose(placed, perm=backwards) if by_column else placed
 
 
-def _overwritten(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Signal:
+def _overwritten(at: Site, switches: Signal, shape: Operand) -> Signal:
     """Place a signal by MaxUnpool, which keeps the last of several for one position."""
     op, sizes, counts = at.op, at.shape_of(0)[2:], at.shape_of_output()[2:]
-    sizes = sizes[::-1] if by_column else sizes
-    pairs = list(zip(sizes, counts, strict=True))
-    if all(size >= count if size and count else not by_column for size, count in pairs):
+    if None in sizes or prod(d or 1 for d in counts) <= prod(d or 1 for d in sizes):
         # A kernel of 1 infers the smallest output, which MaxUnpool lets be replaced by any larger.
         ones = [1] * len(sizes)
         return op.MaxUnpool(at.signal, switches, shape, kernel_shape=ones, strides=ones)
-    # It refuses an axis with more windows than positions, so all is laid out in a line that is long enough.
+    # It refuses more windows than positions (padding), so all is laid out in a line that is long enough.
     line = [op.Reshape(value, [1, 1, -1]) for value in (at.signal, switches)]
     total = op.ReduceProd(op.Concat(shape, axis=0))
     longer = op.Concat([1, 1], op.Add(total, op.Size(at.signal)), axis=0)
