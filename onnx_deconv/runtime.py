@@ -88,7 +88,7 @@ class Session:
         try:
             for name, value in feeds.items():
                 if isinstance(value, np.ndarray):
-                    binding.bind_cpu_input(name, np.ascontiguousarray(value))
+                    binding.bind_cpu_input(name, np.asarray(value, order="C"))
                 else:
                     binding.bind_ortvalue_input(name, value)
             for name in self.outputs:

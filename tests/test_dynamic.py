@@ -161,6 +161,51 @@ NETWORKS = {
     "Squeeze and excite": network(
         "g = GlobalAveragePool(x) c = Conv(g, w) k = Sigmoid(c) y = Mul(x, k)", w=(3, 3, 1, 1)
     ),
+    "Unbroadcast at run time": network(
+        "g = ReduceMean(x, a) m = Mul(x, g) p = AveragePool<kernel_shape = [2, 1], strides = [2, 1]>(m)"
+        " k = ReduceMax(p, c) y = Mul(p, k)",
+        a=ints(2),
+        c=ints(1),
+    ),
+    "Gather a row": network("y = Gather<axis = 2>(x, i)", i=ints(-2).reshape(())),
+    "Gather columns": network("y = Gather<axis = 3>(x, i)", i=ints(3, 1, 1, -1)),
+    "GatherElements": network(
+        "e = Shape(x) k = ConstantOfShape(e) f = Cast<to = 7>(k) g = Add(f, one)"
+        " y = GatherElements<axis = 3>(x, g)",
+        one=ints(1).reshape(()),
+    ),
+    "Tile": network("y = Tile(x, r)", r=ints(1, 2, 3, 1)),
+    "Where": network("c = Greater(x, z) d = Mul(x, x) y = Where(c, d, x)", z=np.array(0.1, "f")),
+    "ReduceMax over height and width": network("y = ReduceMax<keepdims = 0>(x, a)", a=ints(2, 3)),
+    "ReduceLogSumExp": network("y = ReduceLogSumExp(x, a)", a=ints(3)),
+    "LpPool": network("y = LpPool<kernel_shape = [2, 3], strides = [2, 2], pads = [0, 1, 0, 1]>(x)"),
+    "GroupNormalization": Case(
+        "c = Conv(x, w) y = GroupNormalization<num_groups = 2>(c, s, b)",
+        IMAGE,
+        opset=21,
+        same_as="c = Conv(x, w) g = Reshape(c, groups) m = ReduceMean(g, last) d = Sub(g, m) q = Mul(d, d)"
+        " u = ReduceMean(q, last) e = Add(u, eps) r = Sqrt(e) n = Div(d, r) z = Shape(c) f = Reshape(n, z)"
+        " k = Mul(f, s2) y = Add(k, b2)",
+        weights={"w": (4, 3, 1, 1), "s": np.ones(4, "f"), "b": np.zeros(4, "f")}
+        | {"groups": ints(0, 2, -1), "last": ints(2), "eps": np.array(1e-5, "f")}
+        | {"s2": np.ones((4, 1, 1), "f"), "b2": np.zeros((4, 1, 1), "f")},
+    ),
+    "Resize to twice the size": network(
+        'y = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(x, , k)',
+        k=np.float32([1, 1, 2, 2]),
+    ),
+    "Resize to the size of another": network(
+        "p = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x) t = Shape(x)"
+        ' r = Resize<mode = "nearest", nearest_mode = "floor", coordinate_transformation_mode = "asymmetric">'
+        "(p, , , t) y = Mul(r, x)"
+    ),
+    "Upsample": Case(
+        "y = Upsample(x, k)",
+        IMAGE,
+        opset=9,
+        same_as='y = Resize<coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(x, , k)',
+        weights={"k": np.float32([1, 1, 3, 2])},
+    ),
     "A small network": network(
         "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) r = Relu(a)"
         " p = MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(r)"

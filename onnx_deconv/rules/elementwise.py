@@ -119,7 +119,7 @@ def cast(at: Site) -> Signals:
     return [at.signal]
 
 
-@rule("Floor", "Ceil", "Round", "Sign")
+@rule("Floor", "Ceil", "Round", "Sign", "Hardmax")
 def steps(at: Site) -> Signals:
     """Nothing passes: the derivative is zero almost everywhere."""
     return [None] * len(at.node.inputs)

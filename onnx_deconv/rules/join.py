@@ -86,5 +86,30 @@ def split(at: Site) -> Signals:
     return [at.op.Concat(*parts, axis=axis), *[None] * (len(at.node.inputs) - 1)]
 
 
+@rule("Max", "Min")
+def extremum(at: Site) -> Signals:
+    """The signal goes to the operand that was taken, the first of equals."""
+    op, last = at.op, len(at.node.inputs) - 1
+    passed: list[Signal | None] = []
+    rest = at.signal
+    for i in range(last + 1):
+        taken = op.Equal(at.input(i), at.output()) if i < last else None
+        signal = rest if taken is None else op.Where(taken, rest, 0.0)
+        rest = rest if taken is None else op.Where(taken, 0.0, rest)
+        passed.append(at.unbroadcast(signal, i) if at.needs(i) else None)
+    return passed
+
+
+@rule("Where")
+def where(at: Site) -> Signals:
+    """Each branch gets the signal where it was taken."""
+    op, condition = at.op, at.raw(0)
+    return [
+        None,
+        at.unbroadcast(op.Where(condition, at.signal, 0.0), 1) if at.needs(1) else None,
+        at.unbroadcast(op.Where(condition, 0.0, at.signal), 2) if at.needs(2) else None,
+    ]
+
+
 def _times(at: Site, factor: Signal, i: int) -> Signal:
     return at.unbroadcast(at.op.Mul(at.signal, factor), i)

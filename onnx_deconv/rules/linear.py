@@ -114,6 +114,59 @@ def _swapped(rank: int) -> list[int]:
     return [*range(rank - 2), rank - 1, rank - 2]
 
 
+@rule("Einsum")
+def einsum(at: Site) -> Signals:
+    """Each operand gets the signal times the others, summed over the indices that it lacks."""
+    terms, result = _equation(at)
+    passed: list[Signal | None] = []
+    for i, term in enumerate(terms):
+        if not at.needs(i):
+            passed.append(None)
+            continue
+        others = [k for k in range(len(terms)) if k != i]
+        known = set(result).union(*(terms[k] for k in others))
+        # An index of this operand alone was summed over: its signal is the same all along.
+        kept = "".join(index for index in term if index in known)
+        spelled = f"{','.join([result, *(terms[k] for k in others)])}->{kept}"
+        signal = at.op.Einsum(at.signal, *(at.input(k) for k in others), equation=spelled)
+        passed.append(_with_lost_indices(at, signal, i, [k for k, x in enumerate(term) if x not in known]))
+    return passed
+
+
+def _equation(at: Site) -> tuple[list[str], str]:
+    """Return the operands' indices and the result's; an ellipsis becomes indices of its own."""
+    left, arrow, result = str(at.attr("equation")).replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        alone = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
+        result = ("..." if "..." in left else "") + "".join(alone)
+    free = [c for c in "ZYXWVUTSRQPON" if c not in left + result]
+    lengths = [len(at.shape_of(i)) - len(t.replace("...", "")) for i, t in enumerate(terms) if "..." in t]
+    names = "".join(free[: max(lengths, default=0)])[::-1]
+    whole = [
+        t.replace("...", names[len(names) - (len(at.shape_of(i)) - len(t) + 3) :]) if "..." in t else t
+        for i, t in enumerate(terms)
+    ]
+    if any(len(set(term)) < len(term) for term in whole):
+        raise at.unsupported("an index that stands twice in one operand")
+    if len(set(lengths)) > 1 or _stretches(at, whole):
+        raise at.unsupported("operands that are stretched to each other's size")
+    return whole, result.replace("...", names)
+
+
+def _stretches(at: Site, terms: Sequence[str]) -> bool:
+    """Tell whether an index has size 1 in one operand and another size in another."""
+    sizes: dict[str, set[int | None]] = {}
+    for i, term in enumerate(terms):
+        for index, size in zip(term, at.shape_of(i), strict=True):
+            sizes.setdefault(index, set()).add(size)
+    return any(1 in known and len(known) > 1 for known in sizes.values())
+
+
+def _with_lost_indices(at: Site, signal: Signal, i: int, lost: list[int]) -> Signal:
+    return at.op.Expand(at.op.Unsqueeze(signal, lost), at.shape(i)) if lost else signal
+
+
 def _transposed_pads(
     at: Site, kernel: Sequence[int | None], strides: Sequence[int], dilations: Sequence[int]
 ) -> list[int]:

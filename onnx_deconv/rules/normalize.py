@@ -1,6 +1,7 @@
 """Normalisations: their true derivative; local response normalisation can be left out."""
 
 from onnx_deconv.emit import Operand, Signal
+from onnx_deconv.rules.reduce import over
 from onnx_deconv.rules.registry import Signals, rule
 from onnx_deconv.rules.site import Site
 
@@ -36,10 +37,57 @@ def layer_normalization(at: Site) -> Signals:
     return [standardized(at, scaled, axes, at.attr("epsilon", 1e-5)), None, None]
 
 
+@rule("GroupNormalization")
+def group_normalization(at: Site) -> Signals:
+    """The signal's part along the mean and along the normalised value of its group is taken out."""
+    op, groups, channels = at.op, at.attr("num_groups"), _channels(at)
+    scale = at.input(1)
+    if at.shape_of(1)[0] != channels:  # opset 18: one scale for all channels of a group
+        scale = op.Expand(op.Reshape(scale, [groups, 1]), [groups, channels // groups])
+    scale = op.Reshape(scale, [channels] + [1] * len(at.spatial_axes()))
+    signal, x = (op.Reshape(v, [0, groups, -1]) for v in (op.Mul(at.signal, scale), at.input(0)))
+    return [at.reshape(_standardized(at, signal, x, [2], at.attr("epsilon", 1e-5)), 0), None, None]
+
+
+@rule("MeanVarianceNormalization")
+def mean_variance_normalization(at: Site) -> Signals:
+    """The signal's part along the mean and along the normalised value is taken out."""
+    rank = len(at.shape_of(0))
+    axes = sorted(axis % rank for axis in at.attr("axes", [0, 2, 3]))
+    return [standardized(at, at.signal, axes, 1e-18)]
+
+
+@rule("RMSNormalization")
+def rms_normalization(at: Site) -> Signals:
+    """The signal's part along the normalised value is taken out."""
+    op, x = at.op, at.input(0)
+    axes = list(range(at.axis(-1), len(at.shape_of(0))))
+    scaled = op.Mul(at.signal, at.input(1))
+    spread = op.Sqrt(op.Add(op.ReduceMean(op.Mul(x, x), axes), float(at.attr("epsilon", 1e-5))))
+    normal = op.Div(x, spread)
+    along = op.Mul(normal, op.ReduceMean(op.Mul(scaled, normal), axes))
+    return [op.Div(op.Sub(scaled, along), spread), None]
+
+
+@rule("LpNormalization")
+def lp_normalization(at: Site) -> Signals:
+    """(s - slope·Σ s·y)/norm, where slope is the norm's own derivative."""
+    op, axes, first = at.op, [at.axis(-1)], at.attr("p", 2) == 1
+    x, y = at.input(0), at.output()
+    norm, slope = (op.ReduceL1(x, axes), op.Sign(x)) if first else (op.ReduceL2(x, axes), y)
+    along = op.Mul(slope, op.ReduceSum(op.Mul(at.signal, y), axes))
+    return [over(at, op.Sub(at.signal, along), norm)]
+
+
 def standardized(at: Site, signal: Signal, axes: list[int], epsilon: float) -> Signal:
-    """Send a signal back through x̂ = (x - mean)/√(variance + ε): (s - mean(s) - x̂·mean(s·x̂))/√(…)."""
+    """Send a signal back through x̂ = (x - mean)/√(variance + ε), x being the node's input."""
+    return _standardized(at, signal, at.input(0), axes, epsilon)
+
+
+def _standardized(at: Site, signal: Signal, x: Signal, axes: list[int], epsilon: float) -> Signal:
+    """Return (s - mean(s) - x̂·mean(s·x̂))/√(variance + ε)."""
     op = at.op
-    centred = op.Sub(at.input(0), op.ReduceMean(at.input(0), axes))
+    centred = op.Sub(x, op.ReduceMean(x, axes))
     spread = op.Sqrt(op.Add(op.ReduceMean(op.Mul(centred, centred), axes), float(epsilon)))
     normal = op.Div(centred, spread)
     along = op.Mul(normal, op.ReduceMean(op.Mul(signal, normal), axes))

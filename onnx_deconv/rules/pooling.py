@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 
 from onnx_deconv.emit import Operand, Signal
+from onnx_deconv.rules.reduce import over
 from onnx_deconv.rules.registry import Signals, rule
 from onnx_deconv.rules.site import Site
 from onnx_deconv.rules.window import Window, spatial_shape, windows
@@ -137,3 +138,34 @@ def global_max_pool(at: Site) -> Signals:
     empty = op.filled(op.Shape(flat), 0.0)
     signal = op.Reshape(at.signal, [0, 0, -1])
     return [at.reshape(op.ScatterElements(empty, first, signal, axis=2), 0)]
+
+
+@rule("LpPool")
+def lp_pool(at: Site) -> Signals:
+    """Each window hands its positions the signal times sign(x)·(|x|/y)^(p-1)."""
+    op, p, y = at.op, at.attr("p", 2), at.output()
+    share = at.signal if p == 1 else over(at, at.signal, y if p == 2 else op.Pow(y, float(p - 1)))  # noqa: PLR2004
+    return [op.Mul(_spread(at, Window.of(at, ()), share), _power_slope(at, at.input(0), p))]
+
+
+@rule("GlobalLpPool")
+def global_lp_pool(at: Site) -> Signals:
+    """Each position gets the signal times sign(x)·(|x|/y)^(p-1)."""
+    op, p = at.op, at.attr("p", 2)
+    return [op.Mul(at.signal, _power_slope(at, over(at, at.input(0), at.output()), p))]
+
+
+def _power_slope(at: Site, x: Signal, p: int) -> Signal:
+    """Return sign(x)·|x|^(p-1), the derivative of |x|^p/p."""
+    op = at.op
+    if p == 2:  # noqa: PLR2004
+        return x
+    return op.Sign(x) if p == 1 else op.Mul(op.Sign(x), op.Pow(op.Abs(x), float(p - 1)))
+
+
+@rule("MaxUnpool")
+def max_unpool(at: Site) -> Signals:
+    """Each value's signal is read back from where it was put."""
+    op = at.op
+    flat = op.Gather(op.Reshape(at.signal, [-1]), op.Reshape(at.raw(1), [-1]))
+    return [at.reshape(flat, 0), *[None] * (len(at.node.inputs) - 1)]
