@@ -37,6 +37,8 @@ _FLOATS = {
     TensorProto.BFLOAT16,
     TensorProto.UNDEFINED,
 }
+_QUANTISED = {TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16}
+_CARRIERS = _FLOATS | _QUANTISED
 _MEANINGS = {
     "seed": "what to explain: zero but for the chosen unit of the explained value",
     "switches": "where each window of the MaxPool found its maximum: flat index into its whole input",
@@ -243,24 +245,34 @@ class Walk:
         return proto, [t for t in self.taps.values() if t.name in used]
 
     def _real_inputs(self) -> list[str]:
-        return [i for i in self.model.inputs if self.model.type_of(i).dtype in _FLOATS]
+        types = {i: self.model.type_of(i).dtype for i in self.model.inputs}
+        # Some quantised models take the picture as it is, in whole numbers.
+        return [i for i, t in types.items() if t in _FLOATS] or [
+            i for i, t in types.items() if t in _QUANTISED
+        ]
 
 
 def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node], set[str]]:
     """Find the nodes between the inputs and the value, in order, and the values between them.
 
-    Only real numbers carry a signal: paths end at integers and truth values (shapes, indices, masks).
+    Real numbers carry a signal, quantised ones too: paths end at other integers and at truth values
+    (shapes, indices, masks).
     """
     reached = set(inputs)
     for node in model.nodes:
         if any(v in reached for v in _reads(node)):
-            reached.update(v.name for v in node.outputs if model.type_of(v.name).dtype in _FLOATS)
+            reached.update(v.name for v in _passed_on(node) if model.type_of(v.name).dtype in _CARRIERS)
     wanted, path = {value}, []
     for node in reversed(model.nodes):
         if any(v.name in wanted and v.name in reached for v in node.outputs):
             path.append(node)
             wanted.update(v for v in _reads(node) if v in reached)
     return path[::-1], reached & wanted
+
+
+def _passed_on(node: gs.Node) -> list[gs.Variable]:
+    """Return the outputs that a signal can come from: a dynamic quantiser's scale is taken as given."""
+    return node.outputs[:1] if node.op == "DynamicQuantizeLinear" else node.outputs
 
 
 def _reads(node: gs.Node) -> Iterator[str]:

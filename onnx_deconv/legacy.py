@@ -1,9 +1,7 @@
-"""Write old operators as operators of today.
+"""Rewrite opsets 1 to 6, which onnxruntime no longer runs, as opset 7.
 
-Two kinds: operators that ONNX withdrew and onnxruntime still runs (spelled out in the view alone),
-and opsets 1 to 6, which onnxruntime no longer runs (the model itself is rewritten; the standard's
-own version converter gets their broadcasting wrong: ``Add(x[N,C,H,W], b[C], axis=1)`` becomes a
-``[C,1,1,1]`` addend).
+The standard's own version converter gets their broadcasting wrong: ``Add(x[N,C,H,W], b[C], axis=1)``
+becomes a ``[C,1,1,1]`` addend.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.errors import ModelError
@@ -148,53 +145,3 @@ def _trailing_axes(node: NodeProto, ranks: dict[str, int], axis: int) -> list[No
     node.input[1] = f"{node.output[0]}/aligned"
     axes = list(range(ranks[b], ranks[b] + missing))
     return [helper.make_node("Unsqueeze", [b], [node.input[1]], axes=axes)]
-
-
-def spell_out_withdrawn(graph: GraphProto) -> None:
-    """Write the operators that ONNX withdrew, and onnxruntime still runs, as operators of today.
-
-    ImageScaler ``scale·x + bias[c]``, Affine ``alpha·x + beta``, Crop (a Slice of the last two axes):
-    found in files from CoreML and early Keras converters. Shapes can then be inferred through them.
-    """
-    written: list[NodeProto] = []
-    for node in graph.node:
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        match node.op_type if node.domain == "" else "":
-            case "ImageScaler":
-                bias = np.reshape(np.float32(attributes["bias"]), (-1, 1, 1))
-                written += _affine(graph, node, attributes.get("scale", 1.0), bias)
-            case "Affine":
-                beta = np.float32(attributes.get("beta", 0.0))
-                written += _affine(graph, node, attributes.get("alpha", 1.0), beta)
-            case "Crop":
-                left, top, right, bottom = attributes["border"]
-                height, width = attributes.get("scale", (None, None))
-                ends = [-bottom or _END, -right or _END] if height is None else [top + height, left + width]
-                written.append(_slice(node, [top, left], ends))
-            case _:
-                written.append(node)
-    if len(written) != len(graph.node) or any(a is not b for a, b in zip(written, graph.node, strict=True)):
-        copies = [NodeProto.FromString(n.SerializeToString()) for n in written]
-        del graph.node[:]
-        graph.node.extend(copies)
-
-
-_END = 2**31 - 1
-
-
-def _affine(
-    graph: GraphProto, node: NodeProto, scale: float, shift: NDArray[np.float32] | np.float32
-) -> list[NodeProto]:
-    y = node.output[0]
-    for name, numbers in ((f"{y}/scale", np.float32(scale)), (f"{y}/shift", shift)):
-        graph.initializer.append(numpy_helper.from_array(np.asarray(numbers), name))
-    return [
-        helper.make_node("Mul", [node.input[0], f"{y}/scale"], [f"{y}/scaled"], f"{node.name}/scale"),
-        helper.make_node("Add", [f"{y}/scaled", f"{y}/shift"], [y], node.name),
-    ]
-
-
-def _slice(node: NodeProto, starts: list[int], ends: list[int]) -> NodeProto:
-    return helper.make_node(
-        "Slice", [node.input[0]], node.output, node.name, starts=starts, ends=ends, axes=[2, 3]
-    )

@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from onnx_deconv import legacy, patterns
+from onnx_deconv import composite, legacy, patterns
 from onnx_deconv.errors import InputError, ModelError, UnknownLayerError
 from onnx_deconv.shapes import infer_shapes
 from onnx_deconv.skim import skim
@@ -383,14 +383,14 @@ def _node_tensors(nodes: Iterable[NodeProto]) -> Iterable[TensorProto]:
 
 
 def _view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name: str) -> ModelProto:
-    """Copy the model for reading: functions inlined, old operators spelled out, shapes inferred."""
+    """Copy the model for reading: functions inlined, composites spelled out, shapes inferred."""
     view = ModelProto()
     view.CopyFrom(proto)
     if view.functions:
         view = onnx.inliner.inline_local_functions(view)
     _drop_initializer_inputs(view)
     _set_input_shapes(view, input_shapes, name)
-    legacy.spell_out_withdrawn(view.graph)
+    composite.spell_out(view.graph)
     return infer_shapes(view)
 
 

@@ -55,8 +55,9 @@ class _Matcher:
             gate = self.producers.get(g.name)
             if gate is None:
                 continue
-            if gate.op == "Sigmoid" and gate.inputs[0].name == x.name:
-                return "Swish", x, {}
+            alpha = self.multiple(gate.inputs[0], x) if gate.op == "Sigmoid" else None
+            if alpha is not None:
+                return "Swish", x, {"alpha": alpha}
             if gate.op == "HardSigmoid" and gate.inputs[0].name == x.name and _sixth(gate):
                 return "HardSwish", x, {}
             soft = self.producers.get(gate.inputs[0].name) if gate.op == "Tanh" else None
@@ -147,6 +148,16 @@ class _Matcher:
         else:
             numbers = self.constant(value.name)
         return None if numbers is None or numbers.size != 1 else float(numbers.reshape(-1)[0])
+
+    def multiple(self, value: gs.Variable, x: gs.Variable) -> float | None:
+        """Return c where value = c·x."""
+        if value.name == x.name:
+            return 1.0
+        node = self.producers.get(value.name)
+        if node is None or node.op != "Mul":
+            return None
+        others = [v for v in node.inputs if v.name != x.name]
+        return self.number(others[0]) if len(others) == 1 else None
 
     def scaled(self, value: gs.Variable, factor: float) -> gs.Variable | None:
         """Return v where value = factor·v, written as a Mul or a Div."""

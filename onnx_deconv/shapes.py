@@ -14,6 +14,11 @@ Sizes = list[int | None]
 """The elements of a small integer tensor, flat; ``None`` where only known at run time."""
 
 _LONGEST = 64
+_KEEP_SHAPE = {
+    "Gelu", "GroupNormalization", "HardSwish", "LayerNormalization", "MeanVarianceNormalization", "Mish",
+    "RMSNormalization", "Swish",
+}  # fmt: skip
+"""Operators that inference knows nothing of: functions, and those younger than the model's opset."""
 
 
 def infer_shapes(view: ModelProto) -> ModelProto:
@@ -84,8 +89,13 @@ def _resolve_targets(view: ModelProto) -> bool:
             if node.op_type in ("Reshape", "Expand") and len(node.input) > 1
             else None
         )
-        if target is not None and node.output[0] not in shapes:
+        if node.output[0] in shapes:
+            continue
+        if target is not None:
             _write(view, node, _reshaped(node, target, shapes.get(node.input[0])), view)
+            found = True
+        elif node.op_type in _KEEP_SHAPE and node.input[0] in shapes:
+            _write(view, node, shapes[node.input[0]], view)
             found = True
     return found
 

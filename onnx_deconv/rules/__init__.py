@@ -7,6 +7,7 @@ from onnx_deconv.rules import (
     linear,
     normalize,
     pooling,
+    quantise,
     rectify,
     reduce,
     resample,
@@ -15,6 +16,18 @@ from onnx_deconv.rules import (
 from onnx_deconv.rules.registry import Row, Rule, RuleTable, Signals, rows, rule, rule_table
 from onnx_deconv.rules.site import Site
 
-FAMILIES = (elementwise, index, join, linear, normalize, pooling, rectify, reduce, resample, reshape)
+FAMILIES = (
+    elementwise,
+    index,
+    join,
+    linear,
+    normalize,
+    pooling,
+    quantise,
+    rectify,
+    reduce,
+    resample,
+    reshape,
+)
 
 __all__ = ["FAMILIES", "Row", "Rule", "RuleTable", "Signals", "Site", "rows", "rule", "rule_table"]

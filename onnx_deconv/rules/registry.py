@@ -19,6 +19,9 @@ Key = tuple[str, str]
 
 RuleTable = Mapping[Key, Rule]
 
+_RELU = {("", "Relu"), ("", "QuantizeLinear")}
+"""What counts as Relu where the other activations are left at their derivative."""
+
 _TABLES: dict[str, dict[Key, Rule]] = {
     "gradient": {},
     "deconvnet": {},
@@ -84,7 +87,7 @@ def rule_table(semantics: Semantics) -> dict[Key, Rule]:
     table = dict(_TABLES["gradient"])
     if semantics.rules != "gradient":
         rows = _TABLES[semantics.rules]
-        table |= {k: r for k, r in rows.items() if semantics.activations == "all" or k == ("", "Relu")}
+        table |= {k: r for k, r in rows.items() if semantics.activations == "all" or k in _RELU}
     if semantics.lrn_is_identity:
         table |= _TABLES["lrn=identity"]
     return table
