@@ -42,6 +42,9 @@ class Case:
         The same in operators that the standard's reference implementation evaluates rightly.
     torch
         The same in PyTorch: given the module and the tensors by name, returns y.
+    rounded
+        Whether the standard's reference implementation computes it in single precision: useless for
+        differences, so that PyTorch alone can tell.
     """
 
     body: str
@@ -53,6 +56,7 @@ class Case:
     high: float = 2.0
     same_as: str = ""
     torch: Callable[..., object] | None = field(default=None, repr=False)
+    rounded: bool = False
 
     def __str__(self):
         sizes = "x".join(map(str, self.x))

@@ -84,6 +84,53 @@ def resizes():
     yield Case(f"y = {cropped}", x=(1, 2, 5, 6), weights={"t": ints(1, 2, 4, 3), "r": region})
 
 
+def grid_samples():
+    """Every way to read between pixels and beyond the edge."""
+    for mode, pad, corners in itertools.product(
+        ("linear", "nearest", "cubic"), ("zeros", "border", "reflection"), (0, 1)
+    ):
+        if (mode, pad) == ("cubic", "reflection"):
+            continue
+        text = node("GridSample", "x, z", mode=mode, padding_mode=pad, align_corners=corners)
+        sizes = {"x": (2, 2, 4, 5), "z": (2, 3, 3, 2), "low": -1.3, "high": 1.3, "opset": 20}
+        yield Case(f"y = {text}", **sizes, torch=torch_grid_sample(mode, pad, corners), rounded=True)
+
+
+def torch_grid_sample(mode, pad, corners):
+    named = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
+    return lambda t, v: t.nn.functional.grid_sample(
+        v["x"], v["z"], mode=named, padding_mode=pad, align_corners=bool(corners)
+    )
+
+
+def deformable(inputs, x, z, weights, group=1, offset_group=1, strides=(1, 1), pads=(0, 0, 0, 0),
+               dilations=(1, 1)):  # fmt: skip
+    """A filter that looks elsewhere; in PyTorch, one sampled picture for each of its places."""
+    text = node("DeformConv", inputs, group=group, offset_group=offset_group, strides=strides, pads=pads,
+                dilations=dilations)  # fmt: skip
+    names = [name.strip() for name in inputs.split(",")]
+
+    def torch_deformable(t, v):
+        picture, w, offsets = (v[name] for name in names[:3])
+        (n, channels, high, wide), (rows, columns), places = picture.shape, w.shape[2:], offsets.shape[2:]
+        apart = offsets.view(n, offset_group, rows * columns, 2, *places)
+        mask = v[names[4]].view(n, offset_group, rows * columns, *places) if len(names) > 4 else None
+        grouped = picture.reshape(n * offset_group, -1, high, wide)
+        seen = []
+        for k in range(rows * columns):
+            starts = [t.arange(places[a]) * strides[a] - pads[a] for a in range(2)]
+            y = starts[0][:, None] + k // columns * dilations[0] + apart[:, :, k, 0]
+            x_ = starts[1] + k % columns * dilations[1] + apart[:, :, k, 1]
+            grid = t.stack([(2 * x_ + 1) / wide - 1, (2 * y + 1) / high - 1], -1).flatten(0, 1)
+            sampled = t.nn.functional.grid_sample(grouped, grid, align_corners=False)
+            sampled = sampled.view(n, offset_group, -1, *places)
+            seen.append(sampled if mask is None else sampled * mask[:, :, None, k])
+        seen = t.stack(seen, 3).reshape(n, group, channels // group * rows * columns, -1)
+        return (w.reshape(group, w.shape[0] // group, -1) @ seen).reshape(n, -1, *places)
+
+    return Case(f"y = {text}", x=x, z=z, opset=22, weights=weights, torch=torch_deformable, rounded=True)
+
+
 CASES = [
     # Filters and products.
     Case("y = Conv<strides = [2, 1], pads = [1, 0, 0, 2]>(x, w, b)", weights={"w": (3, 4, 3, 2), "b": (3,)}),
@@ -370,6 +417,26 @@ CASES = [
         weights={"s": np.float32([1, 1, 2, 2])},
         torch=lambda t, v: t.nn.functional.interpolate(v["x"], scale_factor=2),
     ),
+    # Sampling between pixels.
+    *grid_samples(),
+    deformable("x, w, z", x=(1, 2, 5, 4), z=(1, 12, 4, 2), weights={"w": (3, 2, 2, 3)}),
+    deformable(
+        "x, w, z, , m",
+        x=(2, 4, 5, 4),
+        z=(2, 16, 3, 4),
+        weights={"w": (2, 2, 2, 2), "m": (2, 8, 3, 4)},
+        offset_group=2,
+        group=2,
+        strides=(2, 1),
+        pads=(1, 0, 1, 2),
+        dilations=(1, 2),
+    ),
+    deformable(
+        "x, w, o, b, z",
+        x=(1, 2, 5, 4),
+        z=(1, 6, 4, 2),
+        weights={"w": (3, 2, 2, 3), "o": (1, 12, 4, 2), "b": (3,)},
+    ),
     # Quantised numbers: as if nothing were rounded.
     Case(
         "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)",
@@ -484,7 +551,7 @@ def test_every_rule_has_a_case():
     assert {row.operator for row in rows()} <= tested
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if not case.rounded], ids=str)
 def test_the_gradient_table_holds_the_true_derivatives(case):
     for of in case.inputs:
         expected = differences(case.exact(), case.feeds(), seed_of(case), of)

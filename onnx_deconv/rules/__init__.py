@@ -12,6 +12,7 @@ from onnx_deconv.rules import (
     reduce,
     resample,
     reshape,
+    sample,
 )
 from onnx_deconv.rules.registry import Row, Rule, RuleTable, Signals, rows, rule, rule_table
 from onnx_deconv.rules.site import Site
@@ -28,6 +29,7 @@ FAMILIES = (
     reduce,
     resample,
     reshape,
+    sample,
 )
 
 __all__ = ["FAMILIES", "Row", "Rule", "RuleTable", "Signals", "Site", "rows", "rule", "rule_table"]
