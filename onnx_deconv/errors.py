@@ -56,10 +56,10 @@ class MissingRuleError(DeconvError):
     def __init__(self, missing: Sequence[tuple[str, str]]) -> None:
         operators = sorted({operator for operator, _ in missing})
         nodes = ", ".join(f"{node} ({operator})" for operator, node in missing)
-        super().__init__(
-            f"no rule for {', '.join(operators)}: needed by {nodes}; "
-            "explain a layer below them with --layer, or add a rule (docs/add-an-operator.md)"
-        )
+        way = "explain a layer below them with --layer, or add a rule (docs/add-an-operator.md)"
+        if all(operator.startswith("com.microsoft.nchwc::") for operator in operators):
+            way = "saved for one kind of machine: save it at onnxruntime's level 'extended', not at 'all'"
+        super().__init__(f"no rule for {', '.join(operators)}: needed by {nodes}; {way}")
         self.missing = list(missing)
 
 

@@ -82,11 +82,12 @@ def _relabel(copy: ModelProto) -> None:
 
 
 class _Inlined:
-    """Adds nodes from inside local functions, for values that the user's graph itself lacks."""
+    """Adds nodes of the view (from inside functions, branches, composites) that the user's graph lacks."""
 
     def __init__(self, model: Model, copy: ModelProto) -> None:
         self.model, self.copy = model, copy
         self.present = model.values | {t.name for t in copy.graph.initializer}
+        self.weights = {t.name for t in model.view.graph.initializer}
         self.producers: dict[str, NodeProto] = {}
 
     def provide(self, *values: str) -> None:
@@ -96,10 +97,14 @@ class _Inlined:
         while pending:
             name = pending.pop()
             needed.add(name)
-            pending += [v for v in self._producer(name).input if v and v not in self.present | needed]
+            if name not in self.weights:
+                pending += [v for v in self._producer(name).input if v and v not in self.present | needed]
         if needed:
-            inside = self.model.view.graph.node
-            self.copy.graph.node.extend(self._renamed(n) for n in inside if needed.intersection(n.output))
+            inside = self.model.view.graph
+            self.copy.graph.node.extend(
+                self._renamed(n) for n in inside.node if needed.intersection(n.output)
+            )
+            self.copy.graph.initializer.extend(t for t in inside.initializer if t.name in needed)
         self.present |= needed
 
     def repeat(self, value: str) -> NodeProto:

@@ -1,10 +1,8 @@
 """Load an ONNX file and look at its graph; nothing here changes the user's model.
 
 A :class:`Model` holds two things: ``proto``, the model as it is written (its large tensors left in
-the file, see :mod:`onnx_deconv.skim`), and a *view* of its graph for reading: local functions
-inlined, shapes inferred, activations that exporters spell out recognised
-(:mod:`onnx_deconv.patterns`). Values keep their names in the view, so that a value of the view is
-a value of the user's model wherever both have it.
+the file, see :mod:`onnx_deconv.skim`), and a *view* of its graph for reading (:mod:`onnx_deconv.view`),
+in which activations that exporters spell out are recognised (:mod:`onnx_deconv.patterns`).
 """
 
 import mmap
@@ -13,7 +11,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,50 +23,16 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from onnx_deconv import composite, legacy, patterns
+from onnx_deconv import legacy, patterns
 from onnx_deconv.errors import InputError, ModelError, UnknownLayerError
-from onnx_deconv.shapes import infer_shapes
 from onnx_deconv.skim import skim
+from onnx_deconv.view import ValueType, read_view, value_types
 
 # Its notes about types that NumPy lacks go to stdout, which belongs to a caller's results.
 G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Shape = tuple[int | None, ...]
 Source = str | os.PathLike[str] | bytes | ModelProto
-
-
-@dataclass(frozen=True)
-class ValueType:
-    """What is known of a value before the model runs.
-
-    Attributes
-    ----------
-    dtype
-        ONNX element type (``TensorProto.FLOAT``, ...), 0 where unknown.
-    shape
-        One entry per axis, ``None`` for a size that is only known at run time; ``None`` altogether
-        where not even the rank is known.
-    symbols
-        The names of the axes that have one (``batch``, ``height``), else ``""``.
-    """
-
-    dtype: int = TensorProto.UNDEFINED
-    shape: Shape | None = None
-    symbols: tuple[str, ...] = ()
-
-    @property
-    def dims(self) -> list[int | str | None] | None:
-        """The shape as ONNX writes it: a size, the name of one, or ``None``."""
-        if self.shape is None:
-            return None
-        names = self.symbols or ("",) * len(self.shape)
-        return [d if d is not None else (n or None) for d, n in zip(self.shape, names, strict=True)]
-
-    def __str__(self) -> str:
-        if self.dims is None:
-            return "?"
-        return "×".join("?" if d is None else str(d) for d in self.dims) or "scalar"
 
 
 class Spool:
@@ -103,7 +66,7 @@ class Model:
     Attributes
     ----------
     view
-        The copy for reading as ONNX wrote it: functions inlined, shapes inferred.
+        The copy for reading, see :func:`onnx_deconv.view.read_view`.
     spool
         The temporary folder of a model that came from memory; it lives as long as the model.
 
@@ -125,9 +88,9 @@ class Model:
         self.name = name
         self.spool: Spool | None = None
         _check(self)
-        view = _view(proto, input_shapes or {}, name)
+        view = read_view(proto, input_shapes or {}, name)
         self.view = view
-        self.types = _value_types(view)
+        self.types = value_types(view)
         self.graph: gs.Graph = gs.import_onnx(view)
         self.tensors = {t.name: t for t in view.graph.initializer} | _constant_nodes(view.graph.node)
         self._evaluated: dict[str, Array] = {}
@@ -380,57 +343,6 @@ def _node_tensors(nodes: Iterable[NodeProto]) -> Iterable[TensorProto]:
             yield from attribute.tensors
         for graph in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
             yield from _graph_tensors(graph)
-
-
-def _view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name: str) -> ModelProto:
-    """Copy the model for reading: functions inlined, composites spelled out, shapes inferred."""
-    view = ModelProto()
-    view.CopyFrom(proto)
-    if view.functions:
-        view = onnx.inliner.inline_local_functions(view)
-    _drop_initializer_inputs(view)
-    _set_input_shapes(view, input_shapes, name)
-    composite.spell_out(view.graph)
-    return infer_shapes(view)
-
-
-def _drop_initializer_inputs(view: ModelProto) -> None:
-    """Make constants of initializers that IR 3 lists as inputs too: inference reads only constants."""
-    view.ir_version, graph = max(view.ir_version, 4), view.graph
-    initializers = {t.name for t in graph.initializer}
-    kept = [i for i in graph.input if i.name not in initializers]
-    if len(kept) < len(graph.input):
-        copies = [type(i).FromString(i.SerializeToString()) for i in kept]
-        del graph.input[:]
-        graph.input.extend(copies)
-
-
-def _set_input_shapes(view: ModelProto, shapes: Mapping[str, Sequence[int]], name: str) -> None:
-    inputs = {i.name: i for i in view.graph.input}
-    for key, shape in shapes.items():
-        if key not in inputs:
-            raise InputError(f"{name} has no input {key!r}; it has {', '.join(map(repr, inputs))}")
-        declared = inputs[key].type.tensor_type.shape
-        if len(declared.dim) not in (0, len(shape)):
-            raise InputError(f"input {key!r} of {name} has {len(declared.dim)} axes, not {len(shape)}")
-        del declared.dim[:]
-        for size in shape:
-            declared.dim.add(dim_value=size)
-
-
-def _value_types(view: ModelProto) -> dict[str, ValueType]:
-    graph = view.graph
-    types = {t.name: ValueType(t.data_type, tuple(t.dims)) for t in graph.initializer}
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        tensor = info.type.tensor_type
-        shape: Shape | None = None
-        if tensor.HasField("shape"):
-            # Some exporters write -1 or 0 for a size they do not know.
-            shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
-        # Inference makes up names for sizes that have none.
-        symbols = tuple("" if d.dim_param.startswith("unk__") else d.dim_param for d in tensor.shape.dim)
-        types.setdefault(info.name, ValueType(tensor.elem_type, shape, symbols))
-    return types
 
 
 def _constant_nodes(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:

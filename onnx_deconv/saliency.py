@@ -27,8 +27,9 @@ from onnx_deconv.image import (
     preset,
     read_image,
 )
-from onnx_deconv.model import Array, Model, Shape
+from onnx_deconv.model import Array, Model
 from onnx_deconv.seed import SeedKind
+from onnx_deconv.view import Shape
 
 VIEWS = ("projection", "heat", "overlay", "side-by-side")
 """``projection``: the reconstruction in the model's own pixels, zero mid-grey. ``heat``, ``overlay``: its

@@ -8,7 +8,7 @@ be (a size that is known at run time only stays open), handed to the inference, 
 from collections.abc import Callable, Mapping, Sequence
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 Sizes = list[int | None]
 """The elements of a small integer tensor, flat; ``None`` where only known at run time."""
@@ -42,7 +42,7 @@ def _recount_windows(view: ModelProto, inferred: ModelProto, recounted: set[str]
     Below opset 22 ONNX counts windows of ``ceil_mode`` that would start beyond the input; no runtime
     makes them. All that follows was inferred from the wrong size, so inference starts again.
     """
-    shapes = _known_shapes(inferred)
+    shapes = _known_shapes(inferred.graph)
     for node in inferred.graph.node:
         if node.op_type not in ("MaxPool", "AveragePool") or node.output[0] in recounted:
             continue
@@ -79,11 +79,8 @@ def _pooled(node: NodeProto, source: Sizes) -> Sizes | None:
 
 def _resolve_targets(view: ModelProto) -> bool:
     """Write down the shapes of Reshape outputs that could be computed; tell whether there were any."""
-    shapes, sizes, found = _known_shapes(view), _known_tensors(view), False
+    shapes, sizes, found = _known_shapes(view.graph), known_numbers(view.graph), False
     for node in view.graph.node:
-        computed = _evaluate(node, shapes, sizes)
-        if computed is not None and len(computed) <= _LONGEST:
-            sizes[node.output[0]] = computed
         target = (
             sizes.get(node.input[1])
             if node.op_type in ("Reshape", "Expand") and len(node.input) > 1
@@ -100,24 +97,40 @@ def _resolve_targets(view: ModelProto) -> bool:
     return found
 
 
-def _known_shapes(view: ModelProto) -> dict[str, Sizes]:
-    shapes: dict[str, Sizes] = {t.name: list(t.dims) for t in view.graph.initializer}
-    for info in (*view.graph.input, *view.graph.value_info, *view.graph.output):
+def known_numbers(graph: GraphProto) -> dict[str, Sizes]:
+    """Compute the small integer and truth values that follow from shapes and constants alone.
+
+    Returns
+    -------
+    dict
+        Elements by value name, flat; an element is ``None`` where only known at run time.
+    """
+    shapes, numbers = _known_shapes(graph), _known_tensors(graph)
+    for node in graph.node:
+        computed = _evaluate(node, shapes, numbers)
+        if computed is not None and len(computed) <= _LONGEST:
+            numbers[node.output[0]] = computed
+    return numbers
+
+
+def _known_shapes(graph: GraphProto) -> dict[str, Sizes]:
+    shapes: dict[str, Sizes] = {t.name: list(t.dims) for t in graph.initializer}
+    for info in (*graph.input, *graph.value_info, *graph.output):
         if info.type.tensor_type.HasField("shape"):
             dims = info.type.tensor_type.shape.dim
             shapes[info.name] = [d.dim_value if d.dim_value > 0 else None for d in dims]
     return shapes
 
 
-def _known_tensors(view: ModelProto) -> dict[str, Sizes]:
-    tensors = [*view.graph.initializer]
-    for node in view.graph.node:
+def _known_tensors(graph: GraphProto) -> dict[str, Sizes]:
+    tensors = [*graph.initializer]
+    for node in graph.node:
         tensors += [
             _named(a.t, node.output[0])
             for a in node.attribute
             if node.op_type == "Constant" and a.name == "value"
         ]
-    integers = (TensorProto.INT64, TensorProto.INT32)
+    integers = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
     return {
         t.name: [int(v) for v in numpy_helper.to_array(t).reshape(-1)]
         for t in tensors
@@ -143,6 +156,8 @@ def _evaluate(node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, 
         return None
     if node.op_type in ("Cast", "Identity", "Squeeze", "Unsqueeze"):
         return known[0]
+    if node.op_type == "Not":
+        return [None if k is None else int(not k) for k in known[0]]
     if node.op_type == "Concat":
         return [size for part in known for size in part]
     if node.op_type == "Gather" and None not in known[1]:
@@ -169,13 +184,21 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
     "Div": lambda a, b: a // b,
+    "Mod": lambda a, b: a % b,
+    "Equal": lambda a, b: int(a == b),
+    "Less": lambda a, b: int(a < b),
+    "LessOrEqual": lambda a, b: int(a <= b),
+    "Greater": lambda a, b: int(a > b),
+    "GreaterOrEqual": lambda a, b: int(a >= b),
+    "And": lambda a, b: int(a and b),
+    "Or": lambda a, b: int(a or b),
 }
 
 
 def _elementwise(function: Callable[[int, int], int], a: Sizes, b: Sizes) -> Sizes | None:
     length = max(len(a), len(b))
     a, b = (x * length if len(x) == 1 else x for x in (a, b))
-    if len(a) != len(b) or (function is _ARITHMETIC["Div"] and 0 in b):
+    if len(a) != len(b) or (function in (_ARITHMETIC["Div"], _ARITHMETIC["Mod"]) and 0 in b):
         return None  # no list of sizes
     return [None if x is None or y is None else function(x, y) for x, y in zip(a, b, strict=True)]
 

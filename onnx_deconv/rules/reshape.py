@@ -94,9 +94,11 @@ def pad(at: Site) -> Signals:
     """Padding is cut off; what it mirrored or repeated is added to where it was taken from."""
     rank, mode = len(at.shape_of(0)), at.attr("mode", "constant")
     axes = [a % rank for a in at.param("axes", 3, list(range(rank)))]
-    pads = at.param("pads", 1)
     signal = at.signal
     rest = [None] * (len(at.node.inputs) - 1)
+    if mode == "constant" and "pads" not in at.node.attrs and at.constant(1) is None:
+        return [at.op.Pad(signal, at.op.Neg(at.raw(1)), None, at.raw(3) if at.has(3) else None), *rest]
+    pads = at.param("pads", 1)
     if mode == "constant":
         opposite = np.zeros((2, rank), np.int64)
         opposite[:, axes] = -np.reshape(pads, (2, -1))

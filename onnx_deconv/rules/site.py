@@ -11,8 +11,9 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_deconv.emit import Emitter, Operand, Signal
 from onnx_deconv.errors import RuleError
-from onnx_deconv.model import Array, Model, Shape
+from onnx_deconv.model import Array, Model
 from onnx_deconv.semantics import Semantics
+from onnx_deconv.view import Shape
 
 # Computed constants that are small enough to be written into the companion, in elements.
 _SMALL = 64
