@@ -5,6 +5,7 @@ casts and slices, as several exporters write it. Here such targets are computed 
 be (a size that is known at run time only stays open), handed to the inference, and it goes on.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import onnx
@@ -154,8 +155,10 @@ def _evaluate(node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, 
     known = [g for g in given if g is not None]
     if len(known) != len(given) or not given:
         return None
-    if node.op_type in ("Cast", "Identity", "Squeeze", "Unsqueeze"):
+    if node.op_type in ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"):
         return known[0]
+    if node.op_type == "ReduceProd":
+        return [None if None in known[0] else math.prod(k for k in known[0] if k is not None)]
     if node.op_type == "Not":
         return [None if k is None else int(not k) for k in known[0]]
     if node.op_type == "Concat":
@@ -164,7 +167,7 @@ def _evaluate(node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, 
         return [known[0][k] for k in known[1] if k is not None]
     if node.op_type == "Slice":
         return _sliced(known, attributes)
-    if node.op_type in _ARITHMETIC:
+    if node.op_type in _ARITHMETIC and len(known) == 2:  # noqa: PLR2004
         return _elementwise(_ARITHMETIC[node.op_type], known[0], known[1])
     return None
 
@@ -185,6 +188,8 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "Mul": lambda a, b: a * b,
     "Div": lambda a, b: a // b,
     "Mod": lambda a, b: a % b,
+    "Max": max,
+    "Min": min,
     "Equal": lambda a, b: int(a == b),
     "Less": lambda a, b: int(a < b),
     "LessOrEqual": lambda a, b: int(a <= b),

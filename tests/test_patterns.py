@@ -11,7 +11,7 @@ ROOT, PI = 2**0.5, np.pi
 NUMBERS = {
     "zero": 0.0, "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "five": 5.0, "six": 6.0,
     "sixth": 1 / 6, "root": ROOT, "root_half": 1 / ROOT, "cubic": 0.044715, "bell": (2 / PI) ** 0.5,
-    "slightly": 0.04, "fifth": 0.2,
+    "slightly": 0.04, "fifth": 0.2, "steep": numbers((4, 1, 1), "s", 0.05, 0.6),
 }  # fmt: skip
 
 
@@ -70,7 +70,61 @@ CLIP = {
     "min(6, max(0, x))": "m = Max(zero, a) b = Min(six, m)",
     "max(0, min(6, x))": "m = Min(six, a) b = Max(zero, m)",
 }
+RELU = {
+    "max(x, 0)": "b = Max(a, zero)",
+    "max(0, x)": "b = Max(zero, a)",
+    "x where x > 0": "m = Greater(a, zero) b = Where(m, a, zero)",
+    "x where not x < 0": "m = Less(a, zero) b = Where(m, zero, a)",
+    "x times a mask": "m = Greater(a, zero) o = Cast<to = 1>(m) b = Mul(a, o)",
+}
+HARD_SIGMOID = {
+    "Clip(x+3)/6": "p = Add(a, three) c = Clip(p, zero, six) b = Div(c, six)",
+    "⅙·min(max(x+3, 0), 6)": "p = Add(a, three) m = Max(p, zero) c = Min(m, six) b = Mul(sixth, c)",
+    "Clip(x/6+½, 0, 1)": "p = Mul(a, sixth) q = Add(p, half) b = Clip(q, zero, one)",
+}
+LEAKY = {
+    "max(x, x/5)": "l = Mul(a, fifth) b = Max(a, l)",
+    "where": "l = Mul(fifth, a) m = GreaterOrEqual(a, zero) b = Where(m, a, l)",
+    "relu(x) - relu(-x)/5": "r = Relu(a) n = Neg(a) q = Relu(n) t = Mul(q, fifth) b = Sub(r, t)",
+}
+SLOPED = {
+    "relu(x) + (-s)·relu(-x)": "r = Relu(a) n = Neg(a) q = Relu(n) i = Neg(steep) t = Mul(i, q)"
+    " b = Add(r, t)",
+    "max(x, 0) + s·min(x, 0)": "r = Max(a, zero) q = Min(a, zero) t = Mul(steep, q) b = Add(r, t)",
+    "where": "t = Mul(steep, a) m = Greater(a, zero) b = Where(m, a, t)",
+}
+EXPONENTIAL = {
+    "where": "e = Exp(a) p = Sub(e, one) m = Greater(a, zero) b = Where(m, a, p)",
+    "max(x, 0) + min(exp(x) - 1, 0)": "e = Exp(a) p = Sub(e, one) q = Min(p, zero) r = Relu(a) b = Add(r, q)",
+    "as Keras writes it": "e = Elu(a) p = Mul(e, one) m = Greater(a, zero) n = Not(m) o = Cast<to = 1>(m)"
+    " u = Mul(o, a) i = Cast<to = 1>(n) j = Mul(i, p) b = Add(u, j)",
+}
+SOFTPLUS = {
+    "log(1 + exp(x))": "e = Exp(a) p = Add(e, one) b = Log(p)",
+    "max(x, 0) + log(1 + exp(-|x|))": "m = Max(a, zero) t = Abs(a) n = Neg(t) e = Exp(n) p = Add(e, one)"
+    " l = Log(p) b = Add(m, l)",
+}
+CAPPED = {
+    "min(relu(x), 6)": "r = Relu(a) b = Min(r, six)",
+    "relu(x) clipped": "r = Relu(a) b = Clip(r, , six)",
+    "as Keras writes it": "r = Relu(a) m = Min(r, six) b = Max(m, zero)",
+}
+THRESHOLDED = {"x times a mask": "m = Greater(a, fifth) o = Cast<to = 1>(m) b = Mul(a, o)"}
 SPELLED = [
+    *((f"Relu: {k}", v, "Relu", "b = Relu(a)", 17) for k, v in RELU.items()),
+    *(
+        (f"HardSigmoid: {k}", v, "HardSigmoid", "b = HardSigmoid<alpha = 0.16666667>(a)", 17)
+        for k, v in HARD_SIGMOID.items()
+    ),
+    *((f"LeakyRelu: {k}", v, "LeakyRelu", "b = LeakyRelu<alpha = 0.2>(a)", 17) for k, v in LEAKY.items()),
+    *((f"PRelu: {k}", v, "PRelu", "b = PRelu(a, steep)", 17) for k, v in SLOPED.items()),
+    *((f"Elu: {k}", v, "Elu", "b = Elu(a)", 17) for k, v in EXPONENTIAL.items()),
+    *((f"Softplus: {k}", v, "Softplus", "b = Softplus(a)", 17) for k, v in SOFTPLUS.items()),
+    *((f"Clip: {k}", v, "Clip", "b = Clip(a, zero, six)", 17) for k, v in CAPPED.items()),
+    *(
+        (f"ThresholdedRelu: {k}", v, "ThresholdedRelu", "b = ThresholdedRelu<alpha = 0.2>(a)", 17)
+        for k, v in THRESHOLDED.items()
+    ),
     *((f"Swish: {k}", v, "Swish", "b = Swish(a)", 24) for k, v in SWISH.items()),
     *((f"HardSwish: {k}", v, "HardSwish", "b = HardSwish(a)", 17) for k, v in HARD_SWISH.items()),
     *((f"Gelu: {k}", v, "Gelu", "b = Gelu(a)", 20) for k, v in GELU.items()),
@@ -137,7 +191,7 @@ def test_the_spellings_above_are_the_same_functions(spelled):
 @pytest.mark.parametrize("spelled", SPELLED, ids=lambda row: row[0])
 def test_what_is_activated_may_itself_be_a_product(spelled):
     _, body, operator, _, _ = spelled
-    assert operator in operators(network(body, between="c = Conv(x, w) a = Mul(c, k)"))
+    assert operator in operators(network(body, between="f = Conv(x, w) a = Mul(f, k)"))
 
 
 @pytest.mark.parametrize("name", NEAR_MISSES)
@@ -168,7 +222,7 @@ def test_a_value_inside_an_activation_can_be_explained():
 def test_minimum_and_maximum_by_channel_are_no_clip(bounds):
     low, high = bounds
     body = f"m = Max(a, {low}) b = Min(m, {high})"
-    proto = network(body, between="c = Conv(x, w) a = Mul(c, k)")
+    proto = network(body, between="f = Conv(x, w) a = Mul(f, k)")
     assert "Clip" not in operators(proto)
 
 

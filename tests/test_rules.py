@@ -359,6 +359,13 @@ CASES = [
     Case("y = Gather<axis = 2>(x, i)", weights={"i": ints(0, 2, 2, 4, 1, 3).reshape(2, 3).astype(np.int32)}),
     Case("y = Gather(x, i)", weights={"i": ints(1, 0)}),
     Case("y = GatherElements<axis = 1>(x, i)", x=(2, 3), weights={"i": ints(0, 2, 2, 1).reshape(2, 2)}),
+    Case("y, i = TopK<axis = 1>(x, k)", x=(2, 5, 3), weights={"k": ints(3)}),
+    Case(
+        "y, i = TopK<largest = 0>(x, k)",
+        x=(2, 5),
+        weights={"k": ints(2)},
+        torch=lambda t, v: t.topk(v["x"], 2, largest=False).values,
+    ),
     Case("y = GatherND(x, i)", x=(2, 3, 4), weights={"i": ints(0, 1, 1, 2, 0, 1).reshape(3, 2)}),
     Case("y = GatherND<batch_dims = 1>(x, i)", x=(2, 3, 4), weights={"i": ints(1, 0).reshape(2, 1)}),
     Case(

@@ -42,6 +42,14 @@ def gather_elements(at: Site) -> Signals:
     return [at.op.scatter_add(at.op.filled(at.shape(0), 0.0), at.raw(1), at.signal, at.axis()), None]
 
 
+@rule("TopK")
+def top_k(at: Site) -> Signals:
+    """Each value's signal goes to where it was found."""
+    empty = at.op.filled(at.shape(0), 0.0)
+    axis = at.axis(-1)
+    return [at.op.scatter_add(empty, at.raw_output(1), at.signal, axis), *[None] * (len(at.node.inputs) - 1)]
+
+
 @rule("GatherND")
 def gather_nd(at: Site) -> Signals:
     """Each slice's signal is added to where it was taken."""

@@ -13,6 +13,7 @@ from onnx_deconv.rules.registry import Signals, rule
 from onnx_deconv.rules.site import Site
 
 _FILTERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization"}
+_MOVES = {"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 @rule("QuantizeLinear")
@@ -52,6 +53,8 @@ def quantise_dynamically(at: Site) -> Signals:
 def replaces_relu(at: Site) -> bool:
     """Tell whether the quantiser cuts off what is negative of a filter's result."""
     source = at.model.producers.get(at.node.inputs[0].name)
+    while source is not None and source.op in _MOVES:
+        source = at.model.producers.get(source.inputs[0].name)
     if source is None or source.op not in _FILTERS or not at.has(2):
         return False
     zero, dtype = at.constant(2), at.model.type_of(at.node.inputs[2].name).dtype

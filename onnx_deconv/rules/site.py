@@ -121,6 +121,10 @@ class Site:
         """
         return self._shape(self.node.inputs[i].name)
 
+    def raw_output(self, k: int = 0) -> Signal:
+        """Return the forward value of output ``k`` in its own type (indices)."""
+        return self._raw(self.node.outputs[k].name)
+
     def shape_of_output(self, k: int = 0) -> Shape:
         """Return the shape of output ``k``, as :meth:`shape_of` does."""
         return self._shape(self.node.outputs[k].name)
@@ -232,6 +236,8 @@ class Site:
     def _again(self, name: str) -> Signal | None:
         """Compute a constant in the companion as the forward model does, storing as little as possible."""
         shape, dtype = self.model.type_of(name).shape, self.model.type_of(name).dtype
+        numbers = self.model.constant(name) if shape is None or None in shape else None
+        shape = shape if numbers is None else numbers.shape
         node = self.model.producers[name]
         if node.op == "ConstantOfShape" and shape is not None and None not in shape:
             value = node.attrs.get("value")

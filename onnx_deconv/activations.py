@@ -1,0 +1,118 @@
+"""Name an activation by its values on a line of numbers."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_deconv.arithmetic import EVALUATE, error_function
+
+Array = NDArray[np.float64]
+Activation = tuple[str, dict[str, Any], NDArray[np.float32] | None]
+"""Operator, attributes, and the slope where it is PRelu."""
+
+GRID: Array = np.sort(np.concatenate([np.linspace(-14.03, 14.07, 113), np.linspace(-1.13, 1.17, 24), [0.0]]))
+"""Where functions are compared: both tails, densely about zero, and no round number but that."""
+
+_TOLERANCE = 3e-5
+"""Of what constants in single precision leave; the two forms of Gelu are 5e-4 apart."""
+
+
+def identified(y: Array, constants: Iterable[float] = ()) -> Activation | None:
+    """Name the activation that has the values ``y`` on :data:`GRID`, ``None`` if there is none.
+
+    Parameters
+    ----------
+    y
+        Shape of the grid.
+    constants
+        Numbers that may be a threshold: where a jump lies cannot be read off a grid.
+    """
+    if y.shape != GRID.shape or not np.isfinite(y).all():
+        return None
+    candidates = [*_candidates(y), *(("ThresholdedRelu", {"alpha": c}) for c in constants if c > 0)]
+    errors = [_distance(y, op, attributes) for op, attributes in candidates]
+    best = int(np.argmin(errors)) if errors else 0
+    if not errors or errors[best] > _TOLERANCE:
+        return None
+    return *candidates[best], None
+
+
+def slopes(line: Array, y: Array) -> Activation | None:
+    """Name a PRelu with one slope for each channel or pixel.
+
+    Parameters
+    ----------
+    line
+        Some positive and negative numbers, shape (n,).
+    y
+        What each becomes: shape (n, *shape of the slopes).
+    """
+    if y.shape[0] != len(line):
+        return None
+    x = line.reshape(-1, *[1] * (y.ndim - 1))
+    slope = y[line == -1][0] / -1
+    expected = np.where(x > 0, x, slope * x)
+    if np.abs(expected - y).max() > _TOLERANCE or np.ptp(slope) == 0:
+        return None
+    return "PRelu", {}, slope.astype(np.float32)
+
+
+def _distance(y: Array, op: str, attributes: dict[str, Any]) -> float:
+    expected = _values(op, tuple(attributes.items()))
+    return float(np.max(np.abs(y - expected) / (1 + np.abs(expected))))
+
+
+@functools.lru_cache(maxsize=256)
+def _values(op: str, attributes: tuple[tuple[str, Any], ...]) -> Array:
+    """Evaluate an activation on the grid; the layers of one network ask for the same again and again."""
+    with np.errstate(all="ignore"):
+        return np.asarray(_VALUES[op](dict(attributes), GRID), np.float64)
+
+
+def _candidates(y: Array) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the activations that might be it, with the attributes that would fit."""
+    yield from (("Relu", {}), ("Softplus", {}), ("HardSwish", {}), ("Mish", {}))
+    yield from (("Gelu", {"approximate": form}) for form in ("none", "tanh"))
+    floor, ceiling, one = float(y[0]), float(y[-1]), float(np.interp(1, GRID, y))
+    if GRID[0] < floor < ceiling < GRID[-1]:
+        yield "Clip", {"min": _tidy(floor), "max": _tidy(ceiling)}
+    slope = floor / GRID[0]
+    if 0 < abs(slope) < 1:
+        yield "LeakyRelu", {"alpha": _tidy(slope)}
+    if floor < 0:
+        yield "Elu", {"alpha": _tidy(floor / math.expm1(GRID[0]))}
+        yield "Celu", {"alpha": _tidy(-floor)}
+        gamma = ceiling / GRID[-1]
+        yield "Selu", {"alpha": -floor / gamma if gamma else 0.0, "gamma": gamma}
+    middle = int(np.argmin(np.abs(GRID - 1)))
+    gate = float(y[middle] / GRID[middle])
+    if 0.5 < gate < 1:  # noqa: PLR2004  (a positive alpha)
+        yield "Swish", {"alpha": _tidy(math.log(gate / (1 - gate)) / GRID[middle])}
+    zero = int(np.flatnonzero(GRID == 0)[0])
+    beta = float(y[zero])
+    if 0 < beta < 1 and floor >= 0 and one <= 1:
+        rise = (y[zero + 1] - y[zero - 1]) / (GRID[zero + 1] - GRID[zero - 1])
+        yield "HardSigmoid", {"alpha": _tidy(float(rise)), "beta": _tidy(beta)}
+
+
+def _tidy(number: float) -> float:
+    """Round to what single precision can tell."""
+    return float(f"{number:.7g}")
+
+
+def _gelu(at: dict[str, Any], x: Array) -> Array:
+    if at["approximate"] == "none":
+        return x * 0.5 * (1 + error_function(x / math.sqrt(2)))
+    return x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+_VALUES: dict[str, Callable[[dict[str, Any], Array], Array]] = {
+    **EVALUATE,
+    "Gelu": _gelu,
+    "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Mish": lambda _, x: x * np.tanh(np.logaddexp(0, x)),
+}
