@@ -23,6 +23,8 @@ ELEMENTWISE = STRUCTURAL | {
 PROBES = torch.linspace(-7.13, 7.21, 58, dtype=torch.float64)
 POSITIVE = PROBES > 0
 DEEPEST, MOST_BASES, LARGEST = 12, 8, 8192
+STRAIGHT = 0.55
+"""A Swish that lets pass less than this share of a positive number is next to a straight line."""
 
 
 class Curves:
@@ -95,7 +97,7 @@ def _smooth(y: Tensor, x: Tensor) -> list[Tensor]:
     """Return the activations without a parameter, and Swish with the one that fits."""
     at = len(PROBES) * 5 // 9
     share = float((y[at] / x[at]).reshape(-1)[0])
-    swish = [x * torch.sigmoid(x / x[at] * torch.logit(torch.tensor(share)))] if 0 < share < 1 else []
+    swish = [x * torch.sigmoid(x / x[at] * torch.logit(torch.tensor(share)))] if STRAIGHT < share < 1 else []
     functional = torch.nn.functional
     return [*swish, functional.hardswish(x), functional.gelu(x), functional.gelu(x, approximate="tanh"),
             functional.mish(x), functional.softplus(x), functional.selu(x)]  # fmt: skip

@@ -5,7 +5,7 @@ if that is positively homogeneous. Springenberg et al. 2015, section 3.4: and st
 input was not positive.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,31 @@ def lrn_rule(oracle: Any, _: Tensor, signal: Tensor) -> Tensor | None:
     """Pass the signal unchanged where normalisation is not undone."""
     identity = oracle.lrn == "identity" or (oracle.lrn == "auto" and oracle.rules == "deconvnet")
     return signal if identity else None
+
+
+FILTERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization"}
+ZERO_POINT = {"QuantizeLinear": 2, "QLinearConv": 7, "QLinearMatMul": 7, "QLinearAdd": 7, "QGemm": 8}
+"""Which input holds it, of the operators that quantise what a filter or a sum gives."""
+
+
+def cut_off_rule(call: Call, given: Sequence[Tensor | None], source: str) -> Rule | None:
+    """Return the rule of a quantiser that cuts off what is negative of a filter's result.
+
+    It stands for the Relu that quantising tools leave out there; what it rounds to zero counts as cut off.
+    """
+    place = ZERO_POINT.get(call.node.op_type, len(given))
+    zero = given[place] if place < len(given) else None
+    if zero is None or (call.node.op_type == "QuantizeLinear" and source not in FILTERS):
+        return None
+    if zero.is_floating_point() or bool((zero != torch.iinfo(zero.dtype).min).any()):
+        return None
+
+    def rule(oracle: Any, y: Tensor, signal: Tensor) -> Tensor:
+        passed = signal if oracle.rules == "gradient" else signal.relu()
+        above = y > float(zero.reshape(-1)[0])
+        return passed if oracle.rules == "deconvnet" else torch.where(above, passed, 0.0)
+
+    return rule
 
 
 def native_rule(call: Call, _: Tensor | None = None, *more: Tensor | None) -> Rule | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torch_oracle.curves import STRUCTURAL, Curves
 from torch_oracle.operators import OPERATORS, Call, tensor_of
-from torch_oracle.rectifiers import Rule, lrn_rule, native_rule
+from torch_oracle.rectifiers import Rule, cut_off_rule, lrn_rule, native_rule
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -108,6 +108,7 @@ class Oracle:
         self.opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in proto.opset_import}
         self.deviation: tuple[float, str] = (0.0, "")
         self.curves = Curves()
+        self.sources = {v: node.op_type for node in self.proto.graph.node for v in node.output}
         self.known: dict[str, Tensor | None] = {}
         self.inputs: dict[str, Tensor] = {}
 
@@ -176,6 +177,9 @@ class Oracle:
             return y
         if call.node.op_type == "LRN":
             return self.detour(given[0], y, lrn_rule)
+        rule = cut_off_rule(call, given, self.sources.get(call.node.input[0], ""))
+        if rule is not None:
+            return self.detour(y, y, rule)
         rule = native_rule(call, *given)
         if rule is not None:
             return self.detour(given[0], y, rule)
