@@ -1,5 +1,6 @@
 """Resampling: each axis is a matrix of weights."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from torch_oracle.operators import Call, operator
+from torch_oracle.windows import Windows
 
 
 @operator("Resize")
@@ -160,3 +162,26 @@ def grid_sample(at: Call, x: Tensor, grid: Tensor) -> Tensor:
 def affine_grid(at: Call, theta: Tensor, size: Tensor) -> Tensor:
     """Return the grid of an affine map."""
     return functional.affine_grid(theta, size.tolist(), bool(at.get("align_corners", 0)))
+
+
+@operator("DeformConv")
+def deform_conv(
+    at: Call, x: Tensor, w: Tensor, offset: Tensor, b: Tensor | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """Convolve what is sampled at moved places (Dai et al. 2017)."""
+    (n, _, *sizes), kernel, groups = x.shape, w.shape[2:], at.get("group", 1)
+    windows, parts = Windows.of(at, sizes, kernel), at.get("offset_group", 1)
+    counts = windows.counts(sizes)
+    places = [windows.along(axis, count).double() for axis, count in enumerate(counts)]
+    moved = offset.reshape(n * parts, *kernel, 2, *counts)
+    share = None if mask is None else mask.reshape(n * parts, *kernel, 1, *counts)
+    seen = []
+    for i, j in itertools.product(*map(range, kernel)):
+        rows = places[0][:, i, None] + moved[:, i, j, 0]
+        columns = places[1][:, j] + moved[:, i, j, 1]
+        grid = torch.stack([(2 * columns + 1) / sizes[1] - 1, (2 * rows + 1) / sizes[0] - 1], -1)
+        part = functional.grid_sample(x.reshape(n * parts, -1, *sizes), grid, align_corners=False)
+        seen.append(part if share is None else part * share[:, i, j])
+    columns = torch.stack(seen, 2).reshape(n, groups, -1, counts[0] * counts[1])
+    y = (w.reshape(groups, w.shape[0] // groups, -1) @ columns).reshape(n, w.shape[0], *counts)
+    return y if b is None else y + b.reshape(-1, 1, 1)

@@ -199,12 +199,19 @@ def function_of(domain: str, node: NodeProto) -> Callable[..., Any]:
 
 
 def _needed(nodes: Sequence[NodeProto], wanted: Iterable[str]) -> list[NodeProto]:
-    wanted, needed = set(wanted), []
-    for node in reversed(nodes):
-        if not wanted.isdisjoint(node.output):
-            needed.append(node)
-            wanted.update(_reads(node))
-    return needed[::-1]
+    """Return the nodes that values need, each behind those that it reads from; files may be unsorted."""
+    producers = {v: node for node in nodes for v in node.output if v}
+    pending, ordered, done = list(wanted), [], set()
+    while pending:
+        node = producers.get(pending[-1])
+        if node is None or id(node) in done:
+            pending.pop()
+        elif missing := [v for v in _reads(node) if v in producers and id(producers[v]) not in done]:
+            pending += missing
+        else:
+            ordered.append(node)
+            done.add(id(node))
+    return ordered
 
 
 def _reads(node: NodeProto) -> Iterable[str]:
