@@ -41,6 +41,8 @@ UNRECTIFIED = {
     "a line": "y = Mul(x, half)",
     "a gate of another value": "g = Sigmoid(z) y = Mul(x, g)",
     "a sigmoid": "y = Sigmoid(x)",
+    "an absolute value": "a = Abs(x) y = Mul(a, half)",
+    "a lower bound": "y = Max(x, half)",
 }
 
 

@@ -30,6 +30,7 @@ def main(folder: Path, only: str, again: bool, failed: bool, limit: int, table: 
     """Sweep."""
     names = sorted(p.stem for p in folder.glob("*.json") if not p.stem.endswith(".result"))
     chosen = [n for n in names if fnmatch(n, only) and (folder / f"{n}.onnx").exists()]
+    chosen.sort(key=lambda n: (folder / f"{n}.onnx").stat().st_size)  # the quick ones first
     due = [n for n in chosen if again or is_due(folder, n, failed=failed)]
     for count, name in enumerate(due, 1):
         say(f"[{count}/{len(due)}] {name} ")

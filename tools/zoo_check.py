@@ -187,13 +187,12 @@ def compared(first: Run) -> tuple[Run, dict[str, dict[str, float]]]:
 
 def deeper(first: Run) -> Iterator[str]:
     """Yield values to explain instead: activations from where the oracle says that a signal arrives."""
-    names = {i.name for i in first.pairs["deconvnet"].deconv.graph.input}
     tried = 0
     for node in reversed(first.oracle.proto.graph.node):
         value = node.output[0]
         known = first.oracle.known.get(value)
         active = node.op_type in ("Relu", "Clip", "LeakyRelu", "PRelu", "Mul", "Elu", "Selu", "Conv")
-        if not active or known is None or not known.requires_grad or value == first.explained or not names:
+        if not active or known is None or not known.requires_grad or value == first.explained:
             continue
         seed = seed_of(known.detach().numpy())
         arrived = [max(np.abs(r).max() for r in first.oracle.back(value, seed, t).values()) for t in TABLES]

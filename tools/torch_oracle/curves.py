@@ -112,10 +112,11 @@ def _broken_at_zero(y: Tensor, x: Tensor) -> Rule | None:
         return None
     below, at = y[~POSITIVE], x[~POSITIVE]
     slope = below[:1] / at[:1]
-    if _same(below, torch.zeros_like(below)):
+    if not bool(below.any()):
         return rectifier(relu=_same(ceiling, x[-1:]))
     if _same(below, slope * at):
-        return None if _same(slope, torch.ones_like(slope)) else rectifier(slope.squeeze(0))
+        straight = _same(slope.abs(), torch.ones_like(slope))  # the identity, or the absolute value
+        return None if straight else rectifier(slope.squeeze(0))
     alpha = below[:1] / torch.expm1(at[:1])
     celu = -below[:1]
     forms = alpha * torch.expm1(at), celu * torch.expm1(at / celu)
