@@ -23,6 +23,8 @@ ELEMENTWISE = STRUCTURAL | {
 PROBES = torch.linspace(-7.13, 7.21, 58, dtype=torch.float64)
 POSITIVE = PROBES > 0
 DEEPEST, MOST_BASES, LARGEST = 12, 8, 8192
+FLAT = 1e-3
+"""What is not zero but as small as this on the negative side is a lower bound, as before a division."""
 STRAIGHT = 0.55
 """A Swish that lets pass less than this share of a positive number is next to a straight line."""
 
@@ -114,6 +116,8 @@ def _broken_at_zero(y: Tensor, x: Tensor) -> Rule | None:
     slope = below[:1] / at[:1]
     if not bool(below.any()):
         return rectifier(relu=_same(ceiling, x[-1:]))
+    if bool((below[:1].abs() < FLAT).any()):
+        return None
     if _same(below, slope * at):
         straight = _same(slope.abs(), torch.ones_like(slope))  # the identity, or the absolute value
         return None if straight else rectifier(slope.squeeze(0))
