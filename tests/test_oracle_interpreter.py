@@ -33,7 +33,8 @@ SPELLINGS = {
     ),
 }
 CONSTANTS = {
-    "zero": 0.0, "tiny": 1e-12, "one": 1.0, "half": 0.5, "three": 3.0, "six": 6.0, "tenth": 0.1, "root": 2**0.5, "c": 1.702,
+    "zero": 0.0, "tiny": 1e-12, "one": 1.0, "half": 0.5, "three": 3.0, "six": 6.0, "tenth": 0.1,
+    "root": 2**0.5, "c": 1.702,
     "minus": [[[-0.25]], [[-0.25]], [[-0.25]]],
 }  # fmt: skip
 UNRECTIFIED = {

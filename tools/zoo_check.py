@@ -168,7 +168,8 @@ def check(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     found["deviation"] = list(judged.oracle.deviation)
     found["moved"] = judged.explained != pairs["deconvnet"].manifest["explained"]["value"]
     found["sizes"] = [at_size(judged, sizes) for sizes in record.get("sizes") or []]
-    return found | {"verdict": verdict(found)}
+    every = [found["error"], *(s["error"] for s in found["sizes"])]
+    return found | {"verdict": verdict(found), "error": max(every)}
 
 
 def compared(first: Run) -> tuple[Run, dict[str, dict[str, float]]]:
