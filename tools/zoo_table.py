@@ -1,0 +1,74 @@
+"""The table of the zoo, from the results of tools/sweep.py."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+Result = Mapping[str, Any]
+COLUMNS = "model", "framework", "exporter", "opset", "nodes", "pools", "overlapping", "verdict", "error", "s"
+
+HEAD = """\
+# Which models were tried, and how exact it is
+
+Every model is converted, and its companion is run on random inputs with onnxruntime's CPU provider. The
+same model, loaded node by node into PyTorch in double precision (`tools/torch_oracle`), sends the same seed
+back by automatic differentiation, its rectifiers replaced as the rule table says; it takes onnxruntime's
+forward values and switches, so that both take the same branches.
+
+* *error*: the largest difference as a share of the largest number, the worst of the tables `deconvnet`,
+  `guided` and `gradient`, where the file allows several sizes at each of them.
+* *ok*: at most 1e-4, and the forward model's own outputs are bit for bit those of the user's model.
+* *ok below V*: with random weights the signal vanishes or overflows on the way down from the output, so that
+  the activation V was explained in its place.
+* *s*: seconds to load and convert, on 2 CPU cores.
+
+Weights are random unless the name says otherwise. To reproduce: the builders in `tools/zoo`, then
+`python tools/sweep.py FOLDER`.
+"""
+
+
+def render(folder: Path) -> str:
+    """Return the page."""
+    records = [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
+    results = [r for r in records if "verdict" in r]
+    results.sort(key=lambda r: (r["framework"], r["architecture"], r["exporter"]))
+    unbuilt = [r for r in records if "failed" in r and "verdict" not in r]
+    good = [r for r in results if r["verdict"].startswith("ok")]
+    bad = [r for r in results if r not in good]
+    pairs = {(r["architecture"], r["exporter"], r["opset"]) for r in results}
+    files = f"{len(results)} files, {len(pairs)} pairs of architecture and exporter"
+    summary = f"{files}: {len(good)} ok, {len(bad)} not."
+    parts = [HEAD, summary, table(results), *listed("What fails, and why", bad, why)]
+    parts += listed("What could not be exported", unbuilt, lambda r: r["failed"])
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def table(results: Iterable[Result]) -> str:
+    """Return one row per model."""
+    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines += [" | ".join(map(str, row(r))) for r in results]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def row(r: Result) -> list[object]:
+    """Return a model's numbers."""
+    error = f"{r['error']:.0e}" if "error" in r else ""
+    seconds = f"{r['seconds']:.2f}" if "seconds" in r else ""
+    counted = [r.get(k, "") for k in ("opset", "nodes", "pools", "overlapping")]
+    return [r["name"], r["framework"], r["exporter"], *counted, r["verdict"], error, seconds]
+
+
+def listed(title: str, results: list[Result], reason: Any) -> list[str]:
+    """Return a section with one line per model, or nothing."""
+    lines = [f"- {r['name']}: {reason(r)}" for r in results]
+    return [f"## {title}", "\n".join(lines)] if lines else []
+
+
+def why(r: Result) -> str:
+    """Return a failure's reason in one line."""
+    return r.get("reason") or f"{r['verdict']}: {_errors(r)}"
+
+
+def _errors(r: Result) -> str:
+    return ", ".join(f"{table} {error['max']:.0e}" for table, error in r["errors"].items())
