@@ -29,6 +29,10 @@ LIMIT = 900  # seconds for one model
 ONE_FILE = 1 << 31  # protobuf's limit
 
 
+class NotYetError(Exception):
+    """What a model is made from is not there yet: nothing is recorded."""
+
+
 def main(recipes: Mapping[str, Build]) -> None:
     """Build the chosen recipes: the command line of every script here."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
@@ -61,10 +65,17 @@ def alone(name: str, build: Build, folder: Path) -> str:
         work.join()
         failed(name, folder, f"no end after {LIMIT} s")
     elif work.exitcode:
-        failed(name, folder, f"the exporter died (exit code {work.exitcode})")
+        failed(name, folder, f"the exporter died (exit code {work.exitcode}): {last_words(folder / f'.{name}' / 'log')}")
     shutil.rmtree(folder / f".{name}", ignore_errors=True)
-    record = json.loads((folder / f"{name}.json").read_text())
-    return record.get("failed", "ready") + f" ({time.perf_counter() - start:.0f} s)"
+    written = folder / f"{name}.json"
+    became = json.loads(written.read_text()).get("failed", "ready") if written.exists() else "waits for its base"
+    return f"{became} ({time.perf_counter() - start:.0f} s)"
+
+
+def last_words(log: Path) -> str:
+    """Return the last line that an exporter printed."""
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line.strip()[:160] for line in reversed(lines) if line.strip()), "silently")
 
 
 def attempt(name: str, build: Build, folder: Path) -> None:
@@ -79,6 +90,8 @@ def attempt(name: str, build: Build, folder: Path) -> None:
             facts = {"opset": opset(model)} | facts
             for sizes in [facts["inputs"], *facts.get("sizes", [])]:
                 check(draft, sizes)
+    except NotYetError:
+        return
     except Exception as error:  # noqa: BLE001 the reason becomes a row of the table
         failed(name, folder, reason(error))
     else:

@@ -91,12 +91,12 @@ CNNS = "seresnet18 mobilenetv2_100 unet yolo espcn squeezenet1_1 act_gelu norm_g
 # exporter: how, and for which architectures
 EXPORTERS: dict[str, tuple[Callable[..., None], str]] = {
     "torch-ts": (torchscript, "*"),
-    "torch-dynamo": (dynamo, "*"),
     "torch-ts9": (partial(torchscript, opset=9), CNNS),
     "torch-ts11": (partial(torchscript, opset=11), CNNS),
     "torch-ts13": (partial(torchscript, opset=13), CNNS),
     "torch-ts20": (partial(torchscript, opset=20), CNNS),
     "torch-dynamo23": (partial(dynamo, opset=23), CNNS),
+    "torch-dynamo": (dynamo, "*"),
     "torch-unfolded": (
         partial(torchscript, do_constant_folding=False, training=torch.onnx.TrainingMode.PRESERVE),
         CNNS + " densenet121 volume_unet",
@@ -119,11 +119,11 @@ def build(path: Path, *, name: str, net: Net, export: Callable[..., None]) -> Fa
 
 
 def recipes() -> dict[str, Build]:
-    """Return every exporter's architectures, the exporters' first networks first."""
+    """Return every exporter's architectures, the quick exporters first."""
     return {
         f"{exporter}_{name}": partial(build, name=name, net=net, export=export)
-        for name, net in NETS.items()
         for exporter, (export, globs) in EXPORTERS.items()
+        for name, net in NETS.items()
         if any(fnmatch(name, glob) for glob in globs.split()) and (name not in HEAVY or exporter == "torch-ts")
     }
 
