@@ -65,10 +65,16 @@ def alone(name: str, build: Build, folder: Path) -> str:
         work.join()
         failed(name, folder, f"no end after {LIMIT} s")
     elif work.exitcode:
-        failed(name, folder, f"the exporter died (exit code {work.exitcode}): {last_words(folder / f'.{name}' / 'log')}")
+        failed(
+            name,
+            folder,
+            f"the exporter died (exit code {work.exitcode}): {last_words(folder / f'.{name}' / 'log')}",
+        )
     shutil.rmtree(folder / f".{name}", ignore_errors=True)
     written = folder / f"{name}.json"
-    became = json.loads(written.read_text()).get("failed", "ready") if written.exists() else "waits for its base"
+    became = (
+        json.loads(written.read_text()).get("failed", "ready") if written.exists() else "waits for its base"
+    )
     return f"{became} ({time.perf_counter() - start:.0f} s)"
 
 
@@ -133,7 +139,9 @@ def check(path: Path, sizes: Mapping[str, list[int]]) -> None:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    for name, found in zip([o.name for o in session.get_outputs()], session.run(None, feed(session, sizes)), strict=True):
+    for name, found in zip(
+        [o.name for o in session.get_outputs()], session.run(None, feed(session, sizes)), strict=True
+    ):
         values = np.asarray(found, np.float64)
         if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 1e6:  # noqa: PLR2004
             raise ValueError(f"output {name} explodes for {dict(sizes)}")

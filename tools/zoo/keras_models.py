@@ -38,7 +38,8 @@ APPLICATIONS: dict[str, tuple[int, dict[str, Any]]] = {
     "EfficientNetV2B0": (64, {}),
     "ConvNeXtTiny": (64, {}),
 }
-FREE = ("MobileNetV2", "ResNet50V2", "NASNetMobile")  # reading images of any size
+HEAVY = ("inceptionresnetv2", "resnet50v2", "xception")  # through one exporter only
+FREE = ("MobileNetV2", "ResNet50V2")  # reading images of any size
 
 
 def application(name: str) -> keras.Model:
@@ -72,7 +73,9 @@ def unet() -> keras.Model:
 def yolo() -> keras.Model:
     """Return a detector of two scales with anchors."""
     image = keras.Input((64, 64, 3))
-    mid = block(block(block(image, 16, keras.ops.silu, stride=2), 32, keras.ops.silu, stride=2), 48, keras.ops.silu)
+    mid = block(
+        block(block(image, 16, keras.ops.silu, stride=2), 32, keras.ops.silu, stride=2), 48, keras.ops.silu
+    )
     deep = block(mid, 64, keras.ops.silu, stride=2)
     up = layers.Concatenate()([layers.UpSampling2D()(deep), mid])
     found = [layers.Reshape((-1, 9))(layers.Conv2D(27, 1)(x)) for x in (up, deep)]
@@ -114,10 +117,16 @@ def normed(norm: Callable[[], layers.Layer]) -> keras.Model:
 
 
 ACTIVATIONS = "elu selu gelu silu mish hard_silu hard_sigmoid relu6 softplus softsign celu leaky_relu log_sigmoid".split()
-NORMS = {"layer": layers.LayerNormalization, "group": partial(layers.GroupNormalization, 4), "unit": layers.UnitNormalization}
+NORMS = {
+    "layer": layers.LayerNormalization,
+    "group": partial(layers.GroupNormalization, 4),
+    "unit": layers.UnitNormalization,
+}
 # architecture: how to make it, what to feed, its family
 NETS: dict[str, tuple[Callable[[], keras.Model], tuple[int, ...], str]] = {
-    **{n.lower(): (partial(application, n), (1, p, p, 3), "classifier") for n, (p, _) in APPLICATIONS.items()},
+    **{
+        n.lower(): (partial(application, n), (1, p, p, 3), "classifier") for n, (p, _) in APPLICATIONS.items()
+    },
     "unet": (unet, (1, 64, 64, 3), "segmenter"),
     "yolo": (yolo, (1, 64, 64, 3), "detector"),
     "audio": (audio, (1, 4000, 1), "audio"),
@@ -186,7 +195,7 @@ def recipes() -> dict[str, Build]:
         f"{prefix}_{name}": partial(build, name=name, export=export, exporter=exporter)
         for name in NETS
         for prefix, (export, names, exporter) in EXPORTERS.items()
-        if names == "*" or name in names.split()
+        if (names == "*" and (prefix == "keras" or name not in HEAVY)) or name in names.split()
     }
 
 

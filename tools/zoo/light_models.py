@@ -50,7 +50,9 @@ def topology(path: Path, name: str) -> Facts:
     return facts | {"family": "classifier", "inputs": {image.name: sizes}}
 
 
-def drawn(rng: np.random.Generator, nodes: list[onnx.NodeProto], name: str, shape: tuple[int, ...]) -> np.ndarray:
+def drawn(
+    rng: np.random.Generator, nodes: list[onnx.NodeProto], name: str, shape: tuple[int, ...]
+) -> np.ndarray:
     """Return random numbers for a weight such that activations stay near 1: He's for filters."""
     reader = next(n for n in nodes if name in n.input)
     while reader.op_type == "Unsqueeze":
@@ -78,7 +80,10 @@ def foreign(path: Path, source: Path, framework: str, family: str) -> Facts:
 def sizes_of(value: onnx.ValueInfoProto) -> list[int]:
     """Return the declared sizes, with what is free filled in."""
     small = (1, 3, 48, 192)
-    return [d.dim_value or free for d, free in zip(value.type.tensor_type.shape.dim, small, strict=False)]
+    return [
+        d.dim_value if d.dim_value > 0 else free
+        for d, free in zip(value.type.tensor_type.shape.dim, small, strict=False)
+    ]
 
 
 def recipes(folder: Path | None) -> dict[str, Build]:

@@ -1,6 +1,6 @@
 """PaddlePaddle's vision models through paddle2onnx.
 
-    python tools/zoo/paddle_models.py -o FOLDER [--list]
+python tools/zoo/paddle_models.py -o FOLDER [--list]
 """
 
 from collections.abc import Callable
@@ -34,7 +34,9 @@ class Yolo(nn.Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mid = nn.Sequential(block(3, 16, nn.Swish, 2), nn.MaxPool2D(3, 2, 1), block(16, 32, nn.LeakyReLU))
+        self.mid = nn.Sequential(
+            block(3, 16, nn.Swish, 2), nn.MaxPool2D(3, 2, 1), block(16, 32, nn.LeakyReLU)
+        )
         self.deep, self.up = block(32, 64, nn.Mish, 2), nn.Upsample([16, 16], mode="nearest")
         self.heads = nn.LayerList([nn.Conv2D(96, 27, 1), nn.Conv2D(64, 27, 1)])
 

@@ -7,7 +7,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 PyTorch's own name for it
 
 
-def conv(c: int, k: int, size: int = 3, stride: int = 1, *, norm: type = nn.BatchNorm2d, act: type = nn.ReLU) -> nn.Module:
+def conv(
+    c: int, k: int, size: int = 3, stride: int = 1, *, norm: type = nn.BatchNorm2d, act: type = nn.ReLU
+) -> nn.Module:
     """Return convolution, normalisation, activation."""
     return nn.Sequential(nn.Conv2d(c, k, size, stride, size // 2, bias=False), norm(k), act())
 
@@ -37,7 +39,9 @@ class Yolo(nn.Module):
     def __init__(self, classes: int = 4, c: int = 16) -> None:
         super().__init__()
         silu = nn.SiLU
-        self.stem = nn.Sequential(conv(3, c, 3, 2, act=silu), conv(c, 2 * c, 3, 2, act=silu), Csp(2 * c, 2 * c))
+        self.stem = nn.Sequential(
+            conv(3, c, 3, 2, act=silu), conv(c, 2 * c, 3, 2, act=silu), Csp(2 * c, 2 * c)
+        )
         self.mid = nn.Sequential(conv(2 * c, 4 * c, 3, 2, act=silu), Csp(4 * c, 4 * c, 2))
         self.deep = nn.Sequential(conv(4 * c, 8 * c, 3, 2, act=silu), Csp(8 * c, 8 * c))
         self.sppf, self.pool = conv(32 * c, 8 * c, 1, act=silu), nn.MaxPool2d(5, 1, 2)
@@ -54,7 +58,9 @@ class Yolo(nn.Module):
         mid = self.up(torch.cat([F.interpolate(deep, scale_factor=2.0, mode="nearest"), mid], 1))
         found = [head(x).flatten(2).transpose(1, 2) for head, x in zip(self.heads, (mid, deep), strict=True)]
         boxes, scores = torch.cat(found, 1).split([4, found[0].shape[2] - 4], 2)
-        return torch.cat([boxes[..., :2].sigmoid() * 2 - 0.5, boxes[..., 2:].sigmoid() ** 2 * 4], 2), scores.sigmoid()
+        return torch.cat(
+            [boxes[..., :2].sigmoid() * 2 - 0.5, boxes[..., 2:].sigmoid() ** 2 * 4], 2
+        ), scores.sigmoid()
 
 
 class Ssd(nn.Module):
@@ -62,11 +68,15 @@ class Ssd(nn.Module):
 
     def __init__(self, classes: int = 4) -> None:
         super().__init__()
-        self.maps = nn.ModuleList([
-            nn.Sequential(conv(3, 16), nn.MaxPool2d(2), conv(16, 32), nn.MaxPool2d(2, ceil_mode=True), conv(32, 32)),
-            nn.Sequential(nn.MaxPool2d(3, 2, 1), conv(32, 48)),
-            conv(48, 48, 3, 2),
-        ])
+        self.maps = nn.ModuleList(
+            [
+                nn.Sequential(
+                    conv(3, 16), nn.MaxPool2d(2), conv(16, 32), nn.MaxPool2d(2, ceil_mode=True), conv(32, 32)
+                ),
+                nn.Sequential(nn.MaxPool2d(3, 2, 1), conv(32, 48)),
+                conv(48, 48, 3, 2),
+            ]
+        )
         self.heads = nn.ModuleList(nn.Conv2d(c, 3 * (4 + classes), 3, padding=1) for c in (32, 48, 48))
         self.gain = nn.Parameter(torch.full((1, 32, 1, 1), 5.0))
         self.width = 4 + classes
@@ -87,7 +97,10 @@ class Unet(nn.Module):
 
     def __init__(self, up: str = "transposed") -> None:
         super().__init__()
-        self.one, self.two = nn.Sequential(conv(3, 16), conv(16, 16)), nn.Sequential(conv(16, 32), conv(32, 32))
+        self.one, self.two = (
+            nn.Sequential(conv(3, 16), conv(16, 16)),
+            nn.Sequential(conv(16, 32), conv(32, 32)),
+        )
         self.deep, self.up = conv(32, 64), up
         self.raise1, self.raise2 = nn.ConvTranspose2d(64, 32, 2, 2), nn.ConvTranspose2d(32, 16, 2, 2)
         self.join1, self.join2, self.last = conv(64, 32), conv(32, 16), nn.Conv2d(16, 3, 1)
@@ -139,7 +152,11 @@ class WaveBlock(nn.Module):
 
     def __init__(self, c: int, dilation: int) -> None:
         super().__init__()
-        self.gate, self.mix, self.pad = nn.Conv1d(c, 2 * c, 2, dilation=dilation), nn.Conv1d(c, c, 1), dilation
+        self.gate, self.mix, self.pad = (
+            nn.Conv1d(c, 2 * c, 2, dilation=dilation),
+            nn.Conv1d(c, c, 1),
+            dilation,
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the residual sum; the past alone is read."""
@@ -152,8 +169,12 @@ class Aligned(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.find = nn.Sequential(conv(3, 8, 5, 2), conv(8, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6))
-        self.rest = nn.Sequential(conv(3, 16), nn.MaxPool2d(3, 2, 1), conv(16, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.find = nn.Sequential(
+            conv(3, 8, 5, 2), conv(8, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6)
+        )
+        self.rest = nn.Sequential(
+            conv(3, 16), nn.MaxPool2d(3, 2, 1), conv(16, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
         self.head = nn.Linear(32, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -169,7 +190,9 @@ class Upscaler(nn.Module):
     def __init__(self, mode: str, *, align: bool | None = None) -> None:
         super().__init__()
         self.mode, self.align, c = mode, align, 16
-        self.body = nn.Sequential(conv(3, c, 5, norm=nn.Identity), conv(c, c, norm=nn.Identity), nn.Conv2d(c, 3, 3, padding=1))
+        self.body = nn.Sequential(
+            conv(3, c, 5, norm=nn.Identity), conv(c, c, norm=nn.Identity), nn.Conv2d(c, 3, 3, padding=1)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the image at twice the size."""
@@ -177,19 +200,23 @@ class Upscaler(nn.Module):
         return x + self.body(x)
 
 
-def pixels(*layers: nn.Module, size: int = 2) -> nn.Module:
+def pixels(*layers: nn.Module, size: int = 1) -> nn.Module:
     """Return a classifier: the layers, then a global mean and a linear layer over 32 channels."""
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(size), nn.Flatten(), nn.Linear(32 * size * size, 10))
 
 
 def activated(act: Any) -> nn.Module:
     """Return a small classifier whose activation is the given one."""
-    return pixels(conv(3, 16, act=act), nn.MaxPool2d(3, 2, 1), conv(16, 32, act=act), conv(32, 32, 3, 2, act=act))
+    return pixels(
+        conv(3, 16, act=act), nn.MaxPool2d(3, 2, 1), conv(16, 32, act=act), conv(32, 32, 3, 2, act=act)
+    )
 
 
 def normed(norm: Any) -> nn.Module:
     """Return a small classifier whose normalisation is the given one."""
-    return pixels(conv(3, 16, norm=norm), nn.MaxPool2d(2), conv(16, 32, norm=norm), conv(32, 32, 3, 2, norm=norm))
+    return pixels(
+        conv(3, 16, norm=norm), nn.MaxPool2d(2), conv(16, 32, norm=norm), conv(32, 32, 3, 2, norm=norm)
+    )
 
 
 def pooled(pool: nn.Module) -> nn.Module:
@@ -221,11 +248,14 @@ class Last(nn.Module):
 def wave(c: int = 32) -> nn.Module:
     """Return WaveNet's stack with a class score."""
     blocks = [WaveBlock(c, 2**k) for k in range(5)]
-    return nn.Sequential(nn.Conv1d(1, c, 1), *blocks, nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(c, 10))
+    return nn.Sequential(
+        nn.Conv1d(1, c, 1), *blocks, nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(c, 10)
+    )
 
 
 def m5(c: int = 32) -> nn.Module:
     """Return the raw-waveform classifier M5 (Dai et al., 2017)."""
+
     def stage(a: int, b: int, size: int = 3, stride: int = 1) -> list[nn.Module]:
         return [nn.Conv1d(a, b, size, stride), nn.BatchNorm1d(b), nn.ReLU(), nn.MaxPool1d(4)]
 
@@ -241,7 +271,9 @@ def separator(c: int = 24) -> nn.Module:
                  nn.GroupNorm(1, 2 * c), nn.Conv1d(2 * c, c, 1))
         for k in range(3)
     ]  # fmt: skip
-    return nn.Sequential(nn.Conv1d(1, c, 16, 8), nn.ReLU(), *block, nn.Sigmoid(), nn.ConvTranspose1d(c, 1, 16, 8))
+    return nn.Sequential(
+        nn.Conv1d(1, c, 16, 8), nn.ReLU(), *block, nn.Sigmoid(), nn.ConvTranspose1d(c, 1, 16, 8)
+    )
 
 
 def spectrum() -> nn.Module:
@@ -255,15 +287,21 @@ def spectrum() -> nn.Module:
 
 def cubes() -> nn.Module:
     """Return C3D in small (Tran et al., 2015)."""
+
     def stage(a: int, b: int, pool: Any) -> list[nn.Module]:
         return [nn.Conv3d(a, b, 3, padding=1), nn.BatchNorm3d(b), nn.ReLU(), nn.MaxPool3d(pool)]
 
-    return nn.Sequential(*stage(3, 8, (1, 2, 2)), *stage(8, 16, 2), *stage(16, 32, 2), nn.Flatten(), nn.Linear(32 * 32, 10))
+    return nn.Sequential(
+        *stage(3, 8, (1, 2, 2)), *stage(8, 16, 2), *stage(16, 32, 2), nn.Flatten(), nn.Linear(32 * 32, 10)
+    )
 
 
 def enhancer(c: int = 16) -> nn.Module:
     """Return EDSR in small: residual blocks scaled by 0.1, pixel shuffle."""
-    block = [Residual(nn.Conv2d(c, c, 3, padding=1), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1), gain=0.1) for _ in range(3)]
+    block = [
+        Residual(nn.Conv2d(c, c, 3, padding=1), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1), gain=0.1)
+        for _ in range(3)
+    ]
     up = [nn.Conv2d(c, 4 * c, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(c, 3, 3, padding=1)]
     return nn.Sequential(nn.Conv2d(3, c, 3, padding=1), Residual(*block, nn.Conv2d(c, c, 3, padding=1)), *up)
 
@@ -278,8 +316,13 @@ def espcn() -> nn.Module:
 
 def style(c: int = 8) -> nn.Module:
     """Return a style-transfer net: reflected edges, instance normalisation, nearest upsampling."""
+
     def stage(a: int, b: int, size: int, stride: int = 1) -> list[nn.Module]:
-        return [nn.ReflectionPad2d(size // 2), nn.Conv2d(a, b, size, stride), nn.InstanceNorm2d(b, affine=True)]
+        return [
+            nn.ReflectionPad2d(size // 2),
+            nn.Conv2d(a, b, size, stride),
+            nn.InstanceNorm2d(b, affine=True),
+        ]
 
     return nn.Sequential(
         *stage(3, c, 9), nn.ReLU(), *stage(c, 2 * c, 3, 2), nn.ReLU(),
@@ -363,6 +406,12 @@ def all_nets(net: Any) -> dict[str, Any]:
         "audio_spectrogram": net(spectrum, (1, 1, 64, 100), "audio", (), ((2, 1, 64, 77),)),
         "volume_c3d": net(cubes, (1, 3, 8, 32, 32), "volume"),
     }
-    for kind, make, table in (("act", activated, ACTIVATIONS), ("norm", normed, NORMS), ("pool", pooled, POOLS)):
-        found |= {f"{kind}_{n}": net(lambda make=make, x=x: make(x), image, "classifier") for n, x in table.items()}
+    for kind, make, table in (
+        ("act", activated, ACTIVATIONS),
+        ("norm", normed, NORMS),
+        ("pool", pooled, POOLS),
+    ):
+        found |= {
+            f"{kind}_{n}": net(lambda make=make, x=x: make(x), image, "classifier") for n, x in table.items()
+        }
     return found

@@ -124,7 +124,8 @@ def recipes() -> dict[str, Build]:
         f"{exporter}_{name}": partial(build, name=name, net=net, export=export)
         for exporter, (export, globs) in EXPORTERS.items()
         for name, net in NETS.items()
-        if any(fnmatch(name, glob) for glob in globs.split()) and (name not in HEAVY or exporter == "torch-ts")
+        if any(fnmatch(name, glob) for glob in globs.split())
+        and (name not in HEAVY or exporter == "torch-ts")
     }
 
 

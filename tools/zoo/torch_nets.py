@@ -1,6 +1,4 @@
-"""The PyTorch architectures: one line each, grouped by the library that has them and by their input.
-
-"""
+"""The PyTorch architectures: one line each, grouped by the library that has them and by their input."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -76,14 +74,14 @@ TIMM_OPTIONS: dict[str, dict[str, Any]] = {
 }
 VISION = {64: "squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0", 96: "googlenet"}
 CV = {
-    64: """bninception shufflenet_g3_wd4 sqnxt23_w1 darknet_tiny condensenet74_c4_g4 menet108_8x1_g3 igcv3_wd4
-        octresnet10_ad2 peleenet proxylessnas_mobile14 fishnet99
-        sepreresnet10 nin_cifar10 mobilenet_wd4 fdmobilenet_wd4
-        squeezeresnet_v1_1 preresnet10 espnetv2_wd2 dicenet_wd5 hardnet39ds """,
+    32: "nin_cifar10",
+    224: """bninception shufflenet_g3_wd4 sqnxt23_w1 darknet_tiny condensenet74_c4_g4 menet108_8x1_g3 igcv3_wd4
+        peleenet proxylessnas_mobile14 sepreresnet10 mobilenet_wd4 fdmobilenet_wd4 squeezeresnet_v1_1 preresnet10
+        espnetv2_wd2 hardnet39ds""",
     256: "lwopenpose2d_mobilenet_cmupan_coco centernet_resnet18_voc",
 }
 SMP = """Unet:resnet18 UnetPlusPlus:mobilenet_v2 FPN:mobilenet_v2 Linknet:mobilenet_v2 PSPNet:mobilenet_v2 PAN:mobilenet_v2
-    DeepLabV3Plus:mobilenet_v2 MAnet:mobilenet_v2 UPerNet:mobilenet_v2""".split()
+    DeepLabV3Plus:mobilenet_v2 UPerNet:mobilenet_v2""".split()
 CUBE = 32
 MONAI = {
     "volume_unet": (monai.UNet, {"channels": (8, 16, 32), "strides": (2, 2), "num_res_units": 1}),
@@ -92,7 +90,12 @@ MONAI = {
     "volume_basicunet": (monai.BasicUNet, {"features": (8, 8, 16, 16, 32, 8)}),
     "volume_dynunet": (
         monai.DynUNet,
-        {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [8, 16, 32]},
+        {
+            "kernel_size": [3, 3, 3],
+            "strides": [1, 2, 2],
+            "upsample_kernel_size": [2, 2],
+            "filters": [8, 16, 32],
+        },
     ),
 }
 
@@ -124,7 +127,7 @@ def volume(make: Callable[..., nn.Module], options: dict[str, Any]) -> nn.Module
 
 
 # Above 40 MB a network goes through one exporter only, except those that everyone knows.
-HEAVY = """retinanet_resnet50_fpn ssd300_vgg16 resnetv2_50 resnext50_32x4d res2net50_14w_8s vgg16_bn cv_fishnet99
+HEAVY = """inception_v3 retinanet_resnet50_fpn resnetv2_50 resnext50_32x4d res2net50_14w_8s vgg16_bn
     dla34 smp_unet_resnet18 cv_centernet_resnet18_voc darknet17 hgnet_tiny efficientnetv2_rw_t poolformer_s12
     volume_densenet121 hrnet_w18_small cv_bninception botnet26t_256""".split()
 ODD = ((2, 3, 61, 83), (1, 3, 97, 64), (3, 3, 75, 75))
@@ -137,29 +140,37 @@ NETS: dict[str, Net] = {
     for name, pixels in rows(TIMM)
 }  # fmt: skip
 NETS |= {
-    name: Net(partial(torchvision.models.get_model, name, num_classes=10), (1, 3, s, s), "classifier", ("torchvision",))
+    name: Net(
+        partial(torchvision.models.get_model, name, num_classes=10),
+        (1, 3, s, s),
+        "classifier",
+        ("torchvision",),
+    )
     for name, s in rows(VISION)
 }
 NETS |= small_nets.all_nets(Net)
 NETS |= {
     f"smp_{name.replace(':', '_').lower()}": Net(
         partial(smp.create_model, *name.split(":"), encoder_weights=None, classes=3),
-        (1, 3, 64, 64), "segmenter", ("segmentation-models-pytorch",),
+        (1, 3, 192, 192), "segmenter", ("segmentation-models-pytorch",),
     )
     for name in SMP
 }  # fmt: skip
 NETS |= {
     name: Net(partial(make, name), (1, 3, 128, 128), family, ("torchvision",))
     for make, family, names in (
-        (detection, "detector", "ssdlite320_mobilenet_v3_large retinanet_resnet50_fpn ssd300_vgg16"),
+        (detection, "detector", "ssdlite320_mobilenet_v3_large retinanet_resnet50_fpn"),
         (segmentation, "segmenter", "deeplabv3_mobilenet_v3_large lraspp_mobilenet_v3_large"),
     )
     for name in names.split()
 }
 NETS |= {
-    name: Net(partial(volume, *made), (1, 1, CUBE, CUBE, CUBE), "volume", ("monai",)) for name, made in MONAI.items()
+    name: Net(partial(volume, *made), (1, 1, CUBE, CUBE, CUBE), "volume", ("monai",))
+    for name, made in MONAI.items()
 }
 NETS |= {
-    f"cv_{name}": Net(partial(pytorchcv.model_provider.get_model, name), (1, 3, s, s), "classifier", ("pytorchcv",))
+    f"cv_{name}": Net(
+        partial(pytorchcv.model_provider.get_model, name), (1, 3, s, s), "classifier", ("pytorchcv",)
+    )
     for name, s in rows(CV)
 }

@@ -22,7 +22,7 @@ from onnxruntime.quantization import shape_inference
 
 BASES = {
     "mobilenetv2": "torch-ts_mobilenetv2_100",
-    "resnet18": "torch-ts_resnet18",
+    "seresnet18": "torch-ts_seresnet18",
     "squeezenet": "torch-ts_squeezenet1_1",
     "yolo": "torch-ts_yolo",
     "unet": "torch-ts_unet",
@@ -111,7 +111,12 @@ def functions(base: Path, path: Path, _sizes: Any) -> None:
     model = onnx.load(base)
     model.functions.append(
         onnx.helper.make_function(
-            "local", "Rectified", ["x"], ["y"], [onnx.helper.make_node("Relu", ["x"], ["y"])], model.opset_import
+            "local",
+            "Rectified",
+            ["x"],
+            ["y"],
+            [onnx.helper.make_node("Relu", ["x"], ["y"])],
+            model.opset_import,
         )
     )
     model.opset_import.append(onnx.helper.make_opsetid("local", 1))
@@ -122,20 +127,30 @@ def functions(base: Path, path: Path, _sizes: Any) -> None:
     onnx.save(model, path)
 
 
-CNNS = "mobilenetv2 resnet18 squeezenet yolo unet keras_mobilenetv2"
+CNNS = "mobilenetv2 seresnet18 squeezenet yolo unet keras_mobilenetv2"
 QDQ, QOPERATOR, UNSIGNED = q.QuantFormat.QDQ, q.QuantFormat.QOperator, {"weight_type": q.QuantType.QUInt8}
 OLD = " ".join(base for base in BASES if base.startswith("ts9"))
 ALL = " ".join(base for base in BASES if base not in OLD.split())
 # variant: how, of which bases, by what, family
 VARIANTS: dict[str, tuple[Callable[..., None], str, str, str]] = {
     "qdq": (partial(static, form=QDQ, per_channel=True), f"{CNNS} efficientnet", "onnxruntime", "quantised"),
-    "qdq-tensor": (partial(static, form=QDQ, activation_type=q.QuantType.QInt8), CNNS, "onnxruntime", "quantised"),
+    "qdq-tensor": (
+        partial(static, form=QDQ, activation_type=q.QuantType.QInt8),
+        CNNS,
+        "onnxruntime",
+        "quantised",
+    ),
     "qoperator": (partial(static, form=QOPERATOR), f"{CNNS} efficientnet", "onnxruntime", "quantised"),
-    "qoperator-channel": (partial(static, form=QOPERATOR, per_channel=True), CNNS, "onnxruntime", "quantised"),
+    "qoperator-channel": (
+        partial(static, form=QOPERATOR, per_channel=True),
+        CNNS,
+        "onnxruntime",
+        "quantised",
+    ),
     "dynamic": (partial(dynamic, **UNSIGNED), f"{CNNS} efficientnet", "onnxruntime", "quantised"),
     "fp16": (partial(halved, keep_io_types=True), f"{CNNS} gelu convnext", "onnxruntime", "fp16"),
     "fp16-io": (halved, CNNS, "onnxruntime", "fp16"),
-    "fp16-common": (common_halved, "mobilenetv2 resnet18 unet", "onnxconverter-common", "fp16"),
+    "fp16-common": (common_halved, "mobilenetv2 seresnet18 unet", "onnxconverter-common", "fp16"),
     "onnxslim": (slimmed, ALL, "onnxslim", "optimised"),
     "onnxsim": (simplified, ALL, "onnxsim", "optimised"),
     "ort-basic": (partial(optimised, level="BASIC"), ALL, "onnxruntime", "optimised"),
@@ -145,7 +160,7 @@ VARIANTS: dict[str, tuple[Callable[..., None], str, str, str]] = {
     "opset17": (partial(converted, opset=17), OLD, "onnx", "classifier"),
     "opset21": (partial(converted, opset=21), CNNS, "onnx", "classifier"),
     "opset25": (partial(converted, opset=25), CNNS, "onnx", "classifier"),
-    "functions": (functions, "resnet18 squeezenet unet", "onnx", "classifier"),
+    "functions": (functions, "seresnet18 squeezenet unet", "onnx", "classifier"),
 }
 
 
