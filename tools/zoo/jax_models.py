@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 a table of names reads best as one string
 """JAX networks (flax nnx, channels last; equinox, channels second) through jax2onnx.
 
 python tools/zoo/jax_models.py -o FOLDER [--list]
@@ -290,7 +291,8 @@ class Equinox(eqx.Module):
         return x
 
 
-ACTIVATIONS = "elu selu gelu silu celu leaky_relu hard_swish hard_sigmoid softplus soft_sign log_sigmoid tanh relu6 mish".split()
+ACTIVATIONS = """elu selu gelu silu celu leaky_relu hard_swish hard_sigmoid softplus soft_sign
+    log_sigmoid tanh relu6 mish""".split()
 NORMS = {
     "layer": nnx.LayerNorm,
     "group": partial(nnx.GroupNorm, num_groups=4),

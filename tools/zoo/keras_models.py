@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 a table of names reads best as one string
 """Keras' applications, channels last, through Keras' own exporter and through tf2onnx.
 
     python tools/zoo/keras_models.py -o FOLDER [--only 'keras_*'] [--list]
@@ -13,11 +14,11 @@ from typing import Any
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
-import keras  # noqa: E402 the environment is read at import
-import numpy as np  # noqa: E402
-import tf2onnx  # noqa: E402
-from common import Build, Facts, main, versions  # noqa: E402
-from keras import layers  # noqa: E402
+import keras
+import numpy as np
+import tf2onnx
+from common import Build, Facts, main, versions
+from keras import layers
 
 # application: pixels, options
 APPLICATIONS: dict[str, tuple[int, dict[str, Any]]] = {
@@ -116,7 +117,8 @@ def normed(norm: Callable[[], layers.Layer]) -> keras.Model:
     return keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
 
 
-ACTIVATIONS = "elu selu gelu silu mish hard_silu hard_sigmoid relu6 softplus softsign celu leaky_relu log_sigmoid".split()
+ACTIVATIONS = """elu selu gelu silu mish hard_silu hard_sigmoid relu6 softplus softsign celu
+    leaky_relu log_sigmoid""".split()
 NORMS = {
     "layer": layers.LayerNormalization,
     "group": partial(layers.GroupNormalization, 4),
@@ -137,7 +139,7 @@ NETS: dict[str, tuple[Callable[[], keras.Model], tuple[int, ...], str]] = {
 
 
 def settle(model: keras.Model, batch: np.ndarray) -> None:
-    """Give batch normalisation random scales and shifts and the statistics of what it reads, and filters He's spread."""
+    """Give filters He's spread, normalisation random scales, shifts and the statistics of what it reads."""
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers(include_self=False):  # noqa: SLF001 nested blocks too
         for weight in layer.weights:

@@ -264,7 +264,7 @@ def m5(c: int = 32) -> nn.Module:
 
 
 def separator(c: int = 24) -> nn.Module:
-    """Return a separator of sources like Conv-TasNet (Luo & Mesgarani, 2019): filter bank, PReLU, GroupNorm."""
+    """Return a separator of sources like Conv-TasNet (Luo & Mesgarani, 2019)."""
     block = [
         Residual(nn.Conv1d(c, 2 * c, 1), nn.PReLU(), nn.GroupNorm(1, 2 * c),
                  nn.Conv1d(2 * c, 2 * c, 3, padding=2**k, dilation=2**k, groups=2 * c), nn.PReLU(2 * c),
@@ -327,7 +327,8 @@ def style(c: int = 8) -> nn.Module:
     return nn.Sequential(
         *stage(3, c, 9), nn.ReLU(), *stage(c, 2 * c, 3, 2), nn.ReLU(),
         Residual(*stage(2 * c, 2 * c, 3), nn.ReLU(), *stage(2 * c, 2 * c, 3)),
-        nn.Upsample(scale_factor=2), *stage(2 * c, c, 3), nn.ReLU(), nn.ReflectionPad2d(4), nn.Conv2d(c, 3, 9),
+        nn.Upsample(scale_factor=2), *stage(2 * c, c, 3), nn.ReLU(),
+        nn.ReflectionPad2d(4), nn.Conv2d(c, 3, 9),
     )  # fmt: skip
 
 
@@ -342,12 +343,14 @@ def autoencoder(c: int = 16) -> nn.Module:
 
 
 ACTIVATIONS = {
-    "relu6": nn.ReLU6, "leaky": nn.LeakyReLU, "prelu": nn.PReLU, "elu": nn.ELU, "selu": nn.SELU, "celu": nn.CELU,
+    "relu6": nn.ReLU6, "leaky": nn.LeakyReLU, "prelu": nn.PReLU, "elu": nn.ELU, "selu": nn.SELU,
+    "celu": nn.CELU,
     "gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU("tanh"), "silu": nn.SiLU, "mish": nn.Mish,
     "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh,
     "softplus": nn.Softplus, "softsign": nn.Softsign, "hardtanh": nn.Hardtanh, "rrelu": nn.RReLU,
     "threshold": lambda: nn.Threshold(0.1, 0.0), "logsigmoid": nn.LogSigmoid, "tanhshrink": nn.Tanhshrink,
-    "hardshrink": nn.Hardshrink, "softshrink": nn.Softshrink, "glu": lambda: nn.Sequential(Doubled(), nn.GLU(1)),
+    "hardshrink": nn.Hardshrink, "softshrink": nn.Softshrink,
+    "glu": lambda: nn.Sequential(Doubled(), nn.GLU(1)),
 }  # fmt: skip
 
 
@@ -377,8 +380,10 @@ class Unit(nn.Module):
 POOLS = {
     "max_ceil": nn.MaxPool2d(3, 2, ceil_mode=True), "max_dilated": nn.MaxPool2d(2, 2, dilation=2),
     "max_overlapping": nn.MaxPool2d(5, 2, 2), "average": nn.AvgPool2d(3, 2, 1),
-    "average_open": nn.AvgPool2d(3, 2, 1, count_include_pad=False), "average_ceil": nn.AvgPool2d(3, 2, ceil_mode=True),
-    "lp": nn.LPPool2d(2, 2), "adaptive_max": nn.AdaptiveMaxPool2d(16), "unshuffle_half": nn.Sequential(nn.MaxPool2d(2), Shuffled()),
+    "average_open": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    "average_ceil": nn.AvgPool2d(3, 2, ceil_mode=True),
+    "lp": nn.LPPool2d(2, 2), "adaptive_max": nn.AdaptiveMaxPool2d(16),
+    "unshuffle_half": nn.Sequential(nn.MaxPool2d(2), Shuffled()),
 }  # fmt: skip
 
 

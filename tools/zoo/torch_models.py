@@ -80,7 +80,7 @@ def torchscript(net: Net, module: nn.Module, path: Path, *, opset: int = 17, **o
 
 def dynamo(net: Net, module: nn.Module, path: Path, *, opset: int = 18) -> None:
     """Export through torch.export."""
-    free = {0: torch.export.Dim.DYNAMIC, **{k: torch.export.Dim.DYNAMIC for k in range(2, len(net.shape))}}
+    free = {0: torch.export.Dim.DYNAMIC, **dict.fromkeys(range(2, len(net.shape)), torch.export.Dim.DYNAMIC)}
     torch.onnx.export(
         module, (torch.randn(net.shape),), path, dynamo=True, opset_version=opset, external_data=False,
         input_names=["input"], dynamic_shapes=(free,) if net.sizes else None,

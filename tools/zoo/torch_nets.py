@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 a table of names reads best as one string
 """The PyTorch architectures: one line each, grouped by the library that has them and by their input."""
 
 from collections.abc import Callable, Iterable
@@ -50,38 +51,38 @@ def rows(table: dict[int, str]) -> Iterable[tuple[str, int]]:
 
 
 TIMM = {
-    64: """resnet18 mobilenetv2_100 resnet50 resnet26d resnext50_32x4d seresnext26d_32x4d
-        ecaresnet26t skresnet18 res2net50_14w_8s resnest14d resnetv2_50 seresnet18 resnetblur18
-        densenet121 dla34 dla46_c dpn48b mobilenetv1_100 mobilenetv3_small_100
-        mobilenetv3_large_100 mobilenetv4_conv_small mobilenet_edgetpu_100 mobileone_s0 repvgg_a0 efficientnet_b0
-        efficientnetv2_rw_t tf_efficientnet_b0 tf_efficientnet_lite0 mnasnet_100 semnasnet_075 fbnetc_100 fbnetv3_b
-        ghostnet_100 ghostnetv2_100 ghostnetv3_100 hardcorenas_a regnetx_002 regnety_002 regnetz_005 nf_regnet_b0
-        convnext_atto convnextv2_atto convnext_atto_ols poolformer_s12 hrnet_w18_small 
-        darknet17 ese_vovnet19b_dw rexnet_100 spnasnet_100 tinynet_e lcnet_050
-        gernet_s gcresnext26ts mixnet_s inception_next_atto repghostnet_050 starnet_s1 efficientvit_b0
-        fastvit_t8 cs3darknet_s hgnet_tiny hgnetv2_b0 edgenext_xx_small mobilevit_xxs botnet26t_256
-        repvit_m0_9 ghostnet_050 xcit_nano_12_p16_224 
-        mambaout_femto""",
+    64: """resnet18 mobilenetv2_100 resnet50 resnet26d resnext50_32x4d seresnext26d_32x4d ecaresnet26t
+        skresnet18 res2net50_14w_8s resnest14d resnetv2_50 seresnet18 resnetblur18 densenet121 dla34
+        dla46_c dpn48b mobilenetv1_100 mobilenetv3_small_100 mobilenetv3_large_100
+        mobilenetv4_conv_small mobilenet_edgetpu_100 mobileone_s0 repvgg_a0 efficientnet_b0
+        efficientnetv2_rw_t tf_efficientnet_b0 tf_efficientnet_lite0 mnasnet_100 semnasnet_075
+        fbnetc_100 fbnetv3_b ghostnet_100 ghostnetv2_100 ghostnetv3_100 hardcorenas_a regnetx_002
+        regnety_002 regnetz_005 nf_regnet_b0 convnext_atto convnextv2_atto convnext_atto_ols
+        poolformer_s12 hrnet_w18_small darknet17 ese_vovnet19b_dw rexnet_100 spnasnet_100 tinynet_e
+        lcnet_050 gernet_s gcresnext26ts mixnet_s inception_next_atto repghostnet_050 starnet_s1
+        efficientvit_b0 fastvit_t8 cs3darknet_s hgnet_tiny hgnetv2_b0 edgenext_xx_small
+        mobilevit_xxs botnet26t_256 repvit_m0_9 ghostnet_050 xcit_nano_12_p16_224 mambaout_femto""",
     128: "inception_v3",
     224: "vgg11_bn vgg16_bn",
 }
 NARROW = "resnet26d seresnext26d ecaresnet26t skresnet18 seresnet18 resnetblur18"
 TIMM_OPTIONS: dict[str, dict[str, Any]] = {
     "vgg": {"mlp_ratio": 1 / 16},
-    **dict.fromkeys(NARROW.split(), {"channels": (16, 32, 64, 128)}),
+    **{name: {"channels": (16, 32, 64, 128)} for name in NARROW.split()},
     "botnet": {"img_size": 64},
     "xcit": {"img_size": 64},
 }
 VISION = {64: "squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0", 96: "googlenet"}
 CV = {
     32: "nin_cifar10",
-    224: """bninception shufflenet_g3_wd4 sqnxt23_w1 darknet_tiny condensenet74_c4_g4 menet108_8x1_g3 igcv3_wd4
-        peleenet proxylessnas_mobile14 sepreresnet10 mobilenet_wd4 fdmobilenet_wd4 squeezeresnet_v1_1 preresnet10
-        espnetv2_wd2 hardnet39ds""",
+    224: """
+        bninception shufflenet_g3_wd4 sqnxt23_w1 darknet_tiny condensenet74_c4_g4 menet108_8x1_g3 igcv3_wd4
+        peleenet proxylessnas_mobile14 sepreresnet10 mobilenet_wd4 fdmobilenet_wd4
+        squeezeresnet_v1_1 preresnet10 espnetv2_wd2 hardnet39ds""",
     256: "lwopenpose2d_mobilenet_cmupan_coco centernet_resnet18_voc",
 }
-SMP = """Unet:resnet18 UnetPlusPlus:mobilenet_v2 FPN:mobilenet_v2 Linknet:mobilenet_v2 PSPNet:mobilenet_v2 PAN:mobilenet_v2
-    DeepLabV3Plus:mobilenet_v2 UPerNet:mobilenet_v2""".split()
+SMP = """Unet:resnet18 UnetPlusPlus:mobilenet_v2 FPN:mobilenet_v2 Linknet:mobilenet_v2 PSPNet:mobilenet_v2
+        PAN:mobilenet_v2 DeepLabV3Plus:mobilenet_v2 UPerNet:mobilenet_v2""".split()
 CUBE = 32
 MONAI = {
     "volume_unet": (monai.UNet, {"channels": (8, 16, 32), "strides": (2, 2), "num_res_units": 1}),
