@@ -9,6 +9,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import time
@@ -183,7 +184,8 @@ def reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
-    return f"{type(error).__name__}: {lines[0]}"[:200]
+    told = re.sub(r"(Load model from )?\S*/model\.onnx( failed:)?", "", lines[0])
+    return f"{type(error).__name__}: {told}"[:200]
 
 
 def versions(*packages: str) -> str:
