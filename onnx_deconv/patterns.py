@@ -114,9 +114,9 @@ class _Groups:
         return self._numbers[value.name]
 
     def _find_numbers(self, value: gs.Tensor) -> Array | None:
-        if isinstance(value, gs.Constant):
-            return np.asarray(value.values, np.float64)
         known = self._constant(value.name)
+        if known is None and isinstance(value, gs.Constant):
+            known = value.values
         if known is not None:
             real = known.dtype.kind in "fiub" and known.size <= _MOST_NUMBERS
             return np.asarray(known, np.float64) if real else None

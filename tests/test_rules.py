@@ -324,6 +324,11 @@ CASES = [
     Case("y = SpaceToDepth<blocksize = 2>(x)", x=(1, 2, 4, 6)),
     Case("y = Identity(x)"),
     Case("y, mask = Dropout(x)", opset=13),
+    Case(
+        "k = Cast<to = 11>(w) a = CastLike(x, k) b = Tanh(a) y = CastLike(b, x)",
+        same_as="y = Tanh(x)",
+        weights={"w": (1,)},
+    ),
     Case("a = Cast<to = 11>(x) b = Tanh(a) y = Cast<to = 1>(b)", same_as="y = Tanh(x)"),
     Case("y = ReduceMean<axes = [2, -1]>(x)", opset=13),
     Case("y = ReduceMean<keepdims = 0, axes = [1]>(x)", opset=11),

@@ -113,10 +113,10 @@ def identity(at: Site) -> Signals:
     return [at.signal, *[None] * (len(at.node.inputs) - 1)]
 
 
-@rule("Cast")
+@rule("Cast", "CastLike")
 def cast(at: Site) -> Signals:
     """Passes unchanged: the companion computes in one type."""
-    return [at.signal]
+    return [at.signal, *[None] * (len(at.node.inputs) - 1)]
 
 
 @rule("Floor", "Ceil", "Round", "Sign", "Hardmax")
