@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
 
-from onnx_deconv.shapes import known_numbers
+from onnx_deconv.sizes import Numbers, known_numbers
 
 _MOST_TURNS = 256
 
@@ -36,33 +36,36 @@ def inline_branches(graph: GraphProto) -> bool:
     return True
 
 
-def _flat(
-    graph: GraphProto, node: NodeProto, known: Mapping[str, Sequence[int | None]]
-) -> list[NodeProto] | None:
+def _flat(graph: GraphProto, node: NodeProto, known: Mapping[str, Numbers]) -> list[NodeProto] | None:
     """Return the nodes that run in place of a node, ``None`` for all but a known If or Loop."""
     bodies = {a.name: a.g for a in node.attribute if a.type == AttributeProto.GRAPH}
     if node.domain not in ("", "ai.onnx") or node.op_type not in ("If", "Loop"):
         return None
     if node.op_type == "If":
-        (decision,) = known.get(node.input[0], [None])
+        decision = _only(known.get(node.input[0]))
         if decision is None:
             return None
         body = bodies["then_branch" if decision else "else_branch"]
         return _inlined(graph, body, {}, node.output, f"{node.output[0]}/")
-    turns = known.get(node.input[0], [None])[0] if node.input[0] else None
+    turns = _only(known.get(node.input[0]))
     scans = len(bodies["body"].output) > len(node.input) - 1
     if turns is None or scans or not 0 < turns <= _MOST_TURNS or not _runs_on(node, bodies["body"], known):
         return None
     return _unrolled(graph, node, bodies["body"], turns)
 
 
-def _runs_on(node: NodeProto, body: GraphProto, known: Mapping[str, Sequence[int | None]]) -> bool:
+def _only(numbers: Numbers | None) -> int | None:
+    """Return a known value's one element."""
+    return None if numbers is None or numbers.size != 1 else numbers.item()
+
+
+def _runs_on(node: NodeProto, body: GraphProto, known: Mapping[str, Numbers]) -> bool:
     """Tell whether a loop's condition is true from the start and stays so."""
-    if node.input[1] and known.get(node.input[1]) != [1]:
+    if node.input[1] and not _only(known.get(node.input[1])):
         return False
     goes_on, inside = body.output[0].name, known_numbers(body)
     passed_on = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity"}
-    return passed_on.get(goes_on, goes_on) == body.input[1].name or inside.get(goes_on) == [1]
+    return passed_on.get(goes_on, goes_on) == body.input[1].name or bool(_only(inside.get(goes_on)))
 
 
 def _unrolled(graph: GraphProto, node: NodeProto, body: GraphProto, turns: int) -> list[NodeProto]:

@@ -2,19 +2,14 @@
 
 ONNX's own inference stops at a Reshape whose target is computed from another value's shape through
 casts and slices, as several exporters write it. Here such targets are computed as far as they can
-be (a size that is known at run time only stays open), handed to the inference, and it goes on.
+be (:mod:`onnx_deconv.sizes`), handed to the inference, and it goes on.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper
 
-Sizes = list[int | None]
-"""The elements of a small integer tensor, flat; ``None`` where only known at run time."""
+from onnx_deconv.sizes import Numbers, Sizes, known_numbers, known_shapes
 
-_LONGEST = 64
 _KEEP_SHAPE = {
     "Gelu", "GroupNormalization", "HardSwish", "LayerNormalization", "MeanVarianceNormalization", "Mish",
     "RMSNormalization", "Swish",
@@ -43,7 +38,7 @@ def _recount_windows(view: ModelProto, inferred: ModelProto, recounted: set[str]
     Below opset 22 ONNX counts windows of ``ceil_mode`` that would start beyond the input; no runtime
     makes them. All that follows was inferred from the wrong size, so inference starts again.
     """
-    shapes = _known_shapes(inferred.graph)
+    shapes = known_shapes(inferred.graph)
     for node in inferred.graph.node:
         if node.op_type not in ("MaxPool", "AveragePool") or node.output[0] in recounted:
             continue
@@ -80,132 +75,29 @@ def _pooled(node: NodeProto, source: Sizes) -> Sizes | None:
 
 def _resolve_targets(view: ModelProto) -> bool:
     """Write down the shapes of Reshape outputs that could be computed; tell whether there were any."""
-    shapes, sizes, found = _known_shapes(view.graph), known_numbers(view.graph), False
+    shapes, numbers, found = known_shapes(view.graph), known_numbers(view.graph), False
     for node in view.graph.node:
-        target = (
-            sizes.get(node.input[1])
-            if node.op_type in ("Reshape", "Expand") and len(node.input) > 1
-            else None
-        )
-        if node.output[0] in shapes:
-            continue
-        if target is not None:
-            _write(view, node, _reshaped(node, target, shapes.get(node.input[0])), view)
-            found = True
-        elif node.op_type in _KEEP_SHAPE and node.input[0] in shapes:
-            _write(view, node, shapes[node.input[0]], view)
+        stated = shapes.get(node.output[0])
+        shape = None if stated and None not in stated else _followed(node, shapes, numbers)
+        if shape is not None and (stated is None or shape.count(None) < stated.count(None)):
+            _write(view, node, shape, view)
             found = True
     return found
 
 
-def known_numbers(graph: GraphProto) -> dict[str, Sizes]:
-    """Compute the small integer and truth values that follow from shapes and constants alone.
-
-    Returns
-    -------
-    dict
-        Elements by value name, flat; an element is ``None`` where only known at run time.
-    """
-    shapes, numbers = _known_shapes(graph), _known_tensors(graph)
-    for node in graph.node:
-        computed = _evaluate(node, shapes, numbers)
-        if computed is not None and len(computed) <= _LONGEST:
-            numbers[node.output[0]] = computed
-    return numbers
-
-
-def _known_shapes(graph: GraphProto) -> dict[str, Sizes]:
-    shapes: dict[str, Sizes] = {t.name: list(t.dims) for t in graph.initializer}
-    for info in (*graph.input, *graph.value_info, *graph.output):
-        if info.type.tensor_type.HasField("shape"):
-            dims = info.type.tensor_type.shape.dim
-            shapes[info.name] = [d.dim_value if d.dim_value > 0 else None for d in dims]
-    return shapes
-
-
-def _known_tensors(graph: GraphProto) -> dict[str, Sizes]:
-    tensors = [*graph.initializer]
-    for node in graph.node:
-        tensors += [
-            _named(a.t, node.output[0])
-            for a in node.attribute
-            if node.op_type == "Constant" and a.name == "value"
-        ]
-    integers = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
-    return {
-        t.name: [int(v) for v in numpy_helper.to_array(t).reshape(-1)]
-        for t in tensors
-        if t.data_type in integers and t.data_location != TensorProto.EXTERNAL and sum(t.dims) <= _LONGEST
-    }
-
-
-def _named(tensor: TensorProto, name: str) -> TensorProto:
-    copy = TensorProto()
-    copy.CopyFrom(tensor)
-    copy.name = name
-    return copy
-
-
-def _evaluate(node: NodeProto, shapes: Mapping[str, Sizes], sizes: Mapping[str, Sizes]) -> Sizes | None:
-    """Compute a node of shape arithmetic as far as its inputs are known."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type == "Shape" and node.input[0] in shapes:
-        return shapes[node.input[0]][attributes.get("start", 0) : attributes.get("end")]
-    given = [sizes.get(name) for name in node.input]
-    known = [g for g in given if g is not None]
-    if len(known) != len(given) or not given:
-        return None
-    if node.op_type in ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"):
-        return known[0]
-    if node.op_type == "ReduceProd":
-        return [None if None in known[0] else math.prod(k for k in known[0] if k is not None)]
-    if node.op_type == "Not":
-        return [None if k is None else int(not k) for k in known[0]]
-    if node.op_type == "Concat":
-        return [size for part in known for size in part]
-    if node.op_type == "Gather" and None not in known[1]:
-        return [known[0][k] for k in known[1] if k is not None]
-    if node.op_type == "Slice":
-        return _sliced(known, attributes)
-    if node.op_type in _ARITHMETIC and len(known) == 2:  # noqa: PLR2004
-        return _elementwise(_ARITHMETIC[node.op_type], known[0], known[1])
-    return None
-
-
-def _sliced(known: Sequence[Sizes], attributes: Mapping[str, Sequence[int]]) -> Sizes | None:
-    # starts, ends and steps; of a 1-D tensor there is but one axis.
-    bounds = [attributes.get("starts"), attributes.get("ends")] if len(known) == 1 else [*known[1:3]]
-    step = known[4] if len(known) > 4 else [1]  # noqa: PLR2004
-    if any(b is None or len(b) != 1 or b[0] is None for b in [*bounds, step]):
-        return None
-    start, end = (b[0] for b in bounds if b is not None)
-    return known[0][start : end : step[0]]
-
-
-_ARITHMETIC: dict[str, Callable[[int, int], int]] = {
-    "Add": lambda a, b: a + b,
-    "Sub": lambda a, b: a - b,
-    "Mul": lambda a, b: a * b,
-    "Div": lambda a, b: a // b,
-    "Mod": lambda a, b: a % b,
-    "Max": max,
-    "Min": min,
-    "Equal": lambda a, b: int(a == b),
-    "Less": lambda a, b: int(a < b),
-    "LessOrEqual": lambda a, b: int(a <= b),
-    "Greater": lambda a, b: int(a > b),
-    "GreaterOrEqual": lambda a, b: int(a >= b),
-    "And": lambda a, b: int(a and b),
-    "Or": lambda a, b: int(a or b),
-}
-
-
-def _elementwise(function: Callable[[int, int], int], a: Sizes, b: Sizes) -> Sizes | None:
-    length = max(len(a), len(b))
-    a, b = (x * length if len(x) == 1 else x for x in (a, b))
-    if len(a) != len(b) or (function in (_ARITHMETIC["Div"], _ARITHMETIC["Mod"]) and 0 in b):
-        return None  # no list of sizes
-    return [None if x is None or y is None else function(x, y) for x, y in zip(a, b, strict=True)]
+def _followed(node: NodeProto, shapes: dict[str, Sizes], numbers: dict[str, Numbers]) -> Sizes | None:
+    """Return the shape that follows from what inference does not look at; ``None`` if none does."""
+    source = shapes.get(node.input[0]) if node.input else None
+    target = numbers.get(node.input[1]) if len(node.input) > 1 else None
+    if node.op_type in ("Reshape", "Expand") and target is not None:
+        return _reshaped(node, list(target), source)
+    if node.op_type == "Pad" and target is not None and source and len(node.input) <= 3:  # noqa: PLR2004
+        begins, ends = target[: len(source)], target[len(source) :]
+        return [None if None in sizes else sum(sizes) for sizes in zip(source, begins, ends, strict=True)]
+    if node.op_type == "Resize" and len(node.input) == 4 and node.input[3] in numbers:  # noqa: PLR2004
+        wanted = list(numbers[node.input[3]])
+        return wanted if source and len(wanted) == len(source) else None
+    return source if node.op_type in _KEEP_SHAPE else None
 
 
 def _reshaped(node: NodeProto, target: Sizes, source: Sizes | None) -> Sizes:

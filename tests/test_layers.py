@@ -10,10 +10,10 @@ import onnx_deconv
 ROOT = Path(onnx_deconv.__file__).parent
 FILES = sorted(p for p in ROOT.rglob("*.py"))
 ORDER = [
-    "errors", "files", "semantics", "skim", "shapes", "legacy", "composite", "branches", "view", "arithmetic",
-    "activations", "patterns", "model", "emit", "rules", "forward", "compile", "package", "runtime", "seed",
-    "labels", "passes", "explainer", "image", "render", "reference", "verify", "inspection", "saliency",
-    "cli",
+    "errors", "files", "semantics", "skim", "sizes", "shapes", "legacy", "composite", "branches", "view",
+    "arithmetic", "activations", "patterns", "model", "emit", "rules", "forward", "compile", "package",
+    "runtime", "seed", "labels", "passes", "explainer", "image", "render", "reference", "verify",
+    "inspection", "saliency", "cli",
 ]  # fmt: skip
 DOORS = {"onnxruntime": {"runtime"}, "PIL": {"image"}, "click": {"cli"}, "cmap": {"render"}}
 
