@@ -17,11 +17,14 @@ Activation = tuple[str, dict[str, Any], NDArray[np.float32] | None]
 GRID: Array = np.sort(np.concatenate([np.linspace(-14.03, 14.07, 113), np.linspace(-1.13, 1.17, 24), [0.0]]))
 """Where functions are compared: both tails, densely about zero, and no round number but that."""
 
-_TOLERANCE = 3e-5
-"""Of what constants in single precision leave; the two forms of Gelu are 5e-4 apart."""
+LINE: Array = np.asarray([-2.0, -1.0, 1.0, 2.0])
+"""Where functions with one slope for each channel or pixel are compared."""
+
+_TOLERANCE, _HALF_TOLERANCE = 3e-5, 2e-3
+"""Of what constants in single and half precision leave; the two forms of Gelu are 5e-4 apart."""
 
 
-def identified(y: Array, constants: Iterable[float] = ()) -> Activation | None:
+def identified(y: Array, constants: Iterable[float] = (), *, half: bool = False) -> Activation | None:
     """Name the activation that has the values ``y`` on :data:`GRID`, ``None`` if there is none.
 
     Parameters
@@ -30,31 +33,31 @@ def identified(y: Array, constants: Iterable[float] = ()) -> Activation | None:
         Shape of the grid.
     constants
         Numbers that may be a threshold: where a jump lies cannot be read off a grid.
+    half
+        Whether the group's constants are in half precision.
     """
     if y.shape != GRID.shape or not np.isfinite(y).all():
         return None
     candidates = [*_candidates(y), *(("ThresholdedRelu", {"alpha": c}) for c in constants if c > 0)]
     errors = [_distance(y, op, attributes) for op, attributes in candidates]
     best = int(np.argmin(errors)) if errors else 0
-    if not errors or errors[best] > _TOLERANCE:
+    if not errors or errors[best] > (_HALF_TOLERANCE if half else _TOLERANCE):
         return None
     return *candidates[best], None
 
 
-def slopes(line: Array, y: Array) -> Activation | None:
+def slopes(y: Array) -> Activation | None:
     """Name a PRelu with one slope for each channel or pixel.
 
     Parameters
     ----------
-    line
-        Some positive and negative numbers, shape (n,).
     y
-        What each becomes: shape (n, *shape of the slopes).
+        What each number of :data:`LINE` becomes: shape (4, *shape of the slopes).
     """
-    if y.shape[0] != len(line):
+    if y.shape[:1] != LINE.shape:
         return None
-    x = line.reshape(-1, *[1] * (y.ndim - 1))
-    slope = y[line == -1][0] / -1
+    x = LINE.reshape(-1, *[1] * (y.ndim - 1))
+    slope = -y[1]
     expected = np.where(x > 0, x, slope * x)
     if np.abs(expected - y).max() > _TOLERANCE or np.ptp(slope) == 0:
         return None

@@ -29,10 +29,12 @@ class Call:
         The composite.
     graph
         The view's graph; constants go there.
+    dequantised
+        The results of DequantizeLinear so far, by inputs: one value for all that read the same.
     """
 
-    def __init__(self, node: NodeProto, graph: GraphProto) -> None:
-        self.node, self.graph = node, graph
+    def __init__(self, node: NodeProto, graph: GraphProto, dequantised: dict[tuple[str, ...], str]) -> None:
+        self.node, self.graph, self.dequantised = node, graph, dequantised
         self.nodes: list[NodeProto] = []
         self._attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
@@ -93,9 +95,10 @@ def spell_out(graph: GraphProto) -> None:
     if not any(found):
         return
     written: list[NodeProto] = []
+    dequantised: dict[tuple[str, ...], str] = {}
     for node, composite in zip(graph.node, found, strict=True):
         if composite:
-            call = Call(node, graph)
+            call = Call(node, graph, dequantised)
             result = _SPELLINGS[node.domain, node.op_type](call)
             written += [node] if result is None else call.replace(result)
         else:
@@ -390,7 +393,10 @@ def dynamic_quantize_matmul(at: Call) -> str:
 
 def _real(at: Call, i: int, axis: int | None = None) -> str:
     """Dequantise input ``i``, whose scale and zero point are the next two."""
-    return at.DequantizeLinear(*_given(at, i, i + 3), axis=axis)
+    key = (*_given(at, i, i + 3), str(axis))
+    if key not in at.dequantised:
+        at.dequantised[key] = at.DequantizeLinear(*key[:-1], axis=axis)
+    return at.dequantised[key]
 
 
 def _whole(at: Call, y: str, i: int) -> str:

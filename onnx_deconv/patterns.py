@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from onnx_deconv.activations import GRID, Activation, identified, slopes
+from onnx_deconv.activations import GRID, LINE, Activation, identified, slopes
 from onnx_deconv.arithmetic import EVALUATE
 
 Array = NDArray[np.float64]
@@ -72,15 +72,44 @@ class _Groups:
         self.producers = {v.name: n for n in graph.nodes for v in n.outputs if v.name}
         self.order = {n.outputs[0].name: k for k, n in enumerate(graph.nodes) if n.outputs}
         self._numbers: dict[str, Array | None] = {}
+        self._half: set[str] = set()
 
     def activation(self, last: gs.Node) -> tuple[gs.Variable, Activation] | None:
-        """Find the activation that a node completes, from as far back as there is one, and its input."""
-        farthest = None
+        """Find the activation that a node completes, from as far back as there is one, and its input.
+
+        Of several inputs with the same activation (a quantiser between them) it is the nearest.
+        """
+        best = None
         for x, group in self.sources(last):
-            if len(group) > 1 or last.op in ("Max", "Min"):
-                found = self.identify(x, group)
-                farthest = farthest if found is None else (x, found)
-        return farthest
+            if not self._may_be_input(x, group):
+                continue
+            found = self.identify(x, group)
+            if found is not None and (best is None or not _same(found, best[1])):
+                best = x, found
+        return best
+
+    def _may_be_input(self, x: gs.Variable, group: Sequence[gs.Node]) -> bool:
+        """Tell whether a value may be an activation's input: no quantised number, of the result's shape."""
+        last, readers = group[-1], [n for n in group if any(v.name == x.name for v in n.inputs)]
+        if any(n.op == "DequantizeLinear" for n in readers):
+            return False
+        if x.shape and last.outputs[0].shape and len(x.shape) != len(last.outputs[0].shape):
+            return False
+        alone = len(group) == 1
+        return not alone or (last.op in ("Max", "Min") and not self._is_statistic(x))
+
+    def _is_statistic(self, x: gs.Variable) -> bool:
+        """Tell whether a value follows from reductions alone: a variance that is kept from below zero."""
+        front, seen = [x.name], 0
+        while front:
+            node, seen = self.producers.get(front.pop()), seen + 1
+            if node is None or seen > _LONGEST:
+                return False
+            if not node.op.startswith("Reduce"):
+                if node.op not in EVALUATE:
+                    return False
+                front += self._open(node)
+        return True
 
     def sources(self, last: gs.Node) -> Iterator[tuple[gs.Variable, list[gs.Node]]]:
         """Yield each single value that a node's result follows from, nearest first, with the nodes between.
@@ -118,8 +147,9 @@ class _Groups:
         if known is None and isinstance(value, gs.Constant):
             known = value.values
         if known is not None:
-            real = known.dtype.kind in "fiub" and known.size <= _MOST_NUMBERS
-            return np.asarray(known, np.float64) if real else None
+            if known.dtype == np.float16:
+                self._half.add(value.name)
+            return _small(known)
         node = self.producers.get(value.name)
         if node is None or node.op not in EVALUATE or len(node.outputs) > 1 or not node.inputs:
             return None
@@ -130,16 +160,14 @@ class _Groups:
     def identify(self, x: gs.Variable, group: Sequence[gs.Node]) -> Activation | None:
         """Evaluate a group of nodes, in order, and name the activation with those results."""
         constants = [c for n in group for v in n.inputs if v.name and (c := self.numbers(v)) is not None]
-        widest = max((c.size for c in constants), default=1)
-        rank = max((c.ndim for c in constants), default=0)
-        if widest == 1:
+        half = any(v.name in self._half for n in group for v in n.inputs)
+        if all(c.size == 1 for c in constants):
             y = self._run(x, group, GRID)
-            return (
-                None if y is None else identified(y, {float(c.reshape(-1)[0]) for c in constants if c.size})
-            )
-        few = np.asarray([-2.0, -1.0, 1.0, 2.0])
-        y = self._run(x, group, few.reshape(-1, *[1] * rank))
-        return None if y is None else slopes(few, y)
+            thresholds = {float(c.reshape(-1)[0]) for c in constants}
+            return None if y is None else identified(y, thresholds, half=half)
+        rank = max(c.ndim for c in constants)
+        y = self._run(x, group, LINE.reshape(-1, *[1] * rank))
+        return None if y is None else slopes(y)
 
     def _run(self, x: gs.Variable, group: Sequence[gs.Node], line: Array) -> Array | None:
         values: dict[str, Array | None] = {x.name: line}
@@ -148,6 +176,19 @@ class _Groups:
             values[node.outputs[0].name] = _evaluate(node, inputs)
         y = values[group[-1].outputs[0].name]
         return None if y is None else y.reshape(line.shape) if y.size == line.size else y
+
+
+def _small(numbers: NDArray[np.generic]) -> Array | None:
+    """Return a constant's numbers, a single one where all are the same."""
+    if numbers.dtype.kind not in "fiub" or not 0 < numbers.size <= _MOST_NUMBERS:
+        return None
+    first = numbers.reshape(-1)[:1]
+    return np.asarray(first[0] if (numbers == first).all() else numbers, np.float64)
+
+
+def _same(a: Activation, b: Activation) -> bool:
+    slopes = [b"" if slope is None else slope.tobytes() for _, _, slope in (a, b)]
+    return a[:2] == b[:2] and slopes[0] == slopes[1]
 
 
 def _evaluate(node: gs.Node, inputs: Sequence[Array | None]) -> Array | None:

@@ -83,7 +83,7 @@ def read_view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name
     _set_input_shapes(view, input_shapes, name)
     _put_in_order(view.graph, name)
     spell_out(view.graph)
-    view = infer_shapes(view)
+    view = _inferred_afresh(view)
     while inline_branches(view.graph):
         spell_out(view.graph)
         view = infer_shapes(view)
@@ -104,6 +104,24 @@ def value_types(view: ModelProto) -> dict[str, ValueType]:
         symbols = tuple("" if d.dim_param.startswith("unk__") else d.dim_param for d in tensor.shape.dim)
         types.setdefault(info.name, ValueType(tensor.elem_type, shape, symbols))
     return types
+
+
+def _inferred_afresh(view: ModelProto) -> ModelProto:
+    """Infer all shapes; take from the file only those that inference does not find.
+
+    Exporters that rearrange a finished graph leave shapes of values as they were before.
+    """
+    stated = [type(i).FromString(i.SerializeToString()) for i in view.graph.value_info]
+    del view.graph.value_info[:]
+    view = infer_shapes(view)
+    shaped = {i.name: i for i in view.graph.value_info if i.type.tensor_type.HasField("shape")}
+    missing = [i for i in stated if i.name not in shaped]
+    if not missing:
+        return view
+    kept = [type(i).FromString(i.SerializeToString()) for i in shaped.values()]
+    del view.graph.value_info[:]
+    view.graph.value_info.extend([*kept, *missing])
+    return infer_shapes(view)
 
 
 def _drop_initializer_inputs(view: ModelProto) -> None:

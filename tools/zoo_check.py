@@ -8,7 +8,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from onnx_deconv.runtime import Session, numpy_of
 
 TABLES = "deconvnet", "guided", "gradient"
 TOLERANCE = 1e-4
+ROUNDED = {"fp16": 2e-3, "quantised": 2e-2}
+"""Of families whose forward values have three digits or 256 steps: derivatives are taken at these."""
 VANISHED, EXPLODED = 1e-30, 1e30
 """Signals beyond these are outside what single precision tells apart."""
 ATTEMPTS = 12
@@ -128,13 +130,15 @@ def run(
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
-def numbers(model: Model, sizes: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
-    """Return random inputs: real ones in [-1, 1], bytes of all values, other integers 0 or 1."""
+def numbers(
+    model: Model, sizes: Mapping[str, list[int]], span: Sequence[float] = (-1, 1)
+) -> dict[str, np.ndarray]:
+    """Return random inputs: real ones in the span, bytes of all values, other integers 0 or 1."""
     rng = np.random.default_rng(0)
     feeds = {}
     for name, shape in sizes.items():
         kind = np.dtype(helper.tensor_dtype_to_np_dtype(model.type_of(name).dtype))
-        real = rng.uniform(-1, 1, shape)
+        real = rng.uniform(*span, shape)
         whole = rng.integers(0, 256 if kind == np.uint8 else 2, shape)
         feeds[name] = (real if kind.kind not in "biu" else whole).astype(kind)
     return feeds
@@ -160,7 +164,7 @@ def check(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     compile_pair(model, record.get("explain"))
     seconds = time.perf_counter() - start
     pairs = compiled(model, record.get("explain"))
-    feeds = numbers(model, record["inputs"])
+    feeds = numbers(model, record["inputs"], record.get("span", (-1, 1)))
     found: dict[str, Any] = {"seconds": round(seconds, 3), **counts(model, pairs["deconvnet"])}
     found["same_outputs"] = same_outputs(path, pairs["deconvnet"], feeds)
     judged, errors = compared(Run.of(model, feeds, pairs))
@@ -169,21 +173,26 @@ def check(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     found["moved"] = judged.explained != pairs["deconvnet"].manifest["explained"]["value"]
     found["sizes"] = [at_size(judged, sizes) for sizes in record.get("sizes") or []]
     every = [found["error"], *(s["error"] for s in found["sizes"])]
-    return found | {"verdict": verdict(found), "error": max(every)}
+    return found | {"verdict": verdict(found, record["family"]), "error": max(every)}
 
 
 def compared(first: Run) -> tuple[Run, dict[str, dict[str, float]]]:
     """Compare at the explained value, or at the deepest activation from where a signal arrives."""
     errors = first.errors(seed_of(first.values[first.explained]))
-    if all(VANISHED < e["largest"] < EXPLODED for e in errors.values()):
+    if arrives([e["largest"] for e in errors.values()]):
         return first, errors
     for value in deeper(first):
         pairs = compiled(first.model, value)
         second = Run.of(first.model, first.feeds, pairs)
         found = second.errors(seed_of(second.values[value]))
-        if all(VANISHED < e["largest"] < EXPLODED for e in found.values()):
+        if arrives([e["largest"] for e in found.values()]):
             return second, found
     return first, errors
+
+
+def arrives(largest: Sequence[float]) -> bool:
+    """Tell whether each table's signal arrives: not as the rounding of one that cancels out, either."""
+    return all(VANISHED < number < EXPLODED for number in largest) and min(largest) > 1e-5 * max(largest)
 
 
 def deeper(first: Run) -> Iterator[str]:
@@ -198,7 +207,7 @@ def deeper(first: Run) -> Iterator[str]:
         seed = seed_of(known.detach().numpy())
         arrived = [max(np.abs(r).max() for r in first.oracle.back(value, seed, t).values()) for t in TABLES]
         tried += 1
-        if all(VANISHED < a < EXPLODED for a in arrived) or tried > ATTEMPTS:
+        if arrives(arrived) or tried > ATTEMPTS:
             yield value
         if tried > ATTEMPTS:
             return
@@ -244,18 +253,20 @@ def worst(errors: Mapping[str, Mapping[str, float]]) -> float:
     return max(e["max"] for e in errors.values())
 
 
-def verdict(found: Mapping[str, Any]) -> str:
+def verdict(found: Mapping[str, Any], family: str) -> str:
     """Say in a few words what was found."""
+    tolerance = ROUNDED.get(family, TOLERANCE)
     if not found["same_outputs"]:
         return "the forward model's outputs differ"
     if math.isinf(found["error"]):
         return "no signal arrives, from any layer tried"
-    if found["error"] > TOLERANCE:
+    if found["error"] > tolerance:
         return "differs from the oracle"
-    wrong = [s for s in found["sizes"] if s["error"] > TOLERANCE]
+    wrong = [s for s in found["sizes"] if s["error"] > tolerance]
     if wrong:
         return f"wrong at {wrong[0]['sizes']}"
-    return "ok below " + found["explained"] if found["moved"] else "ok"
+    rounded = "" if max([found["error"], *(s["error"] for s in found["sizes"])]) <= TOLERANCE else ", rounded"
+    return f"ok{rounded} below {found['explained']}" if found["moved"] else f"ok{rounded}"
 
 
 @click.command(help=__doc__)

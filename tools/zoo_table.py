@@ -21,6 +21,10 @@ forward values and switches, so that both take the same branches.
 * *ok*: at most 1e-4, and the forward model's own outputs are bit for bit those of the user's model.
 * *ok below V*: with random weights the signal vanishes or overflows on the way down from the output, so that
   the activation V was explained in its place.
+* *ok, rounded*: up to 2e-3 for float16 files, whose forward values have three digits, and 2e-2 for quantised
+  ones, whose forward values have 256 steps: derivatives are taken at these, and by which of two rounded
+  values (an activation's input, or its result) is a choice. Where no forward value takes part they are as
+  exact as the others.
 * *s*: seconds to load and convert, on 2 CPU cores.
 
 Weights are random unless the name says otherwise. To reproduce: the builders in `tools/zoo`, then

@@ -8,6 +8,7 @@ the curve of a known activation ends that activation.
 from collections.abc import Mapping
 
 import torch
+from onnx import NodeProto
 from torch import Tensor
 
 from torch_oracle.operators import OPERATORS, Call
@@ -32,12 +33,15 @@ STRAIGHT = 0.55
 class Curves:
     """The curves of all values, by value and base; with how many nodes lie between."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, half: bool = False) -> None:
+        self.tolerance = 2e-3 if half else 1e-5
         self.of: dict[str, dict[str, tuple[Tensor, int]]] = {}
+        self.statistics: set[str] = set()
 
     def follow(self, call: Call, known: Mapping[str, Tensor | None]) -> tuple[str, Rule] | None:
         """Draw the curves of a node's result; return the base and the rule if it ends an activation."""
         node = call.node
+        self._note_statistic(node, known)
         if node.op_type not in ELEMENTWISE or node.domain not in ("", "ai.onnx"):
             return None
         bases = self._bases(node.input, known)
@@ -45,8 +49,20 @@ class Curves:
         curves = {b: (c, bases[b] + 1) for b, c in drawn.items() if c is not None}
         self.of[node.output[0]] = curves
         changed = {b: c for b, (c, _) in curves.items() if not self._has(node.input, b, c)}
-        found = ((b, recognised(c)) for b, c in sorted(changed.items(), key=lambda p: bases[p[0]]))
+        if node.op_type in ("Max", "Min"):
+            # A variance that is kept from below zero is no activation.
+            changed = {b: c for b, c in changed.items() if b not in self.statistics}
+        found = (
+            (b, recognised(c, self.tolerance)) for b, c in sorted(changed.items(), key=lambda p: bases[p[0]])
+        )
         return next(((b, rule) for b, rule in found if rule is not None), None)
+
+    def _note_statistic(self, node: NodeProto, known: Mapping[str, Tensor | None]) -> None:
+        """Remember what follows from reductions alone."""
+        read = [v for v in node.input if v and known[v] is not None and known[v].requires_grad]
+        derived = node.op_type in ELEMENTWISE and read and self.statistics.issuperset(read)
+        if derived or node.op_type.startswith("Reduce"):
+            self.statistics.update(node.output)
 
     def _bases(self, names: list[str], known: Mapping[str, Tensor | None]) -> dict[str, int]:
         """Return the values that a node's inputs may be functions of, the nearest first."""
@@ -65,8 +81,11 @@ class Curves:
             return PROBES.reshape(-1, *[1] * value.ndim)
         if base in self.of.get(name, {}):
             return self.of[name][base][0]
-        varies = value.requires_grad or self.of.get(name) or value.numel() > LARGEST
-        return None if varies else value
+        if value.requires_grad or self.of.get(name):
+            return None
+        if value.numel() > 1 and bool((value == value.reshape(-1)[0]).all()):
+            return value.reshape(-1)[0]
+        return None if value.numel() > LARGEST else value
 
     def _drawn(self, call: Call, base: str, _: int, known: Mapping[str, Tensor | None]) -> Tensor | None:
         names = call.node.input
@@ -82,15 +101,15 @@ class Curves:
         return any(c.shape == curve.shape and torch.equal(c, curve) for c in held)
 
 
-def recognised(curve: Tensor) -> Rule | None:
+def recognised(curve: Tensor, tolerance: float = 1e-5) -> Rule | None:
     """Return the rule of the activation that has a curve, of shape (probes, constants' axes ...)."""
     if curve.dtype != torch.float64 or curve.shape[0] != len(PROBES):
         return None
     x = PROBES.reshape(-1, *[1] * (curve.ndim - 1))
     for known in _smooth(curve, x):
-        if _same(curve, known):
+        if _same(curve, known, tolerance):
             return rectifier()
-    if _same(curve, (x / 6 + 0.5).clamp(0, 1)):
+    if _same(curve, (x / 6 + 0.5).clamp(0, 1), tolerance):
         return hard_sigmoid_rule
     return _broken_at_zero(curve, x)
 
@@ -127,5 +146,5 @@ def _broken_at_zero(y: Tensor, x: Tensor) -> Rule | None:
     return rectifier() if any(_same(below, f) for f in forms) else None
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return bool(torch.allclose(a.expand_as(a + b), b.expand_as(a + b), rtol=1e-4, atol=1e-5))
+def _same(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
+    return bool(torch.allclose(a.expand_as(a + b), b.expand_as(a + b), rtol=1e-4, atol=tolerance))

@@ -191,7 +191,19 @@ def _binary(function):  # noqa: ANN001, ANN202
 
 
 operator("QLinearAdd", domain=MICROSOFT)(_binary(torch.add))
-operator("QLinearMul", domain=MICROSOFT)(_binary(torch.mul))
+
+
+@operator("QLinearMul", domain=MICROSOFT)
+def qlinear_mul(at: Call, *given: Tensor) -> Tensor:
+    """Multiply; a number by its own sigmoid is Swish, whatever was rounded between."""
+    a, b, (ys, yz) = real(*given[:3]), real(*given[3:6]), given[6:8]
+    y = a * b
+    for x, gate in ((0, 3), (3, 0)):
+        source = at.runner.producers.get(at.node.input[gate])
+        gated = source is not None and source.op_type == "QLinearSigmoid"
+        if gated and source.input[0] == at.node.input[x]:
+            y = at.runner.detour((a, b)[x // 3], y, rectifier())
+    return back_to_integers(y, ys, yz)
 
 
 def _unary(function):  # noqa: ANN001, ANN202

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 import torch
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from torch import Tensor
 
 from torch_oracle.curves import STRUCTURAL, Curves
@@ -107,8 +107,10 @@ class Oracle:
         self.activations, self.lrn, self.rules = activations, lrn, "gradient"
         self.opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in proto.opset_import}
         self.deviation: tuple[float, str] = (0.0, "")
-        self.curves = Curves()
-        self.sources = {v: node.op_type for node in self.proto.graph.node for v in node.output}
+        self.curves = Curves(
+            half=any(t.data_type == TensorProto.FLOAT16 for t in self.proto.graph.initializer)
+        )
+        self.producers = {v: node for node in self.proto.graph.node for v in node.output if v}
         self.known: dict[str, Tensor | None] = {}
         self.inputs: dict[str, Tensor] = {}
 
@@ -177,7 +179,8 @@ class Oracle:
             return y
         if call.node.op_type == "LRN":
             return self.detour(given[0], y, lrn_rule)
-        rule = cut_off_rule(call, given, self.sources.get(call.node.input[0], ""))
+        source = self.producers.get(call.node.input[0])
+        rule = cut_off_rule(call, given, source.op_type if source is not None else "")
         if rule is not None:
             return self.detour(y, y, rule)
         rule = native_rule(call, *given)

@@ -74,7 +74,8 @@ def foreign(path: Path, source: Path, framework: str, family: str) -> Facts:
     held = {t.name for t in model.graph.initializer}
     sizes = {i.name: sizes_of(i) for i in model.graph.input if i.name not in held}
     exporter = f"{model.producer_name} {model.producer_version}".strip() or framework
-    return {"framework": framework, "exporter": exporter, "family": family, "inputs": sizes}
+    facts = {"framework": framework, "exporter": exporter, "family": family, "inputs": sizes}
+    return facts | ({"span": [0, 255]} if family == "restorer" and framework == "CoreML" else {})
 
 
 def sizes_of(value: onnx.ValueInfoProto) -> list[int]:
