@@ -3,7 +3,7 @@
 import numpy as np
 
 from onnx_deconv import render
-from onnx_deconv.image import BLACK, Canvas, Geometry, Picture, Preprocess, at_height, montage
+from onnx_deconv.image import BLACK, Canvas, Picture, Preprocess, at_height, map_at, montage
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
 from onnx_deconv.occlusion import Occlusion
@@ -11,11 +11,6 @@ from onnx_deconv.plot import COLOURS, OTHERS, coloured, number, with_colour_bar,
 from onnx_deconv.saliency import PERCENTILE, Photo, closer_view, planes
 
 _LEGEND = 18
-
-
-def spoken(labels: Labels, unit: int) -> str:
-    """Return the first of a class's names, or its number."""
-    return (labels.name(unit) or "").partition(",")[0].strip() or f"class {unit}"
 
 
 def draw_occlusion(
@@ -50,7 +45,7 @@ def draw_occlusion(
     projected = render.projection(
         planes(reconstruction, preprocess.layout), percentile=PERCENTILE, channels=preprocess.channels
     )
-    followed, feature_map = spoken(labels, occlusion.unit), f"{occlusion.layer} map {occlusion.channel}"
+    followed, feature_map = labels.spoken(occlusion.unit), f"{occlusion.layer} map {occlusion.channel}"
     what = "score" if occlusion.probability is None else "probability"
     cells = {
         f"{followed}: {what} {number(before)}, {number(shown.min())} with the square here": _hidden(
@@ -89,15 +84,11 @@ def _laid_out(occlusion: Occlusion, cells: Picture, view: Picture) -> Picture:
 
 def _fall(occlusion: Occlusion, fall: Array, view: Picture) -> Picture:
     """Lay over the photograph by how much the square lowers the score, as a share of the largest fall."""
-    rows, columns = fall.shape
-    grid = (rows * occlusion.stride, columns * occlusion.stride)
-    relative = np.clip(fall, 0, None) / max(float(fall.max()), np.finfo(np.float32).tiny)
-    smooth = Geometry(grid, fall.shape, fall.shape, (0, 0)).to_photo(relative)
+    rows, columns = (side * occlusion.stride for side in fall.shape)
     height, width = occlusion.boxes[-1, -1, 2:]
-    whole = Geometry(
-        (view.shape[0], view.shape[1]), (int(height), int(width)), (int(height), int(width)), (0, 0)
-    )
-    return render.overlay(view, whole.to_photo(smooth[:height, :width]))
+    relative = np.clip(fall, 0, None) / max(float(fall.max()), np.finfo(np.float32).tiny)
+    on_input = map_at(relative, (rows, columns))[:height, :width]
+    return render.overlay(view, map_at(on_input, (view.shape[0], view.shape[1])))
 
 
 def _classes(occlusion: Occlusion, view: Picture, labels: Labels) -> Picture:
@@ -108,6 +99,6 @@ def _classes(occlusion: Occlusion, view: Picture, labels: Labels) -> Picture:
     cells = np.array(
         [[colours.get(int(unit), OTHERS) for unit in row] for row in occlusion.classes], np.uint8
     )
-    legend = {spoken(labels, unit)[:_LEGEND]: colour for unit, colour in colours.items()}
+    legend = {labels.spoken(unit)[:_LEGEND]: colour for unit, colour in colours.items()}
     others = {f"{len(units) - len(common)} others": OTHERS} if len(units) > len(common) else {}
     return with_legend(_laid_out(occlusion, cells, view), legend | others)

@@ -46,7 +46,7 @@ _FILTERS: Mapping[str, Image.Resampling] = {
 }
 _SMALLEST, _LARGEST = 12, 28
 _LINE_HEIGHT = 1.5
-_CELL_TO_TEXT = 20
+_CELL_TO_TEXT = 16
 """Text is this many times lower than the cell above it is wide, within the sizes above, in pixels."""
 
 
@@ -685,6 +685,11 @@ def at_height(picture: Picture, height: int) -> Picture:
     size = height, max(1, round(picture.shape[1] * height / picture.shape[0]))
     interpolation: Interpolation = "nearest" if height > picture.shape[0] else "bilinear"
     return np.array(_resized(Image.fromarray(picture), size, interpolation))
+
+
+def map_at(values: npt.NDArray[Any], size: Size) -> npt.NDArray[np.float32]:
+    """Resize a map of numbers, H×W, linearly to (height, width), float32."""
+    return np.array(_resized(Image.fromarray(values.astype(np.float32)), size, "bilinear"))
 
 
 def montage(

@@ -12,7 +12,7 @@ from onnx_deconv.cli.pictures import find_pictures, stems
 from onnx_deconv.cli.preparation import preparation, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.explainer import Explainer
-from onnx_deconv.figures import draw_occlusion, spoken
+from onnx_deconv.figures import draw_occlusion
 from onnx_deconv.files import folder
 from onnx_deconv.image import Preprocess, save_npy, save_png
 from onnx_deconv.model import Array
@@ -155,4 +155,4 @@ def _write(
     save_json(files["record"], record | more | made_by(explainer, preprocess))
     what = "score" if found.probability is None else "probability"
     told = f"{what} {found.shown[0]:.3g}, {record['least']:.3g} behind the square"
-    console.result(record, f"{path}: {spoken(explainer.labels, found.unit)}, {told}\n  {files['sheet']}")
+    console.result(record, f"{path}: {explainer.labels.spoken(found.unit)}, {told}\n  {files['sheet']}")
