@@ -1,5 +1,6 @@
 """Plain pictures of numbers: line charts, colour bars, legends."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -56,12 +57,14 @@ def line_chart(
         height×width×3, uint8.
     """
     height, width = (_FINE * side for side in size)
-    text = _FINE * text_size(size[1])
+    text = _FINE * text_size(size[0])
     known = [float(v) for curve in curves for v in curve if math.isfinite(v)]
     lowest = [] if bottom is None else [bottom]
     xs, ys = ticks(min(x), max(x)), ticks(min([*known, *lowest], default=0), max(known, default=1))
     margin = max(text_length(number(y), text) for y in ys)
-    frame = _Frame(2 * text, margin + text, height - 3 * text, width - text, (x[0], x[-1]), (ys[0], ys[-1]))
+    frame = _Frame(
+        2 * text, margin + text, height - 3 * text, width - 2 * text, (x[0], x[-1]), (ys[0], ys[-1])
+    )
     canvas = Canvas(np.full((height, width, 3), 255, np.uint8))
     frame.draw(canvas, [t for t in xs if x[0] <= t <= x[-1]], ys, text)
     canvas.text((frame.middle, text / 2), title, text, "ma")
@@ -71,6 +74,55 @@ def line_chart(
             points = [frame.at(*point) for point in piece]
             canvas.line(points * (2 if len(points) == 1 else 1), colours[index % len(colours)], 2 * _FINE)
     return at_height(canvas.picture(), size[0])
+
+
+def bar_chart(
+    groups: Sequence[str],
+    names: Sequence[str],
+    heights: Array,
+    spreads: Array,
+    *,
+    title: str = "",
+    size: tuple[int, int] = (320, 560),
+) -> Picture:
+    """Draw groups of bars, each with a whisker from height - spread to height + spread.
+
+    Parameters
+    ----------
+    groups
+        Written below each group.
+    names
+        Of a group's bars, in the legend.
+    heights, spreads
+        Shape (groups, names); not negative.
+    title
+        Written above.
+    size
+        (height, width) of the picture without the legend.
+
+    Returns
+    -------
+    numpy.ndarray
+        H×W×3, uint8.
+    """
+    height, width = (_FINE * side for side in size)
+    text = _FINE * text_size(size[0])
+    ys = ticks(0, float((heights + spreads).max()))
+    margin = max(text_length(number(y), text) for y in ys)
+    frame = _Frame(2 * text, margin + text, height - 2 * text, width - text, (0, len(groups)), (0, ys[-1]))
+    canvas = Canvas(np.full((height, width, 3), 255, np.uint8))
+    frame.draw(canvas, [], ys, text)
+    canvas.text((frame.middle, text / 2), title, text, "ma")
+    for g, group in enumerate(groups):
+        canvas.text((frame.at(g + 0.5, 0)[0], height - text / 2), group, text, "md")
+        for k, colour in zip(range(len(names)), itertools.cycle(COLOURS), strict=False):
+            left, middle, right = (g + 0.1 + 0.8 * (k + d) / len(names) for d in (0.05, 0.5, 0.95))
+            bottom, top = frame.at(left, 0), frame.at(right, heights[g, k])
+            canvas.box((top[1], bottom[0], bottom[1], top[0]), colour, fill=colour)
+            ends = (max(heights[g, k] - spreads[g, k], 0), heights[g, k] + spreads[g, k])
+            canvas.line([frame.at(middle, end) for end in ends], BLACK, _FINE)
+    legend = dict(zip(names, itertools.cycle(COLOURS), strict=False))
+    return with_legend(at_height(canvas.picture(), size[0]), legend)
 
 
 class _Frame:

@@ -14,7 +14,7 @@ ORDER = [
     "arithmetic", "activations", "patterns", "model", "emit", "rules", "forward", "compile", "package",
     "runtime", "seed", "labels", "passes", "explainer", "image", "render", "reference", "verify",
     "inspection", "saliency",
-    "features", "occlusion", "plot", "figures", "sheet", "cli",
+    "features", "occlusion", "invariance", "evolution", "correspondence", "plot", "sheet", "figures", "cli",
 ]  # fmt: skip
 DOORS = {"onnxruntime": {"runtime"}, "PIL": {"image"}, "click": {"cli"}, "cmap": {"render"}}
 

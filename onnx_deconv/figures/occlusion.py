@@ -1,4 +1,4 @@
-"""Figures of the experiments: drawn here, computed elsewhere."""
+"""The figure of an occlusion."""
 
 import numpy as np
 
