@@ -116,10 +116,10 @@ def checkpoints_in(folder: str | PathLike[str]) -> list[Path]:
     return found
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[bool, int, str]]:
     """Make a key that sorts the numbers in names by their size."""
     parts = re.findall(r"\d+|\D+", name.casefold())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    return [(False, int(part), "") if part.isdecimal() else (True, 0, part) for part in parts]
 
 
 _Stage = tuple[Array, Array, Array, Array]

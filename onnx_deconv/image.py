@@ -879,7 +879,8 @@ def moved(
     height, width = picture.shape[:2]
     # Pillow asks for each pixel of the result where it comes from: the way back.
     turn = math.radians(angle)
-    cosine, sine = math.cos(turn) / scale, math.sin(turn) / scale
+    # Rounded, lest a quarter turn fall short of a pixel by a rounding error.
+    cosine, sine = (round(f(turn), 12) / scale for f in (math.cos, math.sin))
     x, y = width / 2, height / 2
     back = (
         cosine,

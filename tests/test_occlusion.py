@@ -1,12 +1,11 @@
 """Occlusion: equal to hiding one square after another by hand, and aligned with the photograph."""
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, ModelError, UnknownLayerError
 from onnx_deconv.features import Features, convolutions, last_convolution
@@ -15,41 +14,6 @@ from onnx_deconv.image import PRESETS, Geometry, Preprocess
 from onnx_deconv.labels import Labels
 from onnx_deconv.occlusion import boxes, filling, occlusion
 from onnx_deconv.saliency import Photo
-
-
-def model(body, weights, shape, outputs="y"):
-    results = ", ".join(f"float[] {name}" for name in outputs.split())
-    proto = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["": 18]> g (float[{shape}] x) => ({results}) {{ {body} }}'
-    )
-    for name, array in weights.items():
-        proto.graph.initializer.append(numpy_helper.from_array(array, name))
-    return proto
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
-
-
-WEIGHTS = {
-    "w1": random(4, 3, 3, 3),
-    "b1": random(4),
-    "w2": random(6, 4, 3, 3) / 2,
-    "w3": random(5, 6, 1, 1),
-}
-BODY = """
-    c1 = Conv<pads=[1,1,1,1]>({image}, w1, b1) r1 = Relu(c1)
-    p1 = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r1)
-    c2 = Conv(p1, w2) r2 = Relu(c2) maps = Conv(r2, w3) g = GlobalAveragePool(maps)
-    scores = Flatten(g) y = Softmax(scores)
-"""
-
-
-def network(batch="N", layout="NCHW"):
-    if layout == "NCHW":
-        return model(BODY.format(image="x"), WEIGHTS, f"{batch},3,H,W")
-    body = "t = Transpose<perm=[0,3,1,2]>(x)" + BODY.format(image="t")
-    return model(body, WEIGHTS, f"{batch},H,W,3")
 
 
 def naive(proto, image, layout, size, stride, fill, layer):
@@ -129,9 +93,7 @@ def test_a_fixed_batch_size_changes_nothing(batch):
 
 
 def test_a_model_will_do_and_a_class_may_have_a_name():
-    proto = network()
-    proto.metadata_props.add(key="labels", value="ant\nbee\ncat\ndog\nemu")
-    found = occlusion(proto, random(3, 8, 8), size=2, stride=4, unit="dog")
+    found = occlusion(labelled(network()), random(3, 8, 8), size=2, stride=4, unit="dog")
     assert (found.unit, found.label) == (3, "dog")
 
 
