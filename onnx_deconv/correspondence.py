@@ -195,7 +195,8 @@ def read_parts(path: str | PathLike[str]) -> dict[str, dict[str, Box]]:
                     raise InputError(f"{path}, line {rows.line_num}: {part} of {image} is given twice")
                 boxes[image] = _box(path, rows.line_num, row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: no boxes can be read there ({error})") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: no boxes can be read there ({why})") from error
     return found
 
 

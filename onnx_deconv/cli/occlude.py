@@ -17,7 +17,7 @@ from onnx_deconv.files import folder
 from onnx_deconv.image import Preprocess, save_npy, save_png
 from onnx_deconv.model import Array
 from onnx_deconv.occlusion import Fill, Occlusion, occlusion
-from onnx_deconv.saliency import Photo
+from onnx_deconv.saliency import Photo, Target, explain_photos
 
 _EPILOG = """\b
 Examples:
@@ -118,7 +118,7 @@ def _write(
     console: Console, explainer: Explainer, photo: Photo, preprocess: Preprocess, found: Occlusion,
     path: Path, stem: Path,
 ) -> None:  # fmt: skip
-    (projected,) = explainer(photo.tensor[None], found.channel, layer=found.layer)
+    ((projected,),) = explain_photos(explainer, [photo], Target([found.channel], found.layer))
     maps = {
         "scores": found.scores,
         "probabilities": found.probabilities,
