@@ -75,6 +75,14 @@ def test_occlude_tells_what_it_found(model, photos, out):
     assert {path.name for path in out.glob("*.png")} == {"a-occlusion.png", "b-occlusion.png"}
 
 
+def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(model, photos, out):
+    (photos / "broken.png").write_bytes(b"nothing")
+    code, stdout, stderr = run("occlude", model, photos, *SIZE, "-o", out)
+    assert code == 1
+    assert stdout.count("behind the square") == 2
+    assert "broken.png: not a picture" in stderr
+
+
 @pytest.mark.parametrize(
     ("across", "more", "columns"),
     [

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from onnx_deconv.cli import options
+from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures, stems
 from onnx_deconv.cli.preparation import preparation, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
+from onnx_deconv.errors import InputError
 from onnx_deconv.explainer import Explainer
 from onnx_deconv.figures import draw_occlusion
 from onnx_deconv.files import folder
@@ -86,13 +87,21 @@ def command(console: Console, /, model: Path, images: tuple[str, ...], **given: 
     paths = find_pictures(images)
     explainer = options.explainer_of(model, given)
     preprocess, warning = preprocess_of(explainer.model, given, console)
+    failed = 0
     for path, name in zip(paths, stems(paths), strict=True):
-        photo = Photo.read(path, preprocess)
+        try:
+            photo = Photo.read(path, preprocess)
+        except InputError as error:
+            if len(paths) == 1:
+                raise
+            console.error(str(error))
+            failed += 1
+            continue
         found = _occlusion(console, explainer, photo, preprocess, path.name, given)
         _write(console, explainer, photo, preprocess, found, path, folder(given["output"]) / name)
     if warning:
         console.warn(warning)
-    return 0
+    return FELL_SHORT if failed else 0
 
 
 def _occlusion(
