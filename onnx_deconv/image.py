@@ -44,7 +44,7 @@ _FILTERS: Mapping[str, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-_SMALLEST, _LARGEST = 12, 28
+_SMALLEST, _LARGEST = 12, 20
 _LINE_HEIGHT = 1.5
 _CELL_TO_TEXT = 16
 """Text is this many times lower than the cell above it is wide, within the sizes above, in pixels."""
