@@ -15,6 +15,7 @@ from onnx_deconv.rules.site import Tap
 from onnx_deconv.runtime import Session, numpy_of
 from onnx_deconv.seed import scores_of
 
+_AT_ONCE = 32
 _CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv", "ConvInteger")
 _BEHIND = (
     "BatchNormalization",
@@ -68,7 +69,7 @@ class Features:
         self._session = Session(forward(self.model, taps), self.model.folder, explainer.providers)
 
     def __call__(self, batch: Array) -> "Values":
-        """Run a batch of any length; where the model's batch size is fixed, that many at a time.
+        """Run a batch of any length: 32 at a time, or as many as the model's fixed batch size says.
 
         Parameters
         ----------
@@ -96,10 +97,11 @@ class Features:
 
     def _parts(self, batch: Array) -> Iterator[Array]:
         shape = self.model.type_of(self._input).shape
-        step = (shape and shape[0]) or len(batch)
+        step = (shape and shape[0]) or min(len(batch), _AT_ONCE)
         for first in range(0, len(batch), step):
             part = batch[first : first + step]
-            yield np.concatenate([part, part[-1:].repeat(step - len(part), axis=0)])
+            missing = step - len(part) if shape and shape[0] else 0
+            yield np.concatenate([part, part[-1:].repeat(missing, axis=0)]) if missing else part
 
     def _checked(self, batch: Array) -> Array:
         types = self.model.type_of(self._input)

@@ -1,7 +1,7 @@
 """Comparison sheets: photographs down, classes, layers or rule tables across."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnx_deconv import render
@@ -11,6 +11,7 @@ from onnx_deconv.image import Picture, Preprocess, at_height, map_at, montage
 from onnx_deconv.model import Array
 from onnx_deconv.plot import number
 from onnx_deconv.saliency import PERCENTILE, Photo, Target, closer_view, explain_photos, planes
+from onnx_deconv.semantics import Semantics
 
 View = Literal["projection", "heat", "overlay"]
 Scale = Literal["own", "column", "sheet"]
@@ -57,9 +58,17 @@ class Cell:
 
 def across_tables(explainer: Explainer, tables: Sequence[str], target: Target) -> list[Column]:
     """Compare rule tables by one target; all else is as in the explainer given, and so is its model."""
-    labels = explainer.labels.names
     return [
-        Column(Explainer(explainer.model, table, providers=explainer.providers, labels=labels), target, table)
+        Column(
+            Explainer(
+                explainer.model,
+                replace(explainer.semantics, rules=Semantics.of(table).rules),
+                providers=explainer.providers,
+                labels=explainer.labels.names,
+            ),
+            target,
+            table,
+        )
         for table in tables
     ]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
 
-from onnx_deconv import Explainer, InputError, ModelError, UnknownLayerError
+from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, UnknownLayerError
 from onnx_deconv.features import Features, convolutions, last_convolution
 from onnx_deconv.figures import draw_occlusion
 from onnx_deconv.image import PRESETS, Geometry, Preprocess
@@ -208,6 +208,26 @@ def test_a_model_without_convolutions_needs_a_layer():
     proto = model("f = Flatten(x) y = Gemm<transB=1>(f, w)", {"w": random(4, 48)}, "N,3,4,4")
     with pytest.raises(ModelError, match="has no convolution: name a layer"):
         occlusion(Explainer(proto, providers="cpu"), random(3, 4, 4), size=1)
+
+
+@pytest.mark.cuda
+def test_cuda_sees_what_the_cpu_sees():
+    image = random(3, 12, 12)
+    try:
+        found = occlusion(Explainer(network(), providers="cuda"), image, size=4, stride=2)
+    except RuntimeUnavailableError as error:
+        pytest.skip(f"onnxruntime has no usable CUDA device: {error}")
+    expected = occlusion(Explainer(network(), providers="cpu"), image, size=4, stride=2)
+    for values in ("scores", "probabilities", "activations"):
+        np.testing.assert_allclose(getattr(found, values), getattr(expected, values), rtol=1e-3, atol=1e-4)
+
+
+def test_long_batches_are_cut():
+    images = random(70, 3, 6, 6)
+    values = Features(Explainer(network(), providers="cpu"), ["r1"])(images)
+    expected = ReferenceEvaluator(network()).run(["r1", "scores"], {"x": images})
+    np.testing.assert_allclose(values.of["r1"], expected[0], atol=1e-5)
+    np.testing.assert_allclose(values.scores, expected[1], rtol=1e-4, atol=1e-5)
 
 
 # --- the figure -----------------------------------------------------------------------------------

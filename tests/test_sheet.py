@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_networks import labelled, network
 
-from onnx_deconv import Explainer, InputError
+from onnx_deconv import Explainer, InputError, Semantics
 from onnx_deconv.image import BLACK, Canvas, Preprocess, montage
 from onnx_deconv.plot import (
     COLOURS,
@@ -54,6 +54,12 @@ def test_tables_are_compared_on_one_target(explainer):
             np.testing.assert_array_equal(cell.explanation.reconstruction, expected.reconstruction)
             assert cell.caption == f"{rules}: cat, {number(expected.score)}"
     assert not np.array_equal(rows[0][0].explanation.reconstruction, rows[0][2].explanation.reconstruction)
+
+
+def test_tables_keep_the_other_choices():
+    one = Explainer(network(), Semantics(unpool="overwrite", activations="relu"), providers="cpu")
+    for column, rules in zip(across_tables(one, TABLES, Target()), TABLES, strict=True):
+        assert column.explainer.semantics == Semantics(rules, unpool="overwrite", activations="relu")
 
 
 def test_classes_are_each_photographs_own_strongest(explainer):
