@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from onnx import helper
 
 from onnx_deconv.compile import scores_value
@@ -17,18 +18,11 @@ from onnx_deconv.seed import scores_of
 
 _AT_ONCE = 32
 _CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv", "ConvInteger")
-_BEHIND = (
-    "BatchNormalization",
-    "Relu",
-    "LeakyRelu",
-    "PRelu",
-    "Clip",
-    "Elu",
-    "Selu",
-    "HardSwish",
-    "Add",
-    "Mul",
-)
+_RECTIFIERS = (
+    "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Clip", "Elu", "Selu", "Celu",
+    "Softplus", "Swish", "HardSwish", "Mish", "Gelu",
+)  # fmt: skip
+_SCALINGS = ("BatchNormalization", "Add", "Sub", "Mul", "Div")
 
 
 class Features:
@@ -182,13 +176,22 @@ def last_convolution(explainer: Explainer) -> str:
 
 
 def _rectified(model: Model, value: str) -> str:
-    while len(users := [n for n in model.nodes if any(i.name == value for i in n.inputs)]) == 1:
-        (node,) = users
-        others = [i.name for i in node.inputs if i.name != value]
-        if node.op not in _BEHIND or not all(name in model.constants for name in others if name):
-            break
-        value = node.outputs[0].name
-    return value
+    """Follow a convolution's result through the scaling and shifting behind it to its rectifier, if any."""
+    last = value
+    while True:
+        users = [node for node in model.nodes if any(i.name == last for i in node.inputs)]
+        rectifier = next((node for node in users if node.op in _RECTIFIERS), None)
+        if rectifier is not None:
+            return rectifier.outputs[0].name
+        if len(users) != 1 or not _scales(model, users[0], last):
+            return last
+        last = users[0].outputs[0].name
+
+
+def _scales(model: Model, node: gs.Node, value: str) -> bool:
+    """Tell whether a node scales or shifts a value by constants."""
+    others = [i.name for i in node.inputs if i.name and i.name != value]
+    return node.op in _SCALINGS and all(name in model.constants for name in others)
 
 
 def _has_positions(model: Model, value: str) -> bool:

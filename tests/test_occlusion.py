@@ -196,6 +196,22 @@ def test_the_default_layer_is_the_last_convolution_below_the_class_maps_rectifie
     assert last_convolution(explainer) == "r2"
 
 
+@pytest.mark.parametrize(
+    ("behind", "layer"),
+    [
+        ("y = Identity(c)", "c"),
+        ("r = Relu(c) y = Identity(r)", "r"),
+        ("a = Add(c, b) r = LeakyRelu(a) y = Identity(r)", "r"),
+        ("a = Mul(b, c) y = Identity(a)", "a"),
+        ("d = Conv(x, k) a = Add(c, d) r = Relu(a) y = Identity(r)", "d"),  # where two paths meet
+        ("s = HardSigmoid<alpha=0.16666667>(c) y = Mul(c, s)", "y"),  # a hard swish, spelled out
+    ],
+)
+def test_a_convolution_is_looked_at_behind_its_rectifier(behind, layer):
+    proto = model(f"c = Conv(x, k) {behind}", {"k": random(4, 3, 1, 1), "b": random(4, 1, 1)}, "N,3,8,8")
+    assert last_convolution(Explainer(proto, providers="cpu")) == layer
+
+
 def test_a_log_softmax_gives_probabilities():
     proto = model("c = Conv(x, k) g = GlobalMaxPool(c) s = Flatten(g) y = LogSoftmax(s)", {
         "k": random(4, 3, 1, 1),
