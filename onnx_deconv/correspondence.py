@@ -118,6 +118,10 @@ def correspondence(
     preprocess = preprocess or preprocess_for(explainer.model)[0]
     if len(images) < 2 or not parts or draws < 1:  # noqa: PLR2004 - a pair
         raise InputError("a correspondence needs two images or more, a part hidden in each, and a draw")
+    if RANDOM in parts:
+        raise InputError(
+            f"a part cannot be named {RANDOM!r}, which is what parts are compared with: rename it"
+        )
     extent = images.shape[2:] if preprocess.layout == "NCHW" else images.shape[1:3]
     whole = np.tile([0, 0, *extent], (len(images), 1))
     checked = {name: _checked(name, boxes, whole) for name, boxes in parts.items()}

@@ -291,6 +291,7 @@ def test_random_boxes_have_the_parts_sizes_and_stay_where_they_may():
     [
         (IMAGES[:1], {"eye": BOX[:1]}, "two images or more"),
         (IMAGES, {}, "a part hidden in each"),
+        (IMAGES, {RANDOM: BOX}, "cannot be named 'random'"),
         (IMAGES, {"eye": BOX[:2]}, "part 'eye': boxes of shape"),
         (IMAGES, {"eye": BOX + 20}, "part 'eye' of image 0 hides nothing"),
         (IMAGES, {"eye": BOX[:, [2, 3, 0, 1]]}, "hides nothing"),

@@ -1,5 +1,9 @@
 """Occlusion: equal to hiding one square after another by hand, and aligned with the photograph."""
 
+import csv
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,12 +12,13 @@ from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, UnknownLayerError
+from onnx_deconv.correspondence import in_input
 from onnx_deconv.features import Features, convolutions, last_convolution
 from onnx_deconv.figures import draw_occlusion
 from onnx_deconv.image import PRESETS, Geometry, Preprocess
 from onnx_deconv.labels import Labels
 from onnx_deconv.occlusion import boxes, filling, occlusion
-from onnx_deconv.saliency import Photo
+from onnx_deconv.saliency import Photo, preprocess_for
 
 
 def naive(proto, image, layout, size, stride, fill, layer):
@@ -272,3 +277,31 @@ def test_the_figure_is_brightest_over_what_the_class_hangs_on():
     centre = np.argwhere(heat > 0.9 * heat.max()).mean(0) / times
     np.testing.assert_allclose(centre, [7, 23], atol=0.75)
     assert not heat[16 * times :].any()
+
+
+# --- a real model ---------------------------------------------------------------------------------
+
+ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
+
+
+@pytest.mark.skipif(not (ZOO / "ilsvrc-val").exists(), reason=f"no photographs in {ZOO}")
+def test_hiding_the_object_hurts_most():
+    """Where the square lowers the true class's score most, there is the object, more often than by chance."""
+    explainer = Explainer(ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx", providers="cpu")
+    preprocess, _ = preprocess_for(explainer.model, "imagenet-caffe")
+    with (ZOO / "ilsvrc-val" / "boxes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    hits, shares = [], []
+    for name, unit in list(dict.fromkeys((row["image"], row["class"]) for row in rows))[:12]:
+        photo = Photo.read(ZOO / "ilsvrc-val" / name, preprocess)
+        found = occlusion(explainer, photo.tensor, unit=unit, size=48, stride=32, preprocess=preprocess)
+        place = np.unravel_index(found.scores.argmin(), found.scores.shape)
+        inside = np.zeros((224, 224), bool)
+        for row in rows:
+            if row["image"] == name:
+                box = tuple(float(row[key]) for key in ("y0", "x0", "y1", "x1"))
+                top, left, bottom, right = in_input(box, photo.geometry)
+                inside[top:bottom, left:right] = True
+        hits.append(inside[place[0] * 32 + 16, place[1] * 32 + 16])
+        shares.append(inside.mean())
+    assert np.mean(hits) > np.mean(shares) + 0.2
