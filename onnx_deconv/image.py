@@ -44,8 +44,10 @@ _FILTERS: Mapping[str, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-_FONT_SIZE = 12
-_CAPTION_HEIGHT = 18
+_SMALLEST, _LARGEST = 12, 20
+_LINE_HEIGHT = 1.5
+_CELL_TO_TEXT = 16
+"""Text is this many times lower than the cell above it is wide, within the sizes above, in pixels."""
 
 
 # Reading
@@ -685,11 +687,17 @@ def at_height(picture: Picture, height: int) -> Picture:
     return np.array(_resized(Image.fromarray(picture), size, interpolation))
 
 
+def map_at(values: npt.NDArray[Any], size: Size) -> npt.NDArray[np.float32]:
+    """Resize a map of numbers, H×W, linearly to (height, width), float32."""
+    return np.array(_resized(Image.fromarray(values.astype(np.float32)), size, "bilinear"))
+
+
 def montage(
     pictures: Sequence[Picture],
     columns: int,
     captions: Sequence[str] | None = None,
     gap: int = 8,
+    lines: int = 1,
 ) -> Picture:
     """Lay pictures out in rows on a white sheet.
 
@@ -701,9 +709,11 @@ def montage(
     columns
         How many pictures stand side by side; fewer if there are fewer.
     captions
-        One line of text under each picture, shortened to the width of the cell.
+        Text under each picture, as large as the cell allows; what does not fit its lines is cut.
     gap
         White pixels around and between the cells.
+    lines
+        How many lines a caption may take at most.
 
     Returns
     -------
@@ -717,8 +727,12 @@ def montage(
     """
     _check_montage(pictures, columns, captions, gap)
     columns = min(columns, len(pictures))
-    height = max(picture.shape[0] for picture in pictures) + _CAPTION_HEIGHT * bool(captions) + gap
     width = max(picture.shape[1] for picture in pictures) + gap
+    text = text_size(width - gap)
+    below = [_wrapped(caption, _font(text), width - gap, lines) for caption in captions or ()]
+    line_height = round(_LINE_HEIGHT * text)
+    caption_height = max(map(len, below), default=0) * line_height
+    height = max(picture.shape[0] for picture in pictures) + caption_height + gap
     rows = math.ceil(len(pictures) / columns)
     sheet = np.full((rows * height + gap, columns * width + gap, 3), 255, np.uint8)
     corners = [
@@ -728,10 +742,16 @@ def montage(
     for (top, left), picture in zip(corners, pictures, strict=True):
         colours = picture if picture.ndim == len("HWC") else picture[..., None]
         sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = colours
-    if not captions:
-        return sheet
-    below = [(left, top + picture.shape[0]) for (top, left), picture in zip(corners, pictures, strict=True)]
-    return _written(sheet, below, captions, width - gap)
+    canvas = Canvas(sheet)
+    for (top, left), picture, caption in zip(corners, pictures, below, strict=False):
+        for number, line in enumerate(caption):
+            canvas.text((left, top + picture.shape[0] + number * line_height), line, text)
+    return canvas.picture()
+
+
+def text_size(width: int) -> int:
+    """Choose the size of a text that is read beside a picture of some width, both in pixels."""
+    return min(max(_SMALLEST, width // _CELL_TO_TEXT), _LARGEST)
 
 
 def _check_montage(
@@ -747,22 +767,130 @@ def _check_montage(
         raise InputError(f"{len(captions)} captions for {len(pictures)} pictures: give one for each")
 
 
-def _written(
-    sheet: Picture, places: Sequence[tuple[int, int]], captions: Sequence[str], width: int
-) -> Picture:
-    """Write each caption with its top left corner at (left, top), at most `width` wide."""
-    picture = Image.fromarray(sheet)
-    draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(_FONT_SIZE)
-    for place, caption in zip(places, captions, strict=True):
-        line = " ".join(caption.split())
-        draw.text(place, _shortened(line, font, width), fill="black", font=font)
-    return np.array(picture)
+def _wrapped(text: str, font: "_Font", width: int, most: int) -> list[str]:
+    """Break a text into lines no wider than `width`; the last of the `most` lines is shortened."""
+    lines, words = [""], text.split()
+    for number, word in enumerate(words):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            if len(lines) == most:
+                lines[-1] = " ".join([lines[-1], *words[number:]])
+                break
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [_shortened(line, font, width) for line in lines]
 
 
-def _shortened(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _shortened(line: str, font: "_Font", width: int) -> str:
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(f"{line}...") > width:
         line = line[:-1]
     return f"{line.rstrip()}..." if line else ""
+
+
+# Drawing
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0..255."""
+BLACK: Colour = (0, 0, 0)
+
+
+def _font(size: int) -> _Font:
+    return ImageFont.load_default(size)
+
+
+class Canvas:
+    """A copy of a picture to draw on. Places are (left, top) in pixels; lines are joined roundly.
+
+    Parameters
+    ----------
+    picture
+        H×W×3, uint8.
+    """
+
+    def __init__(self, picture: Picture) -> None:
+        self._image = Image.fromarray(picture)
+        self._draw = ImageDraw.Draw(self._image)
+
+    def line(self, points: Sequence[tuple[float, float]], colour: Colour = BLACK, width: int = 1) -> None:
+        """Join points."""
+        self._draw.line(list(points), fill=colour, width=width, joint="curve")
+
+    def box(
+        self,
+        box: Sequence[float],
+        colour: Colour = BLACK,
+        width: int = 1,
+        fill: Colour | None = None,
+    ) -> None:
+        """Draw the outline of (top, left, bottom, right) inside it, and fill it."""
+        top, left, bottom, right = box
+        if bottom > top and right > left:
+            self._draw.rectangle(((left, top), (right - 1, bottom - 1)), fill, colour, width)
+
+    def text(self, place: tuple[float, float], text: str, size: int, anchor: str = "la") -> None:
+        """Write one line; `anchor` says, as in Pillow, what of it is at `place`."""
+        self._draw.text(place, text, fill=BLACK, font=_font(size), anchor=anchor)
+
+    def picture(self) -> Picture:
+        """Return what was drawn, H×W×3, uint8."""
+        return np.array(self._image)
+
+
+def text_length(text: str, size: int) -> float:
+    """Measure a line of text, in pixels."""
+    return _font(size).getlength(text)
+
+
+def moved(
+    picture: Picture, *, down: float = 0.0, scale: float = 1.0, angle: float = 0.0, fill: int = 128
+) -> Picture:
+    """Shift a picture down, scale it about its centre, and rotate it about its centre.
+
+    Parameters
+    ----------
+    picture
+        H×W×3, uint8.
+    down
+        In pixels; negative shifts up.
+    scale
+        Above 1 enlarges.
+    angle
+        In degrees, anticlockwise.
+    fill
+        Grey value, 0..255, of what comes from outside the picture.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same size, interpolated linearly.
+
+    Raises
+    ------
+    InputError
+        The array is no picture, or the scale is not positive.
+    """
+    check_picture(picture)
+    if not scale > 0:
+        raise InputError(f"scale is {scale}: give a number above 0")
+    height, width = picture.shape[:2]
+    # Pillow asks for each pixel of the result where it comes from: the way back.
+    turn = math.radians(angle)
+    # Rounded, lest a quarter turn fall short of a pixel by a rounding error.
+    cosine, sine = (round(f(turn), 12) / scale for f in (math.cos, math.sin))
+    x, y = width / 2, height / 2
+    back = (
+        cosine,
+        -sine,
+        x - cosine * x + sine * (y + down),
+        sine,
+        cosine,
+        y - sine * x - cosine * (y + down),
+    )
+    image = Image.fromarray(picture).transform(
+        (width, height), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR, fillcolor=(fill,) * 3
+    )
+    return np.array(image)

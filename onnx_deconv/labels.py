@@ -53,6 +53,10 @@ class Labels:
         """Return a class's name, or ``None``."""
         return self.names[index] if 0 <= index < len(self.names) else None
 
+    def spoken(self, index: int) -> str:
+        """Return the first of a class's names, or ``class`` and its number."""
+        return (self.name(index) or "").partition(",")[0].strip() or f"class {index}"
+
     def index(self, label: int | str) -> int:
         """Return the index of a class given by index or by name (any one of a comma-separated name).
 

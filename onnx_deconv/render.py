@@ -126,7 +126,9 @@ def projection(
     return (_MID_GREY + np.rint(127 * (np.clip(colours, -scale, scale) / scale))).astype(np.uint8)
 
 
-def saliency(reconstruction: npt.NDArray[Any], percentile: float = 99) -> Saliency:
+def saliency(
+    reconstruction: npt.NDArray[Any], percentile: float = 99, scale: float | None = None
+) -> Saliency:
     """Measure how much of a reconstruction lies at each pixel.
 
     Parameters
@@ -135,6 +137,8 @@ def saliency(reconstruction: npt.NDArray[Any], percentile: float = 99) -> Salien
         C×H×W with any number of channels, or H×W; finite.
     percentile
         Of the magnitudes that are not zero: what counts as 1, and what lies above it does too.
+    scale
+        What counts as 1 in its place.
 
     Returns
     -------
@@ -147,7 +151,7 @@ def saliency(reconstruction: npt.NDArray[Any], percentile: float = 99) -> Salien
         A value is not finite, or the percentile is out of range.
     """
     magnitude = np.abs(_checked(reconstruction)).max(axis=0)
-    level = _level(magnitude, percentile)
+    level = _level(magnitude, percentile) if scale is None else scale
     if not level:
         return np.zeros(magnitude.shape, np.float32)
     relative: Saliency = (np.minimum(magnitude, level) / level).astype(np.float32)

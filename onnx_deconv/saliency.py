@@ -369,10 +369,7 @@ def draw(
 def _sheet(photo: Photo, projection: Picture, salient: render.Saliency, captions: Sequence[str]) -> Picture:
     """Lay the four pictures out, enlarged by a whole number: pixels of the model stay square and equal."""
     height, width = photo.geometry.size
-    times = max(1, min(math.ceil(_SHEET_HEIGHT / height), _SHEET_WIDTH // width))
-    if math.prod(photo.geometry.resized) * times**2 > _MOST_PIXELS:  # of a very long photograph
-        times = 1
-    view = _enlarged(photo.geometry, times).view(photo.picture)
+    view, times = closer_view(photo)
     grid = Geometry((height * times, width * times), (height, width), (height, width), (0, 0))
     shown = min(height * times, _TALLEST)
     pictures = [
@@ -387,6 +384,23 @@ def _sheet(photo: Photo, projection: Picture, salient: render.Saliency, captions
     ratio = width / height
     columns = 4 if ratio <= _WIDE else 2 if ratio <= _VERY_WIDE else 1
     return montage(pictures, columns, captions)
+
+
+def closer_view(photo: Photo) -> tuple[Picture, int]:
+    """Show what the model sees of a photograph, in more of the photograph's pixels.
+
+    Returns
+    -------
+    view : numpy.ndarray
+        H×W×3, uint8: the model's input, enlarged to be looked at.
+    times : int
+        How many of its pixels make one of the input's, along each axis.
+    """
+    height, width = photo.geometry.size
+    times = max(1, min(math.ceil(_SHEET_HEIGHT / height), _SHEET_WIDTH // width))
+    if math.prod(photo.geometry.resized) * times**2 > _MOST_PIXELS:  # of a very long photograph
+        times = 1
+    return _enlarged(photo.geometry, times).view(photo.picture), times
 
 
 def _enlarged(geometry: Geometry, times: int) -> Geometry:

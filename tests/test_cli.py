@@ -28,7 +28,19 @@ ROOT = Path(__file__).parents[1]
 ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
 needs_zoo = pytest.mark.skipif(not SQUEEZENET.exists(), reason=f"no model zoo in {ZOO}")
-COMMANDS = ["demo", "explain", "convert", "inspect", "ops", "verify"]
+COMMANDS = [
+    "demo",
+    "explain",
+    "convert",
+    "inspect",
+    "ops",
+    "verify",
+    "occlude",
+    "sheet",
+    "invariance",
+    "evolution",
+    "correspondence",
+]
 LABELS = ["ant", "bee", "cat, house cat", "dog", "emu"]
 
 

@@ -13,7 +13,8 @@ ORDER = [
     "errors", "files", "semantics", "skim", "sizes", "shapes", "legacy", "composite", "branches", "view",
     "arithmetic", "activations", "patterns", "model", "emit", "rules", "forward", "compile", "package",
     "runtime", "seed", "labels", "passes", "explainer", "image", "render", "reference", "verify",
-    "inspection", "saliency", "cli",
+    "inspection", "saliency",
+    "features", "occlusion", "invariance", "evolution", "correspondence", "plot", "sheet", "figures", "cli",
 ]  # fmt: skip
 DOORS = {"onnxruntime": {"runtime"}, "PIL": {"image"}, "click": {"cli"}, "cmap": {"render"}}
 

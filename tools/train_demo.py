@@ -655,6 +655,11 @@ def evaluate(model: bytes, data: Pictures) -> tuple[float, float]:
     help="Where the state of the training is kept.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint if there is one.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that gets the ONNX file of every epoch, for 'onnx-deconv evolution'.",
+)
 @click.option("--evaluate", "only_evaluate", is_flag=True, help="Only measure the ONNX file.")
 def main(
     *,
@@ -664,6 +669,7 @@ def main(
     threads: int,
     checkpoint: Path,
     resume: bool,
+    keep: Path | None,
     only_evaluate: bool,
     **options: Any,
 ) -> None:
@@ -679,6 +685,9 @@ def main(
         while trainer.epoch < trainer.settings.epochs:
             click.echo(trainer.run_epoch(), err=True)
             trainer.save(checkpoint)
+            if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                onnx.save(build_onnx(trainer.mean, data.names, size), keep / f"epoch{trainer.epoch}.onnx")
         model = build_onnx(trainer.mean, data.names, size).SerializeToString()
         difference = check_same(trainer.mean, model)
         click.echo(f"greatest difference from torch {difference:.1e}", err=True)

@@ -17,7 +17,6 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.explainer import Explainer, Explanation
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.image import Preprocess, save_npy, save_png
-from onnx_deconv.labels import Labels
 from onnx_deconv.render import scale_of
 from onnx_deconv.saliency import PERCENTILE, VIEWS, Photo, Target, draw, explain_photos, planes
 
@@ -38,15 +37,8 @@ A wrong preset gives a confident picture of nonsense: check that the class is ri
 
 @click.command("explain", epilog=_EPILOG, short_help="Draw what in photographs excited a class or a unit.")
 @options.model
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default="onnx-deconv-pictures",
-    show_default=True,
-    help="Folder for the results.",
-)
+@options.images
+@options.output("onnx-deconv-pictures")
 @click.option(
     "--class",
     "classes",
@@ -71,11 +63,7 @@ A wrong preset gives a confident picture of nonsense: check that the class is ri
 )
 @options.seed
 @options.semantics_options()
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    help="Names of the classes: one a line, or JSON.  [default: those in the model's metadata]",
-)
+@options.labels
 @click.option(
     "--view",
     "views",
@@ -96,14 +84,7 @@ def command(console: Console, /, model: Path, images: tuple[str, ...], **given: 
     """
     target = _target(given)
     paths = find_pictures(images)
-    labels = given["labels"]
-    explainer = Explainer(
-        model,
-        options.semantics_of(given, model),
-        providers=given["providers"],
-        labels=None if labels is None else Labels.read(labels).names,
-        input_shapes=given["shapes"],
-    )
+    explainer = options.explainer_of(model, given)
     preprocess, warning = preprocess_of(explainer.model, given, console)
     views = VIEWS if "all" in given["views"] else given["views"] or ("side-by-side", "projection")
     code = explain(console, Job(explainer, preprocess, target, views, given["output"]), paths)

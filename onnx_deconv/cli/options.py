@@ -9,6 +9,8 @@ from typing import Any, get_args
 import click
 
 from onnx_deconv.cli.console import Console
+from onnx_deconv.explainer import Explainer
+from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, load, parse_input_shape
 from onnx_deconv.package import FORWARD, is_pair, load_pair
 from onnx_deconv.runtime import Providers
@@ -98,6 +100,22 @@ layer = click.option(
     "a final softmax]",
 )
 
+labels = click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Names of the classes: one a line, or JSON.  [default: those in the model's metadata]",
+)
+
+
+def output(default: str, help: str = "Folder for the results.") -> Decorator:  # noqa: A002
+    """Make the option that says where results go."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path), default=default, show_default=True, help=help
+    )
+
+
+images = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+
 
 def _shapes(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
@@ -172,6 +190,18 @@ def semantics_of(given: dict[str, Any], path: Path | None = None) -> Semantics |
         return None
     base = Semantics(**load_pair(path).manifest["semantics"]) if is_pair(path) and path else Semantics()
     return replace(base, **chosen)
+
+
+def explainer_of(model: Path, given: dict[str, Any]) -> Explainer:
+    """Make an Explainer as a command's options say: rules, labels, providers, input shapes."""
+    labels = given["labels"]
+    return Explainer(
+        model,
+        semantics_of(given, model),
+        providers=given["providers"],
+        labels=None if labels is None else Labels.read(labels).names,
+        input_shapes=given["shapes"],
+    )
 
 
 def open_model(path: Path, shapes: dict[str, tuple[int, ...]]) -> Model:

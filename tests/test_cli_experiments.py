@@ -1,0 +1,223 @@
+"""The commands occlude, sheet, invariance, evolution and correspondence: files, words, refusals."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from small_networks import labelled, network, random
+from small_networks import model as small_model
+from test_cli import picture, pixels, refused, run
+
+from onnx_deconv import Explainer
+from onnx_deconv.image import PRESETS
+from onnx_deconv.occlusion import occlusion
+from onnx_deconv.saliency import Photo
+
+SIZE = ("--size", 24)
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(labelled(network()), path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    for k, name in enumerate(("a.png", "b.png")):
+        picture(folder / name, 40 + 3 * k, 50)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def results(*arguments):
+    code, stdout, stderr = run(*arguments, "--json")
+    assert (code, stderr) == (0, ""), stderr
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
+    (record,) = results("occlude", model, photos / "a.png", *SIZE, "--square", 6, "--stride", 4, "-o", out)
+    preprocess = PRESETS["imagenet"].replace(size=(24, 24))
+    photo = Photo.read(photos / "a.png", preprocess)
+    expected = occlusion(Explainer(model), photo.tensor, size=6, stride=4, preprocess=preprocess)
+    for what, values in {
+        "scores": expected.scores,
+        "probabilities": expected.probabilities,
+        "classes": expected.classes,
+        "activations": expected.activations,
+    }.items():
+        np.testing.assert_allclose(np.load(record["files"][what]), values, rtol=1e-6)
+    assert np.load(record["files"]["projection"]).shape == (3, 24, 24)
+    assert record["class"] == expected.unit
+    assert record["least"] == pytest.approx(expected.probabilities.min())
+    told = json.loads((out / "a-occlusion.json").read_text())
+    np.testing.assert_array_equal(told["boxes"], expected.boxes)
+    np.testing.assert_allclose(told["fill"], preprocess.normalise(np.full((1, 1, 3), 128, np.uint8)).ravel())
+    assert told["preprocess"]["size"] == [24, 24]
+    assert pixels(record["files"]["sheet"]).shape[2] == 3
+
+
+def test_occlude_tells_what_it_found(model, photos, out):
+    code, stdout, stderr = run(
+        "occlude", model, photos, *SIZE, "--class", "dog", "--fill", "0,0,1", "-o", out
+    )
+    assert (code, stderr) == (0, "")
+    assert stdout.count(": dog, probability ") == 2
+    assert {path.name for path in out.glob("*.png")} == {"a-occlusion.png", "b-occlusion.png"}
+
+
+def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(model, photos, out):
+    (photos / "broken.png").write_bytes(b"nothing")
+    code, stdout, stderr = run("occlude", model, photos, *SIZE, "-o", out)
+    assert code == 1
+    assert stdout.count("behind the square") == 2
+    assert "broken.png: not a picture" in stderr
+
+
+@pytest.mark.parametrize(
+    ("across", "more", "columns"),
+    [
+        ("tables", [], 3),
+        ("tables", ["--layer", "r2"], 3),
+        ("classes", [], 3),
+        ("classes", ["--top", "2"], 2),
+        ("classes", ["--class", "ant", "--class", "4", "--class", "bee", "--class", "dog"], 4),
+        ("layers", [], 2),
+        ("layers", ["--layer", "c1", "--layer", "maps", "--layer", "scores", "--view", "heat"], 3),
+    ],
+)
+def test_a_sheet_has_a_row_per_photograph(model, photos, tmp_path, across, more, columns):
+    sheet = tmp_path / "new" / "sheet.png"
+    (record,) = results(
+        "sheet", model, photos, *SIZE, "--across", across, *more, "--height", "50", "-o", sheet
+    )
+    assert pixels(sheet).shape[1] == 8 + 58 * (columns + 1)
+    told = json.loads(sheet.with_suffix(".json").read_text())
+    assert told["across"] == across
+    assert [len(row) for row in told["rows"].values()] == [columns] * 2
+    assert record["rows"] == told["rows"]
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        (["--rules", "guided"], "--across tables compares all --rules"),
+        (["--top", "2"], "--top takes the strongest classes"),
+        (["--class", "0", "--class", "1"], "one target"),
+        (["--class", "0", "--layer", "r1"], "one target"),
+        (["--across", "classes", "--layer", "r1"], "leave out --layer"),
+        (["--across", "layers", "--class", "1"], "leave out --class"),
+        (["--across", "classes", "--class", "cow"], "no class is named 'cow'"),
+        (["--across", "layers", "--layer", "r7"], "no layer is named 'r7'"),
+    ],
+)
+def test_a_sheet_of_nothing_sensible_is_refused(model, photos, tmp_path, more, match):
+    assert match in refused("sheet", model, photos, *more, "-o", tmp_path / "sheet.png")
+
+
+def test_invariance_follows_each_photograph(model, photos, out):
+    (record,) = results(
+        "invariance", model, photos, *SIZE, "--transform", "shift", "--transform", "rotation", "--steps", 5,
+        "--layer", "r2", "--class", "dog", "-o", out,
+    )  # fmt: skip
+    told = json.loads((out / "invariance.json").read_text())
+    shift = told["shift"]
+    np.testing.assert_allclose(shift["amounts"], np.linspace(-60, 60, 5) / 224)
+    assert np.shape(shift["distances"]["r2"]) == np.shape(shift["scores"]) == (2, 5)
+    assert np.allclose(np.array(shift["distances"]["r2"])[:, 2], 0)
+    assert shift["units"] == [3, 3]
+    turned = np.array(told["rotation"]["distances"]["r2"])
+    assert np.allclose(turned[:, [0, 4]], 0, atol=1e-4)
+    assert (turned[:, 1:4] > 0).all()
+    assert set(record["largest"]) == {"shift", "rotation"}
+    assert (out / "invariance.png").exists()
+
+
+def test_evolution_follows_the_checkpoints_of_a_folder(photos, tmp_path, out):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for epoch in (1, 2, 10):
+        onnx.save(labelled(network(seed=epoch)), folder / f"epoch{epoch}.onnx")
+    found = results(
+        "evolution", folder, photos, *SIZE, "--layer", "r1", "--layer", "r2", "--maps", 3, "-o", out
+    )
+    assert [one["layer"] for one in found] == ["r1", "r2"]
+    told = json.loads((out / "r2-evolution.json").read_text())
+    assert told["checkpoints"] == ["epoch1", "epoch2", "epoch10"]
+    assert np.shape(told["activations"]) == (3, 3)
+    assert np.load(out / "r2-evolution.npy").shape == (3, 3, 3, 24, 24)
+    (again,) = results("evolution", folder, photos, *SIZE, "--channel", 5, "-o", out)
+    assert (again["layer"], again["channels"]) == ("r2", [5])
+
+
+def parts(folder, rows):
+    path = folder / "parts.csv"
+    path.write_text("image,part,x0,y0,x1,y1\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_correspondence_tells_the_papers_table(model, photos, out):
+    rows = [
+        "a.png,eye,10,10,20,20",
+        "b.png,eye,20,15,30,25",
+        "a.png,object,5,5,40,40",
+        "b.png,object,5,5,45,40",
+    ]
+    table = parts(photos, rows)
+    (record,) = results("correspondence", model, table, *SIZE, "--draws", 4, "-o", out)
+    told = json.loads((out / "correspondence.json").read_text())
+    assert told["images"] == ["a.png", "b.png"]
+    assert told["parts"] == ["eye", "random"]
+    assert record["table"] == told["table"]
+    assert set(told["table"]) == {"r1", "r2", "scores"}
+    assert np.shape(told["boxes"]["random"]) == (4, 2, 4)
+    code, stdout, _ = run("correspondence", model, table, *SIZE, "-o", out)
+    assert code == 0
+    assert (
+        len([line for line in stdout.splitlines() if line.startswith(("eye", "random")) and "±" in line]) == 2
+    )
+
+
+def test_correspondence_needs_each_part_in_each_photograph(model, photos, out):
+    table = parts(photos, ["a.png,eye,10,10,20,20", "b.png,nose,20,15,30,25"])
+    assert "part 'eye' has no box in b.png" in refused("correspondence", model, table, *SIZE, "-o", out)
+    table = parts(photos, ["a.png,object,10,10,20,20"])
+    assert "two images or more" in refused("correspondence", model, table, *SIZE, "-o", out)
+
+
+@pytest.mark.parametrize("command", ["occlude", "sheet", "invariance", "evolution", "correspondence"])
+def test_paths_that_lead_nowhere_are_named(model, photos, tmp_path, command):
+    absent = tmp_path / "absent"
+    second = parts(photos, ["a.png,eye,1,1,9,9"]) if command == "correspondence" else photos
+    assert "absent" in refused(command, absent, second)
+    if command != "evolution":
+        assert "absent" in refused(command, model, absent)
+
+
+@pytest.mark.parametrize("command", ["invariance", "evolution"])
+def test_photographs_in_their_own_sizes_cannot_be_compared(model, photos, tmp_path, command):
+    first = tmp_path if command == "evolution" else model
+    assert "give a --size" in refused(command, first, photos, "--size", "photo")
+
+
+def test_grey_photographs_of_a_fixed_batch_are_occluded_too(tmp_path, out):
+    body = "c = Conv(x, w) r = Relu(c) f = Flatten(r) y = Gemm<transB=1>(f, v)"
+    weights = {"w": random(2, 1, 3, 3), "v": random(4, 2 * 14 * 14)}
+    onnx.save(small_model(body, weights, "2,1,16,16"), tmp_path / "grey.onnx")
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "grey.png")
+    (record,) = results(
+        "occlude", tmp_path / "grey.onnx", tmp_path / "grey.png", "--preset", "unit", "-o", out
+    )
+    assert record["probability"] is None
+    assert record["fill"] == [pytest.approx(128 / 255)]
+    assert np.load(record["files"]["scores"]).shape == (16, 16)
