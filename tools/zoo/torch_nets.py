@@ -2,13 +2,13 @@
 """The PyTorch architectures: one line each, grouped by the library that has them and by their input."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import small_nets
 import torch
 from torch import nn
+from torch_export import Net
 
 # torchvision's compiled operators need the PyTorch that it was built with; its networks do not.
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
@@ -20,17 +20,6 @@ import pytorchcv.model_provider  # noqa: E402
 import segmentation_models_pytorch as smp  # noqa: E402
 import timm  # noqa: E402
 import torchvision  # noqa: E402
-
-
-@dataclass(frozen=True)
-class Net:
-    """A network: how to make it, what it reads, what it is."""
-
-    make: Callable[[], nn.Module]
-    shape: tuple[int, ...]
-    family: str
-    packages: tuple[str, ...] = ()
-    sizes: Iterable[tuple[int, ...]] = ()
 
 
 class Parts(nn.Module):
