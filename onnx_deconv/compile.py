@@ -20,7 +20,7 @@ from onnx import ModelProto, TensorProto, helper
 from onnx_deconv.emit import Emitter, Signal
 from onnx_deconv.errors import MissingRuleError, ModelError, RuleError
 from onnx_deconv.forward import forward
-from onnx_deconv.model import Model
+from onnx_deconv.model import Model, blaming_the_file
 from onnx_deconv.rules import RuleTable, Site, rule_table
 from onnx_deconv.rules.site import Tap, label
 from onnx_deconv.semantics import Semantics
@@ -107,7 +107,17 @@ def compile_pair(
     ModelError
         If no path leads from an input to the value.
     """
-    semantics = semantics or Semantics()
+    with blaming_the_file(model.proto, model.name):
+        return _compiled(model, explained, semantics or Semantics(), inputs, rules)
+
+
+def _compiled(
+    model: Model,
+    explained: str | None,
+    semantics: Semantics,
+    inputs: Sequence[str] | None,
+    rules: RuleTable | None,
+) -> Pair:
     value, cut = scores_value(model) if explained is None else (model.layer(explained), [])
     walk = Walk(model, value, semantics, inputs, rules or rule_table(semantics))
     deconv, taps = walk.run()

@@ -10,7 +10,8 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ import onnx
 import onnx.inliner
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv import legacy, patterns
-from onnx_deconv.errors import InputError, ModelError, UnknownLayerError
+from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
 from onnx_deconv.skim import skim
 from onnx_deconv.view import ValueType, read_view, value_types
 
@@ -227,12 +228,53 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
     path = Path(source)
     try:
         with path.open("rb") as file, _mapped(file.fileno()) as content:
-            model = Model(_parse(content, path), path.parent, str(path), input_shapes)
+            proto = _parse(content, path)
+            with blaming_the_file(proto, str(path)):
+                model = Model(proto, path.parent, str(path), input_shapes)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error}); is the path right?") from error
     if model.opset >= legacy.OLDEST_OPSET:
         return model
     return _spooled(legacy.upgrade(onnx.load(path)).SerializeToString(), str(path), input_shapes)
+
+
+@contextmanager
+def blaming_the_file(proto: ModelProto, name: str) -> Iterator[None]:
+    """Turn what goes wrong inside into one line about the file, if the standard's checker faults it too.
+
+    Raises
+    ------
+    ModelError
+        If the model is invalid; what goes wrong with a valid one is our fault, and raised as it is.
+    """
+    try:
+        yield
+    except (DeconvError, OSError):
+        raise
+    except Exception as error:
+        complaint = _complaint(proto)
+        if complaint is None:
+            raise
+        raise ModelError(f"{name}: no valid ONNX model, or damaged ({complaint})") from error
+
+
+def _complaint(proto: ModelProto) -> str | None:
+    """Return what the standard's checker finds wrong first."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in all_tensors(copy):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            # Where weights lie was checked before; without them the checker needs no file.
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(np.float32(0), name))
+    for info in (*copy.graph.input, *copy.graph.output):
+        # Runtimes do without a shape there.
+        info.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(copy)
+    except Exception as error:  # noqa: BLE001  (it raises what it likes)
+        return str(error).strip().partition("\n")[0]
+    return None
 
 
 def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:

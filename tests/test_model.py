@@ -6,10 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
+from oracle import model_of, numbers
 
-from onnx_deconv import ModelError, UnknownLayerError, load
+from onnx_deconv import DeconvError, ModelError, Semantics, UnknownLayerError, compile_pair, load
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import parse_input_shape
+from onnx_deconv.rules import rule_table
 from onnx_deconv.skim import INLINE_LIMIT, skim
 
 
@@ -220,3 +222,42 @@ def test_an_input_shape_has_to_fit_the_model(path):
         load(path, {"z": (1, 3, 8, 8)})
     with pytest.raises(InputError, match="4 axes"):
         load(path, {"x": (3, 8, 8)})
+
+
+BODY = (
+    "c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) n = BatchNormalization(c, s, s, s, s) r = Relu(n)"
+    " p = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(r) g = GlobalAveragePool(p) f = Flatten(g)"
+    " h = Gemm<transB = 1>(f, q) k = Sigmoid(h) e = Mul(k, h) y = Softmax(e)"
+)
+
+
+def small_network():
+    weights = {"w": numbers((4, 3, 3, 3), "w"), "s": numbers((4,), "s", 0.5, 1), "q": numbers((5, 4), "q")}
+    return model_of(BODY, {"x": (1, 3, 16, 16)}, weights)
+
+
+def test_a_damaged_file_is_a_mistake_of_the_file_wherever_it_is_damaged():
+    """Bytes changed at random: explained or refused in one line, never an exception of another kind."""
+    whole, rng = small_network().SerializeToString(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+            damaged[place] = rng.integers(0, 256)
+        try:
+            compile_pair(load(bytes(damaged)))
+        except DeconvError as error:
+            refused += 1
+            lines = str(error).count("\n")
+        else:
+            lines = 0
+        assert lines == 0
+    assert 100 < refused < 400
+
+
+def test_a_fault_of_ours_is_not_blamed_on_a_valid_file():
+    def faulty(_):
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        compile_pair(load(small_network()), rules={**rule_table(Semantics()), ("", "Relu"): faulty})
