@@ -266,7 +266,7 @@ def _complaint(proto: ModelProto) -> str | None:
         if tensor.data_location == TensorProto.EXTERNAL:
             # Where weights lie was checked before; without them the checker needs no file.
             name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(np.float32(0), name))
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros((), np.float32), name))
     for info in (*copy.graph.input, *copy.graph.output):
         # Runtimes do without a shape there.
         info.type.tensor_type.shape.SetInParent()

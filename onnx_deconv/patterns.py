@@ -24,6 +24,8 @@ Constant = Callable[[str], NDArray[np.generic] | None]
 
 _LAST = {"Add", "Clip", "Div", "Log", "Max", "Min", "Mul", "Neg", "Sub", "Sum", "Where"}
 """What a group may end with."""
+_GUARDS = {"Relu", "Clip", "ThresholdedRelu"}
+"""What keeps a variance from below zero, too, and is no activation then."""
 _LONGEST = 16
 """Of a group, in nodes: the longest spelling known has 11."""
 _MOST_NUMBERS = 1 << 18
@@ -84,7 +86,9 @@ class _Groups:
             if not self._may_be_input(x, group):
                 continue
             found = self.identify(x, group)
-            if found is not None and (best is None or not _same(found, best[1])):
+            if found is None or (found[0] in _GUARDS and self._is_statistic(x)):
+                continue
+            if best is None or not _same(found, best[1]):
                 best = x, found
         return best
 
@@ -95,8 +99,7 @@ class _Groups:
             return False
         if x.shape and last.outputs[0].shape and len(x.shape) != len(last.outputs[0].shape):
             return False
-        alone = len(group) == 1
-        return not alone or (last.op in ("Max", "Min") and not self._is_statistic(x))
+        return len(group) > 1 or last.op in ("Max", "Min")
 
     def _is_statistic(self, x: gs.Variable) -> bool:
         """Tell whether a value follows from reductions alone: a variance that is kept from below zero."""

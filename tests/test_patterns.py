@@ -11,7 +11,7 @@ ROOT, PI = 2**0.5, np.pi
 NUMBERS = {
     "zero": 0.0, "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "five": 5.0, "six": 6.0,
     "sixth": 1 / 6, "root": ROOT, "root_half": 1 / ROOT, "cubic": 0.044715, "bell": (2 / PI) ** 0.5,
-    "slightly": 0.04, "fifth": 0.2, "steep": numbers((4, 1, 1), "s", 0.05, 0.6),
+    "slightly": 0.04, "tiny": 1e-6, "fifth": 0.2, "steep": numbers((4, 1, 1), "s", 0.05, 0.6),
 }  # fmt: skip
 
 
@@ -201,6 +201,18 @@ def test_what_only_looks_like_an_activation_is_none(name):
     seed = numbers((2, 2, 3, 3), "seed")
     expected = differences(network(NEAR_MISSES[name], real="double"), X, seed)
     assert_close(reconstruction(proto, X, seed, rules="gradient"), expected)
+
+
+def test_a_variance_kept_from_below_zero_is_no_activation():
+    body = (
+        "m = ReduceMean<axes = [2, 3]>(a) q = Mul(a, a) n = ReduceMean<axes = [2, 3]>(q) o = Mul(m, m)"
+        " u = Sub(n, o) t = Max(u, zero) e = Add(t, tiny) r = Sqrt(e) c = Sub(a, m) b = Div(c, r)"
+    )
+    seed = numbers((2, 2, 3, 3), "seed")
+    expected = differences(network(body, real="double"), X, seed)
+    assert "Relu" not in operators(network(body))
+    for rules in ("deconvnet", "gradient"):
+        assert_close(reconstruction(network(body), X, seed, rules=rules), expected)
 
 
 def test_a_gate_that_is_used_elsewhere_too_sends_its_own_signal():

@@ -49,7 +49,7 @@ class Curves:
         curves = {b: (c, bases[b] + 1) for b, c in drawn.items() if c is not None}
         self.of[node.output[0]] = curves
         changed = {b: c for b, (c, _) in curves.items() if not self._has(node.input, b, c)}
-        if node.op_type in ("Max", "Min"):
+        if node.op_type in ("Max", "Min", "Clip", "Add"):
             # A variance that is kept from below zero is no activation.
             changed = {b: c for b, c in changed.items() if b not in self.statistics}
         found = (
