@@ -141,6 +141,11 @@ def is_real(value: NDArray[Any]) -> bool:
     return value.dtype.kind in "fV"
 
 
+def carries(value: NDArray[Any]) -> bool:
+    """Whether a signal passes through a value: a real one, or the whole numbers of quantised operators."""
+    return is_real(value) or value.dtype in (np.int8, np.uint8, np.int16, np.uint16, np.int32)
+
+
 @dataclass(frozen=True)
 class Forward:
     """The forward graph with its values: what a rule may look at."""
@@ -173,7 +178,7 @@ class Forward:
                 depends.update(
                     name
                     for name in node.output
-                    if name and (name not in values or is_real(np.asarray(values[name])))
+                    if name and (name not in values or carries(np.asarray(values[name])))
                 )
         return cls(
             opset=max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
@@ -1183,6 +1188,59 @@ def dropout(at: Visit) -> Array:
     if at.given(2) and at.raw(2).any():
         raise at.unsupported("training mode")
     return at.signal
+
+
+def along_axis(at: Visit, numbers: Array) -> Array:
+    """Give one number per channel the axes that it is broadcast along."""
+    if numbers.size == 1:
+        return numbers.reshape(())
+    axis = int(at.attr("axis", 1))
+    shape = [1] * len(at.shape())
+    shape[axis] = numbers.size
+    return numbers.reshape(shape)
+
+
+def cuts_off(at: Visit) -> bool:
+    """Whether a quantiser stands for the relu that was left out between it and a filter."""
+    source = at.graph.producers.get(at.node.input[0])
+    while source is not None and source.op_type in (
+        "Transpose",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+    ):
+        source = at.graph.producers.get(source.input[0])
+    filters = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization")
+    if source is None or source.op_type not in filters or not at.given(2):
+        return False
+    return bool((at.raw(2) == np.iinfo(at.raw(2).dtype).min).all())
+
+
+@of_first_input("QuantizeLinear")
+def quantise(at: Visit) -> Array:
+    """Pass as if nothing were rounded; rectify where the quantiser does a relu's work."""
+    signal = at.signal / along_axis(at, at.x(1))
+    if not cuts_off(at):
+        return signal
+    above = at.graph.value(at.node.output[0]) > along_axis(at, at.x(2))
+    if at.options.rules != "gradient":
+        signal = np.maximum(signal, 0)
+    return signal if at.options.rules == "deconvnet" else np.where(above, signal, 0.0)
+
+
+@of_first_input("DequantizeLinear")
+def dequantise(at: Visit) -> Array:
+    """Pass in units of the scale."""
+    return at.signal * along_axis(at, at.x(1))
+
+
+@of_first_input("DynamicQuantizeLinear")
+def quantise_dynamically(at: Visit) -> Array:
+    """Pass in units of the scale that was found; the scale itself is taken as given."""
+    (first, *_) = at.arrived
+    signal = np.zeros(at.shape()) if first is None else first
+    return signal / at.graph.value(at.node.output[1])
 
 
 @moved("Transpose")

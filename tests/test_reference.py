@@ -403,10 +403,33 @@ def test_linear_operators_send_back_their_exact_transpose(row):
 
 def test_every_operator_has_a_row():
     text = " ".join(row.text for row in [*LINEAR, *ACTIVATIONS, *OTHERS])
-    stairs = {"Sign", "Ceil", "Round"}
+    stairs = {"Sign", "Ceil", "Round", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
     assert {
         operator for operator in BACKWARD if f"{operator}(" not in text and f"{operator}<" not in text
     } == stairs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, t, z)",
+        "q = QuantizeLinear<axis = 0>(x, ss, zz) y = DequantizeLinear<axis = 0>(q, tt, zz)",
+        "q, k, n = DynamicQuantizeLinear(x) d = DequantizeLinear(q, k, n) y = Add(d, d)",
+    ],
+)
+def test_quantisers_pass_the_signal_as_if_nothing_were_rounded(text):
+    weights = {"s": np.float32(0.1), "t": np.float32(0.2), "z": np.uint8(99)}
+    weights |= {"ss": np.full(4, 0.1, "f"), "tt": np.full(4, 0.2, "f"), "zz": np.full(4, 9, "u1")}
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": 21]> g (float[4] x) => (float[4] y) {{ {text} }}'
+    )
+    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items())
+    x = np.float32([-1.5, -0.2, 0.4, 1.9])
+    names = [v for n in proto.graph.node for v in n.output]
+    values = dict(zip(names, onnx.reference.ReferenceEvaluator(proto).run(names, {"x": x}), strict=True))
+    seed = np.array([1.0, -2.0, 3.0, 0.5])
+    found = reference(proto, {"x": x, **values}, "y", seed, options=GRADIENT)
+    np.testing.assert_allclose(found["x"], 2 * seed, rtol=1e-6)
 
 
 def test_batch_normalization_of_single_positions_in_opset_7():
