@@ -175,9 +175,11 @@ class Forward:
         for node in graph.node:
             subgraph = any(attribute.HasField("g") for attribute in node.attribute)
             if subgraph or not depends.isdisjoint(node.input):
+                # A dynamic quantiser's scale is taken as given.
+                outputs = node.output[:1] if node.op_type == "DynamicQuantizeLinear" else node.output
                 depends.update(
                     name
-                    for name in node.output
+                    for name in outputs
                     if name and (name not in values or carries(np.asarray(values[name])))
                 )
         return cls(
