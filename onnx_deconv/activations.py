@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,32 @@ from numpy.typing import NDArray
 from onnx_deconv.arithmetic import EVALUATE, error_function
 
 Array = NDArray[np.float64]
-Activation = tuple[str, dict[str, Any], NDArray[np.float32] | None]
-"""Operator, attributes, and the slope where it is PRelu."""
+
+
+class Activation(NamedTuple):
+    """What a group of nodes computes: ``scale`` times an activation.
+
+    Attributes
+    ----------
+    op, attributes
+        The standard's operator.
+    slope
+        Where it is PRelu, its slopes.
+    scale
+        Simplifiers fold a factor (the ½ of Gelu, the ⅙ of HardSwish) into the next filter.
+    """
+
+    op: str
+    attributes: dict[str, Any]
+    slope: NDArray[np.float32] | None = None
+    scale: float = 1.0
+
 
 GRID: Array = np.sort(np.concatenate([np.linspace(-14.03, 14.07, 113), np.linspace(-1.13, 1.17, 24), [0.0]]))
 """Where functions are compared: both tails, densely about zero, and no round number but that."""
+
+_GATES = {"Gelu", "HardSwish", "Mish", "Swish"}
+"""Activations of the form x·gate(x), whose factors exporters write as nodes of their own."""
 
 LINE: Array = np.asarray([-2.0, -1.0, 1.0, 2.0])
 """Where functions with one slope for each channel or pixel are compared."""
@@ -38,12 +59,22 @@ def identified(y: Array, constants: Iterable[float] = (), *, half: bool = False)
     """
     if y.shape != GRID.shape or not np.isfinite(y).all():
         return None
-    candidates = [*_candidates(y), *(("ThresholdedRelu", {"alpha": c}) for c in constants if c > 0)]
+    tolerance = _HALF_TOLERANCE if half else _TOLERANCE
+    thresholds = (("ThresholdedRelu", {"alpha": c}) for c in constants if c > 0)
+    found = _closest(y, [*_candidates(y), *thresholds], tolerance)
+    scale = float(y[-1] / GRID[-1])
+    if found is not None or not scale > 0:
+        return found
+    gates = [c for c in _candidates(y / scale) if c[0] in _GATES]
+    found = _closest(y / scale, gates, tolerance)
+    return None if found is None else found._replace(scale=_tidy(scale))
+
+
+def _closest(y: Array, candidates: list[tuple[str, dict[str, Any]]], tolerance: float) -> Activation | None:
     errors = [_distance(y, op, attributes) for op, attributes in candidates]
-    best = int(np.argmin(errors)) if errors else 0
-    if not errors or errors[best] > (_HALF_TOLERANCE if half else _TOLERANCE):
+    if not errors or min(errors) > tolerance:
         return None
-    return *candidates[best], None
+    return Activation(*candidates[int(np.argmin(errors))])
 
 
 def slopes(y: Array) -> Activation | None:
@@ -61,7 +92,7 @@ def slopes(y: Array) -> Activation | None:
     expected = np.where(x > 0, x, slope * x)
     if np.abs(expected - y).max() > _TOLERANCE or np.ptp(slope) == 0:
         return None
-    return "PRelu", {}, slope.astype(np.float32)
+    return Activation("PRelu", {}, slope.astype(np.float32))
 
 
 def _distance(y: Array, op: str, attributes: dict[str, Any]) -> float:

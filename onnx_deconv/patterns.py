@@ -10,6 +10,7 @@ spellings: they are evaluated on a line of numbers, and the activation is the on
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -32,11 +33,28 @@ _MOST_NUMBERS = 1 << 18
 """In a constant that takes part: a slope for each pixel, not a weight."""
 
 
-def recognise(graph: gs.Graph, constant: Constant) -> dict[str, TensorProto]:
+@dataclass(frozen=True)
+class Recognised:
+    """What the view has gained beside nodes.
+
+    Attributes
+    ----------
+    tensors
+        Constants of the new nodes (a PRelu's slopes, a factor), by name.
+    values
+        New values (an activation without its factor): the value of the same type and shape, by name.
+    """
+
+    tensors: dict[str, TensorProto] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+
+
+def recognise(graph: gs.Graph, constant: Constant) -> Recognised:
     """Replace spelled-out activations by one node each.
 
     Relu, LeakyRelu, PRelu, Elu, Selu, Celu, ThresholdedRelu, Clip, Softplus, Swish (SiLU), HardSwish,
-    Gelu in both forms, Mish, and the gate HardSigmoid; quantisers inside a group round nothing.
+    Gelu in both forms, Mish, and the gate HardSigmoid; quantisers inside a group round nothing. The
+    four of the form x·gate(x) are recognised without their factor too, which becomes a Mul.
 
     Parameters
     ----------
@@ -44,26 +62,42 @@ def recognise(graph: gs.Graph, constant: Constant) -> dict[str, TensorProto]:
         The view; changed in place.
     constant
         Gives the numbers of a value that is a constant, else ``None``.
-
-    Returns
-    -------
-    dict
-        Constants of the new nodes (a PRelu's slopes), by name.
     """
-    groups, made = _Groups(graph, constant), dict[str, TensorProto]()
-    for i, node in enumerate(graph.nodes):
+    groups, gained, nodes = _Groups(graph, constant), Recognised(), list[gs.Node]()
+    for node in graph.nodes:
         found = groups.activation(node) if node.op in _LAST else None
-        if found is not None:
-            x, (op, attributes, slope) = found
-            y = node.outputs[0]
-            inputs = [x]
-            if slope is not None:
-                made[f"{y.name}/slope"] = numpy_helper.from_array(slope, f"{y.name}/slope")
-                inputs.append(gs.Variable(f"{y.name}/slope"))
-            node.outputs.clear()
-            graph.nodes[i] = gs.Node(op, node.name, attributes, inputs=inputs, outputs=[y])
-            groups.producers[y.name] = graph.nodes[i]
-    return made
+        if found is None:
+            nodes.append(node)
+            continue
+        y = node.outputs[0]
+        node.outputs.clear()
+        written = _written(node.name, found[0], found[1], y, gained)
+        groups.producers[y.name] = written[-1]
+        nodes += written
+    graph.nodes.clear()
+    graph.nodes.extend(nodes)
+    return gained
+
+
+def _written(
+    name: str, x: gs.Variable, found: Activation, y: gs.Variable, gained: Recognised
+) -> list[gs.Node]:
+    """Write an activation of x that gives y, with its factor if it has one."""
+
+    def constant(kind: str, numbers: NDArray[np.float32]) -> gs.Variable:
+        gained.tensors[f"{y.name}/{kind}"] = numpy_helper.from_array(numbers, f"{y.name}/{kind}")
+        return gs.Variable(f"{y.name}/{kind}")
+
+    inputs = [x] if found.slope is None else [x, constant("slope", found.slope)]
+    if found.scale == 1.0:
+        return [gs.Node(found.op, name, found.attributes, inputs=inputs, outputs=[y])]
+    activated = gs.Variable(f"{y.name}/activated")
+    gained.values[activated.name] = y.name
+    factor = constant("factor", np.asarray(found.scale, np.float32))
+    return [
+        gs.Node(found.op, f"{name}/activated", found.attributes, inputs=inputs, outputs=[activated]),
+        gs.Node("Mul", name, inputs=[activated, factor], outputs=[y]),
+    ]
 
 
 class _Groups:
@@ -86,7 +120,7 @@ class _Groups:
             if not self._may_be_input(x, group):
                 continue
             found = self.identify(x, group)
-            if found is None or (found[0] in _GUARDS and self._is_statistic(x)):
+            if found is None or (found.op in _GUARDS and self._is_statistic(x)):
                 continue
             if best is None or not _same(found, best[1]):
                 best = x, found
@@ -190,8 +224,8 @@ def _small(numbers: NDArray[np.generic]) -> Array | None:
 
 
 def _same(a: Activation, b: Activation) -> bool:
-    slopes = [b"" if slope is None else slope.tobytes() for _, _, slope in (a, b)]
-    return a[:2] == b[:2] and slopes[0] == slopes[1]
+    slopes = [b"" if found.slope is None else found.slope.tobytes() for found in (a, b)]
+    return (a.op, a.attributes, a.scale) == (b.op, b.attributes, b.scale) and slopes[0] == slopes[1]
 
 
 def _evaluate(node: gs.Node, inputs: Sequence[Array | None]) -> Array | None:

@@ -12,7 +12,7 @@ from onnx import NodeProto
 from torch import Tensor
 
 from torch_oracle.operators import OPERATORS, Call
-from torch_oracle.rectifiers import Rule, hard_sigmoid_rule, rectifier
+from torch_oracle.rectifiers import Rule, hard_sigmoid_rule, rectifier, scaled
 
 STRUCTURAL = {"Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"}
 ELEMENTWISE = STRUCTURAL | {
@@ -111,6 +111,12 @@ def recognised(curve: Tensor, tolerance: float = 1e-5) -> Rule | None:
             return rectifier()
     if _same(curve, (x / 6 + 0.5).clamp(0, 1), tolerance):
         return hard_sigmoid_rule
+    scale = curve[-1:] / x[-1:]
+    if scale.numel() == 1 and float(scale) > 0:
+        # Simplifiers fold the half of a Gelu, the sixth of a HardSwish into the next filter.
+        for known in _smooth(curve / scale, x)[:5]:
+            if _same(curve / scale, known, tolerance):
+                return scaled(rectifier(), float(scale))
     return _broken_at_zero(curve, x)
 
 

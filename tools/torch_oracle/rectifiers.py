@@ -40,6 +40,16 @@ def rectifier(slope: Tensor | float = 0.0, *, relu: bool = False) -> Rule:
     return rule
 
 
+def scaled(rule: Rule, factor: float) -> Rule:
+    """Return the rule of an activation times a factor."""
+
+    def both(oracle: Any, x: Tensor, signal: Tensor) -> Tensor | None:
+        passed = rule(oracle, x, signal)
+        return None if passed is None else passed * factor
+
+    return both
+
+
 def hard_sigmoid_rule(oracle: Any, x: Tensor, signal: Tensor) -> Tensor | None:
     """Pass a gate's derivative: the Clip inside a spelled-out HardSigmoid rectifies nothing."""
     return None if oracle.rules == "gradient" else torch.where(x.abs() < 3, signal / 6, 0.0)  # noqa: PLR2004
