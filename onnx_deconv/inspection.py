@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.compile import Walk, scores_value
+from onnx_deconv.composite import composites
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
@@ -300,7 +301,19 @@ def operator_table_markdown() -> str:
         "|---|---|---|",
     ]
     body = [f"| {each.operator} | {each.family} | {_cell(each.rules)} |" for each in operators()]
-    return "\n".join([*head, *body]) + "\n"
+    more = [
+        "",
+        "## Composite operators",
+        "",
+        "Operators that runtimes fuse or quantise, and a few that the standard withdrew, are read as the plain",
+        "operators that they stand for. If and Loop are read as the nodes that will run, where sizes and constants",
+        "alone decide which.",
+        "",
+        "| operator | stands for |",
+        "|---|---|",
+    ]
+    spelled = [f"| {f'{domain}::' if domain else ''}{name} | {says} |" for domain, name, says in composites()]
+    return "\n".join([*head, *body, *more, *spelled]) + "\n"
 
 
 def _cell(by_table: Mapping[str, str]) -> str:
