@@ -33,6 +33,8 @@ def main(folder: Path, only: str, again: bool, failed: bool, limit: int, table: 
     chosen.sort(key=lambda n: (folder / f"{n}.onnx").stat().st_size)  # the quick ones first
     due = [n for n in chosen if again or is_due(folder, n, failed=failed)]
     for count, name in enumerate(due, 1):
+        if not (again or is_due(folder, name, failed=failed)):
+            continue  # another sweep over the same folder was faster
         say(f"[{count}/{len(due)}] {name} ")
         say(checked(folder, name, limit) + "\n")
     table.write_text(render(folder), encoding="utf-8")
