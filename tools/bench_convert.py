@@ -1,6 +1,7 @@
 """Measure what converting a large model and explaining from cold cost.
 
     python tools/bench_convert.py convert vgg19.onnx       # tools/make_vgg19.py writes one
+    python tools/bench_convert.py nodes 2500 5000 10000 20000   # of a network of that many
     python tools/bench_convert.py explain MODEL IMAGE [options of onnx-deconv explain]
 
 Each figure is the median of several runs of the whole program, its start included. The memory is the peak
@@ -16,6 +17,10 @@ import time
 from pathlib import Path
 
 import click
+import onnx
+from onnx import helper
+
+from onnx_deconv import compile_pair, load
 
 
 def measure(*arguments: str) -> tuple[float, float]:
@@ -52,6 +57,39 @@ def convert(model: Path, runs: int, check: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = [measure("convert", str(model), "-o", folder, "--check", str(check)) for _ in range(runs)]
     report(found, model.stat().st_size / 1e6)
+
+
+@main.command()
+@click.argument("counts", type=int, nargs=-1, required=True)
+def nodes(counts: tuple[int, ...]) -> None:
+    """Measure loading and compiling networks of many nodes, in this process."""
+    for count in counts:
+        proto = residual_network(count)
+        start = time.perf_counter()
+        pair = compile_pair(load(proto))
+        seconds = time.perf_counter() - start
+        made = f"{len(pair.deconv.graph.node)} in the companion"
+        print(
+            f"{len(proto.graph.node)} nodes, {made}: {seconds:.2f} s, {1e6 * seconds / count:.0f} µs a node"
+        )
+
+
+def residual_network(count: int) -> onnx.ModelProto:
+    """Make residual blocks of Conv, SiLU in two nodes, Add and Relu: five nodes each."""
+    made, x = [], "x"
+    for k in range(count // 5):
+        made += [
+            helper.make_node("Conv", [x, "w"], [f"c{k}"], f"conv{k}"),
+            helper.make_node("Sigmoid", [f"c{k}"], [f"s{k}"]),
+            helper.make_node("Mul", [f"c{k}", f"s{k}"], [f"m{k}"]),
+            helper.make_node("Add", [f"m{k}", x], [f"a{k}"]),
+            helper.make_node("Relu", [f"a{k}"], [f"r{k}"]),
+        ]
+        x = f"r{k}"
+    image, result = (helper.make_tensor_value_info(v, 1, [1, 4, 8, 8]) for v in ("x", x))
+    weight = helper.make_tensor("w", 1, [4, 4, 1, 1], [0.1] * 16)
+    graph = helper.make_graph(made, "residual", [image], [result], [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
