@@ -87,10 +87,13 @@ class Session:
         quietly.log_severity_level = 4  # what goes wrong is raised: once is enough
         try:
             for name, value in feeds.items():
-                if isinstance(value, np.ndarray):
-                    binding.bind_cpu_input(name, np.asarray(value, order="C"))
-                else:
+                if not isinstance(value, np.ndarray):
                     binding.bind_ortvalue_input(name, value)
+                elif name in self.inputs:
+                    binding.bind_cpu_input(name, np.asarray(value, order="C"))
+                else:  # one with a default, which the call above does not know
+                    whole = np.asarray(value, order="C")
+                    binding.bind_ortvalue_input(name, _onnxruntime().OrtValue.ortvalue_from_numpy(whole))
             for name in self.outputs:
                 binding.bind_output(name, "cpu" if name in on_cpu else self.device)
             self._session.run_with_iobinding(binding, quietly)

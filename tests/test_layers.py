@@ -12,7 +12,8 @@ FILES = sorted(p for p in ROOT.rglob("*.py"))
 ORDER = [
     "errors", "files", "semantics", "skim", "shapes", "legacy", "composite", "branches", "view", "patterns",
     "model", "emit", "rules", "forward", "compile", "package", "runtime", "seed", "labels", "passes",
-    "explainer", "image", "render", "reference", "verify", "inspection", "saliency", "cli",
+    "explainer", "image", "render", "opsets", "fragments", "graphics", "fuse",
+    "reference", "verify", "inspection", "saliency", "cli",
 ]  # fmt: skip
 DOORS = {"onnxruntime": {"runtime"}, "PIL": {"image"}, "click": {"cli"}, "cmap": {"render"}}
 
