@@ -6,7 +6,7 @@ between them that choose the unit: the strongest channel of each image, unless t
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -20,6 +20,7 @@ from onnx_deconv.compile import MANIFEST_KEY, SEED, Pair
 from onnx_deconv.emit import IR_VERSION, OPSET
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.fragments import OWN_TOP, TARGET, GraphSeed
+from onnx_deconv.lower import EXPLAIN, lower
 from onnx_deconv.opsets import at_opset, opset_of
 from onnx_deconv.package import save_graph
 
@@ -71,6 +72,7 @@ def explain_graph(
     target: Literal["optional", "required"] = "optional",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
+    lowerings: Iterable[str] = EXPLAIN,
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
@@ -96,6 +98,9 @@ def explain_graph(
     rendering
         Have the graph also return ``heat``, the reconstruction's saliency in colours as
         :mod:`onnx_deconv.render` draws it, uint8 (N, H, W, 3): the layout of the model's input.
+
+    lowerings
+        Rewrites that make the graph faster, see :mod:`onnx_deconv.lower`; none of them: ``()``.
 
     Returns
     -------
@@ -166,7 +171,7 @@ def explain_graph(
         },
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    return graph.finished(pair, manifest)
+    return graph.finished(pair, manifest, lowerings)
 
 
 _TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
@@ -271,12 +276,12 @@ class _Assembly:
         where = next(k for k, i in enumerate(self.graph.input) if i.name == name)
         self.graph.input[where].CopyFrom(info)
 
-    def finished(self, pair: Pair, manifest: Mapping[str, Any]) -> ExplainGraph:
-        """Put the manifest into the model."""
+    def finished(self, pair: Pair, manifest: Mapping[str, Any], lowerings: Iterable[str]) -> ExplainGraph:
+        """Lower the model, and put the manifest into it."""
         del self.graph.value_info[:]
         kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
         helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
-        return ExplainGraph(self.proto, manifest, pair.folder, pair)
+        return ExplainGraph(lower(self.proto, lowerings), manifest, pair.folder, pair)
 
     def _node_name(self, name: str) -> str:
         while name in self.nodes:

@@ -11,11 +11,16 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from onnx_deconv.errors import InputError
 from onnx_deconv.opsets import opset_of
 
-Lowerings = Sequence[str] | None
-"""Names of passes, in order; ``None``: those of the provider."""
+EXPLAIN = "filters", "depthwise", "pools"
+"""What is done to an explain graph: faster on the CPU; CUDA has a kernel for all that comes in."""
 
+COMPANION = {"cpu": ("filters", "depthwise"), "cuda": ("filters",)}
+"""What is done to a companion when it is loaded, by device."""
+
+_PLAIN = {"dilations", "group", "kernel_shape", "pads", "strides", "output_padding"}
 _FEW = 16
 """Output channels below which a transposed convolution stays one: its product is small, its sum cheap."""
 
@@ -34,9 +39,15 @@ class Rewriter:
         self.nodes: list[NodeProto] = list(self.graph.node)
         self.producers = {v: n for n in self.nodes for v in n.output if v}
         self.dims = {t.name: tuple(t.dims) for t in self.graph.initializer}
-        self.shapes = _shapes(proto)
+        self.types = _types(proto)
         self._made: dict[object, str] = {}
         self._instead: dict[int, list[NodeProto]] = {}
+
+    def sizes(self, value: str) -> list[int] | None:
+        """Return a float32 value's spatial sizes; ``None`` where they are not known, or the type is not."""
+        dtype, dims = self.types.get(value, (0, ()))
+        sizes = [d for d in dims[2:] if isinstance(d, int) and d > 0]
+        return sizes if dtype == TensorProto.FLOAT and len(sizes) == len(dims) - 2 else None
 
     def replace(self, node: NodeProto, by: Sequence[NodeProto]) -> None:
         """Put other nodes in the place of one; the last gives its output."""
@@ -90,9 +101,13 @@ def lower(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
 
     Raises
     ------
-    KeyError
+    InputError
         If there is no pass of that name.
     """
+    passes = list(passes)
+    unknown = [name for name in passes if name not in PASSES]
+    if unknown:
+        raise InputError(f"no lowering is named {unknown[0]!r}: choose among {', '.join(PASSES)}")
     copy = ModelProto()
     copy.CopyFrom(proto)
     for name in passes:
@@ -128,18 +143,8 @@ def filters(graph: Rewriter) -> None:
 
 def _turned_pads(attributes: Mapping[str, Any], kernel: Sequence[int]) -> list[int] | None:
     """Return the padding of the convolution; ``None`` where there is no such convolution."""
-    n = len(kernel)
-    plain = set(attributes) <= {"dilations", "group", "kernel_shape", "pads", "strides", "output_padding"}
-    if (
-        not plain
-        or any(s != 1 for s in attributes.get("strides", ()))
-        or any(attributes.get("output_padding", ()))
-    ):
-        return None
-    dilations = attributes.get("dilations", [1] * n)
-    around = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
-    pads = [a - p for a, p in zip(around * 2, attributes.get("pads", [0] * (2 * n)), strict=True)]
-    return pads if min(pads) >= 0 else None
+    stepped = any(s != 1 for s in attributes.get("strides", ())) or any(attributes.get("output_padding", ()))
+    return None if stepped else _stuffed_pads(attributes, kernel)
 
 
 def _turned(graph: Rewriter, name: str, weight: Sequence[int], group: int) -> tuple[list[NodeProto], str]:
@@ -170,6 +175,64 @@ def _turned(graph: Rewriter, name: str, weight: Sequence[int], group: int) -> tu
     return fresh, nodes[-1].output[0] if nodes else name
 
 
+@lowering("depthwise")
+def depthwise(graph: Rewriter) -> None:
+    """A depthwise transposed convolution in larger steps becomes zeros between the signal, and a convolution.
+
+    onnxruntime's transposed convolution goes channel by channel; its depthwise convolution does not. The
+    zeros come by a transposed convolution of all channels as if they were pictures of a batch.
+    """
+    for node in graph.nodes:
+        if node.op_type != "ConvTranspose" or node.input[1] not in graph.dims:
+            continue
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        weight, sizes = graph.dims[node.input[1]], graph.sizes(node.input[0])
+        strides, one_each = attributes.get("strides", ()), (attributes.get("group", 1), 1)
+        if weight[:2] != one_each or sizes is None:
+            continue
+        pads = _stuffed_pads(attributes, weight[2:])
+        if pads is None or len(set(strides)) != 1 or strides[0] == 1:
+            continue
+        turned, name = _turned(graph, node.input[1], weight, weight[0])
+        stuffed = _stuffed(graph, node, sizes, int(strides[0]), weight[0])
+        kept = {k: v for k, v in attributes.items() if k in ("dilations", "group", "kernel_shape")}
+        inputs = [stuffed[-1].output[0], name, *node.input[2:]]
+        conv = helper.make_node("Conv", inputs, [""], node.name, pads=pads, **kept)
+        graph.replace(node, [*turned, *stuffed, conv])
+
+
+def _stuffed(
+    graph: Rewriter, node: NodeProto, sizes: Sequence[int], step: int, channels: int
+) -> list[NodeProto]:
+    """Put a signal's values ``step`` apart, zeros in between and after the last."""
+    first = np.zeros((1, 1, *[step] * len(sizes)), np.float32)
+    first.flat[0] = 1
+    steps: list[tuple[str, str, dict[str, Any]]] = [
+        ("Reshape", graph.constant([-1, 1, *sizes]), {}),
+        ("ConvTranspose", graph.constant(first, np.float32), {"strides": [step] * len(sizes)}),
+        ("Reshape", graph.constant([-1, channels, *(d * step for d in sizes)]), {}),
+    ]
+    nodes: list[NodeProto] = []
+    for operator, operand, attributes in steps:
+        source = nodes[-1].output[0] if nodes else node.input[0]
+        name = f"{node.name}/apart_{len(nodes)}"
+        nodes.append(helper.make_node(operator, [source, operand], [name], name, **attributes))
+    return nodes
+
+
+def _stuffed_pads(attributes: Mapping[str, Any], kernel: Sequence[int]) -> list[int] | None:
+    """Return the padding of the convolution; ``None`` where there is no such convolution."""
+    n = len(kernel)
+    if not set(attributes) <= _PLAIN:
+        return None
+    dilations, strides = attributes.get("dilations", [1] * n), attributes.get("strides", [1] * n)
+    given, more = attributes.get("pads", [0] * (2 * n)), attributes.get("output_padding", [0] * n)
+    around = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+    begins = [a - p for a, p in zip(around, given[:n], strict=True)]
+    ends = [a - p + o - (s - 1) for a, p, o, s in zip(around, given[n:], more, strides, strict=True)]
+    return begins + ends if min(begins + ends) >= 0 else None
+
+
 @lowering("pools")
 def pools(graph: Rewriter) -> None:
     """Where windows lie side by side, find their first maxima by comparing, not by switches.
@@ -183,7 +246,7 @@ def pools(graph: Rewriter) -> None:
         if pool is None:
             continue
         scatter, pool_node, side = pool
-        graph.replace(node, _compared(graph, node, pool_node, _unshaped(graph, scatter.input[2]), side))
+        graph.replace(node, _compared(node, pool_node, _unshaped(graph, scatter.input[2]), side))
 
 
 def _pool_of(graph: Rewriter, node: NodeProto) -> tuple[NodeProto, NodeProto, int] | None:
@@ -197,12 +260,12 @@ def _pool_of(graph: Rewriter, node: NodeProto) -> tuple[NodeProto, NodeProto, in
         return None
     attributes = {a.name: helper.get_attribute_value(a) for a in pool.attribute}
     kernel, strides = attributes["kernel_shape"], attributes.get("strides", [])
-    sizes = (graph.shapes.get(pool.input[0]) or ())[2:]
+    sizes = graph.sizes(pool.input[0]) or []
     side_by_side = (
         len(set(kernel)) == 1
         and len(kernel) == len(sizes) == 2  # noqa: PLR2004
         and list(strides) == list(kernel)
-        and all(isinstance(d, int) and d % kernel[0] == 0 for d in sizes)
+        and all(d % kernel[0] == 0 for d in sizes)
         and not any(attributes.get("pads", ()))
         and all(d == 1 for d in attributes.get("dilations", ()))
         and not attributes.get("storage_order", 0)
@@ -211,7 +274,7 @@ def _pool_of(graph: Rewriter, node: NodeProto) -> tuple[NodeProto, NodeProto, in
     return (scatter, pool, int(kernel[0])) if side_by_side else None
 
 
-def _compared(graph: Rewriter, node: NodeProto, pool: NodeProto, signal: str, side: int) -> list[NodeProto]:
+def _compared(node: NodeProto, pool: NodeProto, signal: str, side: int) -> list[NodeProto]:
     nodes: list[NodeProto] = []
 
     def add(operator: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> list[str]:
@@ -225,7 +288,7 @@ def _compared(graph: Rewriter, node: NodeProto, pool: NodeProto, signal: str, si
     left, taken = signal, []
     for values in first:
         (equal,) = add("Equal", [values, pool.output[0]])
-        (mask,) = add("Cast", [equal], to=_FLOAT)
+        (mask,) = add("Cast", [equal], to=TensorProto.FLOAT)
         taken += add("Mul", [mask, left])
         (left,) = add("Sub", [left, taken[-1]])
     (all_taken,) = add("Concat", [*taken, left], axis=1)
@@ -233,19 +296,20 @@ def _compared(graph: Rewriter, node: NodeProto, pool: NodeProto, signal: str, si
     return nodes
 
 
-_FLOAT = TensorProto.FLOAT
-
-
 def _unshaped(graph: Rewriter, value: str) -> str:
     node = graph.producers.get(value)
     return str(node.input[0]) if node is not None and node.op_type == "Reshape" else value
 
 
-def _shapes(proto: ModelProto) -> dict[str, tuple[int | str, ...]]:
+def _types(proto: ModelProto) -> dict[str, tuple[int, tuple[int | str, ...]]]:
+    """Infer each value's element type and sizes; those known only at run time are strings."""
     inferred = onnx.shape_inference.infer_shapes(proto).graph
     return {
-        i.name: tuple(
-            d.dim_value if d.HasField("dim_value") else d.dim_param for d in i.type.tensor_type.shape.dim
+        i.name: (
+            i.type.tensor_type.elem_type,
+            tuple(
+                d.dim_value if d.HasField("dim_value") else d.dim_param for d in i.type.tensor_type.shape.dim
+            ),
         )
         for i in (*inferred.input, *inferred.value_info, *inferred.output)
     }

@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from onnx_deconv.compile import SEED, Pair
 from onnx_deconv.errors import InputError, ModelError, RuntimeUnavailableError
+from onnx_deconv.lower import COMPANION, lower
 from onnx_deconv.model import Array
 
 logger = logging.getLogger(__name__)
@@ -115,12 +116,17 @@ class PairSession:
         See :class:`onnx_deconv.compile.Pair`.
     providers
         See :data:`Providers`.
+    lowerings
+        Rewrites that make the companion faster, see :mod:`onnx_deconv.lower`; by default the device's.
     """
 
-    def __init__(self, pair: Pair, providers: Providers = "auto") -> None:
+    def __init__(
+        self, pair: Pair, providers: Providers = "auto", lowerings: Sequence[str] | None = None
+    ) -> None:
         self.pair = pair
         self.forward = Session(pair.forward, pair.folder, providers)
-        self.deconv = Session(pair.deconv, pair.folder, providers)
+        passes = COMPANION[self.forward.device] if lowerings is None else lowerings
+        self.deconv = Session(lower(pair.deconv, passes), pair.folder, providers)
         entries = pair.manifest["deconv_inputs"]
         self.reads = [i["name"] for i in entries if i["kind"] != "seed"]
         self._on_cpu = [i["name"] for i in entries if i["kind"] == "shape"]

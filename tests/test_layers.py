@@ -11,9 +11,9 @@ ROOT = Path(onnx_deconv.__file__).parent
 FILES = sorted(p for p in ROOT.rglob("*.py"))
 ORDER = [
     "errors", "files", "semantics", "skim", "shapes", "legacy", "composite", "branches", "view", "patterns",
-    "model", "emit", "rules", "forward", "compile", "package", "runtime", "seed", "labels", "passes",
-    "explainer", "image", "render", "opsets", "fragments", "graphics", "fuse",
-    "reference", "verify", "inspection", "saliency", "cli",
+    "model", "emit", "rules", "forward", "compile", "package", "opsets", "lower", "runtime", "seed",
+    "labels", "passes", "explainer", "image", "render", "fragments", "graphics", "fuse", "reference",
+    "verify", "inspection", "saliency", "cli",
 ]  # fmt: skip
 DOORS = {"onnxruntime": {"runtime"}, "PIL": {"image"}, "click": {"cli"}, "cmap": {"render"}}
 

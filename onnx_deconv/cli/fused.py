@@ -15,6 +15,7 @@ from onnx_deconv.compile import compile_pair
 from onnx_deconv.explainer import Explainer
 from onnx_deconv.fuse import ExplainGraph, explain_graph
 from onnx_deconv.image import Preprocess
+from onnx_deconv.lower import EXPLAIN
 from onnx_deconv.model import Model
 from onnx_deconv.saliency import ImageInput, random_feeds
 from onnx_deconv.semantics import Semantics
@@ -33,6 +34,11 @@ explain_options = options.together(
         "--pictures", is_flag=True,
         help="With --form explain: take uint8 pictures N×H×W×3, RGB, of the input's size, prepared in the "
         "graph by the options below.",
+    ),
+    click.option(
+        "--lower", "lowerings", metavar="PASSES", default=",".join(EXPLAIN), show_default=True,
+        callback=lambda *given: tuple(name for name in given[-1].split(",") if name),
+        help="With --form explain: rewrites that make the graph faster; '' for none.",
     ),
     click.option("--heat", is_flag=True, help="With --form explain: give heat maps too, uint8 N×H×W×3."),
     preparation,
@@ -58,6 +64,7 @@ def write(
         ranking=explainer.scores_layer if maps else None,
         target=given["target"],
         preprocess=preprocess if given["pictures"] else None,
+        lowerings=given["lowerings"],
         rendering=ImageInput.of(model, preprocess.layout).layout if given["heat"] else None,
     )
     files = graph.save(output)
