@@ -23,7 +23,7 @@ from onnx_deconv.skim import INLINE_LIMIT
 FORWARD, DECONV, WEIGHTS, MANIFEST = "forward.onnx", "deconv.onnx", "weights.bin", "manifest.json"
 EXPLAIN = "explain.onnx"
 ONE_FILE = 1 << 28
-"""Up to this many bytes of weights lie in the explain graph's own file."""
+"""Up to this many bytes of weights lie in an explain graph's own file; more are mapped."""
 
 _ALIGNMENT = 64
 """Of each tensor in the weights file, in bytes: a cache line, so that kernels can read it in place."""
@@ -89,7 +89,7 @@ def save_graph(
         If a file cannot be written; what was there before is kept then.
     """
     home = folder(path)
-    large = sum(map(_size, all_tensors(proto))) > ONE_FILE
+    large = sum(external_size(t) or t.ByteSize() for t in all_tensors(proto)) > ONE_FILE
     targets = [home / name for name in (EXPLAIN, MANIFEST, *[WEIGHTS] * large)]
     with ExitStack() as stack:
         graph, description, *weights = [stack.enter_context(replacing(target)) for target in targets]
@@ -103,11 +103,11 @@ def save_graph(
     return targets
 
 
-def _size(tensor: TensorProto) -> int:
-    """Return how many bytes a tensor's numbers take in a file."""
+def external_size(tensor: TensorProto) -> int:
+    """Return how many bytes of a tensor's numbers lie in another file."""
     if tensor.data_location != TensorProto.EXTERNAL:
-        return int(tensor.ByteSize())
-    return int(next((e.value for e in tensor.external_data if e.key == "length"), ONE_FILE + 1))
+        return 0
+    return int(next((e.value for e in tensor.external_data if e.key == "length"), 0))
 
 
 def _with_weights(proto: ModelProto, source: Path) -> ModelProto:

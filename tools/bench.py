@@ -267,9 +267,8 @@ def report(results: Path, plot: Path | None, *, fastest: bool) -> None:
     for record in records:
         click.echo(_row(record))
     ratios = [s[CAPTUM] / s[EXPLAIN] for r in records if CAPTUM in (s := r["seconds"])]
-    click.echo(
-        f"\nCaptum / explain: {statistics.geometric_mean(ratios):.2f} in the geometric mean, at least {min(ratios):.2f}"
-    )
+    mean, least = statistics.geometric_mean(ratios), min(ratios)
+    click.echo(f"\nCaptum / explain: {mean:.2f} in the geometric mean, at least {least:.2f}")
     for record in records:
         for name, why in record["failed"].items():
             click.echo(f"{record['net']}, batch {record['batch']}: {name} did not run ({why})")
