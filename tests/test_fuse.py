@@ -10,7 +10,16 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_deconv import Explainer, InputError, Semantics, compile_pair, explain_graph, graphics, load
+from onnx_deconv import (
+    Explainer,
+    InputError,
+    RuntimeUnavailableError,
+    Semantics,
+    compile_pair,
+    explain_graph,
+    graphics,
+    load,
+)
 from onnx_deconv.compile import RECONSTRUCTION
 from onnx_deconv.image import Preprocess
 from onnx_deconv.model import all_tensors
@@ -254,3 +263,22 @@ def test_published_topologies(path):
     if expected.any():
         close(found[RECONSTRUCTION][0], expected)
     assert sum(t.ByteSize() for t in all_tensors(graph.proto)) < 1 << 20
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("top", [1, 2])
+def test_every_node_of_the_explain_graph_runs_on_cuda(top):
+    graph = explain_graph(compile_pair(load(network())), top=top)
+    try:
+        Session(graph.proto, graph.folder, "cuda")
+    except RuntimeUnavailableError as error:
+        pytest.skip(f"onnxruntime has no usable CUDA device: {error}")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(graph.folder)
+    )
+    session = onnxruntime.InferenceSession(
+        graph.proto.SerializeToString(), options, providers=["CUDAExecutionProvider"]
+    )
+    assert session.get_providers()[0] == "CUDAExecutionProvider"

@@ -153,7 +153,9 @@ def sampler(path: Path, x: np.ndarray, masks: int = 1000) -> Iterator[tuple[str,
     yield f"RISE, {masks} masks (a tenth, times ten)", tenth
 
 
-def timed(contenders: dict[str, Contender], runs: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+def timed(
+    contenders: dict[str, Contender], runs: int, clock: Callable[[], float]
+) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Run the contenders in turn; return the seconds of each run, and why some could not run."""
     failed: dict[str, str] = {}
     for name, run in list(contenders.items()):
@@ -167,10 +169,24 @@ def timed(contenders: dict[str, Contender], runs: int) -> tuple[dict[str, list[f
     for _ in range(runs):
         for name, run in contenders.items():
             time.sleep(_PAUSE)
-            start = time.perf_counter()
+            start = clock()
             run()
-            found[name].append(time.perf_counter() - start)
+            found[name].append(clock() - start)
     return found, failed
+
+
+def _limit(threads: int) -> None:
+    """Have every session made from here on run in so many threads."""
+    import onnxruntime  # noqa: PLC0415
+
+    make = onnxruntime.SessionOptions
+
+    def limited() -> Any:
+        options = make()
+        options.intra_op_num_threads = threads
+        return options
+
+    onnxruntime.SessionOptions = limited
 
 
 def machine(device: str) -> str:
@@ -195,17 +211,27 @@ def main() -> None:
 @click.option("--net", "nets", multiple=True, type=click.Choice(list(SIZES)), help="[default: all]")
 @click.option("--batch", "batches", multiple=True, type=int, help="[default: 1, 8, 32]")
 @click.option("--runs", default=15, show_default=True, help="Of each contender; at batch 32 a third.")
+@click.option("--threads", type=int, help="[default: one for each core]")
+@click.option(
+    "--cpu-time",
+    is_flag=True,
+    help="Time on the processor, not on the clock: with --threads 1, on a busy machine.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--compiled", is_flag=True, help="torch.compile for Captum too (minutes for each network).")
 @click.option("--rise", is_flag=True, help="A black-box sampler too, at batch 1.")
 def run(
-    results: Path, nets: list[str], batches: list[int], runs: int, device: str, *, compiled: bool, rise: bool
-) -> None:
+    results: Path, nets: list[str], batches: list[int], runs: int, threads: int | None, device: str,
+    *, cpu_time: bool, compiled: bool, rise: bool,
+) -> None:  # fmt: skip
     """Measure what RESULTS lacks, and append it."""
     import torch  # noqa: PLC0415
 
     warnings.simplefilter("ignore")
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    _limit(threads)
+    clock = time.thread_time if cpu_time else time.perf_counter
     if device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     done = {(r["net"], r["batch"], r["device"]) for r in _read(results)}
@@ -221,10 +247,12 @@ def run(
                 contenders |= torchs(net, x, device, compiled=compiled)
                 if rise and batch == 1:
                     contenders |= sampler(path, x)
-                times, failed = timed(contenders, max(3, runs if batch < BATCHES[-1] else runs // 3))
+                count = max(3, runs if batch < BATCHES[-1] else runs // 3)
+                times, failed = timed(contenders, count, clock)
+            kind = "processor" if cpu_time else "clock"
             record = {
-                "net": name, "batch": batch, "device": device, "runs": runs, "machine": machine(device),
-                "times": times, "failed": failed,
+                "net": name, "batch": batch, "device": device, "runs": runs,
+                "machine": f"{machine(device)}; {kind} time", "times": times, "failed": failed,
             }  # fmt: skip
             with results.open("a") as file:
                 file.write(json.dumps(record) + "\n")
