@@ -11,6 +11,7 @@ from onnx_deconv.errors import (
     UnknownLayerError,
 )
 from onnx_deconv.explainer import Explainer, Explanation
+from onnx_deconv.fuse import ExplainGraph, explain_graph
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, load
 from onnx_deconv.package import load_pair, save
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DeconvError",
+    "ExplainGraph",
     "Explainer",
     "Explanation",
     "InputError",
@@ -34,6 +36,7 @@ __all__ = [
     "UnknownLayerError",
     "__version__",
     "compile_pair",
+    "explain_graph",
     "load",
     "load_pair",
     "save",

@@ -36,7 +36,7 @@ Saliency = npt.NDArray[np.float32]
 """H×W, 0..1."""
 
 _MID_GREY = 128
-_NEGLIGIBLE = 1e-6
+NEGLIGIBLE = 1e-6
 """Of the largest magnitude: below it lies what rounding leaves of a zero in float32."""
 
 
@@ -277,7 +277,7 @@ def _level(magnitude: npt.NDArray[np.float64], percentile: float) -> float:
     """Percentile of the magnitudes that are more than rounding; 0.0 if there are none."""
     if not 0 < percentile <= 100:  # noqa: PLR2004 - per cent
         raise InputError(f"percentile is {percentile}: give a number above 0, up to 100")
-    present = magnitude[magnitude > magnitude.max() * _NEGLIGIBLE]
+    present = magnitude[magnitude > magnitude.max() * NEGLIGIBLE]
     return float(np.percentile(present, percentile)) if present.size else 0.0
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import ModelProto
 
 from onnx_deconv.compile import SEED, Pair
 from onnx_deconv.errors import InputError, ModelError, RuntimeUnavailableError
-from onnx_deconv.model import Array
+from onnx_deconv.lower import COMPANION, lower
+from onnx_deconv.model import Array, all_tensors
+from onnx_deconv.package import ONE_FILE, external_size
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +50,10 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = 3 if providers != "auto" else 4
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        if sum(map(external_size, all_tensors(proto))) > ONE_FILE:
+            # Kernels would copy large weights into an order of their own, once for each session; measured on
+            # a VGG-19 that doubles the memory and saves no time.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         wanted = _resolve(providers)
         try:
             self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
@@ -87,10 +94,13 @@ class Session:
         quietly.log_severity_level = 4  # what goes wrong is raised: once is enough
         try:
             for name, value in feeds.items():
-                if isinstance(value, np.ndarray):
-                    binding.bind_cpu_input(name, np.asarray(value, order="C"))
-                else:
+                if not isinstance(value, np.ndarray):
                     binding.bind_ortvalue_input(name, value)
+                elif name in self.inputs:
+                    binding.bind_cpu_input(name, np.asarray(value, order="C"))
+                else:  # one with a default, which the call above does not know
+                    whole = np.asarray(value, order="C")
+                    binding.bind_ortvalue_input(name, _onnxruntime().OrtValue.ortvalue_from_numpy(whole))
             for name in self.outputs:
                 binding.bind_output(name, "cpu" if name in on_cpu else self.device)
             self._session.run_with_iobinding(binding, quietly)
@@ -112,12 +122,17 @@ class PairSession:
         See :class:`onnx_deconv.compile.Pair`.
     providers
         See :data:`Providers`.
+    lowerings
+        Rewrites that make the companion faster, see :mod:`onnx_deconv.lower`; by default the device's.
     """
 
-    def __init__(self, pair: Pair, providers: Providers = "auto") -> None:
+    def __init__(
+        self, pair: Pair, providers: Providers = "auto", lowerings: Sequence[str] | None = None
+    ) -> None:
         self.pair = pair
         self.forward = Session(pair.forward, pair.folder, providers)
-        self.deconv = Session(pair.deconv, pair.folder, providers)
+        passes = COMPANION[self.forward.device] if lowerings is None else lowerings
+        self.deconv = Session(lower(pair.deconv, passes), pair.folder, providers)
         entries = pair.manifest["deconv_inputs"]
         self.reads = [i["name"] for i in entries if i["kind"] != "seed"]
         self._on_cpu = [i["name"] for i in entries if i["kind"] == "shape"]
@@ -127,28 +142,95 @@ class PairSession:
         return self.forward.run(feeds, on_cpu=self._on_cpu)
 
     def run_deconv(self, values: Mapping[str, Any], seed: Array) -> dict[str, Array]:
-        """Send a seed back through the companion.
+        """Send a seed back through the companion, or several for each image at once.
 
         Parameters
         ----------
         values
-            What :meth:`run_forward` returned.
+            What :meth:`run_forward` returned for N images.
         seed
-            Shape of the explained value, in the companion's type.
+            Shape of the explained value, in the companion's type; or K times as long: K seeds for each
+            image, those of the first image first. The forward pass is not repeated for them.
 
         Returns
         -------
         dict
-            One reconstruction per explained input, shaped as the input, by output name.
+            One reconstruction per explained input, shaped as the input (K times as long), by output name.
+
+        Raises
+        ------
+        InputError
+            If there are no whole number of seeds for each image, or the companion's batch size is fixed.
         """
         feeds = {name: values[name] for name in self.reads}
+        images = values[self.pair.manifest["explained"]["value"]].shape()[0]
+        if len(seed) != images:
+            feeds = self._repeated(feeds, images, len(seed))
         results = self.deconv.run({**feeds, SEED: seed})
         return {name: numpy_of(value) for name, value in results.items()}
+
+    def _repeated(self, feeds: Mapping[str, Any], images: int, seeds: int) -> dict[str, Array]:
+        """Repeat each image's forward values as often as it has seeds."""
+        entries = {e["name"]: e for e in self.pair.manifest["deconv_inputs"]}
+        fixed = [
+            n for n, e in entries.items() if e["kind"] != "shape" and isinstance((e["shape"] or [0])[0], int)
+        ]
+        if fixed or seeds % images:
+            raise InputError(
+                f"{seeds} seeds for {images} images: give as many, or a multiple if the batch is free"
+            )
+        arrays = {name: numpy_of(value) for name, value in feeds.items()}
+        return {
+            name: _repeat(array, seeds // images, entries[name]["kind"], self._positions(name, arrays))
+            for name, array in arrays.items()
+        }
+
+    def _positions(self, switches: str, arrays: Mapping[str, Array]) -> int:
+        """Return how many positions a pool whose switches these are has in one image; 0 for other values."""
+        pool = self._pools.get(switches)
+        if pool is None:
+            return 0
+        shape = next(
+            (
+                arrays[e["name"]]
+                for e in self.pair.manifest["deconv_inputs"]
+                if e["kind"] == "shape" and e["of"] == pool
+            ),
+            None,
+        )
+        sizes = self._sizes.get(pool, ()) if shape is None else shape[1:]
+        if not len(sizes) or not all(sizes):
+            raise InputError(f"the size of {pool!r} is not known: give one seed for each image")
+        return int(np.prod(sizes))
+
+    @functools.cached_property
+    def _pools(self) -> dict[str, str]:
+        """The input of each MaxPool by the name of its switches."""
+        nodes = (n for n in self.pair.forward.graph.node if n.op_type == "MaxPool" and len(n.output) > 1)
+        return {n.output[1]: n.input[0] for n in nodes}
+
+    @functools.cached_property
+    def _sizes(self) -> dict[str, list[int]]:
+        """Each forward value's sizes behind the batch, 0 where not known."""
+        graph = onnx.shape_inference.infer_shapes(self.pair.forward).graph
+        infos = (*graph.input, *graph.value_info, *graph.output)
+        return {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim[1:]] for i in infos}
 
     @functools.cached_property
     def seed_dtype(self) -> Any:
         """The NumPy type of the seed."""
         return np.float16 if "float16" in self.deconv.inputs[SEED].type else np.float32
+
+
+def _repeat(array: Array, times: int, kind: str, positions: int) -> Array:
+    """Repeat what belongs to each image; a batch's switches count positions from its first image on."""
+    if kind == "shape":
+        return np.concatenate([array[:1] * times, array[1:]])
+    repeated = np.repeat(array, times, axis=0)
+    if kind != "switches":
+        return repeated
+    moved = np.arange(len(repeated)) - np.repeat(np.arange(len(array)), times)
+    return repeated + (moved * positions).reshape(-1, *[1] * (array.ndim - 1))
 
 
 def numpy_of(value: Any) -> Array:

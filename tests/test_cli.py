@@ -420,6 +420,25 @@ def test_convert_writes_a_pair_and_checks_it(model, tmp_path):
     assert "--layer maps" in stdout
 
 
+def test_convert_writes_one_graph_that_answers_and_explains(model, tmp_path):
+    code, stdout, _ = run("convert", model, "-o", tmp_path, "--form", "explain", "--top", 2, "--json")
+    record = json.loads(stdout)
+    assert code == 0
+    assert record["passed"]
+    assert record["bytes"]["explain.onnx"] == (tmp_path / "explain.onnx").stat().st_size
+    assert [o["name"] for o in record["outputs"]][-1] == "reconstruction"
+    assert record["target"]["shape"] == ["targets", 2]
+
+
+def test_the_one_graph_may_take_pictures_and_give_heat_maps(model, tmp_path):
+    extra = ["--pictures", "--heat", "--target", "required", "--preset", "unit"]
+    code, stdout, _ = run("convert", model, "-o", tmp_path, "--form", "explain", *extra)
+    assert code == 0
+    assert stdout.count("check ok") == 3
+    assert "picture" in stdout
+    assert "heat" in stdout
+
+
 def test_convert_says_when_the_pair_falls_short(model, tmp_path, monkeypatch):
     save = package.save
 

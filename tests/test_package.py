@@ -72,7 +72,8 @@ def test_a_saved_pair_is_driven_by_its_manifest_alone(tmp_path, form):
     for name in (FORWARD, DECONV):
         onnx.checker.check_model(tmp_path / "pair" / name, full_check=True)
     expected = [e.reconstruction for e in Explainer(model, providers="cpu")(X, seed="one")]
-    np.testing.assert_array_equal(drive(tmp_path / "pair"), expected)
+    # The Explainer lowers the companion when it loads it: the same up to rounding.
+    np.testing.assert_allclose(drive(tmp_path / "pair"), expected, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("form", [{}, {"constants": True}, {"packed": True}])

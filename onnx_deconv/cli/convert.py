@@ -9,13 +9,13 @@ from typing import Any
 import click
 import numpy as np
 
-from onnx_deconv.cli import FELL_SHORT, options
+from onnx_deconv.cli import FELL_SHORT, fused, options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.compile import Pair, Walk, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.explainer import Explainer
 from onnx_deconv.model import Model, all_tensors, load
-from onnx_deconv.package import DECONV, FORWARD, MANIFEST, WEIGHTS, load_pair, save
+from onnx_deconv.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS, load_pair, save
 from onnx_deconv.rules import rule_table
 from onnx_deconv.semantics import Semantics
 
@@ -24,18 +24,28 @@ Examples:
   onnx-deconv convert model.onnx -o pair
   onnx-deconv convert model.onnx -o pair --layer conv4 --rules guided
   onnx-deconv convert model.onnx -o pair --check 0     (needs no onnxruntime)
+  onnx-deconv convert model.onnx -o one --form explain --pictures --heat
 
 \b
 Writes forward.onnx (the model with more outputs), deconv.onnx (the companion), weights.bin (of both)
 and manifest.json. Run forward.onnx on an image; make 'seed', zero but for the unit to explain; run
 deconv.onnx on it and on forward.onnx's outputs of the same names: 'reconstruction' is the picture.
+
+With --form explain writes explain.onnx alone (and manifest.json; weights.bin for a large model): image
+in, the model's own outputs and 'reconstruction' out. It explains each image's strongest class, or those
+given as the int64 input 'target'.
 """
 
 
 @click.command("convert", epilog=_EPILOG, short_help="Write a model as a pair that explains itself.")
 @options.model
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the files.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the four files."
+    "--form",
+    type=click.Choice(["pair", "explain"]),
+    default="pair",
+    show_default=True,
+    help="Two models that run one after the other, or one that does both.",
 )
 @options.layer
 @options.semantics_options()
@@ -48,17 +58,22 @@ deconv.onnx on it and on forward.onnx's outputs of the same names: 'reconstructi
     help="Check the result on N random inputs: the outputs are the original's, and the reconstruction is "
     "finite. 0: no check.",
 )
+@fused.explain_options
 @options.input_shape
 @options.providers
 @options.common
 @click.pass_obj
-def command(console: Console, /, model: Path, output: Path, check: int, **given: Any) -> int:
+def command(console: Console, /, model: Path, output: Path, form: str, check: int, **given: Any) -> int:
     """Write MODEL as a pair that explains itself in any language that has onnxruntime."""
     timing: dict[str, float] = {}
     with _timed(timing, "load"):
         loaded = load(model, given["shapes"])
         _refuse_to_overwrite(loaded, model, output)
     semantics = options.semantics_of(given) or Semantics()
+    if form == "explain":
+        record = fused.write(console, loaded, output, semantics, given | {"check": check})
+        console.result(record, lambda: "\n".join(fused.lines(record)))
+        return _verdict(console, record)
     with _timed(timing, "compile"):
         pair = compile_pair(loaded, given["layer"], semantics=semantics)
     original, feeds = None, []
@@ -92,6 +107,10 @@ def command(console: Console, /, model: Path, output: Path, check: int, **given:
             f"  {maps} has a map for each class: --layer {maps} makes a pair that starts there, which draws"
         )
         console.say("  a class more clearly")
+    return _verdict(console, record)
+
+
+def _verdict(console: Console, record: dict[str, Any]) -> int:
     if not record["passed"]:
         console.error("the pair falls short of its checks")
     return 0 if record["passed"] else FELL_SHORT
@@ -108,7 +127,7 @@ def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:
     """Make sure that none of the files to be written is the model itself or holds its weights."""
     locations = {e.value for t in all_tensors(model.proto) for e in t.external_data if e.key == "location"}
     own = {path.resolve(), *((model.folder / location).resolve() for location in locations)}
-    for name in (FORWARD, DECONV, WEIGHTS, MANIFEST):
+    for name in (FORWARD, DECONV, EXPLAIN, WEIGHTS, MANIFEST):
         if (output / name).resolve() in own:
             raise InputError(f"{output / name} belongs to the model that is read: choose another folder")
 

@@ -1,0 +1,182 @@
+"""Rewrite a graph for a newer opset, node by node: most nodes mean the same there and stay as they are.
+
+One graph has one opset. Where a user's graph and a companion become one, the older of both is raised:
+a node whose form the newer opset still has is kept to the byte; the others are rewritten, each on its
+own, by the standard's version converter.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import onnx
+import onnx.inliner
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper
+
+from onnx_deconv.errors import ModelError
+
+# Operators that kept their form and changed their meaning, and the opset in which they did.
+_NEW_MEANINGS = {
+    "Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "Resize": 11, "Scan": 9, "GridSample": 20, "DFT": 20,
+    "GroupNormalization": 21,
+}  # fmt: skip
+# Opset 18 made an even Split say into how many parts.
+_SPLIT_BY_NUMBER = 18
+_FIRST_IR_WITHOUT_LISTED_WEIGHTS = 4
+
+
+def opset_of(proto: ModelProto) -> int:
+    """Return the version of the standard operators that a model uses."""
+    return next((int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def at_opset(proto: ModelProto, opset: int, ir_version: int) -> ModelProto:
+    """Return a copy of a model that computes the same at a newer opset.
+
+    Parameters
+    ----------
+    proto
+        The model; its weights may be external.
+    opset, ir_version
+        At least these; a model that is newer keeps its own.
+
+    Raises
+    ------
+    ModelError
+        If a node has no equivalent there; it is named.
+    """
+    copy, old = ModelProto(), opset_of(proto)
+    copy.CopyFrom(proto)
+    if copy.ir_version < _FIRST_IR_WITHOUT_LISTED_WEIGHTS:
+        # A weight that is listed as an input would become one that a caller may replace.
+        weights = {t.name for t in copy.graph.initializer}
+        _replace(copy.graph.input, [i for i in copy.graph.input if i.name not in weights])
+    copy.ir_version = max(copy.ir_version, ir_version)
+    if old >= opset:
+        return copy
+    if copy.functions:
+        copy = onnx.inliner.inline_local_functions(copy)
+    _raise(copy.graph, _Types(copy), old, opset)
+    for entry in copy.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = opset
+    return copy
+
+
+def means_the_same(node: NodeProto, old: int, new: int) -> bool:
+    """Tell whether a node of one opset is valid, and computes the same, in another."""
+    if node.domain not in ("", "ai.onnx"):
+        return True
+    before, after = _schema(node.op_type, old), _schema(node.op_type, new)
+    if before is None or after is None or after.deprecated:
+        return False
+    if before.since_version == after.since_version:
+        return True
+    given = {a.name for a in node.attribute}
+    return (
+        not old < _NEW_MEANINGS.get(node.op_type, 0) <= new
+        and not (node.op_type == "Split" and old < _SPLIT_BY_NUMBER and not _says_sizes(node, given))
+        and given <= set(after.attributes)
+        and {a.name for a in after.attributes.values() if a.required} <= given
+        and after.min_input <= len(node.input) <= after.max_input
+        and len(node.output) <= after.max_output
+        and all(
+            name in given or name not in after.attributes or _default(a) == _default(after.attributes[name])
+            for name, a in before.attributes.items()
+        )
+    )
+
+
+def _says_sizes(node: NodeProto, given: set[str]) -> bool:
+    return len(node.input) > 1 or "split" in given
+
+
+def _default(attribute: defs.OpSchema.Attribute) -> bytes:
+    value: bytes = attribute.default_value.SerializeToString()
+    return value
+
+
+def _schema(operator: str, opset: int) -> defs.OpSchema | None:
+    try:
+        return defs.get_schema(operator, opset, "")
+    except defs.SchemaError:
+        return None
+
+
+class _Types:
+    """What is known of a model's values: the converter needs ranks, and the numbers of small constants."""
+
+    def __init__(self, proto: ModelProto) -> None:
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+        self.infos = {i.name: i for i in (*graph.input, *graph.value_info, *graph.output)}
+        inline = (t for t in graph.initializer if t.data_location != TensorProto.EXTERNAL)
+        self.constants: dict[str, TensorProto] = {t.name: t for t in inline}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = node.attribute[0].t
+        for t in graph.initializer:
+            self.infos[t.name] = helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
+
+    def of(self, name: str) -> ValueInfoProto:
+        """Return a value's type; of an unknown one, that it is of numbers."""
+        info = self.infos.get(name)
+        if info is not None:
+            return info
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+
+def _raise(graph: GraphProto, types: _Types, old: int, new: int) -> None:
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _raise(inner, types, old, new)
+        if means_the_same(node, old, new):
+            nodes.append(NodeProto.FromString(node.SerializeToString()))
+        else:
+            nodes += _converted(node, types, old, new)
+    _replace(graph.node, nodes)
+
+
+def _converted(node: NodeProto, types: _Types, old: int, new: int) -> Iterator[NodeProto]:
+    """Rewrite one node as those that compute the same at the newer opset."""
+    constants = [_named(types.constants[v], v) for v in node.input if v in types.constants]
+    inputs = [types.of(v) for v in dict.fromkeys(node.input) if v]
+    graph = helper.make_graph([node], "node", inputs, [types.of(v) for v in node.output if v], constants)
+    alone = helper.make_model(graph, opset_imports=[helper.make_opsetid("", old)], ir_version=8)
+    try:
+        found = onnx.version_converter.convert_version(alone, new).graph
+    except Exception as error:  # the converter has no common base for what it raises
+        name = node.name or node.output[0]
+        way = f"export the model for opset {new}"
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{node.op_type} {name!r} cannot be raised to opset {new} ({reason}): {way}"
+        ) from error
+    known = {*node.input, *node.output}
+    made = {v for n in found.node for v in n.output} | {t.name for t in found.initializer}
+    names = {v: f"{node.output[0]}/{v}" for v in made - known}
+    for tensor in found.initializer:
+        if tensor.name in names:
+            new_tensor = _named(tensor, names[tensor.name])
+            yield helper.make_node("Constant", [], [new_tensor.name], new_tensor.name, value=new_tensor)
+    yield from (_renamed(n, names) for n in found.node)
+
+
+def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
+    new = NodeProto.FromString(node.SerializeToString())
+    new.input[:] = [names.get(v, v) for v in new.input]
+    new.output[:] = [names.get(v, v) for v in new.output]
+    new.name = new.name or new.output[0]
+    return new
+
+
+def _named(tensor: TensorProto, name: str) -> TensorProto:
+    copy = TensorProto.FromString(tensor.SerializeToString())
+    copy.name = name
+    return copy
+
+
+def _replace(field: object, content: Iterable[object]) -> None:
+    """Give a repeated field other content."""
+    kept = list(content)
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(kept)  # type: ignore[attr-defined]

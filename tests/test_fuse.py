@@ -1,0 +1,284 @@
+"""The explain graph gives what the pair and the Explainer give, in one run."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_deconv import (
+    Explainer,
+    InputError,
+    RuntimeUnavailableError,
+    Semantics,
+    compile_pair,
+    explain_graph,
+    graphics,
+    load,
+)
+from onnx_deconv.compile import RECONSTRUCTION
+from onnx_deconv.image import Preprocess
+from onnx_deconv.model import all_tensors
+from onnx_deconv.package import EXPLAIN, MANIFEST, WEIGHTS
+from onnx_deconv.render import heat_map, saliency
+from onnx_deconv.runtime import Session, numpy_of
+
+DEMO = Path(__file__).parents[1] / "models" / "demo.onnx"
+ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+CLOSE = {"rtol": 0, "atol": 1e-6}
+
+
+def run(graph, feeds):
+    session = Session(graph.proto, graph.folder, "cpu")
+    return {name: numpy_of(value) for name, value in session.run(feeds).items()}
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found / np.abs(expected).max(), expected / np.abs(expected).max(), **CLOSE)
+
+
+def pictures(n, size=64, seed=3):
+    return np.random.default_rng(seed).standard_normal((n, 3, size, size)).astype(np.float32)
+
+
+def network(opset=17, ir_version=8):
+    """Conv → Relu → MaxPool (overlapping) → Conv → Relu → ReduceMean → Gemm → Softmax, with older forms."""
+    rng = np.random.default_rng(3)
+    shapes = {"w1": (8, 3, 3, 3), "w2": (12, 8, 3, 3), "w3": (10, 12)}
+    tensors = [
+        numpy_helper.from_array((rng.standard_normal(s) / np.sqrt(np.prod(s[1:]))).astype(np.float32), name)
+        for name, s in shapes.items()
+    ]
+    old = opset < 13
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], pads=[1] * 4),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("MaxPool", ["r1"], ["p"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("Conv", ["p", "w2"], ["c2"], pads=[1] * 4),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+        helper.make_node(
+            "ReduceMean",
+            ["r2"] if opset < 18 else ["r2", "axes"],
+            ["m"],
+            **({"axes": [2, 3]} if opset < 18 else {}),
+        ),
+        helper.make_node(
+            "Squeeze", ["m"] if old else ["m", "axes"], ["f"], **({"axes": [2, 3]} if old else {})
+        ),
+        helper.make_node("Dropout", ["f"], ["d"], **({"ratio": 0.3} if opset < 12 else {})),
+        helper.make_node("Gemm", ["d", "w3"] + (["b"] if opset < 11 else []), ["logits"], transB=1),
+        helper.make_node("Softmax", ["logits"], ["y"], axis=1),
+    ]
+    tensors.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    tensors.append(numpy_helper.from_array(np.zeros(10, np.float32), "b"))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 16, 16])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 10])
+    listed = (
+        [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in tensors]
+        if ir_version < 4
+        else []
+    )
+    graph = helper.make_graph(nodes, "net", [x, *listed], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 12, 13, 17, 18, 20, 21, 22])
+def test_models_of_any_opset_answer_and_explain_in_one_graph(opset, tmp_path):
+    model = network(opset, ir_version=3 if opset < 9 else 8)
+    x = pictures(3, 16)
+    graph = explain_graph(compile_pair(load(model)))
+    onnx.checker.check_model(graph.save(tmp_path)[0], full_check=True)
+    found = run(graph, {"x": x})
+    plain = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(found["y"], plain.run(["y"], {"x": x})[0], **CLOSE)
+    expected = [e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]
+    close(found[RECONSTRUCTION], np.stack(expected))
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("seed", ["one", "map", "strongest"])
+def test_a_layers_seed_is_that_of_the_explainer(rules, seed):
+    model, x = load(DEMO), pictures(2)
+    pair = compile_pair(model, "relu4_1", semantics=Semantics(rules=rules))
+    found = run(explain_graph(pair, seed=seed), {model.inputs[0]: x})
+    explainer = Explainer(model, rules, providers="cpu")
+    expected = explainer(x, layer="relu4_1", seed=seed)
+    close(found[RECONSTRUCTION], np.stack([e.reconstruction for e in expected]))
+
+
+def test_the_target_is_chosen_per_image_for_all_or_left_to_the_model():
+    model, x = load(DEMO), pictures(3)
+    name = model.inputs[0]
+    graph = explain_graph(compile_pair(model))
+    explainer = Explainer(model, providers="cpu")
+    top = [e.channel for e in explainer(x, seed="one")]
+    for given, channels in (([4, -1, 7], [4, top[1], 7]), ([9], [9] * 3), (None, top)):
+        feeds = {name: x} if given is None else {name: x, "target": np.array(given)}
+        expected = explainer(x, channels, seed="one")
+        close(run(graph, feeds)[RECONSTRUCTION], np.stack([e.reconstruction for e in expected]))
+
+
+def test_a_required_target_is_an_ordinary_input():
+    graph = explain_graph(compile_pair(load(DEMO)), target="required")
+    assert [i.name for i in graph.proto.graph.input][-1] == "target"
+    with pytest.raises(InputError):
+        run(graph, {"image": pictures(1)})
+    found, given = (run(graph, {"image": pictures(1), "target": np.array([k])}) for k in (-1, 3))
+    assert (found[RECONSTRUCTION] != given[RECONSTRUCTION]).any()
+
+
+def test_top_k_gives_k_reconstructions_of_each_image():
+    model, x = load(DEMO), pictures(2)
+    graph = explain_graph(compile_pair(model), top=3)
+    found = run(graph, {model.inputs[0]: x})[RECONSTRUCTION]
+    expected = Explainer(model, providers="cpu")(x, top=3, seed="one")
+    assert found.shape == (2, 3, 3, 64, 64)
+    close(found.reshape(6, 3, 64, 64), np.stack([e.reconstruction for e in expected]))
+    second = run(graph, {model.inputs[0]: x, "target": np.array([[-1, 5, -1]])})[RECONSTRUCTION]
+    five = Explainer(model, providers="cpu")(x, 5, seed="one")
+    close(second[:, 1], np.stack([e.reconstruction for e in five]))
+    np.testing.assert_array_equal(second[:, [0, 2]], found[:, [0, 2]])
+
+
+def test_class_maps_are_ranked_by_the_scores():
+    model, x = load(DEMO), pictures(2, 96)
+    explainer = Explainer(model, providers="cpu")
+    pair = compile_pair(model, explainer.class_maps)
+    found = run(explain_graph(pair, ranking=explainer.scores_layer), {model.inputs[0]: x})
+    close(found[RECONSTRUCTION], np.stack([e.reconstruction for e in explainer(x)]))
+
+
+@pytest.mark.parametrize("one_file", [True, False])
+def test_weights_are_stored_once(tmp_path, monkeypatch, one_file):
+    if not one_file:
+        monkeypatch.setattr("onnx_deconv.package.ONE_FILE", 1 << 20)
+    files = explain_graph(compile_pair(load(DEMO)), top=2).save(tmp_path)
+    assert [f.name for f in files] == [EXPLAIN, MANIFEST, *([] if one_file else [WEIGHTS])]
+    assert sum(f.stat().st_size for f in files) < DEMO.stat().st_size * 1.02
+    session = onnxruntime.InferenceSession(tmp_path / EXPLAIN, providers=["CPUExecutionProvider"])
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    assert [o.name for o in session.get_outputs()] == [o["name"] for o in manifest["outputs"]]
+    x = pictures(1)
+    found = session.run([RECONSTRUCTION], {manifest["inputs"][0]["name"]: x})[0]
+    expected = Explainer(DEMO, providers="cpu")(x, top=2, seed="one")
+    close(found[0], np.stack([e.reconstruction for e in expected]))
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR", "L", "BGRA"])
+@pytest.mark.parametrize(("layout", "dtype"), [("NCHW", "float32"), ("NHWC", "float32"), ("NHWC", "uint8")])
+def test_pictures_are_prepared_as_the_library_does(channels, layout, dtype):
+    photos = np.random.default_rng(5).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    c = len(channels)
+    preprocess = Preprocess(
+        (5, 7), "none", channels=channels, scale=1 / 255 if dtype == "float32" else 1.0,
+        mean=(0.4, 0.5, 0.6, 0.1)[:c], std=(0.2, 0.3, 0.4, 0.5)[:c] if dtype == "float32" else (1.0,) * c,
+        layout=layout, dtype=dtype,
+    )  # fmt: skip
+    part = graphics.preprocessing(preprocess, "x")
+    part.graph.output[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"picture": photos})[0]
+    np.testing.assert_allclose(found, np.stack([preprocess.normalise(p) for p in photos]), **CLOSE)
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_a_picture_goes_in_and_a_heat_map_comes_out(top):
+    model = load(DEMO)
+    preprocess = Preprocess((64, 48), "none", scale=1 / 255, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.2))
+    photos = np.random.default_rng(5).integers(0, 256, (2, 64, 48, 3), np.uint8)
+    graph = explain_graph(compile_pair(model), top=top, preprocess=preprocess, rendering="NCHW")
+    found = run(graph, {"picture": photos})
+    x = np.stack([preprocess.normalise(p) for p in photos])
+    expected = Explainer(model, providers="cpu")(x, top=top, seed="one")
+    reconstructions = np.stack([e.reconstruction for e in expected])
+    close(found[RECONSTRUCTION].reshape(reconstructions.shape), reconstructions)
+    heat = found["heat"].reshape(-1, 64, 48, 3)
+    assert heat.dtype == np.uint8
+    drawn = np.stack([heat_map(saliency(r)) for r in found[RECONSTRUCTION].reshape(reconstructions.shape)])
+    # A saliency at the border between two of 256 colours may fall on either side.
+    differs = (heat != drawn).any(axis=-1)
+    assert differs.mean() < 0.001
+
+
+def test_an_empty_reconstruction_is_drawn_as_nothing():
+    model, x = load(DEMO), pictures(1)
+    graph = explain_graph(compile_pair(model), rendering="NCHW")
+    beyond = np.array([10**6])
+    found = run(graph, {model.inputs[0]: x, "target": beyond})
+    assert not found[RECONSTRUCTION].any()
+    np.testing.assert_array_equal(found["heat"][0], heat_map(np.zeros((64, 64))))
+
+
+def test_names_that_a_model_has_taken_get_longer():
+    model = network()
+    for node in model.graph.node:
+        node.input[:] = ["reconstruction" if v == "p" else "target" if v == "r1" else v for v in node.input]
+        node.output[:] = ["reconstruction" if v == "p" else "target" if v == "r1" else v for v in node.output]
+    graph = explain_graph(compile_pair(load(model)))
+    assert graph.manifest["target"]["name"] == "target_"
+    x = pictures(2, 16)
+    found = run(graph, {"x": x})[graph.manifest["outputs"][-1]["name"]]
+    close(found, np.stack([e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]))
+
+
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"ranking": "nowhere"}])
+def test_what_cannot_be_is_said(wrong):
+    with pytest.raises(InputError):
+        explain_graph(compile_pair(load(DEMO)), **wrong)
+
+
+@pytest.mark.parametrize(
+    "name", ["squeezenet1.1-caffe2-fp32", "cifar10-pytorch1.7", "mnist-cntk", "textline-orientation-paddle"]
+)
+def test_real_models(name):
+    path = ZOO / "models" / f"{name}.onnx"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    model = load(path)
+    types = model.type_of(model.inputs[0])
+    shape = [2 if k == 0 and d is None else d or 64 for k, d in enumerate(types.shape)]
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32) * 50
+    found = run(explain_graph(compile_pair(model)), {model.inputs[0]: x})
+    explainer = Explainer(path, providers="cpu")
+    expected = np.stack([e.reconstruction for e in explainer(x, layer=explainer.scores_layer, seed="one")])
+    close(found[RECONSTRUCTION], expected) if expected.any() else np.testing.assert_array_equal(
+        found[RECONSTRUCTION], expected
+    )
+
+
+@pytest.mark.parametrize("path", sorted(LIGHT.glob("light_*.onnx")), ids=lambda p: p.stem)
+def test_published_topologies(path):
+    model = load(path)
+    x = np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    pair = compile_pair(model)
+    graph = explain_graph(pair)
+    found = run(graph, {model.inputs[0]: x})
+    explainer = Explainer(model, providers="cpu")
+    expected = explainer(x, layer=explainer.scores_layer, seed="one")[0].reconstruction
+    if expected.any():
+        close(found[RECONSTRUCTION][0], expected)
+    assert sum(t.ByteSize() for t in all_tensors(graph.proto)) < 1 << 20
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("top", [1, 2])
+def test_every_node_of_the_explain_graph_runs_on_cuda(top):
+    graph = explain_graph(compile_pair(load(network())), top=top)
+    try:
+        Session(graph.proto, graph.folder, "cuda")
+    except RuntimeUnavailableError as error:
+        pytest.skip(f"onnxruntime has no usable CUDA device: {error}")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(graph.folder)
+    )
+    session = onnxruntime.InferenceSession(
+        graph.proto.SerializeToString(), options, providers=["CUDAExecutionProvider"]
+    )
+    assert session.get_providers()[0] == "CUDAExecutionProvider"
