@@ -4,6 +4,7 @@ Each is a pass with a name, may be left out, and is in the list for a provider b
 be faster there (docs/performance.md). Only standard operators come and go.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,12 @@ class Rewriter:
         array = np.asarray(numbers, dtype)
         key = array.dtype.str, array.shape, array.tobytes()
         if key not in self._made:
-            self._made[key] = name = f"lowered/constant_{len(self._made)}"
+            # Earlier passes have left theirs.
+            free = (
+                f"lowered/constant_{k}" for k in itertools.count() if f"lowered/constant_{k}" not in self.dims
+            )
+            self._made[key] = name = next(free)
+            self.dims[name] = array.shape
             self.graph.initializer.append(numpy_helper.from_array(array, name))
         return self._made[key]
 

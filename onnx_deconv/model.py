@@ -68,6 +68,8 @@ class Model:
     ----------
     view
         The copy for reading, see :func:`onnx_deconv.view.read_view`.
+    gained
+        Values and constants of the view that the file lacks: parts of recognised activations.
     spool
         The temporary folder of a model that came from memory; it lives as long as the model.
 
@@ -95,9 +97,9 @@ class Model:
         self.graph: gs.Graph = gs.import_onnx(view)
         self.tensors = {t.name: t for t in view.graph.initializer} | _constant_nodes(view.graph.node)
         self._evaluated: dict[str, Array] = {}
-        gained = patterns.recognise(self.graph, self._small_constant)
-        self.tensors |= gained.tensors
-        self.types |= {new: self.type_of(like) for new, like in gained.values.items()}
+        self.gained = patterns.recognise(self.graph, self._small_constant)
+        self.tensors |= self.gained.tensors
+        self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
         self.nodes: list[gs.Node] = self.graph.nodes
         self.producers: dict[str, gs.Node] = {v.name: n for n in self.nodes for v in n.outputs if v.name}
         self.constants = self._find_constants()

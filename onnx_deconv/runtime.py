@@ -163,9 +163,9 @@ class PairSession:
             If there are no whole number of seeds for each image, or the companion's batch size is fixed.
         """
         feeds = {name: values[name] for name in self.reads}
-        images = values[self.pair.manifest["explained"]["value"]].shape()[0]
-        if len(seed) != images:
-            feeds = self._repeated(feeds, images, len(seed))
+        images = values[self.pair.manifest["explained"]["value"]].shape()[:1]
+        if list(seed.shape[:1]) != images:
+            feeds = self._repeated(feeds, images[0], len(seed))
         results = self.deconv.run({**feeds, SEED: seed})
         return {name: numpy_of(value) for name, value in results.items()}
 

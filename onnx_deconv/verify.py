@@ -249,6 +249,10 @@ class _Run:
         self.session = PairSession(shown, providers)
         self.passed = self.session.run_forward(feeds)
         self.values = {v: numpy_of(value) for v, value in self.passed.items()} | dict(feeds)
+        for new, value in model.gained.values.items():
+            # An activation without the factor that the file writes with it.
+            if value in self.values:
+                self.values[new] = self.values[value] / model.read(model.tensors[f"{value}/factor"])
         self.explained = str(pair.manifest["explained"]["value"])
         producers = {v: n for n in whole.graph.node for v in n.output}
         entries = [e for e in pair.manifest["deconv_inputs"] if e["kind"] == "switches"]
