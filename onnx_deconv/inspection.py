@@ -1,6 +1,5 @@
 """Look at a model before any work is done: its layers, the rule each node gets, and what is in the way."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
@@ -34,7 +33,8 @@ class Layer:
     shape
         Of the value; ``None`` where not even the rank is known.
     number
-        ``conv1``, ``conv2``, ...: its place among the convolutions, else ``None``.
+        ``conv1``, ``conv2``, ...: its place among the model's convolutions, else ``None``; ``--layer``
+        takes that too, unless another value or node has it for a name.
     family
         The file of its rule, ``None`` where it has none.
     rule
@@ -184,17 +184,15 @@ def _walk(model: Model, value: str, semantics: Semantics, table: RuleTable) -> t
 
 
 def _layers(walk: Walk, table: RuleTable) -> Iterator[Layer]:
-    counts: Counter[str] = Counter()
+    numbers = {value: f"conv{n}" for n, value in enumerate(walk.model.convolutions, 1)}
     for node in walk.path:
         rule = table.get(_key(node))
-        if node.op == "Conv":
-            counts["conv"] += 1
         yield Layer(
             layer=node.outputs[0].name,
             node=str(node.name or ""),
             operator="::".join(filter(None, _key(node))),
             shape=walk.model.type_of(node.outputs[0].name).dims,
-            number=f"conv{counts['conv']}" if node.op == "Conv" else None,
+            number=numbers.get(node.outputs[0].name),
             family=None if rule is None else family(rule),
             rule=None if rule is None else says(rule),
             overlaps=overlaps(node, walk.model) if node.op == "MaxPool" else None,
