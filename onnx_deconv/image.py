@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,12 @@ Channels = Literal["RGB", "BGR", "L", "RGBA", "BGRA"]
 Layout = Literal["NCHW", "NHWC"]
 Dtype = Literal["float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64"]
 
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
+)
+"""What counts as a picture in a folder; a file that is named may have any."""
+
 _FILTERS: Mapping[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -51,7 +57,7 @@ _CAPTION_HEIGHT = 18
 # Reading
 
 
-def read_image(path: PathLike) -> Picture:
+def read_image(path: PathLike | BinaryIO) -> Picture:
     """Read a picture of any format, mode and bit depth that Pillow knows.
 
     EXIF orientation is applied; transparent pixels are laid over white; of an animation the first
@@ -62,7 +68,7 @@ def read_image(path: PathLike) -> Picture:
     Parameters
     ----------
     path
-        The picture file.
+        The picture file, or a file that is open (its ``name`` is what messages call it).
 
     Returns
     -------
@@ -83,10 +89,13 @@ def read_image(path: PathLike) -> Picture:
                 return np.array(_rgb(ImageOps.exif_transpose(picture)))
     except Exception as error:
         # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
-        raise InputError(f"{os.fspath(path)}: {_why_unreadable(path, error)}") from error
+        name = (
+            os.fspath(path) if isinstance(path, str | os.PathLike) else str(getattr(path, "name", "a file"))
+        )
+        raise InputError(f"{name}: {_why_unreadable(name, error)}") from error
 
 
-def _why_unreadable(path: PathLike, error: Exception) -> str:
+def _why_unreadable(path: str, error: Exception) -> str:
     match error:
         case FileNotFoundError():
             return "no such file; check the path of the picture"

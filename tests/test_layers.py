@@ -11,9 +11,9 @@ ROOT = Path(onnx_deconv.__file__).parent
 FILES = sorted(p for p in ROOT.rglob("*.py"))
 ORDER = [
     "errors", "files", "semantics", "skim", "shapes", "legacy", "composite", "branches", "view", "arithmetic",
-    "activations", "patterns", "model", "emit", "rules", "forward", "compile", "receptive", "package", "runtime", "seed",
-    "labels", "passes", "explainer", "image", "render", "reference", "verify", "inspection", "saliency",
-    "cli",
+    "activations", "patterns", "model", "emit", "rules", "forward", "compile", "receptive", "package",
+    "runtime", "seed", "labels", "passes", "explainer", "image", "render", "reference", "verify",
+    "inspection", "saliency", "atlas", "report", "cli",
 ]  # fmt: skip
 DOORS = {"onnxruntime": {"runtime"}, "PIL": {"image"}, "click": {"cli"}, "cmap": {"render"}}
 
