@@ -10,6 +10,7 @@ Sizes are (height, width) everywhere; a *picture* is a uint8 array H×W×3, RGB,
 
 import dataclasses
 import difflib
+import io
 import math
 import os
 import re
@@ -641,6 +642,32 @@ def save_png(path: PathLike, picture: Picture) -> None:
     check_picture(picture, grey=True)
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def webp(picture: Picture, quality: int) -> bytes:
+    """Compress a picture as WebP, with loss.
+
+    Parameters
+    ----------
+    picture
+        uint8, H×W×3 (RGB).
+    quality
+        0 (small) to 100 (good).
+
+    Returns
+    -------
+    bytes
+        A WebP file.
+
+    Raises
+    ------
+    InputError
+        The array is no picture.
+    """
+    check_picture(picture)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="WEBP", quality=quality, method=4)
+    return file.getvalue()
 
 
 def save_npy(path: PathLike, array: npt.NDArray[Any]) -> None:

@@ -17,7 +17,7 @@ from onnx_deconv.errors import DeconvError
 
 FELL_SHORT, MISTAKE, FAULT, INTERRUPTED = 1, 2, 3, 130
 
-_COMMANDS = ("demo", "explain", "atlas", "convert", "inspect", "ops", "verify")
+_COMMANDS = ("demo", "explain", "atlas", "report", "convert", "inspect", "ops", "verify")
 
 _EPILOG = """\b
 Exit codes:
