@@ -33,8 +33,8 @@ class Layer:
     shape
         Of the value; ``None`` where not even the rank is known.
     number
-        ``conv1``, ``conv2``, ...: its place among the model's convolutions, else ``None``; ``--layer``
-        takes that too, unless another value or node has it for a name.
+        ``conv1``, ``conv2``, ...: its place among the model's convolutions, which ``--layer`` takes as
+        well; ``None`` for other operators, and where another value or node has that for a name.
     family
         The file of its rule, ``None`` where it has none.
     rule
@@ -184,7 +184,7 @@ def _walk(model: Model, value: str, semantics: Semantics, table: RuleTable) -> t
 
 
 def _layers(walk: Walk, table: RuleTable) -> Iterator[Layer]:
-    numbers = {value: f"conv{n}" for n, value in enumerate(walk.model.convolutions, 1)}
+    numbers = {v: n for v, n in walk.model.ordinals.items() if walk.model.layer(n) == v}
     for node in walk.path:
         rule = table.get(_key(node))
         yield Layer(

@@ -144,7 +144,7 @@ class Model:
         nodes = {n.name: n.outputs[0].name for n in self.nodes if n.name}
         if name in nodes:
             return nodes[name]
-        ordinals = {f"conv{n}": value for n, value in enumerate(self.convolutions, 1)}
+        ordinals = {number: value for value, number in self.ordinals.items()}
         if name not in ordinals:
             raise UnknownLayerError(name, [*self.producers, *nodes, *ordinals])
         return ordinals[name]
@@ -154,6 +154,11 @@ class Model:
         """The values that convolutions compute, in order; what they compute from weights alone left out."""
         found = (n.outputs[0].name for n in self.nodes if n.op == "Conv")
         return [value for value in found if value not in self.constants]
+
+    @cached_property
+    def ordinals(self) -> dict[str, str]:
+        """``conv1``, ``conv2``, ...: the place of each convolution, by its value."""
+        return {value: f"conv{n}" for n, value in enumerate(self.convolutions, 1)}
 
     def constant(self, value: str) -> Array | None:
         """Return the numbers of a value that does not depend on the inputs, else ``None``."""

@@ -119,11 +119,10 @@ def _scan(
 def _layers(model: Model, wanted: str | None) -> list[str]:
     if wanted is None:
         return default_layers(model)
-    ordinals = {f"conv{n}": value for n, value in enumerate(model.convolutions, 1)}
     found = []
     for name in (part.strip() for part in wanted.split(",")):
         value = model.layer(name)
-        found.append(activation_of(model, value) if ordinals.get(name) == value else value)
+        found.append(activation_of(model, value) if model.ordinals.get(value) == name else value)
     return list(dict.fromkeys(found))
 
 
