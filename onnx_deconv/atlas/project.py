@@ -28,8 +28,8 @@ from onnx_deconv.rules.site import Tap
 from onnx_deconv.runtime import Session, numpy_of
 from onnx_deconv.view import reads
 
-_AT_ONCE = 24
-"""How many small crops go back together; larger ones fewer, so that they take no more memory."""
+_AT_ONCE, _PIXELS_AT_ONCE = 24, 100_000
+"""How many crops go back together; large ones fewer, so that they take no more memory."""
 _WORTH = 0.85
 """A crop of more than this part of the image is not worth the trouble."""
 
@@ -246,8 +246,7 @@ class _Way:
     @property
     def batch(self) -> int:
         """How many units go back at once."""
-        part = math.prod(self.crop) / math.prod(self.size)
-        return self.fixed or max(1, min(_AT_ONCE, round(1 / part)))
+        return self.fixed or max(1, min(_AT_ONCE, _PIXELS_AT_ONCE // math.prod(self.crop)))
 
     def _jumps(self) -> dict[str, Size]:
         """Pixels per position of each tap (switches: of their pool's input, then its output)."""
