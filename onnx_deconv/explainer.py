@@ -17,7 +17,7 @@ from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.package import FORWARD, is_pair, load_pair
 from onnx_deconv.passes import Pass
 from onnx_deconv.runtime import PairSession, Providers
-from onnx_deconv.seed import SeedKind, scores_of
+from onnx_deconv.seed import SeedKind, scores_of, strongest
 from onnx_deconv.semantics import Semantics
 
 Batch = Array | Mapping[str, Array]
@@ -42,7 +42,7 @@ class Explanation:
         For scores: the model's own output for the class (a probability where the model ends in a
         Softmax); for other values: the activation (the map's strongest where no position is given).
     at
-        The unit's position, or ``None`` for scores or a whole map.
+        The unit's position, chosen or the map's strongest; ``None`` for scores or a whole map.
     seed
         Which seed was used (see :data:`onnx_deconv.seed.SeedKind`).
     reconstruction
@@ -219,6 +219,8 @@ class Explainer:
                 parts = {name: r[image] for name, r in column.reconstructions.items()}
                 at = None if choice.at is None else tuple(choice.at)
                 score = scores[image, channel] if at is None else start.explained[(image, channel, *at)]
+                if column.kinds[image] == "strongest":
+                    at = strongest(passes[column.layers[image]].explained[image, channel])
                 label = self.labels.name(channel) if of_classes else None
                 yield Explanation(
                     first + image, column.layers[image], int(channel), label, float(score), at,

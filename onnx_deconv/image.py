@@ -10,6 +10,7 @@ Sizes are (height, width) everywhere; a *picture* is a uint8 array H×W×3, RGB,
 
 import dataclasses
 import difflib
+import io
 import math
 import os
 import re
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,12 @@ Channels = Literal["RGB", "BGR", "L", "RGBA", "BGRA"]
 Layout = Literal["NCHW", "NHWC"]
 Dtype = Literal["float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64"]
 
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
+)
+"""What counts as a picture in a folder; a file that is named may have any."""
+
 _FILTERS: Mapping[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -53,7 +60,7 @@ _CELL_TO_TEXT = 16
 # Reading
 
 
-def read_image(path: PathLike) -> Picture:
+def read_image(path: PathLike | BinaryIO) -> Picture:
     """Read a picture of any format, mode and bit depth that Pillow knows.
 
     EXIF orientation is applied; transparent pixels are laid over white; of an animation the first
@@ -64,7 +71,7 @@ def read_image(path: PathLike) -> Picture:
     Parameters
     ----------
     path
-        The picture file.
+        The picture file, or a file that is open (its ``name`` is what messages call it).
 
     Returns
     -------
@@ -85,10 +92,13 @@ def read_image(path: PathLike) -> Picture:
                 return np.array(_rgb(ImageOps.exif_transpose(picture)))
     except Exception as error:
         # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
-        raise InputError(f"{os.fspath(path)}: {_why_unreadable(path, error)}") from error
+        name = (
+            os.fspath(path) if isinstance(path, str | os.PathLike) else str(getattr(path, "name", "a file"))
+        )
+        raise InputError(f"{name}: {_why_unreadable(name, error)}") from error
 
 
-def _why_unreadable(path: PathLike, error: Exception) -> str:
+def _why_unreadable(path: str, error: Exception) -> str:
     match error:
         case FileNotFoundError():
             return "no such file; check the path of the picture"
@@ -634,6 +644,32 @@ def save_png(path: PathLike, picture: Picture) -> None:
     check_picture(picture, grey=True)
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def webp(picture: Picture, quality: int) -> bytes:
+    """Compress a picture as WebP, with loss.
+
+    Parameters
+    ----------
+    picture
+        uint8, H×W×3 (RGB).
+    quality
+        0 (small) to 100 (good).
+
+    Returns
+    -------
+    bytes
+        A WebP file.
+
+    Raises
+    ------
+    InputError
+        The array is no picture.
+    """
+    check_picture(picture)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="WEBP", quality=quality, method=4)
+    return file.getvalue()
 
 
 def save_npy(path: PathLike, array: npt.NDArray[Any]) -> None:

@@ -1,6 +1,5 @@
 """Look at a model before any work is done: its layers, the rule each node gets, and what is in the way."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
@@ -35,7 +34,8 @@ class Layer:
     shape
         Of the value; ``None`` where not even the rank is known.
     number
-        ``conv1``, ``conv2``, ...: its place among the convolutions, else ``None``.
+        ``conv1``, ``conv2``, ...: its place among the model's convolutions, which ``--layer`` takes as
+        well; ``None`` for other operators, and where another value or node has that for a name.
     family
         The file of its rule, ``None`` where it has none.
     rule
@@ -185,17 +185,15 @@ def _walk(model: Model, value: str, semantics: Semantics, table: RuleTable) -> t
 
 
 def _layers(walk: Walk, table: RuleTable) -> Iterator[Layer]:
-    counts: Counter[str] = Counter()
+    numbers = {v: n for v, n in walk.model.ordinals.items() if walk.model.layer(n) == v}
     for node in walk.path:
         rule = table.get(_key(node))
-        if node.op == "Conv":
-            counts["conv"] += 1
         yield Layer(
             layer=node.outputs[0].name,
             node=str(node.name or ""),
             operator="::".join(filter(None, _key(node))),
             shape=walk.model.type_of(node.outputs[0].name).dims,
-            number=f"conv{counts['conv']}" if node.op == "Conv" else None,
+            number=numbers.get(node.outputs[0].name),
             family=None if rule is None else family(rule),
             rule=None if rule is None else says(rule),
             overlaps=overlaps(node, walk.model) if node.op == "MaxPool" else None,

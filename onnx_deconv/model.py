@@ -135,7 +135,9 @@ class Model:
         return self.types.get(value, ValueType())
 
     def layer(self, name: str) -> str:
-        """Find a value by its own name or by the name of the node that computes it.
+        """Find a value by its own name, by that of the node that computes it, or as the n-th convolution.
+
+        Names come first: ``conv3`` is the third convolution only where nothing bears that name.
 
         Raises
         ------
@@ -145,9 +147,23 @@ class Model:
         if name in self.producers or name in self.inputs:
             return name
         nodes = {n.name: n.outputs[0].name for n in self.nodes if n.name}
-        if name not in nodes:
-            raise UnknownLayerError(name, [*self.producers, *nodes])
-        return nodes[name]
+        if name in nodes:
+            return nodes[name]
+        ordinals = {number: value for value, number in self.ordinals.items()}
+        if name not in ordinals:
+            raise UnknownLayerError(name, [*self.producers, *nodes, *ordinals])
+        return ordinals[name]
+
+    @cached_property
+    def convolutions(self) -> list[str]:
+        """The values that convolutions compute, in order; what they compute from weights alone left out."""
+        found = (n.outputs[0].name for n in self.nodes if n.op == "Conv")
+        return [value for value in found if value not in self.constants]
+
+    @cached_property
+    def ordinals(self) -> dict[str, str]:
+        """``conv1``, ``conv2``, ...: the place of each convolution, by its value."""
+        return {value: f"conv{n}" for n, value in enumerate(self.convolutions, 1)}
 
     def constant(self, value: str) -> Array | None:
         """Return the numbers of a value that does not depend on the inputs, else ``None``."""

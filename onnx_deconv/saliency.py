@@ -328,6 +328,7 @@ def draw(
     preprocess: Preprocess,
     wanted: Sequence[str] = VIEWS,
     captions: Sequence[str] = ("photograph", "projection", "saliency", "overlay"),
+    box: Sequence[int] | None = None,
 ) -> dict[str, Picture]:
     """Draw the views of one reconstruction.
 
@@ -343,6 +344,9 @@ def draw(
         Some of :data:`VIEWS`.
     captions
         One for each picture of the sheet: photograph, projection, saliency, overlay.
+    box
+        What to outline in the sheet's photograph: (y0, x0, y1, x1) in pixels of the model's input, as
+        a receptive field tells.
 
     Returns
     -------
@@ -361,12 +365,18 @@ def draw(
         "projection": lambda: projection,
         "heat": lambda: render.heat_map(photo.geometry.to_photo(salient)),
         "overlay": lambda: render.overlay(photo.picture, photo.geometry.to_photo(salient)),
-        "side-by-side": lambda: _sheet(photo, projection, salient, captions),
+        "side-by-side": lambda: _sheet(photo, projection, salient, captions, box),
     }
     return {view: makers[view]() for view in wanted}
 
 
-def _sheet(photo: Photo, projection: Picture, salient: render.Saliency, captions: Sequence[str]) -> Picture:
+def _sheet(
+    photo: Photo,
+    projection: Picture,
+    salient: render.Saliency,
+    captions: Sequence[str],
+    box: Sequence[int] | None,
+) -> Picture:
     """Lay the four pictures out, enlarged by a whole number: pixels of the model stay square and equal."""
     height, width = photo.geometry.size
     view, times = closer_view(photo)
@@ -375,7 +385,7 @@ def _sheet(photo: Photo, projection: Picture, salient: render.Saliency, captions
     pictures = [
         at_height(picture, shown)
         for picture in (
-            view,
+            view if box is None else render.outlined(view, [times * edge for edge in box]),
             at_height(projection, height * times),
             at_height(render.heat_map(salient), height * times),
             render.overlay(view, grid.to_photo(salient)),

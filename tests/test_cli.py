@@ -228,6 +228,19 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
     # A 3×3 filter: nothing but the unit's receptive field.
     rows, columns = np.nonzero(raw.any(0))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 5, 4, 6)
+    assert results[0]["receptive_field"] == [3, 4, 6, 7]
+
+
+def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
+    found = explained(model, photo, "--layer", "conv1", "--seed", "strongest", "--top", 2, "-o", out)
+    for one in found:
+        y, x = one["at"]
+        raw = np.load(one["files"]["values"])
+        y0, x0, y1, x1 = one["receptive_field"]
+        assert y0 <= y < y1
+        assert x0 <= x < x1
+        raw[:, y0:y1, x0:x1] = 0
+        assert not raw.any()
 
 
 def test_choices_reach_the_explanation(model, photo, out):

@@ -11,10 +11,10 @@ ROOT = Path(onnx_deconv.__file__).parent
 FILES = sorted(p for p in ROOT.rglob("*.py"))
 ORDER = [
     "errors", "files", "semantics", "skim", "sizes", "shapes", "legacy", "composite", "branches", "view",
-    "arithmetic", "activations", "patterns", "model", "emit", "rules", "forward", "compile", "package",
-    "opsets", "lower", "runtime", "seed", "labels", "passes", "explainer", "image", "render", "fragments",
-    "graphics", "fuse", "reference", "verify", "inspection", "saliency", "features", "occlusion",
-    "invariance", "evolution", "correspondence", "plot", "sheet", "figures", "cli",
+    "arithmetic", "activations", "patterns", "model", "emit", "rules", "forward", "compile", "receptive",
+    "package", "opsets", "lower", "runtime", "seed", "labels", "passes", "explainer", "image", "render",
+    "fragments", "graphics", "fuse", "reference", "verify", "inspection", "saliency", "atlas", "report",
+    "features", "occlusion", "invariance", "evolution", "correspondence", "plot", "sheet", "figures", "cli",
 ]  # fmt: skip
 DOORS = {"onnxruntime": {"runtime"}, "PIL": {"image"}, "click": {"cli"}, "cmap": {"render"}}
 

@@ -261,3 +261,21 @@ def test_a_fault_of_ours_is_not_blamed_on_a_valid_file():
 
     with pytest.raises(KeyError, match="ours"):
         compile_pair(load(small_network()), rules={**rule_table(Semantics()), ("", "Relu"): faulty})
+
+
+def test_a_layer_is_found_as_the_nth_convolution():
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, H, W] x, float[3, 3, 1, 1] w) => (float[N, 3, H, W] c) {
+            a = Conv (x, w)
+            conv3 = Conv (a, w)
+            c = Conv (conv3, w)
+        }
+    """
+    model = load(parser.parse_model(text))
+    assert model.layer("conv1") == "a"
+    # The second convolution's value bears another's ordinal: names win.
+    assert model.layer("conv3") == "conv3"
+    assert model.convolutions == ["a", "conv3", "c"]
+    with pytest.raises(UnknownLayerError, match="conv"):
+        model.layer("conv4")

@@ -286,6 +286,21 @@ def test_each_of_the_four_has_a_caption():
     refused(render.side_by_side, photo, photo, photo, photo, captions=["a"], match="1 captions")
 
 
+@pytest.mark.parametrize("box", [(20, 30, 40, 44), (0, 0, 60, 80), (0, 70, 9, 80), (30, 30, 31, 31)])
+def test_an_outline_surrounds_its_box(box):
+    picture = np.full((60, 80, 3), 9, np.uint8)
+    drawn = render.outlined(picture, box)
+    y0, x0, y1, x1 = box
+    lined = (drawn == (255, 220, 0)).all(-1)
+    assert lined.any()
+    assert (picture == 9).all()
+    # Inside nothing is drawn but along the picture's own edge, outside nothing further than the line.
+    assert (drawn[max(y0, 4) : min(y1, 56), max(x0, 4) : min(x1, 76)] == 9).all()
+    rows, columns = np.nonzero((drawn != 9).any(-1))
+    assert rows.min() == max(0, y0 - 4)
+    assert columns.max() == min(80, x1 + 4) - 1
+
+
 def test_colour_maps_are_loaded_only_for_colours():
     script = "import sys, onnx_deconv.render; sys.exit('cmap' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

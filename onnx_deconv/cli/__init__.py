@@ -20,6 +20,8 @@ FELL_SHORT, MISTAKE, FAULT, INTERRUPTED = 1, 2, 3, 130
 _COMMANDS = (
     "demo",
     "explain",
+    "atlas",
+    "report",
     "convert",
     "inspect",
     "ops",

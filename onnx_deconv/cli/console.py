@@ -76,6 +76,14 @@ class Console:
             yield item
         self._clear()
 
+    def status(self, text: str) -> None:
+        """Show what is going on: on stderr, only on a terminal, in place of what was shown before."""
+        if self.quiet or not sys.stderr.isatty():
+            return
+        self._clear()
+        click.echo(text[:79], err=True, nl=False)
+        self._status = len(text[:79])
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Turn the package's log messages into lines on stderr."""

@@ -17,6 +17,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.explainer import Explainer, Explanation
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.image import Preprocess, save_npy, save_png
+from onnx_deconv.receptive import ReceptiveField, receptive_field
 from onnx_deconv.render import scale_of
 from onnx_deconv.saliency import PERCENTILE, VIEWS, Photo, Target, draw, explain_photos, planes
 
@@ -26,6 +27,7 @@ Examples:
   onnx-deconv explain squeezenet.onnx photos/ --preset imagenet-caffe --labels labels.txt -o out
   onnx-deconv explain model.onnx cat.png --class tabby --class 207 --rules guided --view all
   onnx-deconv explain model.onnx cat.png --layer conv4 --channel 17 --at 6,6
+  onnx-deconv explain model.onnx cat.png --layer conv3 --top 9 --seed strongest
   onnx-deconv explain model.onnx 'photos/*.jpg' --top 3 --json
 
 \b
@@ -134,6 +136,13 @@ class Job:
         maps = self.explainer.class_maps if auto and not self.explainer.saved else None
         return maps or self.layer
 
+    def field(self, photo: Photo) -> ReceptiveField | None:
+        """Return what the layer's units see of a photograph; ``None`` for classes."""
+        if self.of_classes:
+            return None
+        size = photo.geometry.size
+        return receptive_field(self.explainer.model, self.layer, size=size, layout=self.preprocess.layout)
+
     @property
     def of_classes(self) -> bool:
         """Whether classes are explained."""
@@ -240,7 +249,9 @@ def _write(
     name = _name(job, stem, rank, one)
     rules, what = job.explainer.semantics.rules, _subject(job, one)
     captions = (path.name, f"{what}, {one.score:.3g}", f"{rules}, saliency", "overlay")
-    pictures = draw(photo, one.reconstruction, job.preprocess, job.views, captions)
+    field = job.field(photo) if one.at is not None else None
+    box = field.at(one.at) if field is not None and one.at is not None else None
+    pictures = draw(photo, one.reconstruction, job.preprocess, job.views, captions, box)
     home = folder(job.output)
     files = {view: home / f"{name}-{view}.png" for view in pictures}
     files |= {"values": home / f"{name}.npy", "record": home / f"{name}.json"}
@@ -253,6 +264,7 @@ def _write(
         "label": one.label,
         "score": one.score,
         "at": one.at,
+        "receptive_field": box,
         "seed": one.seed,
         "note": one.note,
         "empty": one.is_empty,

@@ -96,8 +96,8 @@ model = click.argument("model", type=click.Path(path_type=Path))
 layer = click.option(
     "--layer",
     metavar="NAME",
-    help="A value's or a node's name ('onnx-deconv inspect' lists them).  [default: the scores, before "
-    "a final softmax]",
+    help="A value's or a node's name, or conv3 for the third convolution ('onnx-deconv inspect' lists "
+    "them).  [default: the scores, before a final softmax]",
 )
 
 labels = click.option(

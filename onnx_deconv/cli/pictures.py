@@ -8,12 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onnx_deconv.errors import InputError
-
-SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tga", ".tif", ".tiff", ".webp"}
-)
-"""What counts as a picture in a folder; a file that is named may have any."""
+from onnx_deconv.image import SUFFIXES
 
 _LONGEST = 60
 """Of a part of a name, in bytes: several fit into the 255 that file systems allow."""

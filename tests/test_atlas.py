@@ -1,0 +1,366 @@
+"""The atlas against brute force: the strongest of all, and each projected on its whole image."""
+
+import io
+import json
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from onnx_deconv import Explainer, InputError
+from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge, scan
+from onnx_deconv.atlas.store import load_partial, save_partial
+from onnx_deconv.cli import main
+from onnx_deconv.image import Preprocess, read_image
+from onnx_deconv.passes import Pass
+from onnx_deconv.saliency import preprocess_for
+
+ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
+PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))
+
+
+def network(size=32, batch="N", steps=(2, 2, 1)):
+    """Three convolutions with their rectifiers, an overlapping pool between, and a classifier."""
+    rng, nodes, weights, last, width = np.random.default_rng(3), [], [], "image", 3
+
+    def weight(name, *shape):
+        array = rng.standard_normal(shape).astype(np.float32)
+        weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    for n, (step, channels) in enumerate(zip(steps, (6, 8, 5), strict=True), 1):
+        names = weight(f"w{n}", channels, width, 3, 3), weight(f"b{n}", channels)
+        nodes.append(helper.make_node("Conv", [last, *names], [f"c{n}"], pads=[1] * 4, strides=[step] * 2))
+        nodes.append(helper.make_node("Relu", [f"c{n}"], [f"r{n}"]))
+        last, width = f"r{n}", channels
+        if n == 1:
+            pool = {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}
+            nodes.append(helper.make_node("MaxPool", [last], ["p1"], **pool))
+            last = "p1"
+    nodes.append(helper.make_node("GlobalAveragePool", [last], ["scores"]))
+    value = helper.make_tensor_value_info
+    inputs = [value("image", TensorProto.FLOAT, [batch, 3, size, size])]
+    outputs = [value("scores", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "net", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def pictures(count, size=32, seed=0):
+    rng = np.random.default_rng(seed)
+    return [(f"{k:03}.png", rng.integers(0, 256, (size, size, 3), np.uint8)) for k in range(count)]
+
+
+def atlas_of(explainer, source, top=3, preprocess=PREPROCESS, **more):
+    layers = default_layers(explainer.model)
+    return scan(explainer, images_of(source), preprocess, Atlas(top, **more), layers)
+
+
+def rows(atlas):
+    """Every entry of an atlas, in plain numbers."""
+    return {
+        (layer, channel, rank): (
+            float(table.activations[channel, rank]),
+            atlas.images[table.images[channel, rank]],
+            tuple(table.positions[channel, rank].tolist()),
+        )
+        for layer, table in atlas.layers.items()
+        for channel, rank in np.argwhere(table.taken).tolist()
+    }
+
+
+def brute_force(explainer, source, top, preprocess=PREPROCESS):
+    """Sort all maxima of all images."""
+    expected = {}
+    for layer in default_layers(explainer.model):
+        session = explainer.session(layer)
+        found = []
+        for name, picture in source:
+            batch = preprocess.apply(picture)[0][None]
+            found.append((name, Pass(session, layer, {explainer.model.inputs[0]: batch}).explained[0]))
+        for channel in range(len(found[0][1])):
+            maps = [(name, values[channel]) for name, values in found]
+            strongest = sorted(maps, key=lambda each: (-each[1].max(), each[0]))[:top]
+            for rank, (name, values) in enumerate(strongest):
+                position = tuple(int(k) for k in np.unravel_index(values.argmax(), values.shape))
+                expected[layer, channel, rank] = (float(values.max()), name, position)
+    return expected
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for key, (activation, *where) in expected.items():
+        assert found[key][1:] == tuple(where), key
+        assert found[key][0] == pytest.approx(activation, rel=1e-5, abs=1e-6)
+
+
+def test_the_strongest_of_all():
+    explainer, source = Explainer(network()), pictures(40)
+    same(rows(atlas_of(explainer, source)), brute_force(explainer, source, 3))
+
+
+def test_a_fixed_batch_and_fewer_images_than_places():
+    explainer, source = Explainer(network(batch=4)), pictures(5)
+    found = rows(atlas_of(explainer, source, top=9))
+    same(found, brute_force(Explainer(network()), source, 9))
+    assert {rank for _, _, rank in found} == set(range(5))
+
+
+def test_ties_go_to_the_earlier_name_whatever_the_order():
+    explainer = Explainer(network())
+    ((_, picture),) = pictures(1)
+    source = [(name, picture) for name in "ebdac"]
+    found = rows(atlas_of(explainer, source))
+    for (_, _, rank), (_, name, _) in found.items():
+        assert name == "abc"[rank]
+
+
+@given(st.lists(st.integers(0, 2), min_size=12, max_size=12), st.integers(1, 5))
+@settings(max_examples=25)
+def test_merging_shards_is_one_run(shard_of, top):
+    explainer = Explainer(network())
+    source = pictures(12)
+    source[7] = "007.png", source[2][1]  # the same picture twice: a tie between shards
+    whole = atlas_of(explainer, source, top)
+    parts = [
+        atlas_of(explainer, chosen, top)
+        for shard in range(3)
+        if (chosen := [s for s, k in zip(source, shard_of, strict=True) if k == shard])
+    ]
+    merged = merge(parts)
+    assert rows(merged) == rows(whole)
+    assert merged.images == whole.images
+    assert merged.seen == whole.seen == 12
+
+
+def test_atlases_of_different_making_are_not_merged():
+    with pytest.raises(InputError, match="differ in model"):
+        merge([Atlas(3, {"model": "a"}), Atlas(3, {"model": "b"})])
+    with pytest.raises(InputError, match="differ in top"):
+        merge([Atlas(3), Atlas(4)])
+
+
+def test_what_is_kept_does_not_grow_with_the_images():
+    atlas = Atlas(2)
+    rng = np.random.default_rng(0)
+    for k in range(0, 5000, 50):
+        names = [f"{n:05}" for n in range(k, k + 50)]
+        atlas.add(names, {"a": (rng.random((50, 4), np.float32), np.zeros((50, 4, 2), int))})
+    assert len(atlas.images) <= 2 * 4
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    explainer, source = Explainer(network()), pictures(60)
+    layers = default_layers(explainer.model)
+
+    def interrupt(atlas):
+        save_partial(tmp_path, atlas)
+        if atlas.seen >= 32:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(explainer, images_of(source), PREPROCESS, Atlas(3), layers, after_batch=interrupt)
+    left = load_partial(tmp_path, {}, 3)
+    assert left.seen == 32
+    resumed = scan(explainer, images_of(source), PREPROCESS, left, layers)
+    assert rows(resumed) == rows(atlas_of(explainer, source))
+    with pytest.raises(InputError, match="other options"):
+        load_partial(tmp_path, {"model": "another"}, 3)
+
+
+def projections(explainer, atlas, source, preprocess=PREPROCESS, **options):
+    projector = Projector(explainer, list(atlas.layers), preprocess, **options)
+    return {(p.layer, p.channel, p.rank): p for p in projector.run(atlas, images_of(source))}
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("size", [32, 45])
+def test_projections_are_those_of_whole_images(rules, size):
+    explainer, source = Explainer(network(size), rules), pictures(10, size)
+    preprocess = PREPROCESS.replace(size=(size, size))
+    atlas = atlas_of(explainer, source, preprocess=preprocess)
+    tensors = {name: preprocess.apply(picture)[0] for name, picture in source}
+    found = projections(explainer, atlas, source, preprocess)
+    expected = {key: row for key, row in rows(atlas).items() if row[0]}
+    assert found.keys() == expected.keys()
+    for (layer, channel, rank), (_, image, at) in expected.items():
+        one = found[layer, channel, rank]
+        (whole,) = explainer(tensors[image][None], channel, layer=layer, at=at)
+        y0, x0, y1, x1 = one.window
+        scale = np.abs(whole.reconstruction).max() or 1
+        assert np.abs(one.values - whole.reconstruction[:, y0:y1, x0:x1]).max() <= 1e-5 * scale
+        outside = whole.reconstruction.copy()
+        y0, x0, y1, x1 = one.box
+        outside[:, y0:y1, x0:x1] = 0
+        assert not outside.any()
+
+
+def test_crops_are_smaller_where_units_see_little():
+    explainer = Explainer(network(64))
+    projector = Projector(explainer, ["r1", "r2"], PREPROCESS.replace(size=(64, 64)))
+    assert projector.window("r1") == (3, 3)
+    crops = {layer: way.crop for layer, way in projector._ways.items()}
+    assert max(crops["r1"]) < 8 < max(crops["r2"]) < 64
+
+
+def test_a_generator_cannot_be_gone_through_twice():
+    with pytest.raises(InputError, match="list, not a generator"):
+        images_of((n, p) for n, p in pictures(2))
+
+
+def saved(folder, source):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in source:
+        Image.fromarray(picture).save(folder / name)
+    return folder
+
+
+def archived(kind, path, folder):
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(folder.iterdir(), reverse=True):
+                archive.write(file, file.name)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for file in sorted(folder.iterdir(), reverse=True):
+                archive.add(file, file.name)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "txt", "folder"])
+def test_sources_give_the_same(tmp_path, kind):
+    source = pictures(8)
+    folder = path = saved(tmp_path / "in", source)
+    if kind == "txt":
+        path = tmp_path / "list.txt"
+        path.write_text("\n".join(f"in/{name}" for name, _ in source), encoding="utf-8")
+    elif kind != "folder":
+        path = archived(kind, tmp_path / f"in.{kind}", folder)
+    explainer = Explainer(network())
+    found, expected = rows(atlas_of(explainer, path)), rows(atlas_of(explainer, source))
+    assert {k: (a, Path(n).name, p) for k, (a, n, p) in found.items()} == expected
+
+
+def test_no_images(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match=r"no such file|no pictures"):
+            images_of(path)
+
+
+# The command
+
+
+@pytest.fixture
+def model(tmp_path):
+    onnx.save(network(), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+PREPARED = ["--fit", "none", "--scale", 1 / 64, "--mean", 2, "--std", 1, "--json"]
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(main, [str(a) for a in args])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_the_command_and_its_files(tmp_path, model):
+    folder = saved(tmp_path / "in", pictures(7))
+    (folder / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    result = run("atlas", model, folder, "-o", out, "--top", 4, *PREPARED, code=1)
+    record = json.loads(result.stdout)
+    assert (record["images"], list(record["failed"])) == (8, ["broken.png"])
+    assert "broken.png" in result.stderr
+    assert not list(out.glob("*partial*"))
+    index = json.loads((out / "atlas.json").read_text(encoding="utf-8"))
+    assert [layer["layer"] for layer in index["layers"]] == ["r1", "r2", "r3"]
+    explainer, preprocess = Explainer(model), PREPROCESS
+    for layer in index["layers"]:
+        values = np.load(out / f"{layer['files']}-values.npy")
+        for unit in layer["units"]:
+            picture = read_image(folder / unit["image"])
+            batch = preprocess.apply(picture)[0][None]
+            (whole,) = explainer(batch, unit["channel"], layer=layer["layer"], at=unit["position"])
+            assert whole.score == pytest.approx(unit["activation"], rel=1e-4, abs=1e-5)
+            if unit["activation"]:
+                y0, x0, y1, x1 = unit["window"]
+                found = values[unit["channel"], unit["rank"]].astype(np.float32) * unit["scale"]
+                expected = whole.reconstruction[:, y0:y1, x0:x1]
+                assert np.abs(found - expected).max() <= 1e-3 * max(unit["scale"], 1e-9)
+        for kind in ("projections", "patches"):
+            assert read_image(out / f"{layer['files']}-{kind}.png").shape[1] > 100
+
+
+def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
+    source = pictures(9)
+    everything = saved(tmp_path / "all", source)
+    shards = [saved(tmp_path / f"in{k}", source[k::2]) for k in range(2)]
+    for k, folder in enumerate(shards):
+        run("atlas", model, folder, "-o", tmp_path / f"part{k}", "--layers", "conv2,r3", *PREPARED)
+    run("atlas", model, everything, "-o", tmp_path / "one", "--layers", "conv2,r3", *PREPARED)
+    run("atlas", "merge", tmp_path / "part0", tmp_path / "part1", "-o", tmp_path / "merged", "--json")
+    merged, one = (json.loads((tmp_path / n / "atlas.json").read_text("utf-8")) for n in ("merged", "one"))
+    assert merged == one
+    for file in sorted((tmp_path / "one").glob("*.np[yz]")):
+        assert (np.load(file) == np.load(tmp_path / "merged" / file.name)).all(), file.name
+
+
+def test_mistakes_are_one_line(tmp_path, model):
+    folder = saved(tmp_path / "in", pictures(2))
+    for args, said in (
+        ((model, tmp_path / "nowhere"), "no such file"),
+        ((model, folder, "--layers", "r9"), "r9"),
+        ((model, folder, "--size", "photo"), "one size"),
+        (("merge", tmp_path), "no finished atlas"),
+    ):
+        result = run("atlas", *args, "-o", tmp_path / "out", code=2)
+        assert said in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+# A real model
+
+
+def test_squeezenet_on_crops():
+    path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
+    if not path.is_file():
+        pytest.skip(f"no zoo at {ZOO}")
+    explainer = Explainer(path)
+    preprocess, _ = preprocess_for(explainer.model, "imagenet-caffe")
+    images = images_of(ZOO / "photos")
+    source = [(name, load()) for _, (name, load) in zip(range(4), images, strict=False)]
+    layers = ["conv1_2", "fire3/expand3x3_2", "fire5/squeeze1x1_2", "fire7/expand3x3_2", "fire8/squeeze1x1_2"]
+    atlas = scan(explainer, images_of(source), preprocess, Atlas(1), layers)
+    for table in atlas.layers.values():
+        table.activations[6:] = 0  # enough to see
+    on_crops = projections(explainer, atlas, source, preprocess)
+    whole = projections(explainer, atlas, source, preprocess, crops=False)
+    assert on_crops.keys() == whole.keys()
+    for key, one in on_crops.items():
+        scale = np.abs(whole[key].values).max()
+        assert scale > 0 or "fire" in key[0]
+        assert np.abs(one.values - whole[key].values).max() <= 1e-5 * max(scale, 1e-30)
+
+
+def test_archives_are_read_one_picture_at_a_time(tmp_path):
+    content = io.BytesIO()
+    Image.fromarray(pictures(1)[0][1]).save(content, "PNG")
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for k in range(3):
+            archive.writestr(f"{k}.png", content.getvalue() if k != 1 else b"broken")
+    for name, load in images_of(tmp_path / "many.zip"):
+        if name == "1.png":
+            with pytest.raises(InputError, match=r"1\.png: not a picture"):
+                load()
+        else:
+            assert (load() == pictures(1)[0][1]).all()

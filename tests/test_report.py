@@ -1,0 +1,238 @@
+"""The report: everything of the atlas is in it, nothing is fetched, and it works in a browser."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from onnx_deconv import InputError
+from onnx_deconv.atlas.store import Reader
+from onnx_deconv.cli import main
+from onnx_deconv.report import write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=8000",
+]  # fmt: skip
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(main, [str(a) for a in args])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An atlas of a small network over ten pictures, and its report with two photographs explained."""
+    home = tmp_path_factory.mktemp("report")
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, 32, 32] x) => (float[N, 70] scores) {
+            c = Conv <strides = [2, 2]> (x, w)
+            first = Relu (c)
+            d = Conv <pads = [1, 1, 1, 1]> (first, v)
+            second = Relu (d)
+            pooled = GlobalAveragePool (second)
+            scores = Flatten (pooled)
+        }
+    """
+    model, rng = onnx.parser.parse_model(text), np.random.default_rng(5)
+    for name, shape in (("w", (4, 3, 3, 3)), ("v", (70, 4, 3, 3))):
+        array = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(model, home / "net.onnx")
+    (home / "in").mkdir()
+    for k in range(10):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(home / "in" / f"picture{k}.png")
+    options = ["--preset", "unit", "--size", 32, "--fit", "stretch", "--no-values"]
+    run("atlas", home / "net.onnx", home / "in", "-o", home / "atlas", "--top", 4, *options)
+    photos = [home / "in" / f"picture{k}.png" for k in (1, 2)]
+    more = ["--model", home / "net.onnx", "--layer", "first", "--top", 2]
+    run("report", home / "atlas", *photos, *more, "-o", home / "report.html")
+    return home
+
+
+def contents(path):
+    page = path.read_text(encoding="utf-8")
+    return page, json.loads(re.search(r'<script type="application/json" id="atlas">(.*?)</script>', page)[1])
+
+
+def test_everything_is_in_it(made):
+    page, found = contents(made / "report.html")
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert not re.search(r"https?://", page)
+    atlas = Reader(made / "atlas").atlas
+    assert [layer["layer"] for layer in found["layers"]] == list(atlas.layers) == ["first", "second"]
+    for layer in found["layers"]:
+        table = atlas.layers[layer["layer"]]
+        for channel, units in enumerate(layer["units"]):
+            names = [found["images"][image] for _, image, *_ in units]
+            assert names == [atlas.images[k] for k in table.images[channel]]
+        assert [len(s) for s in layer["sprites"].values()] == [-(-layer["channels"] // 64)] * 2
+    picked = {(one["photo"], one["layer"], one["rules"]) for one in found["explanations"]}
+    assert len(picked) == 2 * 2 * 3
+
+
+def test_a_sprite_holds_the_blocks_in_order(made):
+    _, found = contents(made / "report.html")
+    layer = found["layers"][1]
+    path = made / "sprite.webp"
+    path.write_bytes(base64.b64decode(layer["sprites"]["patches"][1]))
+    with Image.open(path) as picture:
+        sprite = np.array(picture.convert("RGB")).astype(int)
+    height, width = layer["block"]
+    assert sprite.shape == (height, 6 * width, 3)  # 70 feature maps: the last six
+    shelf = Reader(made / "atlas").shelf("second")
+    first = sprite[:height, width : width + width // 2][: height // 2].mean((0, 1))
+    assert np.abs(first - shelf.patches[65, 0].mean((0, 1))).max() < 6
+
+
+def test_names_cannot_break_out_of_the_page(made, tmp_path):
+    reader = Reader(made / "atlas")
+    reader.atlas.images[0] = "</script><script>alert(1)</script>"
+    write_report(tmp_path / "report.html", reader)
+    _, found = contents(tmp_path / "report.html")
+    assert found["images"][0] == reader.atlas.images[0]
+
+
+def test_it_is_made_small_enough_or_refused(made, tmp_path):
+    reader = Reader(made / "atlas")
+    whole = write_report(tmp_path / "a.html", reader)
+    assert write_report(tmp_path / "b.html", reader, largest=whole - 1) < whole
+    with pytest.raises(InputError, match="fewer layers"):
+        write_report(tmp_path / "c.html", reader, largest=20_000)
+    assert not (tmp_path / "c.html").exists()
+
+
+def test_mistakes_are_one_line(made, tmp_path):
+    photo, out = made / "in" / "picture0.png", tmp_path / "report.html"
+    assert "no finished atlas" in run("report", tmp_path, "-o", out, code=2).stderr
+    assert "--model" in run("report", made / "atlas", photo, "-o", out, code=2).stderr
+    other = onnx.load(made / "net.onnx")
+    other.graph.name = "other"
+    onnx.save(other, tmp_path / "other.onnx")
+    args = ["report", made / "atlas", photo, "--model", tmp_path / "other.onnx", "-o", out]
+    assert "not the model of the atlas" in run(*args, code=2).stderr
+
+
+# In a browser
+
+_LISTEN = """<script>
+window.faults = [];
+addEventListener("error", (event) => window.faults.push(String(event.message)));
+addEventListener("unhandledrejection", (event) => window.faults.push(String(event.reason)));
+console.error = (...args) => window.faults.push(args.join(" "));
+</script>"""
+
+_PLAY = """<script>
+(async () => {
+  const out = {}, $ = (id) => document.getElementById(id);
+  const loads = async (element) => {
+    const image = new Image();
+    image.src = element.style.backgroundImage.slice(5, -2);
+    await image.decode();
+    return [image.naturalWidth, image.naturalHeight];
+  };
+  const change = (id, index) => {
+    $(id).selectedIndex = index;
+    $(id).dispatchEvent(new Event("change"));
+    return [...document.querySelectorAll("#shown figcaption")].map((c) => c.textContent);
+  };
+  const key = (element, name) =>
+    element.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+  out.maps = $("maps").children.length;
+  out.sprite = await loads($("maps").querySelector(".sprite"));
+  document.querySelectorAll("#layers button")[1].click();
+  out.second = $("maps").children.length;
+  out.current = document.querySelector("#layers [aria-current=true]").textContent;
+  $("maps").children[3].focus();
+  key(document.activeElement, "ArrowRight");
+  out.focused = document.activeElement.textContent.split(" ")[0];
+  document.activeElement.click();
+  out.open = $("one").open;
+  out.heading = $("heading").textContent;
+  out.rows = $("units").children.length;
+  key($("one"), "ArrowRight");
+  out.next = $("heading").textContent;
+  $("close").click();
+  out.closed = !$("one").open;
+  const before = $("maps").querySelector(".sprite").offsetWidth;
+  $("zoom").value = 2;
+  $("zoom").dispatchEvent(new Event("input"));
+  out.zoomed = $("maps").querySelector(".sprite").offsetWidth / before;
+  $("search").value = "first 2";
+  $("search").dispatchEvent(new Event("input"));
+  const listed = document.querySelectorAll("#layers li:not([hidden])").length;
+  out.found = [$("name").textContent, $("maps").children.length, listed];
+  out.choices = ["photo", "layer", "class", "rules"].map((id) => $(id).options.length);
+  const images = [...document.querySelectorAll("#shown img")];
+  await Promise.all(images.map((image) => image.decode()));
+  out.pictures = images.map((image) => image.naturalHeight);
+  out.rules = change("rules", 1);
+  out.photo = change("photo", 1);
+  out.layer = change("layer", 1);
+  out.faults = window.faults;
+  return out;
+})().catch((error) => ({ faults: [String(error.stack)] })).then((out) => {
+  document.body.innerHTML = `<pre id="played">${btoa(JSON.stringify(out))}</pre>`;
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def played(made, tmp_path_factory):
+    """What a reader who clicks and types gets to see."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the path")
+    page = (made / "report.html").read_text(encoding="utf-8")
+    page = page.replace("<head>", "<head>" + _LISTEN, 1).replace("</body>", _PLAY + "</body>", 1)
+    home = tmp_path_factory.mktemp("browser")
+    (home / "played.html").write_text(page, encoding="utf-8")
+    args = [
+        CHROMIUM,
+        *QUIET,
+        f"--user-data-dir={home / 'profile'}",
+        "--dump-dom",
+        f"file://{home / 'played.html'}",
+    ]
+    done = subprocess.run(args, capture_output=True, text=True, timeout=120, check=False)
+    found = re.search(r'<pre id="played">([^<]+)</pre>', done.stdout)
+    assert found, done.stderr[-2000:]
+    return json.loads(base64.b64decode(found[1]))
+
+
+def test_it_loads_without_an_error(played):
+    assert played["faults"] == []
+
+
+def test_the_grids_show(played):
+    assert (played["maps"], played["second"]) == (4, 70)
+    assert min(played["sprite"]) > 60
+    assert played["current"].startswith("second")
+
+
+def test_the_keyboard_moves_between_maps(played):
+    assert played["focused"] == "4"
+    assert (played["open"], played["closed"], played["rows"]) == (True, True, 4)
+    assert (played["heading"], played["next"]) == ("second, feature map 4", "second, feature map 5")
+
+
+def test_search_and_zoom(played):
+    assert played["zoomed"] == pytest.approx(2, rel=0.01)
+    assert played["found"] == ["first", 1, 1]
+
+
+def test_the_pickers_change_the_pictures(played):
+    assert played["choices"] == [2, 2, 2, 3]
+    assert played["pictures"] == [288] * 3
+    assert played["layer"][1].startswith("feature map")
+    assert len(played["photo"]) == 3
