@@ -22,7 +22,7 @@ class RefusedError(Exception):
     """The runtime refuses the user's own model: there is nothing to explain."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One form of an operator: the body of a graph that computes ``y`` from ``x`` (and ``z``).
 
