@@ -223,7 +223,7 @@ def at_size(judged: Run, sizes: Mapping[str, list[int]]) -> dict[str, Any]:
 
 
 def same_outputs(path: Path, pair: Pair, feeds: Arrays, tolerance: float = 0.0) -> bool:
-    """Whether the forward model gives what the user's model gives, bit for bit unless there is a tolerance."""
+    """Whether the forward model gives what the user's model gives, bit for bit but for a tolerance."""
     theirs = run(path, feeds, plain=True)
     ours = run(pair.forward, feeds, pair.folder, plain=True)
     if not tolerance:
