@@ -1,6 +1,7 @@
 """The table of the zoo, from the results of tools/sweep.py."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ Weights are random unless the name says otherwise. To reproduce: the builders in
 """
 
 
+TWINS = """\
+Files of one network with the same weights, and the largest difference between their reconstructions in any
+table (`python tools/zoo_twins.py FOLDER`)."""
+LONGEST = 160
+
+
 def render(folder: Path) -> str:
     """Return the page."""
     records = [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
@@ -40,11 +47,15 @@ def render(folder: Path) -> str:
     unbuilt = [r for r in records if "failed" in r and "verdict" not in r]
     good = [r for r in results if r["verdict"].startswith("ok")]
     bad = [r for r in results if r not in good]
-    pairs = {(r["architecture"], r["exporter"], r["opset"]) for r in results}
-    files = f"{len(results)} files, {len(pairs)} pairs of architecture and exporter"
+    pairs = {(r["architecture"], r["exporter"]) for r in results}
+    files = f"{len(results)} files, {len(pairs)} pairs of an architecture and an exporter (or tool)"
     summary = f"{files}: {len(good)} ok, {len(bad)} not."
-    parts = [HEAD, summary, table(results), *listed("What fails, and why", bad, why)]
-    parts += listed("What could not be exported", unbuilt, lambda r: r["failed"])
+    parts = [HEAD, summary, *listed("What fails, and why", bad, why)]
+    parts += listed(
+        "What its exporter, or onnxruntime, does not get to run", unbuilt, lambda r: plain(r["failed"])
+    )
+    parts += twins(folder)
+    parts += ["## All", table(results)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -71,7 +82,21 @@ def listed(title: str, results: list[Result], reason: Any) -> list[str]:
 
 def why(r: Result) -> str:
     """Return a failure's reason in one line."""
-    return r.get("reason") or f"{r['verdict']}: {_errors(r)}"
+    return plain(r["reason"]) if r.get("reason") else f"{r['verdict']}: {_errors(r)}"
+
+
+def plain(reason: str) -> str:
+    """Leave out what belongs to one machine or one file."""
+    reason = re.sub(r"Load model from \S+ failed:", "", reason).partition(": needed by")[0]
+    return reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..."
+
+
+def twins(folder: Path) -> list[str]:
+    """Return the section that tools/zoo_twins.py has written, if it has."""
+    written = folder / "twins.md"
+    if not written.exists():
+        return []
+    return ["## Same network, same explanation", TWINS, written.read_text(encoding="utf-8")]
 
 
 def _errors(r: Result) -> str:

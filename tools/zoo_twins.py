@@ -1,6 +1,6 @@
 """Same network, same explanation: files of one network, with the same weights, from several tools.
 
-    python tools/zoo_twins.py FOLDER [--only GLOB]      # after the builders; prints one row per architecture
+    python tools/zoo_twins.py FOLDER [--only GLOB]      # after the builders; writes FOLDER/twins.md
 
 The files of one architecture whose outputs on the same random image agree to 1e-3 are the same network; the
 largest difference between their reconstructions is told, for each rule table. Files of 16-bit floats and of
@@ -105,13 +105,15 @@ def compared(folder: Path, files: list[dict[str, Any]]) -> tuple[list[str], floa
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--only", default="*", metavar="GLOB", help="The names to compare.")
 def main(folder: Path, only: str) -> None:
-    """Print the table."""
-    click.echo("| network | files | largest difference |\n| --- | --- | --- |")
+    """Print the table, and write it into the folder if it is whole."""
+    rows = ["| network | files | largest difference |", "| --- | --- | --- |"]
     for network, files in families(folder, only):
         found = compared(folder, files)
         if found is not None:
-            names, worst = found
-            click.echo(f"| {network} | {', '.join(names)} | {worst:.0e} |")
+            rows.append(f"| {network} | {', '.join(found[0])} | {found[1]:.0e} |")
+            click.echo(rows[-1])
+    if only == "*":
+        (folder / "twins.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,10 +55,11 @@ def clip(at: Site) -> Signals:
     """Passes where the forward input lies between the bounds."""
     op, (low, high) = at.op, _bounds(at)
     signal = at.signal
+    # The result lies between the bounds where the input does; the input would undo the runtime's fusion.
     if low is not None:
-        signal = op.Where(op.Greater(at.input(0), low), signal, 0.0)
+        signal = op.Where(op.Greater(at.output(), low), signal, 0.0)
     if high is not None:
-        signal = op.Where(op.Less(at.input(0), high), signal, 0.0)
+        signal = op.Where(op.Less(at.output(), high), signal, 0.0)
     return [signal, None, None]
 
 
@@ -172,7 +173,7 @@ def _guided(deconvnet: Rule) -> Rule:
             return [signal, *rest]
         if at.node.op == "Relu":
             return [at.op.Mul(signal, at.op.Sign(at.output()))]
-        return [at.op.Where(at.op.Greater(at.input(0), 0.0), signal, 0.0), *rest]
+        return [at.op.Where(_is_positive(at), signal, 0.0), *rest]
 
     guided.__doc__ = f"{deconvnet.__doc__} Stopped where the forward input was not positive."
     return guided
@@ -198,7 +199,13 @@ def _bounds(at: Site) -> tuple[float | None, float | None]:
 
 
 def _where_positive(at: Site, positive: Signal, negative: Signal) -> Signal:
-    return at.op.Where(at.op.Greater(at.input(0), 0.0), positive, negative)
+    return at.op.Where(_is_positive(at), positive, negative)
+
+
+def _is_positive(at: Site) -> Signal:
+    """Tell where the forward input is positive: from the result, where that has the input's sign."""
+    keeps_sign = at.node.op == "Clip" or (at.node.op == "LeakyRelu" and at.attr("alpha", 0.01) > 0)
+    return at.op.Greater(at.output() if keeps_sign else at.input(0), 0.0)
 
 
 def _times_exp(at: Site, scale: float) -> Signal:
