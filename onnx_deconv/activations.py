@@ -57,10 +57,10 @@ def identified(y: Array, constants: Iterable[float] = (), *, half: bool = False)
     half
         Whether the group's constants are in half precision.
     """
-    if y.shape != GRID.shape or not np.isfinite(y).all():
+    if y.shape != GRID.shape or not np.isfinite(y).all() or np.ptp(y) == 0:
         return None
     tolerance = _HALF_TOLERANCE if half else _TOLERANCE
-    thresholds = (("ThresholdedRelu", {"alpha": c}) for c in constants if c > 0)
+    thresholds = (("ThresholdedRelu", {"alpha": c}) for c in constants if 0 < c < GRID[-2])
     found = _closest(y, [*_candidates(y), *thresholds], tolerance)
     scale = float(y[-1] / GRID[-1])
     if found is not None or not scale > 0:

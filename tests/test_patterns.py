@@ -11,7 +11,7 @@ ROOT, PI = 2**0.5, np.pi
 NUMBERS = {
     "zero": 0.0, "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "five": 5.0, "six": 6.0,
     "sixth": 1 / 6, "root": ROOT, "root_half": 1 / ROOT, "cubic": 0.044715, "bell": (2 / PI) ** 0.5,
-    "slightly": 0.04, "tiny": 1e-6, "fifth": 0.2, "steep": numbers((4, 1, 1), "s", 0.05, 0.6),
+    "slightly": 0.04, "far": 64.0, "tiny": 1e-6, "fifth": 0.2, "steep": numbers((4, 1, 1), "s", 0.05, 0.6),
 }  # fmt: skip
 
 
@@ -136,6 +136,8 @@ SPELLED = [
     *((f"Clip: {k}", v, "Clip", "b = Clip(a, zero, six)", 17) for k, v in CLIP.items()),
 ]
 NEAR_MISSES = {
+    "nothing of what is small": "p = Sub(a, far) b = Max(p, zero)",
+    "a constant": "p = Mul(a, zero) b = Add(p, six)",
     "the gate has another input": "n = Neg(a) s = Sigmoid(n) b = Mul(a, s)",
     "a gate of a filter": "f = GlobalAveragePool(a) s = Sigmoid(f) b = Mul(a, s)",
     "a sigmoid squared": "s = Sigmoid(a) b = Mul(s, s)",
@@ -177,7 +179,7 @@ SCALED = {
         "k2 = HardSwish(a) b = Mul(k2, six)",
     ),
 }
-NAMES = {"Swish", "HardSwish", "Gelu", "Mish"}
+NAMES = {"Swish", "HardSwish", "Gelu", "Mish", "ThresholdedRelu"}
 
 
 def operators(proto):
