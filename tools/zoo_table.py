@@ -19,9 +19,9 @@ forward values and switches, so that both take the same branches.
 
 * *error*: the largest difference as a share of the largest number, the worst of the tables `deconvnet`,
   `guided` and `gradient`, where the file allows several sizes at each of them.
-* *ok*: at most 1e-4, and the forward model's own outputs are bit for bit those of the user's model (with the
-  runtime's graph optimisations off; float16 files to 1e-2: onnxruntime computes them in float32 on the CPU, and
-  rounds where a value in between is read).
+* *ok*: at most 1e-4, and the forward model's own outputs are bit for bit those of the user's model (with
+  the runtime's graph optimisations off or on; float16 files to 1e-2: onnxruntime computes them in float32 on the
+  CPU, and rounds where a value in between is read).
 * *ok below V*: with random weights the signal vanishes or overflows on the way down from the output, so that
   the activation V was explained in its place.
 * *ok, rounded*: up to 2e-3 for float16 files, whose forward values have three digits, and 2e-2 for quantised
@@ -30,9 +30,9 @@ forward values and switches, so that both take the same branches.
   exact as the others.
 * *s*: seconds to load and convert, on 2 CPU cores.
 
-Files that onnxruntime saved at its level `all` (`ort-all_*`) are refused, where it laid weights out for one kind of
-machine: saved at `extended`, the same models are in the table. In *ort-extended_keras_mobilenetv2*, at one of four
-sizes, nearly all of the gradient is cut off by ReLU6, and what is left differs by 1 %.
+Files that onnxruntime saved at its level `all` (`ort-all_*`) are refused, where it laid weights out for one
+kind of machine: saved at `extended`, the same models are in the table. In *ort-extended_keras_mobilenetv2*,
+at one of four sizes, nearly all of the gradient is cut off by ReLU6, and what is left differs by 1 %.
 
 Weights are random unless the name says otherwise. To reproduce: the builders in `tools/zoo`, then
 `python tools/sweep.py FOLDER`.
