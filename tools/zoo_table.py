@@ -20,15 +20,15 @@ forward values and switches, so that both take the same branches.
 * *error*: the largest difference as a share of the largest number, the worst of the tables `deconvnet`,
   `guided` and `gradient`, where the file allows several sizes at each of them.
 * *ok*: at most 1e-4, and the forward model's own outputs are bit for bit those of the user's model (with
-  the runtime's graph optimisations off or on; float16 files to 1e-2: onnxruntime computes them in float32 on the
-  CPU, and rounds where a value in between is read).
+  the runtime's graph optimisations off or on; float16 files to 1e-2: onnxruntime computes them in float32 on
+  the CPU, and rounds where a value in between is read).
 * *ok below V*: with random weights the signal vanishes or overflows on the way down from the output, so that
   the activation V was explained in its place.
 * *ok, rounded*: up to 2e-3 for float16 files, whose forward values have three digits, and 2e-2 for quantised
   ones, whose forward values have 256 steps: derivatives are taken at these, and by which of two rounded
   values (an activation's input, or its result) is a choice. Where no forward value takes part they are as
   exact as the others.
-* *s*: seconds to load and convert, on 2 CPU cores.
+* *s*: seconds to load and convert, on 2 CPU cores that two sweeps and other jobs shared.
 
 Files that onnxruntime saved at its level `all` (`ort-all_*`) are refused, where it laid weights out for one
 kind of machine: saved at `extended`, the same models are in the table. In *ort-extended_keras_mobilenetv2*,
