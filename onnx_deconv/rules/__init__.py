@@ -1,6 +1,7 @@
 """One rule per operator: how a signal passes a forward node backwards. One file per family."""
 
-from onnx_deconv.rules import (
+# Importing a family registers its rules.
+from onnx_deconv.rules import (  # noqa: F401
     elementwise,
     index,
     join,
@@ -17,19 +18,4 @@ from onnx_deconv.rules import (
 from onnx_deconv.rules.registry import Row, Rule, RuleTable, Signals, rows, rule, rule_table
 from onnx_deconv.rules.site import Site
 
-FAMILIES = (
-    elementwise,
-    index,
-    join,
-    linear,
-    normalize,
-    pooling,
-    quantise,
-    rectify,
-    reduce,
-    resample,
-    reshape,
-    sample,
-)
-
-__all__ = ["FAMILIES", "Row", "Rule", "RuleTable", "Signals", "Site", "rows", "rule", "rule_table"]
+__all__ = ["Row", "Rule", "RuleTable", "Signals", "Site", "rows", "rule", "rule_table"]
