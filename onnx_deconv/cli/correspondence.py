@@ -8,7 +8,7 @@ import numpy as np
 
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, table
-from onnx_deconv.cli.preparation import preparation, preprocess_of
+from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.correspondence import OBJECT, Box, Correspondence, correspondence, in_input, read_parts
 from onnx_deconv.errors import InputError
@@ -49,11 +49,7 @@ changes the layer alike in all of them. Zeiler & Fergus 2013, section 4.3, table
     "--draws", type=click.IntRange(1), default=10, show_default=True, help="How many sets of random boxes."
 )
 @click.option("--random-seed", type=click.IntRange(0), default=0, show_default=True, help="Of their places.")
-@options.labels
-@preparation
-@options.input_shape
-@options.providers
-@options.common
+@on_photographs
 @click.pass_obj
 def command(console: Console, /, model: Path, parts: Path, **given: Any) -> int:
     """Compare how the features of MODEL change when the same PARTS of different photographs are hidden."""

@@ -9,7 +9,7 @@ import numpy as np
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures, safe
-from onnx_deconv.cli.preparation import preparation, preprocess_of
+from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.errors import InputError
 from onnx_deconv.evolution import checkpoints_in, evolution
@@ -49,11 +49,7 @@ and the activations, images and positions (.json). Zeiler & Fergus 2013, section
     help="Without --channel: how many, drawn at random but always the same.",
 )  # fmt: skip
 @options.semantics_options()
-@options.labels
-@preparation
-@options.input_shape
-@options.providers
-@options.common
+@on_photographs
 @click.pass_obj
 def command(console: Console, /, checkpoints: Path, images: tuple[str, ...], **given: Any) -> int:
     """Draw the strongest activation of feature maps over IMAGES, for each ONNX file in CHECKPOINTS.

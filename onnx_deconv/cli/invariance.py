@@ -9,7 +9,7 @@ import numpy as np
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
-from onnx_deconv.cli.preparation import preparation, preprocess_of
+from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.errors import InputError
 from onnx_deconv.figures import draw_invariance
@@ -53,11 +53,7 @@ _RANGES = {"shift": (-60 / 224, 60 / 224), "scale": (1.0, 1.8), "rotation": (0.0
     "--class", "classes", multiple=True, metavar="CLASS",
     help="The true class: one for all photographs, or one for each.  [default: the top one]",
 )  # fmt: skip
-@options.labels
-@preparation
-@options.input_shape
-@options.providers
-@options.common
+@on_photographs
 @click.pass_obj
 def command(console: Console, /, model: Path, images: tuple[str, ...], **given: Any) -> int:
     """Measure how far features and scores of MODEL move as photographs are shifted, scaled, rotated."""

@@ -9,7 +9,7 @@ import click
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures, stems
-from onnx_deconv.cli.preparation import preparation, preprocess_of
+from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.errors import InputError
 from onnx_deconv.explainer import Explainer
@@ -72,11 +72,7 @@ def _fill(ctx: click.Context, param: click.Parameter, value: str) -> Fill:
     help="What hides: mid-grey (128 of 255), or the input's own number, one or one for each channel.",
 )
 @options.semantics_options()
-@options.labels
-@preparation
-@options.input_shape
-@options.providers
-@options.common
+@on_photographs
 @click.pass_obj
 def command(console: Console, /, model: Path, images: tuple[str, ...], **given: Any) -> int:
     """Slide a square over photographs and draw how MODEL's scores change.

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import click
 
+from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.options import numbers, size, together
 from onnx_deconv.image import PRESETS, Channels, Fit, Layout, Preprocess
@@ -44,6 +45,9 @@ preparation = together(
     click.option("--channels", type=click.Choice(get_args(Channels)), help="Order of the channels."),
     click.option("--layout", type=click.Choice(get_args(Layout)), help="Of the model's input."),
 )
+
+on_photographs = together(options.labels, preparation, options.input_shape, options.providers, options.common)
+"""What every experiment on photographs takes beside its own options."""
 
 
 def preprocess_of(

@@ -8,7 +8,7 @@ import click
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
-from onnx_deconv.cli.preparation import preparation, preprocess_of
+from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.explainer import Explainer
 from onnx_deconv.features import convolutions
@@ -68,11 +68,7 @@ _FIVE = 5
     help="Of each picture, in pixels.",
 )
 @options.semantics_options()
-@options.labels
-@preparation
-@options.input_shape
-@options.providers
-@options.common
+@on_photographs
 @click.pass_obj
 def command(console: Console, /, model: Path, images: tuple[str, ...], **given: Any) -> int:
     """Compare explanations of photographs: rule tables, classes or layers of MODEL, as one picture.
