@@ -315,13 +315,20 @@ class Explainer:
             batch = {names[0]: batch}
         if set(batch) != set(names):
             raise InputError(f"the model takes {', '.join(names)}; given: {', '.join(batch)}")
-        feeds = {name: self._checked(name, array) for name, array in batch.items()}
+        feeds = {name: self.as_input(name, array) for name, array in batch.items()}
         if len({len(array) for array in feeds.values()}) > 1:
             numbers = ", ".join(f"{name}: {len(array)}" for name, array in feeds.items())
             raise InputError(f"every input needs the same number of images, not {numbers}")
         return feeds
 
-    def _checked(self, name: str, array: Array) -> Array:
+    def as_input(self, name: str, array: Array) -> Array:
+        """Return a batch in the type that an input of the model takes.
+
+        Raises
+        ------
+        InputError
+            If its shape or kind of numbers does not fit.
+        """
         types = self.model.type_of(name)
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype))
         if array.dtype != dtype and not (array.dtype.kind == dtype.kind == "f"):

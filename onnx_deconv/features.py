@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import helper
 
 from onnx_deconv.compile import scores_value
 from onnx_deconv.errors import InputError, ModelError
@@ -55,6 +54,7 @@ class Features:
         if len(self.model.inputs) != 1:
             raise InputError(f"the model has inputs {', '.join(self.model.inputs)}: one is supported here")
         (self._input,) = self.model.inputs
+        self._as_input = explainer.as_input
         self.layers = [self.model.layer(name) for name in layers]
         self.scores_layer, cut = scores_value(self.model)
         self._last = next((step.partition(" ")[0] for step in reversed(cut)), None)
@@ -75,7 +75,7 @@ class Features:
         InputError
             If the batch does not fit.
         """
-        parts = [self._run(part) for part in self._parts(self._checked(batch))]
+        parts = [self._run(part) for part in self._parts(self._as_input(self._input, batch))]
         joined = {name: np.concatenate([part[name] for part in parts])[: len(batch)] for name in parts[0]}
         scores = scores_of(joined[self.scores_layer])
         return Values(joined, scores, self._probabilities(joined, scores))
@@ -96,21 +96,6 @@ class Features:
             part = batch[first : first + step]
             missing = step - len(part) if shape and shape[0] else 0
             yield np.concatenate([part, part[-1:].repeat(missing, axis=0)]) if missing else part
-
-    def _checked(self, batch: Array) -> Array:
-        types = self.model.type_of(self._input)
-        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype))
-        sizes = types.shape or (None,) * batch.ndim
-        fits = len(sizes) == batch.ndim and all(
-            size in (None, given) for size, given in zip(sizes[1:], batch.shape[1:], strict=True)
-        )
-        if not fits or not len(batch):
-            raise InputError(
-                f"input {self._input!r} has shape {types}, not {'×'.join(map(str, batch.shape))}"
-            )
-        if batch.dtype != dtype and not (batch.dtype.kind == dtype.kind == "f"):
-            raise InputError(f"input {self._input!r} takes {dtype} numbers, not {batch.dtype}")
-        return batch.astype(dtype, copy=False)
 
     def _probabilities(self, values: dict[str, Array], scores: Array) -> Array | None:
         output = values[self.model.outputs[0]]

@@ -79,6 +79,18 @@ class ReceptiveField:
             return (0,) * (2 * len(rows))
         return tuple(first for first, _ in rows) + tuple(last for _, last in rows)
 
+    def reach(self, position: Sequence[int]) -> list[tuple[int, int]]:
+        """Return, per axis, the first pixel that a unit sees and one past the last; outside the image too.
+
+        What lies outside is padding, the image's or that of a layer on the way.
+        """
+        starts = [
+            0 if axis is None else position[axis] * jump + offset
+            for axis, jump, offset in zip(self.axes, self.jump, self.offset, strict=True)
+        ]
+        ends = [start + size for start, size in zip(starts, self.size, strict=True)]
+        return [(math.floor(start), math.ceil(end)) for start, end in zip(starts, ends, strict=True)]
+
     def _row(self, k: int, position: Sequence[int]) -> tuple[int, int]:
         axis, bounds = self.axes[k], self.bounds[k]
         if axis is not None and not (axis < len(position) and 0 <= position[axis] < len(bounds)):
@@ -116,10 +128,44 @@ def receptive_field(
         If the image's size is not known, or no image leads to the layer.
     """
     value = model.layer(layer)
-    sights = _Walk(model).run({name: _whole_image(model, name, size, layout) for name in model.inputs})
+    sights = _sights(model, size, layout)
     if value not in sights:
         raise InputError(f"{value!r} does not depend on the image")
-    sight = sights[value]
+    return _field(model, value, sights[value])
+
+
+class Raster(NamedTuple):
+    """How a value's positions lie over the image.
+
+    Attributes
+    ----------
+    axes
+        For each axis of the image the value's axis that runs along it, counted from the last (-1);
+        ``None`` where there is none, or it is not known.
+    jumps
+        Pixels between neighbouring positions; 0 where ``axes`` has ``None``.
+    """
+
+    axes: tuple[int | None, ...]
+    jumps: tuple[float, ...]
+
+
+def rasters(model: Model, *, size: Sequence[int] | None = None, layout: str = "NCHW") -> dict[str, Raster]:
+    """Find out how every value lies over the image that depends on it, by name.
+
+    Parameters and errors are those of :func:`receptive_field`.
+    """
+    return {
+        value: Raster(tuple(s.axis for s in sight.strips), tuple(s.jump for s in sight.strips))
+        for value, sight in _sights(model, size, layout).items()
+    }
+
+
+def _sights(model: Model, size: Sequence[int] | None, layout: str) -> Mapping[str, "_Sight"]:
+    return _Walk(model).run({name: _whole_image(model, name, size, layout) for name in model.inputs})
+
+
+def _field(model: Model, value: str, sight: "_Sight") -> ReceptiveField:
     rank = len(model.type_of(value).shape or ())
     axes = tuple(None if s.axis is None else rank + s.axis - 2 for s in sight.strips)
     if any(axis is not None and axis < 0 for axis in axes):

@@ -207,8 +207,11 @@ def test_crops_are_smaller_where_units_see_little():
     explainer = Explainer(network(64))
     projector = Projector(explainer, ["r1", "r2"], PREPROCESS.replace(size=(64, 64)))
     assert projector.window("r1") == (3, 3)
-    crops = {layer: way.crop for layer, way in projector._ways.items()}
-    assert max(crops["r1"]) < 8 < max(crops["r2"]) < 64
+    crops = {layer: way.crop((4, 4)) for layer, way in projector._ways.items()}
+    assert max(crops["r1"].size) < 8 < max(crops["r2"].size) < 32
+    at_the_corner = projector._ways["r2"].crop((0, 0))
+    assert at_the_corner.origin == (0, 0) < crops["r2"].origin
+    assert max(at_the_corner.size) < max(crops["r2"].size)
 
 
 def test_a_generator_cannot_be_gone_through_twice():

@@ -95,9 +95,9 @@ def _listed(name: str, home: Path, names: list[str]) -> Images:
 
 def _zipped(path: Path) -> Images:
     def each() -> Iterator[tuple[str, Load]]:
-        with zipfile.ZipFile(path) as archive:
-            for name in names:
-                yield name, partial(_zipped_image, archive, name)
+        archive = zipfile.ZipFile(path)  # open as long as a picture may be read, from any thread
+        for name in names:
+            yield name, partial(_zipped_image, archive, name)
 
     with zipfile.ZipFile(path) as archive:
         names = sorted(n for n in archive.namelist() if Path(n).suffix.lower() in SUFFIXES)
@@ -110,24 +110,21 @@ def _tarred(path: Path) -> Iterator[tuple[str, Load]]:
     with tarfile.open(path) as archive:
         for member in archive:
             if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                yield member.name, partial(_tarred_image, archive, member)
+                # Now or never: the archive is read from its beginning to its end.
+                file = archive.extractfile(member)
+                yield member.name, partial(_in_memory, file.read() if file is not None else b"", member.name)
             archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every member
 
 
 def _zipped_image(archive: zipfile.ZipFile, name: str) -> Picture:
-    return read_image(_named(archive.read(name), name))
+    return _in_memory(archive.read(name), name)
 
 
-def _tarred_image(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Picture:
-    file = archive.extractfile(member)
-    return read_image(_named(file.read() if file is not None else b"", member.name))
+def _in_memory(content: bytes, name: str) -> Picture:
+    file = io.BytesIO(content)
+    file.name = name
+    return read_image(file)
 
 
 def _itself(picture: Picture) -> Picture:
     return picture
-
-
-def _named(content: bytes, name: str) -> io.BytesIO:
-    file = io.BytesIO(content)
-    file.name = name
-    return file

@@ -1,37 +1,30 @@
-"""Project the strongest units back to the pixels, each on the part of the image that it can see.
+"""Project the strongest units of an atlas back to the pixels, many at a time."""
 
-An image goes forward once, whatever the number of its units. A unit's signal never leaves the pixels
-that it can see, so the companion is compiled for a *crop* a little larger than that, and reads the
-switches of the crop: those of the whole image, cut out and renumbered. A crop lies so that it is a
-multiple of the layer's step away from the image's border, or flush with it: then the windows of every
-layer below fall on the same pixels, and padding is met where the image has it and nowhere else.
-"""
-
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from onnx import ModelProto, helper
 
-from onnx_deconv.atlas.images import Images
+from onnx_deconv.atlas.grid import Crop
+from onnx_deconv.atlas.images import Images, Load
 from onnx_deconv.atlas.tally import Atlas
-from onnx_deconv.compile import SEED, Pair, compile_pair
-from onnx_deconv.errors import DeconvError, InputError
+from onnx_deconv.atlas.way import Look, Way
+from onnx_deconv.errors import InputError
 from onnx_deconv.explainer import Explainer
 from onnx_deconv.forward import forward
 from onnx_deconv.image import Picture, Preprocess, Size
-from onnx_deconv.model import Array, Model
-from onnx_deconv.receptive import ReceptiveField, receptive_field
+from onnx_deconv.model import Array
 from onnx_deconv.rules.site import Tap
-from onnx_deconv.runtime import Session, numpy_of
-from onnx_deconv.view import reads
+from onnx_deconv.runtime import Session, device_of, numpy_of, workers
 
-_AT_ONCE, _PIXELS_AT_ONCE = 24, 100_000
-"""How many crops go back together; large ones fewer, so that they take no more memory."""
-_WORTH = 0.85
-"""A crop of more than this part of the image is not worth the trouble."""
+_AHEAD = 3
+"""Tasks per worker that are waiting or under way."""
+_HELD = 64_000_000
+"""Bytes that units may hold while they wait for others to go back with."""
 
 
 class Unit(NamedTuple):
@@ -80,6 +73,8 @@ class Projection:
 class Projector:
     """Projects units of some layers of one model; sessions are made once.
 
+    On the CPU each core projects units of its own.
+
     Parameters
     ----------
     explainer
@@ -104,25 +99,43 @@ class Projector:
     ) -> None:
         if preprocess.size is None:
             raise InputError("an atlas needs images of one size: give --size")
-        self.preprocess = preprocess
+        self.preprocess, self._explainer = preprocess, explainer
         (self._input,) = explainer.model.inputs
-        self._ways = {
-            layer: _Way.of(explainer, layer, preprocess.size, preprocess.layout, crops) for layer in layers
-        }
-        taps = {tap.name: tap for way in self._ways.values() for tap in way.taps if tap.kind != "shape"}
-        proto = forward(explainer.model, list(taps.values()))
-        del proto.graph.output[:]
-        proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in taps)
+        size, layout = preprocess.size, preprocess.layout
+        self._ways = {layer: Way(explainer, layer, size, layout, crops=crops) for layer in layers}
+        taps = {t.name: t for way in self._ways.values() for t in way.taps if t.kind != "shape"}
         shape = explainer.model.type_of(self._input).shape
         self._copies = (shape[0] if shape else None) or 1
-        self._forward = _typed(proto, explainer, taps) if taps else None
+        self._workers = workers(device_of(explainer.providers))
+        self._forward = self._looking(taps.values()) if taps else None
+
+    def _looking(self, taps: Iterable[Tap]) -> Session:
+        """Make the model that tells what the companions read, and nothing else."""
+        model = self._explainer.model
+        proto: ModelProto = forward(model, taps)
+        del proto.graph.output[:]
+        for tap in taps:
+            dtype = 7 if tap.kind == "switches" else model.type_of(tap.value).dtype or 1
+            proto.graph.output.append(helper.make_tensor_value_info(tap.name, dtype, None))
+        return Session(proto, model.folder, self._explainer.providers, threads=1)
 
     def window(self, layer: str) -> Size:
         """Return (height, width) of what is shown of a layer's units."""
         return self._ways[layer].window
 
-    def run(self, atlas: Atlas, images: Images) -> Iterator[Projection]:
+    def run(
+        self, atlas: Atlas, images: Images, wanted: Callable[[Unit], bool] = lambda _: True
+    ) -> Iterator[Projection]:
         """Project every unit of an atlas that is active, image by image.
+
+        Parameters
+        ----------
+        atlas
+            The table.
+        images
+            Those that it was made of.
+        wanted
+            Tells which units to project; by default all.
 
         Yields
         ------
@@ -134,52 +147,54 @@ class Projector:
         InputError
             If an image of the atlas is not among the images any more.
         """
-        units, missing = _by_image(atlas), set(atlas.images)
-        waiting: dict[str, list[_Job]] = {layer: [] for layer in self._ways}
-        for name, load in images:
-            if name not in missing:
-                continue
-            missing.remove(name)
-            tensor, geometry = self.preprocess.apply(picture := load())
-            view, taps = geometry.view(picture), self._look(tensor)
-            for unit in units.get(name, []):
-                queue, way = waiting[unit.layer], self._ways[unit.layer]
-                queue.append(way.job(unit, name, view, taps))
-                if len(queue) >= way.batch:
-                    yield from way.back(queue)
-                    queue.clear()
-        if missing:
-            raise InputError(f"{len(missing)} images of the atlas are missing, {min(missing)!r} for one")
-        for layer, queue in waiting.items():
-            if queue:
-                yield from self._ways[layer].back(queue)
+        units = _by_image(atlas, wanted)
+        pool = ThreadPoolExecutor(self._workers)
+        try:
+            tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
+            looked = _ahead(pool, self._look, tasks, self._workers + 1)
+            for done in _ahead(pool, self._back, _batches(looked), _AHEAD * self._workers):
+                yield from done
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if units:
+            raise InputError(f"{len(units)} images of the atlas are missing, {min(units)!r} for one")
 
-    def _look(self, tensor: Array) -> dict[str, Array]:
+    def _look(self, task: tuple[str, Load, Sequence[Unit]]) -> list["_Job"]:
+        """Run an image forward and cut out what each of its units needs."""
+        name, load, units = task
+        tensor, geometry = self.preprocess.apply(picture := load())
+        view, look = geometry.view(picture), Look(self._tell(tensor))
+        return [self._job(unit, name, view, look) for unit in units]
+
+    def _tell(self, tensor: Array) -> dict[str, Array]:
         """Return the switches and taps of one image; its batch axis has length 1."""
         if self._forward is None:
             return {}
-        batch = np.repeat(tensor[None], self._copies, 0)
-        return {name: numpy_of(value) for name, value in self._forward.run({self._input: batch}).items()}
+        batch = self._explainer.as_input(self._input, np.repeat(tensor[None], self._copies, 0))
+        return {name: numpy_of(value)[:1] for name, value in self._forward.run({self._input: batch}).items()}
 
-
-def _by_image(atlas: Atlas) -> dict[str, list[Unit]]:
-    units: dict[str, list[Unit]] = {}
-    for layer, table in atlas.layers.items():
-        for channel, rank in np.argwhere(table.taken & (table.activations != 0)).tolist():
-            place = channel, rank
-            unit = Unit(
-                layer, channel, rank, float(table.activations[place]), tuple(table.positions[place].tolist())
+    def _job(self, unit: Unit, image: str, view: Picture, look: Look) -> "_Job":
+        way = self._ways[unit.layer]
+        crop, box = way.crop(unit.position), way.seen.at(unit.position)
+        starts = [
+            min(max(first, 0), size - shown)
+            for (first, _), size, shown in zip(
+                way.seen.reach(unit.position), way.size, way.window, strict=True
             )
-            units.setdefault(atlas.images[table.images[place]], []).append(unit)
-    return units
+        ]
+        y0, x0, (height, width) = *starts, way.window
+        window = y0, x0, y0 + height, x0 + width
+        patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # else the whole image stays as long
+        return _Job(unit, image, way, crop, box, window, patch, way.cut(crop, look))
 
-
-def _typed(proto: ModelProto, explainer: Explainer, taps: Mapping[str, Tap]) -> Session:
-    for output in proto.graph.output:
-        tap = taps[output.name]
-        dtype = 7 if tap.kind == "switches" else explainer.model.type_of(tap.value).dtype or 1
-        output.type.tensor_type.elem_type = dtype
-    return Session(proto, explainer.model.folder, explainer.providers)
+    def _back(self, jobs: Sequence["_Job"]) -> list[Projection]:
+        """Send units of one layer back, whose crops have one size."""
+        way = jobs[0].way
+        units = [(job.unit.channel, job.unit.position, job.unit.activation) for job in jobs]
+        values = way.back([job.crop for job in jobs], units, [job.parts for job in jobs])
+        if self.preprocess.layout == "NHWC":
+            values = values.transpose(0, 3, 1, 2)
+        return [job.projection(part) for job, part in zip(jobs, values, strict=True)]
 
 
 class _Job(NamedTuple):
@@ -187,232 +202,68 @@ class _Job(NamedTuple):
 
     unit: Unit
     image: str
-    origin: tuple[int, int]
+    way: Way
+    crop: Crop
     box: tuple[int, ...]
-    window: tuple[int, ...]
+    window: tuple[int, int, int, int]
     patch: Picture
-    taps: Mapping[str, Array]
-
-
-@dataclass
-class _Way:
-    """The way back from one layer, for crops of one size."""
-
-    seen: ReceptiveField
-    whole: Model
-    cut: Model
-    pair: Pair
-    session: Session
-    size: Size
-    crop: Size
-    step: Size
-    window: Size
-    layout: str
-    fixed: int | None
-    jumps: dict[str, Size] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, explainer: Explainer, layer: str, size: Size, layout: str, crops: bool) -> "_Way":  # noqa: FBT001
-        """Compile the companion for the smallest crop that will do, or for whole images."""
-        whole, batch = _cut_to(explainer.model, layer, size, layout)
-        seen = receptive_field(whole, layer, layout=layout)
-        window = tuple(min(s, whole) for s, whole in zip(seen.size, size, strict=True))
-        crop, step = _crop_of(seen, size) if crops and seen.note is None else (size, (1, 1))
-        try:
-            return cls._compiled(explainer, whole, seen, size, crop, step, window, layout, batch)  # type: ignore[arg-type]
-        except (DeconvError, _NotAligned):
-            if crop == size:
-                raise
-            return cls._compiled(explainer, whole, seen, size, size, (1, 1), window, layout, batch)  # type: ignore[arg-type]
-
-    @classmethod
-    def _compiled(
-        cls, explainer: Explainer, whole: Model, seen: ReceptiveField, size: Size, crop: Size, step: Size,
-        window: Size, layout: str, batch: int | None,
-    ) -> "_Way":  # fmt: skip
-        cut = whole if crop == size else _cut_to(explainer.model, seen.layer, crop, layout)[0]
-        pair = compile_pair(cut, seen.layer, semantics=explainer.semantics)
-        session = Session(pair.deconv, pair.folder, explainer.providers)
-        way = cls(seen, whole, cut, pair, session, size, crop, step, window, layout, batch)
-        way.jumps = way._jumps() if crop != size else {}
-        return way
+    parts: dict[str, Array]
 
     @property
-    def taps(self) -> list[Tap]:
-        """What the companion reads."""
-        entries = self.pair.manifest["deconv_inputs"]
-        return [Tap(e["kind"], e["of"], e["name"]) for e in entries if e["kind"] != "seed"]
+    def weight(self) -> int:
+        """Bytes that it holds."""
+        return self.patch.nbytes + sum(part.nbytes for part in self.parts.values())
 
-    @property
-    def batch(self) -> int:
-        """How many units go back at once."""
-        return self.fixed or max(1, min(_AT_ONCE, _PIXELS_AT_ONCE // math.prod(self.crop)))
-
-    def _jumps(self) -> dict[str, Size]:
-        """Pixels per position of each tap (switches: of their pool's input, then its output)."""
-        found = {}
-        for tap in self.taps:
-            for value in (tap.value, self._pooled(tap)):
-                if len(self.cut.type_of(value).shape or ()) == len("NCHW"):
-                    sight = receptive_field(self.whole, value, layout=self.layout)
-                    if any(step % jump or axis is None for step, jump, axis in
-                           zip(self.step, sight.jump, sight.axes, strict=True)):  # fmt: skip
-                        raise _NotAligned
-                    found[value] = int(sight.jump[0]), int(sight.jump[1])
-                elif tap.kind == "switches":
-                    raise _NotAligned
-        return found
-
-    def _pooled(self, tap: Tap) -> str:
-        if tap.kind != "switches":
-            return tap.value
-        pool = self.whole.producers[tap.value]
-        if pool.attrs.get("storage_order", 0):
-            raise _NotAligned
-        return str(pool.inputs[0].name)
-
-    def job(self, unit: Unit, image: str, view: Picture, taps: Mapping[str, Array]) -> _Job:
-        """Cut out what a unit needs."""
-        first = [
-            0 if axis is None else math.floor(unit.position[axis] * jump + offset)
-            for axis, jump, offset in zip(self.seen.axes, self.seen.jump, self.seen.offset, strict=True)
-        ]
-        origin = [
-            min(max(y // step * step, 0), size - crop)
-            for y, step, size, crop in zip(first, self.step, self.size, self.crop, strict=True)
-        ]
-        y, x = (
-            min(max(y, 0), size - shown) for y, size, shown in zip(first, self.size, self.window, strict=True)
-        )
-        window = y, x, y + self.window[0], x + self.window[1]
-        own = {tap.name: self._cut_out(tap, taps, origin) for tap in self.taps if tap.kind != "shape"}
-        patch = view[window[0] : window[2], window[1] : window[3]]
-        box = self.seen.at(unit.position)
-        return _Job(unit, image, (origin[0], origin[1]), box, window, patch, own)
-
-    def _cut_out(self, tap: Tap, taps: Mapping[str, Array], origin: Sequence[int]) -> Array:
-        """Cut a tap of the whole image to the crop; renumber switches."""
-        values = taps[tap.name][:1]
-        if tap.value not in self.jumps:
-            return values
-        (top, left), (height, width) = self._place(tap.value, origin)
-        values = values[:, :, top : top + height, left : left + width]
-        if tap.kind != "switches":
-            return values
-        pooled = self._pooled(tap)
-        (top, left), (height, width) = self._place(pooled, origin)
-        full_height, full_width = _sizes(self.whole, pooled)[2:]
-        rest, x = np.divmod(values, full_width)
-        channel, y = np.divmod(rest, full_height)
-        y, x = np.clip(y - top, 0, height - 1), np.clip(x - left, 0, width - 1)
-        return (channel * height + y) * width + x
-
-    def _place(self, value: str, origin: Sequence[int]) -> tuple[tuple[int, int], Size]:
-        jump = self.jumps[value]
-        height, width = _sizes(self.cut, value)[2:]
-        return (origin[0] // jump[0], origin[1] // jump[1]), (height, width)
-
-    def back(self, jobs: Sequence[_Job]) -> Iterator[Projection]:
-        """Send the units of one batch back."""
-        count = self.fixed or len(jobs)
-        feeds = {tap.name: self._stacked(tap, jobs, count) for tap in self.taps}
-        seed = np.zeros((count, *_sizes(self.cut, self.seen.layer)[1:]), np.float32)
-        for k, job in enumerate(jobs):
-            seed[(k, job.unit.channel, *self._inside(job))] = job.unit.activation
-        dtype = np.float16 if "float16" in self.session.inputs[SEED].type else np.float32
-        results = self.session.run({**feeds, SEED: seed.astype(dtype)})
-        (reconstructions,) = (numpy_of(r).astype(np.float32, copy=False) for r in results.values())
-        for job, values in zip(jobs, reconstructions, strict=False):
-            yield self._projection(job, values)
-
-    def _inside(self, job: _Job) -> tuple[int, ...]:
-        """Return the unit's position in the crop."""
-        position = list(job.unit.position)
-        for axis, jump, start in zip(self.seen.axes, self.seen.jump, job.origin, strict=True):
-            if axis is not None and self.crop != self.size:
-                position[axis] -= round(start / jump)
-        return tuple(position)
-
-    def _stacked(self, tap: Tap, jobs: Sequence[_Job], count: int) -> Array:
-        if tap.kind == "shape":
-            shape = self.cut.type_of(tap.value).shape or ()
-            return np.array([count if d is None else d for d in shape], np.int64)
-        parts = [job.taps[tap.name] for job in jobs]
-        parts += [parts[-1]] * (count - len(parts))
-        if tap.kind == "switches":
-            one = math.prod(_sizes(self.cut, self._pooled(tap))[1:])
-            parts = [part + k * one for k, part in enumerate(parts)]
-        return np.concatenate(parts)
-
-    def _projection(self, job: _Job, values: Array) -> Projection:
-        values = values if self.layout == "NCHW" else values.transpose(2, 0, 1)
-        (top, left), (y0, x0, y1, x1) = job.origin, job.window
+    def projection(self, values: Array) -> Projection:
+        """Show what came back within the window: the crop's part of it, zero where it does not reach."""
+        (top, left), (height, width) = self.crop
+        y0, x0, y1, x1 = self.window
         shown = np.zeros((len(values), y1 - y0, x1 - x0), np.float32)
-        # A window may reach beyond its crop where nothing can be seen: it lies within the image's border.
-        a, b = max(y0, top), min(y1, top + self.crop[0])
-        c, d = max(x0, left), min(x1, left + self.crop[1])
+        a, b, c, d = max(y0, top), min(y1, top + height), max(x0, left), min(x1, left + width)
         shown[:, a - y0 : b - y0, c - x0 : d - x0] = values[:, a - top : b - top, c - left : d - left]
-        return Projection(*job.unit, job.image, job.box, job.window, shown, job.patch)
+        return Projection(*self.unit, self.image, self.box, self.window, shown, self.patch)
 
 
-def _sizes(model: Model, value: str) -> tuple[int, ...]:
-    """Return a value's shape where all but the batch is known."""
-    return tuple(d or 1 for d in model.type_of(value).shape or ())
+def _by_image(atlas: Atlas, wanted: Callable[[Unit], bool]) -> dict[str, list[Unit]]:
+    units: dict[str, list[Unit]] = {}
+    for layer, table in atlas.layers.items():
+        for channel, rank in np.argwhere(table.taken & (table.activations != 0)).tolist():
+            place = channel, rank
+            position = tuple(table.positions[place].tolist())
+            unit = Unit(layer, channel, rank, float(table.activations[place]), position)
+            if wanted(unit):
+                units.setdefault(atlas.images[table.images[place]], []).append(unit)
+    return units
 
 
-class _NotAligned(Exception):  # noqa: N818  (it never leaves this room)
-    """A layer's crops cannot be laid so that all taps fall on whole positions."""
+def _batches(looked: Iterable[Iterable[_Job]]) -> Iterator[list[_Job]]:
+    """Put together jobs of one layer whose crops have one size."""
+    waiting: dict[Any, list[_Job]] = {}
+    held = 0
+    for job in (job for jobs in looked for job in jobs):
+        queue = waiting.setdefault((job.unit.layer, job.crop.size), [])
+        queue.append(job)
+        held += job.weight
+        full = len(queue) >= job.way.at_once(job.crop)
+        if full or held > _HELD:
+            key = (job.unit.layer, job.crop.size) if full else max(waiting, key=lambda k: _weight(waiting[k]))
+            held -= _weight(waiting[key])
+            yield waiting.pop(key)
+    yield from waiting.values()
 
 
-def _crop_of(seen: ReceptiveField, size: Size) -> tuple[Size, Size]:
-    """Return the size of a layer's crops and their step; the whole image where no smaller one will do."""
-    if any(axis is None or jump < 1 or jump % 1 for axis, jump in zip(seen.axes, seen.jump, strict=True)):
-        return size, (1, 1)
-    crop, step = [], []
-    for wide, jump, offset, length in zip(seen.size, seen.jump, seen.offset, size, strict=True):
-        need = wide + math.floor(offset) % int(jump)
-        crop.append(min(need + (length - need) % int(jump), length))
-        step.append(int(jump))
-    if math.prod(crop) > _WORTH * math.prod(size):
-        return size, (1, 1)
-    return (crop[0], crop[1]), (step[0], step[1])
+def _weight(jobs: Iterable[_Job]) -> int:
+    return sum(job.weight for job in jobs)
 
 
-def _cut_to(model: Model, layer: str, size: Size, layout: str) -> tuple[Model, int | None]:
-    """Return the part of a model that a layer needs, for images of another size; and its batch, if fixed."""
-    (name,) = model.inputs
-    shape = list(model.type_of(name).shape or ())
-    channels = shape[1] if layout == "NCHW" else shape[3]
-    sizes = [channels, *size] if layout == "NCHW" else [*size, channels]
-    batches: list[int | str] = ["N", shape[0] or 1]
-    for batch in batches:
-        cut = _resized(model, layer, [batch, *sizes])
-        first = (cut.type_of(layer).shape or (1,))[0]
-        if (first is None) == (batch == "N"):
-            return cut, batch if isinstance(batch, int) else None
-    raise InputError(f"{layer!r}: the batch that it is made for cannot be told")
-
-
-def _resized(model: Model, layer: str, dims: Sequence[Any]) -> Model:
-    proto = ModelProto()
-    proto.CopyFrom(model.proto)
-    graph = proto.graph
-    needed, kept = {layer}, []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(reads(node))
-    kept = [type(n).FromString(n.SerializeToString()) for n in reversed(kept)]
-    if not any(layer in n.output for n in kept):
-        raise InputError(f"{layer!r} lies inside a function or a branch: choose a layer outside")
-    del graph.node[:], graph.output[:], graph.value_info[:]
-    graph.node.extend(kept)
-    graph.output.append(helper.make_tensor_value_info(layer, model.type_of(layer).dtype or 1, None))
-    for info in graph.input:
-        if info.name in model.inputs:
-            info.CopyFrom(
-                helper.make_tensor_value_info(info.name, info.type.tensor_type.elem_type, list(dims))
-            )
-    cut = Model(proto, model.folder, model.name)
-    cut.spool = model.spool
-    return cut
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Any], Any], tasks: Iterable[Any], depth: int
+) -> Iterator[Any]:
+    """Yield the function of each task in order, while others are worked on."""
+    under_way: deque[Future[Any]] = deque()
+    for task in tasks:
+        under_way.append(pool.submit(function, task))
+        if len(under_way) >= depth:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
