@@ -9,7 +9,7 @@ Fields of Convolutional Neural Networks", Distill 2019) is right for units far f
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -84,12 +84,18 @@ class ReceptiveField:
 
         What lies outside is padding, the image's or that of a layer on the way.
         """
-        starts = [
-            0 if axis is None else position[axis] * jump + offset
-            for axis, jump, offset in zip(self.axes, self.jump, self.offset, strict=True)
+        return [
+            (min(first, closed[0]), max(last, closed[1])) if first < last else closed
+            for (first, last), closed in zip(
+                (self._row(k, position) for k in range(len(self.bounds))), self._closed(position), strict=True
+            )
         ]
-        ends = [start + size for start, size in zip(starts, self.size, strict=True)]
-        return [(math.floor(start), math.ceil(end)) for start, end in zip(starts, ends, strict=True)]
+
+    def _closed(self, position: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Return the same in closed form: a resampling's positions see more or less than it says."""
+        for axis, size, jump, offset in zip(self.axes, self.size, self.jump, self.offset, strict=True):
+            start = 0 if axis is None else position[axis] * jump + offset
+            yield math.floor(start), math.ceil(start + size)
 
     def _row(self, k: int, position: Sequence[int]) -> tuple[int, int]:
         axis, bounds = self.axes[k], self.bounds[k]

@@ -11,14 +11,16 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from random_networks import nets
 
-from onnx_deconv import Explainer, InputError
+from onnx_deconv import Explainer, InputError, ModelError
 from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge, scan
 from onnx_deconv.atlas.store import load_partial, save_partial
+from onnx_deconv.atlas.way import Look
 from onnx_deconv.cli import main
 from onnx_deconv.image import Preprocess, read_image
 from onnx_deconv.passes import Pass
@@ -212,6 +214,32 @@ def test_crops_are_smaller_where_units_see_little():
     at_the_corner = projector._ways["r2"].crop((0, 0))
     assert at_the_corner.origin == (0, 0) < crops["r2"].origin
     assert max(at_the_corner.size) < max(crops["r2"].size)
+
+
+@given(nets((1, 40, 36)), st.sampled_from(["deconvnet", "gradient"]), st.data())
+@settings(max_examples=100)
+def test_crops_are_exact_whatever_the_geometry(net, rules, data):
+    """A unit's projection on its crop is the whole image's, which is zero beside the crop."""
+    try:
+        explainer = Explainer(net.model(), rules)
+        values = [d for d in explainer.model.type_of(net.last).shape[2:] if d]
+        assume(len(values) == 2)
+    except ModelError:
+        reject()  # nothing is left of the image
+    image = np.random.default_rng(0).random((1, 40, 36), np.float32)
+    preprocess = Preprocess(size=(40, 36))
+    position = tuple(data.draw(st.integers(0, size - 1)) for size in values)
+    found = []
+    for crops in (True, False):
+        projector = Projector(explainer, [net.last], preprocess, crops=crops)
+        way, look = projector._ways[net.last], Look(projector._tell(image))
+        crop = way.crop(position)
+        (top, left), (height, width) = crop
+        whole = np.zeros((1, 40, 36), np.float32)
+        (part,) = way.back([crop], [(0, position, 1.0)], [way.cut(crop, look)])
+        whole[:, top : top + height, left : left + width] = part
+        found.append(whole)
+    assert np.abs(found[0] - found[1]).max() <= 1e-6 * np.abs(found[1]).max()
 
 
 def test_a_generator_cannot_be_gone_through_twice():

@@ -34,8 +34,8 @@ class Crop(NamedTuple):
     size: Size
 
 
-class NoGridError(Exception):
-    """A layer's units are projected on whole images: parts do not fall on whole positions."""
+class NoWayError(Exception):
+    """A layer's units cannot be projected in one of the ways that are tried."""
 
 
 class Grid:
@@ -54,7 +54,7 @@ class Grid:
 
     Raises
     ------
-    NoGridError
+    NoWayError
         If a value below does not lie evenly over the image, or it is not known how.
     """
 
@@ -101,7 +101,7 @@ class Grid:
 def _known(raster: Raster) -> list[int]:
     axes = [axis for axis in raster.axes if axis is not None]
     if len(set(axes)) < len(raster.axes):
-        raise NoGridError
+        raise NoWayError("a layer below does not lie over the image")
     return axes
 
 
@@ -109,5 +109,5 @@ def _grain(jumps: Sequence[float]) -> int:
     """Return the smallest number of pixels that is a whole number of positions of every value."""
     parts = [Fraction(jump).limit_denominator(_FINEST) for jump in jumps]
     if not all(part > 0 and float(part) == jump for part, jump in zip(parts, jumps, strict=True)):
-        raise NoGridError
+        raise NoWayError("a layer below does not lie evenly over the image")
     return math.lcm(*(part.numerator for part in parts))

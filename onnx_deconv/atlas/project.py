@@ -167,11 +167,11 @@ class Projector:
         return [self._job(unit, name, view, look) for unit in units]
 
     def _tell(self, tensor: Array) -> dict[str, Array]:
-        """Return the switches and taps of one image; its batch axis has length 1."""
+        """Return the switches and taps of one image, as often as the model's batch is long."""
         if self._forward is None:
             return {}
         batch = self._explainer.as_input(self._input, np.repeat(tensor[None], self._copies, 0))
-        return {name: numpy_of(value)[:1] for name, value in self._forward.run({self._input: batch}).items()}
+        return {name: numpy_of(value) for name, value in self._forward.run({self._input: batch}).items()}
 
     def _job(self, unit: Unit, image: str, view: Picture, look: Look) -> "_Job":
         way = self._ways[unit.layer]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
-from onnx_deconv.atlas.grid import Crop, Grid, NoGridError
+from onnx_deconv.atlas.grid import Crop, Grid, NoWayError
 from onnx_deconv.compile import SEED, compile_pair
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.explainer import Explainer
@@ -22,6 +22,8 @@ from onnx_deconv.rules.site import Tap
 from onnx_deconv.runtime import companion, numpy_of
 from onnx_deconv.view import reads
 
+_BATCH, _OPEN = "N", ("H", "W")
+"""Names of the sizes that a model leaves open."""
 _AT_ONCE, _PIXELS_AT_ONCE = 24, 100_000
 """How many crops go back together; large ones fewer, so that they take no more memory."""
 
@@ -48,55 +50,82 @@ class Way:
         What the layer's units see of an image.
     taps
         What the companion reads beside the seed.
-    window
-        (height, width) of what is shown of a unit.
     """
 
     def __init__(self, explainer: Explainer, layer: str, size: Size, layout: str, *, crops: bool) -> None:
         self.size, self._whole_crop = size, Crop((0, 0), size)
-        self._whole, self._fixed = cut_to(explainer.model, layer, size, layout)
-        self.seen = receptive_field(self._whole, layer, layout=layout)
-        self.window = min(self.seen.size[0], size[0]), min(self.seen.size[1], size[1])
-        self._grid = self._lie(layout) if crops else None
-        try:
-            self._compile(explainer, layout)
-        except (DeconvError, NoGridError):
-            if self._grid is None:
-                raise
-            self._grid = None
-            self._compile(explainer, layout)
+        own_batch = (explainer.model.type_of(explainer.model.inputs[0]).shape or (None,))[0] or 1
+        self._look_at(cut_to(explainer.model, layer, (_BATCH, *size), layout), layer, layout)
+        # The first that will do: crops, whole images many at a time, whole images as the model takes them.
+        ways: list[Sequence[int | str]] = [(_BATCH, *_OPEN), (_BATCH, *size), (own_batch, *size)]
+        self._first_that_will_do(explainer, ways if crops else ways[1:], layout)
 
-    def _lie(self, layout: str) -> Grid | None:
-        found = rasters(self._whole, layout=layout)
-        below = {name: raster for name, raster in found.items() if len(_shape(self._whole, name))}
-        shapes = {name: _shape(self._whole, name) for name in below}
+    def _first_that_will_do(
+        self, explainer: Explainer, ways: Sequence[Sequence[int | str]], layout: str
+    ) -> None:
+        *others, last = ways
+        for dims in others:
+            try:
+                self._compile(explainer, dims, layout)
+            except (DeconvError, NoWayError):
+                continue
+            return
         try:
-            return Grid(self.seen, below, shapes, self.size)
-        except NoGridError:
-            return None
+            self._compile(explainer, last, layout)
+        except NoWayError as error:
+            raise InputError(f"{self.seen.layer!r} cannot be projected: {error}") from error
 
-    def _compile(self, explainer: Explainer, layout: str) -> None:
-        sizes = self.size if self._grid is None else ("H", "W")
-        model = cut_to(explainer.model, self.seen.layer, sizes, layout)[0]
+    def _look_at(self, whole: Model, layer: str, layout: str) -> None:
+        self._whole, self._below = whole, rasters(whole, layout=layout)
+        self.seen = receptive_field(whole, layer, layout=layout)
+
+    @property
+    def window(self) -> Size:
+        """(height, width) of what is shown of a unit."""
+        return min(self.seen.size[0], self.size[0]), min(self.seen.size[1], self.size[1])
+
+    def _compile(self, explainer: Explainer, dims: Sequence[int | str], layout: str) -> None:
+        model = cut_to(explainer.model, self.seen.layer, dims, layout)
         pair = compile_pair(model, self.seen.layer, semantics=explainer.semantics)
         entries = pair.manifest["deconv_inputs"]
         self.taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries if e["kind"] != "seed"]
-        self._pools = {t.name: _pooled(self._whole, t) for t in self.taps if t.kind == "switches"}
+        self._pools = {t.name: str(model.producers[t.value].inputs[0].name)
+                       for t in self.taps if t.kind == "switches"}  # fmt: skip
+        if tuple(dims[1:]) != _OPEN:
+            self._look_at(model, self.seen.layer, layout)
+        self._fixed = None if dims[0] == _BATCH else int(dims[0])
+        self._grid = self._lie() if tuple(dims[1:]) == _OPEN else None
+        self._check(model)
         if self._grid is not None:
-            self._check(explainer, layout)
+            crop = self._grid.crop([0] * len(_shape(self._whole, self.seen.layer)[2:]))
+            self._check_grid(cut_to(explainer.model, self.seen.layer, (_BATCH, *crop.size), layout), crop)
         self._session = companion(pair, explainer.providers)
 
-    def _check(self, explainer: Explainer, layout: str) -> None:
+    def _lie(self) -> Grid:
+        shapes = {name: _shape(self._whole, name) for name in self._below}
+        return Grid(self.seen, self._below, shapes, self.size)
+
+    def _check(self, model: Model) -> None:
+        """Make sure that what the companion reads is one part per image, or is the same for all images."""
+        sized = [self.seen.layer, *self._pools.values(), *(t.value for t in self.taps if t.kind == "shape")]
+        for value in sized:
+            shape = self._whole.type_of(value).shape
+            if shape is None or None in shape[1:]:
+                raise NoWayError(f"the size of {value!r} is known only when the model runs")
+        moving = _depending(model).intersection([self.seen.layer, *(t.value for t in self.taps)])
+        known = [v for v in moving if v in self._below and (model.type_of(v).symbols or "-")[0] == _BATCH]
+        self._apart = len(known) == len(moving)
+        if self._fixed is None and not self._apart:
+            raise NoWayError(f"{min(moving.difference(known))!r} is not one part per image")
+
+    def _check_grid(self, model: Model, crop: Crop) -> None:
         """Make sure that a crop's values have the sizes that the grid says."""
-        pools = (self._whole.producers[t.value] for t in self.taps if t.kind == "switches")
+        pools = (model.producers[t.value] for t in self.taps if t.kind == "switches")
         if any(pool.attrs.get("storage_order", 0) for pool in pools):
-            raise NoGridError
-        middle = [n // 2 for n in _shape(self._whole, self.seen.layer)[2:]]
-        crop = self.crop(middle)
-        model = cut_to(explainer.model, self.seen.layer, crop.size, layout)[0]
+            raise NoWayError("a pool's switches go by columns")
         for value in [self.seen.layer, *(t.value for t in self.taps), *self._pools.values()]:
-            if self._grid is None or _shape(model, value)[1:] != self._grid.shape(value, crop)[1:]:
-                raise NoGridError
+            if value in self._below and _shape(model, value)[1:] != self._shape_in(value, crop)[1:]:
+                raise NoWayError(f"{value!r} has sizes of its own")
 
     def crop(self, position: Sequence[int]) -> Crop:
         """Return the part of the image on which a unit is projected."""
@@ -107,8 +136,11 @@ class Way:
         return {tap.name: self._cut(tap, crop, looked) for tap in self.taps if tap.kind != "shape"}
 
     def _cut(self, tap: Tap, crop: Crop, looked: "Look") -> Array:
-        if crop == self._whole_crop or self._grid is None:
-            return looked.values[tap.name]
+        values = looked.values[tap.name]
+        if tap.value not in self._below or not self._apart:
+            return values
+        if self._grid is None or crop == self._whole_crop:
+            return values[:1]
         inside = tuple(
             slice(first, first + length)
             for first, length in zip(
@@ -116,7 +148,7 @@ class Way:
             )
         )
         if tap.kind != "switches":
-            return looked.values[tap.name][inside]
+            return values[inside]
         pooled = self._pools[tap.name]
         top, left = self._grid.start(pooled, crop)[2:]
         channels, height, width = self._grid.shape(pooled, crop)[1:]
@@ -127,7 +159,9 @@ class Way:
 
     def at_once(self, crop: Crop) -> int:
         """Return how many units with crops of this size go back together."""
-        return self._fixed or max(1, min(_AT_ONCE, _PIXELS_AT_ONCE // math.prod(crop.size)))
+        if self._fixed is not None:
+            return self._fixed if self._apart else 1
+        return max(1, min(_AT_ONCE, _PIXELS_AT_ONCE // math.prod(crop.size)))
 
     def back(
         self, crops: Sequence[Crop], units: Sequence[tuple[int, Sequence[int], float]],
@@ -171,6 +205,8 @@ class Way:
         if tap.kind == "shape":
             return np.array([count, *self._shape_in(tap.value, crop)[1:]], np.int64)
         arrays = [part[tap.name] for part in parts]
+        if tap.value not in self._below or not self._apart:
+            return arrays[0]
         arrays += [arrays[-1]] * (count - len(arrays))
         if tap.kind != "switches":
             return np.concatenate(arrays)
@@ -184,7 +220,7 @@ class Look:
     Parameters
     ----------
     values
-        Switches and taps by name, for a batch of one.
+        Switches and taps by name; of a batch the first image counts.
     """
 
     def __init__(self, values: Mapping[str, Array]) -> None:
@@ -196,14 +232,19 @@ class Look:
         if switches not in self._places:
             _, channels, height, width = pooled
             planes = np.arange(channels)[:, None, None] * (height * width)
-            flat = (self.values[switches] - planes).astype(np.int32)
+            flat = (self.values[switches][:1] - planes).astype(np.int32)
             rows = flat // np.int32(width)  # NumPy divides 32-bit numbers by one scalar many at a time
             self._places[switches] = rows, flat - rows * np.int32(width)
         return self._places[switches]
 
 
-def _pooled(model: Model, switches: Tap) -> str:
-    return str(model.producers[switches.value].inputs[0].name)
+def _depending(model: Model) -> set[str]:
+    """Collect the values that depend on the image, if only on its size."""
+    found = set(model.inputs)
+    for node in model.nodes:
+        if any(value.name in found for value in node.inputs):
+            found.update(value.name for value in node.outputs)
+    return found
 
 
 def _shape(model: Model, value: str) -> list[int]:
@@ -211,35 +252,45 @@ def _shape(model: Model, value: str) -> list[int]:
     return [d or 1 for d in model.type_of(value).shape or ()]
 
 
-def cut_to(model: Model, layer: str, sizes: Sequence[int | str], layout: str) -> tuple[Model, int | None]:
-    """Return the part of a model that a layer needs, for images of another size; and its batch, if fixed.
+def cut_to(model: Model, layer: str, dims: Sequence[int | str], layout: str) -> Model:
+    """Return the part of a model that a layer needs, for images of another size.
+
+    Parameters
+    ----------
+    model
+        The model.
+    layer
+        One of its values.
+    dims
+        Batch, height and width: numbers, or names where they are open.
+    layout
+        Where the image's channels are.
 
     Raises
     ------
     InputError
-        If the layer is not one of the graph's own values, or no batch size fits it.
+        If the layer is not one of the graph's own values.
     """
     (name,) = model.inputs
     shape = list(model.type_of(name).shape or ())
-    dims = [shape[1], *sizes] if layout == "NCHW" else [*sizes, shape[3]]
-    for batch in ("N", shape[0] or 1):
-        cut = _resized(model, layer, [batch, *dims])
-        first = (cut.type_of(layer).shape or (1,))[0]
-        if (first is None) == (batch == "N"):
-            return cut, batch if isinstance(batch, int) else None
-    raise InputError(f"{layer!r}: the batch that it is made for cannot be told")
+    batch, *sizes = dims
+    return _resized(
+        model, layer, [batch, shape[1], *sizes] if layout == "NCHW" else [batch, *sizes, shape[3]]
+    )
 
 
 def _resized(model: Model, layer: str, dims: Sequence[Any]) -> Model:
     proto = ModelProto()
     proto.CopyFrom(model.proto)
     graph = proto.graph
-    needed, kept = {layer}, []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(reads(node))
-    kept = [type(n).FromString(n.SerializeToString()) for n in reversed(kept)]
+    producers = {value: k for k, node in enumerate(graph.node) for value in node.output}
+    waiting, found = [layer], set()
+    while waiting:  # some files list their nodes in any order
+        number = producers.get(waiting.pop())
+        if number is not None and number not in found:
+            found.add(number)
+            waiting += reads(graph.node[number])
+    kept = [type(graph.node[k]).FromString(graph.node[k].SerializeToString()) for k in sorted(found)]
     if not any(layer in n.output for n in kept):
         raise InputError(f"{layer!r} lies inside a function or a branch: choose a layer outside")
     del graph.node[:], graph.output[:], graph.value_info[:]
