@@ -19,7 +19,8 @@ from random_networks import nets
 
 from onnx_deconv import Explainer, InputError, ModelError
 from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge, scan
-from onnx_deconv.atlas.store import load_partial, save_partial
+from onnx_deconv.atlas.store import Writer
+from onnx_deconv.atlas.unfinished import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.way import Look
 from onnx_deconv.cli import main
 from onnx_deconv.image import Preprocess, read_image
@@ -330,6 +331,30 @@ def test_the_command_and_its_files(tmp_path, model):
                 assert np.abs(found - expected).max() <= 1e-3 * max(unit["scale"], 1e-9)
         for kind in ("projections", "patches"):
             assert read_image(out / f"{layer['files']}-{kind}.png").shape[1] > 100
+
+
+def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):
+    folder, add, added = saved(tmp_path / "in", pictures(6)), Writer.add, []
+
+    def interrupted(writer, one):
+        add(writer, one)
+        added.append((one.layer, one.channel, one.rank))
+        if len(added) == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "add", interrupted)
+    run("atlas", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED, code=130)
+    assert not (tmp_path / "one" / "atlas.json").exists()
+    with (tmp_path / "one" / JOURNAL).open("a", encoding="utf-8") as journal:
+        journal.write('{"place": ["r1", 0')  # killed while it wrote
+    result = run("atlas", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED)
+    assert "going on after 20 projections" in result.stderr
+    assert len(set(added)) == len(added) > 20
+    run("atlas", model, folder, "-o", tmp_path / "other", "--top", 3, *PREPARED)
+    files = sorted(path.name for path in (tmp_path / "other").iterdir())
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == files
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 
 
 def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):

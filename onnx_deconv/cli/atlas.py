@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from onnx_deconv.atlas import Atlas, Images, Projector, activation_of, default_layers, images_of, scan
-from onnx_deconv.atlas.store import Writer, digest, load_partial, merge_folders, save_partial
+from onnx_deconv.atlas.merging import merge_folders
+from onnx_deconv.atlas.store import Writer, plans
+from onnx_deconv.atlas.unfinished import digest, load_partial, save_partial
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
@@ -80,14 +82,9 @@ def command(console: Console, /, model: Path, images: tuple[str, ...], output: P
     atlas = load_partial(home, made, given["top"]) or Atlas(given["top"], made)
     _scan(console, explainer, source, preprocess, atlas, layers, home)
     windows = {layer: projector.window(layer) for layer in layers}
-    writer = Writer(
-        home, atlas, windows, len(preprocess.channels), preprocess.channels, values=given["values"]
-    )
-    count = sum(int((t.taken & (t.activations != 0)).sum()) for t in atlas.layers.values())
-    clock = _Clock(console, "projected", count)
-    for number, one in enumerate(projector.run(atlas, source), 1):
-        writer.add(one)
-        clock.show(number)
+    plan = plans(atlas, windows, len(preprocess.channels), values=given["values"])
+    writer = Writer(home, atlas, plan, preprocess.channels)
+    _project(console, projector, atlas, source, writer)
     console.status("drawing the sheets")
     writer.finish()
     if warning:
@@ -114,6 +111,17 @@ def _scan(
         scan(explainer, source, preprocess, atlas, layers, after_batch=after_batch)
     finally:
         save_partial(home, atlas)
+
+
+def _project(console: Console, projector: Projector, atlas: Atlas, source: Images, writer: Writer) -> None:
+    count = sum(int((t.taken & (t.activations != 0)).sum()) for t in atlas.layers.values())
+    done = len(writer.done)
+    if done:
+        console.warn(f"going on after {done} projections")
+    clock = _Clock(console, "projected", count, done)
+    for number, one in enumerate(projector.run(atlas, source, lambda u: u[:3] not in writer.done), done + 1):
+        writer.add(one)
+        clock.show(number)
 
 
 def _layers(model: Model, wanted: str | None) -> list[str]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from onnx_deconv.atlas.store import Reader, digest
+from onnx_deconv.atlas.store import Reader
+from onnx_deconv.atlas.unfinished import digest
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes
 from onnx_deconv.cli.pictures import find_pictures
