@@ -338,7 +338,7 @@ def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):
 
     def interrupted(writer, one):
         add(writer, one)
-        added.append((one.layer, one.channel, one.rank))
+        added.append(one.place)
         if len(added) == 20:
             raise KeyboardInterrupt
 

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from onnx import ModelProto, helper
@@ -20,6 +21,8 @@ from onnx_deconv.image import Picture, Preprocess, Size
 from onnx_deconv.model import Array
 from onnx_deconv.rules.site import Tap
 from onnx_deconv.runtime import Session, device_of, numpy_of, workers
+
+T = TypeVar("T")
 
 _AHEAD = 3
 """Tasks per worker that are waiting or under way."""
@@ -124,8 +127,12 @@ class Projector:
         return self._ways[layer].window
 
     def run(
-        self, atlas: Atlas, images: Images, wanted: Callable[[Unit], bool] = lambda _: True
-    ) -> Iterator[Projection]:
+        self,
+        atlas: Atlas,
+        images: Images,
+        wanted: Callable[[Unit], bool] = lambda _: True,
+        each: Callable[[Projection], T] = lambda one: one,  # type: ignore[assignment,return-value]
+    ) -> Iterator[T]:
         """Project every unit of an atlas that is active, image by image.
 
         Parameters
@@ -136,11 +143,13 @@ class Projector:
             Those that it was made of.
         wanted
             Tells which units to project; by default all.
+        each
+            What to make of a projection, on the core that projected it; by default nothing.
 
         Yields
         ------
         Projection
-            In no particular order.
+            Or what was made of it; in no particular order.
 
         Raises
         ------
@@ -152,7 +161,7 @@ class Projector:
         try:
             tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
             looked = _ahead(pool, self._look, tasks, self._workers + 1)
-            for done in _ahead(pool, self._back, _batches(looked), _AHEAD * self._workers):
+            for done in _ahead(pool, partial(self._back, each), _batches(looked), _AHEAD * self._workers):
                 yield from done
         finally:
             pool.shutdown(cancel_futures=True)
@@ -185,16 +194,19 @@ class Projector:
         y0, x0, (height, width) = *starts, way.window
         window = y0, x0, y0 + height, x0 + width
         patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # else the whole image stays as long
-        return _Job(unit, image, way, crop, box, window, patch, way.cut(crop, look))
+        if way.at_once(crop) > 1:  # it may have to wait: it keeps its part, not the whole image's
+            return _Job(unit, image, way, crop, box, window, patch, way.cut(crop, look))
+        return _Job(unit, image, way, crop, box, window, patch, look)
 
-    def _back(self, jobs: Sequence["_Job"]) -> list[Projection]:
+    def _back(self, each: Callable[[Projection], T], jobs: Sequence["_Job"]) -> list[T]:
         """Send units of one layer back, whose crops have one size."""
         way = jobs[0].way
         units = [(job.unit.channel, job.unit.position, job.unit.activation) for job in jobs]
-        values = way.back([job.crop for job in jobs], units, [job.parts for job in jobs])
+        parts = [way.cut(j.crop, j.told) if isinstance(j.told, Look) else j.told for j in jobs]
+        values = way.back([job.crop for job in jobs], units, parts)
         if self.preprocess.layout == "NHWC":
             values = values.transpose(0, 3, 1, 2)
-        return [job.projection(part) for job, part in zip(jobs, values, strict=True)]
+        return [each(job.projection(part)) for job, part in zip(jobs, values, strict=True)]
 
 
 class _Job(NamedTuple):
@@ -207,12 +219,13 @@ class _Job(NamedTuple):
     box: tuple[int, ...]
     window: tuple[int, int, int, int]
     patch: Picture
-    parts: dict[str, Array]
+    told: Look | dict[str, Array]
 
     @property
     def weight(self) -> int:
         """Bytes that it holds."""
-        return self.patch.nbytes + sum(part.nbytes for part in self.parts.values())
+        told = {} if isinstance(self.told, Look) else self.told
+        return self.patch.nbytes + sum(part.nbytes for part in told.values())
 
     def projection(self, values: Array) -> Projection:
         """Show what came back within the window: the crop's part of it, zero where it does not reach."""

@@ -1,7 +1,8 @@
 """The arrays of one layer, as files that are written and read in place; and their sheets."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ Plan = Mapping[str, tuple[Any, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where the arrays of one layer lie.
+    """The files of one layer. They are opened when they are read, and closed again: nothing stays in memory.
 
     Attributes
     ----------
@@ -34,75 +35,91 @@ class Shelf:
         The atlas's folder.
     stem
         What its files' names begin with.
-    values
-        Reconstructions within the windows, (channels, k, C, h, w), float16, each divided by its own
-        largest magnitude, which ``atlas.json`` gives as ``scale``; ``None`` where they were not kept.
-    projections, patches
-        Pictures of them and of the image, (channels, k, height, width, 3), uint8, of at most 64 pixels.
+    plan
+        What they hold.
     """
 
     home: Path
     stem: str
-    values: Array | None
-    projections: Array
-    patches: Array
+    plan: Plan
 
     @classmethod
     def made(cls, home: Path, stem: str, plan: Plan) -> "Shelf":
         """Make the files, zero (mid-grey) all over."""
+        shelf = cls(home, stem, dict(plan))
         for kind, (dtype, shape) in plan.items():
-            path = home / f"{stem}-{kind}.npy"
-            array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+            np.lib.format.open_memmap(shelf._path(kind), "w+", dtype, shape)
             if kind in _PICTURES:
-                _fill(path, array)
-        return cls._mapped(home, stem, plan)
+                for place in np.ndindex(shape[:2]):
+                    shelf.write(kind, (place[0], place[1]), np.full(shape[2:], _GREY, dtype))
+        return shelf
 
     @classmethod
     def left(cls, home: Path, stem: str, plan: Plan) -> "Shelf | None":
-        """Open the files that an interrupted run left; ``None`` if they are not as planned."""
+        """Take the files that an interrupted run left; ``None`` if they are not as planned."""
         try:
-            shelf = cls._mapped(home, stem, plan)
-        except (OSError, ValueError):
+            shelf = cls.opened(home, stem)
+        except InputError:
             return None
         return shelf if shelf.plan == dict(plan) else None
 
     @classmethod
     def opened(cls, home: Path, stem: str) -> "Shelf":
-        """Open the files of a finished atlas for reading.
+        """Take the files of a finished atlas.
 
         Raises
         ------
         InputError
             If one is missing.
         """
-        kinds = [k for k in _KINDS if k in _PICTURES or (home / f"{stem}-{k}.npy").is_file()]
+        shelf = cls(home, stem, {})
+        kinds = [k for k in _KINDS if k in _PICTURES or shelf._path(k).is_file()]
         try:
-            return cls._mapped(home, stem, kinds)
+            arrays = {kind: shelf._array(kind) for kind in kinds}
         except (OSError, ValueError) as error:
             raise InputError(f"{home}: no whole atlas ({error}); make it again") from error
-
-    @classmethod
-    def _mapped(cls, home: Path, stem: str, kinds: Iterable[str]) -> "Shelf":
-        found = {kind: np.load(home / f"{stem}-{kind}.npy", mmap_mode="r") for kind in kinds}
-        return cls(home, stem, **{kind: found.get(kind) for kind in _KINDS})  # type: ignore[arg-type]
+        return cls(home, stem, {kind: (array.dtype, array.shape) for kind, array in arrays.items()})
 
     @property
-    def plan(self) -> Plan:
-        """What the files hold."""
-        arrays = {kind: getattr(self, kind) for kind in _KINDS}
-        return {kind: (a.dtype, a.shape) for kind, a in arrays.items() if a is not None}
+    def values(self) -> Array | None:
+        """Reconstructions within the windows, (channels, k, C, h, w), float16; ``None`` if not kept.
+
+        Each is divided by its own largest magnitude, which ``atlas.json`` gives as ``scale``.
+        """
+        return self._array("values") if "values" in self.plan else None
+
+    @property
+    def projections(self) -> Array:
+        """Pictures of the reconstructions, (channels, k, height, width, 3), uint8, of at most 64 pixels."""
+        return self._array("projections")
+
+    @property
+    def patches(self) -> Array:
+        """Pictures of what was projected on, of the same shape and type."""
+        return self._array("patches")
+
+    def _path(self, kind: str) -> Path:
+        return self.home / f"{self.stem}-{kind}.npy"
+
+    def _array(self, kind: str) -> Array:
+        array: Array = np.load(self._path(kind), mmap_mode="r")
+        return array
+
+    def read(self, kind: str, place: Size) -> Array:
+        """Read one unit's part of an array."""
+        array: Array = np.array(self._array(kind)[place])
+        return array
 
     def write(self, kind: str, place: Size, values: Array) -> None:
-        """Write one unit's part of an array, if there is that array.
+        """Write one unit's part of an array.
 
-        Not through the mapped memory: all that was ever written would count as the program's own.
+        Not through mapped memory: all that was ever written would count as the program's own.
         """
-        array = getattr(self, kind)
-        if array is None:
-            return
-        content = np.ascontiguousarray(values, array.dtype).tobytes()
-        with (self.home / f"{self.stem}-{kind}.npy").open("r+b") as file:
-            file.seek(array.offset + int(np.ravel_multi_index(place, array.shape[:2])) * len(content))
+        dtype, shape = self.plan[kind]
+        content = np.ascontiguousarray(values, dtype).tobytes()
+        behind = math.prod(shape[:2]) - int(np.ravel_multi_index(place, shape[:2]))
+        with self._path(kind).open("r+b") as file:
+            file.seek(-behind * len(content), os.SEEK_END)
             file.write(content)
 
 
@@ -111,14 +128,6 @@ def planned(places: Size, window: Size, planes: int, *, values: bool) -> Plan:
     picture = np.dtype(np.uint8), (*places, *_tile(window), 3)
     numbers = {"values": (np.dtype(np.float16), (*places, planes, *window))} if values else {}
     return {**numbers, "projections": picture, "patches": picture}
-
-
-def _fill(path: Path, array: Array) -> None:
-    """Make a picture file mid-grey."""
-    with path.open("r+b") as file:
-        file.seek(array.offset)  # type: ignore[attr-defined]
-        for row in range(len(array)):
-            file.write(bytes([_GREY]) * array[row].nbytes)
 
 
 def _tile(window: Size) -> Size:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from onnx_deconv.atlas.unfinished import PARTIAL, Journal, Place
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.image import Channels, Size, at_height, save_png
+from onnx_deconv.model import Array
 
 INDEX = "atlas.json"
 FORMAT = 1
@@ -42,6 +43,24 @@ def plans(atlas: Atlas, windows: Mapping[str, Size], planes: int, *, values: boo
         layer: planned(table.activations.shape, windows[layer], planes, values=values)
         for layer, table in atlas.layers.items()
     }
+
+
+class Drawn(NamedTuple):
+    """What is kept of a projection.
+
+    Attributes
+    ----------
+    place
+        Layer, channel and rank.
+    arrays
+        Its parts of the layer's arrays, by what they hold.
+    seen
+        What ``atlas.json`` tells of it.
+    """
+
+    place: Place
+    arrays: Mapping[str, Array]
+    seen: Mapping[str, Any]
 
 
 class Writer:
@@ -77,31 +96,36 @@ class Writer:
         """What is written, by (layer, channel, rank)."""
         return self._journal.done
 
-    def add(self, one: Projection) -> None:
-        """Keep a projection."""
-        shelf, place = self.shelves[one.layer], (one.channel, one.rank)
-        scale = float(np.abs(one.values).max(initial=0))
-        if scale:
-            shelf.write("values", place, one.values / np.float32(scale))
-        height = shelf.projections.shape[2]
-        drawn = render.projection(one.values, channels=self._channels)
-        shelf.write("projections", place, at_height(drawn, height))
-        shelf.write("patches", place, at_height(one.patch, height))
+    def draw(self, one: Projection) -> "Drawn":
+        """Make of a projection what is kept of it; from any thread."""
+        kept, scale = self.shelves[one.layer].plan, float(np.abs(one.values).max(initial=0))
+        height = kept["projections"][1][2]
+        projection = at_height(render.projection(one.values, channels=self._channels), height)
+        arrays = {"projections": projection, "patches": at_height(one.patch, height)}
+        if "values" in kept:
+            arrays["values"] = (one.values / np.float32(scale or 1)).astype(np.float16)
         seen = {"receptive_field": list(one.box), "window": list(one.window), "scale": scale}
-        self._journal.note((one.layer, *place), seen)
+        return Drawn((one.layer, one.channel, one.rank), arrays, seen)
+
+    def add(self, drawn: "Drawn") -> None:
+        """Keep a projection."""
+        layer, *place = drawn.place
+        for kind, array in drawn.arrays.items():
+            self.shelves[layer].write(kind, (place[0], place[1]), array)
+        self._journal.note(drawn.place, drawn.seen)
 
     def copy(self, other: "Reader", layer: str, place: Size, source: Size) -> None:
         """Take a unit's projection from another atlas."""
-        theirs = other.shelf(layer)
-        for kind in self.shelves[layer].plan:
-            self.shelves[layer].write(kind, place, getattr(theirs, kind)[source])
+        shelf, theirs = self.shelves[layer], other.shelf(layer)
+        for kind in shelf.plan:
+            shelf.write(kind, place, theirs.read(kind, source))
         self._journal.note((layer, *place), other.seen[layer, *source])
 
     def finish(self) -> Path:
         """Draw the sheets, write the index, forget what was unfinished; return the index's path."""
         for shelf in self.shelves.values():
-            for kind, tiles in (("projections", shelf.projections), ("patches", shelf.patches)):
-                save_png(self.home / f"{shelf.stem}-{kind}.png", sheet(tiles))
+            save_png(self.home / f"{shelf.stem}-projections.png", sheet(shelf.projections))
+            save_png(self.home / f"{shelf.stem}-patches.png", sheet(shelf.patches))
         with replacing(self.home / INDEX) as temporary:
             temporary.write_text(json.dumps(self._index()) + "\n", encoding="utf-8")
         (self.home / PARTIAL).unlink(missing_ok=True)

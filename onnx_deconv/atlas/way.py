@@ -24,8 +24,8 @@ from onnx_deconv.view import reads
 
 _BATCH, _OPEN = "N", ("H", "W")
 """Names of the sizes that a model leaves open."""
-_AT_ONCE, _PIXELS_AT_ONCE = 24, 100_000
-"""How many crops go back together; large ones fewer, so that they take no more memory."""
+_AT_ONCE, _PIXELS_AT_ONCE = 24, 20_000
+"""How many crops go back together; of large ones it gains nothing."""
 
 
 class Way:

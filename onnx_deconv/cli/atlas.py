@@ -119,7 +119,8 @@ def _project(console: Console, projector: Projector, atlas: Atlas, source: Image
     if done:
         console.warn(f"going on after {done} projections")
     clock = _Clock(console, "projected", count, done)
-    for number, one in enumerate(projector.run(atlas, source, lambda u: u[:3] not in writer.done), done + 1):
+    drawn = projector.run(atlas, source, lambda unit: unit[:3] not in writer.done, writer.draw)
+    for number, one in enumerate(drawn, done + 1):
         writer.add(one)
         clock.show(number)
 
