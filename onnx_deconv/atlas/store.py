@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.image import Channels, Size, at_height, save_png
 from onnx_deconv.model import Array
+from onnx_deconv.runtime import workers
 
 INDEX = "atlas.json"
 FORMAT = 1
@@ -123,9 +125,9 @@ class Writer:
 
     def finish(self) -> Path:
         """Draw the sheets, write the index, forget what was unfinished; return the index's path."""
-        for shelf in self.shelves.values():
-            save_png(self.home / f"{shelf.stem}-projections.png", sheet(shelf.projections))
-            save_png(self.home / f"{shelf.stem}-patches.png", sheet(shelf.patches))
+        with ThreadPoolExecutor(workers("cpu")) as pool:
+            for _ in pool.map(_draw_sheets, self.shelves.values()):
+                pass  # what went wrong is raised here
         with replacing(self.home / INDEX) as temporary:
             temporary.write_text(json.dumps(self._index()) + "\n", encoding="utf-8")
         (self.home / PARTIAL).unlink(missing_ok=True)
@@ -205,6 +207,11 @@ class Reader:
         if layer not in self._shelves:
             self._shelves[layer] = Shelf.opened(self.home, self._stems[layer])
         return self._shelves[layer]
+
+
+def _draw_sheets(shelf: Shelf) -> None:
+    save_png(shelf.home / f"{shelf.stem}-projections.png", sheet(shelf.projections))
+    save_png(shelf.home / f"{shelf.stem}-patches.png", sheet(shelf.patches))
 
 
 def _table(index: Mapping[str, Any]) -> Atlas:
