@@ -61,20 +61,19 @@ def main(model: Path, images: Path, preset: str | None, every: int, providers: s
     preprocess, _ = preprocess_for(explainer.model, preset)
     layers = default_layers(explainer.model)
     atlas, seconds = measured_scan(explainer, source, preprocess, layers)
-    print(
-        f"{len(layers)} layers; scan: {atlas.seen} images, {seconds:.1f} s, {atlas.seen / seconds:.0f} a second"
-    )
+    rate = atlas.seen / seconds
+    print(f"{len(layers)} layers; scan: {atlas.seen} images, {seconds:.1f} s, {rate:.0f} a second")
     projector, chosen = Projector(explainer, layers, preprocess), thinned(atlas, every)
     start = time.perf_counter()
     count = sum(1 for _ in projector.run(chosen, source))
     seconds = time.perf_counter() - start
-    print(
-        f"projections: {count} in {seconds:.1f} s, {count / seconds:.0f} a second, {1e3 * seconds / count:.2f} ms each"
-    )
+    print(f"projections: {count} in {seconds:.1f} s, {count / seconds:.0f} a second")
     alone = singly(explainer, chosen, preprocess.apply(next(iter(source))[1]())[0])
     print(
-        f"one forward pass and one deconv each: {1e3 * alone:.2f} ms, {alone * count / seconds:.1f} times as long"
+        f"one forward pass and one deconv each: {1e3 * alone:.2f} ms, not {1e3 * seconds / count:.2f}:",
+        end=" ",
     )
+    print(f"{alone * count / seconds:.1f} times as long")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 
