@@ -172,6 +172,7 @@ def _layer(reader: Reader, layer: str, tile: int, quality: int) -> dict[str, Any
         "layer": layer,
         "channels": channels,
         "window": [window[2] - window[0], window[3] - window[1]],
+        "grid": [rows, columns],
         "block": [rows * height, columns * width],
         "per": _PER,
         "across": math.isqrt(_PER),

@@ -17,7 +17,7 @@ from onnx_deconv.atlas.tally import Atlas, Strongest
 from onnx_deconv.atlas.unfinished import PARTIAL, Journal, Place
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
-from onnx_deconv.image import Channels, Size, at_height, save_png
+from onnx_deconv.image import Channels, Size, at_height, map_at, save_png
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import workers
 
@@ -101,8 +101,12 @@ class Writer:
     def draw(self, one: Projection) -> "Drawn":
         """Make of a projection what is kept of it; from any thread."""
         kept, scale = self.shelves[one.layer].plan, float(np.abs(one.values).max(initial=0))
-        height = kept["projections"][1][2]
-        projection = at_height(render.projection(one.values, channels=self._channels), height)
+        height, width = kept["projections"][1][2:4]
+        values = one.values
+        if values.shape[1:] != (height, width):
+            # The numbers, not their picture: fine signals of both signs leave little when they are averaged.
+            values = np.stack([map_at(plane, (height, width)) for plane in values])
+        projection = render.projection(values, channels=self._channels)
         arrays = {"projections": projection, "patches": at_height(one.patch, height)}
         if "values" in kept:
             arrays["values"] = (one.values / np.float32(scale or 1)).astype(np.float16)
