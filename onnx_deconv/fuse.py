@@ -72,7 +72,7 @@ def explain_graph(
     target: Literal["optional", "required"] = "optional",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
-    lowerings: Iterable[str] = EXPLAIN,
+    lowerings: Iterable[str] = EXPLAIN["cpu"],
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
@@ -100,7 +100,8 @@ def explain_graph(
         :mod:`onnx_deconv.render` draws it, uint8 (N, H, W, 3): the layout of the model's input.
 
     lowerings
-        Rewrites that make the graph faster, see :mod:`onnx_deconv.lower`; none of them: ``()``.
+        Rewrites that make the graph faster, see :mod:`onnx_deconv.lower`; none of them: ``()``. By
+        default those for CPUs; a graph for a GPU takes ``EXPLAIN["cuda"]``.
 
     Returns
     -------

@@ -443,6 +443,15 @@ def test_convert_writes_one_graph_that_answers_and_explains(model, tmp_path):
     assert record["target"]["shape"] == ["targets", 2]
 
 
+def test_rewrites_are_chosen_by_device_or_by_name(model, tmp_path):
+    for passes in ("cuda", "filters,pools", ""):
+        code, _, _ = run("convert", model, "-o", tmp_path, "--form", "explain", "--lower", passes)
+        assert code == 0
+    code, _, stderr = run("convert", model, "-o", tmp_path, "--form", "explain", "--lower", "fast")
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "'fast'" in stderr
+
+
 def test_the_one_graph_may_take_pictures_and_give_heat_maps(model, tmp_path):
     extra = ["--pictures", "--heat", "--target", "required", "--preset", "unit"]
     code, stdout, _ = run("convert", model, "-o", tmp_path, "--form", "explain", *extra)

@@ -1,5 +1,8 @@
 """Every lowering computes what the graph computed, and does take effect."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
-from onnx_deconv.lower import COMPANION, PASSES, lower
+from onnx_deconv.lower import COMPANION, EXPLAIN, PASSES, lower
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
 RNG = np.random.default_rng(2)
@@ -123,6 +126,214 @@ def test_windows_side_by_side_find_their_first_maxima_by_comparing(k, size):
 def test_other_pools_keep_their_switches(k, size, more):
     graph = explain_graph(compile_pair(load(pooled(k, size, **more))))
     assert "ScatterElements" in operators(graph.proto)
+
+
+def overlapping(size, channels=16, batch="N", rectify="Relu", stem=None, **attributes):
+    """A picture, rectified, pooled by 3×3 windows in steps of 2; a stem is a convolution in steps before."""
+    attributes = {"kernel_shape": [3, 3], "strides": [2, 2]} | attributes
+    around = {"pads": [stem[0] // 2] * 4, "strides": [stem[1]] * 2} if stem else {}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], **around)] if stem else []
+    nodes += [
+        helper.make_node(rectify, ["c" if stem else "x"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], **attributes),
+        helper.make_node("Conv", ["p", "v"], ["y"]),
+    ]
+    tensors = {"v": normal(5, channels, 1, 1)}
+    if stem:
+        tensors["w"] = normal(channels, 3, stem[0], stem[0])
+    proto = model(nodes, (batch, 3 if stem else channels, *size), tensors)
+    proto.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 5, None, None])
+    )
+    return proto
+
+
+def reconstructions(net, x):
+    """Explain a picture, without and with the passes; return both, and the graph with them."""
+    pair = compile_pair(load(net))
+    graphs = [explain_graph(pair, lowerings=names) for names in ((), EXPLAIN["cpu"])]
+    name = next(i["name"] for i in pair.manifest["inputs"])
+    sessions = [Session(g.proto, g.folder, "cpu") for g in graphs]
+    return *(numpy_of(s.run({name: x})["reconstruction"]) for s in sessions), graphs[1].proto
+
+
+def unpooling(size, batch="N", *, rectified=False, **attributes):
+    """Pool a picture, and put a signal back by switches; both come from convolutions."""
+    attributes = {"kernel_shape": [3, 3], "strides": [2, 2]} | attributes
+    one = np.ones((16, 1, 1, 1), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "one"], ["c"], group=16),
+        helper.make_node("Relu" if rectified else "Identity", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p", "switches"], **attributes),
+        helper.make_node("Conv", ["signal", "one"], ["s"], group=16),
+        helper.make_node("Shape", ["r"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        *(helper.make_node("Reshape", [v, "flat"], [f"{v}/flat"]) for v in ("zeros", "switches", "s")),
+        helper.make_node(
+            "ScatterElements", [f"{v}/flat" for v in ("zeros", "switches", "s")], ["sum"], reduction="add"
+        ),
+        helper.make_node("Reshape", ["sum", "shape"], ["y"], "unpool"),
+    ]
+    proto = model(nodes, (batch, 16, *size), {"one": one, "flat": np.array([-1])})
+    proto.graph.input.append(
+        helper.make_tensor_value_info("signal", TensorProto.FLOAT, [batch, 16, None, None])
+    )
+    return proto
+
+
+def assert_unpooled_alike(net, x, *, optimised=True):
+    lowered = lower(net, ["overlaps"])
+    assert "ScatterElements" in operators(net) - operators(lowered)
+    options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    windows = [d.dim_value for d in lowered.graph.value_info[0].type.tensor_type.shape.dim[2:]]
+    feeds, found = {"x": x, "signal": normal(*x.shape[:2], *windows)}, []
+    for proto in (net, lowered):
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        found.append(session.run(["y"], feeds)[0])
+    # Up to four signals meet, in another order.
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=4e-6)
+    np.testing.assert_array_equal(found[1] == 0, found[0] == 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(5, 12), st.integers(5, 12)), st.tuples(*map(st.integers, [0] * 4, [2, 2, 1, 1])),
+    st.booleans(), st.sampled_from(["N", 2]), st.booleans(), st.integers(0, 99),
+)  # fmt: skip
+def test_overlapping_windows_find_their_first_maxima_in_the_blocked_layout(
+    size, pads, ceil_mode, batch, optimised, seed
+):
+    net = unpooling(size, batch, rectified=True, pads=pads, ceil_mode=int(ceil_mode))
+    x = np.round(np.random.default_rng(seed).standard_normal((2, 16, *size))).astype(np.float32)
+    x[0, 0] = 0
+    assert_unpooled_alike(net, x, optimised=optimised)
+
+
+LARGEST = np.finfo(np.float32).max
+EXTREMES = {
+    "planes of one number": [3.0],
+    "zeros of both signs": [0.0, -0.0],
+    "neighbours": [
+        1.0,
+        np.nextafter(np.float32(1), np.float32(2)),
+        np.nextafter(np.float32(1), np.float32(0)),
+    ],
+    "denormal numbers": [1e-45, 3e-45, 1e-40, 0.0, -1e-45],
+    "the largest numbers": [3e38, -3e38, 1e38, LARGEST, -LARGEST],
+    "all kinds": [-LARGEST, -1.0, -1e-45, 0.0, 1e-45, 1e-30, 1.0, LARGEST],
+}
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+@pytest.mark.parametrize("rectified", [True, False])
+@pytest.mark.parametrize("name", EXTREMES)
+def test_first_maxima_of_extreme_numbers_are_found(name, rectified, optimised):
+    x = RNG.choice(np.array(EXTREMES[name], np.float32), (2, 16, 13, 12))
+    pads = [1, 1, 0, 0] if rectified else [0] * 4
+    assert_unpooled_alike(unpooling((13, 12), rectified=rectified, pads=pads), x, optimised=optimised)
+
+
+@pytest.mark.parametrize(("kernel", "step"), [(3, 2), (7, 2), (2, 3), (5, 1)])
+@pytest.mark.parametrize("pads", [[0] * 4, [1] * 4])
+def test_a_transposed_convolution_takes_what_overlapping_windows_leave(kernel, step, pads):
+    net = overlapping((37, 42), stem=(kernel, step), pads=pads)
+    x = normal(2, 3, 37, 42)
+    plain, lowered, proto = reconstructions(net, x)
+    assert "ScatterElements" not in operators(proto)
+    np.testing.assert_allclose(lowered, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert sum(n.op_type == "ConvTranspose" for n in proto.graph.node) >= 4
+
+
+def test_a_graph_for_gpus_keeps_the_switches_of_overlapping_windows():
+    """Their convolutions may round, which would find other maxima."""
+    pair = compile_pair(load(overlapping((37, 42), stem=(3, 2))))
+    kept = {device: operators(explain_graph(pair, lowerings=EXPLAIN[device]).proto) for device in EXPLAIN}
+    assert "ScatterElements" in kept["cuda"] - kept["cpu"]
+
+
+def test_rectifiers_that_follow_overlapping_windows_are_not_done_twice():
+    net = overlapping((21, 24), stem=(3, 1))
+    branches = [
+        helper.make_node("Relu", ["c"], ["a"]),
+        helper.make_node("Conv", ["c", "u"], ["e"], pads=[1] * 4),
+        helper.make_node("Relu", ["e"], ["b"]),
+        helper.make_node("Concat", ["a", "b"], ["r"], axis=1),
+    ]
+    nodes = [net.graph.node[0], *branches, *list(net.graph.node)[2:]]
+    proto = model(
+        nodes,
+        ("N", 3, 21, 24),
+        {"w": normal(16, 3, 3, 3), "u": normal(32, 16, 3, 3), "v": normal(5, 48, 1, 1)},
+    )
+    proto.graph.output[0].CopyFrom(net.graph.output[0])
+    plain, lowered, explained = reconstructions(proto, normal(2, 3, 21, 24))
+    assert "Identity" in {n.op_type for n in explained.graph.node if "Relu" in n.name}
+    np.testing.assert_allclose(lowered, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"channels": 5},
+        {"pads": [1, 1, 1, 1], "rectify": "LeakyRelu"},
+        {"pads": [0, 0, 2, 2], "ceil_mode": 1},  # runtimes differ in whether there is one more window
+        {"strides": [1, 1]},
+        {"strides": [2, 1]},
+        {"dilations": [2, 2]},
+        {"kernel_shape": [5, 5]},
+        {"auto_pad": "SAME_UPPER"},
+        {"size": (None, None)},
+    ],
+)
+def test_overlapping_windows_that_cannot_be_matched_keep_their_switches(more):
+    net = overlapping(**{"size": (12, 12)} | more)
+    x = normal(2, more.get("channels", 16), 12, 12)
+    plain, lowered, proto = reconstructions(net, x)
+    assert "ScatterElements" in operators(proto)
+    np.testing.assert_array_equal(lowered, plain)
+
+
+@pytest.mark.skipif("ONNX_DECONV_ZOO" not in os.environ, reason="no zoo (ONNX_DECONV_ZOO)")
+def test_a_squeezenet_is_explained_alike_without_switches():
+    path = Path(os.environ["ONNX_DECONV_ZOO"]) / "models" / "squeezenet1.1-caffe2-fp32.onnx"
+    plain, lowered, proto = reconstructions(path, normal(1, 3, 224, 224))
+    assert "ScatterElements" not in operators(proto)
+    np.testing.assert_allclose(lowered, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+
+
+def fire(sizes, *, axis=1, bias=False, **attributes):
+    """A convolution, split, and each part rectified: a Fire module's way back."""
+    names = [f"part{k}" for k in range(len(sizes))]
+    tensors = {"w": normal(sum(sizes), 3, 3, 3), "sizes": np.array(sizes), "b": normal(sum(sizes))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"][: 3 if bias else 2], ["c"], **attributes),
+        helper.make_node("Split", ["c", "sizes"], names, axis=axis),
+        *(helper.make_node("Relu", [n], [f"{n}/relu"]) for n in names),
+        helper.make_node("Concat", [f"{n}/relu" for n in reversed(names)], ["y"], axis=axis),
+    ]
+    return model(nodes, ["N", 3, 9, 8], tensors)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"pads": [1, 0, 2, 1], "strides": [2, 1], "dilations": [1, 2]}])
+@pytest.mark.parametrize("sizes", [[16, 16], [1, 7, 24], [5]])
+def test_a_convolution_whose_channels_are_split_becomes_several(sizes, attributes):
+    proto = fire(sizes, **attributes)
+    lowered = lower(proto, ["splits"])
+    assert "Split" in operators(proto) - operators(lowered)
+    assert [n.op_type for n in lowered.graph.node].count("Conv") == len(sizes)
+    x = normal(2, 3, 9, 8)
+    np.testing.assert_allclose(run(lowered, x), run(proto, x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("sizes", "more"), [([3, 4], {"axis": 2}), ([2, 4], {"bias": True})])
+def test_other_splits_stay_as_they_are(sizes, more):
+    proto = fire(sizes, **more)
+    lowered = lower(proto, PASSES)
+    assert "Split" in operators(lowered)
 
 
 def test_a_model_that_gives_its_switches_keeps_them():

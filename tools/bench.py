@@ -75,6 +75,7 @@ def exported(net: Any, size: int, path: Path) -> Path:
 def ours(path: Path, x: np.ndarray, providers: str) -> Iterator[tuple[str, Contender]]:
     """Yield the plain model, that with switches, the pair, and the explain graph, lowered and not."""
     from onnx_deconv import compile_pair, explain_graph, load  # noqa: PLC0415
+    from onnx_deconv.lower import EXPLAIN as LOWERINGS  # noqa: PLC0415
     from onnx_deconv.runtime import PairSession, Session, numpy_of  # noqa: PLC0415
 
     model = load(path)
@@ -92,8 +93,8 @@ def ours(path: Path, x: np.ndarray, providers: str) -> Iterator[tuple[str, Conte
         return session.run_deconv(values, seed)["reconstruction"]
 
     yield "pair", both
-    for name, more in ((EXPLAIN, {}), ("explain graph, not lowered", {"lowerings": ()})):
-        graph = explain_graph(pair, **more)
+    for name, passes in ((EXPLAIN, LOWERINGS[session.forward.device]), ("explain graph, not lowered", ())):
+        graph = explain_graph(pair, lowerings=passes)
         one = Session(graph.proto, graph.folder, providers)
         yield name, lambda one=one: numpy_of(one.run({"x": x})["reconstruction"])
 

@@ -16,6 +16,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from onnx_deconv.emit import Emitter, Signal
+from onnx_deconv.lower import lower
 
 GEOMETRIES = {
     "VGG 64×224×224, 2×2 in steps of 2": (64, 224, 2, 2, 0),
@@ -35,8 +36,12 @@ class Pool:
         self.op.origin = "pool"
         self.c, self.size, self.kernel, self.step, self.pad = channels, size, kernel, step, pad
         self.out = (size + 2 * pad - kernel) // step + 1
-        self.x = self.op.input("x", [1, channels, size, size])
-        self.signal = self.op.input("signal", [1, channels, self.out, self.out])
+        # Both from convolutions, as in a network: in onnxruntime's blocked layout.
+        one = np.ones((channels, 1, 1, 1), np.float32)
+        x = self.op.input("x", [1, channels, size, size])
+        self.x = self.op.Relu(self.op.Conv(x, one, group=channels))
+        signal = self.op.input("signal", [1, channels, self.out, self.out])
+        self.signal = self.op.Conv(signal, one, group=channels)
         self.window = {"kernel_shape": [kernel] * 2, "strides": [step] * 2, "pads": [pad] * 4}
 
     @property
@@ -66,6 +71,11 @@ def scatter(pool: Pool) -> tuple[Signal, Signal]:
     empty = op.ConstantOfShape([int(np.prod(pool.shape))])
     flat = op.Reshape(switches, [-1]), op.Reshape(pool.signal, [-1])
     return y, op.Reshape(op.ScatterElements(empty, *flat, reduction="add"), pool.shape)
+
+
+def quarters(pool: Pool) -> tuple[Signal, Signal]:
+    """What the pass `pools` makes of it (overlapping windows)."""
+    return scatter(pool)
 
 
 def unpool(pool: Pool) -> tuple[Signal, Signal]:
@@ -144,8 +154,9 @@ def phases(pool: Pool) -> tuple[Signal, Signal]:
 WAYS: dict[str, Way] = {
     "pool alone": plain, "switches, ScatterElements": scatter, "switches, MaxUnpool": unpool,
     "blocks": blocks, "enlarged": enlarged, "slices": slices,
-    "phases": phases,
+    "phases": phases, "quarters": quarters,
 }  # fmt: skip
+OVERLAPPING = {"phases", "quarters"}
 SIDE_BY_SIDE = {"switches, MaxUnpool", "blocks", "enlarged"}
 
 
@@ -156,8 +167,11 @@ def session(way: Way, geometry: tuple[int, int, int, int, int]) -> onnxruntime.I
     outputs = [(name, value, helper.make_empty_tensor_value_info(name)) for name, value in results]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    content = pool.op.export(outputs, [], "pool").SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    proto = pool.op.export(outputs, [], "pool")
+    proto = lower(proto, ["overlaps"]) if way is quarters else proto
+    return onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 @click.command(help=__doc__)
@@ -173,7 +187,7 @@ def main(runs: int) -> None:
         feeds = {"x": x, "signal": rng.standard_normal((1, channels, out, out)).astype(np.float32)}
         cells, expected = [], None
         for title, way in WAYS.items():
-            if (title in SIDE_BY_SIDE and kernel != step) or (title == "phases" and kernel == step):
+            if (title in SIDE_BY_SIDE and kernel != step) or (title in OVERLAPPING and kernel == step):
                 cells.append("–")
                 continue
             run = session(way, geometry)

@@ -1,6 +1,6 @@
 """Say where the time of an explain graph goes, by operator: onnxruntime's profiler, on the CPU.
 
-python tools/profile_explain.py model.onnx --lower filters,depthwise,pools
+python tools/profile_explain.py model.onnx --lower filters,depthwise,pools,splits
 """
 
 import json
@@ -13,12 +13,13 @@ import numpy as np
 import onnxruntime
 
 from onnx_deconv import compile_pair, explain_graph, load
+from onnx_deconv.lower import EXPLAIN
 from onnx_deconv.saliency import random_feeds
 
 
 @click.command(help=__doc__)
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--lower", default="filters,depthwise,pools", show_default=True)
+@click.option("--lower", default=",".join(EXPLAIN["cpu"]), show_default=True)
 @click.option("--runs", default=9, show_default=True)
 @click.option("--rows", default=15, show_default=True)
 def main(path: Path, lower: str, runs: int, rows: int) -> None:

@@ -15,7 +15,7 @@ from onnx_deconv.compile import compile_pair
 from onnx_deconv.explainer import Explainer
 from onnx_deconv.fuse import ExplainGraph, explain_graph
 from onnx_deconv.image import Preprocess
-from onnx_deconv.lower import EXPLAIN
+from onnx_deconv.lower import EXPLAIN, PASSES
 from onnx_deconv.model import Model
 from onnx_deconv.saliency import ImageInput, random_feeds
 from onnx_deconv.semantics import Semantics
@@ -36,9 +36,10 @@ explain_options = options.together(
         "graph by the options below.",
     ),
     click.option(
-        "--lower", "lowerings", metavar="PASSES", default=",".join(EXPLAIN), show_default=True,
-        callback=lambda *given: tuple(name for name in given[-1].split(",") if name),
-        help="With --form explain: rewrites that make the graph faster; '' for none.",
+        "--lower", "lowerings", metavar="cpu|cuda|PASSES", default="cpu", show_default=True,
+        callback=lambda *given: EXPLAIN.get(given[-1]) or tuple(filter(None, given[-1].split(","))),
+        help="With --form explain: rewrites that make the graph faster, those for a device or by name ("
+        + ", ".join(PASSES) + "); '' for none.",
     ),
     click.option("--heat", is_flag=True, help="With --form explain: give heat maps too, uint8 N×H×W×3."),
     preparation,
