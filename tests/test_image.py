@@ -15,20 +15,22 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from onnx_deconv import image
 from onnx_deconv.errors import InputError
+from onnx_deconv.files import replacing
 from onnx_deconv.image import (
     PRESETS,
     Preprocess,
     at_height,
+    check_picture,
     montage,
     preprocess_from_metadata,
     preset,
     read_image,
-    replacing,
     save_npy,
     save_png,
 )
+from onnx_deconv.image.montage import _shortened
+from onnx_deconv.image.read import _rgb
 
 BLACK, GREY, WHITE, RED = (0, 0, 0), (100, 100, 100), (255, 255, 255), (255, 0, 0)
 
@@ -94,7 +96,7 @@ def of_mode(mode, pixel, palette=None):
     ],
 )
 def test_every_mode_becomes_the_rgb_it_shows(picture, colour):
-    assert np.asarray(image._rgb(picture)).tolist() == [[list(colour)] * 2]
+    assert np.asarray(_rgb(picture)).tolist() == [[list(colour)] * 2]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_a_damaged_file_is_read_or_refused_but_never_breaks(tmp_path_factory, su
     try:
         with pytest.MonkeyPatch.context() as patch:  # a damaged size shall not cost memory
             patch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
-            image.check_picture(read_image(path))
+            check_picture(read_image(path))
     except InputError as error:
         refusal = str(error)
     else:
@@ -781,12 +783,12 @@ def test_captions_stand_under_their_picture_and_within_its_cell(caption):
 
 def test_long_captions_end_in_dots():
     font = ImageFont.load_default(12)
-    short = image._shortened("a caption much too long", font, 60)
+    short = _shortened("a caption much too long", font, 60)
     assert short.endswith("...")
     assert "a caption much too long".startswith(short[:-3])
     assert font.getlength(short) <= 60
-    assert image._shortened("cat", font, 60) == "cat"
-    assert image._shortened("cat", font, 3) == ""
+    assert _shortened("cat", font, 60) == "cat"
+    assert _shortened("cat", font, 3) == ""
 
 
 @pytest.mark.parametrize(
