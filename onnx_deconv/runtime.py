@@ -62,9 +62,10 @@ class Session:
     ) -> None:
         ort = _onnxruntime()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        # Sessions that stand beside many others would each keep as much memory as they ever needed.
-        options.enable_cpu_mem_arena = threads is None
+        if threads is not None:
+            options.intra_op_num_threads = threads
+            # Sessions that stand beside many others would each keep as much memory as they ever needed.
+            options.enable_cpu_mem_arena = False
         if alternating:
             # The other session's idle threads would spin on the cores that this one needs: 24 ms, not 16,
             # for a SqueezeNet on 2 cores.
