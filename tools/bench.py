@@ -151,7 +151,7 @@ def sampler(path: Path, x: np.ndarray, masks: int = 1000) -> Iterator[tuple[str,
         scores = numpy_of(session.run({"x": drawn * x[:1]})["y"])
         return float((scores[:, 0, None, None] * drawn[:, 0]).sum())
 
-    yield f"RISE, {masks} masks (a tenth, times ten)", tenth
+    yield f"a tenth of RISE's {masks} masks", tenth
 
 
 def timed(

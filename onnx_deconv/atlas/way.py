@@ -6,12 +6,11 @@ unit gets the part within its crop (:mod:`onnx_deconv.atlas.grid`); switches are
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from onnx import ModelProto, helper
 
 from onnx_deconv.atlas.grid import Crop, Grid, NoWayError
+from onnx_deconv.atlas.part import cut_to
 from onnx_deconv.compile import SEED, compile_pair
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.explainer import Explainer
@@ -20,7 +19,6 @@ from onnx_deconv.model import Array, Model
 from onnx_deconv.receptive import rasters, receptive_field
 from onnx_deconv.rules.site import Tap
 from onnx_deconv.runtime import companion, numpy_of
-from onnx_deconv.view import reads
 
 _BATCH, _OPEN = "N", ("H", "W")
 """Names of the sizes that a model leaves open."""
@@ -250,57 +248,3 @@ def _depending(model: Model) -> set[str]:
 def _shape(model: Model, value: str) -> list[int]:
     """Return a value's shape where all but the batch is known."""
     return [d or 1 for d in model.type_of(value).shape or ()]
-
-
-def cut_to(model: Model, layer: str, dims: Sequence[int | str], layout: str) -> Model:
-    """Return the part of a model that a layer needs, for images of another size.
-
-    Parameters
-    ----------
-    model
-        The model.
-    layer
-        One of its values.
-    dims
-        Batch, height and width: numbers, or names where they are open.
-    layout
-        Where the image's channels are.
-
-    Raises
-    ------
-    InputError
-        If the layer is not one of the graph's own values.
-    """
-    (name,) = model.inputs
-    shape = list(model.type_of(name).shape or ())
-    batch, *sizes = dims
-    return _resized(
-        model, layer, [batch, shape[1], *sizes] if layout == "NCHW" else [batch, *sizes, shape[3]]
-    )
-
-
-def _resized(model: Model, layer: str, dims: Sequence[Any]) -> Model:
-    proto = ModelProto()
-    proto.CopyFrom(model.proto)
-    graph = proto.graph
-    producers = {value: k for k, node in enumerate(graph.node) for value in node.output}
-    waiting, found = [layer], set()
-    while waiting:  # some files list their nodes in any order
-        number = producers.get(waiting.pop())
-        if number is not None and number not in found:
-            found.add(number)
-            waiting += reads(graph.node[number])
-    kept = [type(graph.node[k]).FromString(graph.node[k].SerializeToString()) for k in sorted(found)]
-    if not any(layer in n.output for n in kept):
-        raise InputError(f"{layer!r} lies inside a function or a branch: choose a layer outside")
-    del graph.node[:], graph.output[:], graph.value_info[:]
-    graph.node.extend(kept)
-    graph.output.append(helper.make_tensor_value_info(layer, model.type_of(layer).dtype or 1, None))
-    for info in graph.input:
-        if info.name in model.inputs:
-            info.CopyFrom(
-                helper.make_tensor_value_info(info.name, info.type.tensor_type.elem_type, list(dims))
-            )
-    cut = Model(proto, model.folder, model.name)
-    cut.spool = model.spool
-    return cut
