@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from random_networks import nets
 
-from onnx_deconv import Explainer, InputError, ModelError
+from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError
 from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge, scan
 from onnx_deconv.atlas.store import Writer
 from onnx_deconv.atlas.unfinished import JOURNAL, load_partial, save_partial
@@ -204,6 +204,23 @@ def test_projections_are_those_of_whole_images(rules, size):
         y0, x0, y1, x1 = one.box
         outside[:, y0:y1, x0:x1] = 0
         assert not outside.any()
+
+
+@pytest.mark.cuda
+def test_an_atlas_made_on_cuda_is_the_cpus():
+    source, found = pictures(6), {}
+    try:
+        explainers = {device: Explainer(network(), providers=device) for device in ("cuda", "cpu")}
+        explainers["cuda"].session()
+    except RuntimeUnavailableError as error:
+        pytest.skip(f"onnxruntime has no usable CUDA device: {error}")
+    atlas = atlas_of(explainers["cpu"], source)
+    same(rows(atlas_of(explainers["cuda"], source)), rows(atlas))
+    for device, explainer in explainers.items():
+        found[device] = projections(explainer, atlas, source)
+    for key, one in found["cuda"].items():
+        expected = found["cpu"][key].values
+        assert np.abs(one.values - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def test_crops_are_smaller_where_units_see_little():
