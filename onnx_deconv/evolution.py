@@ -142,8 +142,7 @@ def _stages(
 
 
 def _projections(explainer: Explainer, images: Array, layer: str, maps: "_Strongest") -> Array:
-    shape = explainer.model.type_of(explainer.model.inputs[0]).shape
-    count = (shape and shape[0]) or 1
+    count = explainer.model.batch or 1
     found = []
     for image, channel, position in zip(maps.images, maps.channels, maps.positions, strict=True):
         batch = np.repeat(images[image][None], count, axis=0)

@@ -300,8 +300,7 @@ class Explainer:
     def _chunks(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict[str, Array]]]:
         """Cut a batch into what the model takes at once: all of it, or its fixed batch size."""
         total = _length(feeds)
-        fixed = {s[0] for n in feeds if (s := self.model.type_of(n).shape) and s[0] is not None}
-        step = min(fixed, default=total)
+        step = self.model.batch or total
         if total % step:
             raise InputError(f"the model takes {step} images at a time; {total} is no multiple of that")
         for first in range(0, total, step):

@@ -90,11 +90,10 @@ class Features:
         return values
 
     def _parts(self, batch: Array) -> Iterator[Array]:
-        shape = self.model.type_of(self._input).shape
-        step = (shape and shape[0]) or min(len(batch), _AT_ONCE)
+        step = self.model.batch or min(len(batch), _AT_ONCE)
         for first in range(0, len(batch), step):
             part = batch[first : first + step]
-            missing = step - len(part) if shape and shape[0] else 0
+            missing = step - len(part) if self.model.batch else 0
             yield np.concatenate([part, part[-1:].repeat(missing, axis=0)]) if missing else part
 
     def _probabilities(self, values: dict[str, Array], scores: Array) -> Array | None:

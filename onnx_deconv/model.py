@@ -125,6 +125,12 @@ class Model:
         return [o.name for o in self.proto.graph.output]
 
     @cached_property
+    def batch(self) -> int | None:
+        """How many images the model takes at once; ``None`` where the file leaves that open."""
+        shapes = [self.type_of(name).shape for name in self.inputs]
+        return min((shape[0] for shape in shapes if shape and shape[0]), default=None)
+
+    @cached_property
     def values(self) -> set[str]:
         """Names of all values that the user's own graph computes or is given (not the inlined ones)."""
         graph = self.proto.graph

@@ -263,6 +263,11 @@ def companion(pair: Pair, providers: Providers = "auto") -> Session:
 
 def device_of(providers: Providers) -> str:
     """Return where sessions really run, ``cuda`` or ``cpu``: a session of one node tells."""
+    return _device_of(providers if isinstance(providers, str) else tuple(providers))
+
+
+@functools.cache
+def _device_of(providers: str | tuple[str, ...]) -> str:
     value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     copied = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [value], [copied])

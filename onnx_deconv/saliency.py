@@ -301,9 +301,7 @@ def explain_photos(explainer: Explainer, photos: Sequence[Photo], target: Target
     InputError
         If the target or a photograph does not fit the model.
     """
-    (name,) = explainer.model.inputs
-    shape = explainer.model.type_of(name).shape
-    missing = max(0, (shape[0] if shape and shape[0] else 0) - len(photos))
+    missing = max(0, (explainer.model.batch or 0) - len(photos))
     batch = np.stack([p.tensor for p in photos] + [photos[-1].tensor] * missing)
     found: list[list[Explanation]] = [[] for _ in range(len(photos) + missing)]
     asked: Sequence[int | str | None] = target.channels or [None]

@@ -31,6 +31,8 @@ needs_zoo = pytest.mark.skipif(not SQUEEZENET.exists(), reason=f"no model zoo in
 COMMANDS = [
     "demo",
     "explain",
+    "atlas",
+    "report",
     "convert",
     "inspect",
     "ops",

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from onnx import ModelProto, helper
 
 from onnx_deconv.atlas.grid import Crop
 from onnx_deconv.atlas.images import Images, Load
@@ -107,19 +106,16 @@ class Projector:
         size, layout = preprocess.size, preprocess.layout
         self._ways = {layer: Way(explainer, layer, size, layout, crops=crops) for layer in layers}
         taps = {t.name: t for way in self._ways.values() for t in way.taps if t.kind != "shape"}
-        shape = explainer.model.type_of(self._input).shape
-        self._copies = (shape[0] if shape else None) or 1
         self._workers = workers(device_of(explainer.providers))
         self._forward = self._looking(taps.values()) if taps else None
 
     def _looking(self, taps: Iterable[Tap]) -> Session:
         """Make the model that tells what the companions read, and nothing else."""
         model = self._explainer.model
-        proto: ModelProto = forward(model, taps)
-        del proto.graph.output[:]
-        for tap in taps:
-            dtype = 7 if tap.kind == "switches" else model.type_of(tap.value).dtype or 1
-            proto.graph.output.append(helper.make_tensor_value_info(tap.name, dtype, None))
+        proto, told = forward(model, taps), {tap.name for tap in taps}
+        for output in list(proto.graph.output):
+            if output.name not in told:
+                proto.graph.output.remove(output)
         return Session(proto, model.folder, self._explainer.providers, threads=1)
 
     def window(self, layer: str) -> Size:
@@ -179,7 +175,7 @@ class Projector:
         """Return the switches and taps of one image, as often as the model's batch is long."""
         if self._forward is None:
             return {}
-        batch = self._explainer.as_input(self._input, np.repeat(tensor[None], self._copies, 0))
+        batch = np.repeat(tensor[None], self._explainer.model.batch or 1, 0)
         return {name: numpy_of(value) for name, value in self._forward.run({self._input: batch}).items()}
 
     def _job(self, unit: Unit, image: str, view: Picture, look: Look) -> "_Job":

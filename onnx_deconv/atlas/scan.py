@@ -131,8 +131,7 @@ class _Eye:
         self.layers = list(layers)
         self._session = Session(maxima_model(model, self.layers), model.folder, explainer.providers)
         (self._input,) = model.inputs
-        shape = model.type_of(self._input).shape
-        self._fixed = shape[0] if shape else None
+        self._fixed = model.batch
         self.batch = self._fixed or BATCH
 
     def maxima(self, batch: Array) -> dict[str, tuple[Array, Array]]:

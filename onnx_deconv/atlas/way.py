@@ -52,10 +52,13 @@ class Way:
 
     def __init__(self, explainer: Explainer, layer: str, size: Size, layout: str, *, crops: bool) -> None:
         self.size, self._whole_crop = size, Crop((0, 0), size)
-        own_batch = (explainer.model.type_of(explainer.model.inputs[0]).shape or (None,))[0] or 1
         self._look_at(cut_to(explainer.model, layer, (_BATCH, *size), layout), layer, layout)
         # The first that will do: crops, whole images many at a time, whole images as the model takes them.
-        ways: list[Sequence[int | str]] = [(_BATCH, *_OPEN), (_BATCH, *size), (own_batch, *size)]
+        ways: list[Sequence[int | str]] = [
+            (_BATCH, *_OPEN),
+            (_BATCH, *size),
+            (explainer.model.batch or 1, *size),
+        ]
         self._first_that_will_do(explainer, ways if crops else ways[1:], layout)
 
     def _first_that_will_do(

@@ -208,9 +208,7 @@ def _explained(
 
 def _groups(job: Job, paths: Sequence[Path]) -> list[Sequence[Path]]:
     """Cut the photographs into what the model takes at once: one, or its fixed batch size."""
-    (name,) = job.explainer.model.inputs
-    shape = job.explainer.model.type_of(name).shape
-    step = shape[0] if shape and shape[0] and job.preprocess.size is not None else 1
+    step = (job.explainer.model.batch or 1) if job.preprocess.size is not None else 1
     return [paths[k : k + step] for k in range(0, len(paths), step)]
 
 
