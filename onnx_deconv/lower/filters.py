@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from onnx_deconv.lower.rewriter import Rewriter, lowering
+from onnx_deconv.lower.rewriter import Branch, Rewriter, lowering
 
 _PLAIN = {"dilations", "group", "kernel_shape", "pads", "strides", "output_padding"}
 _FEW = 16
@@ -30,11 +30,19 @@ def filters(graph: Rewriter) -> None:
         depthwise = weight[0] == group
         if pads is None or not (depthwise or weight[1] * group >= _FEW):
             continue
-        turned, name = _turned(graph, node.input[1], weight, group)
-        kept = {k: v for k, v in attributes.items() if k in ("dilations", "group", "kernel_shape")}
-        inputs = [node.input[0], name, *node.input[2:]]
-        conv = helper.make_node("Conv", inputs, [""], node.name, pads=pads, **kept)
-        graph.replace(node, [*turned, conv])
+        _convolve(graph, node, node.input[0], pads)
+
+
+def _convolve(
+    graph: Rewriter, node: NodeProto, signal: str, pads: Sequence[int], before: Sequence[NodeProto] = ()
+) -> None:
+    """Put a convolution with the filter turned around in the place of a transposed one."""
+    kept = [a for a in node.attribute if a.name in ("dilations", "group", "kernel_shape")]
+    group = next((a.i for a in kept if a.name == "group"), 1)
+    turned, name = _turned(graph, node.input[1], graph.dims[node.input[1]], group)
+    conv = helper.make_node("Conv", [signal, name, *node.input[2:]], [""], node.name, pads=pads)
+    conv.attribute.extend(kept)
+    graph.replace(node, [*turned, *before, conv])
 
 
 def _turned_pads(attributes: Mapping[str, Any], kernel: Sequence[int]) -> list[int] | None:
@@ -89,12 +97,8 @@ def depthwise(graph: Rewriter) -> None:
         pads = _stuffed_pads(attributes, weight[2:])
         if pads is None or len(set(strides)) != 1 or strides[0] == 1:
             continue
-        turned, name = _turned(graph, node.input[1], weight, weight[0])
         stuffed = _stuffed(graph, node, sizes, int(strides[0]), weight[0])
-        kept = {k: v for k, v in attributes.items() if k in ("dilations", "group", "kernel_shape")}
-        inputs = [stuffed[-1].output[0], name, *node.input[2:]]
-        conv = helper.make_node("Conv", inputs, [""], node.name, pads=pads, **kept)
-        graph.replace(node, [*turned, *stuffed, conv])
+        _convolve(graph, node, stuffed[-1].output[0], pads, stuffed)
 
 
 def _stuffed(
@@ -103,17 +107,11 @@ def _stuffed(
     """Put a signal's values ``step`` apart, zeros in between and after the last."""
     first = np.zeros((1, 1, *[step] * len(sizes)), np.float32)
     first.flat[0] = 1
-    steps: list[tuple[str, str, dict[str, Any]]] = [
-        ("Reshape", graph.constant([-1, 1, *sizes]), {}),
-        ("ConvTranspose", graph.constant(first, np.float32), {"strides": [step] * len(sizes)}),
-        ("Reshape", graph.constant([-1, channels, *(d * step for d in sizes)]), {}),
-    ]
-    nodes: list[NodeProto] = []
-    for operator, operand, attributes in steps:
-        source = nodes[-1].output[0] if nodes else node.input[0]
-        name = f"{node.name}/apart_{len(nodes)}"
-        nodes.append(helper.make_node(operator, [source, operand], [name], name, **attributes))
-    return nodes
+    add = Branch(f"{node.name}/apart")
+    each = add("Reshape", node.input[0], graph.constant([-1, 1, *sizes]))
+    apart = add("ConvTranspose", each, graph.constant(first, np.float32), strides=[step] * len(sizes))
+    add("Reshape", apart, graph.constant([-1, channels, *(d * step for d in sizes)]))
+    return add.nodes
 
 
 def _stuffed_pads(attributes: Mapping[str, Any], kernel: Sequence[int]) -> list[int] | None:

@@ -36,6 +36,20 @@ class Runner(Protocol):
         """Return y, its signal sent to x by a rule of the table."""
 
 
+class At(torch.autograd.Function):
+    """The identity, but for the value, which comes from elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, _: Tensor, value: Tensor) -> Tensor:  # noqa: ARG004
+        """Return the value."""
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        """Pass the signal."""
+        return signal, None
+
+
 class Call:
     """One node that is being run.
 

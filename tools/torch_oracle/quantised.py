@@ -8,23 +8,9 @@ import torch
 from torch import Tensor
 
 from torch_oracle.linear import channelwise, conv, gemm
-from torch_oracle.operators import MICROSOFT, Call, as_double, operator, torch_type
+from torch_oracle.operators import MICROSOFT, At, Call, as_double, operator, torch_type
 from torch_oracle.pooling import average_pool
 from torch_oracle.rectifiers import rectifier
-
-
-class Through(torch.autograd.Function):
-    """Rounded and saturated forward, the identity back."""
-
-    @staticmethod
-    def forward(ctx: object, _: Tensor, y: Tensor) -> Tensor:  # noqa: ARG004
-        """Return y."""
-        return y.clone()
-
-    @staticmethod
-    def backward(ctx: object, signal: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        """Pass the signal."""
-        return signal, None
 
 
 def along(at: Call, x: Tensor, number: Tensor, axis: int = 1) -> Tensor:
@@ -44,7 +30,7 @@ def quantise(x: Tensor, scale: Tensor, zero: Tensor, kind: torch.dtype) -> Tenso
     """Return integers in double precision."""
     exact = x / scale + zero
     y = ((x / scale).detach().round() + zero).clamp(*_range(kind))
-    return Through.apply(exact, y) if exact.requires_grad else y
+    return At.apply(exact, y) if exact.requires_grad else y
 
 
 def _range(kind: torch.dtype) -> tuple[float, float]:

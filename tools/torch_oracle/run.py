@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from torch import Tensor
 
 from torch_oracle.curves import STRUCTURAL, Curves
-from torch_oracle.operators import OPERATORS, Call, tensor_of
+from torch_oracle.operators import OPERATORS, At, Call, tensor_of
 from torch_oracle.rectifiers import Rule, cut_off_rule, lrn_rule, native_rule
 
 Arrays = Mapping[str, np.ndarray]
@@ -35,20 +35,6 @@ def reconstruct(
     oracle = Oracle(proto, **options)
     oracle.forward(feeds, [explained])
     return oracle.back(explained, seed, rules)
-
-
-class At(torch.autograd.Function):
-    """The identity, but for the value, which comes from elsewhere."""
-
-    @staticmethod
-    def forward(ctx: Any, _: Tensor, value: Tensor) -> Tensor:  # noqa: ARG004
-        """Return the value."""
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        """Pass the signal."""
-        return signal, None
 
 
 class Detour(torch.autograd.Function):
