@@ -170,9 +170,8 @@ def _finish(console: Console, atlas: Atlas, output: Path, start: float) -> int:
         console.error(reason)
     if atlas.failed:
         console.warn(f"{len(atlas.failed)} of {atlas.seen} images could not be read; atlas.json names them")
-    text = (
-        f"{output}: {atlas.top} of {atlas.seen} images for {maps} feature maps in {len(atlas.layers)} layers"
-    )
+    strongest = f"{min(atlas.top, atlas.seen)} of {atlas.seen} images"
+    text = f"{output}: {strongest} for {maps} feature maps in {len(atlas.layers)} layers"
     console.result(record, f"{text} ({seconds:.0f} s)")
     return FELL_SHORT if atlas.failed else 0
 
