@@ -5,189 +5,84 @@
     python tools/bench.py report bench.jsonl docs/performance.png    # prints the tables, draws the plot
 
 Needs torch, torchvision, captum and onnx (and matplotlib for the plot). The networks are torchvision's
-with random weights. For one network and batch all contenders are made first and then run in turn, so
+with random weights. Each contender (``tools/contenders.py``) lives in a process of its own, so that no
+library's threads or memory are in another's way; all are made first and then run in turn, so
 that a busy machine hits them alike; a figure is a median (or, on a machine
 that others use too, the fastest run: ``report --fastest``). They have the same weights, input and number of
 threads. A result is written as soon as it is there, and what the file has already is not measured again.
 """
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from contenders import CAPTUM, CONTENDERS, EXPLAIN, PLAIN, SIZES, Case, exported, limit
 
-SIZES = {
-    "squeezenet1_1": 224, "vgg16": 224, "resnet50": 224, "densenet121": 224, "inception_v3": 299,
-    "mobilenet_v2": 224, "efficientnet_b0": 224,
-}  # fmt: skip
 BATCHES = 1, 8, 32
-PLAIN, EXPLAIN, CAPTUM = "plain forward", "explain graph", "Captum Deconvolution"
 
 _PAUSE = 0.05
 """Seconds before each run, in which the threads of the last one stop looking for work."""
 
-Contender = Callable[[], Any]
 
-
-def torchvision_models() -> Any:
-    """Import torchvision's models, also where its compiled operators (which they do not use) are missing."""
-    import torch  # noqa: PLC0415
-
-    register = torch.library.register_fake
-    torch.library.register_fake = lambda *_, **__: lambda function: function
+def serve(connection: Connection, name: str, case: Case, clock: str) -> None:
+    """Make a contender; run it whenever asked, and tell the seconds, or what failed."""
+    seconds = getattr(time, clock)
     try:
-        import torchvision.models  # noqa: PLC0415
-    finally:
-        torch.library.register_fake = register
-    return torchvision.models
-
-
-def network(name: str) -> Any:
-    """Make one of torchvision's networks with random weights."""
-    import torch  # noqa: PLC0415
-
-    torch.manual_seed(0)
-    more = {"init_weights": True, "aux_logits": True} if name == "inception_v3" else {}
-    return getattr(torchvision_models(), name)(weights=None, **more).eval()
-
-
-def exported(net: Any, size: int, path: Path) -> Path:
-    """Export a network to ONNX."""
-    import torch  # noqa: PLC0415
-
-    axes = {"x": {0: "N"}, "y": {0: "N"}}
-    torch.onnx.export(
-        net, torch.zeros(2, 3, size, size), path, dynamo=False, opset_version=17,
-        input_names=["x"], output_names=["y"], dynamic_axes=axes,
-    )  # fmt: skip
-    return path
-
-
-def ours(path: Path, x: np.ndarray, providers: str) -> Iterator[tuple[str, Contender]]:
-    """Yield the plain model, that with switches, the pair, and the explain graph, lowered and not."""
-    from onnx_deconv import compile_pair, explain_graph, load  # noqa: PLC0415
-    from onnx_deconv.lower import EXPLAIN as LOWERINGS  # noqa: PLC0415
-    from onnx_deconv.runtime import PairSession, Session, numpy_of  # noqa: PLC0415
-
-    model = load(path)
-    pair = compile_pair(model)
-    plain = Session(model.proto, model.folder, providers)
-    yield PLAIN, lambda: numpy_of(plain.run({"x": x})["y"])
-    session = PairSession(pair, providers)
-    yield "forward with switches", lambda: session.run_forward({"x": x})
-
-    def both() -> np.ndarray:
-        values = session.run_forward({"x": x})
-        scores = numpy_of(values["y"])
-        seed = np.zeros_like(scores)
-        seed[np.arange(len(x)), scores.argmax(1)] = 1
-        return session.run_deconv(values, seed)["reconstruction"]
-
-    yield "pair", both
-    for name, passes in ((EXPLAIN, LOWERINGS[session.forward.device]), ("explain graph, not lowered", ())):
-        graph = explain_graph(pair, lowerings=passes)
-        one = Session(graph.proto, graph.folder, providers)
-        yield name, lambda one=one: numpy_of(one.run({"x": x})["reconstruction"])
-
-
-def torchs(net: Any, x: np.ndarray, device: str, *, compiled: bool) -> Iterator[tuple[str, Contender]]:
-    """Yield Captum's deconvolution, eager and compiled, and the gradient by autograd."""
-    import torch  # noqa: PLC0415
-    from captum.attr import Deconvolution  # noqa: PLC0415
-
-    net = net.to(device)
-    batch = torch.from_numpy(x).to(device)
-    with torch.no_grad():
-        top = net(batch).argmax(1)
-
-    def gradient() -> np.ndarray:
-        image = batch.clone().requires_grad_()
-        scores = net(image)
-        score = scores.gather(1, scores.argmax(1, keepdim=True)).sum()
-        return torch.autograd.grad(score, image)[0].cpu().numpy()
-
-    yield "autograd gradient", gradient
-    hooked = Deconvolution(_without_inplace(net))
-    yield CAPTUM, lambda: hooked.attribute(batch, target=top).detach().cpu().numpy()
-    if compiled:
-        faster = Deconvolution(torch.compile(_without_inplace(net)))
-        yield f"{CAPTUM}, compiled", lambda: faster.attribute(batch, target=top).detach().cpu().numpy()
-
-
-def _without_inplace(net: Any) -> Any:
-    """Copy a network without ReLUs in place, which Captum's hooks refuse, or used twice."""
-    import copy  # noqa: PLC0415
-
-    net = copy.deepcopy(net)
-    for module in net.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = False
-    return net
-
-
-def sampler(path: Path, x: np.ndarray, masks: int = 1000) -> Iterator[tuple[str, Contender]]:
-    """Yield RISE on the plain model (Petsiuk et al. 2018; DIANNA's default is 1000 masks), as DIANNA runs it.
-
-    For the time alone: masks are drawn beforehand, and of the model's runs one batch of 100 is timed.
-    """
-    from onnx_deconv import load  # noqa: PLC0415
-    from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
-
-    model = load(path)
-    session, size = Session(model.proto, model.folder, "cpu"), x.shape[-1]
-    rng = np.random.default_rng(0)
-    drawn = rng.random((100, 1, size, size), np.float32)
-
-    def tenth() -> float:
-        scores = numpy_of(session.run({"x": drawn * x[:1]})["y"])
-        return float((scores[:, 0, None, None] * drawn[:, 0]).sum())
-
-    yield f"a tenth of RISE's {masks} masks", tenth
+        limit(case.threads)
+        run = CONTENDERS[name](case)
+        run()  # what is made on first use is not counted
+        run()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others shall be measured
+        said = str(error).strip() or "no more was said"
+        connection.send(f"{type(error).__name__}: {said.splitlines()[0][:150]}")
+        return
+    connection.send(None)
+    while connection.recv():
+        start = seconds()
+        run()
+        connection.send(seconds() - start)
 
 
 def timed(
-    contenders: dict[str, Contender], runs: int, clock: Callable[[], float]
+    names: Iterable[str], case: Case, runs: int, clock: str
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Run the contenders in turn; return the seconds of each run, and why some could not run."""
+    """Run contenders in turn; return the seconds of each run, and why some could not run."""
+    spawn = multiprocessing.get_context("spawn")
+    found: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
-    for name, run in list(contenders.items()):
-        try:
-            run()  # what is made on first use is not counted
-            run()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others shall be measured
-            failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:150]}"
-            del contenders[name]
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    asked: dict[str, Connection] = {}
+    for name in names:
+        asked[name], theirs = spawn.Pipe()
+        spawn.Process(target=serve, args=(theirs, name, case, clock), daemon=True).start()
+        theirs.close()
+        if why := _answer(asked[name]):
+            failed[name] = why
+            del asked[name]
     for _ in range(runs):
-        for name, run in contenders.items():
+        for name, connection in asked.items():
             time.sleep(_PAUSE)
-            start = clock()
-            run()
-            found[name].append(clock() - start)
+            connection.send(True)
+            found.setdefault(name, []).append(connection.recv())
+    for connection in asked.values():
+        connection.send(False)
     return found, failed
 
 
-def _limit(threads: int) -> None:
-    """Have every session made from here on run in so many threads."""
-    import onnxruntime  # noqa: PLC0415
-
-    make = onnxruntime.SessionOptions
-
-    def limited() -> Any:
-        options = make()
-        options.intra_op_num_threads = threads
-        return options
-
-    onnxruntime.SessionOptions = limited
+def _answer(connection: Connection) -> str | None:
+    try:
+        return connection.recv()
+    except EOFError:
+        return "its process ended (out of memory?)"
 
 
 def machine(device: str) -> str:
@@ -199,7 +94,7 @@ def machine(device: str) -> str:
     cpu = models[0].partition(":")[2].strip() if models else platform.processor()
     gpu = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
     versions = f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}"
-    return f"{cpu}{gpu}, {torch.get_num_threads()} threads; {versions}"
+    return f"{cpu}{gpu}; {versions}"
 
 
 @click.group(help=__doc__)
@@ -220,44 +115,36 @@ def main() -> None:
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--compiled", is_flag=True, help="torch.compile for Captum too (minutes for each network).")
-@click.option("--rise", is_flag=True, help="A black-box sampler too, at batch 1.")
+@click.option("--rise", is_flag=True, help="A black-box sampler too, of the first image alone.")
 def run(
     results: Path, nets: list[str], batches: list[int], runs: int, threads: int | None, device: str,
     *, cpu_time: bool, compiled: bool, rise: bool,
 ) -> None:  # fmt: skip
     """Measure what RESULTS lacks, and append it."""
-    import torch  # noqa: PLC0415
-
-    warnings.simplefilter("ignore")
     threads = threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    _limit(threads)
-    clock = time.thread_time if cpu_time else time.perf_counter
-    if device == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     done = {(r["net"], r["batch"], r["device"]) for r in _read(results)}
-    for name in nets or SIZES:
-        for batch in batches or BATCHES:
-            if (name, batch, device) in done:
-                continue
-            size, net = SIZES[name], network(name)
-            x = np.random.default_rng(0).standard_normal((batch, 3, size, size)).astype(np.float32)
-            with tempfile.TemporaryDirectory() as folder:
-                path = exported(net, size, Path(folder) / "net.onnx")
-                contenders = dict(ours(path, x, device))
-                contenders |= torchs(net, x, device, compiled=compiled)
-                if rise and batch == 1:
-                    contenders |= sampler(path, x)
+    optional = {", compiled": compiled, "masks": rise}
+    names = [n for n in CONTENDERS if all(asked or not n.endswith(end) for end, asked in optional.items())]
+    for net in nets or SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "net.onnx"
+            for batch in batches or BATCHES:
+                if (net, batch, device) in done:
+                    continue
+                if not path.exists():
+                    exported(net, path)
+                case = Case(net, batch, device, threads, path)
                 count = max(3, runs if batch < BATCHES[-1] else runs // 3)
-                times, failed = timed(contenders, count, clock)
-            kind = "processor" if cpu_time else "clock"
-            record = {
-                "net": name, "batch": batch, "device": device, "runs": runs,
-                "machine": f"{machine(device)}; {kind} time", "times": times, "failed": failed,
-            }  # fmt: skip
-            with results.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            click.echo(_row(_with_seconds(record, statistics.median)))
+                times, failed = timed(names, case, count, "thread_time" if cpu_time else "perf_counter")
+                kind = "processor" if cpu_time else "clock"
+                record = {
+                    "net": net, "batch": batch, "device": device, "runs": count,
+                    "machine": f"{machine(device)}, {threads} threads; {kind} time",
+                    "times": times, "failed": failed,
+                }  # fmt: skip
+                with results.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+                click.echo(_row(_with_seconds(record, statistics.median)))
 
 
 def _read(results: Path) -> list[dict[str, Any]]:
