@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from onnx import ModelProto
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.lower import filters, pools, splits  # noqa: F401 - they register their passes
+from onnx_deconv.lower import cancel, filters, pools, splits  # noqa: F401 - they register their passes
 from onnx_deconv.lower.rewriter import PASSES, Rewriter
 
 __all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "lower"]
