@@ -104,13 +104,16 @@ def _identity(_graph: Rewriter, node: NodeProto, _constants: _Constants) -> str:
 
 def _transpose(graph: Rewriter, node: NodeProto, _constants: _Constants) -> str:
     before, axes = graph.producers.get(node.input[0]), _attributes(node).get("perm", [])
-    if before is not None and _is(before, "Transpose"):
-        both = _composed(_attributes(before).get("perm", []), axes)
-        if both == sorted(both):
-            return str(before.input[0])
-        if graph.only_reader(node.input[0]) is node:
-            node.CopyFrom(helper.make_node("Transpose", before.input[:1], node.output, node.name, perm=both))
-    return str(node.input[0]) if axes and axes == sorted(axes) else ""
+    if axes and axes == sorted(axes):
+        return str(node.input[0])
+    if before is None or not _is(before, "Transpose"):
+        return ""
+    both = _composed(_attributes(before).get("perm", []), axes)
+    if both == sorted(both):
+        return str(before.input[0])
+    if graph.only_reader(node.input[0]) is node:
+        node.CopyFrom(helper.make_node("Transpose", before.input[:1], node.output, node.name, perm=both))
+    return ""
 
 
 def _composed(first: Sequence[int], last: Sequence[int]) -> list[int]:
