@@ -1,11 +1,13 @@
 """Transposed convolutions that another operator does faster."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from onnx import NodeProto, helper
 
+from onnx_deconv.lower.parts import followed, interleaved
 from onnx_deconv.lower.rewriter import Branch, Rewriter, lowering
 
 _PLAIN = {"dilations", "group", "kernel_shape", "pads", "strides", "output_padding"}
@@ -30,25 +32,21 @@ def filters(graph: Rewriter) -> None:
         depthwise = weight[0] == group
         if pads is None or not (depthwise or weight[1] * group >= _FEW):
             continue
-        _convolve(graph, node, node.input[0], pads)
-
-
-def _convolve(
-    graph: Rewriter, node: NodeProto, signal: str, pads: Sequence[int], before: Sequence[NodeProto] = ()
-) -> None:
-    """Put a convolution with the filter turned around in the place of a transposed one."""
-    kept = [a for a in node.attribute if a.name in ("dilations", "group", "kernel_shape")]
-    group = next((a.i for a in kept if a.name == "group"), 1)
-    turned, name = _turned(graph, node.input[1], graph.dims[node.input[1]], group)
-    conv = helper.make_node("Conv", [signal, name, *node.input[2:]], [""], node.name, pads=pads)
-    conv.attribute.extend(kept)
-    graph.replace(node, [*turned, *before, conv])
+        turned, name = _turned(graph, node.input[1], weight, group)
+        conv = helper.make_node("Conv", [node.input[0], name, *node.input[2:]], [""], node.name, pads=pads)
+        conv.attribute.extend(a for a in node.attribute if a.name in ("dilations", "group", "kernel_shape"))
+        graph.replace(node, [*turned, conv])
 
 
 def _turned_pads(attributes: Mapping[str, Any], kernel: Sequence[int]) -> list[int] | None:
     """Return the padding of the convolution; ``None`` where there is no such convolution."""
     stepped = any(s != 1 for s in attributes.get("strides", ())) or any(attributes.get("output_padding", ()))
-    return None if stepped else _stuffed_pads(attributes, kernel)
+    if stepped or not set(attributes) <= _PLAIN:
+        return None
+    n = len(kernel)
+    dilations, given = attributes.get("dilations", [1] * n), attributes.get("pads", [0] * (2 * n))
+    pads = [(k - 1) * d - p for k, d, p in zip([*kernel] * 2, [*dilations] * 2, given, strict=True)]
+    return pads if min(pads) >= 0 else None
 
 
 def _turned(graph: Rewriter, name: str, weight: Sequence[int], group: int) -> tuple[list[NodeProto], str]:
@@ -79,49 +77,68 @@ def _turned(graph: Rewriter, name: str, weight: Sequence[int], group: int) -> tu
     return fresh, nodes[-1].output[0] if nodes else name
 
 
+class _Part(NamedTuple):
+    """Along one axis, every so many values of a transposed convolution: a convolution in steps of 1."""
+
+    last: int
+    """The filter's last number that takes part; the others lie before it, as many apart."""
+    begin: int
+    """Padding."""
+    end: int
+
+
 @lowering("depthwise")
 def depthwise(graph: Rewriter) -> None:
-    """A depthwise transposed convolution in larger steps becomes zeros between the signal, and a convolution.
+    """A depthwise transposed convolution in larger steps becomes a convolution for each part of the picture.
 
-    onnxruntime's transposed convolution goes channel by channel; its depthwise convolution does not. The
-    zeros come by a transposed convolution of all channels as if they were pictures of a batch.
+    onnxruntime's transposed convolution goes channel by channel; its depthwise convolution does not. In steps
+    of 2 each part, every other row and column, has a quarter of the filter's numbers. The parts are put
+    together where the channels are fewest: behind the ReLU and the 1×1 convolution that follow.
     """
     for node in graph.nodes:
-        if node.op_type != "ConvTranspose" or node.input[1] not in graph.dims:
+        lines = _lines(graph, node) if node.op_type == "ConvTranspose" else []
+        if not lines:
             continue
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        weight, sizes = graph.dims[node.input[1]], graph.sizes(node.input[0])
-        strides, one_each = attributes.get("strides", ()), (attributes.get("group", 1), 1)
-        if weight[:2] != one_each or sizes is None:
-            continue
-        pads = _stuffed_pads(attributes, weight[2:])
-        if pads is None or len(set(strides)) != 1 or strides[0] == 1:
-            continue
-        stuffed = _stuffed(graph, node, sizes, int(strides[0]), weight[0])
-        _convolve(graph, node, stuffed[-1].output[0], pads, stuffed)
+        step, channels = len(lines[0]), graph.dims[node.input[1]][0]
+        add = Branch(node.name)
+        made = [_part(graph, add, node, line) for line in product(*lines)]
+        last, made, channels = followed(graph, node, add, made, channels)
+        interleaved(add, graph, made, channels, graph.sizes(node.output[0]) or [], step)
+        graph.replace(last, add.nodes)
 
 
-def _stuffed(
-    graph: Rewriter, node: NodeProto, sizes: Sequence[int], step: int, channels: int
-) -> list[NodeProto]:
-    """Put a signal's values ``step`` apart, zeros in between and after the last."""
-    first = np.zeros((1, 1, *[step] * len(sizes)), np.float32)
-    first.flat[0] = 1
-    add = Branch(f"{node.name}/apart")
-    each = add("Reshape", node.input[0], graph.constant([-1, 1, *sizes]))
-    apart = add("ConvTranspose", each, graph.constant(first, np.float32), strides=[step] * len(sizes))
-    add("Reshape", apart, graph.constant([-1, channels, *(d * step for d in sizes)]))
-    return add.nodes
+def _lines(graph: Rewriter, node: NodeProto) -> list[list[_Part]]:
+    """Take a depthwise transposed convolution in equal steps apart; nothing where that cannot be done."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    weight, sizes, whole = graph.dims.get(node.input[1]), *map(graph.sizes, (node.input[0], node.output[0]))
+    step, *others = attributes.get("strides", [1])
+    if not weight or not sizes or not whole or step == 1 or {step, *others} != {step}:
+        return []
+    if weight[:2] != (attributes.get("group", 1), 1) or min(weight[2:]) < step:
+        return []
+    if not set(attributes) <= _PLAIN or any(d != 1 for d in attributes.get("dilations", ())):
+        return []
+    pads = attributes.get("pads", [0] * len(sizes))
+    axes = zip(weight[2:], sizes, whole, pads, strict=False)
+    lines = [[_part_of(phase, step, *axis) for phase in range(step)] for axis in axes]
+    return lines if min(n for line in lines for part in line for n in part) >= 0 else []
 
 
-def _stuffed_pads(attributes: Mapping[str, Any], kernel: Sequence[int]) -> list[int] | None:
-    """Return the padding of the convolution; ``None`` where there is no such convolution."""
-    n = len(kernel)
-    if not set(attributes) <= _PLAIN:
-        return None
-    dilations, strides = attributes.get("dilations", [1] * n), attributes.get("strides", [1] * n)
-    given, more = attributes.get("pads", [0] * (2 * n)), attributes.get("output_padding", [0] * n)
-    around = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
-    begins = [a - p for a, p in zip(around, given[:n], strict=True)]
-    ends = [a - p + o - (s - 1) for a, p, o, s in zip(around, given[n:], more, strides, strict=True)]
-    return begins + ends if min(begins + ends) >= 0 else None
+def _part_of(phase: int, step: int, kernel: int, size: int, whole: int, pad: int) -> _Part:
+    """Of the result's values ``phase``, ``phase + step``, ...: which of the filter's numbers make them."""
+    first = (phase + pad) % step
+    count = (kernel - first + step - 1) // step
+    last = first + (count - 1) * step
+    begin = (last - phase - pad) // step
+    return _Part(last, begin, -(-whole // step) - size - begin + count - 1)
+
+
+def _part(graph: Rewriter, add: Branch, node: NodeProto, line: Sequence[_Part]) -> str:
+    n, back = len(line), np.iinfo(np.int64).min
+    step = next(a.ints[0] for a in node.attribute if a.name == "strides")
+    cut = [[part.last for part in line], [back] * n, range(2, 2 + n), [-step] * n]
+    filtered = add("Slice", node.input[1], *map(graph.constant, cut))
+    pads = [part.begin for part in line] + [part.end for part in line]
+    return add(
+        "Conv", node.input[0], filtered, *node.input[2:], group=graph.dims[node.input[1]][0], pads=pads
+    )

@@ -195,19 +195,6 @@ def _sum(add: Blocked, terms: Sequence[tuple[str, float, Line, Line]]) -> str:
     return total
 
 
-def interleaved(
-    add: Branch, graph: Rewriter, parts: Sequence[str], channels: int, sizes: Sequence[int]
-) -> None:
-    """Put four equal quarters together, by a filter that has one number for each."""
-    halves = [(d + 1) // STEP for d in sizes]
-    apart = graph.constant([-1, 1, *halves])
-    stacked = add("Concat", *[add("Reshape", part, apart) for part in parts], axis=1)
-    one_each = graph.constant(np.eye(STEP**2).reshape(STEP**2, 1, STEP, STEP), np.float32)
-    over = [STEP * half - d for half, d in zip(halves, sizes, strict=True)]
-    whole = add("ConvTranspose", stacked, one_each, strides=[STEP, STEP], pads=[0, 0, *over])
-    add("Reshape", whole, graph.constant([-1, channels, *sizes]))
-
-
 class Quarter(NamedTuple):
     """What is cut off a transposed convolution's result, and what is put around it."""
 

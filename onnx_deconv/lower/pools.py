@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from onnx import NodeProto, TensorProto, helper
 
 from onnx_deconv.lower import overlap
+from onnx_deconv.lower.parts import interleaved
 from onnx_deconv.lower.rewriter import Branch, Rewriter, lowering
 
 _BLOCK = 16
@@ -146,7 +147,7 @@ def _moved(graph: Rewriter, node: NodeProto, unpool: Unpool) -> tuple[NodeProto,
         return last, add.nodes
     for rectifier in rectifiers:
         graph.replace(rectifier, [helper.make_node("Identity", rectifier.input, [""], rectifier.name)])
-    overlap.interleaved(add, graph, parts, channels, sizes)
+    interleaved(add, graph, parts, channels, sizes, overlap.STEP)
     return node, add.nodes
 
 
