@@ -229,7 +229,7 @@ def unpooling(size, batch="N", *, rectified=False, **attributes):
 
 
 def assert_unpooled_alike(net, x, *, optimised=True):
-    lowered = lower(net, ["overlaps"])
+    lowered = lower(net, ["blocked"])
     assert "ScatterElements" in operators(net) - operators(lowered)
     options = onnxruntime.SessionOptions()
     if not optimised:
@@ -282,6 +282,25 @@ def test_first_maxima_of_extreme_numbers_are_found(name, rectified, optimised):
     x = RNG.choice(np.array(EXTREMES[name], np.float32), (2, 16, 13, 12))
     pads = [1, 1, 0, 0] if rectified else [0] * 4
     assert_unpooled_alike(unpooling((13, 12), rectified=rectified, pads=pads), x, optimised=optimised)
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+@pytest.mark.parametrize("name", EXTREMES)
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_first_maxima_of_windows_side_by_side_are_found_in_the_blocked_layout(name, batch, optimised):
+    x = RNG.choice(np.array(EXTREMES[name], np.float32), (2, 16, 12, 10))
+    assert_unpooled_alike(unpooling((12, 10), batch, kernel_shape=[2, 2]), x, optimised=optimised)
+
+
+def test_rectifiers_that_follow_windows_side_by_side_are_done_before():
+    net = pooled(2, (8, 12))
+    x = np.round(normal(3, 3, 8, 12))
+    x[1] = 0
+    plain, lowered, proto = reconstructions(net, x)
+    assert not {"ScatterElements", "SpaceToDepth"} & operators(proto)
+    assert "Identity" in {n.op_type for n in proto.graph.node if "Relu" in n.name}
+    assert plain.any()
+    np.testing.assert_allclose(lowered, plain, rtol=0, atol=1e-6 * np.abs(plain).max())
 
 
 @pytest.mark.parametrize(("kernel", "step"), [(3, 2), (7, 2), (2, 3), (5, 1)])

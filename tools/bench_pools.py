@@ -168,7 +168,7 @@ def session(way: Way, geometry: tuple[int, int, int, int, int]) -> onnxruntime.I
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     proto = pool.op.export(outputs, [], "pool")
-    proto = lower(proto, ["overlaps"]) if way is quarters else proto
+    proto = lower(proto, ["blocked"]) if way is quarters else proto
     return onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -14,10 +14,10 @@ from onnx_deconv.lower.rewriter import PASSES, Rewriter
 
 __all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "lower"]
 
-EXPLAIN = {"cpu": ("filters", "depthwise", "pools", "overlaps", "splits"), "cuda": ("filters", "pools")}
+EXPLAIN = {"cpu": ("filters", "depthwise", "blocked", "pools", "splits"), "cuda": ("filters", "pools")}
 """What is done to an explain graph, by the device that it is made for.
 
-``overlaps`` needs convolutions in float32, which GPUs may round (TF32).
+``blocked`` needs convolutions in float32, which GPUs may round (TF32).
 """
 
 COMPANION = {"cpu": ("filters", "depthwise"), "cuda": ("filters",)}

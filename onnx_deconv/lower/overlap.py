@@ -1,9 +1,10 @@
-"""Unpooling of 3×3 windows in steps of 2, in onnxruntime's blocked layout alone.
+"""Unpooling of windows in steps of 2, in onnxruntime's blocked layout alone.
 
-A window's first maximum in row-major order lies in the first of its rows that holds the maximum, and is the
-first in that row. So a signal goes first to one of three rows, where it meets those of the windows above
-and below, then to one of three columns. Where two values are equal is told by the operators that the
-blocked layout has (depthwise convolutions with one number each, Add, Mul, Relu): of d = maximum - value,
+Where windows of 3×3 overlap, a window's first maximum in row-major order lies in the first of its rows that
+holds the maximum, and is the first in that row. So a signal goes first to one of three rows, where it meets
+those of the windows above and below, then to one of three columns. Where two values are equal is told by the
+operators that the blocked layout has (depthwise convolutions with one number each, Add, Mul, Relu): of
+d = maximum - value,
 
     Relu(2⁻²² - 2¹²⁷ d)   is 2⁻²² if d = 0, and 0 if not,
 
@@ -113,6 +114,10 @@ class Blocked(Branch):
             self._ones[value] = self.moved(value, by=0, bias=1)
         return self._ones[value]
 
+    def small(self, distance: str) -> str:
+        """Give a small number where a distance is 0, and 0 elsewhere."""
+        return self("Relu", self.moved(distance, by=-_STEEP, bias=_SMALL))
+
     def shares(self, distances: Sequence[str], signal: str) -> list[tuple[str, float]]:
         """Divide a signal among positions: the first whose distance is 0 takes it, or else the last.
 
@@ -123,8 +128,7 @@ class Blocked(Branch):
         """
         taken = []
         for distance in distances:
-            small = self("Relu", self.moved(distance, by=-_STEEP, bias=_SMALL))
-            taken.append((self("Mul", small, signal), 1 / _SMALL))
+            taken.append((self("Mul", self.small(distance), signal), 1 / _SMALL))
             signal = self.moved(taken[-1][0], by=-1 / _SMALL, plus=signal)
         return [*taken, (signal, 1)]
 
@@ -184,6 +188,23 @@ def quarters(
             sources = columns.sources(other, columns.length(0 if equal else other))
             found.append(_sum(add, [(*parts[k], kept, line) for k, line in sources]))
     return found
+
+
+def side_by_side(
+    add: Blocked, picture: str, maximum: str, signal: str, rows: Axis, columns: Axis
+) -> list[str]:
+    """Send the signal of windows of 2×2 in steps of 2 to their first maxima.
+
+    Parameters and result are those of :func:`quarters`. A signal of 2¹⁰⁶ or more would become infinite.
+    """
+    left, parts = add.moved(signal, by=1 / _SMALL), []
+    for k in range(STEP**2 - 1):
+        row, column = divmod(k, STEP)
+        where = rows.position(row), columns.position(column)
+        distance = add.moved(picture, *where, by=-1, strides=(STEP, STEP), plus=maximum)
+        parts.append(add("Mul", add.small(distance), left))
+        left = add.moved(parts[-1], by=-1 / _SMALL, plus=left)
+    return [*parts, add.moved(left, by=_SMALL)]
 
 
 def _sum(add: Blocked, terms: Sequence[tuple[str, float, Line, Line]]) -> str:

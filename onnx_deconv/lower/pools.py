@@ -38,14 +38,18 @@ def pools(graph: Rewriter) -> None:
             graph.replace(node, _compared(node, unpool))
 
 
-@lowering("overlaps")
-def overlaps(graph: Rewriter) -> None:
-    """Find the first maxima of overlapping windows by convolutions, which must be computed in float32."""
+@lowering("blocked")
+def blocked(graph: Rewriter) -> None:
+    """Find the first maxima of windows in steps of 2 by convolutions, which must be computed in float32."""
     for node in graph.nodes:
         unpool = _unpool_of(graph, node)
-        if unpool is not None and _overlapping(graph, unpool):
+        if unpool is None or not _has_blocks(graph, unpool):
+            continue
+        if _overlapping(graph, unpool):
             last, nodes = _moved(graph, node, unpool)
             graph.replace(last, nodes)
+        elif _side_by_side(graph, unpool) and unpool.kernel[0] == overlap.STEP:
+            graph.replace(node, _moved_apart(graph, node, unpool))
 
 
 def _unpool_of(graph: Rewriter, node: NodeProto) -> Unpool | None:
@@ -94,31 +98,31 @@ def _compared(node: NodeProto, unpool: Unpool) -> list[NodeProto]:
     return add.nodes
 
 
+def _has_blocks(graph: Rewriter, unpool: Unpool) -> bool:
+    """Tell whether the blocked layout can be had: it must know that sizes are equal, the batch's by name."""
+    batch, channels = graph.types[unpool.pool.input[0]][1][:2]
+    known = graph.sizes(unpool.pool.input[0]) and graph.sizes(unpool.pool.output[0])
+    return bool(batch and known) and isinstance(channels, int) and channels % _BLOCK == 0
+
+
 def _overlapping(graph: Rewriter, unpool: Unpool) -> bool:
-    """Tell whether the windows are 3×3 in steps of 2, and the blocked layout can be had.
+    """Tell whether the windows are 3×3 in steps of 2, their padding known.
 
     A window that begins outside the picture finds zeros there: the values must not be negative.
     """
-    picture, *_ = unpool.pool.input
-    sizes, windows = graph.sizes(picture), graph.sizes(unpool.pool.output[0])
-    channels = graph.types[picture][1][1]
-    if (unpool.kernel, unpool.strides) != ([overlap.KERNEL] * 2, [overlap.STEP] * 2):
+    if (unpool.kernel, unpool.strides) != ([overlap.KERNEL] * 2, [overlap.STEP] * 2) or not unpool.pads:
         return False
-    if not (unpool.pads and sizes and windows and isinstance(channels, int)) or channels % _BLOCK:
-        return False
-    if not graph.types[picture][1][0]:
-        return False  # without a name for the batch's size the layout cannot know that sizes are equal
     axes = _axes(graph, unpool)
     if any(axis.place(0) >= axis.size for axis in axes):
         return False  # by ceil_mode, in the padding alone: runtimes differ in whether there is such a window
     inside = not any(axis.outside(k) for axis in axes for k in range(overlap.KERNEL - 1))
-    producer = graph.producers.get(picture)
+    producer = graph.producers.get(unpool.pool.input[0])
     return inside or (producer is not None and producer.op_type == "Relu")
 
 
 def _axes(graph: Rewriter, unpool: Unpool) -> list[overlap.Axis]:
     sizes, windows = (graph.sizes(v) or [] for v in (unpool.pool.input[0], unpool.pool.output[0]))
-    return [overlap.Axis(*line) for line in zip(sizes, windows, (unpool.pads or [])[:2], strict=True)]
+    return [overlap.Axis(*line) for line in zip(sizes, windows, (unpool.pads or [0, 0])[:2], strict=True)]
 
 
 def _moved(graph: Rewriter, node: NodeProto, unpool: Unpool) -> tuple[NodeProto, list[NodeProto]]:
@@ -145,10 +149,30 @@ def _moved(graph: Rewriter, node: NodeProto, unpool: Unpool) -> tuple[NodeProto,
     if last is not None and geometry is not None:
         overlap.transposed(add, graph, parts, last.input[1], geometry)
         return last, add.nodes
-    for rectifier in rectifiers:
-        graph.replace(rectifier, [helper.make_node("Identity", rectifier.input, [""], rectifier.name)])
+    _pass_on(graph, rectifiers)
     interleaved(add, graph, parts, channels, sizes, overlap.STEP)
     return node, add.nodes
+
+
+def _moved_apart(graph: Rewriter, node: NodeProto, unpool: Unpool) -> list[NodeProto]:
+    """Unpool windows of 2×2 side by side; a ReLU that follows is done to the signal, which is smaller."""
+    picture, maximum, signal = unpool.pool.input[0], unpool.pool.output[0], unpool.signal
+    channels, sizes = int(graph.types[picture][1][1]), graph.sizes(picture) or []
+    add = overlap.Blocked(node.name, graph, channels)
+    graph.declare(signal, graph.types[maximum][1])
+    rectifiers = _rectifiers(graph, node)
+    if rectifiers:
+        signal = add("Relu", signal)
+        _pass_on(graph, rectifiers)
+    parts = overlap.side_by_side(add, picture, maximum, signal, *_axes(graph, unpool))
+    interleaved(add, graph, parts, channels, sizes, overlap.STEP)
+    return add.nodes
+
+
+def _pass_on(graph: Rewriter, rectifiers: Sequence[NodeProto]) -> None:
+    """Leave out rectifiers whose work is done."""
+    for rectifier in rectifiers:
+        graph.replace(rectifier, [helper.make_node("Identity", rectifier.input, [""], rectifier.name)])
 
 
 def _rectifiers(graph: Rewriter, node: NodeProto) -> list[NodeProto]:
