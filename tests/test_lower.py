@@ -134,6 +134,69 @@ def test_other_filters_stay_as_they_are(attributes):
     assert operators(lower(proto, PASSES)) == {"ConvTranspose"}
 
 
+def averaged(*nodes, channels=6, size=(5, 4), batch="N", **tensors):
+    """Nodes between x, as a global average pool sends it back, and y."""
+    tensors = {"shape": np.array([1, 1, *size]), "w": normal(7, channels, 1, 1)} | tensors
+    expand = helper.make_node("Expand", ["x", "shape"], ["a"], "expand")
+    return model([expand, *nodes], (batch, channels, 1, 1), tensors)
+
+
+ALIKE = {
+    "Relu": [helper.make_node("Relu", ["a"], ["y"], "n")],
+    "a 1×1 convolution": [helper.make_node("Conv", ["a", "w"], ["y"], "n")],
+    "a scaling": [helper.make_node("Mul", ["a", "each"], ["y"], "n")],
+    "a number": [helper.make_node("Div", ["a", "number"], ["y"], "n")],
+    "a chain": [
+        helper.make_node("Relu", ["a"], ["b"], "n"),
+        helper.make_node("Conv", ["b", "w"], ["c"], "m"),
+        helper.make_node("LeakyRelu", ["c"], ["y"], "o", alpha=0.3),
+    ],
+    "a split": [
+        helper.make_node("Split", ["a"], ["b", "c"], "n", axis=1, num_outputs=2),
+        helper.make_node("Relu", ["b"], ["d"], "m"),
+        helper.make_node("Sub", ["d", "c"], ["y"], "o"),
+    ],
+    "another reader": [
+        helper.make_node("Relu", ["a"], ["b"], "n"),
+        helper.make_node("Sub", ["a", "b"], ["y"], "o"),
+    ],
+}
+WEIGHTS = {"each": normal(6, 1, 1).reshape(1, 6, 1, 1), "number": np.float32(3)}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+@pytest.mark.parametrize("batch", ["N", 3])
+def test_what_is_done_to_pictures_of_one_value_is_done_to_that_value(name, batch):
+    proto = averaged(*ALIKE[name], batch=batch, **WEIGHTS)
+    lowered = lower(proto, ["uniform"])
+    first = next(n for n in lowered.graph.node if n.op_type != "Expand")
+    assert first.input[0] == "x"
+    x = normal(3, 6, 1, 1)
+    np.testing.assert_allclose(run(lowered, x), run(proto, x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("node", "tensors"),
+    [
+        (helper.make_node("Conv", ["a", "w"], ["y"], "n", pads=[1] * 4), {}),
+        (helper.make_node("Conv", ["a", "w"], ["y"], "n"), {"w": normal(2, 6, 3, 3)}),
+        (helper.make_node("Conv", ["a", "w"], ["y"], "n", strides=[2, 2]), {}),
+        (helper.make_node("Mul", ["a", "m"], ["y"], "n"), {"m": normal(5, 4)}),
+        (helper.make_node("Mul", ["a", "m"], ["y"], "n"), {"m": normal(2, 1, 1, 1, 1)}),
+        (helper.make_node("Softmax", ["a"], ["y"], "n", axis=3), {}),
+        (helper.make_node("Split", ["a"], ["y", "z"], "n", axis=2, num_outputs=2), {}),
+        (helper.make_node("Relu", ["a"], ["y"], "n"), {"shape": np.array([2, 1, 1, 5, 4])}),
+        (helper.make_node("Relu", ["a"], ["y"], "n"), {"shape": np.array([3, 1, 5, 4])}),
+    ],
+)
+def test_what_is_not_done_alike_to_all_values_stays_as_it_is(node, tensors):
+    proto = averaged(node, batch=1, **tensors)
+    lowered = lower(proto, ["uniform"])
+    assert [n.op_type for n in lowered.graph.node] == ["Expand", node.op_type]
+    x = normal(1, 6, 1, 1)
+    np.testing.assert_array_equal(run(lowered, x), run(proto, x))
+
+
 def pooled(k, size, **attributes):
     """A picture, pooled; rectified twice so that most windows are ties."""
     nodes = [

@@ -9,18 +9,21 @@ from collections.abc import Iterable
 from onnx import ModelProto
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.lower import cancel, filters, pools, splits  # noqa: F401 - they register their passes
+from onnx_deconv.lower import cancel, filters, pools, splits, uniform  # noqa: F401 - they register their passes
 from onnx_deconv.lower.rewriter import PASSES, Rewriter
 
 __all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "lower"]
 
-EXPLAIN = {"cpu": ("filters", "depthwise", "blocked", "pools", "splits"), "cuda": ("filters", "pools")}
+EXPLAIN = {
+    "cpu": ("filters", "uniform", "depthwise", "blocked", "pools", "splits"),
+    "cuda": ("filters", "uniform", "pools"),
+}
 """What is done to an explain graph, by the device that it is made for.
 
 ``blocked`` needs convolutions in float32, which GPUs may round (TF32).
 """
 
-COMPANION = {"cpu": ("filters", "depthwise"), "cuda": ("filters",)}
+COMPANION = {"cpu": ("filters", "uniform", "depthwise"), "cuda": ("filters", "uniform")}
 """What is done to a companion when it is loaded, by device."""
 
 

@@ -44,7 +44,7 @@ def interleaved(
 def followed(
     graph: Rewriter, node: NodeProto, add: Branch, parts: list[str], channels: int
 ) -> tuple[NodeProto, list[str], int]:
-    """Do to the parts what is done to a node's result: ReLUs, and 1×1 convolutions that leave fewer channels.
+    """Do to the parts what is done to the whole: ReLUs, and 1×1 convolutions that leave no more channels.
 
     Returns
     -------
@@ -52,22 +52,27 @@ def followed(
         The node whose result the parts are now, the parts, and how many channels they have.
     """
     while (reader := graph.only_reader(node.output[0])) is not None:
-        left = _channels_left(graph, reader)
-        if reader.op_type != "Relu" and not 0 < left < channels:
+        left: int | str = channels
+        if is_pointwise(graph, reader):
+            left, *_ = _weight(graph, reader)
+        elif reader.op_type != "Relu":
+            break
+        if not isinstance(left, int) or left > channels:
             break
         parts = [add(reader.op_type, part, *reader.input[1:]) for part in parts]
-        node, channels = reader, left or channels
+        node, channels = reader, left
     return node, parts, channels
 
 
-def _channels_left(graph: Rewriter, node: NodeProto) -> int:
-    """Return how many channels a convolution of single values, all with all, makes; 0 for other nodes."""
-    if node.op_type != "Conv" or len(node.input) != 2:  # noqa: PLR2004
-        return 0
+def is_pointwise(graph: Rewriter, node: NodeProto) -> bool:
+    """Tell whether a node is a 1×1 convolution of all channels with all."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     stepped = any(s != 1 for s in attributes.get("strides", ())) or any(attributes.get("pads", ()))
-    weight = node.input[1]
-    left, _, *kernel = graph.dims.get(weight) or graph.types.get(weight, (0, ("", "")))[1]
-    if stepped or attributes.get("group", 1) != 1 or any(k != 1 for k in kernel) or "auto_pad" in attributes:
-        return 0
-    return left if isinstance(left, int) else 0
+    if node.op_type != "Conv" or stepped or attributes.get("group", 1) != 1 or "auto_pad" in attributes:
+        return False
+    return all(k == 1 for k in _weight(graph, node)[2:])
+
+
+def _weight(graph: Rewriter, node: NodeProto) -> Sequence[int | str]:
+    """Return the sizes of a convolution's weight, stored or made at load."""
+    return graph.dims.get(node.input[1]) or graph.types.get(node.input[1], (0, ("", "", "")))[1]
