@@ -16,7 +16,7 @@ from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.package import FORWARD, is_pair, load_pair
 from onnx_deconv.passes import Pass
-from onnx_deconv.runtime import PairSession, Providers
+from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.seed import SeedKind, scores_of, strongest
 from onnx_deconv.semantics import Semantics
 
@@ -93,6 +93,8 @@ class Explainer:
         The inputs to explain in terms of, where a model has several.
     input_shapes
         Sizes to assume for inputs, by name.
+    low_memory
+        Whether all memory but the weights goes back to the system after each call; a little slower.
 
     Examples
     --------
@@ -111,12 +113,14 @@ class Explainer:
         labels: Sequence[str] | None = None,
         inputs: Sequence[str] | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
+        low_memory: bool = False,
     ) -> None:
         saved = load_pair(model) if is_pair(model) else None  # type: ignore[arg-type]
         self.model = _model(model, saved, input_shapes)
         stored = Semantics(**saved.manifest["semantics"]) if saved is not None else Semantics()
         self.semantics = stored if semantics is None else Semantics.of(semantics)
         self.providers = providers
+        self.low_memory = low_memory
         self._inputs = inputs
         self._lock = threading.Lock()
         self._sessions: dict[str, PairSession] = {}
@@ -124,7 +128,7 @@ class Explainer:
         self.layer = self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
         self.saved = saved is not None
         if saved is not None and self.semantics == stored and inputs is None:
-            self._sessions[self.layer] = PairSession(saved, providers)
+            self._sessions[self.layer] = PairSession(saved, providers, low_memory=low_memory)
         self.labels = Labels.of(labels, self.model.metadata)
 
     def __call__(
@@ -177,6 +181,8 @@ class Explainer:
         for first, feeds in self._chunks(whole):
             chosen = channels and channels[first : first + _length(feeds)]
             found += self._explain(name, feeds, first, _Choice(chosen, at, top, seed))
+        if self.low_memory:
+            return_freed_memory()
         return found
 
     def scores(self, batch: Batch) -> Array:
@@ -197,7 +203,7 @@ class Explainer:
         with self._lock:
             if name not in self._sessions:
                 pair = compile_pair(self.model, name, semantics=self.semantics, inputs=self._inputs)
-                self._sessions[name] = PairSession(pair, self.providers)
+                self._sessions[name] = PairSession(pair, self.providers, low_memory=self.low_memory)
             return self._sessions[name]
 
     def _named(self, layer: str | None) -> str:

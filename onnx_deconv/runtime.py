@@ -1,5 +1,6 @@
 """onnxruntime sessions: the only room that imports it."""
 
+import ctypes
 import functools
 import importlib.metadata
 import logging
@@ -44,6 +45,8 @@ class Session:
         Whether it takes turns with another session: its threads must not wait actively then.
     threads
         How many threads of the CPU one run takes; all cores if not given.
+    low_memory
+        Whether to keep no memory from one run to the next; a little slower.
 
     Attributes
     ----------
@@ -59,28 +62,34 @@ class Session:
         *,
         alternating: bool = False,
         threads: int | None = None,
+        low_memory: bool = False,
     ) -> None:
         ort = _onnxruntime()
         options = ort.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
-            # Sessions that stand beside many others would each keep as much memory as they ever needed.
-            options.enable_cpu_mem_arena = False
+        # Sessions that stand beside many others would each keep as much memory as they ever needed.
+        options.enable_cpu_mem_arena = threads is None and not low_memory
         if alternating:
             # The other session's idle threads would spin on the cores that this one needs: 24 ms, not 16,
             # for a SqueezeNet on 2 cores.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3 if providers != "auto" else 4
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-        if sum(map(external_size, all_tensors(proto))) > ONE_FILE:
+        large = sum(map(external_size, all_tensors(proto))) > ONE_FILE
+        if large:
             # Kernels would copy large weights into an order of their own, once for each session; measured on
             # a VGG-19 that doubles the memory and saves no time.
             options.add_session_config_entry("session.disable_prepacking", "1")
+            # From the second run on it would keep one more block for what is computed; no faster either.
+            options.enable_mem_pattern = False
         wanted = _resolve(providers)
         try:
             self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
         except Exception as error:  # onnxruntime has no common base for its exceptions
             raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+        if large:
+            return_freed_memory()
         self.providers: list[str] = self._session.get_providers()
         _check_providers(providers, wanted, self.providers)
         self.inputs = {i.name: i for i in self._session.get_inputs()}
@@ -146,15 +155,25 @@ class PairSession:
         See :data:`Providers`.
     lowerings
         Rewrites that make the companion faster, see :mod:`onnx_deconv.lower`; by default the device's.
+    low_memory
+        See :class:`Session`.
     """
 
     def __init__(
-        self, pair: Pair, providers: Providers = "auto", lowerings: Sequence[str] | None = None
+        self,
+        pair: Pair,
+        providers: Providers = "auto",
+        lowerings: Sequence[str] | None = None,
+        *,
+        low_memory: bool = False,
     ) -> None:
         self.pair = pair
-        self.forward = Session(pair.forward, pair.folder, providers, alternating=True)
+        session = functools.partial(
+            Session, folder=pair.folder, providers=providers, alternating=True, low_memory=low_memory
+        )
+        self.forward = session(pair.forward)
         passes = COMPANION[self.forward.device] if lowerings is None else lowerings
-        self.deconv = Session(lower(pair.deconv, passes), pair.folder, providers, alternating=True)
+        self.deconv = session(lower(pair.deconv, passes))
         entries = pair.manifest["deconv_inputs"]
         self.reads = [i["name"] for i in entries if i["kind"] != "seed"]
         self._on_cpu = [i["name"] for i in entries if i["kind"] == "shape"]
@@ -348,6 +367,13 @@ def _installed(distribution: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system, where the C library (glibc) would keep it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _first_line(error: Exception) -> str:

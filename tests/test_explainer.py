@@ -105,6 +105,14 @@ def test_a_model_gives_the_same_however_it_is_given(tmp_path, rules):
     np.testing.assert_array_equal(arrays(saved(IMAGES)), arrays(expected))
 
 
+def test_low_memory_changes_no_number(tmp_path):
+    net = network()
+    save(compile_pair(load(net)), tmp_path / "pair")
+    for source in (net, tmp_path / "pair"):
+        kept, given_back = (Explainer(source, providers="cpu", low_memory=low) for low in (False, True))
+        np.testing.assert_array_equal(arrays(kept(IMAGES)), arrays(given_back(IMAGES)))
+
+
 def test_a_saved_pair_can_be_asked_for_another_layer_and_other_rules(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(network(), path)
