@@ -58,6 +58,49 @@ def test_filters_in_steps_of_one_are_turned(kernel, other, channels, dilation, p
     np.testing.assert_allclose(run(lowered, x), run(proto, x), rtol=0, atol=1e-4)
 
 
+def many_channels(size, before=256, after=512, name="deconv/c", nodes=(), weights=None, **attributes):
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], name, **attributes)
+    weights = weights or {"w": normal(after, before // attributes.get("group", 1), 3, 3) / before}
+    return model([*nodes, conv], ["N", before, *size], weights)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.tuples(st.integers(4, 9), st.integers(4, 9)), st.tuples(*[st.integers(0, 2)] * 4),
+    st.sampled_from([(256, 512), (512, 256), (384, 368)]), st.integers(1, 3),
+)  # fmt: skip
+def test_filters_of_many_channels_take_fewer_multiplications(size, pads, channels, batch):
+    proto = many_channels(size, *channels, pads=pads)
+    lowered = lower(proto, ["winograd"])
+    results = [size[0] + pads[0] + pads[2] - 2, size[1] + pads[1] + pads[3] - 2]
+    if all(result % 4 == 0 for result in results):  # whole tiles
+        assert "Transpose" in operators(lowered)
+    x = normal(batch, channels[0], *size)
+    expected = run(proto, x)
+    np.testing.assert_allclose(run(lowered, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "c"},  # the user's own
+        {"after": 64},
+        {"before": 250, "after": 1024},
+        {"strides": [2, 2]},
+        {"dilations": [2, 2]},
+        {"group": 2},
+        {"auto_pad": "SAME_UPPER"},
+        {"size": (3, 3)},  # one result is not worth a tile
+        {"size": (200, 200)},  # the rows' and columns' matrices would be too large
+        {"size": (None, None)},
+        {"weights": {"w": normal(512, 256, 5, 5)}},
+    ],
+)
+def test_other_filters_of_many_channels_multiply_as_before(other):
+    proto = many_channels(**{"size": (8, 8)} | other)
+    assert operators(lower(proto, ["winograd"])) == {"Conv"}
+
+
 @settings(max_examples=100)
 @given(
     st.integers(1, 5), st.integers(1, 5), st.integers(2, 3), st.integers(0, 2), st.integers(0, 1),

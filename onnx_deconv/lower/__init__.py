@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from onnx import ModelProto
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.lower import cancel, filters, pools, splits, uniform  # noqa: F401 - they register their passes
+from onnx_deconv.lower import cancel, filters, pools, splits, uniform, winograd  # noqa: F401 - passes
 from onnx_deconv.lower.rewriter import PASSES, Rewriter
 
 __all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "lower"]
 
 EXPLAIN = {
-    "cpu": ("filters", "uniform", "depthwise", "blocked", "pools", "splits"),
+    "cpu": ("filters", "uniform", "depthwise", "blocked", "pools", "splits", "winograd"),
     "cuda": ("filters", "uniform", "pools"),
 }
 """What is done to an explain graph, by the device that it is made for.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_deconv.lower.rewriter import Branch, Rewriter, lowering
+from onnx_deconv.lower.rewriter import BACK, Branch, Rewriter, lowering
 
 _LARGE = 1 << 20
 """Numbers in a stored weight above which a second one, in memory, costs more than the scaling."""
@@ -17,9 +17,6 @@ _FOLDED = {
     "Reciprocal", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 }  # fmt: skip
 """What a runtime computes when it loads a model, where only constants go in; DequantizeLinear it does not."""
-
-_BACK = "deconv/"
-"""What names of nodes on the way back begin with."""
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 _VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -216,7 +213,7 @@ class _Scalings:
     def visit(self, node: NodeProto) -> None:
         """Let a filter take in the scaling before it, and a scaling what is before it."""
         _reread(node, self.same)
-        if not node.name.startswith(_BACK):
+        if not node.name.startswith(BACK):
             return
         if self._factor(node) is None:
             self._take_in(node, node, self._before(node))

@@ -11,10 +11,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from onnx_deconv.lower import overlap
 from onnx_deconv.lower.parts import interleaved
-from onnx_deconv.lower.rewriter import Branch, Rewriter, lowering
-
-_BLOCK = 16
-"""Channels that onnxruntime's blocked layout keeps together, at most."""
+from onnx_deconv.lower.rewriter import BLOCK, Branch, Rewriter, lowering
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def _has_blocks(graph: Rewriter, unpool: Unpool) -> bool:
     """Tell whether the blocked layout can be had: it must know that sizes are equal, the batch's by name."""
     batch, channels = graph.types[unpool.pool.input[0]][1][:2]
     known = graph.sizes(unpool.pool.input[0]) and graph.sizes(unpool.pool.output[0])
-    return bool(batch and known) and isinstance(channels, int) and channels % _BLOCK == 0
+    return bool(batch and known) and isinstance(channels, int) and channels % BLOCK == 0
 
 
 def _overlapping(graph: Rewriter, unpool: Unpool) -> bool:

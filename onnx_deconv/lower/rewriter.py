@@ -10,6 +10,12 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from onnx_deconv.opsets import opset_of
 
+BACK = "deconv/"
+"""What names of nodes on the way back begin with."""
+
+BLOCK = 16
+"""Channels that onnxruntime's blocked layout keeps together, at most."""
+
 _PICTURE_BY_PICTURE = {"Conv", "Relu", "Split", "Sum"}
 
 
