@@ -4,7 +4,8 @@
     python tools/bench.py run bench.jsonl --net vgg16 --batch 1 --runs 5
     python tools/bench.py report bench.jsonl docs/performance.png    # prints the tables, draws the plot
 
-Needs torch, torchvision, captum and onnx (and matplotlib for the plot). The networks are torchvision's
+Needs torch, torchvision, captum and onnx (matplotlib for the plot; dianna for ``--rise``; tensorflow-cpu,
+tf_keras, tf2onnx and xplique for ``--net keras_resnet50``). The networks are torchvision's (or Keras's)
 with random weights. Each contender (``tools/contenders.py``) lives in a process of its own, so that no
 library's threads or memory are in another's way; all are made first and then run in turn, so
 that a busy machine hits them alike; a figure is a median (or, on a machine
@@ -26,7 +27,20 @@ from typing import Any
 
 import click
 import numpy as np
-from contenders import CAPTUM, CONTENDERS, EXPLAIN, PLAIN, SIZES, Case, exported, limit
+from contenders import (
+    CAPTUM,
+    CONTENDERS,
+    EXPLAIN,
+    KERAS,
+    PLAIN,
+    RISE,
+    SIZES,
+    XPLIQUE,
+    Case,
+    contenders,
+    exported,
+    limit,
+)
 
 BATCHES = 1, 8, 32
 
@@ -104,7 +118,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--net", "nets", multiple=True, type=click.Choice(list(SIZES)), help="[default: all]")
+@click.option(
+    "--net", "nets", multiple=True, type=click.Choice([*SIZES, *KERAS]), help="[default: all of torchvision]"
+)
 @click.option("--batch", "batches", multiple=True, type=int, help="[default: 1, 8, 32]")
 @click.option("--runs", default=15, show_default=True, help="Of each contender; at batch 32 a third.")
 @click.option("--threads", type=int, help="[default: one for each core]")
@@ -115,7 +131,7 @@ def main() -> None:
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--compiled", is_flag=True, help="torch.compile for Captum too (minutes for each network).")
-@click.option("--rise", is_flag=True, help="A black-box sampler too, of the first image alone.")
+@click.option("--rise", is_flag=True, help="DIANNA's black-box sampler too, on the first image alone.")
 def run(
     results: Path, nets: list[str], batches: list[int], runs: int, threads: int | None, device: str,
     *, cpu_time: bool, compiled: bool, rise: bool,
@@ -123,8 +139,7 @@ def run(
     """Measure what RESULTS lacks, and append it."""
     threads = threads or len(os.sched_getaffinity(0))
     done = {(r["net"], r["batch"], r["device"]) for r in _read(results)}
-    optional = {", compiled": compiled, "masks": rise}
-    names = [n for n in CONTENDERS if all(asked or not n.endswith(end) for end, asked in optional.items())]
+    optional = {f"{CAPTUM}, compiled": compiled, RISE: rise}
     for net in nets or SIZES:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "net.onnx"
@@ -134,6 +149,7 @@ def run(
                 if not path.exists():
                     exported(net, path)
                 case = Case(net, batch, device, threads, path)
+                names = [name for name in contenders(net) if optional.get(name, True)]
                 count = max(3, runs if batch < BATCHES[-1] else runs // 3)
                 times, failed = timed(names, case, count, "thread_time" if cpu_time else "perf_counter")
                 kind = "processor" if cpu_time else "clock"
@@ -144,7 +160,7 @@ def run(
                 }  # fmt: skip
                 with results.open("a") as file:
                     file.write(json.dumps(record) + "\n")
-                click.echo(_row(_with_seconds(record, statistics.median)))
+                click.echo(_row(_with_seconds(record, statistics.median), times))
 
 
 def _read(results: Path) -> list[dict[str, Any]]:
@@ -155,19 +171,14 @@ def _with_seconds(record: dict[str, Any], of: Callable[[list[float]], float]) ->
     return record | {"seconds": {name: of(times) for name, times in record["times"].items()}}
 
 
-def _row(record: dict[str, Any]) -> str:
+def _row(record: dict[str, Any], columns: Iterable[str]) -> str:
     seconds = record["seconds"]
+    theirs = next((seconds[name] for name in (CAPTUM, XPLIQUE) if name in seconds), None)
     cells = [record["net"], str(record["batch"])]
-    cells += [f"{1e3 * seconds[name]:.1f}" if name in seconds else "–" for name in _COLUMNS]
-    if CAPTUM in seconds:
-        cells += [f"{seconds[EXPLAIN] / seconds[PLAIN]:.2f}", f"{seconds[CAPTUM] / seconds[EXPLAIN]:.2f}"]
+    cells += [f"{1e3 * seconds[name]:.1f}" if name in seconds else "–" for name in columns]
+    cells.append(f"{seconds[EXPLAIN] / seconds[PLAIN]:.2f}")
+    cells.append(f"{theirs / seconds[EXPLAIN]:.2f}" if theirs else "–")
     return f"| {' | '.join(cells)} |"
-
-
-_COLUMNS = [
-    PLAIN, "forward with switches", "pair", EXPLAIN, "explain graph, not lowered", CAPTUM,
-    f"{CAPTUM}, compiled", "autograd gradient",
-]  # fmt: skip
 
 
 @main.command()
@@ -178,13 +189,15 @@ def report(results: Path, plot: Path | None, *, fastest: bool) -> None:
     """Print the table of RESULTS, and draw PLOT."""
     records = [_with_seconds(r, min if fastest else statistics.median) for r in _read(results)]
     click.echo(f"{records[0]['machine']}; milliseconds\n")
-    heads = ["network", "batch", *_COLUMNS, "explain / plain", "Captum / explain"]
+    columns = [name for name in CONTENDERS if any(name in r["seconds"] for r in records)]
+    heads = ["network", "batch", *columns, "explain / plain", "theirs / explain"]
     click.echo(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for record in records:
-        click.echo(_row(record))
+        click.echo(_row(record, columns))
     ratios = [s[CAPTUM] / s[EXPLAIN] for r in records if CAPTUM in (s := r["seconds"])]
-    mean, least = statistics.geometric_mean(ratios), min(ratios)
-    click.echo(f"\nCaptum / explain: {mean:.2f} in the geometric mean, at least {least:.2f}")
+    if ratios:
+        mean, least = statistics.geometric_mean(ratios), min(ratios)
+        click.echo(f"\n{CAPTUM} / explain: {mean:.2f} in the geometric mean, at least {least:.2f}")
     for record in records:
         for name, why in record["failed"].items():
             click.echo(f"{record['net']}, batch {record['batch']}: {name} did not run ({why})")

@@ -20,7 +20,11 @@ SIZES = {
 }  # fmt: skip
 """torchvision's networks that are measured, and the size of their pictures."""
 
+KERAS = {"keras_resnet50": "ResNet50", "keras_mobilenet_v2": "MobileNetV2"}
+"""Networks of keras.applications, of 224×224."""
+
 PLAIN, EXPLAIN, CAPTUM = "plain forward", "explain graph", "Captum Deconvolution"
+RISE, XPLIQUE = "DIANNA's RISE", "Xplique DeconvNet"
 
 Run = Callable[[], Any]
 
@@ -38,22 +42,35 @@ class Case:
 
     @property
     def x(self) -> np.ndarray:
-        """The images, float32 (N, 3, H, W)."""
-        size = SIZES[self.net]
-        return np.random.default_rng(0).standard_normal((self.batch, 3, size, size)).astype(np.float32)
+        """The images, float32 (N, 3, H, W), of a Keras network (N, H, W, 3)."""
+        size = SIZES.get(self.net, 224)
+        shape = (size, size, 3) if self.net in KERAS else (3, size, size)
+        return np.random.default_rng(0).standard_normal((self.batch, *shape)).astype(np.float32)
 
 
 CONTENDERS: dict[str, Callable[[Case], Run]] = {}
+FRAMEWORKS: dict[str, str] = {}
+"""Of contenders that explain the networks of one framework alone: which."""
+
+Maker = Callable[[Case], Run]
 
 
-def contender(name: str) -> Callable[[Callable[[Case], Run]], Callable[[Case], Run]]:
+def contender(name: str, framework: str = "") -> Callable[[Maker], Maker]:
     """Register what is measured under a name."""
 
-    def register(make: Callable[[Case], Run]) -> Callable[[Case], Run]:
+    def register(make: Maker) -> Maker:
         CONTENDERS[name] = make
+        if framework:
+            FRAMEWORKS[name] = framework
         return make
 
     return register
+
+
+def contenders(net: str) -> list[str]:
+    """List who can explain a network."""
+    framework = "keras" if net in KERAS else "torch"
+    return [name for name in CONTENDERS if FRAMEWORKS.get(name, framework) == framework]
 
 
 def limit(threads: int) -> None:
@@ -76,9 +93,15 @@ def plain(case: Case) -> Run:
     from onnx_deconv import load  # noqa: PLC0415
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
 
-    model, x = load(case.path), case.x
-    session = Session(model.proto, model.folder, case.device)
-    return lambda: numpy_of(session.run({"x": x})["y"])
+    model = load(case.path)
+    session, feeds = Session(model.proto, model.folder, case.device), _feeds(case)
+    return lambda: numpy_of(session.run(feeds)[model.outputs[0]])
+
+
+def _feeds(case: Case) -> dict[str, np.ndarray]:
+    from onnx_deconv import load  # noqa: PLC0415
+
+    return {load(case.path).proto.graph.input[0].name: case.x}
 
 
 def _pair(case: Case) -> Any:
@@ -92,8 +115,8 @@ def with_switches(case: Case) -> Run:
     """A pair's forward model."""
     from onnx_deconv.runtime import PairSession  # noqa: PLC0415
 
-    session, x = PairSession(_pair(case), case.device), case.x
-    return lambda: session.run_forward({"x": x})
+    session, feeds = PairSession(_pair(case), case.device), _feeds(case)
+    return lambda: session.run_forward(feeds)
 
 
 @contender("pair")
@@ -101,13 +124,14 @@ def pair(case: Case) -> Run:
     """Both models of a pair, one after the other."""
     from onnx_deconv.runtime import PairSession, numpy_of  # noqa: PLC0415
 
-    session, x = PairSession(_pair(case), case.device), case.x
+    made, feeds = _pair(case), _feeds(case)
+    session = PairSession(made, case.device)
 
     def both() -> np.ndarray:
-        values = session.run_forward({"x": x})
-        scores = numpy_of(values["y"])
+        values = session.run_forward(feeds)
+        scores = numpy_of(values[made.manifest["explained"]["value"]])
         seed = np.zeros_like(scores)
-        seed[np.arange(len(x)), scores.argmax(1)] = 1
+        seed[np.arange(len(scores)), scores.argmax(1)] = 1
         return session.run_deconv(values, seed)["reconstruction"]
 
     return both
@@ -131,12 +155,12 @@ def _explain(case: Case, passes: tuple[str, ...]) -> Run:
     from onnx_deconv import explain_graph  # noqa: PLC0415
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
 
-    graph, x = explain_graph(_pair(case), lowerings=passes), case.x
+    graph, feeds = explain_graph(_pair(case), lowerings=passes), _feeds(case)
     session = Session(graph.proto, graph.folder, case.device)
-    return lambda: numpy_of(session.run({"x": x})["reconstruction"])
+    return lambda: numpy_of(session.run(feeds)["reconstruction"])
 
 
-@contender(CAPTUM)
+@contender(CAPTUM, "torch")
 def captum(case: Case) -> Run:
     """Captum's deconvolution, eager."""
     from captum.attr import Deconvolution  # noqa: PLC0415
@@ -146,7 +170,7 @@ def captum(case: Case) -> Run:
     return lambda: hooked.attribute(x, target=top).detach().cpu().numpy()
 
 
-@contender(f"{CAPTUM}, compiled")
+@contender(f"{CAPTUM}, compiled", "torch")
 def compiled(case: Case) -> Run:
     """Captum's deconvolution of a network that torch compiled."""
     import torch  # noqa: PLC0415
@@ -157,7 +181,7 @@ def compiled(case: Case) -> Run:
     return lambda: hooked.attribute(x, target=top).detach().cpu().numpy()
 
 
-@contender("autograd gradient")
+@contender("autograd gradient", "torch")
 def gradient(case: Case) -> Run:
     """The plain gradient by torch's autograd."""
     import torch  # noqa: PLC0415
@@ -173,24 +197,39 @@ def gradient(case: Case) -> Run:
     return run
 
 
-@contender("a tenth of RISE's 1000 masks")
-def sampler(case: Case) -> Run:
-    """RISE on the plain model (Petsiuk et al. 2018; DIANNA's default is 1000 masks), as DIANNA runs it.
+@contender(RISE, "torch")
+def rise(case: Case) -> Run:
+    """DIANNA's black-box sampler on the ONNX file, its defaults (1000 masks), for the first image."""
+    import contextlib  # noqa: PLC0415
+    import io  # noqa: PLC0415
 
-    For the time alone: masks are drawn beforehand, and of the model's runs one batch of 100 is timed.
-    """
-    from onnx_deconv import load  # noqa: PLC0415
-    from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
+    import dianna  # noqa: PLC0415
+    import onnxruntime  # noqa: PLC0415
 
-    model, x = load(case.path), case.x
-    session, size = Session(model.proto, model.folder, case.device), x.shape[-1]
-    drawn = np.random.default_rng(0).random((100, 1, size, size), np.float32)
+    session, x = onnxruntime.InferenceSession(case.path), case.x
+    top = int(session.run(None, {"x": x[:1]})[0][0].argmax())
+    axes = ["channels", "height", "width"]
 
-    def tenth() -> float:
-        scores = numpy_of(session.run({"x": drawn * x[:1]})["y"])
-        return float((scores[:, 0, None, None] * drawn[:, 0]).sum())
+    def run() -> np.ndarray:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            found = dianna.explain_image(str(case.path), x[0], method="RISE", labels=[top], axis_labels=axes)
+        return found[0]
 
-    return tenth
+    return run
+
+
+@contender(XPLIQUE, "keras")
+def xplique(case: Case) -> Run:
+    """Xplique's deconvolution of the network from which the file was made."""
+    import tensorflow as tf  # noqa: PLC0415
+    from xplique.attributions import DeconvNet  # noqa: PLC0415
+
+    tf.config.threading.set_intra_op_parallelism_threads(case.threads)
+    net, x = keras_network(case.net), case.x
+    scores = net.predict_on_batch(x)
+    targets = np.eye(scores.shape[1], dtype=np.float32)[scores.argmax(1)]
+    explainer = DeconvNet(net, batch_size=len(x), reducer=None)
+    return lambda: explainer(x, targets).numpy()
 
 
 def _torch(case: Case) -> tuple[Any, Any, Any]:
@@ -231,8 +270,22 @@ def network(name: str) -> Any:
     return getattr(torchvision_models(), name)(weights=None, **more).eval()
 
 
+def keras_network(name: str) -> Any:
+    """Make a network of keras.applications with random weights, without its softmax."""
+    import keras  # noqa: PLC0415
+
+    keras.utils.set_random_seed(0)
+    make = getattr(keras.applications, KERAS[name])
+    net = make(weights=None, input_shape=(224, 224, 3), classifier_activation=None)
+    net(np.zeros((1, 224, 224, 3), np.float32))  # one that never ran is not exported
+    return net
+
+
 def exported(name: str, path: Path) -> Path:
-    """Export one of the networks to ONNX."""
+    """Export one of the networks to ONNX, a Keras network without its softmax."""
+    if name in KERAS:
+        keras_network(name).export(path, format="onnx", verbose=False)
+        return path
     import torch  # noqa: PLC0415
 
     net, size = network(name), SIZES[name]
