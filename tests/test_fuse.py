@@ -38,8 +38,8 @@ def run(graph, feeds):
     return {name: numpy_of(value) for name, value in session.run(feeds).items()}
 
 
-def close(found, expected):
-    np.testing.assert_allclose(found / np.abs(expected).max(), expected / np.abs(expected).max(), **CLOSE)
+def close(found, expected, atol=1e-6):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol * np.abs(expected).max())
 
 
 def pictures(n, size=64, seed=3):
@@ -256,12 +256,14 @@ def test_published_topologies(path):
     model = load(path)
     x = np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
     pair = compile_pair(model)
-    graph = explain_graph(pair)
-    found = run(graph, {model.inputs[0]: x})
     explainer = Explainer(model, providers="cpu")
     expected = explainer(x, layer=explainer.scores_layer, seed="one")[0].reconstruction
+    graph = explain_graph(pair)
+    found = run(graph, {model.inputs[0]: x})
     if expected.any():
-        close(found[RECONSTRUCTION][0], expected)
+        # A weight's numbers are all the same there: sums of up to 9216 equal terms round all one way, in
+        # whatever order, by 2**-24 of the sum for each term at the most.
+        close(found[RECONSTRUCTION][0], expected, 1e-5)
     assert sum(t.ByteSize() for t in all_tensors(graph.proto)) < 1 << 20
 
 

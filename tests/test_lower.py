@@ -204,6 +204,44 @@ ALIKE = {
         helper.make_node("Sub", ["a", "b"], ["y"], "o"),
     ],
 }
+
+
+@pytest.mark.parametrize(("terms", "left"), [(["a", "whole"], 0), (["whole", "a", "a"], 0), (["a", "a"], 1)])
+def test_a_sum_enlarges_its_terms_by_itself(terms, left):
+    whole = helper.make_node("Relu", ["large"], ["whole"], "r")
+    sum_of = helper.make_node("Sum", terms, ["y"], "n")
+    proto = averaged(whole, sum_of, batch=3, large=normal(1, 6, 5, 4))
+    lowered = lower(proto, ["uniform"])
+    assert [n.op_type for n in lowered.graph.node].count("Expand") == left
+    x = normal(3, 6, 1, 1)
+    np.testing.assert_array_equal(run(lowered, x), run(proto, x))
+
+
+def test_sums_of_signals_become_additions_of_two():
+    sums = [helper.make_node("Sum", ["x", *"abc"[:k]], [f"y{k}"], f"deconv/{k}") for k in range(4)]
+    sums.append(helper.make_node("Sum", [f"y{k}" for k in range(4)], ["y"], "the user's own"))
+    proto = model(sums, ["N", 4], {name: normal(1, 4) for name in "abc"})
+    lowered = lower(proto, ["sums"])
+    found = [n.op_type for n in lowered.graph.node]
+    assert (found.count("Add"), found.count("Sum")) == (1 + 2 + 3, 2)
+    x = normal(3, 4)
+    np.testing.assert_allclose(run(lowered, x), run(proto, x), rtol=0, atol=1e-5)
+
+
+def test_filters_of_one_number_that_no_file_stores_are_turned_too():
+    nodes = [
+        helper.make_node(
+            "ConstantOfShape", ["shape"], ["w"], value=numpy_helper.from_array(np.ones(1, np.float32))
+        ),
+        helper.make_node("ConvTranspose", ["x", "w"], ["y"], "n", group=5, pads=[1] * 4),
+    ]
+    proto = model(nodes, ["N", 5, 6, 7], {"shape": np.array([5, 1, 3, 3])})
+    lowered = lower(proto, ["filters"])
+    assert "ConvTranspose" not in operators(lowered)
+    x = normal(2, 5, 6, 7)
+    np.testing.assert_allclose(run(lowered, x), run(proto, x), rtol=0, atol=1e-5)
+
+
 WEIGHTS = {"each": normal(6, 1, 1).reshape(1, 6, 1, 1), "number": np.float32(3)}
 
 

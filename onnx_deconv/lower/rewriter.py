@@ -37,11 +37,22 @@ class Rewriter:
         for node in self.nodes:
             for value in set(node.input):
                 self._readers.setdefault(value, []).append(node)
-        self.dims = {t.name: tuple(t.dims) for t in self.graph.initializer}
         self.types = _types(proto)
+        self.dims = {t.name: tuple(t.dims) for t in self.graph.initializer} | self._filled()
         self._declared: set[str] = {i.name for i in self.graph.value_info}
         self._made: dict[object, str] = {}
         self._instead: dict[int, list[NodeProto]] = {}
+
+    def _filled(self) -> dict[str, tuple[int, ...]]:
+        """Return the sizes of constants that are one number throughout, which no file stores."""
+        made = {n.output[0] for n in self.nodes if n.op_type == "ConstantOfShape"}
+        found = {}
+        for value in made & set(self.types):
+            dims = self.types[value][1]
+            known = tuple(d for d in dims if isinstance(d, int) and d > 0)
+            if known and len(known) == len(dims):
+                found[value] = known
+        return found
 
     def sizes(self, value: str) -> list[int] | None:
         """Return a float32 value's spatial sizes; ``None`` where they are not known, or the type is not."""

@@ -1,6 +1,6 @@
 """Pictures of one value for each channel, as a global average pool sends back."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from onnx import NodeProto, helper
 
@@ -16,13 +16,15 @@ def uniform(graph: Rewriter) -> None:
     """What is done alike to a picture of one value per channel is done to that value; then it is enlarged.
 
     An Expand of (N, C, 1, 1) moves behind ReLUs, scalings, 1×1 convolutions and splits of channels, as far as
-    there are any: a 7×7 picture's 1×1 convolution costs 49 times less.
+    there are any: a 7×7 picture's 1×1 convolution costs 49 times less. A sum enlarges its terms by itself.
     """
     small: dict[str, tuple[str, str]] = {}  # a picture, and the value and the shape that it is expanded from
     for node in graph.nodes:
         if node.op_type == "Expand" and _from_one(graph, node):
             ones = [1, 1, *(graph.sizes(node.output[0]) or [])]
             small[node.output[0]] = node.input[0], graph.constant(ones)
+        elif node.op_type in ("Add", "Sum") and _has_whole(graph, node, small):
+            node.input[:] = [small.get(value, (value, ""))[0] for value in node.input]
         elif node.input and node.input[0] in small and _is_alike(graph, node):
             value, shape = small[node.input[0]]
             add = Branch(node.name)
@@ -39,6 +41,12 @@ def _from_one(graph: Rewriter, node: NodeProto) -> bool:
     before, after = (graph.types.get(v, (0, ()))[1] for v in (node.input[0], node.output[0]))
     sizes = graph.sizes(node.output[0])
     return bool(sizes) and _is_one(before) and len(before) == len(after) and before[:2] == after[:2]
+
+
+def _has_whole(graph: Rewriter, node: NodeProto, small: Collection[str]) -> bool:
+    """Tell whether one of a sum's terms has the sum's sizes, so that others need not be enlarged to them."""
+    sizes = graph.sizes(node.output[0])
+    return bool(sizes) and any(graph.sizes(v) == sizes for v in node.input if v not in small)
 
 
 def _is_one(dims: Sequence[int | str]) -> bool:
