@@ -66,15 +66,15 @@ def many_channels(size, before=256, after=512, name="deconv/c", nodes=(), weight
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.tuples(st.integers(4, 9), st.integers(4, 9)), st.tuples(*[st.integers(0, 2)] * 4),
-    st.sampled_from([(256, 512), (512, 256), (384, 368)]), st.integers(1, 3),
+    st.tuples(st.integers(14, 21), st.integers(14, 21)), st.tuples(*[st.integers(0, 2)] * 4),
+    st.sampled_from([(256, 1024), (1024, 256), (528, 512)]), st.integers(1, 2),
 )  # fmt: skip
 def test_filters_of_many_channels_take_fewer_multiplications(size, pads, channels, batch):
     proto = many_channels(size, *channels, pads=pads)
     lowered = lower(proto, ["winograd"])
     results = [size[0] + pads[0] + pads[2] - 2, size[1] + pads[1] + pads[3] - 2]
-    if all(result % 4 == 0 for result in results):  # whole tiles
-        assert "Transpose" in operators(lowered)
+    if all(result % 4 == 0 and result > 13 for result in results):  # whole tiles, and many
+        assert "Split" in operators(lowered)
     x = normal(batch, channels[0], *size)
     expected = run(proto, x)
     np.testing.assert_allclose(run(lowered, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -85,20 +85,25 @@ def test_filters_of_many_channels_take_fewer_multiplications(size, pads, channel
     [
         {"name": "c"},  # the user's own
         {"after": 64},
-        {"before": 250, "after": 1024},
+        {"before": 508, "after": 1024},
         {"strides": [2, 2]},
         {"dilations": [2, 2]},
         {"group": 2},
         {"auto_pad": "SAME_UPPER"},
-        {"size": (3, 3)},  # one result is not worth a tile
-        {"size": (200, 200)},  # the rows' and columns' matrices would be too large
+        {"size": (5, 5), "before": 2048, "after": 2048},  # nine results are not worth a tile
+        {"size": (200, 200), "before": 64, "after": 64},  # the rows' and columns' products would be too large
         {"size": (None, None)},
-        {"weights": {"w": normal(512, 256, 5, 5)}},
+        {"weights": {"w": normal(512, 512, 5, 5)}},
     ],
 )
 def test_other_filters_of_many_channels_multiply_as_before(other):
-    proto = many_channels(**{"size": (8, 8)} | other)
+    proto = many_channels(**{"size": (18, 18), "before": 512, "after": 512} | other)
     assert operators(lower(proto, ["winograd"])) == {"Conv"}
+
+
+def test_filters_of_many_channels_are_told_from_others():
+    """What the other test changes, one thing at a time, is what makes the difference."""
+    assert "Split" in operators(lower(many_channels((18, 18), 512, 512), ["winograd"]))
 
 
 @settings(max_examples=100)

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import NodeProto, helper
 
+from onnx_deconv.lower.parts import interleaved
 from onnx_deconv.lower.rewriter import BACK, BLOCK, Branch, Rewriter, lowering
 
 _KERNEL, _TILE = 3, 4
 _POINTS = 0, 1, -1, 1 / 2, -2
 """Where polynomials are evaluated, with infinity. These round less than 0, ±1, ±2: 2e-6, not 7e-6."""
 _NUMBERS = len(_POINTS) + 1
-_MANY = 1 << 17
-"""Pairs of channels from which on the products' time exceeds that of moving the numbers about."""
+_MANY = 400_000_000
+"""Multiplications of a convolution below which moving the numbers about takes what is saved."""
 _WORTH = 0.45
 """Multiplications left, as a share of the convolution's, below which it is done."""
 
@@ -49,15 +50,9 @@ class _Axis(NamedTuple):
         return -(-self.result // _TILE)
 
     def taken_apart(self) -> _Matrix:
-        """Give each tile's six numbers, from all values: (6 · tiles, size)."""
+        """Give each of the tiles' six numbers, from all values: (6, tiles, size)."""
         first = _TILE * np.arange(self.tiles)[:, None] - self.pad
-        each = [np.kron(_IN[:, [k]], np.arange(self.size) == first + k) for k in range(_NUMBERS)]
-        return np.sum(each, axis=0)
-
-    def put_together(self) -> _Matrix:
-        """Give all results, from each tile's six numbers: (result, 6 · tiles)."""
-        first = _TILE * np.arange(self.tiles)
-        each = [np.kron(_OUT[[k]], np.arange(self.result)[:, None] == first + k) for k in range(_TILE)]
+        each = [_IN[:, k, None, None] * (np.arange(self.size) == first + k) for k in range(_NUMBERS)]
         return np.sum(each, axis=0)
 
 
@@ -65,10 +60,10 @@ class _Axis(NamedTuple):
 def winograd(graph: Rewriter) -> None:
     """A 3×3 convolution of many channels on a small picture becomes 36 of single values, on the way back.
 
-    Matrices take the picture's rows and columns apart into tiles' numbers, which are the channels of a
-    convolution in 36 groups, and put its results together. The filter's numbers are made in the graph, when
-    the model is loaded: no file stores them; they take four times the filter's memory. The user's own
-    convolutions stay as they are, so that the model answers what it answers.
+    A product for each axis takes the picture apart into tiles' numbers, which are the channels of a
+    convolution in 36 groups; another gives each tile's results, which are interleaved. The filter's numbers
+    are made in the graph, when the model is loaded: no file stores them; they take four times the filter's
+    memory. The user's own convolutions stay as they are, so that the model answers what it answers.
     """
     for node in graph.nodes:
         axes = _axes(graph, node) if node.name.startswith(BACK) and node.op_type == "Conv" else []
@@ -98,20 +93,19 @@ def _channels(graph: Rewriter, node: NodeProto) -> list[int]:
 
 
 def _is_worth(axes: Sequence[_Axis], after: int, before: int) -> bool:
-    """Tell whether there are so many channels that few enough multiplications are left."""
+    """Tell whether of very many multiplications few enough are left."""
     high, wide = axes
     rows, columns = (_NUMBERS * axis.tiles for axis in axes)
-    apart = before * high.size * columns * (wide.size + rows)
-    together = after * high.result * columns * (wide.result + rows)
-    left = rows * columns * before * after + apart + together
+    apart = before * rows * wide.size * (high.size + columns)
+    products = rows * columns * before * after
     in_all = _KERNEL**2 * before * after * prod(axis.result for axis in axes)
     in_blocks = before % BLOCK == after % BLOCK == 0
-    return in_blocks and before * after >= _MANY and left < _WORTH * in_all
+    return in_blocks and in_all >= _MANY and apart + products < _WORTH * in_all
 
 
 def _tiled(graph: Rewriter, node: NodeProto, axes: Sequence[_Axis]) -> list[NodeProto]:
     add, (after, before) = Branch(node.name), _channels(graph, node)
-    n, (high, wide) = _NUMBERS, (axis.tiles for axis in axes)
+    n, m, (high, wide) = _NUMBERS, _TILE, axes
 
     def matrix(numbers: _Matrix) -> str:
         return graph.constant(numbers, np.float32)
@@ -122,12 +116,16 @@ def _tiled(graph: Rewriter, node: NodeProto, axes: Sequence[_Axis]) -> list[Node
     products = np.kron(_FILTER, _FILTER).T
     filters = add("MatMul", shaped(node.input[1], after * before, _KERNEL**2), matrix(products))
     filters = shaped(add("Transpose", filters, perm=[1, 0]), n * n * after, before, 1, 1)
-    rows, columns = (axis.taken_apart() for axis in axes)
-    numbers = add("MatMul", matrix(rows), add("MatMul", node.input[0], matrix(columns.T)))
-    numbers = add("Transpose", shaped(numbers, -1, before, n, high, n, wide), perm=[0, 2, 4, 1, 3, 5])
-    numbers = shaped(numbers, -1, n * n * before, high, wide)
-    numbers = shaped(add("Conv", numbers, filters, group=n * n), -1, n, n, after, high, wide)
-    numbers = shaped(add("Transpose", numbers, perm=[0, 3, 1, 4, 2, 5]), -1, after, n * high, n * wide)
-    rows, columns = (axis.put_together() for axis in axes)
-    add("MatMul", add("MatMul", matrix(rows), numbers), matrix(columns.T))
+    picture = shaped(node.input[0], -1, 1, before, high.size, wide.size)
+    rows = add("MatMul", matrix(high.taken_apart()[:, None]), picture)
+    rows = shaped(rows, -1, n, 1, before * high.tiles, wide.size)
+    numbers = add("MatMul", rows, matrix(wide.taken_apart().swapaxes(1, 2)))
+    numbers = shaped(numbers, -1, n * n * before, high.tiles, wide.tiles)
+    numbers = add("Conv", numbers, filters, group=n * n)
+    each = after * high.tiles * wide.tiles
+    results = add("MatMul", matrix(_OUT), shaped(numbers, -1, n, n * each))
+    results = add("MatMul", matrix(_OUT), shaped(results, -1, m, n, each))
+    together = shaped(results, -1, m * m * after, high.tiles, wide.tiles)
+    parts = add.add("Split", together, outputs=m * m, axis=1, num_outputs=m * m)
+    interleaved(add, graph, parts, after, [high.result, wide.result], m)
     return add.nodes
