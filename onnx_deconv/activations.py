@@ -85,7 +85,7 @@ def slopes(y: Array) -> Activation | None:
     y
         What each number of :data:`LINE` becomes: shape (4, *shape of the slopes).
     """
-    if y.shape[:1] != LINE.shape:
+    if y.shape[:1] != LINE.shape or not np.isfinite(y).all():
         return None
     x = LINE.reshape(-1, *[1] * (y.ndim - 1))
     slope = -y[1]

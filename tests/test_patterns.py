@@ -160,6 +160,7 @@ NEAR_MISSES = {
     " p = Add(t, one) h = Mul(a, half) b = Mul(h, p)",
     "softplus of another input": "n = Neg(a) s = Softplus(n) t = Tanh(s) b = Mul(a, t)",
     "tanh alone": "t = Tanh(a) b = Mul(a, t)",
+    "a root, of no number below zero": "q = Mul(a, a) p = Add(q, one) r = Sqrt(p) b = Mul(r, steep)",
 }
 SCALED = {
     "2·Gelu, its half folded away": (
@@ -179,7 +180,7 @@ SCALED = {
         "k2 = HardSwish(a) b = Mul(k2, six)",
     ),
 }
-NAMES = {"Swish", "HardSwish", "Gelu", "Mish", "ThresholdedRelu"}
+NAMES = {"Swish", "HardSwish", "Gelu", "Mish", "PRelu", "ThresholdedRelu"}
 
 
 def operators(proto):
