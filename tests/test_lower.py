@@ -233,6 +233,63 @@ def test_sums_of_signals_become_additions_of_two():
     np.testing.assert_allclose(run(lowered, x), run(proto, x), rtol=0, atol=1e-5)
 
 
+def residual_blocks(channels=16, batch="N", high=5, back="deconv/", last="Conv", *, rectified=False):
+    """Chain three sums of a signal and a convolution's result; the signal comes from outside the layout."""
+    make = helper.make_node
+    nodes = [make("ConvTranspose", ["x", "t"], ["s"], f"{back}t", strides=[2, 2])]
+    if rectified:
+        nodes.append(make("Relu", ["s"], ["a0"], f"{back}r"))
+    else:
+        nodes[0].output[0] = "a0"
+    for k in range(3):
+        nodes += [
+            make("Conv", [f"a{k}", "w"], [f"c{k}"], f"{back}c{k}", pads=[1] * 4),
+            make("Add", [f"a{k}", f"c{k}"], [f"b{k}"], f"{back}s{k}"),
+            make("Relu", [f"b{k}"], [f"a{k + 1}"], f"{back}r{k}"),
+        ]
+    nodes.append(make(last, ["a3", "w", "x"][: 1 if last == "Relu" else 2], ["y"], f"{back}y"))
+    tensors = {"t": normal(channels, channels, 2, 2), "w": normal(channels, channels, 3, 3) / 8}
+    return model(nodes, [batch, channels, high, 4], tensors)
+
+
+def entries(proto):
+    """Count the depthwise convolutions."""
+    return sum(a.name == "group" and a.i > 1 for n in proto.graph.node for a in n.attribute)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("last", ["Conv", "Relu"])
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_a_chain_of_sums_enters_the_blocked_layout_once(rectified, last, batch):
+    proto = residual_blocks(batch=batch, last=last, rectified=rectified)
+    lowered = lower(proto, ["residuals"])
+    assert entries(lowered) == 1
+    assert len(lowered.graph.node) == len(proto.graph.node) + 1  # a ReLU that was moved is not left behind
+    x = normal(2, 16, 5, 4)
+    np.testing.assert_allclose(run(lowered, x), run(proto, x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"channels": 20}, {"high": "H"}, {"back": ""}], ids=["channels", "sizes", "the model's own"]
+)
+def test_sums_that_the_blocked_layout_would_not_take_stay(spoilt):
+    proto = residual_blocks(**spoilt)
+    assert lower(proto, ["residuals"]).graph.node == proto.graph.node
+
+
+@pytest.mark.parametrize("other", ["a0", "result", "c0"])
+def test_only_those_read_the_entered_signal_that_gain(other):
+    proto = residual_blocks()
+    read = helper.make_node("Sigmoid", ["c0" if other == "c0" else "a0"], ["z"], "deconv/z")
+    proto.graph.node.insert(3, read)
+    proto.graph.output.append(helper.make_empty_tensor_value_info("a0" if other == "result" else "z"))
+    lowered = lower(proto, ["residuals"])
+    assert entries(lowered) == 1
+    assert next(n.input[0] for n in lowered.graph.node if n.name == "deconv/t") == "x"
+    x = normal(2, 16, 5, 4)
+    np.testing.assert_allclose(run(lowered, x), run(proto, x), rtol=0, atol=1e-5)
+
+
 def test_filters_of_one_number_that_no_file_stores_are_turned_too():
     nodes = [
         helper.make_node(

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from onnx import ModelProto
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.lower import cancel, filters, pools, splits, sums, uniform, winograd  # noqa: F401
+from onnx_deconv.lower import cancel, filters, pools, residuals, splits, sums, uniform, winograd  # noqa: F401
 from onnx_deconv.lower.rewriter import PASSES, Rewriter
 
 __all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "lower"]
 
 EXPLAIN = {
-    "cpu": ("filters", "uniform", "depthwise", "blocked", "pools", "splits", "winograd", "sums"),
+    "cpu": ("filters", "uniform", "depthwise", "blocked", "pools", "splits", "winograd", "sums", "residuals"),
     "cuda": ("filters", "uniform", "pools"),
 }
 """What is done to an explain graph, by the device that it is made for.
@@ -23,7 +23,7 @@ EXPLAIN = {
 ``blocked`` needs convolutions in float32, which GPUs may round (TF32).
 """
 
-COMPANION = {"cpu": ("filters", "uniform", "depthwise", "sums"), "cuda": ("filters", "uniform")}
+COMPANION = {"cpu": ("filters", "uniform", "depthwise", "sums", "residuals"), "cuda": ("filters", "uniform")}
 """What is done to a companion when it is loaded, by device."""
 
 

@@ -54,7 +54,7 @@ def followed(
     while (reader := graph.only_reader(node.output[0])) is not None:
         left: int | str = channels
         if is_pointwise(graph, reader):
-            left, *_ = _weight(graph, reader)
+            left, *_ = graph.filter_sizes(reader)
         elif reader.op_type != "Relu":
             break
         if not isinstance(left, int) or left > channels:
@@ -70,9 +70,4 @@ def is_pointwise(graph: Rewriter, node: NodeProto) -> bool:
     stepped = any(s != 1 for s in attributes.get("strides", ())) or any(attributes.get("pads", ()))
     if node.op_type != "Conv" or stepped or attributes.get("group", 1) != 1 or "auto_pad" in attributes:
         return False
-    return all(k == 1 for k in _weight(graph, node)[2:])
-
-
-def _weight(graph: Rewriter, node: NodeProto) -> Sequence[int | str]:
-    """Return the sizes of a convolution's weight, stored or made at load."""
-    return graph.dims.get(node.input[1]) or graph.types.get(node.input[1], (0, ("", "", "")))[1]
+    return all(k == 1 for k in graph.filter_sizes(node)[2:])

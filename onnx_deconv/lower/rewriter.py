@@ -60,10 +60,18 @@ class Rewriter:
         sizes = [d for d in dims[2:] if isinstance(d, int) and d > 0]
         return sizes if dtype == TensorProto.FLOAT and len(sizes) == len(dims) - 2 else None
 
+    def filter_sizes(self, conv: NodeProto) -> list[int | str]:
+        """Return the sizes of a convolution's filter, stored or made at load; nothing where not known."""
+        return list(self.dims.get(conv.input[1]) or self.types.get(conv.input[1], (0, ()))[1])
+
+    def readers(self, value: str) -> list[NodeProto]:
+        """List the nodes that read a value; none where the graph gives it, or a branch or loop reads it."""
+        return [] if value in self.results else self._readers.get(value, [])
+
     def only_reader(self, value: str) -> NodeProto | None:
         """Return the one node that reads a value; ``None`` where others do, or the graph gives it."""
-        readers = self._readers.get(value, [])
-        return readers[0] if len(readers) == 1 and value not in self.results else None
+        readers = self.readers(value)
+        return readers[0] if len(readers) == 1 else None
 
     def declare(self, value: str, dims: Sequence[int | str]) -> None:
         """Write down a float32 value's sizes, and those of what it was computed from picture by picture.
@@ -83,6 +91,10 @@ class Rewriter:
         """Put other nodes in the place of one; the last gives its output."""
         by[-1].output[0] = node.output[0]
         self._instead[id(node)] = list(by)
+
+    def append(self, node: NodeProto, behind: Sequence[NodeProto]) -> None:
+        """Put nodes behind one, which stays where something reads it."""
+        self._instead[id(node)] = [node, *behind]
 
     def constant(self, numbers: Any, dtype: Any = np.int64) -> str:
         """Store a small constant, once."""

@@ -74,7 +74,7 @@ def winograd(graph: Rewriter) -> None:
 def _axes(graph: Rewriter, node: NodeProto) -> list[_Axis]:
     """Match a 3×3 convolution in steps of 1, of all channels with all, without a bias; nothing for others."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    weight, sizes, results = _weight(graph, node), *map(graph.sizes, (node.input[0], node.output[0]))
+    weight, sizes, results = graph.filter_sizes(node), *map(graph.sizes, (node.input[0], node.output[0]))
     ones = [*attributes.get("strides", ()), *attributes.get("dilations", ()), attributes.get("group", 1)]
     if weight[2:] != [_KERNEL] * 2 or not sizes or not results or len(node.input) != 2:  # noqa: PLR2004
         return []
@@ -83,13 +83,9 @@ def _axes(graph: Rewriter, node: NodeProto) -> list[_Axis]:
     return [_Axis(*line) for line in zip(sizes, results, attributes.get("pads", [0] * 4)[:2], strict=True)]
 
 
-def _weight(graph: Rewriter, node: NodeProto) -> list[int | str]:
-    return list(graph.dims.get(node.input[1]) or graph.types.get(node.input[1], (0, ()))[1])
-
-
 def _channels(graph: Rewriter, node: NodeProto) -> list[int]:
     """Count the channels of a convolution's result, and of its signal; 0 where it is not known."""
-    return [d if isinstance(d, int) else 0 for d in _weight(graph, node)[:2]]
+    return [d if isinstance(d, int) else 0 for d in graph.filter_sizes(node)[:2]]
 
 
 def _is_worth(axes: Sequence[_Axis], after: int, before: int) -> bool:
