@@ -15,15 +15,21 @@ from onnx_deconv.lower.rewriter import PASSES, Rewriter
 __all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "lower"]
 
 EXPLAIN = {
-    "cpu": ("filters", "uniform", "depthwise", "blocked", "pools", "splits", "winograd", "sums", "residuals"),
+    "cpu": (
+        "filters", "uniform", "depthwise", "blocked", "pools",
+        "scalings", "splits", "winograd", "sums", "residuals",
+    ),
     "cuda": ("filters", "uniform", "pools"),
-}
+}  # fmt: skip
 """What is done to an explain graph, by the device that it is made for.
 
 ``blocked`` needs convolutions in float32, which GPUs may round (TF32).
 """
 
-COMPANION = {"cpu": ("filters", "uniform", "depthwise", "sums", "residuals"), "cuda": ("filters", "uniform")}
+COMPANION = {
+    "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
+    "cuda": ("filters", "uniform"),
+}
 """What is done to a companion when it is loaded, by device."""
 
 
