@@ -50,6 +50,13 @@ def _moved(size: int, by: int, count: int) -> Line:
     return Line(kernel, tap, begin, count - size - begin + kernel - 1)
 
 
+class Part(NamedTuple):
+    """Every other value along an axis: the zeros before it, and how long it is with all zeros."""
+
+    lead: int
+    length: int
+
+
 class Axis(NamedTuple):
     """A pool along one axis: the picture's size, the number of windows, the padding before the first."""
 
@@ -77,10 +84,18 @@ class Axis(NamedTuple):
         """Count every other value of the picture."""
         return (self.size - phase + 1) // STEP
 
-    def sources(self, phase: int, length: int) -> list[tuple[int, Line]]:
+    def sources(self, phase: int, part: Part) -> list[tuple[int, Line]]:
         """List the positions that fall on every other value, and how windows are moved to there."""
         places = [(k, k - self.pad) for k in range(KERNEL)]
-        return [(k, _moved(self.windows, p // STEP, length)) for k, p in places if p % STEP == phase]
+        return [
+            (k, _moved(self.windows, p // STEP + part.lead, part.length))
+            for k, p in places
+            if p % STEP == phase
+        ]
+
+    def part(self, phase: int) -> Part:  # noqa: ARG002 - as a transposed convolution's
+        """Say how every other value is to lie where both parts shall be as long as the first."""
+        return Part(0, self.length(0))
 
 
 class Blocked(Branch):
@@ -144,8 +159,9 @@ class Blocked(Branch):
 
 
 def quarters(
-    add: Blocked, picture: str, maximum: str, signal: str, rows: Axis, columns: Axis, *, equal: bool
-) -> list[str]:
+    add: Blocked, picture: str, maximum: str, signal: str, rows: Axis, columns: Axis,
+    parts: Sequence[Sequence[Part]],
+) -> list[str]:  # fmt: skip
     """Send each window's signal to its first maximum.
 
     Parameters
@@ -158,8 +174,8 @@ def quarters(
         A number for each window.
     rows, columns
         The pool's geometry.
-    equal
-        Whether all results shall be as large as the first, by zeros at their ends.
+    parts
+        How the picture's rows 0, 2, ... and 1, 3, ... shall lie in the results, and so its columns.
 
     Returns
     -------
@@ -176,17 +192,17 @@ def quarters(
     found = []
     for phase in range(STEP):
         length = rows.length(phase)
-        row = _sum(add, [(*shares[k], line, _STAYS) for k, line in rows.sources(phase, length)])
+        row = _sum(add, [(*shares[k], line, _STAYS) for k, line in rows.sources(phase, Part(0, length))])
 
         def across(value: str, line: Line, phase: int = phase, **more: object) -> str:
             return add.moved(value, rows.phase(phase), line, strides=(STEP, STEP), **more)  # type: ignore[arg-type]
 
         distances = add.distances(picture, down(in_rows, rows.phase(phase)), columns, across)
-        parts = add.shares(distances, row)
-        kept = _moved(length, 0, rows.length(0) if equal else length)
+        taken = add.shares(distances, row)
+        kept = _moved(length, parts[0][phase].lead, parts[0][phase].length)
         for other in range(STEP):
-            sources = columns.sources(other, columns.length(0 if equal else other))
-            found.append(_sum(add, [(*parts[k], kept, line) for k, line in sources]))
+            sources = columns.sources(other, parts[1][other])
+            found.append(_sum(add, [(*taken[k], kept, line) for k, line in sources]))
     return found
 
 
@@ -216,15 +232,6 @@ def _sum(add: Blocked, terms: Sequence[tuple[str, float, Line, Line]]) -> str:
     return total
 
 
-class Quarter(NamedTuple):
-    """What is cut off a transposed convolution's result, and what is put around it."""
-
-    begin: int
-    end: int
-    before: int
-    after: int
-
-
 class Transposed(NamedTuple):
     """A transposed convolution along one axis."""
 
@@ -236,28 +243,33 @@ class Transposed(NamedTuple):
     more: int
     """Its ``output_padding``."""
 
-    def quarter(self, phase: int) -> Quarter:
-        """Say how the result of every other value is to lie in the result of all."""
+    def part(self, phase: int) -> Part:
+        """Say how every other value is to lie for its results to begin not after all the picture's."""
+        lead = max(0, -(-self._first(phase) // (STEP * self.step)))
+        return Part(lead, (self.size - phase + 1) // STEP + lead)
+
+    def cut(self, phase: int) -> tuple[int, int, int]:
+        """Count what a part's results have before and behind those of the picture, and what they lack."""
+        lead, length = self.part(phase)
+        step = STEP * self.step
+        before = lead * step - self._first(phase)
         whole = (self.size - 1) * self.step + self.kernel + self.more - sum(self.pads)
-        count = (self.size - phase + 1) // STEP
-        first = self.step * phase - self.pads[0]
-        spare = whole - first - ((count - 1) * STEP * self.step + self.kernel)
-        return Quarter(max(-first, 0), max(-spare, 0), max(first, 0), max(spare, 0))
+        behind = (length - 1) * step + self.kernel - before - whole
+        return before, max(behind, 0), max(-behind, 0)
+
+    def _first(self, phase: int) -> int:
+        """Say where in the results those of the first value begin."""
+        return self.step * phase - self.pads[0]
 
 
-def transposed(
-    add: Branch, graph: Rewriter, parts: Sequence[str], weight: str, geometry: Sequence[Transposed]
-) -> None:
+def transposed(add: Branch, parts: Sequence[str], weight: str, geometry: Sequence[Transposed]) -> None:
     """Transpose a convolution whose signal lies in four quarters: each in larger steps, then their sum."""
     total = ""
     for k, part in enumerate(parts):
-        lines = [line.quarter(phase) for line, phase in zip(geometry, divmod(k, STEP), strict=True)]
+        lines = [line.cut(phase) for line, phase in zip(geometry, divmod(k, STEP), strict=True)]
+        before, behind, lack = zip(*lines, strict=True)
         value = add(
             "ConvTranspose", part, weight,
-            strides=[STEP * line.step for line in geometry],
-            pads=[line.begin for line in lines] + [line.end for line in lines],
+            strides=[STEP * line.step for line in geometry], pads=[*before, *behind], output_padding=lack,
         )  # fmt: skip
-        around = [line.before for line in lines], [line.after for line in lines]
-        if any(around[0] + around[1]):
-            value = add("Pad", value, graph.constant([0, 0, *around[0], 0, 0, *around[1]]))
         total = add("Add", total, value) if total else value

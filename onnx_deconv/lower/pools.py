@@ -138,13 +138,13 @@ def _moved(graph: Rewriter, node: NodeProto, unpool: Unpool) -> tuple[NodeProto,
     rectifiers = _rectifiers(graph, node)
     last = graph.only_reader((rectifiers[0] if rectifiers else node).output[0])
     geometry = _transposed(graph, last, sizes) if last is not None and len(rectifiers) < 2 else None  # noqa: PLR2004
-    parts = overlap.quarters(
-        add, picture, maximum, unpool.signal, *_axes(graph, unpool), equal=geometry is None
-    )
+    rows, columns = axes = _axes(graph, unpool)
+    lying = [[axis.part(phase) for phase in range(overlap.STEP)] for axis in geometry or axes]
+    parts = overlap.quarters(add, picture, maximum, unpool.signal, rows, columns, lying)
     if rectifiers:
         parts = [add("Relu", part) for part in parts]
     if last is not None and geometry is not None:
-        overlap.transposed(add, graph, parts, last.input[1], geometry)
+        overlap.transposed(add, parts, last.input[1], geometry)
         return last, add.nodes
     _pass_on(graph, rectifiers)
     interleaved(add, graph, parts, channels, sizes, overlap.STEP)
