@@ -73,8 +73,8 @@ def scatter(pool: Pool) -> tuple[Signal, Signal]:
     return y, op.Reshape(op.ScatterElements(empty, *flat, reduction="add"), pool.shape)
 
 
-def quarters(pool: Pool) -> tuple[Signal, Signal]:
-    """What the pass `pools` makes of it (overlapping windows)."""
+def blocked(pool: Pool) -> tuple[Signal, Signal]:
+    """What the pass `blocked` makes of the switches."""
     return scatter(pool)
 
 
@@ -154,9 +154,9 @@ def phases(pool: Pool) -> tuple[Signal, Signal]:
 WAYS: dict[str, Way] = {
     "pool alone": plain, "switches, ScatterElements": scatter, "switches, MaxUnpool": unpool,
     "blocks": blocks, "enlarged": enlarged, "slices": slices,
-    "phases": phases, "quarters": quarters,
+    "phases": phases, "blocked": blocked,
 }  # fmt: skip
-OVERLAPPING = {"phases", "quarters"}
+OVERLAPPING = {"phases"}
 SIDE_BY_SIDE = {"switches, MaxUnpool", "blocks", "enlarged"}
 
 
@@ -168,7 +168,7 @@ def session(way: Way, geometry: tuple[int, int, int, int, int]) -> onnxruntime.I
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     proto = pool.op.export(outputs, [], "pool")
-    proto = lower(proto, ["blocked"]) if way is quarters else proto
+    proto = lower(proto, ["blocked"]) if way is blocked else proto
     return onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
