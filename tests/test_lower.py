@@ -381,10 +381,10 @@ def test_other_pools_keep_their_switches(k, size, more):
     assert "ScatterElements" in operators(graph.proto)
 
 
-def overlapping(size, channels=16, batch="N", rectify="Relu", stem=None, **attributes):
+def overlapping(size, channels=16, batch="N", rectify="Relu", stem=None, before=3, around=None, **attributes):
     """A picture, rectified, pooled by 3×3 windows in steps of 2; a stem is a convolution in steps before."""
     attributes = {"kernel_shape": [3, 3], "strides": [2, 2]} | attributes
-    around = {"pads": [stem[0] // 2] * 4, "strides": [stem[1]] * 2} if stem else {}
+    around = ({"pads": [stem[0] // 2] * 4, "strides": [stem[1]] * 2} if stem else {}) | (around or {})
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"], **around)] if stem else []
     nodes += [
         helper.make_node(rectify, ["c" if stem else "x"], ["r"]),
@@ -393,21 +393,27 @@ def overlapping(size, channels=16, batch="N", rectify="Relu", stem=None, **attri
     ]
     tensors = {"v": normal(5, channels, 1, 1)}
     if stem:
-        tensors["w"] = normal(channels, 3, stem[0], stem[0])
-    proto = model(nodes, (batch, 3 if stem else channels, *size), tensors)
+        tensors["w"] = normal(channels, before, stem[0], stem[0])
+    proto = model(nodes, (batch, before if stem else channels, *size), tensors)
     proto.graph.output[0].CopyFrom(
         helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 5, None, None])
     )
     return proto
 
 
-def reconstructions(net, x):
-    """Explain a picture, without and with the passes; return both, and the graph with them."""
+def answers(net, x):
+    """Explain a picture, without and with the passes; return all outputs of both, and the graph with them."""
     pair = compile_pair(load(net))
     graphs = [explain_graph(pair, lowerings=names) for names in ((), EXPLAIN["cpu"])]
     name = next(i["name"] for i in pair.manifest["inputs"])
-    sessions = [Session(g.proto, g.folder, "cpu") for g in graphs]
-    return *(numpy_of(s.run({name: x})["reconstruction"]) for s in sessions), graphs[1].proto
+    found = [Session(g.proto, g.folder, "cpu").run({name: x}) for g in graphs]
+    return *({k: numpy_of(v) for k, v in f.items()} for f in found), graphs[1].proto
+
+
+def reconstructions(net, x):
+    """Explain a picture, without and with the passes; return both, and the graph with them."""
+    *found, proto = answers(net, x)
+    return *(f["reconstruction"] for f in found), proto
 
 
 def unpooling(size, batch="N", *, rectified=False, **attributes):
@@ -504,7 +510,10 @@ def test_rectifiers_that_follow_windows_side_by_side_are_done_before():
     x[1] = 0
     plain, lowered, proto = reconstructions(net, x)
     assert not {"ScatterElements", "SpaceToDepth"} & operators(proto)
-    assert "Identity" in {n.op_type for n in proto.graph.node if "Relu" in n.name}
+    producers = {v: n.op_type for n in proto.graph.node for v in n.output}
+    back = [n for n in proto.graph.node if n.op_type == "Relu" and n.name.startswith("deconv/")]
+    assert back
+    assert not {producers[n.input[0]] for n in back} & {"Reshape", "Slice"}  # which put the picture together
     assert plain.any()
     np.testing.assert_allclose(lowered, plain, rtol=0, atol=1e-6 * np.abs(plain).max())
 
@@ -527,23 +536,86 @@ def test_a_graph_for_gpus_keeps_the_switches_of_overlapping_windows():
     assert "ScatterElements" in kept["cuda"] - kept["cpu"]
 
 
-def test_rectifiers_that_follow_overlapping_windows_are_not_done_twice():
-    net = overlapping((21, 24), stem=(3, 1))
-    branches = [
-        helper.make_node("Relu", ["c"], ["a"]),
-        helper.make_node("Conv", ["c", "u"], ["e"], pads=[1] * 4),
+def channels_put_together(proto):
+    """List the channels of pictures that are put together from their parts."""
+    shapes = {t.name: numpy_helper.to_array(t).tolist() for t in proto.graph.initializer if len(t.dims) == 1}
+    nodes = [n for n in proto.graph.node if n.op_type == "Reshape" and "/Reshape_" in n.name]
+    return [shapes[n.input[1]][1] for n in nodes if len(shapes.get(n.input[1], ())) == 4]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(7, 12), st.integers(7, 12)), st.integers(1, 5), st.integers(0, 2),
+    st.integers(0, 1), st.sampled_from([16, 32, 48]), st.sampled_from(["N", 2]),
+)  # fmt: skip
+def test_a_convolution_is_done_to_what_overlapping_windows_leave(size, kernel, pad, more, before, batch):
+    ends = [pad, pad, pad + more, pad + more]
+    net = overlapping(size, 32, batch, stem=(kernel, 1), before=before, around={"pads": ends})
+    plain, lowered, proto = reconstructions(net, normal(2, before, *size))
+    assert plain.any()
+    np.testing.assert_allclose(lowered, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    if kernel in (1, 3, 5) and (pad, more) == (kernel // 2, 0):
+        assert set(channels_put_together(proto)) == {min(before, 32)}
+
+
+def joined(channels, size, kernel, *, batch="N", shown=(), twice=False, chained=False):
+    """Two rectified branches, 1×1 and 3×3, side by side, and pooled: a Fire module before its pool."""
+    first, second = channels
+    pool = {"kernel_shape": [kernel] * 2, "strides": [2, 2]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["squeezed"]),
+        helper.make_node("Conv", ["squeezed", "u"], ["d"]),
+        helper.make_node("Relu", ["d"], ["a"]),
+        helper.make_node("Conv", ["a" if chained else "squeezed", "t"], ["e"], pads=[1] * 4),
         helper.make_node("Relu", ["e"], ["b"]),
         helper.make_node("Concat", ["a", "b"], ["r"], axis=1),
+        helper.make_node("MaxPool", ["r"], ["p"], **pool),
+        helper.make_node("Conv", ["p", "v"], ["s" if twice else "y"]),
     ]
-    nodes = [net.graph.node[0], *branches, *list(net.graph.node)[2:]]
-    proto = model(
-        nodes,
-        ("N", 3, 21, 24),
-        {"w": normal(16, 3, 3, 3), "u": normal(32, 16, 3, 3), "v": normal(5, 48, 1, 1)},
+    if twice:
+        nodes += [
+            helper.make_node("MaxPool", ["r"], ["q"], **pool),
+            helper.make_node("Add", ["p", "q"], ["both"]),
+            helper.make_node("Conv", ["both", "v"], ["y"]),
+        ]
+    weights = {
+        "w": (16, 3, 3, 3), "u": (first, 16, 1, 1), "t": (second, first if chained else 16, 3, 3),
+        "v": (5, first + second, 1, 1),
+    }  # fmt: skip
+    proto = model(nodes, (batch, 3, *size), {name: normal(*dims) for name, dims in weights.items()})
+    proto.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 5, None, None])
     )
-    proto.graph.output[0].CopyFrom(net.graph.output[0])
-    plain, lowered, explained = reconstructions(proto, normal(2, 3, 21, 24))
-    assert "Identity" in {n.op_type for n in explained.graph.node if "Relu" in n.name}
+    proto.graph.output.extend(
+        helper.make_tensor_value_info(v, TensorProto.FLOAT, [batch, None, None, None]) for v in shown
+    )
+    return proto
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("batch", ["N", 2])
+@pytest.mark.parametrize(("channels", "more"), [
+    ((32, 16), {}), ((16, 32), {"shown": ["p"]}), ((48, 16), {"shown": ["r"]}),
+])  # fmt: skip
+def test_branches_that_are_pooled_together_are_unpooled_apart(kernel, batch, channels, more):
+    net = joined(channels, (20, 22), kernel, batch=batch, **more)
+    x = normal(2, 3, 20, 22)
+    plain, lowered, proto = answers(net, x)
+    assert not {"ScatterElements", "Split"} & operators(proto)
+    assert not [n.name for n in proto.graph.node if "r" in n.input]
+    for name in ("reconstruction", "y", *more.get("shown", ())):
+        np.testing.assert_allclose(lowered[name], plain[name], rtol=0, atol=1e-5 * np.abs(plain[name]).max())
+
+
+@pytest.mark.parametrize(
+    "more", [{"twice": True}, {"chained": True}, {"channels": (24, 8)}, {"channels": (20, 8)}]
+)
+def test_branches_that_cannot_be_unpooled_apart_are_unpooled_together(more):
+    net = joined(**{"channels": (32, 16), "size": (21, 24), "kernel": 3} | more)
+    plain, lowered, proto = reconstructions(net, normal(2, 3, 21, 24))
+    assert "Split" in operators(proto)
+    assert ("ScatterElements" in operators(proto)) == (more.get("channels") == (20, 8))
     np.testing.assert_allclose(lowered, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
 
 

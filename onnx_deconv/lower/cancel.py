@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_deconv.lower.rewriter import BACK, Branch, Rewriter, lowering
+from onnx_deconv.lower.rewriter import BACK, Branch, Rewriter, attributes_of, lowering
 
 _LARGE = 1 << 20
 """Numbers in a stored weight above which a second one, in memory, costs more than the scaling."""
@@ -73,10 +73,6 @@ def _is(node: NodeProto | None, *operators: str) -> bool:
     return node is not None and node.domain in ("", "ai.onnx") and node.op_type in operators
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
 def _shape(graph: Rewriter, value: str) -> Sequence[int | str]:
     return graph.types.get(value, (0, ()))[1]
 
@@ -100,12 +96,12 @@ def _identity(_graph: Rewriter, node: NodeProto, _constants: _Constants) -> str:
 
 
 def _transpose(graph: Rewriter, node: NodeProto, _constants: _Constants) -> str:
-    before, axes = graph.producers.get(node.input[0]), _attributes(node).get("perm", [])
+    before, axes = graph.producers.get(node.input[0]), attributes_of(node).get("perm", [])
     if axes and axes == sorted(axes):
         return str(node.input[0])
     if before is None or not _is(before, "Transpose"):
         return ""
-    both = _composed(_attributes(before).get("perm", []), axes)
+    both = _composed(attributes_of(before).get("perm", []), axes)
     if both == sorted(both):
         return str(before.input[0])
     if graph.only_reader(node.input[0]) is node:
@@ -121,7 +117,7 @@ def _composed(first: Sequence[int], last: Sequence[int]) -> list[int]:
 
 def _reshape(graph: Rewriter, node: NodeProto, constants: _Constants) -> str:
     sizes = constants.numbers(node.input[1])
-    if sizes is not None and (0 not in sizes or _attributes(node).get("allowzero", 0) == 1):
+    if sizes is not None and (0 not in sizes or attributes_of(node).get("allowzero", 0) == 1):
         node.input[0] = _unshaped(graph, node)
     alike = _alike(_shape(graph, node.input[0]), _shape(graph, node.output[0]))
     return str(node.input[0]) if alike else ""
@@ -256,7 +252,7 @@ class _Scalings:
             all(_is(n, "ConstantOfShape") for n in made)
             and not any(numpy_helper.to_array(t).any() for t in filled_with)
             and node.input[4] in self.constants.dims
-            and not _attributes(node).get("training_mode", 0)
+            and not attributes_of(node).get("training_mode", 0)
         )
 
     def _before(self, node: NodeProto) -> NodeProto | None:
@@ -327,7 +323,7 @@ class _Scalings:
     def _gain(self, add: Branch, node: NodeProto) -> str:
         """Compute what a normalisation multiplies each channel by."""
         dtype = helper.tensor_dtype_to_np_dtype(self.graph.types[node.output[0]][0])
-        epsilon = self.graph.constant(_attributes(node).get("epsilon", 1e-5), dtype)
+        epsilon = self.graph.constant(attributes_of(node).get("epsilon", 1e-5), dtype)
         return add("Div", node.input[1], add("Sqrt", add("Add", node.input[4], epsilon)))
 
     def _spread(self, add: Branch, by: str, channels: int, weight: _Weight, axis: int) -> str:
@@ -356,7 +352,7 @@ def _weight(node: NodeProto | None, constants: _Constants) -> _Weight | None:
     """Match a filter whose weight is made at load, or is small."""
     if node is None or not _is(node, "Conv", "ConvTranspose", "Gemm", "MatMul"):
         return None
-    sizes, attributes = constants.sizes(node.input[1]), _attributes(node)
+    sizes, attributes = constants.sizes(node.input[1]), attributes_of(node)
     large = node.input[1] in constants.stored and prod(sizes or ()) > _LARGE
     if sizes is None or len(sizes) < 2 or large or attributes.get("transA", 0):  # noqa: PLR2004
         return None

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from onnx_deconv.lower.parts import followed, interleaved
-from onnx_deconv.lower.rewriter import Branch, Rewriter, lowering
+from onnx_deconv.lower.rewriter import Branch, Rewriter, attributes_of, lowering
 
 _PLAIN = {"dilations", "group", "kernel_shape", "pads", "strides", "output_padding"}
 _FEW = 16
@@ -25,7 +25,7 @@ def filters(graph: Rewriter) -> None:
     for node in graph.nodes:
         if node.op_type != "ConvTranspose" or node.input[1] not in graph.dims:
             continue
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        attributes = attributes_of(node)
         weight = graph.dims[node.input[1]]
         pads = _turned_pads(attributes, weight[2:])
         group = attributes.get("group", 1)
@@ -102,14 +102,14 @@ def depthwise(graph: Rewriter) -> None:
         step, channels = len(lines[0]), graph.dims[node.input[1]][0]
         add = Branch(node.name)
         made = [_part(graph, add, node, line) for line in product(*lines)]
-        last, made, channels = followed(graph, node, add, made, channels)
+        value, made, channels = followed(graph, node.output[0], add, made, channels)
         interleaved(add, graph, made, channels, graph.sizes(node.output[0]) or [], step)
-        graph.replace(last, add.nodes)
+        graph.replace(graph.producers[value], add.nodes)
 
 
 def _lines(graph: Rewriter, node: NodeProto) -> list[list[_Part]]:
     """Take a depthwise transposed convolution in equal steps apart; nothing where that cannot be done."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     weight, sizes, whole = graph.dims.get(node.input[1]), *map(graph.sizes, (node.input[0], node.output[0]))
     step, *others = attributes.get("strides", [1])
     if not weight or not sizes or not whole or step == 1 or {step, *others} != {step}:

@@ -5,10 +5,12 @@ putting them together costs least where the channels are fewest.
 """
 
 from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
 
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
-from onnx_deconv.lower.rewriter import Branch, Rewriter
+from onnx_deconv.lower.rewriter import Branch, Rewriter, attributes_of
 
 
 def interleaved(
@@ -42,16 +44,16 @@ def interleaved(
 
 
 def followed(
-    graph: Rewriter, node: NodeProto, add: Branch, parts: list[str], channels: int
-) -> tuple[NodeProto, list[str], int]:
+    graph: Rewriter, value: str, add: Branch, parts: list[str], channels: int
+) -> tuple[str, list[str], int]:
     """Do to the parts what is done to the whole: ReLUs, and 1×1 convolutions that leave no more channels.
 
     Returns
     -------
     tuple
-        The node whose result the parts are now, the parts, and how many channels they have.
+        The value that the parts are now, the parts, and how many channels they have.
     """
-    while (reader := graph.only_reader(node.output[0])) is not None:
+    while (reader := graph.only_reader(value)) is not None:
         left: int | str = channels
         if is_pointwise(graph, reader):
             left, *_ = graph.filter_sizes(reader)
@@ -60,13 +62,78 @@ def followed(
         if not isinstance(left, int) or left > channels:
             break
         parts = [add(reader.op_type, part, *reader.input[1:]) for part in parts]
-        node, channels = reader, left
-    return node, parts, channels
+        value, channels = reader.output[0], left
+    return value, parts, channels
+
+
+class _Axis(NamedTuple):
+    """A convolution in steps of 1, along one axis."""
+
+    kernel: int
+    pad: int
+    """Before the first value."""
+
+    def taps(self, step: int, to: int, of: int) -> range:
+        """List the filter's positions that values ``of``, ``of + step``, ... meet for results ``to``, ...."""
+        return range((of - to + self.pad) % step, self.kernel, step)
+
+    def before(self, step: int, to: int, of: int) -> int:
+        """Count the padding before those values."""
+        return (of - to + self.pad) // step
+
+
+def convolved(
+    graph: Rewriter, value: str, add: Branch, parts: list[str], channels: int, step: int
+) -> tuple[str, list[str], int]:
+    """Do to the parts the convolution that follows, where it keeps the sizes and leaves fewer channels.
+
+    Each part of the result is a sum over all parts, each convolved with the filter's numbers that it meets.
+    What the parts have beyond the picture must be 0; in the results it is not.
+
+    Returns
+    -------
+    tuple
+        As :func:`followed`.
+    """
+    conv = graph.only_reader(value)
+    axes = _axes(graph, conv, step) if conv is not None else []
+    left = graph.filter_sizes(conv)[0] if conv is not None and axes else channels
+    if conv is None or not isinstance(left, int) or left >= channels:
+        return value, parts, channels
+    phases = list(product(range(step), repeat=len(axes)))
+    results = [""] * len(parts)
+    for (k, to), (of, part) in product(enumerate(phases), zip(phases, parts, strict=True)):
+        lines = list(zip(axes, to, of, strict=True))
+        taps = [axis.taps(step, *line) for axis, *line in lines]
+        if not all(taps):
+            continue
+        before = [axis.before(step, *line) for axis, *line in lines]
+        behind = [len(t) - 1 - b for t, b in zip(taps, before, strict=True)]
+        cut = [t.start for t in taps], [t.stop for t in taps], range(2, 2 + len(taps)), [step] * len(taps)
+        filtered = add("Slice", conv.input[1], *map(graph.constant, cut))
+        term = add("Conv", part, filtered, pads=[*before, *behind])
+        results[k] = add("Add", term, results[k]) if results[k] else term
+    return conv.output[0], results, left
+
+
+def _axes(graph: Rewriter, node: NodeProto, step: int) -> list[_Axis]:
+    """Match a convolution of all channels with all, in steps of 1, that keeps the sizes."""
+    attributes = attributes_of(node)
+    ones = [*attributes.get("strides", ()), *attributes.get("dilations", ()), attributes.get("group", 1)]
+    if node.op_type != "Conv" or len(node.input) != 2 or any(one != 1 for one in ones):  # noqa: PLR2004
+        return []
+    kernel = [k for k in graph.filter_sizes(node)[2:] if isinstance(k, int)]
+    n, pads = len(kernel), attributes.get("pads", [])
+    if 2 * n != len(pads):
+        return []
+    lines = list(zip(kernel, pads[:n], pads[n:], strict=True))
+    kept = (k == 1 + sum(ends) and (k == 1 or min(ends) >= step - 1) for k, *ends in lines)
+    return [_Axis(k, before) for k, before, _ in lines] if all(kept) else []
 
 
 def is_pointwise(graph: Rewriter, node: NodeProto) -> bool:
     """Tell whether a node is a 1×1 convolution of all channels with all."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     stepped = any(s != 1 for s in attributes.get("strides", ())) or any(attributes.get("pads", ()))
     if node.op_type != "Conv" or stepped or attributes.get("group", 1) != 1 or "auto_pad" in attributes:
         return False

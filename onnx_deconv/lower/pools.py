@@ -5,19 +5,22 @@ blocked layout from passing. Where a window has its maximum can be found by comp
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import NodeProto, TensorProto, helper
 
 from onnx_deconv.lower import overlap
-from onnx_deconv.lower.parts import interleaved
-from onnx_deconv.lower.rewriter import BLOCK, Branch, Rewriter, lowering
+from onnx_deconv.lower.parts import convolved, followed, interleaved
+from onnx_deconv.lower.rewriter import BLOCK, Branch, Rewriter, attributes_of, lowering
 
 
 @dataclass(frozen=True)
 class Unpool:
     """A pool and the signal that its switches put back."""
 
+    name: str
+    result: str
+    """The signal in the picture."""
     pool: NodeProto
     signal: str
     kernel: list[int]
@@ -40,13 +43,62 @@ def blocked(graph: Rewriter) -> None:
     """Find the first maxima of windows in steps of 2 by convolutions, which must be computed in float32."""
     for node in graph.nodes:
         unpool = _unpool_of(graph, node)
-        if unpool is None or not _has_blocks(graph, unpool):
+        if unpool is None:
             continue
-        if _overlapping(graph, unpool):
-            last, nodes = _moved(graph, node, unpool)
-            graph.replace(last, nodes)
-        elif _side_by_side(graph, unpool) and unpool.kernel[0] == overlap.STEP:
-            graph.replace(node, _moved_apart(graph, node, unpool))
+        branches = _branches(graph, unpool)
+        if branches and all(_in_blocks(graph, branch) for branch in branches):
+            _take_apart(graph, node, unpool, branches)
+        else:
+            branches = [unpool]
+        for branch in branches:
+            if _in_blocks(graph, branch):
+                moved = _moved if _overlapping(graph, branch) else _moved_apart
+                graph.replace(*moved(graph, branch))
+
+
+def _branches(graph: Rewriter, unpool: Unpool) -> list[Unpool]:
+    """Where what a Concat gave is pooled, and split again behind the unpooling: pool and unpool each part.
+
+    All parts are then rectified. The list is empty where it is no such pool.
+    """
+    (maximum, switches), (batch, _, *windows) = unpool.pool.output, graph.types[unpool.pool.output[0]][1]
+    concat, split = graph.producers.get(unpool.pool.input[0]), graph.only_reader(unpool.result)
+    if concat is None or split is None or graph.only_reader(switches) is None:
+        return []
+    if not _joins(concat, "Concat") or not _joins(split, "Split"):
+        return []
+    if not all(_rectifier(graph, result) for result in split.output):
+        return []
+    branches = []
+    for k, (picture, result) in enumerate(zip(concat.input, split.output, strict=True)):
+        pool = _copy(unpool.pool, f"{maximum}/{k}", [picture], [f"{maximum}/{k}"])
+        signal = f"{unpool.signal}/{k}"
+        dims = batch, *graph.types[picture][1][1:2], *windows
+        graph.types.update(dict.fromkeys((signal, *pool.output), (TensorProto.FLOAT, dims)))
+        name = f"{unpool.name}/{k}"
+        branches.append(replace(unpool, name=name, result=result, pool=pool, signal=signal))
+    return branches
+
+
+def _take_apart(graph: Rewriter, node: NodeProto, unpool: Unpool, branches: Sequence[Unpool]) -> None:
+    """Make what the branches take: the pool of each part, which a Concat then joins, and the split signal."""
+    pools = [branch.pool for branch in branches]
+    whole = helper.make_node("Concat", [p.output[0] for p in pools], [""], unpool.pool.name, axis=1)
+    graph.replace(unpool.pool, [*pools, whole])
+    split = graph.readers(unpool.result)[0]
+    inputs = [unpool.signal, *split.input[1:]]
+    graph.append(node, [_copy(split, f"{split.name}/signal", inputs, [b.signal for b in branches])])
+
+
+def _joins(node: NodeProto, operator: str) -> bool:
+    """Tell whether it is this operator, along the channels."""
+    return node.op_type == operator and attributes_of(node).get("axis") == 1
+
+
+def _copy(node: NodeProto, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> NodeProto:
+    made = helper.make_node(node.op_type, inputs, outputs, name)
+    made.attribute.extend(node.attribute)
+    return made
 
 
 def _unpool_of(graph: Rewriter, node: NodeProto) -> Unpool | None:
@@ -58,7 +110,7 @@ def _unpool_of(graph: Rewriter, node: NodeProto) -> Unpool | None:
     pool = graph.producers.get(switches)
     if pool is None or pool.op_type != "MaxPool" or list(pool.output[1:]) != [switches]:
         return None
-    attributes = {a.name: helper.get_attribute_value(a) for a in pool.attribute}
+    attributes = attributes_of(pool)
     plain = (
         len(graph.sizes(pool.input[0]) or ()) == len(attributes["kernel_shape"]) == 2  # noqa: PLR2004
         and all(d == 1 for d in attributes.get("dilations", ()))
@@ -69,9 +121,8 @@ def _unpool_of(graph: Rewriter, node: NodeProto) -> Unpool | None:
     strides, pads = attributes.get("strides", [1, 1]), attributes.get("pads", [0] * 4)
     given = attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
     signal = _unshaped(graph, scatter.input[2])
-    return Unpool(
-        pool, signal, list(attributes["kernel_shape"]), list(strides), list(pads) if given else None
-    )
+    kernel, pads = list(attributes["kernel_shape"]), list(pads) if given else None
+    return Unpool(node.name, node.output[0], pool, signal, kernel, list(strides), pads)
 
 
 def _side_by_side(graph: Rewriter, unpool: Unpool) -> bool:
@@ -95,11 +146,13 @@ def _compared(node: NodeProto, unpool: Unpool) -> list[NodeProto]:
     return add.nodes
 
 
-def _has_blocks(graph: Rewriter, unpool: Unpool) -> bool:
-    """Tell whether the blocked layout can be had: it must know that sizes are equal, the batch's by name."""
+def _in_blocks(graph: Rewriter, unpool: Unpool) -> bool:
+    """Tell whether it can be done in the blocked layout: sizes must be known equal, the batch's by name."""
     batch, channels = graph.types[unpool.pool.input[0]][1][:2]
     known = graph.sizes(unpool.pool.input[0]) and graph.sizes(unpool.pool.output[0])
-    return bool(batch and known) and isinstance(channels, int) and channels % BLOCK == 0
+    if not (batch and known) or not isinstance(channels, int) or channels % BLOCK:
+        return False
+    return _overlapping(graph, unpool) or (_side_by_side(graph, unpool) and unpool.kernel[0] == overlap.STEP)
 
 
 def _overlapping(graph: Rewriter, unpool: Unpool) -> bool:
@@ -122,7 +175,7 @@ def _axes(graph: Rewriter, unpool: Unpool) -> list[overlap.Axis]:
     return [overlap.Axis(*line) for line in zip(sizes, windows, (unpool.pads or [0, 0])[:2], strict=True)]
 
 
-def _moved(graph: Rewriter, node: NodeProto, unpool: Unpool) -> tuple[NodeProto, list[NodeProto]]:
+def _moved(graph: Rewriter, unpool: Unpool) -> tuple[NodeProto, list[NodeProto]]:
     """Unpool overlapping windows; what follows is done to the quarters, where it can be.
 
     Returns
@@ -130,63 +183,64 @@ def _moved(graph: Rewriter, node: NodeProto, unpool: Unpool) -> tuple[NodeProto,
     tuple
         The node to be replaced, and by what.
     """
-    picture, maximum = unpool.pool.input[0], unpool.pool.output[0]
-    channels, sizes = int(graph.types[picture][1][1]), graph.sizes(picture) or []
-    add = overlap.Blocked(node.name, graph, channels)
-    graph.declare(unpool.signal, graph.types[maximum][1])
-    graph.declare(node.output[0], graph.types[picture][1])
-    rectifiers = _rectifiers(graph, node)
-    last = graph.only_reader((rectifiers[0] if rectifiers else node).output[0])
-    geometry = _transposed(graph, last, sizes) if last is not None and len(rectifiers) < 2 else None  # noqa: PLR2004
+    channels, sizes = _declared(graph, unpool)
+    add = overlap.Blocked(unpool.name, graph, channels)
+    rectifier = _rectifier(graph, unpool.result)
+    last = graph.only_reader(rectifier.output[0] if rectifier else unpool.result)
+    geometry = _transposed(graph, last, sizes) if last is not None else None
     rows, columns = axes = _axes(graph, unpool)
     lying = [[axis.part(phase) for phase in range(overlap.STEP)] for axis in geometry or axes]
-    parts = overlap.quarters(add, picture, maximum, unpool.signal, rows, columns, lying)
-    if rectifiers:
-        parts = [add("Relu", part) for part in parts]
+    parts = overlap.quarters(
+        add, unpool.pool.input[0], unpool.pool.output[0], unpool.signal, rows, columns, lying
+    )
     if last is not None and geometry is not None:
+        parts = [add("Relu", part) for part in parts] if rectifier else parts
         overlap.transposed(add, parts, last.input[1], geometry)
         return last, add.nodes
-    _pass_on(graph, rectifiers)
+    value, parts, channels = followed(graph, unpool.result, add, parts, channels)
+    value, parts, channels = convolved(graph, value, add, parts, channels, overlap.STEP)
+    graph.declare(value, [graph.types[unpool.pool.input[0]][1][0], channels, *sizes])
     interleaved(add, graph, parts, channels, sizes, overlap.STEP)
-    return node, add.nodes
+    return graph.producers[value], add.nodes
 
 
-def _moved_apart(graph: Rewriter, node: NodeProto, unpool: Unpool) -> list[NodeProto]:
-    """Unpool windows of 2×2 side by side; a ReLU that follows is done to the signal, which is smaller."""
-    picture, maximum, signal = unpool.pool.input[0], unpool.pool.output[0], unpool.signal
-    channels, sizes = int(graph.types[picture][1][1]), graph.sizes(picture) or []
-    add = overlap.Blocked(node.name, graph, channels)
-    graph.declare(signal, graph.types[maximum][1])
-    rectifiers = _rectifiers(graph, node)
-    if rectifiers:
-        signal = add("Relu", signal)
-        _pass_on(graph, rectifiers)
-    parts = overlap.side_by_side(add, picture, maximum, signal, *_axes(graph, unpool))
+def _moved_apart(graph: Rewriter, unpool: Unpool) -> tuple[NodeProto, list[NodeProto]]:
+    """Unpool windows of 2×2 side by side; a ReLU that follows is done to the signal, which is smaller.
+
+    Returns
+    -------
+    tuple
+        The node to be replaced, and by what.
+    """
+    channels, sizes = _declared(graph, unpool)
+    add = overlap.Blocked(unpool.name, graph, channels)
+    rectifier = _rectifier(graph, unpool.result)
+    signal = add("Relu", unpool.signal) if rectifier else unpool.signal
+    parts = overlap.side_by_side(
+        add, unpool.pool.input[0], unpool.pool.output[0], signal, *_axes(graph, unpool)
+    )
     interleaved(add, graph, parts, channels, sizes, overlap.STEP)
-    return add.nodes
+    return rectifier or graph.producers[unpool.result], add.nodes
 
 
-def _pass_on(graph: Rewriter, rectifiers: Sequence[NodeProto]) -> None:
-    """Leave out rectifiers whose work is done."""
-    for rectifier in rectifiers:
-        graph.replace(rectifier, [helper.make_node("Identity", rectifier.input, [""], rectifier.name)])
+def _declared(graph: Rewriter, unpool: Unpool) -> tuple[int, list[int]]:
+    """Write down the sizes of what an unpooling takes and gives; return the channels, the picture's sizes."""
+    picture, maximum = unpool.pool.input[0], unpool.pool.output[0]
+    graph.declare(unpool.signal, graph.types[maximum][1])
+    graph.declare(unpool.result, graph.types[picture][1])
+    return int(graph.types[picture][1][1]), graph.sizes(picture) or []
 
 
-def _rectifiers(graph: Rewriter, node: NodeProto) -> list[NodeProto]:
-    """List the ReLUs through which all of a node's output goes, split or not."""
-    reader = graph.only_reader(node.output[0])
-    if reader is not None and reader.op_type == "Split":
-        readers = [graph.only_reader(v) for v in reader.output]
-    else:
-        readers = [reader]
-    found = [r for r in readers if r is not None and r.op_type == "Relu"]
-    return found if len(found) == len(readers) else []
+def _rectifier(graph: Rewriter, value: str) -> NodeProto | None:
+    """Return the ReLU through which all of a value goes."""
+    reader = graph.only_reader(value)
+    return reader if reader is not None and reader.op_type == "Relu" else None
 
 
 def _transposed(graph: Rewriter, node: NodeProto, sizes: Sequence[int]) -> list[overlap.Transposed] | None:
     """Match a plain transposed convolution of all channels with all."""
     weight = graph.dims.get(node.input[1]) if node.op_type == "ConvTranspose" else None
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     plain = {"kernel_shape", "pads", "strides", "output_padding", "dilations", "group"}
     if weight is None or len(node.input) != 2 or not set(attributes) <= plain:  # noqa: PLR2004
         return None

@@ -148,6 +148,11 @@ class Branch:
         return self.add(operator, *inputs, **attributes)[0]
 
 
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """Return a node's attributes by name; what it leaves out is not there."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
 Pass = Callable[[Rewriter], None]
 PASSES: dict[str, Pass] = {}
 

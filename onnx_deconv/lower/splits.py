@@ -2,9 +2,9 @@
 
 from itertools import accumulate, pairwise
 
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
-from onnx_deconv.lower.rewriter import Branch, Rewriter, lowering
+from onnx_deconv.lower.rewriter import Branch, Rewriter, attributes_of, lowering
 
 
 @lowering("splits")
@@ -25,7 +25,7 @@ def splits(graph: Rewriter) -> None:
 
 def _plain(graph: Rewriter, conv: NodeProto) -> bool:
     """Tell whether it is a convolution of all channels with all, of pictures, without a bias."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
+    attributes = attributes_of(conv)
     return (
         conv.op_type == "Conv"
         and len(conv.input) == 2  # noqa: PLR2004

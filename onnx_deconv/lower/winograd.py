@@ -9,10 +9,10 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
 from onnx_deconv.lower.parts import interleaved
-from onnx_deconv.lower.rewriter import BACK, BLOCK, Branch, Rewriter, lowering
+from onnx_deconv.lower.rewriter import BACK, BLOCK, Branch, Rewriter, attributes_of, lowering
 
 _KERNEL, _TILE = 3, 4
 _POINTS = 0, 1, -1, 1 / 2, -2
@@ -73,7 +73,7 @@ def winograd(graph: Rewriter) -> None:
 
 def _axes(graph: Rewriter, node: NodeProto) -> list[_Axis]:
     """Match a 3×3 convolution in steps of 1, of all channels with all, without a bias; nothing for others."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     weight, sizes, results = graph.filter_sizes(node), *map(graph.sizes, (node.input[0], node.output[0]))
     ones = [*attributes.get("strides", ()), *attributes.get("dilations", ()), attributes.get("group", 1)]
     if weight[2:] != [_KERNEL] * 2 or not sizes or not results or len(node.input) != 2:  # noqa: PLR2004
