@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -81,24 +81,27 @@ def explain_graph(
     pair
         See :func:`onnx_deconv.compile.compile_pair`.
     top
-        How many channels (classes) of each image to explain. With more than one, ``target`` has shape
-        (N, top) in place of (N,), and ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
+        How many channels (classes), or units, of each image to explain. With more than one, ``target``
+        has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
     seed
         ``one``: 1 at the channel's strongest unit. ``map``: the channel's map with its activations.
-        ``strongest``: the map's strongest activation alone. ``auto``: ``one`` for a value that has one
-        unit per channel (scores), else ``map``.
+        ``strongest``: the map's strongest activation alone. ``unit``: ``target`` is not a channel but a
+        unit, its index in row-major order over the explained value's axes behind the batch (channel,
+        row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
+        channel (scores), else ``map``.
     ranking
-        The value whose strongest channel is explained, shape (N, K, ...); by default the explained value.
+        The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
+        which it is for units.
     target
         Whether a caller may leave the input ``target`` out. onnxruntime's JavaScript cannot set an input
         that may be left out; there ``required`` makes one that must be given, -1 for the model's own top.
+        A channel or unit that the value does not have gives a reconstruction of zeros.
     preprocess
         Have the graph take uint8 pictures (N, H, W, 3), RGB, of the model's size, as its input ``picture``,
         and make of them what :meth:`onnx_deconv.image.Preprocess.normalise` does.
     rendering
         Have the graph also return ``heat``, the reconstruction's saliency in colours as
         :mod:`onnx_deconv.render` draws it, uint8 (N, H, W, 3): the layout of the model's input.
-
     lowerings
         Rewrites that make the graph faster, see :mod:`onnx_deconv.lower`; none of them: ``()``. By
         default those for CPUs; a graph for a GPU takes ``EXPLAIN["cuda"]``.
@@ -114,13 +117,16 @@ def explain_graph(
         If a node of either model has no equivalent at the other's opset; or if pictures are asked for and
         the model takes more than one input.
     InputError
-        If ``top`` is not positive, or there is no value ``ranking``.
+        If ``top`` is not positive, there is no such ``seed`` or value ``ranking``, or units are ranked by
+        another value than theirs.
 
     Examples
     --------
     >>> graph = explain_graph(compile_pair(load("squeezenet.onnx")), top=5)
     >>> graph.save("explain")
     """
+    if seed not in get_args(GraphSeed):
+        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
     if top < 1:
         raise InputError(f"top={top}: give a number above 0")
     opset = max(OPSET, opset_of(pair.forward))
@@ -129,6 +135,8 @@ def explain_graph(
     ranked = ranking or explained["value"]
     if ranked not in graph.taken:
         raise InputError(f"ranking={ranking!r}: the model has no such value")
+    if seed == "unit" and ranked != explained["value"]:
+        raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
     interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, *_results(pair))}
     seeds = fragments.seeds(explained, ranked, _seed_type(pair), top, seed)
     chosen = graph.append(seeds, {TARGET: interface[TARGET]})
@@ -168,7 +176,7 @@ def explain_graph(
             "shape": shape,
             "dtype": "int64",
             "input": target,
-            "meaning": _TARGET,
+            "meaning": _TARGET_UNIT if seed == "unit" else _TARGET,
         },
         "outputs": [*pair.manifest["outputs"], *entries],
     }
@@ -176,6 +184,10 @@ def explain_graph(
 
 
 _TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
+_TARGET_UNIT = (
+    "which unit to explain in each image, by its index in the explained value, in row-major order over "
+    "the axes behind the batch; -1 (the default): the image's strongest"
+)
 
 
 def _results(pair: Pair) -> dict[str, Mapping[str, Any]]:

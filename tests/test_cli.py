@@ -445,6 +445,15 @@ def test_convert_writes_one_graph_that_answers_and_explains(model, tmp_path):
     assert record["target"]["shape"] == ["targets", 2]
 
 
+def test_the_one_graph_may_explain_units_of_a_layer(model, tmp_path):
+    options = ["--form", "explain", "--layer", "conv1", "--seed", "unit", "--json"]
+    code, stdout, _ = run("convert", model, "-o", tmp_path, *options)
+    record = json.loads(stdout)
+    assert code == 0
+    assert record["passed"]
+    assert "unit" in record["target"]["meaning"]
+
+
 def test_rewrites_are_chosen_by_device_or_by_name(model, tmp_path):
     for passes in ("cuda", "filters,pools", ""):
         code, _, _ = run("convert", model, "-o", tmp_path, "--form", "explain", "--lower", passes)

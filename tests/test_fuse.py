@@ -21,6 +21,7 @@ from onnx_deconv import (
     load,
 )
 from onnx_deconv.compile import RECONSTRUCTION
+from onnx_deconv.features import Features
 from onnx_deconv.image import Preprocess
 from onnx_deconv.model import all_tensors
 from onnx_deconv.package import EXPLAIN, MANIFEST, WEIGHTS
@@ -121,6 +122,53 @@ def test_the_target_is_chosen_per_image_for_all_or_left_to_the_model():
         feeds = {name: x} if given is None else {name: x, "target": np.array(given)}
         expected = explainer(x, channels, seed="one")
         close(run(graph, feeds)[RECONSTRUCTION], np.stack([e.reconstruction for e in expected]))
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "gradient"])
+def test_the_target_may_be_a_unit_per_image(rules):
+    model, x = load(DEMO), pictures(3)
+    explainer = Explainer(model, rules, providers="cpu")
+    values = Features(explainer, ["relu4_1"])(x).of["relu4_1"]
+    sizes = values.shape[1:]
+    strongest = [np.unravel_index(v.argmax(), sizes) for v in values]
+    chosen = [(5, 2, 3), strongest[1], (0, 0, 7)]
+    graph = explain_graph(compile_pair(model, "relu4_1", semantics=Semantics(rules=rules)), seed="unit")
+    target = [np.ravel_multi_index(chosen[0], sizes), -1, np.ravel_multi_index(chosen[2], sizes)]
+    found = run(graph, {model.inputs[0]: x, "target": np.array(target)})[RECONSTRUCTION]
+    for k, (channel, *at) in enumerate(chosen):
+        (expected,) = explainer(x[k : k + 1], int(channel), layer="relu4_1", at=at)
+        close(found[k], expected.reconstruction)
+    assert found.reshape(3, -1).any(axis=1).all()
+
+
+def test_top_k_units_are_the_strongest_of_the_layer():
+    model, x = load(DEMO), pictures(2)
+    explainer = Explainer(model, providers="cpu")
+    values = Features(explainer, ["relu4_1"])(x).of["relu4_1"]
+    found = run(explain_graph(compile_pair(model, "relu4_1"), seed="unit", top=3), {model.inputs[0]: x})
+    for n, k in np.ndindex(2, 3):
+        unit = np.argsort(-values[n].ravel(), kind="stable")[k]
+        channel, *at = map(int, np.unravel_index(unit, values.shape[1:]))
+        (expected,) = explainer(x[n : n + 1], channel, layer="relu4_1", at=at)
+        close(found[RECONSTRUCTION][n, k], expected.reconstruction)
+
+
+def test_a_unit_of_the_scores_is_a_class_that_starts_with_its_score():
+    model, x = load(DEMO), pictures(1)
+    feeds = {model.inputs[0]: x, "target": np.array([7])}
+    found = run(explain_graph(compile_pair(model), seed="unit"), feeds)[RECONSTRUCTION]
+    (expected,) = Explainer(model, providers="cpu")(x, 7, seed="value")
+    close(found[0], expected.reconstruction)
+
+
+def test_a_seed_that_cannot_be_is_refused():
+    model = load(DEMO)
+    with pytest.raises(InputError, match="'units': choose one of auto, one, map, strongest, unit"):
+        explain_graph(compile_pair(model), seed="units")
+    explainer = Explainer(model, providers="cpu")
+    pair = compile_pair(model, explainer.class_maps)
+    with pytest.raises(InputError, match="ranked by their own value"):
+        explain_graph(pair, seed="unit", ranking=explainer.scores_layer)
 
 
 def test_a_required_target_is_an_ordinary_input():

@@ -25,6 +25,7 @@ Examples:
   onnx-deconv convert model.onnx -o pair --layer conv4 --rules guided
   onnx-deconv convert model.onnx -o pair --check 0     (needs no onnxruntime)
   onnx-deconv convert model.onnx -o one --form explain --pictures --heat
+  onnx-deconv convert model.onnx -o one --form explain --layer conv3 --seed unit --top 9
 
 \b
 Writes forward.onnx (the model with more outputs), deconv.onnx (the companion), weights.bin (of both)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -13,6 +13,7 @@ from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.preparation import preparation, preprocess_of
 from onnx_deconv.compile import compile_pair
 from onnx_deconv.explainer import Explainer
+from onnx_deconv.fragments import GraphSeed
 from onnx_deconv.fuse import ExplainGraph, explain_graph
 from onnx_deconv.image import Preprocess
 from onnx_deconv.lower import EXPLAIN, PASSES
@@ -24,6 +25,12 @@ explain_options = options.together(
     click.option(
         "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K",
         help="With --form explain: give reconstructions of the K strongest classes of each image.",
+    ),
+    click.option(
+        "--seed", type=click.Choice(get_args(GraphSeed)), default="auto", show_default=True,
+        help="With --form explain: what to start with: 1 at the channel's strongest unit, its whole map, the "
+        "map's strongest activation, or the unit whose index in the layer 'target' gives; auto: a class from "
+        "its own map where the model has one.",
     ),
     click.option(
         "--target", type=click.Choice(["optional", "required"]), default="optional", show_default=True,
@@ -54,7 +61,7 @@ def write(
     It starts where an explanation by the library does: at the classes' own maps where there are such.
     """
     explainer = Explainer(model)
-    maps = explainer.class_maps if given["layer"] is None else None
+    maps = explainer.class_maps if given["layer"] is None and given["seed"] == "auto" else None
     pair = compile_pair(model, maps or given["layer"], semantics=semantics)
     preprocess, warning = preprocess_of(model, given, console)
     if given["pictures"] and warning is not None:
@@ -62,6 +69,7 @@ def write(
     graph = explain_graph(
         pair,
         top=given["top"],
+        seed=given["seed"],
         ranking=explainer.scores_layer if maps else None,
         target=given["target"],
         preprocess=preprocess if given["pictures"] else None,
