@@ -24,7 +24,7 @@ from onnx_deconv.semantics import Semantics
 explain_options = options.together(
     click.option(
         "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K",
-        help="With --form explain: give reconstructions of the K strongest classes of each image.",
+        help="With --form explain: give reconstructions of the K strongest classes, or units, of each image.",
     ),
     click.option(
         "--seed", type=click.Choice(get_args(GraphSeed)), default="auto", show_default=True,

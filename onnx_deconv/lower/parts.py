@@ -118,17 +118,22 @@ def convolved(
 
 def _axes(graph: Rewriter, node: NodeProto, step: int) -> list[_Axis]:
     """Match a convolution of all channels with all, in steps of 1, that keeps the sizes."""
-    attributes = attributes_of(node)
-    ones = [*attributes.get("strides", ()), *attributes.get("dilations", ()), attributes.get("group", 1)]
-    if node.op_type != "Conv" or len(node.input) != 2 or any(one != 1 for one in ones):  # noqa: PLR2004
+    if not is_dense(node):
         return []
     kernel = [k for k in graph.filter_sizes(node)[2:] if isinstance(k, int)]
-    n, pads = len(kernel), attributes.get("pads", [])
+    n, pads = len(kernel), attributes_of(node).get("pads", [])
     if 2 * n != len(pads):
         return []
     lines = list(zip(kernel, pads[:n], pads[n:], strict=True))
     kept = (k == 1 + sum(ends) and (k == 1 or min(ends) >= step - 1) for k, *ends in lines)
     return [_Axis(k, before) for k, before, _ in lines] if all(kept) else []
+
+
+def is_dense(node: NodeProto) -> bool:
+    """Tell whether a node is a convolution of all channels with all, in steps of 1, without a bias."""
+    attributes = attributes_of(node)
+    ones = [*attributes.get("strides", ()), *attributes.get("dilations", ()), attributes.get("group", 1)]
+    return node.op_type == "Conv" and len(node.input) == 2 and all(one == 1 for one in ones)  # noqa: PLR2004
 
 
 def is_pointwise(graph: Rewriter, node: NodeProto) -> bool:

@@ -28,6 +28,16 @@ class Unpool:
     pads: list[int] | None
     """``None`` where they follow from the sizes."""
 
+    @property
+    def picture(self) -> str:
+        """What is pooled."""
+        return str(self.pool.input[0])
+
+    @property
+    def maximum(self) -> str:
+        """What the pool gives."""
+        return str(self.pool.output[0])
+
 
 @lowering("pools")
 def pools(graph: Rewriter) -> None:
@@ -46,11 +56,9 @@ def blocked(graph: Rewriter) -> None:
         if unpool is None:
             continue
         branches = _branches(graph, unpool)
-        if branches and all(_in_blocks(graph, branch) for branch in branches):
+        if branches:
             _take_apart(graph, node, unpool, branches)
-        else:
-            branches = [unpool]
-        for branch in branches:
+        for branch in branches or [unpool]:
             if _in_blocks(graph, branch):
                 moved = _moved if _overlapping(graph, branch) else _moved_apart
                 graph.replace(*moved(graph, branch))
@@ -59,10 +67,10 @@ def blocked(graph: Rewriter) -> None:
 def _branches(graph: Rewriter, unpool: Unpool) -> list[Unpool]:
     """Where what a Concat gave is pooled, and split again behind the unpooling: pool and unpool each part.
 
-    All parts are then rectified. The list is empty where it is no such pool.
+    All parts are then rectified. The list is empty where it is no such pool, or a part cannot be in blocks.
     """
-    (maximum, switches), (batch, _, *windows) = unpool.pool.output, graph.types[unpool.pool.output[0]][1]
-    concat, split = graph.producers.get(unpool.pool.input[0]), graph.only_reader(unpool.result)
+    (maximum, switches), (batch, _, *windows) = unpool.pool.output, graph.types[unpool.maximum][1]
+    concat, split = graph.producers.get(unpool.picture), graph.only_reader(unpool.result)
     if concat is None or split is None or graph.only_reader(switches) is None:
         return []
     if not _joins(concat, "Concat") or not _joins(split, "Split"):
@@ -77,7 +85,7 @@ def _branches(graph: Rewriter, unpool: Unpool) -> list[Unpool]:
         graph.types.update(dict.fromkeys((signal, *pool.output), (TensorProto.FLOAT, dims)))
         name = f"{unpool.name}/{k}"
         branches.append(replace(unpool, name=name, result=result, pool=pool, signal=signal))
-    return branches
+    return branches if all(_in_blocks(graph, branch) for branch in branches) else []
 
 
 def _take_apart(graph: Rewriter, node: NodeProto, unpool: Unpool, branches: Sequence[Unpool]) -> None:
@@ -127,19 +135,19 @@ def _unpool_of(graph: Rewriter, node: NodeProto) -> Unpool | None:
 
 def _side_by_side(graph: Rewriter, unpool: Unpool) -> bool:
     """Tell whether the windows are squares that fill the picture (where ``auto_pad`` adds nothing)."""
-    side, sizes = unpool.kernel[0], graph.sizes(unpool.pool.input[0]) or []
+    side, sizes = unpool.kernel[0], graph.sizes(unpool.picture) or []
     square = unpool.kernel == unpool.strides == [side, side]
     return square and not any(unpool.pads or ()) and all(d % side == 0 for d in sizes)
 
 
 def _compared(node: NodeProto, unpool: Unpool) -> list[NodeProto]:
     """Each of a window's positions, in row-major order, takes the signal if it is the first maximum."""
-    add, pool, side = Branch(node.name), unpool.pool, unpool.kernel[0]
-    blocks = add("SpaceToDepth", pool.input[0], blocksize=side)
+    add, side = Branch(node.name), unpool.kernel[0]
+    blocks = add("SpaceToDepth", unpool.picture, blocksize=side)
     *first, _ = add.add("Split", blocks, outputs=side**2, axis=1, num_outputs=side**2)
     left, taken = unpool.signal, []
     for values in first:
-        mask = add("Cast", add("Equal", values, pool.output[0]), to=TensorProto.FLOAT)
+        mask = add("Cast", add("Equal", values, unpool.maximum), to=TensorProto.FLOAT)
         taken.append(add("Mul", mask, left))
         left = add("Sub", left, taken[-1])
     add("DepthToSpace", add("Concat", *taken, left, axis=1), blocksize=side)
@@ -148,8 +156,8 @@ def _compared(node: NodeProto, unpool: Unpool) -> list[NodeProto]:
 
 def _in_blocks(graph: Rewriter, unpool: Unpool) -> bool:
     """Tell whether it can be done in the blocked layout: sizes must be known equal, the batch's by name."""
-    batch, channels = graph.types[unpool.pool.input[0]][1][:2]
-    known = graph.sizes(unpool.pool.input[0]) and graph.sizes(unpool.pool.output[0])
+    batch, channels = graph.types[unpool.picture][1][:2]
+    known = graph.sizes(unpool.picture) and graph.sizes(unpool.maximum)
     if not (batch and known) or not isinstance(channels, int) or channels % BLOCK:
         return False
     return _overlapping(graph, unpool) or (_side_by_side(graph, unpool) and unpool.kernel[0] == overlap.STEP)
@@ -166,12 +174,12 @@ def _overlapping(graph: Rewriter, unpool: Unpool) -> bool:
     if any(axis.place(0) >= axis.size for axis in axes):
         return False  # by ceil_mode, in the padding alone: runtimes differ in whether there is such a window
     inside = not any(axis.outside(k) for axis in axes for k in range(overlap.KERNEL - 1))
-    producer = graph.producers.get(unpool.pool.input[0])
+    producer = graph.producers.get(unpool.picture)
     return inside or (producer is not None and producer.op_type == "Relu")
 
 
 def _axes(graph: Rewriter, unpool: Unpool) -> list[overlap.Axis]:
-    sizes, windows = (graph.sizes(v) or [] for v in (unpool.pool.input[0], unpool.pool.output[0]))
+    sizes, windows = (graph.sizes(v) or [] for v in (unpool.picture, unpool.maximum))
     return [overlap.Axis(*line) for line in zip(sizes, windows, (unpool.pads or [0, 0])[:2], strict=True)]
 
 
@@ -190,16 +198,14 @@ def _moved(graph: Rewriter, unpool: Unpool) -> tuple[NodeProto, list[NodeProto]]
     geometry = _transposed(graph, last, sizes) if last is not None else None
     rows, columns = axes = _axes(graph, unpool)
     lying = [[axis.part(phase) for phase in range(overlap.STEP)] for axis in geometry or axes]
-    parts = overlap.quarters(
-        add, unpool.pool.input[0], unpool.pool.output[0], unpool.signal, rows, columns, lying
-    )
+    parts = overlap.quarters(add, unpool.picture, unpool.maximum, unpool.signal, rows, columns, lying)
     if last is not None and geometry is not None:
         parts = [add("Relu", part) for part in parts] if rectifier else parts
         overlap.transposed(add, parts, last.input[1], geometry)
         return last, add.nodes
     value, parts, channels = followed(graph, unpool.result, add, parts, channels)
     value, parts, channels = convolved(graph, value, add, parts, channels, overlap.STEP)
-    graph.declare(value, [graph.types[unpool.pool.input[0]][1][0], channels, *sizes])
+    graph.declare(value, [graph.types[unpool.picture][1][0], channels, *sizes])
     interleaved(add, graph, parts, channels, sizes, overlap.STEP)
     return graph.producers[value], add.nodes
 
@@ -216,19 +222,16 @@ def _moved_apart(graph: Rewriter, unpool: Unpool) -> tuple[NodeProto, list[NodeP
     add = overlap.Blocked(unpool.name, graph, channels)
     rectifier = _rectifier(graph, unpool.result)
     signal = add("Relu", unpool.signal) if rectifier else unpool.signal
-    parts = overlap.side_by_side(
-        add, unpool.pool.input[0], unpool.pool.output[0], signal, *_axes(graph, unpool)
-    )
+    parts = overlap.side_by_side(add, unpool.picture, unpool.maximum, signal, *_axes(graph, unpool))
     interleaved(add, graph, parts, channels, sizes, overlap.STEP)
     return rectifier or graph.producers[unpool.result], add.nodes
 
 
 def _declared(graph: Rewriter, unpool: Unpool) -> tuple[int, list[int]]:
     """Write down the sizes of what an unpooling takes and gives; return the channels, the picture's sizes."""
-    picture, maximum = unpool.pool.input[0], unpool.pool.output[0]
-    graph.declare(unpool.signal, graph.types[maximum][1])
-    graph.declare(unpool.result, graph.types[picture][1])
-    return int(graph.types[picture][1][1]), graph.sizes(picture) or []
+    graph.declare(unpool.signal, graph.types[unpool.maximum][1])
+    graph.declare(unpool.result, graph.types[unpool.picture][1])
+    return int(graph.types[unpool.picture][1][1]), graph.sizes(unpool.picture) or []
 
 
 def _rectifier(graph: Rewriter, value: str) -> NodeProto | None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import NodeProto
 
-from onnx_deconv.lower.parts import interleaved
+from onnx_deconv.lower.parts import interleaved, is_dense
 from onnx_deconv.lower.rewriter import BACK, BLOCK, Branch, Rewriter, attributes_of, lowering
 
 _KERNEL, _TILE = 3, 4
@@ -75,10 +75,9 @@ def _axes(graph: Rewriter, node: NodeProto) -> list[_Axis]:
     """Match a 3×3 convolution in steps of 1, of all channels with all, without a bias; nothing for others."""
     attributes = attributes_of(node)
     weight, sizes, results = graph.filter_sizes(node), *map(graph.sizes, (node.input[0], node.output[0]))
-    ones = [*attributes.get("strides", ()), *attributes.get("dilations", ()), attributes.get("group", 1)]
-    if weight[2:] != [_KERNEL] * 2 or not sizes or not results or len(node.input) != 2:  # noqa: PLR2004
+    if weight[2:] != [_KERNEL] * 2 or not sizes or not results:
         return []
-    if any(one != 1 for one in ones) or "auto_pad" in attributes:
+    if not is_dense(node) or "auto_pad" in attributes:
         return []
     return [_Axis(*line) for line in zip(sizes, results, attributes.get("pads", [0] * 4)[:2], strict=True)]
 
