@@ -1,6 +1,9 @@
 """Explain any CNN in an ONNX file: switches, a companion deconv graph, and what excited a unit."""
 
-from onnx_deconv.compile import Pair, compile_pair
+from onnx_deconv.attribution.explainer import Explainer, Explanation
+from onnx_deconv.compiler.backward import Pair, compile_pair
+from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.package import load_pair, save
 from onnx_deconv.errors import (
     DeconvError,
     InputError,
@@ -10,11 +13,8 @@ from onnx_deconv.errors import (
     RuntimeUnavailableError,
     UnknownLayerError,
 )
-from onnx_deconv.explainer import Explainer, Explanation
-from onnx_deconv.fuse import ExplainGraph, explain_graph
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, load
-from onnx_deconv.package import load_pair, save
 from onnx_deconv.semantics import Semantics
 
 __version__ = "0.1.0"

@@ -22,10 +22,10 @@ from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge
 from onnx_deconv.atlas.store import Writer
 from onnx_deconv.atlas.unfinished import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.way import Look
+from onnx_deconv.attribution.forward_pass import Pass
+from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.cli import main
-from onnx_deconv.image import Preprocess, read_image
-from onnx_deconv.passes import Pass
-from onnx_deconv.saliency import preprocess_for
+from onnx_deconv.imaging import Preprocess, read_image
 
 ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))

@@ -15,14 +15,16 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from onnx_deconv import explainer, load, package, saliency
+from onnx_deconv import load
+from onnx_deconv.attribution import explainer, photographs
 from onnx_deconv.cli import main
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
+from onnx_deconv.compiler import package
+from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
-from onnx_deconv.inspection import operator_table_markdown
-from onnx_deconv.rules import registry, rows
+from onnx_deconv.operators import registry, rows
 
 ROOT = Path(__file__).parents[1]
 ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
@@ -303,7 +305,7 @@ def test_the_layout_is_taken_from_denotations():
     for layout, axis in (("NCHW", 1), ("NHWC", 3)):
         for k, dim in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
             dim.denotation = "DATA_CHANNEL" if k == axis else "DATA_FEATURE"
-        assert saliency.ImageInput.of(load(model)).layout == layout
+        assert photographs.ImageInput.of(load(model)).layout == layout
 
 
 def test_a_model_of_a_fixed_batch_gets_batches(tmp_path, out):
@@ -655,7 +657,7 @@ def test_warnings_of_the_library_are_lines_on_stderr(model, photo, out, monkeypa
     real = explainer.Explainer.session
 
     def warning(self, layer=None):
-        logging.getLogger("onnx_deconv.runtime").warning("no usable\ndevice")
+        logging.getLogger("onnx_deconv.runtime.session").warning("no usable\ndevice")
         return real(self, layer)
 
     monkeypatch.setattr(explainer.Explainer, "session", warning)
@@ -736,7 +738,7 @@ finally:
     print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    unwanted = {"onnx.reference", "onnx_deconv.reference", "onnx_deconv.verify"}
+    unwanted = {"onnx.reference", "onnx_deconv.verification.reference", "onnx_deconv.verification.verify"}
     unwanted |= {"scipy", "matplotlib", "torch", "sympy"}
     assert not unwanted & set(done.stdout.split())
 

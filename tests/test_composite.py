@@ -9,7 +9,7 @@ import pytest
 from oracle import assert_close, model_of, numbers, plain, reconstruction
 
 from onnx_deconv import MissingRuleError
-from onnx_deconv.composite import composites
+from onnx_deconv.model.decompositions import composites
 
 SIZES = {"x": (2, 3, 6, 5)}
 

@@ -16,8 +16,8 @@ from onnx_deconv import (
     compile_pair,
     load,
 )
-from onnx_deconv.emit import IR_VERSION, OPSET, Emitter
-from onnx_deconv.rules import rule, rule_table
+from onnx_deconv.operators import rule, rule_table
+from onnx_deconv.operators.builder import IR_VERSION, OPSET, Emitter
 
 FLOAT = np.dtype(np.float32)
 

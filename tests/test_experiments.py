@@ -11,19 +11,19 @@ from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, UnknownLayerError
-from onnx_deconv.correspondence import (
+from onnx_deconv.attribution.photographs import Photo
+from onnx_deconv.experiments.correspondence import (
     RANDOM,
     correspondence,
     in_input,
     read_parts,
     sign_distances,
 )
-from onnx_deconv.evolution import checkpoints_in, evolution, natural
-from onnx_deconv.figures import draw_correspondence, draw_evolution, draw_invariance
-from onnx_deconv.image import Geometry, Preprocess, moved
-from onnx_deconv.invariance import default_layers, invariance, transformation
+from onnx_deconv.experiments.evolution import checkpoints_in, evolution, natural
+from onnx_deconv.experiments.figures import draw_correspondence, draw_evolution, draw_invariance
+from onnx_deconv.experiments.invariance import default_layers, invariance, transformation
+from onnx_deconv.imaging import Geometry, Preprocess, moved
 from onnx_deconv.labels import Labels
-from onnx_deconv.saliency import Photo
 
 IMAGES = random(3, 3, 10, 12, seed=3)
 OWN_SIZE = Preprocess(size=None)

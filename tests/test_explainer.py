@@ -19,9 +19,9 @@ from onnx_deconv import (
     UnknownLayerError,
     compile_pair,
     load,
-    runtime,
     save,
 )
+from onnx_deconv.runtime import providers
 
 TABLES = ["deconvnet", "guided", "gradient"]
 LABELS = ["cat", "dog", "sea lion, seal", "espresso", "king snake, kingsnake"]
@@ -503,7 +503,7 @@ def test_a_layer_without_channels_is_refused():
 
 def without_a_device(monkeypatch):
     """Let onnxruntime behave as its GPU build does on a machine without a GPU."""
-    ort = runtime._onnxruntime()
+    ort = providers.onnxruntime()
 
     def session(content, options, providers):
         del providers
@@ -515,8 +515,8 @@ def without_a_device(monkeypatch):
         InferenceSession=session,
         get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
     )
-    monkeypatch.setattr(runtime, "_onnxruntime", lambda: pretended)
-    runtime._say_once.cache_clear()
+    monkeypatch.setattr(providers, "onnxruntime", lambda: pretended)
+    providers.say_once.cache_clear()
 
 
 def test_cuda_without_a_device_is_refused_with_what_it_needs(monkeypatch):
@@ -535,7 +535,7 @@ def test_auto_without_a_device_runs_on_the_cpu_and_says_so_once(monkeypatch, cap
 
 
 def test_cuda_without_its_build_is_refused_with_the_way_to_get_it():
-    if "CUDAExecutionProvider" in runtime._onnxruntime().get_available_providers():
+    if "CUDAExecutionProvider" in providers.onnxruntime().get_available_providers():
         pytest.skip("the GPU build of onnxruntime is installed")
     with pytest.raises(RuntimeUnavailableError, match=r"no CUDAExecutionProvider: .*onnx-deconv\[gpu\]"):
         Explainer(network(), providers="cuda")(IMAGES)
@@ -564,7 +564,7 @@ def test_cuda_explains_as_the_cpu_does(rules, layer):
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("rules", TABLES)
 def test_every_node_of_both_models_runs_on_cuda(rules):
-    ort, pair = runtime._onnxruntime(), compile_pair(load(network(batch=2)), semantics=Semantics.of(rules))
+    ort, pair = providers.onnxruntime(), compile_pair(load(network(batch=2)), semantics=Semantics.of(rules))
     for proto in (pair.forward, pair.deconv):
         options = ort.SessionOptions()
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -17,15 +17,15 @@ from onnx_deconv import (
     Semantics,
     compile_pair,
     explain_graph,
-    graphics,
     load,
 )
-from onnx_deconv.compile import RECONSTRUCTION
-from onnx_deconv.features import Features
-from onnx_deconv.image import Preprocess
+from onnx_deconv.attribution.features import Features
+from onnx_deconv.compiler import image_graph
+from onnx_deconv.compiler.backward import RECONSTRUCTION
+from onnx_deconv.compiler.package import EXPLAIN, MANIFEST, WEIGHTS
+from onnx_deconv.imaging import Preprocess
+from onnx_deconv.imaging.render import heat_map, saliency
 from onnx_deconv.model import all_tensors
-from onnx_deconv.package import EXPLAIN, MANIFEST, WEIGHTS
-from onnx_deconv.render import heat_map, saliency
 from onnx_deconv.runtime import Session, numpy_of
 
 DEMO = Path(__file__).parents[1] / "models" / "demo.onnx"
@@ -204,7 +204,7 @@ def test_class_maps_are_ranked_by_the_scores():
 @pytest.mark.parametrize("one_file", [True, False])
 def test_weights_are_stored_once(tmp_path, monkeypatch, one_file):
     if not one_file:
-        monkeypatch.setattr("onnx_deconv.package.ONE_FILE", 1 << 20)
+        monkeypatch.setattr("onnx_deconv.compiler.package.ONE_FILE", 1 << 20)
     files = explain_graph(compile_pair(load(DEMO)), top=2).save(tmp_path)
     assert [f.name for f in files] == [EXPLAIN, MANIFEST, *([] if one_file else [WEIGHTS])]
     assert sum(f.stat().st_size for f in files) < DEMO.stat().st_size * 1.02
@@ -227,7 +227,7 @@ def test_pictures_are_prepared_as_the_library_does(channels, layout, dtype):
         mean=(0.4, 0.5, 0.6, 0.1)[:c], std=(0.2, 0.3, 0.4, 0.5)[:c] if dtype == "float32" else (1.0,) * c,
         layout=layout, dtype=dtype,
     )  # fmt: skip
-    part = graphics.preprocessing(preprocess, "x")
+    part = image_graph.preprocessing(preprocess, "x")
     part.graph.output[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(None, {"picture": photos})[0]

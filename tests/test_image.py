@@ -17,7 +17,7 @@ from PIL import Image, ImageFont
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
-from onnx_deconv.image import (
+from onnx_deconv.imaging import (
     PRESETS,
     Preprocess,
     at_height,
@@ -29,8 +29,8 @@ from onnx_deconv.image import (
     save_npy,
     save_png,
 )
-from onnx_deconv.image.montage import _shortened
-from onnx_deconv.image.read import _rgb
+from onnx_deconv.imaging.montage import _shortened
+from onnx_deconv.imaging.read import _rgb
 
 BLACK, GREY, WHITE, RED = (0, 0, 0), (100, 100, 100), (255, 255, 255), (255, 0, 0)
 

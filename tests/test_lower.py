@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
-from onnx_deconv.lower import COMPANION, EXPLAIN, PASSES, lower
+from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, lower
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
 RNG = np.random.default_rng(2)

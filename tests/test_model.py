@@ -11,8 +11,8 @@ from oracle import model_of, numbers
 from onnx_deconv import DeconvError, ModelError, Semantics, UnknownLayerError, compile_pair, load
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import parse_input_shape
-from onnx_deconv.rules import rule_table
-from onnx_deconv.skim import INLINE_LIMIT, skim
+from onnx_deconv.model.external_data import INLINE_LIMIT, skim
+from onnx_deconv.operators import rule_table
 
 
 def weights(*shape, seed=0):

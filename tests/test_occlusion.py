@@ -12,13 +12,13 @@ from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, UnknownLayerError
-from onnx_deconv.correspondence import in_input
-from onnx_deconv.features import Features, convolutions, last_convolution
-from onnx_deconv.figures import draw_occlusion
-from onnx_deconv.image import PRESETS, Geometry, Preprocess
+from onnx_deconv.attribution.features import Features, convolutions, last_convolution
+from onnx_deconv.attribution.photographs import Photo, preprocess_for
+from onnx_deconv.experiments.correspondence import in_input
+from onnx_deconv.experiments.figures import draw_occlusion
+from onnx_deconv.experiments.occlusion import boxes, filling, occlusion
+from onnx_deconv.imaging import PRESETS, Geometry, Preprocess
 from onnx_deconv.labels import Labels
-from onnx_deconv.occlusion import boxes, filling, occlusion
-from onnx_deconv.saliency import Photo, preprocess_for
 
 
 def naive(proto, image, layout, size, stride, fill, layer):

@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, load_pair, save
+from onnx_deconv.compiler.package import DECONV, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.files import replacing
-from onnx_deconv.package import DECONV, FORWARD, MANIFEST, WEIGHTS
 
 
 def network(*, constants=False, packed=False):
@@ -130,7 +130,7 @@ def test_saving_over_a_pair_replaces_it_and_a_failure_keeps_it(tmp_path, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("onnx_deconv.package._Weights._place", full)
+    monkeypatch.setattr("onnx_deconv.compiler.package._Weights._place", full)
     with pytest.raises(InputError, match="No space left"):
         save(compile_pair(load(network()), "r1"), tmp_path)
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
@@ -140,7 +140,7 @@ def test_an_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onnx_deconv.package._Weights._place", interrupt)
+    monkeypatch.setattr("onnx_deconv.compiler.package._Weights._place", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(compile_pair(load(network())), tmp_path / "pair")
     assert list((tmp_path / "pair").iterdir()) == []

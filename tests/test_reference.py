@@ -17,7 +17,7 @@ from onnx_deconv.errors import (
     RuleError,
     UnknownLayerError,
 )
-from onnx_deconv.reference import BACKWARD, ReferenceOptions, forward_values, reference
+from onnx_deconv.verification.reference import BACKWARD, ReferenceOptions, forward_values, reference
 
 ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 GRADIENT = ReferenceOptions(rules="gradient")

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from onnx_deconv import render
 from onnx_deconv.errors import InputError
-from onnx_deconv.image import Preprocess
+from onnx_deconv.imaging import Preprocess, render
 
 MID_GREY = 128
 
@@ -302,5 +301,5 @@ def test_an_outline_surrounds_its_box(box):
 
 
 def test_colour_maps_are_loaded_only_for_colours():
-    script = "import sys, onnx_deconv.render; sys.exit('cmap' in sys.modules)"
+    script = "import sys, onnx_deconv.imaging.render; sys.exit('cmap' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -23,7 +23,7 @@ from oracle import (
     reconstruction,
 )
 
-from onnx_deconv.rules import rows
+from onnx_deconv.operators import rows
 
 STATISTICS = {"s": (4,), "b": (4,), "m": (4,), "v": np.float32([0.4, 0.8, 1.5, 2.0])}
 IMAGE = {"x": (1, 4, 3, 5)}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from onnx_deconv.sizes import known_numbers
+from onnx_deconv.model.constant_folding import known_numbers
 
 UNARY = ["Neg", "Abs", "Identity"]
 BINARY = ["Add", "Sub", "Mul", "Max", "Min", "Div", "Mod"]

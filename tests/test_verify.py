@@ -9,12 +9,21 @@ import pytest
 from onnx import numpy_helper, parser
 from oracle import model_of, numbers
 
-from onnx_deconv import Semantics, compile_pair, load, reference
+from onnx_deconv import Semantics, compile_pair, load
+from onnx_deconv.attribution.photographs import random_feeds
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
-from onnx_deconv.rules import registry
+from onnx_deconv.operators import registry
 from onnx_deconv.runtime import Session
-from onnx_deconv.saliency import random_feeds
-from onnx_deconv.verify import Check, _Run, _Windows, _with_weights, check_pair, relative_error, verify
+from onnx_deconv.verification import reference
+from onnx_deconv.verification.verify import (
+    Check,
+    _Run,
+    _Windows,
+    _with_weights,
+    check_pair,
+    relative_error,
+    verify,
+)
 
 ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 

@@ -20,10 +20,10 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from onnx_deconv import Model, Semantics, compile_pair, load
-from onnx_deconv.compile import Walk, scores_value
-from onnx_deconv.reference import ReferenceOptions, reference
-from onnx_deconv.rules import rule_table
+from onnx_deconv.compiler.backward import Walk, scores_value
+from onnx_deconv.operators import rule_table
 from onnx_deconv.runtime import PairSession, numpy_of
+from onnx_deconv.verification.reference import ReferenceOptions, reference
 
 TABLES = ["deconvnet", "guided", "gradient"]
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,8 @@ import numpy as np
 
 from onnx_deconv import Explainer
 from onnx_deconv.atlas import Atlas, Images, Projector, default_layers, images_of, scan
-from onnx_deconv.image import Preprocess
-from onnx_deconv.saliency import preprocess_for
+from onnx_deconv.attribution.photographs import preprocess_for
+from onnx_deconv.imaging import Preprocess
 
 _UNITS = 5
 """Units of each layer that are projected one by one."""

@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper
 
-from onnx_deconv.emit import Emitter, Signal
-from onnx_deconv.lower import lower
+from onnx_deconv.compiler.passes import lower
+from onnx_deconv.operators.builder import Emitter, Signal
 
 GEOMETRIES = {
     "VGG 64×224×224, 2×2 in steps of 2": (64, 224, 2, 2, 0),

@@ -140,7 +140,7 @@ def pair(case: Case) -> Run:
 @contender(EXPLAIN)
 def explain(case: Case) -> Run:
     """The explain graph, with the device's lowerings."""
-    from onnx_deconv.lower import EXPLAIN as LOWERINGS  # noqa: PLC0415
+    from onnx_deconv.compiler.passes import EXPLAIN as LOWERINGS  # noqa: PLC0415
 
     return _explain(case, LOWERINGS[case.device])
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from onnx_deconv import Explainer, Labels, Semantics
-from onnx_deconv.image import Geometry, preset, read_image
+from onnx_deconv.imaging import Geometry, preset, read_image
 
 Map = np.ndarray
 Box = tuple[int, int, int, int]

@@ -23,8 +23,8 @@ from onnx.external_data_helper import load_external_data_for_model
 from torch_oracle import Oracle
 
 from onnx_deconv import Model, Pair, Semantics, compile_pair, load
-from onnx_deconv.compile import Walk
-from onnx_deconv.rules import rule_table
+from onnx_deconv.compiler.backward import Walk
+from onnx_deconv.operators import rule_table
 from onnx_deconv.runtime import Session, numpy_of
 
 TABLES = "deconvnet", "guided", "gradient"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from onnx_deconv.image import Size
+from onnx_deconv.imaging import Size
 from onnx_deconv.receptive import Raster, ReceptiveField
 
 _FINEST = 64

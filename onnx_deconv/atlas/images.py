@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.image import SUFFIXES, Picture, read_image
+from onnx_deconv.imaging import SUFFIXES, Picture, read_image
 
 Load = Callable[[], Picture]
 

@@ -7,7 +7,7 @@ from onnx import ModelProto, helper
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model
-from onnx_deconv.view import reads
+from onnx_deconv.model.canonical import reads
 
 
 def cut_to(model: Model, layer: str, dims: Sequence[int | str], layout: str) -> Model:

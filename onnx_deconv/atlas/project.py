@@ -13,12 +13,12 @@ from onnx_deconv.atlas.grid import Crop
 from onnx_deconv.atlas.images import Images, Load
 from onnx_deconv.atlas.tally import Atlas
 from onnx_deconv.atlas.way import Look, Way
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.forward import forward
-from onnx_deconv.image import Picture, Preprocess, Size
+from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
-from onnx_deconv.rules.site import Tap
+from onnx_deconv.operators.site import Tap
 from onnx_deconv.runtime import Session, device_of, numpy_of, workers
 
 T = TypeVar("T")

@@ -8,12 +8,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.atlas.images import Images
 from onnx_deconv.atlas.tally import Atlas
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.forward import forward
-from onnx_deconv.image import Preprocess
+from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
-from onnx_deconv.rules.site import Tap
+from onnx_deconv.operators.site import Tap
 from onnx_deconv.runtime import Session, numpy_of
 
 BATCH = 16

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.image import Picture, Size, at_height, montage
+from onnx_deconv.imaging import Picture, Size, at_height, montage
 from onnx_deconv.model import Array
 
 _TILE = 64

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_deconv import render
 from onnx_deconv.atlas.project import Projection
 from onnx_deconv.atlas.shelf import Plan, Shelf, planned, sheet
 from onnx_deconv.atlas.tally import Atlas, Strongest
 from onnx_deconv.atlas.unfinished import PARTIAL, Journal, Place
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
-from onnx_deconv.image import Channels, Size, at_height, map_at, save_png
+from onnx_deconv.imaging import Channels, Size, at_height, map_at, render, save_png
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import workers
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from onnx_deconv.atlas.grid import Crop, Grid, NoWayError
 from onnx_deconv.atlas.part import cut_to
-from onnx_deconv.compile import SEED, compile_pair
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.compiler.backward import SEED, compile_pair
 from onnx_deconv.errors import DeconvError, InputError
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.image import Size
+from onnx_deconv.imaging import Size
 from onnx_deconv.model import Array, Model
+from onnx_deconv.operators.site import Tap
 from onnx_deconv.receptive import rasters, receptive_field
-from onnx_deconv.rules.site import Tap
 from onnx_deconv.runtime import companion, numpy_of
 
 _BATCH, _OPEN = "N", ("H", "W")

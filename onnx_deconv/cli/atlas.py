@@ -12,13 +12,13 @@ from onnx_deconv.atlas import Atlas, Images, Projector, activation_of, default_l
 from onnx_deconv.atlas.merging import merge_folders
 from onnx_deconv.atlas.store import Writer, plans
 from onnx_deconv.atlas.unfinished import digest, load_partial, save_partial
+from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.preparation import as_dict, preparation, preprocess_of
-from onnx_deconv.explainer import Explainer
 from onnx_deconv.files import folder
-from onnx_deconv.image import Preprocess, read_image
+from onnx_deconv.imaging import Preprocess, read_image
 from onnx_deconv.model import Model
 
 _SAVE_EVERY = 5.0

@@ -9,14 +9,14 @@ from typing import Any
 import click
 import numpy as np
 
+from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, fused, options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
-from onnx_deconv.compile import Pair, Walk, compile_pair
+from onnx_deconv.compiler.backward import Pair, Walk, compile_pair
+from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS, load_pair, save
 from onnx_deconv.errors import InputError
-from onnx_deconv.explainer import Explainer
 from onnx_deconv.model import Model, all_tensors, load
-from onnx_deconv.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS, load_pair, save
-from onnx_deconv.rules import rule_table
+from onnx_deconv.operators import rule_table
 from onnx_deconv.semantics import Semantics
 
 _EPILOG = """\b
@@ -79,8 +79,8 @@ def command(console: Console, /, model: Path, output: Path, form: str, check: in
         pair = compile_pair(loaded, given["layer"], semantics=semantics)
     original, feeds = None, []
     if check:
+        from onnx_deconv.attribution.photographs import random_feeds  # noqa: PLC0415
         from onnx_deconv.runtime import Session  # noqa: PLC0415
-        from onnx_deconv.saliency import random_feeds  # noqa: PLC0415
 
         # Before anything is written: what cannot be checked shall not be there.
         original = Session(loaded.proto, loaded.folder, given["providers"])
@@ -89,7 +89,7 @@ def command(console: Console, /, model: Path, output: Path, form: str, check: in
         files = save(pair, output)
     checks: list[Any] = []
     if original is not None:
-        from onnx_deconv.verify import check_pair  # noqa: PLC0415
+        from onnx_deconv.verification.verify import check_pair  # noqa: PLC0415
 
         with _timed(timing, "check"):
             saved = load_pair(output)

@@ -6,17 +6,24 @@ from typing import Any
 import click
 import numpy as np
 
+from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, table
 from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
-from onnx_deconv.correspondence import OBJECT, Box, Correspondence, correspondence, in_input, read_parts
 from onnx_deconv.errors import InputError
-from onnx_deconv.figures import draw_correspondence
+from onnx_deconv.experiments.correspondence import (
+    OBJECT,
+    Box,
+    Correspondence,
+    correspondence,
+    in_input,
+    read_parts,
+)
+from onnx_deconv.experiments.figures import draw_correspondence
 from onnx_deconv.files import folder
-from onnx_deconv.image import save_png
+from onnx_deconv.imaging import save_png
 from onnx_deconv.model import Array
-from onnx_deconv.saliency import Photo
 
 _EPILOG = """\b
 Examples:

@@ -6,19 +6,19 @@ from typing import Any
 import click
 import numpy as np
 
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.features import last_convolution
+from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures, safe
 from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.errors import InputError
-from onnx_deconv.evolution import checkpoints_in, evolution
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.features import last_convolution
-from onnx_deconv.figures import draw_evolution
+from onnx_deconv.experiments.evolution import checkpoints_in, evolution
+from onnx_deconv.experiments.figures import draw_evolution
 from onnx_deconv.files import folder
-from onnx_deconv.image import save_npy, save_png
-from onnx_deconv.saliency import Photo
+from onnx_deconv.imaging import save_npy, save_png
 
 _EPILOG = """\b
 Examples:

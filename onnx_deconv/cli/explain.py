@@ -9,17 +9,17 @@ from typing import Any
 import click
 
 from onnx_deconv import __version__
+from onnx_deconv.attribution.explainer import Explainer, Explanation
+from onnx_deconv.attribution.photographs import PERCENTILE, VIEWS, Photo, Target, draw, explain_photos, planes
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console, plain_data
 from onnx_deconv.cli.pictures import find_pictures, safe, stems, unique
 from onnx_deconv.cli.preparation import as_dict, preparation, preprocess_of
 from onnx_deconv.errors import InputError
-from onnx_deconv.explainer import Explainer, Explanation
 from onnx_deconv.files import folder, replacing
-from onnx_deconv.image import Preprocess, save_npy, save_png
+from onnx_deconv.imaging import Preprocess, save_npy, save_png
+from onnx_deconv.imaging.render import scale_of
 from onnx_deconv.receptive import ReceptiveField, receptive_field
-from onnx_deconv.render import scale_of
-from onnx_deconv.saliency import PERCENTILE, VIEWS, Photo, Target, draw, explain_photos, planes
 
 _EPILOG = """\b
 Examples:

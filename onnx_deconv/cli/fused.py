@@ -8,17 +8,17 @@ import click
 import numpy as np
 from onnx import ModelProto
 
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.photographs import ImageInput, random_feeds
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.preparation import preparation, preprocess_of
-from onnx_deconv.compile import compile_pair
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.fragments import GraphSeed
-from onnx_deconv.fuse import ExplainGraph, explain_graph
-from onnx_deconv.image import Preprocess
-from onnx_deconv.lower import EXPLAIN, PASSES
+from onnx_deconv.compiler.backward import compile_pair
+from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.passes import EXPLAIN, PASSES
+from onnx_deconv.compiler.seed_graph import GraphSeed
+from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Model
-from onnx_deconv.saliency import ImageInput, random_feeds
 from onnx_deconv.semantics import Semantics
 
 explain_options = options.together(
@@ -93,7 +93,7 @@ def _checks(
 ) -> Iterator[Any]:
     """Check that the outputs are the original's, and that reconstructions are finite, on random inputs."""
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
-    from onnx_deconv.verify import Check, same_outputs  # noqa: PLC0415
+    from onnx_deconv.verification.verify import Check, same_outputs  # noqa: PLC0415
 
     original = Session(model.proto, model.folder, given["providers"])
     session = Session(ModelProto.FromString(path.read_bytes()), path.parent, given["providers"])

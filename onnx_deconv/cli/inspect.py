@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
+from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console, sizes, table
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.inspection import Inspection, Layer, inspect_model
+from onnx_deconv.compiler.inspection import Inspection, Layer, inspect_model
 
 _EPILOG = """\b
 Examples:

@@ -6,17 +6,17 @@ from typing import Any
 import click
 import numpy as np
 
+from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.errors import InputError
-from onnx_deconv.figures import draw_invariance
+from onnx_deconv.experiments.figures import draw_invariance
+from onnx_deconv.experiments.invariance import TRANSFORMS, Invariance, invariance, transformation
 from onnx_deconv.files import folder
-from onnx_deconv.image import save_png
-from onnx_deconv.invariance import TRANSFORMS, Invariance, invariance, transformation
-from onnx_deconv.saliency import Photo
+from onnx_deconv.imaging import save_png
 
 _EPILOG = """\b
 Examples:

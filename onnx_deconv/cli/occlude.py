@@ -6,19 +6,19 @@ from typing import Any
 
 import click
 
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.photographs import Photo, Target, explain_photos
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures, stems
 from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.errors import InputError
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.figures import draw_occlusion
+from onnx_deconv.experiments.figures import draw_occlusion
+from onnx_deconv.experiments.occlusion import Fill, Occlusion, occlusion
 from onnx_deconv.files import folder
-from onnx_deconv.image import Preprocess, save_npy, save_png
+from onnx_deconv.imaging import Preprocess, save_npy, save_png
 from onnx_deconv.model import Array
-from onnx_deconv.occlusion import Fill, Occlusion, occlusion
-from onnx_deconv.saliency import Photo, Target, explain_photos
 
 _EPILOG = """\b
 Examples:

@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 import click
 
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.seed import SeedKind
 from onnx_deconv.cli.console import Console
-from onnx_deconv.explainer import Explainer
+from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, load, parse_input_shape
-from onnx_deconv.package import FORWARD, is_pair, load_pair
 from onnx_deconv.runtime import Providers
-from onnx_deconv.seed import SeedKind
 from onnx_deconv.semantics import Semantics
 
 Decorator = Callable[[Any], Any]

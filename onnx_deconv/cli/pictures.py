@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.image import SUFFIXES
+from onnx_deconv.imaging import SUFFIXES
 
 _LONGEST = 60
 """Of a part of a name, in bytes: several fit into the 255 that file systems allow."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from onnx_deconv import __version__
+from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import plain_data
 from onnx_deconv.cli.preparation import as_dict
-from onnx_deconv.explainer import Explainer
 from onnx_deconv.files import replacing
-from onnx_deconv.image import Preprocess
+from onnx_deconv.imaging import Preprocess
 
 
 def made_by(explainer: Explainer, preprocess: Preprocess) -> dict[str, Any]:

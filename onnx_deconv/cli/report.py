@@ -5,17 +5,17 @@ from typing import Any
 
 import click
 
+from onnx_deconv.atlas.report import explanations, write_report
 from onnx_deconv.atlas.store import Reader
 from onnx_deconv.atlas.unfinished import digest
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.errors import InputError
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.image import Preprocess
+from onnx_deconv.imaging import Preprocess
 from onnx_deconv.labels import Labels
-from onnx_deconv.report import explanations, write_report
-from onnx_deconv.saliency import Photo
 
 _EPILOG = """\b
 Examples:

@@ -5,18 +5,27 @@ from typing import Any, get_args
 
 import click
 
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.features import convolutions
+from onnx_deconv.attribution.photographs import Photo, Target
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
-from onnx_deconv.explainer import Explainer
-from onnx_deconv.features import convolutions
+from onnx_deconv.experiments.sheet import (
+    Cell,
+    Column,
+    Scale,
+    View,
+    across_layers,
+    across_tables,
+    compare,
+    draw_sheet,
+)
 from onnx_deconv.files import folder
-from onnx_deconv.image import save_png
-from onnx_deconv.saliency import Photo, Target
+from onnx_deconv.imaging import save_png
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.sheet import Cell, Column, Scale, View, across_layers, across_tables, compare, draw_sheet
 
 _EPILOG = """\b
 Examples:

@@ -1,0 +1,1 @@
+"""What in an image excited a unit: forward once, seeds back."""

@@ -1,0 +1,118 @@
+"""One batch's way forward through a pair, and any number of ways back."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, helper
+
+from onnx_deconv.attribution.seed import SeedKind, make_seed, scores_of
+from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.errors import InputError
+from onnx_deconv.model import Array
+from onnx_deconv.runtime import PairSession, Session, numpy_of
+
+_CAN_STOP = {
+    "Relu",
+    "LeakyRelu",
+    "PRelu",
+    "Mul",
+    "Where",
+    "ScatterElements",
+    "MaxUnpool",
+    "BatchNormalization",
+}
+
+
+class Pass:
+    """A batch that has gone forward: its activations wait on the device for seeds to send back.
+
+    Parameters
+    ----------
+    pair
+        Explains the value ``layer``.
+    layer
+        The explained value.
+    feeds
+        The batch, by input name.
+    """
+
+    def __init__(self, pair: PairSession, layer: str, feeds: Mapping[str, Array]) -> None:
+        self.pair, self.layer = pair, layer
+        self._values = pair.run_forward(feeds)
+
+    @cached_property
+    def explained(self) -> Array:
+        """The explained value's activations, shape (N, K, ...), float32.
+
+        Raises
+        ------
+        InputError
+            If it has no channels.
+        """
+        explained = numpy_of(self._values[self.layer])
+        if explained.ndim < 2:  # noqa: PLR2004
+            raise InputError(f"{self.layer!r} has shape {explained.shape}: it has no channels to explain")
+        return explained.astype(np.float32, copy=False)
+
+    def scores(self, output: str) -> Array:
+        """Return one score per image and channel, shape (N, K), float32.
+
+        Parameters
+        ----------
+        output
+            The model's own output; it is taken if it has one number per channel (it may be behind a
+            softmax that the explanation starts before), else the channel's strongest activation.
+        """
+        strongest = scores_of(self.explained)
+        own = numpy_of(self._values[output])
+        return (own.reshape(strongest.shape) if own.size == strongest.size else strongest).astype(np.float32)
+
+    def back(
+        self, channels: Sequence[int], at: Sequence[int] | None, kind: SeedKind
+    ) -> tuple[dict[str, Array], Array, str]:
+        """Send one seed per image back.
+
+        Returns
+        -------
+        tuple
+            The reconstructions by input name, each shaped as the input, float32; the seed; its kind.
+        """
+        seed, used = make_seed(self.explained, channels, at, kind)
+        results = self.pair.run_deconv(self._values, seed.astype(self.pair.seed_dtype))
+        of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
+        return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
+
+    def where_signals_died(self, seed: Array, images: Sequence[int]) -> list[str | None]:
+        """Name, for each of these images, the last forward node that let nothing of its seed pass.
+
+        ``None`` where the seed itself is zero: nothing was active there.
+        """
+        probe = ModelProto()
+        probe.CopyFrom(self.pair.pair.deconv)
+        shown = {o.name for o in probe.graph.output}
+        stops = [n.output[0] for n in probe.graph.node if n.op_type in _CAN_STOP]
+        probe.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in stops if v not in shown)
+        feeds = {name: numpy_of(self._values[name]) for name in self.pair.reads}
+        session = Session(probe, self.pair.pair.folder, "cpu")
+
+        def died(image: int) -> str | None:
+            alone = np.zeros(seed.shape, self.pair.seed_dtype)
+            alone[image] = seed[image]
+            return _last_stop(probe, session.run({**feeds, SEED: alone})) if alone.any() else None
+
+        return [died(image) for image in images]
+
+
+def _last_stop(probe: ModelProto, found: Mapping[str, Any]) -> str:
+    alive, stop = {SEED}, "the seed"
+    for node in probe.graph.node:
+        if not any(value in alive for value in node.input):
+            continue
+        if node.output[0] not in found or numpy_of(found[node.output[0]]).any():
+            alive.update(node.output)
+        else:
+            # Companion nodes are named deconv/FORWARD NODE/OPERATOR_NUMBER.
+            stop = node.name.removeprefix("deconv/").rpartition("/")[0]
+    return stop

@@ -1,0 +1,1 @@
+"""From a model to graphs: the forward model, its companion, the explain graph, and their files."""

@@ -1,0 +1,341 @@
+"""The explain graph: forward model, seed and companion in one file; picture in, answer and why out.
+
+The nodes of a pair are put into one graph, tied by the names that both models use, with a few nodes
+between them that choose the unit: the strongest channel of each image, unless the optional input
+``target`` says otherwise. Every weight is stored once.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from onnx_deconv.compiler import seed_graph
+from onnx_deconv.compiler.backward import MANIFEST_KEY, SEED, Pair
+from onnx_deconv.compiler.package import save_graph
+from onnx_deconv.compiler.passes import EXPLAIN, lower
+from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
+from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model.opset_conversion import at_opset, opset_of
+from onnx_deconv.operators.builder import IR_VERSION, OPSET
+
+if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
+    from onnx_deconv.imaging import Layout, Preprocess
+
+PICTURE, HEAT = "picture", "heat"
+
+
+@dataclass(frozen=True)
+class ExplainGraph:
+    """One model that answers and explains.
+
+    Attributes
+    ----------
+    proto
+        The model. Inputs: the user's model's own, and optionally ``target``. Outputs: the user's model's
+        own, and ``reconstruction``.
+    manifest
+        Names, shapes, types and meaning of all that goes in and comes out, as plain JSON data.
+    folder
+        Where its large weights lie (their tensors are external).
+    keeps
+        What has to live as long as the graph: the temporary folder of a model that came from memory.
+    """
+
+    proto: ModelProto
+    manifest: Mapping[str, Any]
+    folder: Path
+    keeps: object = field(default=None, repr=False)
+
+    def save(self, path: str | PathLike[str]) -> list[Path]:
+        """Write ``explain.onnx`` and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be written.
+        """
+        return save_graph(self.proto, self.manifest, self.folder, path)
+
+
+def explain_graph(
+    pair: Pair,
+    *,
+    top: int = 1,
+    seed: GraphSeed = "auto",
+    ranking: str | None = None,
+    target: Literal["optional", "required"] = "optional",
+    preprocess: "Preprocess | None" = None,
+    rendering: "Layout | None" = None,
+    lowerings: Iterable[str] = EXPLAIN["cpu"],
+) -> ExplainGraph:
+    """Put a pair into one graph that chooses what to explain by itself.
+
+    Parameters
+    ----------
+    pair
+        See :func:`onnx_deconv.compiler.backward.compile_pair`.
+    top
+        How many channels (classes), or units, of each image to explain. With more than one, ``target``
+        has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
+    seed
+        ``one``: 1 at the channel's strongest unit. ``map``: the channel's map with its activations.
+        ``strongest``: the map's strongest activation alone. ``unit``: ``target`` is not a channel but a
+        unit, its index in row-major order over the explained value's axes behind the batch (channel,
+        row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
+        channel (scores), else ``map``.
+    ranking
+        The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
+        which it is for units.
+    target
+        Whether a caller may leave the input ``target`` out. onnxruntime's JavaScript cannot set an input
+        that may be left out; there ``required`` makes one that must be given, -1 for the model's own top.
+        A channel or unit that the value does not have gives a reconstruction of zeros.
+    preprocess
+        Have the graph take uint8 pictures (N, H, W, 3), RGB, of the model's size, as its input ``picture``,
+        and make of them what :meth:`onnx_deconv.imaging.Preprocess.normalise` does.
+    rendering
+        Have the graph also return ``heat``, the reconstruction's saliency in colours as
+        :mod:`onnx_deconv.imaging.render` draws it, uint8 (N, H, W, 3): the layout of the model's input.
+    lowerings
+        Rewrites that make the graph faster, see :mod:`onnx_deconv.compiler.passes`; none of them: ``()``. By
+        default those for CPUs; a graph for a GPU takes ``EXPLAIN["cuda"]``.
+
+    Returns
+    -------
+    ExplainGraph
+        At the user's opset, or at the companion's where that is newer.
+
+    Raises
+    ------
+    ModelError
+        If a node of either model has no equivalent at the other's opset; or if pictures are asked for and
+        the model takes more than one input.
+    InputError
+        If ``top`` is not positive, there is no such ``seed`` or value ``ranking``, or units are ranked by
+        another value than theirs.
+
+    Examples
+    --------
+    >>> graph = explain_graph(compile_pair(load("squeezenet.onnx")), top=5)
+    >>> graph.save("explain")
+    """
+    if seed not in get_args(GraphSeed):
+        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
+    if top < 1:
+        raise InputError(f"top={top}: give a number above 0")
+    opset = max(OPSET, opset_of(pair.forward))
+    graph = _Assembly(at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]))
+    explained = pair.manifest["explained"]
+    ranked = ranking or explained["value"]
+    if ranked not in graph.taken:
+        raise InputError(f"ranking={ranking!r}: the model has no such value")
+    if seed == "unit" and ranked != explained["value"]:
+        raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
+    interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, *_results(pair))}
+    seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
+    chosen = graph.append(seeds, {TARGET: interface[TARGET]})
+    shape: list[int | str] = ["targets"] if top == 1 else ["targets", top]
+    graph.add_target(interface[TARGET], shape, optional=target == "optional")
+    deconv = at_opset(pair.deconv, opset, IR_VERSION)
+    back = [graph.append(deconv, {SEED: value}) for value in chosen.values()]
+    for name in _results(pair):
+        parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
+        graph.append(seed_graph.stacked(name, top), parts | {name: interface[name]})
+    entries = [_entry(r, interface[r["name"]], _with_top(r["shape"], top)) for r in _results(pair).values()]
+    if rendering is not None:
+        from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - see above
+
+        name, result = next(iter(_results(pair))), entries[0]
+        names = {name: interface[name], HEAT: interface[HEAT]}
+        graph.append(image_graph.rendering(name, rendering, top), names)
+        entries.append(_heat(result, interface[HEAT], rendering))
+    inputs = list(pair.manifest["inputs"])
+    if preprocess is not None:
+        from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - see above
+
+        inputs = [_picture(inputs, interface[PICTURE], preprocess)]
+        name = pair.manifest["inputs"][0]["name"]
+        graph.prepend(image_graph.preprocessing(preprocess, name), {PICTURE: interface[PICTURE], name: name})
+        graph.replace_input(name, _info(inputs[0]))
+    graph.graph.output.extend(_info(entry) for entry in entries)
+    manifest = {
+        **{key: pair.manifest[key] for key in ("format", "version", "model", "explained", "semantics")},
+        "form": "explain",
+        "opset": opset,
+        "seed": seed,
+        "top": top,
+        "ranking": ranked,
+        "inputs": inputs,
+        "target": {
+            "name": interface[TARGET],
+            "shape": shape,
+            "dtype": "int64",
+            "input": target,
+            "meaning": _TARGET_UNIT if seed == "unit" else _TARGET,
+        },
+        "outputs": [*pair.manifest["outputs"], *entries],
+    }
+    return graph.finished(pair, manifest, lowerings)
+
+
+_TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
+_TARGET_UNIT = (
+    "which unit to explain in each image, by its index in the explained value, in row-major order over "
+    "the axes behind the batch; -1 (the default): the image's strongest"
+)
+
+
+def _results(pair: Pair) -> dict[str, Mapping[str, Any]]:
+    return {r["name"]: r for r in pair.manifest["reconstructions"]}
+
+
+def _seed_type(pair: Pair) -> str:
+    return str(pair.manifest["semantics"]["precision"])
+
+
+def _entry(like: Mapping[str, Any], name: str, shape: Any) -> dict[str, Any]:
+    return {**like, "name": name, "shape": shape}
+
+
+def _with_top(shape: Any, top: int) -> Any:
+    return shape if top == 1 or shape is None else [shape[0], top, *shape[1:]]
+
+
+def _heat(result: Mapping[str, Any], name: str, layout: "Layout") -> dict[str, Any]:
+    shape = result["shape"]
+    if shape is not None:
+        *lead, a, b, c = shape
+        shape = [*lead, b, c, 3] if layout == "NCHW" else [*lead, a, b, 3]
+    return {"name": name, "of": result["name"], "shape": shape, "dtype": "uint8"}
+
+
+def _picture(inputs: Any, name: str, preprocess: "Preprocess") -> dict[str, Any]:
+    if len(inputs) != 1:
+        raise ModelError(f"the model takes {len(inputs)} inputs: a picture can be prepared for one alone")
+    n, *rest = inputs[0]["shape"] or [None] * 4
+    sizes = rest[1:] if preprocess.layout == "NCHW" else rest[:2]
+    return {"name": name, "of": inputs[0]["name"], "shape": [n, *sizes, 3], "dtype": "uint8"}
+
+
+def _info(entry: Mapping[str, Any]) -> ValueInfoProto:
+    dtype = TensorProto.DataType.Value(str(entry["dtype"]).upper())
+    return helper.make_tensor_value_info(entry["name"], dtype, entry["shape"])
+
+
+class _Assembly:
+    """A graph to which others are added; values that only they know get names that are free."""
+
+    def __init__(self, proto: ModelProto, outputs: int) -> None:
+        self.proto, self.graph, self.opset = proto, proto.graph, opset_of(proto)
+        del self.graph.output[outputs:]
+        self.nodes = {n.name for n in self.graph.node}
+        given = {i.name for i in self.graph.input}
+        self.taken = {*given, *_names(self.graph)}
+        self.fixed = {t.name for t in self.graph.initializer if t.name in given}
+        tensors = [(t.name, t) for t in self.graph.initializer if t.name not in given]
+        tensors += [
+            (n.output[0], n.attribute[0].t)
+            for n in self.graph.node
+            if n.op_type == "Constant" and n.attribute[0].name == "value"
+        ]
+        self.tensors = {_content(tensor): name for name, tensor in tensors}
+
+    def free(self, name: str) -> str:
+        """Take a name that no value has: this one, or a longer one."""
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def append(self, part: ModelProto, names: Mapping[str, str]) -> dict[str, str]:
+        """Add a graph's nodes; its values that have no other name in ``names`` are tied by their own.
+
+        Returns
+        -------
+        dict
+            What its outputs are called here.
+        """
+        inside = at_opset(part, self.opset, IR_VERSION).graph
+        known = {i.name: i.name for i in inside.input} | dict(names)
+        known |= {t.name: self._weight(t) for t in inside.initializer}
+        for node in inside.node:
+            known |= {v: self.free(v) for v in node.output if v and v not in known}
+            self.graph.node.append(_renamed(node, known, self._node_name(node.name)))
+        return {o.name: known[o.name] for o in inside.output}
+
+    def add_target(self, name: str, dims: Sequence[int | str], *, optional: bool) -> None:
+        """Declare the int64 input that says what to explain; it has a default where it is optional."""
+        if optional:
+            shape = [1 if isinstance(d, str) else d for d in dims]
+            self.graph.initializer.append(numpy_helper.from_array(np.full(shape, OWN_TOP), name))
+        self.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, dims))
+
+    def prepend(self, part: ModelProto, names: Mapping[str, str]) -> None:
+        """Add a graph's nodes, in front of those that are there."""
+        count = len(self.graph.node)
+        self.append(part, names)
+        turned = GraphProto()
+        turned.node.extend([*self.graph.node[count:], *self.graph.node[:count]])
+        del self.graph.node[:]
+        self.graph.node.extend(turned.node)
+
+    def replace_input(self, name: str, info: ValueInfoProto) -> None:
+        """Declare another input in the place of one."""
+        where = next(k for k, i in enumerate(self.graph.input) if i.name == name)
+        self.graph.input[where].CopyFrom(info)
+
+    def finished(self, pair: Pair, manifest: Mapping[str, Any], lowerings: Iterable[str]) -> ExplainGraph:
+        """Lower the model, and put the manifest into it."""
+        del self.graph.value_info[:]
+        kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
+        helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
+        return ExplainGraph(lower(self.proto, lowerings), manifest, pair.folder, pair)
+
+    def _node_name(self, name: str) -> str:
+        while name in self.nodes:
+            name += "_"
+        self.nodes.add(name)
+        return name
+
+    def _weight(self, tensor: TensorProto) -> str:
+        if tensor.name in self.fixed:
+            return tensor.name
+        content = _content(tensor)
+        if content not in self.tensors:
+            copy = TensorProto()
+            copy.CopyFrom(tensor)
+            copy.name = self.tensors[content] = self.free(tensor.name)
+            self.graph.initializer.append(copy)
+        return self.tensors[content]
+
+
+def _names(graph: GraphProto) -> set[str]:
+    """Collect the names of all values, those inside branches and loops too."""
+    names = {v for n in graph.node for v in n.output} | {t.name for t in graph.initializer}
+    names |= {i.name for i in graph.input}
+    for attribute in (a for n in graph.node for a in n.attribute):
+        for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            names |= _names(inner)
+    return names
+
+
+def _content(tensor: TensorProto) -> object:
+    """Tell tensors of the same numbers: by where they lie, or by the numbers themselves."""
+    head = tensor.data_type, tuple(tensor.dims)
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return *head, tuple(sorted((e.key, e.value) for e in tensor.external_data))
+    return *head, numpy_helper.to_array(tensor).tobytes()
+
+
+def _renamed(node: NodeProto, names: Mapping[str, str], name: str) -> NodeProto:
+    new = NodeProto.FromString(node.SerializeToString())
+    new.name = name
+    new.input[:] = [names.get(v, v) for v in node.input]
+    new.output[:] = [names.get(v, v) for v in node.output]
+    return new

@@ -1,0 +1,333 @@
+"""Look at a model before any work is done: its layers, the rule each node gets, and what is in the way."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any
+
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from onnx_deconv.compiler.backward import Walk, scores_value
+from onnx_deconv.errors import DeconvError, ModelError
+from onnx_deconv.labels import Labels
+from onnx_deconv.model import Model
+from onnx_deconv.model.decompositions import composites
+from onnx_deconv.operators import Rule, RuleTable, rows, rule_table
+from onnx_deconv.semantics import Semantics
+
+_STANDARD = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node between the input and the explained value.
+
+    Attributes
+    ----------
+    layer
+        The value it computes: what ``--layer`` takes.
+    node
+        Its own name, which ``--layer`` takes as well; may be empty.
+    operator
+        With its domain unless that is the standard's.
+    shape
+        Of the value; ``None`` where not even the rank is known.
+    number
+        ``conv1``, ``conv2``, ...: its place among the model's convolutions, which ``--layer`` takes as
+        well; ``None`` for other operators, and where another value or node has that for a name.
+    family
+        The file of its rule, ``None`` where it has none.
+    rule
+        What happens to the signal there; ``None`` where there is no rule.
+    overlaps
+        Whether the windows of a MaxPool share positions; ``None`` for other operators.
+    """
+
+    layer: str
+    node: str
+    operator: str
+    shape: list[int | str | None] | None
+    number: str | None
+    family: str | None
+    rule: str | None
+    overlaps: bool | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model is, and how far it can be explained.
+
+    Attributes
+    ----------
+    model, opset, ir_version, producer
+        From the file.
+    weights
+        How many numbers the initializers hold.
+    inputs, outputs
+        By name, each with ``shape`` and ``dtype``.
+    dynamic
+        Axes whose size is only known at run time, as ``input[axis]``.
+    explained
+        The value an explanation starts from.
+    cut
+        The nodes behind it that were cut off.
+    class_maps
+        The value with one feature map per class that ``--seed auto`` starts from; ``None`` without one.
+    labels
+        How many class names the metadata hold.
+    metadata
+        The metadata's keys.
+    layers
+        The nodes on the path, in order.
+    missing
+        Those without a rule.
+    deepest
+        With rules missing: the last value that can be explained, ``None`` if there is none.
+    problem
+        Why no companion can be made; ``None`` if it can.
+    rules
+        The rule table that was asked about.
+    """
+
+    model: str
+    opset: int
+    ir_version: int
+    producer: str
+    weights: int
+    inputs: dict[str, dict[str, Any]]
+    outputs: dict[str, dict[str, Any]]
+    dynamic: list[str]
+    explained: str
+    cut: list[str]
+    class_maps: str | None
+    labels: int
+    metadata: list[str]
+    rules: str
+    layers: list[Layer] = field(repr=False)
+    missing: list[Layer] = field(repr=False)
+    deepest: str | None = None
+    problem: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON data."""
+        return asdict(self)
+
+
+def inspect_model(
+    model: Model,
+    semantics: Semantics | None = None,
+    layer: str | None = None,
+    class_maps: str | None = None,
+) -> Inspection:
+    """Look at a model; no weight is read and nothing runs.
+
+    Parameters
+    ----------
+    model
+        The model; operators without a rule are no error here.
+    semantics
+        The choices that decide which rule a node gets.
+    layer
+        The value to explain; by default the scores.
+    class_maps
+        See :attr:`onnx_deconv.attribution.explainer.Explainer.class_maps`.
+
+    Raises
+    ------
+    UnknownLayerError
+        If there is no such layer.
+    """
+    semantics = semantics or Semantics()
+    value, cut = scores_value(model) if layer is None else (model.layer(layer), [])
+    table = rule_table(semantics)
+    walk, problem = _walk(model, value, semantics, table)
+    layers = list(_layers(walk, table)) if walk is not None else []
+    proto = model.proto
+    return Inspection(
+        model=model.name,
+        opset=model.opset,
+        ir_version=proto.ir_version,
+        producer=" ".join(filter(None, (proto.producer_name, proto.producer_version))),
+        weights=sum(prod(t.dims) for t in model.tensors.values()),
+        inputs={name: _type(model, name) for name in model.inputs},
+        outputs={name: _type(model, name) for name in model.outputs},
+        dynamic=[
+            f"{name}[{dim or axis}]"
+            for name in model.inputs
+            for axis, dim in enumerate(model.type_of(name).dims or ())
+            if not isinstance(dim, int)
+        ],
+        explained=value,
+        cut=cut,
+        class_maps=class_maps,
+        labels=len(Labels.of(None, model.metadata).names),
+        metadata=sorted(model.metadata),
+        rules=semantics.rules,
+        layers=layers,
+        missing=[each for each in layers if each.rule is None],
+        deepest=_deepest(walk, table) if walk is not None and walk.missing() else None,
+        problem=problem,
+    )
+
+
+def _walk(model: Model, value: str, semantics: Semantics, table: RuleTable) -> tuple[Walk | None, str | None]:
+    """Return the walk to the value, where there is one, and what is in the way of a companion."""
+    try:
+        walk = Walk(model, value, semantics, None, table)
+    except ModelError as error:
+        return None, str(error)
+    try:
+        walk.run()
+    except DeconvError as error:
+        return walk, str(error)
+    return walk, None
+
+
+def _layers(walk: Walk, table: RuleTable) -> Iterator[Layer]:
+    numbers = {v: n for v, n in walk.model.ordinals.items() if walk.model.layer(n) == v}
+    for node in walk.path:
+        rule = table.get(_key(node))
+        yield Layer(
+            layer=node.outputs[0].name,
+            node=str(node.name or ""),
+            operator="::".join(filter(None, _key(node))),
+            shape=walk.model.type_of(node.outputs[0].name).dims,
+            number=numbers.get(node.outputs[0].name),
+            family=None if rule is None else family(rule),
+            rule=None if rule is None else says(rule),
+            overlaps=overlaps(node, walk.model) if node.op == "MaxPool" else None,
+        )
+
+
+def _deepest(walk: Walk, table: RuleTable) -> str | None:
+    """Find the last value all of whose path back to the input has rules."""
+    open_ended: set[str] = set()
+    found = None
+    for node in walk.path:
+        names = [v.name for v in node.outputs]
+        if _key(node) not in table or any(v.name in open_ended for v in node.inputs):
+            open_ended.update(names)
+        elif len(walk.model.type_of(names[0]).shape or ()) > 1:
+            found = names[0]
+    return found
+
+
+def _key(node: gs.Node) -> tuple[str, str]:
+    return "" if node.domain in (None, *_STANDARD) else str(node.domain), str(node.op)
+
+
+def _type(model: Model, value: str) -> dict[str, Any]:
+    types = model.type_of(value)
+    return {"shape": types.dims, "dtype": TensorProto.DataType.Name(types.dtype).lower()}
+
+
+def overlaps(pool: gs.Node, model: Model) -> bool:
+    """Tell whether the windows of a pool share positions.
+
+    Along an axis, the windows i and i + m share one where m·stride is a multiple of the dilation
+    that is shorter than the kernel.
+    """
+    kernel: Sequence[int] = pool.attrs.get("kernel_shape", ())
+    strides = pool.attrs.get("strides") or [1] * len(kernel)
+    dilations = pool.attrs.get("dilations") or [1] * len(kernel)
+    shape = model.type_of(pool.outputs[0].name).shape
+    counts = shape[2:] if shape is not None else [None] * len(kernel)
+    return any(
+        m * s % d == 0 and m * s // d < k and (count is None or m < count)
+        for k, s, d, count in zip(kernel, strides, dilations, counts, strict=False)
+        for m in range(1, k * d)
+    )
+
+
+# The operator table
+
+
+def family(rule: Rule) -> str:
+    """Name the file of a rule."""
+    return rule.__module__.rpartition(".")[2]
+
+
+def says(rule: Rule) -> str:
+    """Return the first line of a rule's docstring: what happens to the signal."""
+    return (rule.__doc__ or "").strip().partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One line of the operator table.
+
+    Attributes
+    ----------
+    operator
+        With its domain unless that is the standard's.
+    family
+        The file of its rule.
+    rules
+        What happens to the signal, by rule table.
+    """
+
+    operator: str
+    family: str
+    rules: Mapping[str, str]
+
+
+def operators() -> list[Operator]:
+    """Return the operator table, by family and name."""
+    tables = {name: rule_table(Semantics(rules=name)) for name in ("deconvnet", "guided", "gradient")}
+    table = [
+        Operator(
+            "::".join(filter(None, (row.domain, row.operator))),
+            row.family,
+            {name: says(rules[row.domain, row.operator]) for name, rules in tables.items()},
+        )
+        for row in rows()
+    ]
+    return sorted(table, key=lambda each: (each.family, each.operator))
+
+
+def operator_table_markdown() -> str:
+    """Write the operator table as the page ``docs/operators.md``."""
+    head = [
+        "# Which operators have a rule?",
+        "",
+        "Made by `onnx-deconv ops --markdown > docs/operators.md`; a test keeps it true. What happens to the",
+        "signal is the same in all three rule tables unless the row says otherwise.",
+        "[How to add one](add-an-operator.md).",
+        "",
+        "| operator | family | what happens to the signal |",
+        "|---|---|---|",
+    ]
+    body = [f"| {each.operator} | {each.family} | {_cell(each.rules)} |" for each in operators()]
+    more = [
+        "",
+        "## Composite operators",
+        "",
+        "Operators that runtimes fuse or quantise, and a few that the standard withdrew, are read as the",
+        "plain operators that they stand for. If and Loop are read as the nodes that will run, where sizes",
+        "and constants alone decide which.",
+        "",
+        "| operator | stands for |",
+        "|---|---|",
+    ]
+    spelled = [f"| {f'{domain}::' if domain else ''}{name} | {says} |" for domain, name, says in composites()]
+    return "\n".join([*head, *body, *more, *spelled]) + "\n"
+
+
+def _cell(by_table: Mapping[str, str]) -> str:
+    """Say it once where all tables agree, else once for those that do."""
+    if len(set(by_table.values())) == 1:
+        return _escaped(by_table["gradient"])
+    return "<br>".join(f"*{', '.join(names)}*: {_escaped(text)}" for names, text in grouped(by_table))
+
+
+def grouped(by_table: Mapping[str, str]) -> list[tuple[list[str], str]]:
+    """Bring together the tables that say the same."""
+    groups: dict[str, list[str]] = {}
+    for name, text in by_table.items():
+        groups.setdefault(text, []).append(name)
+    return [(names, text) for text, names in groups.items()]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,54 @@
+"""Lowerings: rewrites of a companion or an explain graph that compute the same, faster.
+
+Each is a pass with a name, may be left out, and is in the list for a provider because it was measured to
+be faster there (docs/performance.md). Only standard operators come and go.
+"""
+
+from collections.abc import Iterable
+
+from onnx import ModelProto
+
+from onnx_deconv.compiler.passes import cancel, filters, pools, residuals, splits, sums, uniform, winograd  # noqa: F401
+from onnx_deconv.compiler.passes.rewriter import PASSES, Rewriter
+from onnx_deconv.errors import InputError
+
+__all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "lower"]
+
+EXPLAIN = {
+    "cpu": (
+        "filters", "uniform", "depthwise", "blocked", "pools",
+        "scalings", "splits", "winograd", "sums", "residuals",
+    ),
+    "cuda": ("filters", "uniform", "pools"),
+}  # fmt: skip
+"""What is done to an explain graph, by the device that it is made for.
+
+``blocked`` needs convolutions in float32, which GPUs may round (TF32).
+"""
+
+COMPANION = {
+    "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
+    "cuda": ("filters", "uniform"),
+}
+"""What is done to a companion when it is loaded, by device."""
+
+
+def lower(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
+    """Return a copy of a model to which passes were applied, in order.
+
+    Raises
+    ------
+    InputError
+        If there is no pass of that name.
+    """
+    passes = list(passes)
+    unknown = [name for name in passes if name not in PASSES]
+    if unknown:
+        raise InputError(f"no lowering is named {unknown[0]!r}: choose among {', '.join(PASSES)}")
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    for name in passes:
+        rewriter = Rewriter(copy)
+        PASSES[name](rewriter)
+        rewriter.finish()
+    return copy

@@ -1,0 +1,1 @@
+"""The experiments of the paper, and comparisons: each returns arrays, figures draw them."""

@@ -1,0 +1,64 @@
+"""The figure of feature evolution."""
+
+import numpy as np
+
+from onnx_deconv.attribution.photographs import PERCENTILE, planes
+from onnx_deconv.experiments.evolution import Evolution
+from onnx_deconv.imaging import Picture, Preprocess, at_height, montage, render
+from onnx_deconv.imaging.charts import number
+from onnx_deconv.model import Array
+
+_HEIGHT = 160
+_LEAST = 8
+
+
+def draw_evolution(found: Evolution, preprocess: Preprocess) -> Picture:
+    """Draw what Zeiler & Fergus' figure 4 shows: a row per feature map, a column per checkpoint.
+
+    Each picture is the projection of the map's strongest activation, cut to one size around what arrived
+    at the pixels; its caption tells the checkpoint, the map and the activation.
+
+    Parameters
+    ----------
+    found
+        What was measured.
+    preprocess
+        How photographs became the model's input.
+
+    Returns
+    -------
+    numpy.ndarray
+        H×W×3, uint8.
+    """
+    stages, maps = found.activations.shape
+    places = [(t, k) for k in range(maps) for t in range(stages)]
+    values = {at: planes(found.projections[at], preprocess.layout) for at in places}
+    size = np.maximum(np.max([_extent(each) for each in values.values()], axis=0), _LEAST)
+    pictures = [
+        render.projection(_cut(each, size), percentile=PERCENTILE, channels=preprocess.channels)
+        for each in values.values()
+    ]
+    captions = [
+        f"{found.checkpoints[t]}: map {found.channels[k]}, {number(float(found.activations[t, k]))}"
+        for t, k in places
+    ]
+    return montage([at_height(picture, _HEIGHT) for picture in pictures], stages, captions, lines=2)
+
+
+def _bounds(values: Array) -> tuple[Array, Array]:
+    """Return the first and the last row and column that are not zero, and 0 for a picture of zeros."""
+    places = np.argwhere(values.any(axis=0))
+    return (places.min(axis=0), places.max(axis=0)) if len(places) else (np.zeros(2, int), np.zeros(2, int))
+
+
+def _extent(values: Array) -> Array:
+    first, last = _bounds(values)
+    return last - first + 1
+
+
+def _cut(values: Array, size: Array) -> Array:
+    """Cut the given size out of a reconstruction, around what is not zero, without leaving it."""
+    first, last = _bounds(values)
+    whole = np.array(values.shape[1:])
+    top, left = np.clip((first + last + 1 - size) // 2, 0, np.maximum(whole - size, 0))
+    return values[:, top : top + size[0], left : left + size[1]]

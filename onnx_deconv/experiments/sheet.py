@@ -1,0 +1,181 @@
+"""Comparison sheets: photographs down, classes, layers or rule tables across."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from onnx_deconv.attribution.explainer import Explainer, Explanation
+from onnx_deconv.attribution.photographs import PERCENTILE, Photo, Target, closer_view, explain_photos, planes
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import Picture, Preprocess, at_height, map_at, montage, render
+from onnx_deconv.imaging.charts import number
+from onnx_deconv.model import Array
+from onnx_deconv.semantics import Semantics
+
+View = Literal["projection", "heat", "overlay"]
+Scale = Literal["own", "column", "sheet"]
+"""Whose magnitudes set what is shown at full brightness: the picture's own, or the largest of its column
+or of the sheet, so that brightness can be compared."""
+
+_SALIENCY_PERCENTILE = 99
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way to explain photographs, or several ranks or channels of it.
+
+    Attributes
+    ----------
+    explainer, target
+        How each photograph is explained; K channels, or a top of K, make K columns.
+    name
+        What the columns' captions begin with.
+    """
+
+    explainer: Explainer
+    target: Target
+    name: str = ""
+
+    def caption(self, one: Explanation) -> str:
+        """Say in one line what was explained, and its score or activation."""
+        explainer = self.explainer
+        layer = explainer.layer if self.target.layer is None else explainer.model.layer(self.target.layer)
+        what = f"{layer} map {one.channel}"
+        if layer == explainer.scores_layer:
+            what = explainer.labels.spoken(one.channel)
+        said = f"{what}, {number(one.score)}"
+        return f"{self.name}: {said}" if self.name else said
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One explanation of a sheet, and its caption."""
+
+    explanation: Explanation
+    caption: str
+
+
+def across_tables(explainer: Explainer, tables: Sequence[str], target: Target) -> list[Column]:
+    """Compare rule tables by one target; all else is as in the explainer given, and so is its model."""
+    return [
+        Column(
+            Explainer(
+                explainer.model,
+                replace(explainer.semantics, rules=Semantics.of(table).rules),
+                providers=explainer.providers,
+                labels=explainer.labels.names,
+            ),
+            target,
+            table,
+        )
+        for table in tables
+    ]
+
+
+def across_layers(explainer: Explainer, layers: Sequence[str]) -> list[Column]:
+    """Compare layers, each by the feature map that is strongest in a photograph."""
+    return [Column(explainer, Target(layer=layer)) for layer in layers]
+
+
+def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list[Cell]]:
+    """Explain photographs, one at a time, in all ways that are to be compared.
+
+    Parameters
+    ----------
+    columns
+        The ways.
+    photos
+        The photographs.
+
+    Yields
+    ------
+    list of Cell
+        One row of the sheet.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to compare, or a photograph or target does not fit.
+    """
+    if not columns:
+        raise InputError("there is nothing to compare: name classes, layers or tables")
+    for photo in photos:
+        yield [
+            Cell(one, column.caption(one))
+            for column in columns
+            for one in explain_photos(column.explainer, [photo], column.target)[0]
+        ]
+
+
+def draw_sheet(
+    rows: Sequence[Sequence[Cell]],
+    photos: Sequence[Photo],
+    names: Sequence[str],
+    preprocess: Preprocess,
+    *,
+    view: View = "projection",
+    scale: Scale = "own",
+    height: int = 256,
+) -> Picture:
+    """Draw a comparison sheet: each photograph as the model sees it, then its explanations.
+
+    Parameters
+    ----------
+    rows
+        What :func:`compare` yields.
+    photos, names
+        One per row.
+    preprocess
+        How they became the model's input.
+    view
+        Reconstructions in colour on grey, or their saliency alone or over the photograph.
+    scale
+        See :data:`Scale`.
+    height
+        Of each picture, in pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        H×W×3, uint8.
+
+    Raises
+    ------
+    InputError
+        If there are no rows, or a reconstruction cannot be drawn.
+    """
+    if not rows:
+        raise InputError("there is nothing to draw: give at least one photograph")
+    values = [[planes(cell.explanation.reconstruction, preprocess.layout) for cell in row] for row in rows]
+    scales = _scales([[_scale(each, view) for each in row] for row in values], scale)
+    pictures, captions = [], []
+    for photo, name, row, cells, levels in zip(photos, names, values, rows, scales, strict=True):
+        shown, _ = closer_view(photo)
+        drawn = [_drawn(*each, preprocess, shown, view) for each in zip(row, levels, strict=True)]
+        pictures += [at_height(picture, height) for picture in (shown, *drawn)]
+        captions += [name, *(cell.caption for cell in cells)]
+    return montage(pictures, len(values[0]) + 1, captions, lines=2)
+
+
+def _scale(values: Array, view: View) -> float:
+    if view == "projection":
+        return render.scale_of(values, PERCENTILE)
+    return render.scale_of(abs(values).max(axis=0), _SALIENCY_PERCENTILE)
+
+
+def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
+    """Share the pictures' own scales as asked."""
+    of_column = [max(column) for column in zip(*own, strict=True)]
+    shared = {
+        "own": own,
+        "column": [of_column] * len(own),
+        "sheet": [[max(of_column)] * len(of_column)] * len(own),
+    }
+    return [list(row) for row in shared[scale]]
+
+
+def _drawn(values: Array, scale: float, preprocess: Preprocess, shown: Picture, view: View) -> Picture:
+    if view == "projection":
+        return at_height(render.projection(values, scale or None, channels=preprocess.channels), len(shown))
+    salient = map_at(render.saliency(values, scale=scale), (shown.shape[0], shown.shape[1]))
+    return render.heat_map(salient) if view == "heat" else render.overlay(shown, salient)

@@ -1,0 +1,69 @@
+"""Drawing lines, boxes and text on a picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from onnx_deconv.imaging.picture import Picture
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0..255."""
+BLACK: Colour = (0, 0, 0)
+_SMALLEST, _LARGEST = 12, 20
+_CELL_TO_TEXT = 16
+"""Text is this many times lower than the cell above it is wide, within the sizes above, in pixels."""
+
+
+class Canvas:
+    """A copy of a picture to draw on. Places are (left, top) in pixels; lines are joined roundly.
+
+    Parameters
+    ----------
+    picture
+        H×W×3, uint8.
+    """
+
+    def __init__(self, picture: Picture) -> None:
+        self._image = Image.fromarray(picture)
+        self._draw = ImageDraw.Draw(self._image)
+
+    def line(self, points: Sequence[tuple[float, float]], colour: Colour = BLACK, width: int = 1) -> None:
+        """Join points."""
+        self._draw.line(list(points), fill=colour, width=width, joint="curve")
+
+    def box(
+        self,
+        box: Sequence[float],
+        colour: Colour = BLACK,
+        width: int = 1,
+        fill: Colour | None = None,
+    ) -> None:
+        """Draw the outline of (top, left, bottom, right) inside it, and fill it."""
+        top, left, bottom, right = box
+        if bottom > top and right > left:
+            self._draw.rectangle(((left, top), (right - 1, bottom - 1)), fill, colour, width)
+
+    def text(self, place: tuple[float, float], text: str, size: int, anchor: str = "la") -> None:
+        """Write one line; `anchor` says, as in Pillow, what of it is at `place`."""
+        self._draw.text(place, text, fill=BLACK, font=font_of(size), anchor=anchor)
+
+    def picture(self) -> Picture:
+        """Return what was drawn, H×W×3, uint8."""
+        return np.array(self._image)
+
+
+def text_length(text: str, size: int) -> float:
+    """Measure a line of text, in pixels."""
+    return font_of(size).getlength(text)
+
+
+def text_size(width: int) -> int:
+    """Choose the size of a text that is read beside a picture of some width, both in pixels."""
+    return min(max(_SMALLEST, width // _CELL_TO_TEXT), _LARGEST)
+
+
+def font_of(size: int) -> Font:
+    """Return Pillow's own font at a size in pixels."""
+    return ImageFont.load_default(size)

@@ -1,0 +1,131 @@
+"""From a photograph to a model's input, and back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from onnx_deconv.imaging.picture import Interpolation, Picture, Size, check_picture, check_size, resize
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a photograph lies in a model's input.
+
+    The photograph is resized to ``resized`` and laid so that its top left corner is at ``offset``
+    of an input of ``size``: what sticks out is cropped, what stays bare is padding.
+
+    Attributes
+    ----------
+    photo
+        (H, W) of the photograph.
+    size
+        (h, w) of the model's input.
+    resized
+        (height, width) of the whole photograph on the input's grid.
+    offset
+        (top, left) in pixels of the input; negative where the photograph is cropped.
+    interpolation
+        How the photograph is resized.
+    fill
+        Grey value, 0..255, of the padding.
+    """
+
+    photo: Size
+    size: Size
+    resized: Size
+    offset: Size
+    interpolation: Interpolation = "bilinear"
+    fill: int = 114
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(top, left, bottom, right) of what the input shows, in pixels of the photograph."""
+        (top, bottom), (left, right) = self._in_photo(0), self._in_photo(1)
+        return top, left, bottom, right
+
+    @property
+    def padding(self) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right): rows and columns of the input that show no photograph."""
+        (top, bottom), (left, right) = self._in_input(0), self._in_input(1)
+        return top, left, self.size[0] - bottom, self.size[1] - right
+
+    def view(self, photo: Picture) -> Picture:
+        """Show the part of the photograph that the model sees, before normalisation.
+
+        Parameters
+        ----------
+        photo
+            H×W×3, uint8, of the size this geometry was made for.
+
+        Returns
+        -------
+        numpy.ndarray
+            h×w×3, uint8, RGB, padding included. In colour, also where the model sees greys.
+
+        Raises
+        ------
+        InputError
+            The array is no picture or has another size.
+        """
+        check_picture(photo)
+        check_size("photograph", photo.shape[:2], self.photo)
+        resized = np.asarray(resize(Image.fromarray(photo), self.resized, self.interpolation))
+        (top, bottom), (left, right) = self._in_input(0), self._in_input(1)
+        y, x = self.offset
+        view = np.full((*self.size, 3), self.fill, np.uint8)
+        view[top:bottom, left:right] = resized[top - y : bottom - y, left - x : right - x]
+        return view
+
+    def to_photo(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Put a map from the model's input back on the photograph.
+
+        Values are interpolated linearly (and averaged where the photograph is the coarser of the
+        two); those that lie in the padding take no part.
+
+        Parameters
+        ----------
+        values
+            h×w: one number per pixel of the model's input.
+
+        Returns
+        -------
+        numpy.ndarray
+            H×W, float32; 0 at each pixel of the photograph whose centre the input does not show.
+
+        Raises
+        ------
+        InputError
+            The map has another size than the model's input.
+        """
+        check_size("map", values.shape, self.size)
+        (top, bottom), (left, right) = self._in_input(0), self._in_input(1)
+        y, x = self.offset
+        shown = values[top:bottom, left:right].astype(np.float32)
+        margins = (
+            (top - y, self.resized[0] - (bottom - y)),
+            (left - x, self.resized[1] - (right - x)),
+        )
+        whole = Image.fromarray(np.pad(shown, margins, mode="edge"))
+        photo = np.array(resize(whole, self.photo, "bilinear"))
+        seen = self._seen(0)[:, None] & self._seen(1)
+        return np.where(seen, photo, np.float32(0))
+
+    def _in_input(self, axis: int) -> tuple[int, int]:
+        """(start, stop) of the rows (0) or columns (1) of the input that show the photograph."""
+        offset = self.offset[axis]
+        return max(0, offset), min(self.size[axis], offset + self.resized[axis])
+
+    def _in_photo(self, axis: int) -> tuple[float, float]:
+        """(start, stop) of what the input shows, in pixels of the photograph."""
+        photo, resized, offset = self.photo[axis], self.resized[axis], self.offset[axis]
+        start, stop = ((edge - offset) * photo / resized for edge in self._in_input(axis))
+        return start, stop
+
+    def _seen(self, axis: int) -> npt.NDArray[np.bool_]:
+        """Which rows (0) or columns (1) of the photograph have a centre that the input shows."""
+        start, stop = self._in_photo(axis)
+        centres = np.arange(self.photo[axis]) + 0.5
+        return (centres >= start) & (centres < stop)

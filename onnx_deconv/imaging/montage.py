@@ -1,0 +1,105 @@
+"""Pictures in rows on a sheet, with captions."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging.canvas import Canvas, Font, font_of, text_size
+from onnx_deconv.imaging.picture import Picture, check_picture
+
+_LINE_HEIGHT = 1.5
+
+
+def montage(
+    pictures: Sequence[Picture],
+    columns: int,
+    captions: Sequence[str] | None = None,
+    gap: int = 8,
+    lines: int = 1,
+) -> Picture:
+    """Lay pictures out in rows on a white sheet.
+
+    Parameters
+    ----------
+    pictures
+        Each H×W×3 (RGB) or H×W (grey), uint8, of any size; each is at the top left of its cell, and
+        all cells are as large as the largest picture.
+    columns
+        How many pictures stand side by side; fewer if there are fewer.
+    captions
+        Text under each picture, as large as the cell allows; what does not fit its lines is cut.
+    gap
+        White pixels around and between the cells.
+    lines
+        How many lines a caption may take at most.
+
+    Returns
+    -------
+    numpy.ndarray
+        H×W×3, uint8, RGB.
+
+    Raises
+    ------
+    InputError
+        There are no pictures, a number of captions that differs, or an impossible column or gap.
+    """
+    _check_montage(pictures, columns, captions, gap)
+    columns = min(columns, len(pictures))
+    width = max(picture.shape[1] for picture in pictures) + gap
+    text = text_size(width - gap)
+    below = [_wrapped(caption, font_of(text), width - gap, lines) for caption in captions or ()]
+    line_height = round(_LINE_HEIGHT * text)
+    caption_height = max(map(len, below), default=0) * line_height
+    height = max(picture.shape[0] for picture in pictures) + caption_height + gap
+    rows = math.ceil(len(pictures) / columns)
+    sheet = np.full((rows * height + gap, columns * width + gap, 3), 255, np.uint8)
+    corners = [
+        (gap + row * height, gap + column * width)
+        for row, column in (divmod(index, columns) for index in range(len(pictures)))
+    ]
+    for (top, left), picture in zip(corners, pictures, strict=True):
+        colours = picture if picture.ndim == len("HWC") else picture[..., None]
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = colours
+    canvas = Canvas(sheet)
+    for (top, left), picture, caption in zip(corners, pictures, below, strict=False):
+        for number, line in enumerate(caption):
+            canvas.text((left, top + picture.shape[0] + number * line_height), line, text)
+    return canvas.picture()
+
+
+def _check_montage(
+    pictures: Sequence[Picture], columns: int, captions: Sequence[str] | None, gap: int
+) -> None:
+    if not pictures:
+        raise InputError("a montage needs at least one picture")
+    for picture in pictures:
+        check_picture(picture, grey=True)
+    if columns < 1 or gap < 0:
+        raise InputError(f"a montage of {columns} columns, {gap} pixels apart, is impossible")
+    if captions and len(captions) != len(pictures):
+        raise InputError(f"{len(captions)} captions for {len(pictures)} pictures: give one for each")
+
+
+def _wrapped(text: str, font: Font, width: int, most: int) -> list[str]:
+    """Break a text into lines no wider than `width`; the last of the `most` lines is shortened."""
+    lines, words = [""], text.split()
+    for number, word in enumerate(words):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            if len(lines) == most:
+                lines[-1] = " ".join([lines[-1], *words[number:]])
+                break
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [_shortened(line, font, width) for line in lines]
+
+
+def _shortened(line: str, font: Font, width: int) -> str:
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(f"{line}...") > width:
+        line = line[:-1]
+    return f"{line.rstrip()}..." if line else ""

@@ -1,0 +1,98 @@
+"""Reading: any picture file becomes an RGB array."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging.picture import PathLike, Picture
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
+)
+"""What counts as a picture in a folder; a file that is named may have any."""
+
+
+def read_image(path: PathLike | BinaryIO) -> Picture:
+    """Read a picture of any format, mode and bit depth that Pillow knows.
+
+    EXIF orientation is applied; transparent pixels are laid over white; of an animation the first
+    frame is taken. 16-bit greys span 0..65535. Floating point greys span 0..1, 0..255 or 0..65535,
+    the first that holds them all, and otherwise 0 to their maximum. Colour profiles are not
+    applied, as they are not in the pipelines that train models.
+
+    Parameters
+    ----------
+    path
+        The picture file, or a file that is open (its ``name`` is what messages call it).
+
+    Returns
+    -------
+    numpy.ndarray
+        H×W×3, uint8, RGB.
+
+    Raises
+    ------
+    InputError
+        The file is missing, a folder, not a picture, damaged, or has more pixels than Pillow's
+        limit against decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged EXIF block does no harm to the pixels
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return np.array(_rgb(ImageOps.exif_transpose(picture)))
+    except Exception as error:
+        # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
+        name = (
+            os.fspath(path) if isinstance(path, str | os.PathLike) else str(getattr(path, "name", "a file"))
+        )
+        raise InputError(f"{name}: {_why_unreadable(name, error)}") from error
+
+
+def _why_unreadable(path: str, error: Exception) -> str:
+    match error:
+        case FileNotFoundError():
+            return "no such file; check the path of the picture"
+        case _ if Path(path).is_dir():
+            return "is a folder; give one picture"
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
+            return f"has more than {limit}, the limit against decompression bombs; make it smaller"
+        case UnidentifiedImageError():
+            return "not a picture in a format that Pillow reads; convert it to PNG or JPEG"
+        case PermissionError():
+            return "permission to read it is denied; change its access rights"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"cannot be decoded ({reason}); save it again as PNG or JPEG"
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray(_eight_bit(np.asarray(picture), whites=(65535,)))
+    elif picture.mode == "F":
+        picture = Image.fromarray(_eight_bit(np.asarray(picture), whites=(1, 255, 65535)))
+    elif picture.mode == "La":  # premultiplied by alpha: Pillow converts it to LA alone
+        picture = picture.convert("LA")
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    return picture.convert("RGB")
+
+
+def _eight_bit(values: npt.NDArray[Any], whites: Sequence[float]) -> Picture:
+    """Greys to 0..255: white is the first of `whites` that no value exceeds, or the maximum."""
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("some of its values are infinite or not a number")
+    peak = float(values.max())
+    white = next((white for white in whites if peak <= white), peak)
+    return np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,13 @@
+"""The user's model: read, made canonical for reading, and never changed."""
+
+from onnx_deconv.model.load import (
+    Array,
+    Model,
+    Source,
+    all_tensors,
+    blaming_the_file,
+    load,
+    parse_input_shape,
+)
+
+__all__ = ["Array", "Model", "Source", "all_tensors", "blaming_the_file", "load", "parse_input_shape"]

@@ -1,0 +1,173 @@
+"""The copy of a model for reading: one flat graph in order, of plain operators, with shapes.
+
+Values keep their names in the view, so that a value of the view is a value of the user's model
+wherever both have it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+import onnx.inliner
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model.control_flow import inline_branches
+from onnx_deconv.model.decompositions import spell_out
+from onnx_deconv.model.shape_inference import infer_shapes
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """What is known of a value before the model runs.
+
+    Attributes
+    ----------
+    dtype
+        ONNX element type (``TensorProto.FLOAT``, ...), 0 where unknown.
+    shape
+        One entry per axis, ``None`` for a size that is only known at run time; ``None`` altogether
+        where not even the rank is known.
+    symbols
+        The names of the axes that have one (``batch``, ``height``), else ``""``.
+    """
+
+    dtype: int = TensorProto.UNDEFINED
+    shape: Shape | None = None
+    symbols: tuple[str, ...] = ()
+
+    @property
+    def dims(self) -> list[int | str | None] | None:
+        """The shape as ONNX writes it: a size, the name of one, or ``None``."""
+        if self.shape is None:
+            return None
+        names = self.symbols or ("",) * len(self.shape)
+        return [d if d is not None else (n or None) for d, n in zip(self.shape, names, strict=True)]
+
+    def __str__(self) -> str:
+        if self.dims is None:
+            return "?"
+        return "×".join("?" if d is None else str(d) for d in self.dims) or "scalar"
+
+
+def read_view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name: str) -> ModelProto:
+    """Copy a model for reading.
+
+    Local functions are inlined, composite operators spelled out (:mod:`onnx_deconv.model.decompositions`),
+    branches and loops that no input decides put in their place (:mod:`onnx_deconv.model.control_flow`), nodes
+    put in order, and shapes inferred.
+
+    Parameters
+    ----------
+    proto
+        The model; not changed.
+    input_shapes
+        Sizes that replace those that the file gives its inputs.
+    name
+        What messages call the model.
+
+    Raises
+    ------
+    InputError
+        If there is no such input, or it has another number of axes.
+    ModelError
+        If the nodes need each other in a circle.
+    """
+    view = ModelProto()
+    view.CopyFrom(proto)
+    if view.functions:
+        view = onnx.inliner.inline_local_functions(view)
+    _drop_initializer_inputs(view)
+    _set_input_shapes(view, input_shapes, name)
+    _put_in_order(view.graph, name)
+    spell_out(view.graph)
+    view = _inferred_afresh(view)
+    while inline_branches(view.graph):
+        spell_out(view.graph)
+        view = infer_shapes(view)
+    return view
+
+
+def value_types(view: ModelProto) -> dict[str, ValueType]:
+    """Return what is known of each value of a view."""
+    graph = view.graph
+    types = {t.name: ValueType(t.data_type, tuple(t.dims)) for t in graph.initializer}
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        tensor = info.type.tensor_type
+        shape: Shape | None = None
+        if tensor.HasField("shape"):
+            # Some exporters write -1 or 0 for a size they do not know.
+            shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
+        # Inference makes up names for sizes that have none.
+        symbols = tuple("" if d.dim_param.startswith("unk__") else d.dim_param for d in tensor.shape.dim)
+        types.setdefault(info.name, ValueType(tensor.elem_type, shape, symbols))
+    return types
+
+
+def _inferred_afresh(view: ModelProto) -> ModelProto:
+    """Infer all shapes; take from the file only those that inference does not find.
+
+    Exporters that rearrange a finished graph leave shapes of values as they were before.
+    """
+    stated = [type(i).FromString(i.SerializeToString()) for i in view.graph.value_info]
+    del view.graph.value_info[:]
+    view = infer_shapes(view)
+    shaped = {i.name: i for i in view.graph.value_info if i.type.tensor_type.HasField("shape")}
+    missing = [i for i in stated if i.name not in shaped]
+    if not missing:
+        return view
+    kept = [type(i).FromString(i.SerializeToString()) for i in shaped.values()]
+    del view.graph.value_info[:]
+    view.graph.value_info.extend([*kept, *missing])
+    return infer_shapes(view)
+
+
+def _drop_initializer_inputs(view: ModelProto) -> None:
+    """Make constants of initializers that IR 3 lists as inputs too: inference reads only constants."""
+    view.ir_version, graph = max(view.ir_version, 4), view.graph
+    initializers = {t.name for t in graph.initializer}
+    kept = [i for i in graph.input if i.name not in initializers]
+    if len(kept) < len(graph.input):
+        copies = [type(i).FromString(i.SerializeToString()) for i in kept]
+        del graph.input[:]
+        graph.input.extend(copies)
+
+
+def _set_input_shapes(view: ModelProto, shapes: Mapping[str, Sequence[int]], name: str) -> None:
+    inputs = {i.name: i for i in view.graph.input}
+    for key, shape in shapes.items():
+        if key not in inputs:
+            raise InputError(f"{name} has no input {key!r}; it has {', '.join(map(repr, inputs))}")
+        declared = inputs[key].type.tensor_type.shape
+        if len(declared.dim) not in (0, len(shape)):
+            raise InputError(f"input {key!r} of {name} has {len(declared.dim)} axes, not {len(shape)}")
+        del declared.dim[:]
+        for size in shape:
+            declared.dim.add(dim_value=size)
+
+
+def _put_in_order(graph: GraphProto, name: str) -> None:
+    """Sort nodes that some tools append at the end and onnxruntime takes in any order."""
+    made = {value: k for k, node in enumerate(graph.node) for value in node.output if value}
+    needs = {k: {made[v] for v in reads(node) if v in made} for k, node in enumerate(graph.node)}
+    if all(before < k for k, befores in needs.items() for before in befores):
+        return
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        first = graph.node[error.args[1][0]]
+        raise ModelError(f"{name}: node {first.name or first.output[0]!r} needs its own result") from error
+    copies = [NodeProto.FromString(graph.node[k].SerializeToString()) for k in order]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """Yield the values that a node reads, those that its branches take from around it too."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            for inner in attribute.g.node:
+                yield from reads(inner)

@@ -1,0 +1,446 @@
+"""Load an ONNX file and look at its graph; nothing here changes the user's model.
+
+A :class:`Model` holds two things: ``proto``, the model as it is written (its large tensors left in
+the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph for reading
+(:mod:`onnx_deconv.model.canonical`), in which activations that exporters spell out are recognised
+(:mod:`onnx_deconv.model.activation_matching`).
+"""
+
+import mmap
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
+from onnx_deconv.model import activation_matching, upgrade
+from onnx_deconv.model.canonical import ValueType, read_view, value_types
+from onnx_deconv.model.external_data import skim
+
+# Its notes about types that NumPy lacks go to stdout, which belongs to a caller's results.
+G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Source = str | os.PathLike[str] | bytes | ModelProto
+
+
+class Spool:
+    """A temporary folder that goes when nobody refers to it any more.
+
+    Attributes
+    ----------
+    folder
+        Its path.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="onnx_deconv_"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
+class Model:
+    """An ONNX model, read but not changed.
+
+    Parameters
+    ----------
+    proto
+        The model; its external data lie in ``folder``.
+    folder
+        Where external data are looked for.
+    name
+        What messages call the model.
+    input_shapes
+        Sizes that replace those that the file gives its inputs, for the view.
+
+    Attributes
+    ----------
+    view
+        The copy for reading, see :func:`onnx_deconv.model.canonical.read_view`.
+    gained
+        Values and constants of the view that the file lacks: parts of recognised activations.
+    spool
+        The temporary folder of a model that came from memory; it lives as long as the model.
+
+    Raises
+    ------
+    ModelError
+        If the graph cannot be read.
+    """
+
+    def __init__(
+        self,
+        proto: ModelProto,
+        folder: Path,
+        name: str,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        self.proto = proto
+        self.folder = folder
+        self.name = name
+        self.spool: Spool | None = None
+        _check(self)
+        view = read_view(proto, input_shapes or {}, name)
+        self.view = view
+        self.types = value_types(view)
+        self.graph: gs.Graph = gs.import_onnx(view)
+        self.tensors = {t.name: t for t in view.graph.initializer} | _constant_nodes(view.graph.node)
+        self._evaluated: dict[str, Array] = {}
+        self.gained = activation_matching.recognise(self.graph, self._small_constant)
+        self.tensors |= self.gained.tensors
+        self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
+        self.nodes: list[gs.Node] = self.graph.nodes
+        self.producers: dict[str, gs.Node] = {v.name: n for n in self.nodes for v in n.outputs if v.name}
+        self.constants = self._find_constants()
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard operators that the model uses."""
+        return next((o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """The model's metadata properties."""
+        return {p.key: p.value for p in self.proto.metadata_props}
+
+    @cached_property
+    def inputs(self) -> list[str]:
+        """Names of the inputs that a caller feeds (old files list initializers as inputs too)."""
+        return [i.name for i in self.proto.graph.input if i.name not in self.tensors]
+
+    @cached_property
+    def outputs(self) -> list[str]:
+        """Names of the model's own outputs."""
+        return [o.name for o in self.proto.graph.output]
+
+    @cached_property
+    def batch(self) -> int | None:
+        """How many images the model takes at once; ``None`` where the file leaves that open."""
+        shapes = [self.type_of(name).shape for name in self.inputs]
+        return min((shape[0] for shape in shapes if shape and shape[0]), default=None)
+
+    @cached_property
+    def values(self) -> set[str]:
+        """Names of all values that the user's own graph computes or is given (not the inlined ones)."""
+        graph = self.proto.graph
+        return {v for n in graph.node for v in n.output} | set(self.inputs) - {""}
+
+    def type_of(self, value: str) -> ValueType:
+        """Element type and shape of a value, as far as they are known."""
+        return self.types.get(value, ValueType())
+
+    def layer(self, name: str) -> str:
+        """Find a value by its own name, by that of the node that computes it, or as the n-th convolution.
+
+        Names come first: ``conv3`` is the third convolution only where nothing bears that name.
+
+        Raises
+        ------
+        UnknownLayerError
+            If neither exists; close matches are offered.
+        """
+        if name in self.producers or name in self.inputs:
+            return name
+        nodes = {n.name: n.outputs[0].name for n in self.nodes if n.name}
+        if name in nodes:
+            return nodes[name]
+        ordinals = {number: value for value, number in self.ordinals.items()}
+        if name not in ordinals:
+            raise UnknownLayerError(name, [*self.producers, *nodes, *ordinals])
+        return ordinals[name]
+
+    @cached_property
+    def convolutions(self) -> list[str]:
+        """The values that convolutions compute, in order; what they compute from weights alone left out."""
+        found = (n.outputs[0].name for n in self.nodes if n.op == "Conv")
+        return [value for value in found if value not in self.constants]
+
+    @cached_property
+    def ordinals(self) -> dict[str, str]:
+        """``conv1``, ``conv2``, ...: the place of each convolution, by its value."""
+        return {value: f"conv{n}" for n, value in enumerate(self.convolutions, 1)}
+
+    def constant(self, value: str) -> Array | None:
+        """Return the numbers of a value that does not depend on the inputs, else ``None``."""
+        if value not in self.constants:
+            return None
+        if value not in self._evaluated:
+            self._evaluated[value] = self._evaluate(value)
+        return self._evaluated[value]
+
+    def read(self, tensor: TensorProto) -> Array:
+        """Read a tensor's numbers, mapping those that lie in a file."""
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return onnx.numpy_helper.to_array(tensor)
+        where = {e.key: e.value for e in tensor.external_data}
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        path, offset = self.folder / where["location"], int(where.get("offset", 0))
+        return np.memmap(path, dtype, mode="r", offset=offset, shape=tuple(tensor.dims))
+
+    @staticmethod
+    def node_proto(node: gs.Node) -> NodeProto:
+        """Write a node of the view as ONNX does."""
+        return gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
+
+    def _small_constant(self, value: str) -> Array | None:
+        """Read a constant during pattern matching: initializers and Constant nodes alone."""
+        tensor = self.tensors.get(value)
+        return None if tensor is None else self.read(tensor)
+
+    def _find_constants(self) -> set[str]:
+        """Find all values that no input can change: weights, and what is computed from them."""
+        constants = set(self.tensors)
+        for node in self.nodes:
+            sized = node.op in ("Shape", "Size") and self._has_static_shape(node.inputs[0].name)
+            fixed = all(v.name in constants for v in node.inputs if v.name)
+            if (sized or fixed) and _is_pure(node):
+                constants.update(v.name for v in node.outputs)
+        return constants
+
+    def _has_static_shape(self, value: str) -> bool:
+        shape = self.type_of(value).shape
+        return shape is not None and None not in shape
+
+    def _evaluate(self, value: str) -> Array:
+        if value in self.tensors:
+            return self.read(self.tensors[value])
+        node = self.producers[value]
+        if node.op in ("Shape", "Size"):
+            sized = node.inputs[0].name
+            feeds = {sized: np.empty([d or 0 for d in self.type_of(sized).shape or ()])}
+        else:
+            feeds = {v.name: self._numbers(v.name) for v in node.inputs if v.name}
+        return _run_node(self.node_proto(node), feeds, self.proto)[
+            [v.name for v in node.outputs].index(value)
+        ]
+
+    def _numbers(self, value: str) -> Array:
+        numbers = self.constant(value)
+        if numbers is None:
+            raise ModelError(f"{self.name}: {value!r} is no constant")
+        return numbers
+
+
+def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+    """Load an ONNX model; one of opset 1 to 6 is rewritten for opset 7 (:mod:`onnx_deconv.model.upgrade`).
+
+    Parameters
+    ----------
+    source
+        A path, a serialised model, or a ``ModelProto``. External data are looked for beside a path.
+    input_shapes
+        Sizes to assume for inputs, by name.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or no model, or its external data are missing or outside its folder.
+    """
+    if isinstance(source, ModelProto):
+        return _spooled(_serialised(source), "the given model", input_shapes)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _spooled(bytes(source), "the given model", input_shapes)
+    path = Path(source)
+    try:
+        with path.open("rb") as file, _mapped(file.fileno()) as content:
+            proto = _parse(content, path)
+            with blaming_the_file(proto, str(path)):
+                model = Model(proto, path.parent, str(path), input_shapes)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); is the path right?") from error
+    if model.opset >= upgrade.OLDEST_OPSET:
+        return model
+    return _spooled(upgrade.upgrade(onnx.load(path)).SerializeToString(), str(path), input_shapes)
+
+
+@contextmanager
+def blaming_the_file(proto: ModelProto, name: str) -> Iterator[None]:
+    """Turn what goes wrong inside into one line about the file, if the standard's checker faults it too.
+
+    Raises
+    ------
+    ModelError
+        If the model is invalid; what goes wrong with a valid one is our fault, and raised as it is.
+    """
+    try:
+        yield
+    except (DeconvError, OSError):
+        raise
+    except Exception as error:
+        complaint = _complaint(proto)
+        if complaint is None:
+            raise
+        raise ModelError(f"{name}: no valid ONNX model, or damaged ({complaint})") from error
+
+
+def _complaint(proto: ModelProto) -> str | None:
+    """Return what the standard's checker finds wrong first."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in all_tensors(copy):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            # Where weights lie was checked before; without them the checker needs no file.
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros((), np.float32), name))
+    for info in (*copy.graph.input, *copy.graph.output):
+        # Runtimes do without a shape there.
+        info.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(copy)
+    except Exception as error:  # noqa: BLE001  (it raises what it likes)
+        return str(error).strip().partition("\n")[0]
+    return None
+
+
+def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Parse ``name:1,3,224,224`` as the ONNX tools write it; a name may contain colons.
+
+    Raises
+    ------
+    InputError
+        If the text has another form.
+    """
+    name, _, sizes = text.rpartition(":")
+    try:
+        shape = tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        shape = ()
+    if not name or not shape or min(shape) < 1:
+        raise InputError(f"--input-shape {text!r}: write it as NAME:1,3,224,224")
+    return name, shape
+
+
+class _mapped:  # noqa: N801  (a context manager, used like a function)
+    """Map a file for reading; released on leaving."""
+
+    def __init__(self, file: int) -> None:
+        # An empty file cannot be mapped.
+        self._map = mmap.mmap(file, 0, access=mmap.ACCESS_READ) if os.fstat(file).st_size else None
+        self._content = memoryview(self._map or b"")
+
+    def __enter__(self) -> memoryview:
+        return self._content
+
+    def __exit__(self, *_: object) -> None:
+        self._content.release()
+        if self._map is not None:
+            self._map.close()
+
+
+def _serialised(proto: ModelProto) -> bytes:
+    try:
+        return proto.SerializeToString()
+    except Exception as error:
+        way = "save it with external data and give its path"
+        raise ModelError(f"the given model cannot be serialised ({error}): {way}") from error
+
+
+def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
+    """Give a model that lies in memory a file, so that weights have one home: a file."""
+    spool = Spool()
+    path = spool.folder / "model.onnx"
+    path.write_bytes(content)
+    model = load(path, input_shapes)
+    model.name = name
+    model.spool = model.spool or spool
+    return model
+
+
+def _parse(content: memoryview, path: Path) -> ModelProto:
+    try:
+        return ModelProto.FromString(skim(content, path.name))
+    except (ValueError, DecodeError) as error:
+        raise ModelError(f"{path}: no ONNX model, or cut short ({error})") from error
+
+
+def _check(model: Model) -> None:
+    """Refuse what is no model, and external data that are not there or not the model's own."""
+    if not model.proto.graph.node:
+        raise ModelError(f"{model.name}: no ONNX model (it has no graph)")
+    home, sizes = model.folder.resolve(), dict[str, int]()
+    for tensor in _external_tensors(model.proto):
+        where = {e.key: e.value for e in tensor.external_data}
+        location = where.get("location", "")
+        if location not in sizes:
+            path = (home / location).resolve()
+            if not location or not path.is_relative_to(home):
+                raise ModelError(
+                    f"{model.name}: the weights of {tensor.name!r} point outside the model's folder "
+                    f"({location!r}); refused"
+                )
+            if not path.is_file():
+                raise ModelError(f"{model.name}: its external data {location!r} are missing in {home}")
+            sizes[location] = path.stat().st_size
+        length = int(where.get("length", 0))
+        if int(where.get("offset", 0)) + length > sizes[location]:
+            raise ModelError(f"{model.name}: external data {location!r} end before {tensor.name!r} does")
+
+
+def _external_tensors(proto: ModelProto) -> Iterable[TensorProto]:
+    return (t for t in all_tensors(proto) if t.data_location == TensorProto.EXTERNAL)
+
+
+def all_tensors(proto: ModelProto) -> Iterable[TensorProto]:
+    """Yield every tensor of a model: initializers and attributes, in subgraphs and functions too."""
+    yield from _graph_tensors(proto.graph)
+    for function in proto.functions:
+        yield from _node_tensors(function.node)
+
+
+def _graph_tensors(graph: GraphProto) -> Iterable[TensorProto]:
+    yield from graph.initializer
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[NodeProto]) -> Iterable[TensorProto]:
+    for attribute in (a for node in nodes for a in node.attribute):
+        if attribute.type == AttributeProto.TENSOR:
+            yield attribute.t
+        elif attribute.type == AttributeProto.TENSORS:
+            yield from attribute.tensors
+        for graph in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
+            yield from _graph_tensors(graph)
+
+
+def _constant_nodes(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
+    """Tensors of the Constant nodes that hold one as such."""
+    return {
+        node.output[0]: attribute.t
+        for node in nodes
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+
+
+def _is_pure(node: gs.Node) -> bool:
+    """Tell whether a node gives the same result for the same inputs, and reads no outer value."""
+    random = node.op.startswith("Random") or node.op in ("Multinomial", "Bernoulli")
+    branches = any(isinstance(a, gs.Graph) for a in node.attrs.values())
+    return not random and not branches and node.domain in (None, "", "ai.onnx")
+
+
+def _run_node(node: NodeProto, feeds: Mapping[str, Array], proto: ModelProto) -> list[Array]:
+    """Evaluate one node with the standard's own reference implementation."""
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - 70 ms that few models cost
+
+    inputs = [
+        onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in feeds.items()
+    ]
+    outputs = [onnx.helper.make_empty_tensor_value_info(n) for n in node.output]
+    graph = onnx.helper.make_graph([node], "constant", inputs, outputs)
+    model = onnx.helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+    return list(ReferenceEvaluator(model).run(None, dict(feeds)))

@@ -1,0 +1,125 @@
+"""Functions of one value that are no rectifiers: the signal times the true derivative."""
+
+import math
+from collections.abc import Callable
+
+from onnx_deconv.operators.builder import Signal
+from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.site import Site
+
+Derivative = Callable[[Site], Signal]
+
+
+def derivative(operator: str) -> Callable[[Derivative], Derivative]:
+    """Register a function that returns dy/dx as the rule "signal times derivative"."""
+
+    def register(slope: Derivative) -> Derivative:
+        def multiply(at: Site) -> Signals:
+            return [at.op.Mul(at.signal, slope(at))]
+
+        multiply.__doc__, multiply.__module__ = slope.__doc__, slope.__module__
+        rule(operator)(multiply)
+        return slope
+
+    return register
+
+
+@derivative("Sigmoid")
+def sigmoid(at: Site) -> Signal:
+    """Scaled by y·(1 - y)."""
+    return at.op.Mul(at.output(), at.op.Sub(1.0, at.output()))
+
+
+@derivative("Tanh")
+def tanh(at: Site) -> Signal:
+    """Scaled by 1 - y²."""
+    return at.op.Sub(1.0, at.op.Mul(at.output(), at.output()))
+
+
+@derivative("HardSigmoid")
+def hard_sigmoid(at: Site) -> Signal:
+    """Scaled by alpha between the bounds."""
+    op, y = at.op, at.output()
+    inside = op.And(op.Greater(y, 0.0), op.Less(y, 1.0))
+    return op.Where(inside, float(at.attr("alpha", 0.2)), 0.0)
+
+
+@derivative("Softsign")
+def softsign(at: Site) -> Signal:
+    """Scaled by 1/(1 + |x|)²."""
+    op = at.op
+    root = op.Add(op.Abs(at.input(0)), 1.0)
+    return op.Reciprocal(op.Mul(root, root))
+
+
+@derivative("Exp")
+def exp(at: Site) -> Signal:
+    """Scaled by y."""
+    return at.output()
+
+
+@derivative("Log")
+def log(at: Site) -> Signal:
+    """Scaled by 1/x."""
+    return at.op.Reciprocal(at.input(0))
+
+
+@derivative("Sqrt")
+def sqrt(at: Site) -> Signal:
+    """Scaled by 1/(2y)."""
+    return at.op.Div(0.5, at.output())
+
+
+@derivative("Reciprocal")
+def reciprocal(at: Site) -> Signal:
+    """Scaled by -y²."""
+    return at.op.Neg(at.op.Mul(at.output(), at.output()))
+
+
+@derivative("Abs")
+def absolute(at: Site) -> Signal:
+    """Scaled by the sign of x."""
+    return at.op.Sign(at.input(0))
+
+
+@derivative("Erf")
+def erf(at: Site) -> Signal:
+    """Scaled by (2/√π)·e^(-x²)."""
+    op, x = at.op, at.input(0)
+    return op.Mul(op.Exp(op.Neg(op.Mul(x, x))), 2 / math.sqrt(math.pi))
+
+
+@derivative("Sin")
+def sin(at: Site) -> Signal:
+    """Scaled by cos x."""
+    return at.op.Cos(at.input(0))
+
+
+@derivative("Cos")
+def cos(at: Site) -> Signal:
+    """Scaled by -sin x."""
+    return at.op.Neg(at.op.Sin(at.input(0)))
+
+
+@rule("Neg")
+def neg(at: Site) -> Signals:
+    """Negated."""
+    return [at.op.Neg(at.signal)]
+
+
+@rule("Identity", "Dropout")
+def identity(at: Site) -> Signals:
+    """Passes unchanged (Dropout drops nothing at inference)."""
+    return [at.signal, *[None] * (len(at.node.inputs) - 1)]
+
+
+@rule("Cast", "CastLike")
+def cast(at: Site) -> Signals:
+    """Passes unchanged: the companion computes in one type."""
+    return [at.signal, *[None] * (len(at.node.inputs) - 1)]
+
+
+@rule("Floor", "Ceil", "Round", "Sign", "Hardmax")
+def steps(at: Site) -> Signals:
+    """Nothing passes: the derivative is zero almost everywhere."""
+    return [None] * len(at.node.inputs)

@@ -1,0 +1,214 @@
+"""Rectifiers: the only rows in which the three tables differ.
+
+* ``gradient``: the true derivative.
+* ``deconvnet``: the signal is rectified as the forward value was (Zeiler & Fergus 2013, section 2.1,
+  "Rectification"): by the same function if it is positively homogeneous, by Relu for the others.
+* ``guided``: deconvnet's rule, and nothing passes where the forward input was not positive
+  (Springenberg et al. 2015, section 3.4).
+"""
+
+import math
+
+import numpy as np
+
+from onnx_deconv.operators.builder import Signal
+from onnx_deconv.operators.registry import Rule, Signals, rule
+from onnx_deconv.operators.site import Site
+
+GELU_CUBIC, GELU_SCALE = 0.044715, math.sqrt(2 / math.pi)
+_ROOT_HALF, _BELL = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+RECTIFIERS = ("Relu", "LeakyRelu", "PRelu", "Clip", "ThresholdedRelu", "Elu", "Selu", "Celu",
+              "Softplus", "Swish", "HardSwish", "Gelu", "Mish")  # fmt: skip
+
+
+# The true derivatives.
+
+
+@rule("Relu")
+def relu(at: Site) -> Signals:
+    """Passes where the forward value is positive."""
+    # Sign(y) is 1 where y = max(x, 0) is positive, else 0; x itself would undo the runtime's fusion.
+    return [at.op.Mul(at.signal, at.op.Sign(at.output()))]
+
+
+@rule("LeakyRelu")
+def leaky_relu(at: Site) -> Signals:
+    """Passes, scaled by alpha where the forward input is negative."""
+    return [_where_positive(at, at.signal, at.op.Mul(at.signal, float(at.attr("alpha", 0.01))))]
+
+
+@rule("PRelu")
+def prelu(at: Site) -> Signals:
+    """Passes, scaled by the learned slope where the forward input is negative."""
+    return [_where_positive(at, at.signal, at.op.Mul(at.signal, at.input(1))), None]
+
+
+@rule("ThresholdedRelu")
+def thresholded_relu(at: Site) -> Signals:
+    """Passes where the forward input exceeds alpha."""
+    beyond = at.op.Greater(at.input(0), float(at.attr("alpha", 1.0)))
+    return [at.op.Where(beyond, at.signal, 0.0)]
+
+
+@rule("Clip")
+def clip(at: Site) -> Signals:
+    """Passes where the forward input lies between the bounds."""
+    op, (low, high) = at.op, _bounds(at)
+    signal = at.signal
+    # The result lies between the bounds where the input does; the input would undo the runtime's fusion.
+    if low is not None:
+        signal = op.Where(op.Greater(at.output(), low), signal, 0.0)
+    if high is not None:
+        signal = op.Where(op.Less(at.output(), high), signal, 0.0)
+    return [signal, None, None]
+
+
+@rule("Elu")
+def elu(at: Site) -> Signals:
+    """Scaled by alpha·eˣ where the forward input is negative."""
+    return [_where_positive(at, at.signal, _times_exp(at, float(at.attr("alpha", 1.0))))]
+
+
+@rule("Selu")
+def selu(at: Site) -> Signals:
+    """Scaled by gamma, and by gamma·alpha·eˣ where the forward input is negative."""
+    alpha, gamma = at.attr("alpha", 1.6732631921768188), at.attr("gamma", 1.0507010221481323)
+    return [_where_positive(at, at.op.Mul(at.signal, float(gamma)), _times_exp(at, alpha * gamma))]
+
+
+@rule("Celu")
+def celu(at: Site) -> Signals:
+    """Scaled by e^(x/alpha) where the forward input is negative."""
+    op, alpha = at.op, float(at.attr("alpha", 1.0))
+    decay = op.Exp(op.Div(op.Min(at.input(0), 0.0), alpha))
+    return [op.Mul(at.signal, decay)]
+
+
+@rule("Softplus")
+def softplus(at: Site) -> Signals:
+    """Scaled by σ(x)."""
+    return [at.op.Mul(at.signal, at.op.Sigmoid(at.input(0)))]
+
+
+@rule("Swish")
+def swish(at: Site) -> Signals:
+    """Scaled by σ(αx)·(1 + αx·(1 - σ(αx)))."""
+    op, alpha = at.op, float(at.attr("alpha", 1.0))
+    scaled = at.input(0) if alpha == 1.0 else op.Mul(at.input(0), alpha)
+    gate = op.Sigmoid(scaled)
+    slope = op.Mul(gate, op.Add(op.Mul(scaled, op.Sub(1.0, gate)), 1.0))
+    return [op.Mul(at.signal, slope)]
+
+
+@rule("HardSwish")
+def hard_swish(at: Site) -> Signals:
+    """Scaled by 0 below -3, by 1 above 3, by x/3 + ½ between."""
+    op, x = at.op, at.input(0)
+    slope = op.Add(op.Mul(x, 1 / 3), 0.5)
+    inner = op.Where(op.Greater(x, -3.0), slope, 0.0)
+    return [op.Mul(at.signal, op.Where(op.Less(x, 3.0), inner, 1.0))]
+
+
+@rule("Gelu")
+def gelu(at: Site) -> Signals:
+    """Scaled by Φ(x) + x·φ(x), or by the derivative of its tanh form."""
+    op, x = at.op, at.input(0)
+    if at.attr("approximate", "none") == "tanh":
+        square = op.Mul(x, x)
+        tanh = op.Tanh(op.Mul(x, op.Add(op.Mul(square, GELU_SCALE * GELU_CUBIC), GELU_SCALE)))
+        inner = op.Add(op.Mul(square, 3 * GELU_SCALE * GELU_CUBIC), GELU_SCALE)
+        tail = op.Mul(op.Mul(x, inner), op.Sub(1.0, op.Mul(tanh, tanh)))
+        slope = op.Mul(op.Add(op.Add(tanh, tail), 1.0), 0.5)
+    else:
+        below = op.Mul(op.Add(op.Erf(op.Mul(x, _ROOT_HALF)), 1.0), 0.5)
+        bell = op.Mul(op.Exp(op.Mul(op.Mul(x, x), -0.5)), _BELL)
+        slope = op.Add(below, op.Mul(x, bell))
+    return [op.Mul(at.signal, slope)]
+
+
+@rule("Mish")
+def mish(at: Site) -> Signals:
+    """Scaled by t + x·σ(x)·(1 - t²), t = tanh(softplus(x))."""
+    op, x = at.op, at.input(0)
+    tanh = op.Tanh(op.Softplus(x))
+    tail = op.Mul(op.Mul(x, op.Sigmoid(x)), op.Sub(1.0, op.Mul(tanh, tanh)))
+    return [op.Mul(at.signal, op.Add(tanh, tail))]
+
+
+# The deconvnet's rows.
+
+
+@rule("Relu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softplus", "Swish", "HardSwish", "Gelu", "Mish",
+      table="deconvnet")  # fmt: skip
+def rectify(at: Site) -> Signals:
+    """Rectifies the signal."""
+    return [at.op.Relu(at.signal)]
+
+
+@rule("LeakyRelu", table="deconvnet")
+def rectify_leaky(at: Site) -> Signals:
+    """Rectifies the signal by the same leaky function."""
+    return [at.op.LeakyRelu(at.signal, alpha=at.attr("alpha"))]
+
+
+@rule("PRelu", table="deconvnet")
+def rectify_parametric(at: Site) -> Signals:
+    """Rectifies the signal by the same learned slope."""
+    return [at.op.PRelu(at.signal, at.input(1)), None]
+
+
+@rule("Clip", table="deconvnet")
+def rectify_clip(at: Site) -> Signals:
+    """Rectifies the signal if the lower bound is 0 (ReLU6); any other Clip is no rectifier."""
+    return [at.op.Relu(at.signal), None, None] if _bounds(at)[0] == 0 else clip(at)
+
+
+# The guided table: the deconvnet's rows, stopped where the forward input was not positive.
+
+
+def _guided(deconvnet: Rule) -> Rule:
+    def guided(at: Site) -> Signals:
+        signal, *rest = deconvnet(at)
+        if at.node.op == "Clip" and _bounds(at)[0] != 0:
+            return [signal, *rest]
+        if at.node.op == "Relu":
+            return [at.op.Mul(signal, at.op.Sign(at.output()))]
+        return [at.op.Where(_is_positive(at), signal, 0.0), *rest]
+
+    guided.__doc__ = f"{deconvnet.__doc__} Stopped where the forward input was not positive."
+    return guided
+
+
+for _operators, _deconvnet in (
+    (set(RECTIFIERS) - {"LeakyRelu", "PRelu", "Clip"}, rectify),
+    ({"LeakyRelu"}, rectify_leaky),
+    ({"PRelu"}, rectify_parametric),
+    ({"Clip"}, rectify_clip),
+):
+    rule(*sorted(_operators), table="guided")(_guided(_deconvnet))
+
+
+def _bounds(at: Site) -> tuple[float | None, float | None]:
+    """Return a Clip's bounds; ``None`` where there is none, or one that no number exceeds."""
+    low, high = at.param("min", input=1), at.param("max", input=2)
+    most = float(np.finfo(at.op.dtype).max)
+    return (
+        None if low is None or low <= -most else float(low),
+        None if high is None or high >= most else float(high),
+    )
+
+
+def _where_positive(at: Site, positive: Signal, negative: Signal) -> Signal:
+    return at.op.Where(_is_positive(at), positive, negative)
+
+
+def _is_positive(at: Site) -> Signal:
+    """Tell where the forward input is positive: from the result, where that has the input's sign."""
+    keeps_sign = at.node.op == "Clip" or (at.node.op == "LeakyRelu" and at.attr("alpha", 0.01) > 0)
+    return at.op.Greater(at.output() if keeps_sign else at.input(0), 0.0)
+
+
+def _times_exp(at: Site, scale: float) -> Signal:
+    """Return signal·scale·eˣ for negative x (clamped: eˣ of a large x would be infinite)."""
+    op = at.op
+    return op.Mul(at.signal, op.Mul(op.Exp(op.Min(at.input(0), 0.0)), scale))

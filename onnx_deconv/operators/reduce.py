@@ -1,0 +1,131 @@
+"""Reductions over axes: sums and norms spread their signal, a maximum sends it to where it was found."""
+
+from math import prod
+
+from onnx_deconv.operators.builder import Operand, Signal
+from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.site import Site
+
+
+@rule("ReduceSum")
+def reduce_sum(at: Site) -> Signals:
+    """Every term gets the signal."""
+    return _only(at, _spread(at, at.signal))
+
+
+@rule("ReduceMean")
+def reduce_mean(at: Site) -> Signals:
+    """Spread: every position gets an equal share."""
+    op, sizes = at.op, [at.shape_of(0)[axis] for axis in axes_of(at)]
+    if None not in sizes:
+        return _only(at, _spread(at, op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))))
+    count = op.ReduceProd(op.Gather(at.shape(0), axes_of(at)), keepdims=0)
+    return _only(at, _spread(at, op.Div(at.signal, op.Cast(count, to=op.elem_type))))
+
+
+@rule("ReduceL1")
+def reduce_l1(at: Site) -> Signals:
+    """Scaled by the sign of x."""
+    return _only(at, at.op.Mul(_kept(at, at.signal), at.op.Sign(at.input(0))))
+
+
+@rule("ReduceL2")
+def reduce_l2(at: Site) -> Signals:
+    """Scaled by x/y (zero where y is)."""
+    return _only(at, at.op.Mul(_kept(at, over(at, at.signal, at.output())), at.input(0)))
+
+
+@rule("ReduceSumSquare")
+def reduce_sum_square(at: Site) -> Signals:
+    """Scaled by 2x."""
+    return _only(at, at.op.Mul(_kept(at, at.op.Mul(at.signal, 2.0)), at.input(0)))
+
+
+@rule("ReduceLogSum")
+def reduce_log_sum(at: Site) -> Signals:
+    """Scaled by 1/Σx = e^-y."""
+    op = at.op
+    return _only(at, _spread(at, op.Mul(at.signal, op.Exp(op.Neg(at.output())))))
+
+
+@rule("ReduceLogSumExp")
+def reduce_log_sum_exp(at: Site) -> Signals:
+    """Scaled by e^(x-y), the softmax."""
+    op = at.op
+    softmax = op.Exp(op.Sub(at.input(0), _kept(at, at.output())))
+    return _only(at, op.Mul(_kept(at, at.signal), softmax))
+
+
+@rule("ReduceProd")
+def reduce_prod(at: Site) -> Signals:
+    """Scaled by the product of the others."""
+    op, x, axes = at.op, at.input(0), axes_of(at)
+    zero = op.Equal(x, 0.0)
+    factors = op.Where(zero, 1.0, x)
+    product, zeros = op.ReduceProd(factors, axes), op.ReduceSum(op.Cast(zero, to=op.elem_type), axes)
+    # A zero's others are the product without it, if it is the only one; theirs is zero then.
+    others = op.Where(op.Equal(zeros, 0.0), op.Div(product, factors), 0.0)
+    alone = op.Where(op.And(zero, op.Equal(zeros, 1.0)), product, others)
+    return _only(at, op.Mul(_kept(at, at.signal), alone))
+
+
+@rule("ReduceMax")
+def reduce_max(at: Site) -> Signals:
+    """The signal goes to the first maximum."""
+    return _only(at, _placed(at, "ArgMax"))
+
+
+@rule("ReduceMin")
+def reduce_min(at: Site) -> Signals:
+    """The signal goes to the first minimum."""
+    return _only(at, _placed(at, "ArgMin"))
+
+
+def axes_of(at: Site) -> list[int]:
+    """Return the axes that are reduced: an attribute in old opsets, an input in new ones, else all."""
+    rank = len(at.shape_of(0))
+    axes = at.param("axes", 1)
+    every = [] if at.attr("noop_with_empty_axes", 0) else range(rank)
+    return sorted(axis % rank for axis in (axes or every))
+
+
+def over(at: Site, signal: Signal, norm: Signal) -> Signal:
+    """Divide a signal by a norm; zero where the norm is."""
+    op = at.op
+    nothing = op.Equal(norm, 0.0)
+    return op.Where(nothing, 0.0, op.Div(signal, op.Where(nothing, 1.0, norm)))
+
+
+def _only(at: Site, signal: Signal) -> Signals:
+    return [signal, *[None] * (len(at.node.inputs) - 1)]
+
+
+def _kept(at: Site, value: Signal) -> Signal:
+    """Give a value of the output's shape the reduced axes back, of size 1."""
+    axes = axes_of(at)
+    return at.op.Unsqueeze(value, axes) if axes and not at.attr("keepdims", 1) else value
+
+
+def _spread(at: Site, signal: Signal) -> Signal:
+    """Repeat a signal along the axes that the forward node reduced."""
+    op, axes, shape = at.op, axes_of(at), at.shape_of(0)
+    signal = _kept(at, signal)
+    if all(shape[axis] is not None for axis in axes):
+        # Expand leaves the other axes alone where it is told 1, also those of unknown size.
+        return op.Expand(signal, [d if k in axes and d else 1 for k, d in enumerate(shape)])
+    return op.Expand(signal, at.shape(0))
+
+
+def _placed(at: Site, search: str) -> Signal:
+    """Place the signal at the first extremum over the axes, which are made one, the last."""
+    op, axes, rank = at.op, axes_of(at), len(at.shape_of(0))
+    if not axes:
+        return at.signal
+    order = [a for a in range(rank) if a not in axes] + axes
+    moved = op.Transpose(at.input(0), perm=order)
+    line: Operand = [*[0] * (rank - len(axes)), -1]
+    flat = op.Reshape(moved, line)
+    signal = op.Reshape(op.Transpose(_kept(at, at.signal), perm=order), line)
+    first = getattr(op, search)(flat, axis=-1)
+    placed = op.ScatterElements(op.filled(op.Shape(flat), 0.0), first, signal, axis=-1)
+    return op.Transpose(op.Reshape(placed, op.Shape(moved)), perm=[order.index(a) for a in range(rank)])

@@ -1,0 +1,154 @@
+"""Both models of a pair, ready to run."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_deconv.compiler.backward import SEED, Pair
+from onnx_deconv.compiler.passes import COMPANION, lower
+from onnx_deconv.errors import InputError
+from onnx_deconv.model import Array
+from onnx_deconv.runtime.providers import Providers
+from onnx_deconv.runtime.session import Session, device_of, numpy_of
+
+
+class PairSession:
+    """Both models of a pair, ready to run; what passes between them stays on the device.
+
+    Safe to use from several threads: each call has its own bindings.
+
+    Parameters
+    ----------
+    pair
+        See :class:`onnx_deconv.compiler.backward.Pair`.
+    providers
+        See :data:`Providers`.
+    lowerings
+        Rewrites that make the companion faster, see :mod:`onnx_deconv.compiler.passes`; by default the
+        device's.
+    low_memory
+        See :class:`Session`.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        providers: Providers = "auto",
+        lowerings: Sequence[str] | None = None,
+        *,
+        low_memory: bool = False,
+    ) -> None:
+        self.pair = pair
+        session = functools.partial(
+            Session, folder=pair.folder, providers=providers, alternating=True, low_memory=low_memory
+        )
+        self.forward = session(pair.forward)
+        passes = COMPANION[self.forward.device] if lowerings is None else lowerings
+        self.deconv = session(lower(pair.deconv, passes))
+        entries = pair.manifest["deconv_inputs"]
+        self.reads = [i["name"] for i in entries if i["kind"] != "seed"]
+        self._on_cpu = [i["name"] for i in entries if i["kind"] == "shape"]
+
+    def run_forward(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        """Run the user's model: its own outputs, the switches and the taps, as ``OrtValue`` s."""
+        return self.forward.run(feeds, on_cpu=self._on_cpu)
+
+    def run_deconv(self, values: Mapping[str, Any], seed: Array) -> dict[str, Array]:
+        """Send a seed back through the companion, or several for each image at once.
+
+        Parameters
+        ----------
+        values
+            What :meth:`run_forward` returned for N images.
+        seed
+            Shape of the explained value, in the companion's type; or K times as long: K seeds for each
+            image, those of the first image first. The forward pass is not repeated for them.
+
+        Returns
+        -------
+        dict
+            One reconstruction per explained input, shaped as the input (K times as long), by output name.
+
+        Raises
+        ------
+        InputError
+            If there are no whole number of seeds for each image, or the companion's batch size is fixed.
+        """
+        feeds = {name: values[name] for name in self.reads}
+        images = values[self.pair.manifest["explained"]["value"]].shape()[:1]
+        if list(seed.shape[:1]) != images:
+            feeds = self._repeated(feeds, images[0], len(seed))
+        results = self.deconv.run({**feeds, SEED: seed})
+        return {name: numpy_of(value) for name, value in results.items()}
+
+    def _repeated(self, feeds: Mapping[str, Any], images: int, seeds: int) -> dict[str, Array]:
+        """Repeat each image's forward values as often as it has seeds."""
+        entries = {e["name"]: e for e in self.pair.manifest["deconv_inputs"]}
+        fixed = [
+            n for n, e in entries.items() if e["kind"] != "shape" and isinstance((e["shape"] or [0])[0], int)
+        ]
+        if fixed or seeds % images:
+            raise InputError(
+                f"{seeds} seeds for {images} images: give as many, or a multiple if the batch is free"
+            )
+        arrays = {name: numpy_of(value) for name, value in feeds.items()}
+        return {
+            name: _repeat(array, seeds // images, entries[name]["kind"], self._positions(name, arrays))
+            for name, array in arrays.items()
+        }
+
+    def _positions(self, switches: str, arrays: Mapping[str, Array]) -> int:
+        """Return how many positions a pool whose switches these are has in one image; 0 for other values."""
+        pool = self._pools.get(switches)
+        if pool is None:
+            return 0
+        shape = next(
+            (
+                arrays[e["name"]]
+                for e in self.pair.manifest["deconv_inputs"]
+                if e["kind"] == "shape" and e["of"] == pool
+            ),
+            None,
+        )
+        sizes = self._sizes.get(pool, ()) if shape is None else shape[1:]
+        if not len(sizes) or not all(sizes):
+            raise InputError(f"the size of {pool!r} is not known: give one seed for each image")
+        return int(np.prod(sizes))
+
+    @functools.cached_property
+    def _pools(self) -> dict[str, str]:
+        """The input of each MaxPool by the name of its switches."""
+        nodes = (n for n in self.pair.forward.graph.node if n.op_type == "MaxPool" and len(n.output) > 1)
+        return {n.output[1]: n.input[0] for n in nodes}
+
+    @functools.cached_property
+    def _sizes(self) -> dict[str, list[int]]:
+        """Each forward value's sizes behind the batch, 0 where not known."""
+        graph = onnx.shape_inference.infer_shapes(self.pair.forward).graph
+        infos = (*graph.input, *graph.value_info, *graph.output)
+        return {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim[1:]] for i in infos}
+
+    @functools.cached_property
+    def seed_dtype(self) -> Any:
+        """The NumPy type of the seed."""
+        return np.float16 if "float16" in self.deconv.inputs[SEED].type else np.float32
+
+
+def _repeat(array: Array, times: int, kind: str, positions: int) -> Array:
+    """Repeat what belongs to each image; a batch's switches count positions from its first image on."""
+    if kind == "shape":
+        return np.concatenate([array[:1] * times, array[1:]])
+    repeated = np.repeat(array, times, axis=0)
+    if kind != "switches":
+        return repeated
+    moved = np.arange(len(repeated)) - np.repeat(np.arange(len(array)), times)
+    return repeated + (moved * positions).reshape(-1, *[1] * (array.ndim - 1))
+
+
+def companion(pair: Pair, providers: Providers = "auto") -> Session:
+    """Make a session of a pair's companion alone, to be run from :func:`workers` threads at once."""
+    passes = COMPANION[device_of(providers)]
+    return Session(lower(pair.deconv, passes), pair.folder, providers, threads=1)

@@ -1,0 +1,174 @@
+"""One model, ready to run in onnxruntime."""
+
+import ctypes
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, helper
+
+from onnx_deconv.compiler.package import ONE_FILE, external_size
+from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model import Array, all_tensors
+from onnx_deconv.runtime import providers as execution_providers
+from onnx_deconv.runtime.providers import Providers
+
+_MOST_WORKERS = 16
+
+
+class Session:
+    """A model that is ready to run.
+
+    Parameters
+    ----------
+    proto
+        The model; its external data lie in ``folder``.
+    folder
+        Where they lie; they are mapped, not copied, where the provider can.
+    providers
+        See :data:`Providers`. ``auto`` takes CUDA where it works and the CPU otherwise, and says so; a
+        provider that is named must be had.
+    alternating
+        Whether it takes turns with another session: its threads must not wait actively then.
+    threads
+        How many threads of the CPU one run takes; all cores if not given.
+    low_memory
+        Whether to keep no memory from one run to the next; a little slower.
+
+    Attributes
+    ----------
+    providers
+        What the session really runs on, as onnxruntime reports it.
+    """
+
+    def __init__(
+        self,
+        proto: ModelProto,
+        folder: Path,
+        providers: Providers = "auto",
+        *,
+        alternating: bool = False,
+        threads: int | None = None,
+        low_memory: bool = False,
+    ) -> None:
+        ort = execution_providers.onnxruntime()
+        options = ort.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        # Sessions that stand beside many others would each keep as much memory as they ever needed.
+        options.enable_cpu_mem_arena = threads is None and not low_memory
+        if alternating:
+            # The other session's idle threads would spin on the cores that this one needs: 24 ms, not 16,
+            # for a SqueezeNet on 2 cores.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3 if providers != "auto" else 4
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        large = sum(map(external_size, all_tensors(proto))) > ONE_FILE
+        if large:
+            # Kernels would copy large weights into an order of their own, once for each session; measured on
+            # a VGG-19 that doubles the memory and saves no time.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            # From the second run on it would keep one more block for what is computed; no faster either.
+            options.enable_mem_pattern = False
+        wanted = execution_providers.resolve(providers)
+        try:
+            self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
+        except Exception as error:  # onnxruntime has no common base for its exceptions
+            raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+        if large:
+            return_freed_memory()
+        self.providers: list[str] = self._session.get_providers()
+        execution_providers.check(providers, wanted, self.providers)
+        self.inputs = {i.name: i for i in self._session.get_inputs()}
+        self.outputs = [o.name for o in self._session.get_outputs()]
+
+    @property
+    def device(self) -> str:
+        """Where results stay: ``cuda`` or ``cpu``."""
+        return "cuda" if execution_providers.CUDA in self.providers else "cpu"
+
+    def run(self, feeds: Mapping[str, Any], *, on_cpu: Sequence[str] = ()) -> dict[str, Any]:
+        """Run the model; results stay on its device.
+
+        Parameters
+        ----------
+        feeds
+            Arrays, or results of another session, by input name.
+        on_cpu
+            Outputs that are wanted on the CPU in any case.
+
+        Returns
+        -------
+        dict
+            ``OrtValue`` by output name; :func:`numpy_of` copies one to the CPU.
+
+        Raises
+        ------
+        InputError
+            If an array does not fit the model.
+        """
+        binding = self._session.io_binding()
+        quietly = execution_providers.onnxruntime().RunOptions()
+        quietly.log_severity_level = 4  # what goes wrong is raised: once is enough
+        try:
+            for name, value in feeds.items():
+                if not isinstance(value, np.ndarray):
+                    binding.bind_ortvalue_input(name, value)
+                elif name in self.inputs:
+                    binding.bind_cpu_input(name, np.asarray(value, order="C"))
+                else:  # one with a default, which the call above does not know
+                    whole = np.asarray(value, order="C")
+                    binding.bind_ortvalue_input(
+                        name, execution_providers.onnxruntime().OrtValue.ortvalue_from_numpy(whole)
+                    )
+            for name in self.outputs:
+                binding.bind_output(name, "cpu" if name in on_cpu else self.device)
+            self._session.run_with_iobinding(binding, quietly)
+        except Exception as error:  # onnxruntime has no common base for its exceptions
+            raise InputError(
+                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
+            ) from error
+        return dict(zip(self.outputs, binding.get_outputs(), strict=True))
+
+
+def device_of(providers: Providers) -> str:
+    """Return where sessions really run, ``cuda`` or ``cpu``: a session of one node tells."""
+    return _device_of(providers if isinstance(providers, str) else tuple(providers))
+
+
+@functools.cache
+def _device_of(providers: str | tuple[str, ...]) -> str:
+    value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    copied = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [value], [copied])
+    opset = helper.make_opsetid("", 17)
+    return Session(helper.make_model(graph, opset_imports=[opset], ir_version=9), Path(), providers).device
+
+
+def workers(device: str) -> int:
+    """Return how many runs at once keep a device busy: on the CPU one of one thread per core.
+
+    That is up to twice as fast as one run on two cores: a reconstruction's small layers wait for each other.
+    """
+    return 1 if device == "cuda" else min(os.cpu_count() or 1, _MOST_WORKERS)
+
+
+def numpy_of(value: Any) -> Array:
+    """Copy a session's result to a NumPy array."""
+    array: Array = value.numpy()
+    return array
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system, where the C library (glibc) would keep it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,1 @@
+"""Is it exact? An independent reference, and checks of a pair against it."""
