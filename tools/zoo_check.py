@@ -24,7 +24,6 @@ from torch_oracle import Oracle
 
 from onnx_deconv import Model, Pair, Semantics, compile_pair, load
 from onnx_deconv.compiler.backward import Walk
-from onnx_deconv.operators import rule_table
 from onnx_deconv.runtime import Session, numpy_of
 
 TABLES = "deconvnet", "guided", "gradient"
@@ -241,7 +240,7 @@ def same_outputs(path: Path, pair: Pair, feeds: Arrays, tolerance: float = 0.0) 
 def counts(model: Model, pair: Pair) -> dict[str, int]:
     """Count nodes and pools."""
     semantics = Semantics()
-    walk = Walk(model, pair.manifest["explained"]["value"], semantics, None, rule_table(semantics))
+    walk = Walk(model, pair.manifest["explained"]["value"], semantics)
     pools = [n for n in walk.path if n.op == "MaxPool"]
     return {
         "nodes": len(model.proto.graph.node),
