@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from random_networks import nets
+from zoo_files import ZOO
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError
 from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge, scan
@@ -27,7 +27,6 @@ from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.cli import main
 from onnx_deconv.imaging import Preprocess, read_image
 
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))
 
 

@@ -1,8 +1,6 @@
 """Occlusion: equal to hiding one square after another by hand, and aligned with the photograph."""
 
 import csv
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
+from zoo_files import ZOO
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, UnknownLayerError
 from onnx_deconv.attribution.features import Features, convolutions, last_convolution
@@ -280,8 +279,6 @@ def test_the_figure_is_brightest_over_what_the_class_hangs_on():
 
 
 # --- a real model ---------------------------------------------------------------------------------
-
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 
 
 @pytest.mark.skipif(not (ZOO / "ilsvrc-val").exists(), reason=f"no photographs in {ZOO}")

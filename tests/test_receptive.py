@@ -4,7 +4,6 @@ The networks have positive weights and no biases: shown one bright pixel on blac
 exactly where it can see that pixel. So one batch of all such images tells every unit's whole field.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from onnx import helper, numpy_helper
 from random_networks import HEIGHT, WIDTH, Net, nets
+from zoo_files import ZOO
 
 from onnx_deconv import InputError, ModelError, UnknownLayerError, load
 from onnx_deconv.receptive import receptive_field
 from onnx_deconv.runtime import Session, numpy_of
 
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 
 
