@@ -46,6 +46,8 @@ def hull(pixels):
 def check(proto, layer, shape=(1, HEIGHT, WIDTH), **options):
     field = receptive_field(load(proto), layer, **options)
     pixels = seen(proto, layer, shape)
+    for axis, bounds in zip(field.axes, field.bounds, strict=True):
+        assert axis is None or len(bounds) == pixels.shape[2 + axis]
     for position in np.ndindex(*pixels.shape[2:]):
         assert field.at(position) == hull(pixels[(..., *position)]), position
     return field
@@ -155,6 +157,19 @@ def test_a_pool_sees_no_further_than_its_windows():
     net.add("GlobalMaxPool")
     # Filters at 0, 4 and 8 of 12 pixels: the last pixel is seen by none.
     assert check(net.model(), net.last, (1, 12, 12)).at((0, 0)) == (0, 0, 11, 11)
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "pads"), [(4, 2, 2, (0, 1)), (11, 2, 3, (1, 1))])
+def test_a_window_that_would_start_in_the_padding_behind_the_input_is_not_counted(size, kernel, stride, pads):
+    net = Net((1, size, size))
+    pool = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "ceil_mode": 1}
+    pooled = net.add("MaxPool", **pool, pads=[pads[0]] * 2 + [pads[1]] * 2)
+    # Rounded up there would be one more: it starts at size + begin or beyond.
+    count = (size + sum(pads) - kernel) // stride + 1
+    assert count * stride >= size + pads[0]
+    assert check(net.model(), pooled, (1, size, size)).bounds[0].shape == (count, 2)
+    net.conv((2, 2), pads=[0, 0, 1, 1])
+    check(net.model(), net.last, (1, size, size))
 
 
 def test_an_unknown_operator_is_named():
