@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from commands import picture, pixels, refused, run
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from zoo_files import ZOO
 
 from onnx_deconv import load
 from onnx_deconv.attribution import explainer, photographs
-from onnx_deconv.cli import main
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
@@ -27,7 +27,6 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.operators import operators_by_key, tables
 
 ROOT = Path(__file__).parents[1]
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
 needs_zoo = pytest.mark.skipif(not SQUEEZENET.exists(), reason=f"no model zoo in {ZOO}")
 COMMANDS = [
@@ -46,28 +45,6 @@ COMMANDS = [
     "correspondence",
 ]
 LABELS = ["ant", "bee", "cat, house cat", "dog", "emu"]
-
-
-def run(*arguments):
-    """Run the command line in this process; return (exit code, stdout, stderr)."""
-    try:
-        runner = CliRunner(mix_stderr=False)
-    except TypeError:  # click 8.2 and newer never mix
-        runner = CliRunner()
-    result = runner.invoke(main, [str(a) for a in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def refused(*arguments):
-    """Run what has to be refused: nothing on stdout, one line on stderr (and click's usage above it)."""
-    code, out, err = run(*arguments)
-    assert code == 2, (out, err)
-    assert out == ""
-    lines = [line for line in err.splitlines() if line]
-    assert not [line for line in lines[:-1] if not line.startswith(("Usage:", "Try "))]
-    assert lines[-1].startswith("Error: ")
-    return lines[-1]
 
 
 def network(operator="Relu", size=32, channels=3, batch="N"):
@@ -111,17 +88,6 @@ def model(tmp_path):
 @pytest.fixture
 def photo(tmp_path):
     return picture(tmp_path / "photo.png")
-
-
-def picture(path, height=40, width=50):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(2).integers(0, 256, (height, width, 3), np.uint8)).save(path)
-    return path
-
-
-def pixels(path):
-    with Image.open(path) as opened:
-        return np.asarray(opened)
 
 
 @pytest.fixture

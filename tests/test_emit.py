@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper
+from operator_cases import CASES
 from oracle import model_of, numbers, session_of
-from test_rules import CASES
 
 from onnx_deconv import (
     InputError,

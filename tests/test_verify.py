@@ -1,13 +1,11 @@
 """Verification passes what is exact, and finds what is not."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 from oracle import model_of, numbers
+from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
 from onnx_deconv.attribution.photographs import random_feeds
@@ -24,8 +22,6 @@ from onnx_deconv.verification.verify import (
     relative_error,
     verify,
 )
-
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 
 POOLS = {
     "overlapping": ("MaxPool<kernel_shape = [3, 3], strides = [2, 2]>", (11, 12)),

@@ -9,7 +9,6 @@ reads: two runtimes that round differently send signals to different switches.
 
 import dataclasses
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import onnx.backend.test
 import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
+from zoo_files import ZOO
 
 from onnx_deconv import Model, Semantics, compile_pair, load
 from onnx_deconv.compiler.backward import Walk
@@ -27,7 +27,6 @@ from onnx_deconv.verification.reference import ReferenceOptions, reference
 
 TABLES = ["deconvnet", "guided", "gradient"]
 ROOT = Path(__file__).parents[1]
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 TOPOLOGIES = {

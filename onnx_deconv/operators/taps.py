@@ -39,7 +39,7 @@ def unwindowed(node: gs.Node, strip: Strip, k: int, kernel: Sequence[int], n: in
     wanted = node.attrs.get("output_shape")
     if wanted is not None or auto.startswith("SAME"):
         total = full - (wanted[k - n] if wanted is not None else length * stride)
-        begin = total - total // 2 if auto == "SAME_LOWER" else total // 2
+        begin = total // 2 if auto == "SAME_UPPER" else total - total // 2
         end = total - begin
     ends = np.arange(full - begin - end)[:, None] + begin - np.arange(kernel[k]) * dilation
     taps = np.where(ends % stride == 0, ends // stride, -1)
