@@ -18,7 +18,7 @@ from PIL import Image
 from random_networks import nets
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError
-from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge, scan
+from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.store import Writer
 from onnx_deconv.atlas.unfinished import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.way import Look
@@ -26,6 +26,7 @@ from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.cli import main
 from onnx_deconv.imaging import Preprocess, read_image
+from onnx_deconv.model.heads import convolutions
 
 ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))
@@ -63,7 +64,7 @@ def pictures(count, size=32, seed=0):
 
 
 def atlas_of(explainer, source, top=3, preprocess=PREPROCESS, **more):
-    layers = default_layers(explainer.model)
+    layers = convolutions(explainer.model)
     return scan(explainer, images_of(source), preprocess, Atlas(top, **more), layers)
 
 
@@ -83,7 +84,7 @@ def rows(atlas):
 def brute_force(explainer, source, top, preprocess=PREPROCESS):
     """Sort all maxima of all images."""
     expected = {}
-    for layer in default_layers(explainer.model):
+    for layer in convolutions(explainer.model):
         session = explainer.session(layer)
         found = []
         for name, picture in source:
@@ -162,7 +163,7 @@ def test_what_is_kept_does_not_grow_with_the_images():
 
 def test_an_interrupted_run_goes_on(tmp_path):
     explainer, source = Explainer(network()), pictures(60)
-    layers = default_layers(explainer.model)
+    layers = convolutions(explainer.model)
 
     def interrupt(atlas):
         save_partial(tmp_path, atlas)

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, UnknownLayerError
-from onnx_deconv.attribution.features import Features, convolutions, last_convolution
+from onnx_deconv.attribution.features import Features, feature_layers, last_convolution
 from onnx_deconv.attribution.photographs import Photo, preprocess_for
 from onnx_deconv.experiments.correspondence import in_input
 from onnx_deconv.experiments.figures import draw_occlusion
@@ -197,7 +197,7 @@ def test_activations_are_those_of_the_reference_for_any_number_of_images(batch):
 
 def test_the_default_layer_is_the_last_convolution_below_the_class_maps_rectified():
     explainer = Explainer(network(), providers="cpu")
-    assert convolutions(explainer) == ["r1", "r2"]
+    assert feature_layers(explainer) == ["r1", "r2"]
     assert last_convolution(explainer) == "r2"
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.seed import scores_of
@@ -12,16 +11,11 @@ from onnx_deconv.compiler.backward import scores_value
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array, Model
+from onnx_deconv.model.heads import convolutions, rectified_convolution
 from onnx_deconv.operators.site import Tap
 from onnx_deconv.runtime import Session, numpy_of
 
 _AT_ONCE = 32
-_CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv", "ConvInteger")
-_RECTIFIERS = (
-    "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Clip", "Elu", "Selu", "Celu",
-    "Softplus", "Swish", "HardSwish", "Mish", "Gelu",
-)  # fmt: skip
-_SCALINGS = ("BatchNormalization", "Add", "Sub", "Mul", "Div")
 
 
 class Features:
@@ -128,21 +122,18 @@ class Values:
         return self.scores if self.probabilities is None else self.probabilities
 
 
-def convolutions(explainer: Explainer) -> list[str]:
-    """List the layers of feature maps, in the order of the graph.
+def feature_layers(explainer: Explainer) -> list[str]:
+    """List the layers whose feature maps are worth following, in the order of the graph.
 
-    Each is what a convolution gives, behind the normalisation and the rectifier that follow it alone.
-    Maps of one position, and those of the classes right below a global pool, are left out: their
-    activations are no more than the scores.
+    These are the convolutions, each rectified (:func:`onnx_deconv.model.heads.convolutions`). Left out are
+    maps of a single position and, where the scores are means of one map per class, those maps: their
+    activations say no more than the scores.
     """
-    model = explainer.model
-    last = _rectified(model, explainer.class_maps) if explainer.class_maps else None
-    values = [
-        _rectified(model, node.outputs[0].name)
-        for node in model.nodes
-        if node.op in _CONVOLUTIONS and _has_positions(model, node.outputs[0].name)
+    model, maps = explainer.model, explainer.class_maps
+    of_classes = {maps, rectified_convolution(model, maps)} if maps else set()
+    return [
+        value for value in convolutions(model) if value not in of_classes and _has_positions(model, value)
     ]
-    return [value for value in dict.fromkeys(values) if value not in (last, explainer.class_maps)]
 
 
 def last_convolution(explainer: Explainer) -> str:
@@ -153,29 +144,10 @@ def last_convolution(explainer: Explainer) -> str:
     ModelError
         If the model has none.
     """
-    layers = convolutions(explainer)
+    layers = feature_layers(explainer)
     if not layers:
         raise ModelError(f"{explainer.model.name} has no convolution: name a layer with --layer")
     return layers[-1]
-
-
-def _rectified(model: Model, value: str) -> str:
-    """Follow a convolution's result through the scaling and shifting behind it to its rectifier, if any."""
-    last = value
-    while True:
-        users = [node for node in model.nodes if any(i.name == last for i in node.inputs)]
-        rectifier = next((node for node in users if node.op in _RECTIFIERS), None)
-        if rectifier is not None:
-            return rectifier.outputs[0].name
-        if len(users) != 1 or not _scales(model, users[0], last):
-            return last
-        last = users[0].outputs[0].name
-
-
-def _scales(model: Model, node: gs.Node, value: str) -> bool:
-    """Tell whether a node scales or shifts a value by constants."""
-    others = [i.name for i in node.inputs if i.name and i.name != value]
-    return node.op in _SCALINGS and all(name in model.constants for name in others)
 
 
 def _has_positions(model: Model, value: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.features import convolutions
+from onnx_deconv.attribution.features import feature_layers
 from onnx_deconv.attribution.photographs import Photo, Target
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
@@ -132,7 +132,7 @@ def _columns(explainer: Explainer, given: dict[str, Any]) -> list[Column]:
     if across == "layers":
         if classes:
             raise click.UsageError("--across layers compares the strongest feature maps: leave out --class")
-        return across_layers(explainer, layers or _spread(convolutions(explainer)))
+        return across_layers(explainer, layers or _spread(feature_layers(explainer)))
     if across == "classes":
         if layers:
             raise click.UsageError("--across classes compares scores: leave out --layer")

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.features import Features, Values, convolutions
+from onnx_deconv.attribution.features import Features, Values, feature_layers
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.occlusion import Watch
 from onnx_deconv.imaging import Picture, Preprocess, moved
@@ -114,7 +114,7 @@ def invariance(
 
 def default_layers(explainer: Explainer) -> list[str]:
     """Name the first and the last convolution, rectified, and the scores."""
-    inside = convolutions(explainer)
+    inside = feature_layers(explainer)
     return list(dict.fromkeys([*inside[:1], *inside[-1:], explainer.scores_layer]))
 
 
