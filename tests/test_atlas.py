@@ -23,9 +23,8 @@ from onnx_deconv.atlas.store import Writer
 from onnx_deconv.atlas.unfinished import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.way import Look
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.cli import main
-from onnx_deconv.imaging import Preprocess, read_image
+from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
 from onnx_deconv.model.heads import convolutions
 
 ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from onnx_deconv import load
-from onnx_deconv.attribution import explainer, photographs
+from onnx_deconv.attribution import explainer
 from onnx_deconv.cli import main
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
@@ -24,6 +24,7 @@ from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import ImageInput
 from onnx_deconv.operators import registry, rows
 
 ROOT = Path(__file__).parents[1]
@@ -305,7 +306,7 @@ def test_the_layout_is_taken_from_denotations():
     for layout, axis in (("NCHW", 1), ("NHWC", 3)):
         for k, dim in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
             dim.denotation = "DATA_CHANNEL" if k == axis else "DATA_FEATURE"
-        assert photographs.ImageInput.of(load(model)).layout == layout
+        assert ImageInput.of(load(model)).layout == layout
 
 
 def test_a_model_of_a_fixed_batch_gets_batches(tmp_path, out):

@@ -11,9 +11,8 @@ from small_networks import model as small_model
 from test_cli import picture, pixels, refused, run
 
 from onnx_deconv import Explainer
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.experiments.occlusion import occlusion
-from onnx_deconv.imaging import PRESETS
+from onnx_deconv.imaging import PRESETS, Photo
 
 SIZE = ("--size", 24)
 

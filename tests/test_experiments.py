@@ -11,7 +11,6 @@ from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, UnknownLayerError
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.experiments.correspondence import (
     RANDOM,
     correspondence,
@@ -22,7 +21,7 @@ from onnx_deconv.experiments.correspondence import (
 from onnx_deconv.experiments.evolution import checkpoints_in, evolution, natural
 from onnx_deconv.experiments.figures import draw_correspondence, draw_evolution, draw_invariance
 from onnx_deconv.experiments.invariance import default_layers, invariance, transformation
-from onnx_deconv.imaging import Geometry, Preprocess, moved
+from onnx_deconv.imaging import Geometry, Photo, Preprocess, moved
 from onnx_deconv.labels import Labels
 
 IMAGES = random(3, 3, 10, 12, seed=3)

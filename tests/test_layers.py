@@ -26,9 +26,9 @@ CONTRACT = {
     "runtime": "compiler compiler.passes model",
     "attribution": "compiler imaging labels model operators runtime semantics",
     "experiments": "attribution imaging model semantics",
-    "experiments.figures": "attribution experiments imaging labels model",
+    "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime semantics",
-    "verification": "attribution compiler model operators runtime semantics",
+    "verification": "attribution compiler imaging model operators runtime semantics",
     "cli": (
         "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
         "model operators package receptive runtime semantics verification"

@@ -13,11 +13,10 @@ from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, UnknownLayerError
 from onnx_deconv.attribution.features import Features, feature_layers, last_convolution
-from onnx_deconv.attribution.photographs import Photo, preprocess_for
 from onnx_deconv.experiments.correspondence import in_input
 from onnx_deconv.experiments.figures import draw_occlusion
 from onnx_deconv.experiments.occlusion import boxes, filling, occlusion
-from onnx_deconv.imaging import PRESETS, Geometry, Preprocess
+from onnx_deconv.imaging import PRESETS, Geometry, Photo, Preprocess, preprocess_for
 from onnx_deconv.labels import Labels
 
 

@@ -10,11 +10,11 @@ from onnx import numpy_helper, parser
 from oracle import model_of, numbers
 
 from onnx_deconv import Semantics, compile_pair, load
-from onnx_deconv.attribution.photographs import random_feeds
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
 from onnx_deconv.operators import registry
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification import reference
+from onnx_deconv.verification.random_feeds import random_feeds
 from onnx_deconv.verification.verify import (
     Check,
     _Run,

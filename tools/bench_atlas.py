@@ -18,8 +18,7 @@ import numpy as np
 
 from onnx_deconv import Explainer
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
-from onnx_deconv.attribution.photographs import preprocess_for
-from onnx_deconv.imaging import Preprocess
+from onnx_deconv.imaging import Preprocess, preprocess_for
 from onnx_deconv.model.heads import convolutions
 
 _UNITS = 5

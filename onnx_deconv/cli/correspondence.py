@@ -6,7 +6,6 @@ from typing import Any
 import click
 import numpy as np
 
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, table
 from onnx_deconv.cli.preparation import on_photographs, preprocess_of
@@ -22,7 +21,7 @@ from onnx_deconv.experiments.correspondence import (
 )
 from onnx_deconv.experiments.figures import draw_correspondence
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Photo, save_png
 from onnx_deconv.model import Array
 
 _EPILOG = """\b

@@ -10,15 +10,24 @@ import click
 
 from onnx_deconv import __version__
 from onnx_deconv.attribution.explainer import Explainer, Explanation
-from onnx_deconv.attribution.photographs import PERCENTILE, VIEWS, Photo, Target, draw, explain_photos, planes
+from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console, plain_data
 from onnx_deconv.cli.pictures import find_pictures, safe, stems, unique
 from onnx_deconv.cli.preparation import as_dict, preparation, preprocess_of
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
-from onnx_deconv.imaging import Preprocess, save_npy, save_png
-from onnx_deconv.imaging.render import scale_of
+from onnx_deconv.imaging import (
+    PROJECTION_PERCENTILE,
+    VIEWS,
+    Photo,
+    Preprocess,
+    channels_first,
+    draw,
+    save_npy,
+    save_png,
+    scale_of,
+)
 from onnx_deconv.receptive import ReceptiveField, receptive_field
 
 _EPILOG = """\b
@@ -287,8 +296,8 @@ def _making(job: Job, photo: Photo, one: Explanation) -> dict[str, Any]:
         "preprocess": as_dict(job.preprocess),
         "photograph": {"size": photo.geometry.photo, "shown": [top, left, bottom, right]},
         "projection": {
-            "scale": scale_of(planes(one.reconstruction, layout), PERCENTILE),
-            "percentile": PERCENTILE,
+            "scale": scale_of(channels_first(one.reconstruction, layout)),
+            "percentile": PROJECTION_PERCENTILE,
         },
         "shape": one.reconstruction.shape,
     }

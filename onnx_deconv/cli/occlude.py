@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import Photo, Target, explain_photos
+from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures, stems
@@ -17,7 +17,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.figures import draw_occlusion
 from onnx_deconv.experiments.occlusion import Fill, Occlusion, occlusion
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Preprocess, save_npy, save_png
+from onnx_deconv.imaging import Photo, Preprocess, save_npy, save_png
 from onnx_deconv.model import Array
 
 _EPILOG = """\b

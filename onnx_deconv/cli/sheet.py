@@ -7,7 +7,7 @@ import click
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import feature_layers
-from onnx_deconv.attribution.photographs import Photo, Target
+from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
@@ -24,7 +24,7 @@ from onnx_deconv.experiments.sheet import (
     draw_sheet,
 )
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Photo, save_png
 from onnx_deconv.semantics import Semantics
 
 _EPILOG = """\b

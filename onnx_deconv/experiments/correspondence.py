@@ -14,11 +14,10 @@ import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features
-from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.invariance import default_layers
 from onnx_deconv.experiments.occlusion import Fill, Watch, filling, occluded
-from onnx_deconv.imaging import Geometry, Preprocess
+from onnx_deconv.imaging import Geometry, Preprocess, preprocess_for
 from onnx_deconv.model import Array
 
 RANDOM, OBJECT = "random", "object"

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features, Values, last_convolution
-from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Layout, Preprocess
+from onnx_deconv.imaging import Layout, Preprocess, preprocess_for
 from onnx_deconv.model import Array, Model, Source
 
 Fill = Literal["grey"] | float | Sequence[float]
@@ -122,7 +121,7 @@ def occlusion(
         How many places at once; a model of a fixed batch size takes that.
     preprocess
         How pictures became the model's input: its layout, and what grey is. By default as
-        :func:`~onnx_deconv.attribution.photographs.preprocess_for` decides.
+        :func:`~onnx_deconv.imaging.preprocess_for` decides.
     watch
         See :data:`Watch`.
 

@@ -5,9 +5,23 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnx_deconv.attribution.explainer import Explainer, Explanation
-from onnx_deconv.attribution.photographs import PERCENTILE, Photo, Target, closer_view, explain_photos, planes
+from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Picture, Preprocess, at_height, map_at, montage, render
+from onnx_deconv.imaging import (
+    SALIENCY_PERCENTILE,
+    Photo,
+    Picture,
+    Preprocess,
+    at_height,
+    channels_first,
+    heat_map,
+    map_resized,
+    montage,
+    overlay,
+    projection,
+    saliency,
+    scale_of,
+)
 from onnx_deconv.imaging.charts import number
 from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
@@ -16,8 +30,6 @@ View = Literal["projection", "heat", "overlay"]
 Scale = Literal["own", "column", "sheet"]
 """Whose magnitudes set what is shown at full brightness: the picture's own, or the largest of its column
 or of the sheet, so that brightness can be compared."""
-
-_SALIENCY_PERCENTILE = 99
 
 
 @dataclass(frozen=True)
@@ -146,11 +158,13 @@ def draw_sheet(
     """
     if not rows:
         raise InputError("there is nothing to draw: give at least one photograph")
-    values = [[planes(cell.explanation.reconstruction, preprocess.layout) for cell in row] for row in rows]
+    values = [
+        [channels_first(cell.explanation.reconstruction, preprocess.layout) for cell in row] for row in rows
+    ]
     scales = _scales([[_scale(each, view) for each in row] for row in values], scale)
     pictures, captions = [], []
     for photo, name, row, cells, levels in zip(photos, names, values, rows, scales, strict=True):
-        shown, _ = closer_view(photo)
+        shown, _ = photo.enlarged_view()
         drawn = [_drawn(*each, preprocess, shown, view) for each in zip(row, levels, strict=True)]
         pictures += [at_height(picture, height) for picture in (shown, *drawn)]
         captions += [name, *(cell.caption for cell in cells)]
@@ -159,8 +173,8 @@ def draw_sheet(
 
 def _scale(values: Array, view: View) -> float:
     if view == "projection":
-        return render.scale_of(values, PERCENTILE)
-    return render.scale_of(abs(values).max(axis=0), _SALIENCY_PERCENTILE)
+        return scale_of(values)
+    return scale_of(abs(values).max(axis=0), SALIENCY_PERCENTILE)
 
 
 def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
@@ -176,6 +190,6 @@ def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
 
 def _drawn(values: Array, scale: float, preprocess: Preprocess, shown: Picture, view: View) -> Picture:
     if view == "projection":
-        return at_height(render.projection(values, scale or None, channels=preprocess.channels), len(shown))
-    salient = map_at(render.saliency(values, scale=scale), (shown.shape[0], shown.shape[1]))
-    return render.heat_map(salient) if view == "heat" else render.overlay(shown, salient)
+        return at_height(projection(values, scale or None, channels=preprocess.channels), len(shown))
+    salient = map_resized(saliency(values, scale=scale), (shown.shape[0], shown.shape[1]))
+    return heat_map(salient) if view == "heat" else overlay(shown, salient)

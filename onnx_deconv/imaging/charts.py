@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnx_deconv.imaging import BLACK, Canvas, Colour, Picture, at_height, text_length, text_size
-from onnx_deconv.imaging.render import heat_map
+from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, text_length, text_size
+from onnx_deconv.imaging.colour import heat_map
+from onnx_deconv.imaging.picture import Picture
+from onnx_deconv.imaging.transform import at_height
 from onnx_deconv.model import Array
 
 COLOURS: tuple[Colour, ...] = (

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_deconv.attribution.photographs import Photo, closer_view
 from onnx_deconv.experiments.correspondence import RANDOM, Correspondence
-from onnx_deconv.imaging import BLACK, Canvas, Picture, at_height, montage
+from onnx_deconv.imaging import BLACK, Canvas, Photo, Picture, at_height, montage
 from onnx_deconv.imaging.charts import bar_chart
 from onnx_deconv.model import Array
 
@@ -49,7 +48,7 @@ def draw_correspondence(found: Correspondence, photos: Sequence[Photo], names: S
 
 
 def _hidden(photo: Photo, box: Array | None) -> Picture:
-    view, times = closer_view(photo)
+    view, times = photo.enlarged_view()
     canvas = Canvas(view)
     if box is not None:
         canvas.box([times * int(edge) for edge in box], BLACK, 2, fill=(128, 128, 128))

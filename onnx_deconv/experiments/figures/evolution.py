@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from onnx_deconv.attribution.photographs import PERCENTILE, planes
 from onnx_deconv.experiments.evolution import Evolution
-from onnx_deconv.imaging import Picture, Preprocess, at_height, montage, render
+from onnx_deconv.imaging import Picture, Preprocess, at_height, channels_first, montage, projection
 from onnx_deconv.imaging.charts import number
 from onnx_deconv.model import Array
 
@@ -32,12 +31,9 @@ def draw_evolution(found: Evolution, preprocess: Preprocess) -> Picture:
     """
     stages, maps = found.activations.shape
     places = [(t, k) for k in range(maps) for t in range(stages)]
-    values = {at: planes(found.projections[at], preprocess.layout) for at in places}
+    values = {at: channels_first(found.projections[at], preprocess.layout) for at in places}
     size = np.maximum(np.max([_extent(each) for each in values.values()], axis=0), _LEAST)
-    pictures = [
-        render.projection(_cut(each, size), percentile=PERCENTILE, channels=preprocess.channels)
-        for each in values.values()
-    ]
+    pictures = [projection(_cut(each, size), channels=preprocess.channels) for each in values.values()]
     captions = [
         f"{found.checkpoints[t]}: map {found.channels[k]}, {number(float(found.activations[t, k]))}"
         for t, k in places

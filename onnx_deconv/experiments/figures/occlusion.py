@@ -2,9 +2,20 @@
 
 import numpy as np
 
-from onnx_deconv.attribution.photographs import PERCENTILE, Photo, closer_view, planes
 from onnx_deconv.experiments.occlusion import Occlusion
-from onnx_deconv.imaging import BLACK, Canvas, Picture, Preprocess, at_height, map_at, montage, render
+from onnx_deconv.imaging import (
+    BLACK,
+    Canvas,
+    Photo,
+    Picture,
+    Preprocess,
+    at_height,
+    channels_first,
+    map_resized,
+    montage,
+    overlay,
+    projection,
+)
 from onnx_deconv.imaging.charts import COLOURS, OTHERS, coloured, number, with_colour_bar, with_legend
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
@@ -39,11 +50,9 @@ def draw_occlusion(
     numpy.ndarray
         H×W×3, uint8.
     """
-    view, times = closer_view(photo)
+    view, times = photo.enlarged_view()
     before, shown = occlusion.shown
-    projected = render.projection(
-        planes(reconstruction, preprocess.layout), percentile=PERCENTILE, channels=preprocess.channels
-    )
+    projected = projection(channels_first(reconstruction, preprocess.layout), channels=preprocess.channels)
     followed, feature_map = labels.spoken(occlusion.unit), f"{occlusion.layer} map {occlusion.channel}"
     what = "score" if occlusion.probability is None else "probability"
     cells = {
@@ -86,8 +95,8 @@ def _fall(occlusion: Occlusion, fall: Array, view: Picture) -> Picture:
     rows, columns = (side * occlusion.stride for side in fall.shape)
     height, width = occlusion.boxes[-1, -1, 2:]
     relative = np.clip(fall, 0, None) / max(float(fall.max()), np.finfo(np.float32).tiny)
-    on_input = map_at(relative, (rows, columns))[:height, :width]
-    return render.overlay(view, map_at(on_input, (view.shape[0], view.shape[1])))
+    on_input = map_resized(relative, (rows, columns))[:height, :width]
+    return overlay(view, map_resized(on_input, (view.shape[0], view.shape[1])))
 
 
 def _classes(occlusion: Occlusion, view: Picture, labels: Labels) -> Picture:
