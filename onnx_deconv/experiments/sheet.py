@@ -1,4 +1,4 @@
-"""Comparison sheets: photographs down, classes, layers or rule tables across."""
+"""Comparison sheets: one row per photograph, one column per class, layer or rule table."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,14 +34,14 @@ or of the sheet, so that brightness can be compared."""
 
 @dataclass(frozen=True)
 class Column:
-    """One way to explain photographs, or several ranks or channels of it.
+    """What one column of the sheet explains in each photograph, or several columns that belong together.
 
     Attributes
     ----------
     explainer, target
-        How each photograph is explained; K channels, or a top of K, make K columns.
+        How each photograph is explained. A target of K channels, or of the K strongest, makes K columns.
     name
-        What the columns' captions begin with.
+        The beginning of the columns' captions.
     """
 
     explainer: Explainer
@@ -49,14 +49,14 @@ class Column:
     name: str = ""
 
     def caption(self, one: Explanation) -> str:
-        """Say in one line what was explained, and its score or activation."""
+        """Write what was explained, and its score or activation."""
         explainer = self.explainer
         layer = explainer.layer if self.target.layer is None else explainer.model.layer(self.target.layer)
         what = f"{layer} map {one.channel}"
         if layer == explainer.scores_layer:
             what = explainer.labels.spoken(one.channel)
-        said = f"{what}, {number(one.score)}"
-        return f"{self.name}: {said}" if self.name else said
+        text = f"{what}, {number(one.score)}"
+        return f"{self.name}: {text}" if self.name else text
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Cell:
 
 
 def across_tables(explainer: Explainer, tables: Sequence[str], target: Target) -> list[Column]:
-    """Compare rule tables by one target; all else is as in the explainer given, and so is its model."""
+    """Compare rule tables on one target; the model and the other choices are those of the explainer."""
     return [
         Column(
             Explainer(
@@ -90,12 +90,12 @@ def across_layers(explainer: Explainer, layers: Sequence[str]) -> list[Column]:
 
 
 def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list[Cell]]:
-    """Explain photographs, one at a time, in all ways that are to be compared.
+    """Explain photographs one at a time, in every column.
 
     Parameters
     ----------
     columns
-        The ways.
+        The columns; :func:`across_tables` and :func:`across_layers` make some.
     photos
         The photographs.
 
@@ -138,13 +138,13 @@ def draw_sheet(
     photos, names
         One per row.
     preprocess
-        How they became the model's input.
+        How the photographs became the model's input.
     view
-        Reconstructions in colour on grey, or their saliency alone or over the photograph.
+        Draw reconstructions as projections, or their saliency alone or over the photograph.
     scale
         See :data:`Scale`.
     height
-        Of each picture, in pixels.
+        Height of each picture, in pixels.
 
     Returns
     -------
@@ -158,9 +158,8 @@ def draw_sheet(
     """
     if not rows:
         raise InputError("there is nothing to draw: give at least one photograph")
-    values = [
-        [channels_first(cell.explanation.reconstruction, preprocess.layout) for cell in row] for row in rows
-    ]
+    layout = preprocess.layout
+    values = [[channels_first(cell.explanation.reconstruction, layout) for cell in row] for row in rows]
     scales = _scales([[_scale(each, view) for each in row] for row in values], scale)
     pictures, captions = [], []
     for photo, name, row, cells, levels in zip(photos, names, values, rows, scales, strict=True):
@@ -178,7 +177,7 @@ def _scale(values: Array, view: View) -> float:
 
 
 def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
-    """Share the pictures' own scales as asked."""
+    """Replace each picture's own scale by the one it shares."""
     of_column = [max(column) for column in zip(*own, strict=True)]
     shared = {
         "own": own,

@@ -24,7 +24,7 @@ from onnx_deconv.imaging.colour import (
 )
 from onnx_deconv.imaging.geometry import Geometry
 from onnx_deconv.imaging.model_input import ImageInput, preprocess_for
-from onnx_deconv.imaging.montage import montage
+from onnx_deconv.imaging.montage import joined, montage
 from onnx_deconv.imaging.photo import Photo
 from onnx_deconv.imaging.picture import Interpolation, PathLike, Picture, Size, check_picture
 from onnx_deconv.imaging.preprocess import Dtype, Fit, Preprocess
@@ -63,6 +63,7 @@ __all__ = [
     "check_picture",
     "draw",
     "heat_map",
+    "joined",
     "map_resized",
     "montage",
     "moved",
