@@ -163,7 +163,7 @@ def test_each_checkpoint_shows_its_strongest_activation(tmp_path):
             assert inside.images[t, k] == best[0]
             np.testing.assert_array_equal(inside.positions[t, k], best[1:])
             assert inside.activations[t, k] == pytest.approx(values[:, channel].max(), rel=1e-5)
-            (one,) = explainer(proto)(images[best[0] : best[0] + 1], channel, layer="r1", at=best[1:])
+            (one,) = explainer(proto)(images[best[0] : best[0] + 1], channel, layer="r1", position=best[1:])
             np.testing.assert_allclose(inside.projections[t, k], one.reconstruction, atol=1e-6)
         assert scores.images[t, 0] == logits[:, 4].argmax()
     assert scores.positions.shape == (3, 1, 0)

@@ -18,13 +18,13 @@ class Target:
     ----------
     channels
         Classes or channels, by index or label; empty for the ``top`` strongest.
-    layer, at, top, seed
+    layer, position, top, seed
         As for :meth:`onnx_deconv.attribution.explainer.Explainer.__call__`.
     """
 
     channels: Sequence[int | str] = ()
     layer: str | None = None
-    at: Sequence[int] | None = None
+    position: Sequence[int] | None = None
     top: int = 1
     seed: SeedKind = "auto"
 
@@ -57,6 +57,9 @@ def explain_photos(explainer: Explainer, photos: Sequence[Photo], target: Target
     asked: Sequence[int | str | None] = target.channels or [None]
     for channel in asked:
         top = 1 if target.channels else target.top
-        for one in explainer(batch, channel, layer=target.layer, at=target.at, top=top, seed=target.seed):
+        explained = explainer(
+            batch, channel, layer=target.layer, position=target.position, top=top, seed=target.seed
+        )
+        for one in explained:
             found[one.image].append(one)
     return found[: len(photos)]

@@ -149,7 +149,7 @@ def _projections(explainer: Explainer, images: Array, layer: str, maps: "_Strong
     found = []
     for image, channel, position in zip(maps.images, maps.channels, maps.positions, strict=True):
         batch = np.repeat(images[image][None], count, axis=0)
-        explained = explainer(batch, int(channel), layer=layer, at=[int(k) for k in position])
+        explained = explainer(batch, int(channel), layer=layer, position=[int(k) for k in position])
         found.append(explained[0].reconstruction)
     return np.stack(found)
 
