@@ -17,13 +17,14 @@ from PIL import Image
 from zoo_files import ZOO
 
 from onnx_deconv import load
-from onnx_deconv.attribution import explainer, photographs
+from onnx_deconv.attribution import explainer
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import ImageInput
 from onnx_deconv.operators import operators_by_key, tables
 
 ROOT = Path(__file__).parents[1]
@@ -192,7 +193,7 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
     unit = ["--channel", 3, "--at", "4,5", "-o", out]
     results = [explained(model, photo, "--layer", name, *unit)[0] for name in ("r1", "activation")]
     assert results[0] == results[1]
-    assert (results[0]["class"], results[0]["channel"], results[0]["at"]) == (None, 3, [4, 5])
+    assert (results[0]["class"], results[0]["channel"], results[0]["position"]) == (None, 3, [4, 5])
     assert Path(results[0]["files"]["values"]).name == "photo-r1-3-4-5-deconvnet.npy"
     raw = np.load(results[0]["files"]["values"])
     # A 3×3 filter: nothing but the unit's receptive field.
@@ -204,7 +205,7 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
 def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
     found = explained(model, photo, "--layer", "conv1", "--seed", "strongest", "--top", 2, "-o", out)
     for one in found:
-        y, x = one["at"]
+        y, x = one["position"]
         raw = np.load(one["files"]["values"])
         y0, x0, y1, x1 = one["receptive_field"]
         assert y0 <= y < y1
@@ -271,7 +272,7 @@ def test_the_layout_is_taken_from_denotations():
     for layout, axis in (("NCHW", 1), ("NHWC", 3)):
         for k, dim in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
             dim.denotation = "DATA_CHANNEL" if k == axis else "DATA_FEATURE"
-        assert photographs.ImageInput.of(load(model)).layout == layout
+        assert ImageInput.of(load(model)).layout == layout
 
 
 def test_a_model_of_a_fixed_batch_gets_batches(tmp_path, out):

@@ -20,16 +20,16 @@ CONTRACT = {
     "semantics": "operators",
     "model": "operators",
     "receptive": "model operators",
-    "imaging": "files model",
+    "imaging": "files model operators",
     "compiler.passes": "model",
     "compiler": "compiler.passes files imaging labels model operators semantics",
     "runtime": "compiler compiler.passes model operators",
     "attribution": "compiler imaging labels model operators runtime semantics",
     "experiments": "attribution imaging model semantics",
-    "experiments.figures": "attribution experiments imaging labels model",
+    "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime semantics",
     "verification.reference": "",
-    "verification": "attribution compiler model operators runtime semantics verification.reference",
+    "verification": "attribution compiler imaging model operators runtime semantics verification.reference",
     "cli": (
         "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
         "model package receptive runtime semantics verification"

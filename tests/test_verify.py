@@ -8,11 +8,11 @@ from oracle import model_of, numbers
 from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
-from onnx_deconv.attribution.photographs import random_feeds
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
 from onnx_deconv.operators import tables
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification import reference
+from onnx_deconv.verification.random_feeds import random_feeds
 from onnx_deconv.verification.verify import (
     Check,
     _Run,

@@ -79,8 +79,8 @@ def command(console: Console, /, model: Path, output: Path, form: str, check: in
         pair = compile_pair(loaded, given["layer"], semantics=semantics)
     original, feeds = None, []
     if check:
-        from onnx_deconv.attribution.photographs import random_feeds  # noqa: PLC0415
         from onnx_deconv.runtime import Session  # noqa: PLC0415
+        from onnx_deconv.verification.random_feeds import random_feeds  # noqa: PLC0415
 
         # Before anything is written: what cannot be checked shall not be there.
         original = Session(loaded.proto, loaded.folder, given["providers"])

@@ -9,7 +9,6 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import ImageInput, random_feeds
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.preparation import preparation, preprocess_of
@@ -17,7 +16,7 @@ from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.seed_graph import GraphSeed
-from onnx_deconv.imaging import Preprocess
+from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Model
 from onnx_deconv.semantics import Semantics
 
@@ -93,6 +92,7 @@ def _checks(
 ) -> Iterator[Any]:
     """Check that the outputs are the original's, and that reconstructions are finite, on random inputs."""
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
+    from onnx_deconv.verification.random_feeds import random_feeds  # noqa: PLC0415
     from onnx_deconv.verification.verify import Check, same_outputs  # noqa: PLC0415
 
     original = Session(model.proto, model.folder, given["providers"])

@@ -6,15 +6,15 @@ from typing import Any
 import click
 import numpy as np
 
-from onnx_deconv.attribution.photographs import ImageInput, random_feeds
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.preparation import preparation, preprocess_of
 from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import read_image
+from onnx_deconv.imaging import ImageInput, read_image
 from onnx_deconv.model import Array, Model
 from onnx_deconv.semantics import Semantics
+from onnx_deconv.verification.random_feeds import random_feeds
 from onnx_deconv.verification.verify import Check, verify
 
 _EPILOG = """\b

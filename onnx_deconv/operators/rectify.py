@@ -189,13 +189,13 @@ def rectify_clip(at: Site) -> Signals:
 
 @relu.row("guided")
 def guide(at: Site) -> Signals:
-    """Rectifies the signal, and stops it where the forward input was not positive."""
+    """Rectifies the signal. Stopped where the forward input was not positive."""
     return [at.op.Mul(at.op.Relu(at.signal), at.op.Sign(at.output()))]
 
 
 @clip.row("guided")
 def guide_clip(at: Site) -> Signals:
-    """Rectifies the signal and stops it where the input was not positive, if the lower bound is 0."""
+    """Guides the signal if the lower bound is 0 (ReLU6); any other Clip is no rectifier."""
     return _stopped(at, rectify_clip(at)) if _bounds(at)[0] == 0 else clip(at)
 
 
