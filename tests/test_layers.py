@@ -127,10 +127,8 @@ def operator_names(path):
     }
     exported = {id(c) for n in ast.walk(tree) if isinstance(n, ast.Assign) for c in ast.walk(n) if is_all(n)}
     known = {name for _, name in operators_by_key()} | {s.name for s in onnx.defs.get_all_schemas()}
-    for each in ast.walk(tree):
-        if isinstance(each, ast.Constant) and isinstance(each.value, str) and each.value in known:
-            if id(each) not in written | exported:
-                yield each.value
+    texts = (c for c in ast.walk(tree) if isinstance(c, ast.Constant) and isinstance(c.value, str))
+    yield from (c.value for c in texts if c.value in known and id(c) not in written | exported)
 
 
 def is_all(assignment):

@@ -23,7 +23,9 @@ from onnx_deconv.compiler.forward import forward
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import MissingRuleError, RuleError
 from onnx_deconv.model import Array, Model, all_tensors
-from onnx_deconv.operators import Tap
+from onnx_deconv.model.protos import constant_nodes
+from onnx_deconv.operators import Tap, find
+from onnx_deconv.operators.traits import DEQUANTISER, QUANTISER
 from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.reference import ReferenceOptions, reference
@@ -48,7 +50,6 @@ SMALL = 20_000_000
 QUANTISED_LIMIT = 5e-2
 """For quantised models: onnxruntime fuses no two operators, and rounds, where the value between is read."""
 
-_QUANTISERS = {"QuantizeLinear", "DynamicQuantizeLinear"}
 _STEPS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """Lengths of a finite difference, in standard deviations of the input's numbers."""
 
@@ -207,7 +208,7 @@ def same_outputs(model: Model, original: Mapping[str, Any], found: Mapping[str, 
     worst = max(errors, key=lambda o: errors[o])
     half = any(model.type_of(name).dtype in _HALF for name in (*model.inputs, *model.outputs))
     limit = HALF_LIMIT if half else FORWARD_LIMIT
-    limit = QUANTISED_LIMIT if any(node.op in _QUANTISERS for node in model.nodes) else limit
+    limit = QUANTISED_LIMIT if _quantises(model) else limit
     detail = f"outputs {', '.join(errors)}" if len(errors) == 1 else f"{len(errors)} outputs, worst {worst}"
     return Check("forward", of, errors[worst], limit, detail)
 
@@ -307,7 +308,7 @@ class _Run:
 
     def differences(self, plain: PairSession) -> Iterator[Check]:
         """Compare a step along the gradient with what the gradient predicts for it."""
-        if any(node.op in _QUANTISERS for node in self.model.nodes):
+        if _quantises(self.model):
             return  # a rounded number stays as it is, or jumps
         seed = _top(self.values[self.explained])
         found = plain.run_deconv(plain.run_forward(self.feeds), seed.astype(plain.seed_dtype))
@@ -457,14 +458,22 @@ def _showing_all(model: Model, pair: Pair) -> ModelProto:
     entries = [e for e in pair.manifest["deconv_inputs"] if e["kind"] != "seed"]
     explained = str(pair.manifest["explained"]["value"])
     taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries] + [Tap("value", explained, explained)]
-    computed = [v for n in model.view.graph.node if n.op_type != "Constant" for v in n.output if v]
+    held = constant_nodes(model.view.graph.node)
+    computed = [v for n in model.view.graph.node for v in n.output if v and v not in held]
     # Values inside local functions and withdrawn operators get nodes of their own.
     taps += [Tap("value", v, v) for v in computed if v not in model.values and v != explained]
     full = forward(model, taps)
     shown = {o.name for o in full.graph.output}
-    own = [v for n in full.graph.node if n.op_type != "Constant" for v in n.output if v and v not in shown]
+    hidden = {*shown, *constant_nodes(full.graph.node)}
+    own = [v for n in full.graph.node for v in n.output if v and v not in hidden]
     full.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in own)
     return full
+
+
+def _quantises(model: Model) -> bool:
+    """Tell whether numbers are rounded on the way."""
+    traits = (find(node.op, node.domain).traits for node in model.nodes)
+    return any(QUANTISER in each and DEQUANTISER not in each for each in traits)
 
 
 def _with_weights(model: Model) -> ModelProto:
