@@ -29,7 +29,7 @@ CONTRACT = {
     "experiments.figures": "attribution experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime semantics",
     "verification.reference": "",
-    "verification": "attribution compiler model operators runtime semantics verification.reference",
+    "verification": "compiler model operators runtime semantics verification.reference",
     "cli": (
         "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
         "model operators package receptive runtime semantics verification"
