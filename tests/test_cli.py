@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from commands import picture, pixels, refused, run
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from zoo_files import ZOO
 
 from onnx_deconv import load
-from onnx_deconv.attribution import explainer, photographs
-from onnx_deconv.cli import main
+from onnx_deconv.attribution import explainer
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
-from onnx_deconv.operators import registry, rows
+from onnx_deconv.imaging import ImageInput
+from onnx_deconv.operators import operators_by_key, tables
 
 ROOT = Path(__file__).parents[1]
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
 needs_zoo = pytest.mark.skipif(not SQUEEZENET.exists(), reason=f"no model zoo in {ZOO}")
 COMMANDS = [
@@ -46,28 +46,6 @@ COMMANDS = [
     "correspondence",
 ]
 LABELS = ["ant", "bee", "cat, house cat", "dog", "emu"]
-
-
-def run(*arguments):
-    """Run the command line in this process; return (exit code, stdout, stderr)."""
-    try:
-        runner = CliRunner(mix_stderr=False)
-    except TypeError:  # click 8.2 and newer never mix
-        runner = CliRunner()
-    result = runner.invoke(main, [str(a) for a in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def refused(*arguments):
-    """Run what has to be refused: nothing on stdout, one line on stderr (and click's usage above it)."""
-    code, out, err = run(*arguments)
-    assert code == 2, (out, err)
-    assert out == ""
-    lines = [line for line in err.splitlines() if line]
-    assert not [line for line in lines[:-1] if not line.startswith(("Usage:", "Try "))]
-    assert lines[-1].startswith("Error: ")
-    return lines[-1]
 
 
 def network(operator="Relu", size=32, channels=3, batch="N"):
@@ -111,17 +89,6 @@ def model(tmp_path):
 @pytest.fixture
 def photo(tmp_path):
     return picture(tmp_path / "photo.png")
-
-
-def picture(path, height=40, width=50):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(2).integers(0, 256, (height, width, 3), np.uint8)).save(path)
-    return path
-
-
-def pixels(path):
-    with Image.open(path) as opened:
-        return np.asarray(opened)
 
 
 @pytest.fixture
@@ -226,7 +193,7 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
     unit = ["--channel", 3, "--at", "4,5", "-o", out]
     results = [explained(model, photo, "--layer", name, *unit)[0] for name in ("r1", "activation")]
     assert results[0] == results[1]
-    assert (results[0]["class"], results[0]["channel"], results[0]["at"]) == (None, 3, [4, 5])
+    assert (results[0]["class"], results[0]["channel"], results[0]["position"]) == (None, 3, [4, 5])
     assert Path(results[0]["files"]["values"]).name == "photo-r1-3-4-5-deconvnet.npy"
     raw = np.load(results[0]["files"]["values"])
     # A 3×3 filter: nothing but the unit's receptive field.
@@ -238,7 +205,7 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
 def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
     found = explained(model, photo, "--layer", "conv1", "--seed", "strongest", "--top", 2, "-o", out)
     for one in found:
-        y, x = one["at"]
+        y, x = one["position"]
         raw = np.load(one["files"]["values"])
         y0, x0, y1, x1 = one["receptive_field"]
         assert y0 <= y < y1
@@ -305,7 +272,7 @@ def test_the_layout_is_taken_from_denotations():
     for layout, axis in (("NCHW", 1), ("NHWC", 3)):
         for k, dim in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
             dim.denotation = "DATA_CHANNEL" if k == axis else "DATA_FEATURE"
-        assert photographs.ImageInput.of(load(model)).layout == layout
+        assert ImageInput.of(load(model)).layout == layout
 
 
 def test_a_model_of_a_fixed_batch_gets_batches(tmp_path, out):
@@ -458,9 +425,9 @@ def test_the_one_graph_may_explain_units_of_a_layer(model, tmp_path):
 
 def test_rewrites_are_chosen_by_device_or_by_name(model, tmp_path):
     for passes in ("cuda", "filters,pools", ""):
-        code, _, _ = run("convert", model, "-o", tmp_path, "--form", "explain", "--lower", passes)
+        code, _, _ = run("convert", model, "-o", tmp_path, "--form", "explain", "--passes", passes)
         assert code == 0
-    code, _, stderr = run("convert", model, "-o", tmp_path, "--form", "explain", "--lower", "fast")
+    code, _, stderr = run("convert", model, "-o", tmp_path, "--form", "explain", "--passes", "fast")
     assert (code, stderr.count("\n")) == (2, 1)
     assert "'fast'" in stderr
 
@@ -574,7 +541,9 @@ def test_ops_lists_every_rule_and_the_page_is_its_own():
     assert code == 0
     assert stdout == operator_table_markdown()
     listed = [json.loads(line) for line in run("ops", "--json")[1].splitlines()]
-    assert sorted(row["operator"] for row in listed) == sorted(row.operator for row in rows())
+    assert sorted(row["operator"] for row in listed) == sorted(
+        name for (_, name), entry in operators_by_key().items() if entry.rule
+    )
     relu = next(row for row in listed if row["operator"] == "Relu")
     assert len(set(relu["rules"].values())) == 3
     assert "Relu" in run("ops")[1]
@@ -618,8 +587,7 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
 
 
 def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
-    wrong = {**registry._TABLES["deconvnet"], ("", "Relu"): lambda at: [at.op.Mul(at.signal, 2.0)]}
-    monkeypatch.setitem(registry._TABLES, "deconvnet", wrong)
+    monkeypatch.setitem(tables()["deconvnet"]._rows, ("", "Relu"), lambda at: [at.op.Mul(at.signal, 2.0)])
     code, stdout, stderr = run("verify", model, "--rules", "deconvnet")
     assert code == 1
     assert "FAILED" in stdout

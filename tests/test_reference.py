@@ -1,15 +1,13 @@
 """The slow reference against finite differences, adjoint identities and other people's answers."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from operator_cases import CASES
 from reference_rows import ACTIVATIONS, LINEAR, OTHERS, TRANSPOSED, Row, ints, model_of
 from standard_evaluator import forward_values
-from test_rules import WITH_TORCH
+from zoo_files import ZOO
 
 from onnx_deconv.errors import (
     InputError,
@@ -18,10 +16,9 @@ from onnx_deconv.errors import (
     RuleError,
     UnknownLayerError,
 )
-from onnx_deconv.operators import registry
+from onnx_deconv.operators import operators_by_key
 from onnx_deconv.verification.reference import BACKWARD, ReferenceOptions, reference
 
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 GRADIENT = ReferenceOptions(rules="gradient")
 DECONVNET = ReferenceOptions()
 GUIDED = ReferenceOptions(rules="guided")
@@ -88,11 +85,15 @@ NOT_COVERED: dict[str, str] = {}
 
 
 def test_every_operator_with_a_rule_is_covered_but_for_those_with_a_reason():
-    ruled = {f"{row.domain}.{row.operator}".lstrip(".") for row in registry.rows()}
+    ruled = {
+        f"{domain}.{name}".lstrip(".") for (domain, name), entry in operators_by_key().items() if entry.rule
+    }
     assert ruled - set(BACKWARD) == set(NOT_COVERED)
 
 
-@pytest.mark.parametrize("case", [c for c in WITH_TORCH if len(c.proto().graph.node) == 1], ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.torch is not None and len(c.proto().graph.node) == 1], ids=str
+)
 def test_gradient_rules_equal_those_of_torch(case):
     torch = pytest.importorskip("torch")
     model = model_of(case.body, case.feeds(), {}, case.opset)

@@ -1,25 +1,20 @@
 """Verification passes what is exact, and finds what is not."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 from oracle import model_of, numbers
+from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
-from onnx_deconv.attribution.photographs import random_feeds
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
-from onnx_deconv.operators import registry
+from onnx_deconv.operators import RuleTable, tables
 from onnx_deconv.runtime import Session
-from onnx_deconv.verification import Check, check_pair, reference, relative_error, verify
+from onnx_deconv.verification import Check, check_pair, random_feeds, reference, relative_error, verify
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.companion import compared, settled
 from onnx_deconv.verification.switches import SwitchWindows, check_switches
-
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 
 POOLS = {
     "overlapping": ("MaxPool<kernel_shape = [3, 3], strides = [2, 2]>", (11, 12)),
@@ -119,7 +114,7 @@ def test_a_layer_and_some_tables_alone():
     ],
 )
 def test_a_wrong_rule_is_found(monkeypatch, table, rule, fails):
-    monkeypatch.setitem(registry._TABLES, table, {**registry._TABLES[table], ("", "Relu"): rule})
+    monkeypatch.setitem(tables()[table]._rows, ("", "Relu"), rule)
     checks = checks_of(network(), tables=[table])
     assert {c.name for c in checks if c.verdict == "failed"} == fails
 
@@ -206,12 +201,11 @@ def test_a_gradient_that_lost_half_of_the_channels_is_found_by_differences_alone
     monkeypatch.delitem(reference.BACKWARD, "Mul")
     weights = {"k": numbers((4, 1, 1), "k"), "w": numbers((6, 4, 3, 3), "w"), "v": numbers((5, 6, 2, 2), "v")}
     body = "s = Mul(x, k) c = Conv(s, w) r = Relu(c) y = Conv<strides = [2, 2]>(r, v)"
-    model = load(model_of(body, {"x": (1, 4, 9, 9)}, weights))
-    semantics = Semantics(rules="gradient")
-    for rule, verdict in ((registry.rule_table(semantics)["", "Mul"], "ok"), (half_lost, "failed")):
-        table = {**registry.rule_table(semantics), ("", "Mul"): rule}
-        pair = compile_pair(model, semantics=semantics, rules=table)
-        checks = list(verify(model, feeds_of(model), providers="cpu", saved=pair))
+    proto = model_of(body, {"x": (1, 4, 9, 9)}, weights)
+    right = checks_of(proto, tables=["gradient"])
+    monkeypatch.setitem(tables()["gradient"]._rows, ("", "Mul"), half_lost)
+    wrong = checks_of(proto, tables=["gradient"])
+    for checks, verdict in ((right, "ok"), (wrong, "failed")):
         assert [c.verdict for c in checks if c.name == "companion"] == ["not covered"] * 2
         along, across = [c for c in checks if c.name == "difference"]
         assert "along the gradient" in along.detail
@@ -223,9 +217,20 @@ def test_a_gradient_of_nothing_is_found(monkeypatch):
     def nothing(at):
         return [at.op.Mul(at.signal, 0.0)]
 
-    monkeypatch.setitem(registry._TABLES["gradient"], ("", "Relu"), nothing)
+    monkeypatch.setitem(tables()["gradient"]._rows, ("", "Relu"), nothing)
     (check,) = [c for c in checks_of(network(), tables=["gradient"]) if c.name == "difference"]
     assert (check.verdict, check.error) == ("failed", np.inf)
+
+
+def test_a_table_of_the_callers_own_is_not_covered_by_the_reference():
+    own = RuleTable("doubled", "deconvnet", {"Relu": lambda at: [at.op.Mul(at.signal, 2.0)]})
+    model = load(network())
+    pair = compile_pair(model, semantics=own)
+    checks = list(verify(model, feeds_of(model), providers="cpu", saved=pair))
+    assert [(c.name, c.verdict) for c in checks] == [
+        ("forward", "ok"), ("switches", "ok"), ("companion", "not covered"), ("companion", "not covered"),
+    ]  # fmt: skip
+    assert "no rule table 'doubled'" in checks[-1].detail
 
 
 @pytest.mark.parametrize(

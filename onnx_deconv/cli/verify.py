@@ -1,21 +1,20 @@
 """``onnx-deconv verify``: is it exact? Against answers that share no code with the rules."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
 
-from onnx_deconv.attribution.photographs import ImageInput, random_feeds
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.preparation import preparation, preprocess_of
 from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import read_image
+from onnx_deconv.imaging import ImageInput, read_image
 from onnx_deconv.model import Array, Model
-from onnx_deconv.semantics import Rules, Semantics
-from onnx_deconv.verification import Check, Verdict, verify
+from onnx_deconv.semantics import Semantics
+from onnx_deconv.verification import Check, Verdict, random_feeds, verify
 
 _EPILOG = """\b
 Examples:
@@ -47,7 +46,7 @@ that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit c
 @click.option(
     "--rules",
     "tables",
-    type=click.Choice(get_args(Rules)),
+    type=click.Choice(Semantics.choices()["rules"]),
     multiple=True,
     help="A rule table to check; may be repeated.  [default: all three]",
 )
@@ -61,7 +60,7 @@ that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit c
 @options.providers
 @options.common
 @click.pass_obj
-def command(console: Console, /, model: Path, tables: tuple[Rules, ...], **given: Any) -> int:
+def command(console: Console, /, model: Path, tables: tuple[str, ...], **given: Any) -> int:
     """Check MODEL's pair against the original and an independent, slow deconvnet.
 
     MODEL is an ONNX file, or a folder that 'convert' wrote: then that very pair is checked.
@@ -78,7 +77,7 @@ def command(console: Console, /, model: Path, tables: tuple[Rules, ...], **given
         loaded,
         feeds,
         given["layer"],
-        tables or get_args(Rules),
+        tables or Semantics.choices()["rules"],
         semantics,
         given["providers"],
         rng,

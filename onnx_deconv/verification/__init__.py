@@ -13,5 +13,6 @@ Each has one of three verdicts: ``ok``, ``failed``, or ``not covered`` where the
 
 from onnx_deconv.verification.checks import Check, Verdict, relative_error, same_outputs
 from onnx_deconv.verification.pairs import check_pair, verify
+from onnx_deconv.verification.random_feeds import random_feeds
 
-__all__ = ["Check", "Verdict", "check_pair", "relative_error", "same_outputs", "verify"]
+__all__ = ["Check", "Verdict", "check_pair", "random_feeds", "relative_error", "same_outputs", "verify"]

@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_deconv.compiler.backward import Pair
 from onnx_deconv.compiler.forward import forward
+from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.model import Array, Model, all_tensors
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.model.protos import constant_nodes
+from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import PairSession, Providers, numpy_of
 from onnx_deconv.verification.reference.graph import Forward
 
@@ -85,12 +86,14 @@ def _showing_all(model: Model, pair: Pair) -> ModelProto:
     entries = [e for e in pair.manifest["deconv_inputs"] if e["kind"] != "seed"]
     explained = str(pair.manifest["explained"]["value"])
     taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries] + [Tap("value", explained, explained)]
-    computed = [v for n in model.view.graph.node if n.op_type != "Constant" for v in n.output if v]
+    held = constant_nodes(model.view.graph.node)
+    computed = [v for n in model.view.graph.node for v in n.output if v and v not in held]
     # Values inside local functions and withdrawn operators get nodes of their own.
     taps += [Tap("value", v, v) for v in computed if v not in model.values and v != explained]
     full = forward(model, taps)
     shown = {o.name for o in full.graph.output}
-    own = [v for n in full.graph.node if n.op_type != "Constant" for v in n.output if v and v not in shown]
+    hidden = {*shown, *constant_nodes(full.graph.node)}
+    own = [v for n in full.graph.node for v in n.output if v and v not in hidden]
     full.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in own)
     return full
 

@@ -8,6 +8,8 @@ import numpy as np
 from onnx import TensorProto
 
 from onnx_deconv.model import Array, Model
+from onnx_deconv.operators import find
+from onnx_deconv.operators.traits import DEQUANTISER, QUANTISER
 from onnx_deconv.runtime import numpy_of
 
 FORWARD_LIMIT = 1e-5
@@ -22,9 +24,6 @@ HALF_LIMIT = 1e-2
 
 QUANTISED_LIMIT = 5e-2
 """For quantised models: onnxruntime fuses no two operators, and rounds, where the value between is read."""
-
-QUANTISERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
-"""Operators after which a number is rounded."""
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -92,11 +91,17 @@ def same_outputs(model: Model, original: Mapping[str, Any], found: Mapping[str, 
 
 
 def _output_limit(model: Model) -> float:
-    if any(node.op in QUANTISERS for node in model.nodes):
+    if any(rounds(node.op, node.domain) for node in model.nodes):
         return QUANTISED_LIMIT
     computed = (v.name for node in model.nodes for v in node.outputs)
     half = any(model.type_of(name).dtype in _HALF for name in (*model.inputs, *computed))
     return HALF_LIMIT if half else FORWARD_LIMIT
+
+
+def rounds(operator: str, domain: str | None) -> bool:
+    """Tell whether an operator rounds real numbers to quantised ones."""
+    traits = find(operator, domain).traits
+    return QUANTISER in traits and DEQUANTISER not in traits
 
 
 def relative_error(found: Array, expected: Array) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from math import prod
+from typing import Any, get_args
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from onnx_deconv.errors import MissingRuleError, ModelError, RuleError
 from onnx_deconv.model import Array
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import COMPANION_LIMIT, HALF_LIMIT, Check, relative_error
-from onnx_deconv.verification.reference import ReferenceOptions, reference
+from onnx_deconv.verification.reference import ReferenceOptions, ReferenceRules, reference
 from onnx_deconv.verification.switches import SwitchWindows
 
 SMALL = 20_000_000
@@ -33,15 +34,9 @@ def compared(batch: Batch, values: Mapping[str, Array], kind: str, seed: Array) 
     """Compare the companion with the reference, on one seed."""
     semantics, entries = batch.pair.manifest["semantics"], batch.pair.manifest["reconstructions"]
     limit = HALF_LIMIT if semantics["precision"] == "float16" else COMPANION_LIMIT
-    options = ReferenceOptions(
-        rules=semantics["rules"],
-        activations=semantics["activations"],
-        lrn=None if semantics["lrn"] == "auto" else semantics["lrn"],
-        unpool=semantics["unpool"],
-    )
     names = [e["of"] for e in entries]
     try:
-        expected = reference(batch.graph, values, batch.explained, seed, names, options)
+        expected = reference(batch.graph, values, batch.explained, seed, names, _options(semantics))
     except (MissingRuleError, RuleError, ModelError) as error:
         return Check("companion", semantics["rules"], None, limit, f"{kind}: {_why(error)}")
     found = batch.session.run_deconv(batch.passed, seed.astype(batch.session.seed_dtype))
@@ -49,6 +44,17 @@ def compared(batch: Batch, values: Mapping[str, Array], kind: str, seed: Array) 
     empty = not any(e.any() for e in expected.values())
     detail = f"{kind}{': nothing arrives, in the reference either' if empty else ''}"
     return Check("companion", semantics["rules"], max(errors), limit, detail)
+
+
+def _options(semantics: Mapping[str, Any]) -> ReferenceOptions:
+    if semantics["rules"] not in get_args(ReferenceRules):
+        raise RuleError(f"the reference has no rule table {semantics['rules']!r}")
+    return ReferenceOptions(
+        rules=semantics["rules"],
+        activations=semantics["activations"],
+        lrn=None if semantics["lrn"] == "auto" else semantics["lrn"],
+        unpool=semantics["unpool"],
+    )
 
 
 def _why(error: Exception) -> str:

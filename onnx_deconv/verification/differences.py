@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import NodeProto
 
 from onnx_deconv.model import Array
+from onnx_deconv.operators import find, own_domain, rules_for, spelled
+from onnx_deconv.operators.traits import DISCONTINUOUS, SWITCHES
 from onnx_deconv.runtime import PairSession, numpy_of
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import Batch, strongest_unit
-from onnx_deconv.verification.checks import QUANTISERS, Check
+from onnx_deconv.verification.checks import Check, rounds
 
 ALONG_LIMIT = 0.05
 """Of a step along the gradient, as a share of the prediction. It is loose: in float32 a short step drowns in
@@ -35,9 +39,6 @@ DIRECTIONS = 8
 
 ROUNDING = 10 * float(np.finfo(np.float32).eps)
 """Of the score: what rounding may make of a change at most."""
-
-JUMPS = QUANTISERS | {"Round", "Floor", "Ceil", "Sign", "Hardmax", "ThresholdedRelu"}
-"""Operators whose value jumps, or stays as it is, where the signal passes as if it did neither."""
 
 
 def check_differences(batch: Batch, plain: PairSession, rng: np.random.Generator) -> Iterator[Check]:
@@ -96,18 +97,24 @@ def _check(error: float | None, limit: float, what: str) -> Check:
 
 def why_not(batch: Batch, name: str) -> str:
     """Return why steps of an input cannot tell whether the gradient is right; nothing if they can."""
-    semantics, operators = batch.pair.manifest["semantics"], {node.op_type for node in batch.path}
-    if jumps := sorted(operators & JUMPS):
-        return f"{', '.join(jumps)}: what is rounded stays as it is, or jumps"
-    if semantics["lrn"] == "identity" and "LRN" in operators:
-        return "lrn=identity is no derivative"
-    if semantics["unpool"] == "overwrite" and "MaxPool" in operators:
+    if jumps := sorted({node.op_type for node in batch.path if _jumps(node)}):
+        return f"the value of {', '.join(jumps)} jumps, or stays as it is"
+    chosen = Semantics(**batch.pair.manifest["semantics"])
+    gradient, used = rules_for(Semantics("gradient")), rules_for(chosen)
+    keys = [(own_domain(node.domain), node.op_type) for node in batch.path]
+    if others := sorted({spelled(key) for key in keys if used.get(key) is not gradient.get(key)}):
+        return f"{', '.join(others)} passes the signal otherwise than by the derivative"
+    if chosen.unpool == "overwrite" and any(SWITCHES in find(name, domain).traits for domain, name in keys):
         return "unpool=overwrite is no derivative"
     computed = [batch.feeds[name], *(batch.values[v] for node in batch.path for v in node.output if v)]
     coarse = {str(value.dtype) for value in computed} - {"float32", "float64", "int64", "bool"}
     if coarse:
         return f"a short step is rounded away in {', '.join(sorted(coarse))}"
     return ""
+
+
+def _jumps(node: NodeProto) -> bool:
+    return rounds(node.op_type, node.domain) or DISCONTINUOUS in find(node.op_type, node.domain).traits
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from math import prod
 
 import numpy as np
 
-from onnx_deconv.compiler.backward import Pair, compile_pair
+from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Array, Model
 from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of
-from onnx_deconv.semantics import Rules, Semantics
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import Check, same_outputs
 from onnx_deconv.verification.companion import check_companion
@@ -21,7 +21,7 @@ def verify(
     model: Model,
     feeds: Mapping[str, Array],
     layer: str | None = None,
-    tables: Sequence[Rules] = ("deconvnet", "guided", "gradient"),
+    tables: Sequence[str] = ("deconvnet", "guided", "gradient"),
     semantics: Semantics | None = None,
     providers: Providers = "auto",
     rng: np.random.Generator | None = None,
