@@ -31,7 +31,7 @@ CONTRACT = {
     "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime semantics",
     "verification.reference": "",
-    "verification": "attribution compiler imaging model operators runtime semantics verification.reference",
+    "verification": "compiler imaging model operators runtime semantics verification.reference",
     "cli": (
         "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
         "model package receptive runtime semantics verification"

@@ -16,7 +16,7 @@ from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, Signals, rule_table
-from onnx_deconv.operators.traits import COMBINATION, LIMIT, POINTWISE, RECTIFIER
+from onnx_deconv.operators.traits import COMBINATION, DISCONTINUOUS, LIMIT, POINTWISE, RECTIFIER
 
 SELU_ALPHA, SELU_GAMMA = 1.6732631921768188, 1.0507010221481323
 GELU_CUBIC, GELU_SCALE = 0.044715, math.sqrt(2 / math.pi)
@@ -51,7 +51,7 @@ def prelu(at: Site) -> Signals:
 
 @operator(
     "ThresholdedRelu",
-    traits={LIMIT, RECTIFIER, POINTWISE},
+    traits={LIMIT, RECTIFIER, POINTWISE, DISCONTINUOUS},
     evaluate=lambda x, alpha=1.0: np.where(np.greater(x, alpha), x, 0),
 )
 def thresholded_relu(at: Site) -> Signals:

@@ -47,6 +47,8 @@ class Trait(Enum):
     """Pointwise, and a common last step where an exporter writes an activation as several nodes."""
     PLACEMENT = auto()
     """Writes values to given positions."""
+    DISCONTINUOUS = auto()
+    """Its value jumps, which its derivative does not tell."""
     SHAPE_ONLY = auto()
     """Reads its input's shape, not its numbers."""
     RANDOM = auto()
@@ -72,5 +74,6 @@ DEQUANTISER = Trait.DEQUANTISER
 LIMIT = Trait.LIMIT
 COMBINATION = Trait.COMBINATION
 PLACEMENT = Trait.PLACEMENT
+DISCONTINUOUS = Trait.DISCONTINUOUS
 SHAPE_ONLY = Trait.SHAPE_ONLY
 RANDOM = Trait.RANDOM
