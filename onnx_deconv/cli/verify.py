@@ -48,12 +48,16 @@ that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit c
     "tables",
     type=click.Choice(Semantics.choices()["rules"]),
     multiple=True,
-    help="A rule table to check; may be repeated.  [default: all three]",
+    help="A rule table to check; may be repeated.  [default: all]",
 )
 @options.semantics_options(without=("rules",))
 @click.option("--image", type=click.Path(path_type=Path), help="A photograph.  [default: random input]")
 @click.option(
-    "--seed-rng", type=click.IntRange(0), default=0, show_default=True, help="Of the random numbers."
+    "--random-state",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Where random inputs, seeds and directions start.",
 )
 @preparation
 @options.input_shape
@@ -70,7 +74,7 @@ def command(console: Console, /, model: Path, tables: tuple[str, ...], **given: 
         raise click.UsageError("a saved pair has its layer and rule table: leave out --layer and --rules")
     semantics = options.semantics_of(given) or Semantics()
     loaded = options.open_model(model, given["shapes"])
-    rng = np.random.default_rng(given["seed_rng"])
+    rng = np.random.default_rng(given["random_state"])
     feeds = _feeds(loaded, given, console, rng)
     verdicts = []
     for check in verify(
