@@ -155,9 +155,7 @@ class Operators:
             return None
         rank, steps = self._rank(node.inputs[0].name), steps or [1] * len(starts)
         cuts = zip(axes or range(len(starts)), starts, ends, steps, strict=True)
-        by_axis = {
-            a - rank if a >= 0 else a: slice(b, e if e > -(1 << 31) else None, t) for a, b, e, t in cuts
-        }
+        by_axis = {a - rank if a >= 0 else a: slice(b, e, t) for a, b, e, t in cuts}
         return sight.map(lambda s: picked(s, by_axis[s.axis]) if s.axis in by_axis else s)
 
     def _depthtospace(self, node: gs.Node, sight: Sight, _: Any) -> Sight:
