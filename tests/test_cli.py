@@ -24,7 +24,7 @@ from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
-from onnx_deconv.operators import registry, rows
+from onnx_deconv.operators import operators_by_key, tables
 
 ROOT = Path(__file__).parents[1]
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
@@ -540,7 +540,9 @@ def test_ops_lists_every_rule_and_the_page_is_its_own():
     assert code == 0
     assert stdout == operator_table_markdown()
     listed = [json.loads(line) for line in run("ops", "--json")[1].splitlines()]
-    assert sorted(row["operator"] for row in listed) == sorted(row.operator for row in rows())
+    assert sorted(row["operator"] for row in listed) == sorted(
+        name for (_, name), entry in operators_by_key().items() if entry.rule
+    )
     relu = next(row for row in listed if row["operator"] == "Relu")
     assert len(set(relu["rules"].values())) == 3
     assert "Relu" in run("ops")[1]
@@ -584,8 +586,7 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
 
 
 def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
-    wrong = {**registry._TABLES["deconvnet"], ("", "Relu"): lambda at: [at.op.Mul(at.signal, 2.0)]}
-    monkeypatch.setitem(registry._TABLES, "deconvnet", wrong)
+    monkeypatch.setitem(tables()["deconvnet"]._rows, ("", "Relu"), lambda at: [at.op.Mul(at.signal, 2.0)])
     code, stdout, stderr = run("verify", model, "--rules", "deconvnet")
     assert code == 1
     assert "FAILED" in stdout

@@ -10,7 +10,7 @@ from zoo_files import ZOO
 from onnx_deconv import Semantics, compile_pair, load
 from onnx_deconv.attribution.photographs import random_feeds
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
-from onnx_deconv.operators import registry
+from onnx_deconv.operators import tables
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification import reference
 from onnx_deconv.verification.verify import (
@@ -112,7 +112,7 @@ def test_a_layer_and_some_tables_alone():
     ],
 )
 def test_a_wrong_rule_is_found(monkeypatch, table, rule, fails):
-    monkeypatch.setitem(registry._TABLES, table, {**registry._TABLES[table], ("", "Relu"): rule})
+    monkeypatch.setitem(tables()[table]._rows, ("", "Relu"), rule)
     checks = checks_of(network(), tables=[table])
     assert {c.name for c in checks if not c.passed} == fails
 

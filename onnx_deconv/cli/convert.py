@@ -12,11 +12,11 @@ import numpy as np
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, fused, options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
-from onnx_deconv.compiler.backward import Pair, Walk, compile_pair
+from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS, load_pair, save
+from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, all_tensors, load
-from onnx_deconv.operators import rule_table
 from onnx_deconv.semantics import Semantics
 
 _EPILOG = """\b
@@ -135,7 +135,7 @@ def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:
 
 def _record(model: Model, pair: Pair, semantics: Semantics, files: list[Path]) -> dict[str, Any]:
     explained, entries = pair.manifest["explained"], pair.manifest["deconv_inputs"]
-    walk = Walk(model, explained["value"], semantics, None, rule_table(semantics))
+    walk = Walk(model, explained["value"], semantics)
     return {
         "model": model.name,
         "folder": files[0].parent,

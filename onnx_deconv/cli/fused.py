@@ -13,8 +13,8 @@ from onnx_deconv.attribution.photographs import ImageInput, random_feeds
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.preparation import preparation, preprocess_of
-from onnx_deconv.compiler.backward import compile_pair
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.seed_graph import GraphSeed
 from onnx_deconv.imaging import Preprocess

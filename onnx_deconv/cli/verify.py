@@ -1,7 +1,7 @@
 """``onnx-deconv verify``: is it exact? Against answers that share no code with the rules."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
@@ -14,7 +14,7 @@ from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import read_image
 from onnx_deconv.model import Array, Model
-from onnx_deconv.semantics import Rules, Semantics
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.verify import Check, verify
 
 _EPILOG = """\b
@@ -44,7 +44,7 @@ up to 20 million weights, random numbers.
 @click.option(
     "--rules",
     "tables",
-    type=click.Choice(get_args(Rules)),
+    type=click.Choice(Semantics.choices()["rules"]),
     multiple=True,
     help="A rule table to check; may be repeated.  [default: all three]",
 )
@@ -58,7 +58,7 @@ up to 20 million weights, random numbers.
 @options.providers
 @options.common
 @click.pass_obj
-def command(console: Console, /, model: Path, tables: tuple[Rules, ...], **given: Any) -> int:
+def command(console: Console, /, model: Path, tables: tuple[str, ...], **given: Any) -> int:
     """Check MODEL's pair against the original and an independent, slow deconvnet.
 
     MODEL is an ONNX file, or a folder that 'convert' wrote: then that very pair is checked.
@@ -75,7 +75,7 @@ def command(console: Console, /, model: Path, tables: tuple[Rules, ...], **given
         loaded,
         feeds,
         given["layer"],
-        tables or get_args(Rules),
+        tables or Semantics.choices()["rules"],
         semantics,
         given["providers"],
         rng,
