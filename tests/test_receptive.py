@@ -349,6 +349,11 @@ def test_an_unknown_operator_is_named():
     assert field.at((0, 0)) == (0, 0, HEIGHT, WIDTH)
 
 
+def test_rows_multiplied_by_rows_see_both():
+    body = "a = Add(image, one) t = Transpose<perm = [0, 1, 3, 2]>(a) y = MatMul(a, t)"
+    check_covers(model_of(body, {"image": (PIXELS + 1, 1, HEIGHT, WIDTH)}, {"one": np.float32(1)}), "y")
+
+
 @pytest.mark.parametrize(
     ("body", "constants"),
     [
