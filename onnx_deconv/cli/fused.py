@@ -43,9 +43,9 @@ explain_options = options.together(
         "graph by the options below.",
     ),
     click.option(
-        "--lower", "lowerings", metavar="cpu|cuda|PASSES", default="cpu", show_default=True,
+        "--passes", metavar="cpu|cuda|NAMES", default="cpu", show_default=True,
         callback=lambda *given: EXPLAIN.get(given[-1]) or tuple(filter(None, given[-1].split(","))),
-        help="With --form explain: rewrites that make the graph faster, those for a device or by name ("
+        help="With --form explain: optimisation passes to apply: those that help on a device, or by name ("
         + ", ".join(PASSES) + "); '' for none.",
     ),
     click.option("--heat", is_flag=True, help="With --form explain: give heat maps too, uint8 N×H×W×3."),
@@ -73,7 +73,7 @@ def write(
         ranking=explainer.scores_layer if maps else None,
         target=given["target"],
         preprocess=preprocess if given["pictures"] else None,
-        lowerings=given["lowerings"],
+        passes=given["passes"],
         rendering=ImageInput.of(model, preprocess.layout).layout if given["heat"] else None,
     )
     files = graph.save(output)
