@@ -80,6 +80,7 @@ def check_closed_form(field, lengths=(HEIGHT, WIDTH)):
                 assert abs(last - (start + size)) <= 1.5 * within  # the size is rounded up
 
 
+@pytest.mark.slow
 @given(nets())
 @settings(max_examples=120)
 def test_random_networks(net):
@@ -426,6 +427,7 @@ def bounds_of(seen_by):
     return np.where(some[:, None], np.stack([seen_by.argmax(axis=0), last], axis=1), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["conv1_2", "fire4/concat_1", "fire6/squeeze1x1_2", "conv10_2"])
 def test_squeezenet(layer):
     path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
