@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-import hypothesis
 import onnx.backend.test
 import onnx.reference
 import onnx_graphsurgeon
@@ -34,7 +33,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-PRELOADED = hypothesis, onnx.backend.test, onnx.reference, onnx_graphsurgeon, onnxruntime, Image
+PRELOADED = onnx.backend.test, onnx.reference, onnx_graphsurgeon, onnxruntime, Image
 """What every test run would spend most of its time importing; each runs in a fork of this process."""
 
 
@@ -101,13 +100,17 @@ def passes(tree: Path, tests: str) -> bool:
     """Tell whether the tests pass, run in a fork of this process."""
     child = os.fork()
     if not child:
-        signal.alarm(LONGEST)
-        os.chdir(tree)
-        sys.path.insert(0, str(tree))
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        os._exit(pytest.main(["-xq", "-p", "no:cacheprovider", *shlex.split(tests)]))
+        code = 1
+        try:
+            signal.alarm(LONGEST)
+            os.chdir(tree)
+            sys.path.insert(0, str(tree))
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
+            code = pytest.main(["-xq", "-p", "no:cacheprovider", *shlex.split(tests)])
+        finally:
+            os._exit(code)
     return os.waitpid(child, 0)[1] == 0
 
 
@@ -122,7 +125,8 @@ def mutate(name: str, count: int, random_state: int) -> None:
             raise click.ClickException(f"{room.tests}: they fail as it is")
         candidates = [each for path in files(tree / "onnx_deconv", room) for each in mutations(path)]
         chosen = drawn(candidates, count, random_state)
-        survivors = [each for each in chosen if survives(each, tree, room.tests)]
+        with click.progressbar(chosen, label=name, file=sys.stderr, show_pos=True) as shown:
+            survivors = [each for each in shown if survives(each, tree, room.tests)]
     print(f"{name}: {len(chosen)} of {len(candidates)} mutations, {len(survivors)} survived")
 
 
