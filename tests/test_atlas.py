@@ -196,7 +196,7 @@ def test_projections_are_those_of_whole_images(rules, size):
     assert found.keys() == expected.keys()
     for (layer, channel, rank), (_, image, at) in expected.items():
         one = found[layer, channel, rank]
-        (whole,) = explainer(tensors[image][None], channel, layer=layer, at=at)
+        (whole,) = explainer(tensors[image][None], channel, layer=layer, position=at)
         y0, x0, y1, x1 = one.window
         scale = np.abs(whole.reconstruction).max() or 1
         assert np.abs(one.values - whole.reconstruction[:, y0:y1, x0:x1]).max() <= 1e-5 * scale
@@ -339,7 +339,7 @@ def test_the_command_and_its_files(tmp_path, model):
         for unit in layer["units"]:
             picture = read_image(folder / unit["image"])
             batch = preprocess.apply(picture)[0][None]
-            (whole,) = explainer(batch, unit["channel"], layer=layer["layer"], at=unit["position"])
+            (whole,) = explainer(batch, unit["channel"], layer=layer["layer"], position=unit["position"])
             assert whole.score == pytest.approx(unit["activation"], rel=1e-4, abs=1e-5)
             if unit["activation"]:
                 y0, x0, y1, x1 = unit["window"]

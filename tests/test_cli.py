@@ -226,7 +226,7 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
     unit = ["--channel", 3, "--at", "4,5", "-o", out]
     results = [explained(model, photo, "--layer", name, *unit)[0] for name in ("r1", "activation")]
     assert results[0] == results[1]
-    assert (results[0]["class"], results[0]["channel"], results[0]["at"]) == (None, 3, [4, 5])
+    assert (results[0]["class"], results[0]["channel"], results[0]["position"]) == (None, 3, [4, 5])
     assert Path(results[0]["files"]["values"]).name == "photo-r1-3-4-5-deconvnet.npy"
     raw = np.load(results[0]["files"]["values"])
     # A 3×3 filter: nothing but the unit's receptive field.
@@ -238,7 +238,7 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
 def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
     found = explained(model, photo, "--layer", "conv1", "--seed", "strongest", "--top", 2, "-o", out)
     for one in found:
-        y, x = one["at"]
+        y, x = one["position"]
         raw = np.load(one["files"]["values"])
         y0, x0, y1, x1 = one["receptive_field"]
         assert y0 <= y < y1

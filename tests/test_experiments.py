@@ -52,7 +52,7 @@ def test_distances_are_those_of_a_naive_loop():
             distance = np.sqrt(((x - y) ** 2).sum())
             assert found.distances[layer][i, a] == pytest.approx(distance, rel=1e-4, abs=1e-4)
         unit = before[-1].argmax()
-        assert found.units[i] == unit
+        assert found.targets[i] == unit
         (probability,) = values_of(network(), one * np.float32(amount), "y")
         assert found.scores[i, a] == pytest.approx(probability[0, unit], abs=1e-5)
         assert found.classes[i, a] == probability.argmax()
@@ -72,10 +72,10 @@ def test_a_net_that_cannot_see_a_circular_shift_does_not_move():
 
 def test_the_true_class_may_be_named():
     found = invariance(
-        explainer(labelled(network())), IMAGES, lambda _: IMAGES, [0], units=["dog", 0, "house cat"]
+        explainer(labelled(network())), IMAGES, lambda _: IMAGES, [0], targets=["dog", 0, "house cat"]
     )
     (probability,) = values_of(network(), IMAGES, "y")
-    np.testing.assert_array_equal(found.units, [3, 0, 2])
+    np.testing.assert_array_equal(found.targets, [3, 0, 2])
     np.testing.assert_allclose(found.scores[:, 0], probability[[0, 1, 2], [3, 0, 2]], atol=1e-5)
 
 
@@ -86,8 +86,8 @@ def test_the_first_and_the_last_convolution_and_the_scores_are_followed():
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        ({"units": [1]}, "1 classes for 3 images"),
-        ({"units": [0, 1, 5]}, "there is no class 5: the model has 0 to 4"),
+        ({"targets": [1]}, "1 classes for 3 images"),
+        ({"targets": [0, 1, 5]}, "there is no class 5: the model has 0 to 4"),
         ({"amounts": []}, "no amounts"),
         ({"images": IMAGES[0]}, "has shape"),
     ],
@@ -164,7 +164,7 @@ def test_each_checkpoint_shows_its_strongest_activation(tmp_path):
             assert inside.images[t, k] == best[0]
             np.testing.assert_array_equal(inside.positions[t, k], best[1:])
             assert inside.activations[t, k] == pytest.approx(values[:, channel].max(), rel=1e-5)
-            (one,) = explainer(proto)(images[best[0] : best[0] + 1], channel, layer="r1", at=best[1:])
+            (one,) = explainer(proto)(images[best[0] : best[0] + 1], channel, layer="r1", position=best[1:])
             np.testing.assert_allclose(inside.projections[t, k], one.reconstruction, atol=1e-6)
         assert scores.images[t, 0] == logits[:, 4].argmax()
     assert scores.positions.shape == (3, 1, 0)

@@ -136,7 +136,7 @@ def test_the_target_may_be_a_unit_per_image(rules):
     target = [np.ravel_multi_index(chosen[0], sizes), -1, np.ravel_multi_index(chosen[2], sizes)]
     found = run(graph, {model.inputs[0]: x, "target": np.array(target)})[RECONSTRUCTION]
     for k, (channel, *at) in enumerate(chosen):
-        (expected,) = explainer(x[k : k + 1], int(channel), layer="relu4_1", at=at)
+        (expected,) = explainer(x[k : k + 1], int(channel), layer="relu4_1", position=at)
         close(found[k], expected.reconstruction)
     assert found.reshape(3, -1).any(axis=1).all()
 
@@ -149,7 +149,7 @@ def test_top_k_units_are_the_strongest_of_the_layer():
     for n, k in np.ndindex(2, 3):
         unit = np.argsort(-values[n].ravel(), kind="stable")[k]
         channel, *at = map(int, np.unravel_index(unit, values.shape[1:]))
-        (expected,) = explainer(x[n : n + 1], channel, layer="relu4_1", at=at)
+        (expected,) = explainer(x[n : n + 1], channel, layer="relu4_1", position=at)
         close(found[RECONSTRUCTION][n, k], expected.reconstruction)
 
 
@@ -172,7 +172,7 @@ def test_a_seed_that_cannot_be_is_refused():
 
 
 def test_a_required_target_is_an_ordinary_input():
-    graph = explain_graph(compile_pair(load(DEMO)), target="required")
+    graph = explain_graph(compile_pair(load(DEMO)), target_input="required")
     assert [i.name for i in graph.proto.graph.input][-1] == "target"
     with pytest.raises(InputError):
         run(graph, {"image": pictures(1)})

@@ -54,19 +54,19 @@ def test_equals_the_naive_loop(layout, height, width, size, stride, layer):
         preprocess=preprocess, batch=5,
     )  # fmt: skip
     scores, probabilities, maps = ReferenceEvaluator(proto).run(["scores", "y", layer], {"x": image[None]})
-    assert found.unit == found.top == scores[0].argmax()
+    assert found.target == found.top == scores[0].argmax()
     assert found.channel == maps[0].sum((1, 2)).argmax()
     assert (found.layer, found.size, found.stride) == (layer, size, stride)
     expected = naive(proto, image, layout, size, stride, fill, layer)
     for r, row in enumerate(expected):
         for c, (s, p, m) in enumerate(row):
-            assert found.scores[r, c] == pytest.approx(s[0, found.unit], abs=1e-5)
-            assert found.probabilities[r, c] == pytest.approx(p[0, found.unit], abs=1e-6)
+            assert found.scores[r, c] == pytest.approx(s[0, found.target], abs=1e-5)
+            assert found.probabilities[r, c] == pytest.approx(p[0, found.target], abs=1e-6)
             assert found.classes[r, c] == s[0].argmax()
             assert found.activations[r, c] == pytest.approx(m[0, found.channel].sum(), rel=1e-4, abs=1e-4)
     assert found.scores.shape == (len(expected), len(expected[0]))
-    assert found.score == pytest.approx(scores[0, found.unit], abs=1e-5)
-    assert found.probability == pytest.approx(probabilities[0, found.unit], abs=1e-6)
+    assert found.score == pytest.approx(scores[0, found.target], abs=1e-5)
+    assert found.probability == pytest.approx(probabilities[0, found.target], abs=1e-6)
     assert found.activation == pytest.approx(maps[0, found.channel].sum(), rel=1e-4)
 
 
@@ -76,7 +76,7 @@ def test_a_linear_model_loses_what_the_square_held():
     proto = model("c = Conv(x, k) f = Flatten(c) y = Gemm<transB=1>(f, w)", {
         "w": weight, "k": np.eye(3, dtype=np.float32)[..., None, None],
     }, "N,3,8,10")  # fmt: skip
-    found = occlusion(Explainer(proto, providers="cpu"), image, size=3, stride=1, fill=0.75, unit=1)
+    found = occlusion(Explainer(proto, providers="cpu"), image, size=3, stride=1, fill=0.75, target=1)
     change = weight[1].reshape(3, 8, 10) * (0.75 - image)
     padded = np.pad(change.sum(0, dtype=np.float64), 1)
     filtered = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).sum((2, 3))
@@ -98,8 +98,8 @@ def test_a_fixed_batch_size_changes_nothing(batch):
 
 
 def test_a_model_will_do_and_a_class_may_have_a_name():
-    found = occlusion(labelled(network()), random(3, 8, 8), size=2, stride=4, unit="dog")
-    assert (found.unit, found.label) == (3, "dog")
+    found = occlusion(labelled(network()), random(3, 8, 8), size=2, stride=4, target="dog")
+    assert (found.target, found.label) == (3, "dog")
 
 
 @settings(max_examples=300)
@@ -154,9 +154,9 @@ def test_progress_is_told_of_every_place():
 @pytest.mark.parametrize(
     ("more", "error", "match"),
     [
-        ({"unit": 5}, InputError, "there is no class 5: the model has 0 to 4"),
-        ({"unit": -1}, InputError, "there is no class -1"),
-        ({"unit": "cat"}, InputError, "no labels"),
+        ({"target": 5}, InputError, "there is no class 5: the model has 0 to 4"),
+        ({"target": -1}, InputError, "there is no class -1"),
+        ({"target": "cat"}, InputError, "no labels"),
         ({"layer": "r3"}, UnknownLayerError, "no layer is named 'r3'"),
         ({"size": 0}, InputError, "at least 1"),
         ({"stride": 0}, InputError, "at least 1"),
@@ -265,7 +265,7 @@ def test_the_figure_is_brightest_over_what_the_class_hangs_on():
     preprocess = Preprocess(size=(24, 40), fit="none")
     photo = Photo(picture, *preprocess.apply(picture))
     assert photo.geometry == Geometry((24, 40), (24, 40), (24, 40), (0, 0))
-    found = occlusion(Explainer(proto, providers="cpu"), photo.tensor, size=6, stride=2, unit=1)
+    found = occlusion(Explainer(proto, providers="cpu"), photo.tensor, size=6, stride=2, target=1)
     sheet = draw_occlusion(found, photo, photo.tensor, preprocess, Labels())
     times = 14  # 24 pixels become at least 320
     cell = sheet[8 : 8 + 24 * times, :, :]
@@ -294,7 +294,7 @@ def test_hiding_the_object_hurts_most():
     hits, shares = [], []
     for name, unit in list(dict.fromkeys((row["image"], row["class"]) for row in rows))[:12]:
         photo = Photo.read(ZOO / "ilsvrc-val" / name, preprocess)
-        found = occlusion(explainer, photo.tensor, unit=unit, size=48, stride=32, preprocess=preprocess)
+        found = occlusion(explainer, photo.tensor, target=unit, size=48, stride=32, preprocess=preprocess)
         place = np.unravel_index(found.scores.argmin(), found.scores.shape)
         inside = np.zeros((224, 224), bool)
         for row in rows:

@@ -70,7 +70,7 @@ class Pass:
         return (own.reshape(strongest.shape) if own.size == strongest.size else strongest).astype(np.float32)
 
     def back(
-        self, channels: Sequence[int], at: Sequence[int] | None, kind: SeedKind
+        self, channels: Sequence[int], position: Sequence[int] | None, kind: SeedKind
     ) -> tuple[dict[str, Array], Array, str]:
         """Send one seed per image back.
 
@@ -79,7 +79,7 @@ class Pass:
         tuple
             The reconstructions by input name, each shaped as the input, float32; the seed; its kind.
         """
-        seed, used = make_seed(self.explained, channels, at, kind)
+        seed, used = make_seed(self.explained, channels, position, kind)
         results = self.pair.run_deconv(self._values, seed.astype(self.pair.seed_dtype))
         of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
         return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used

@@ -235,15 +235,15 @@ class Target:
 
     Attributes
     ----------
-    channels
+    targets
         Classes or channels, by index or label; empty for the ``top`` strongest.
-    layer, at, top, seed
+    layer, position, top, seed
         As for :meth:`onnx_deconv.attribution.explainer.Explainer.__call__`.
     """
 
-    channels: Sequence[int | str] = ()
+    targets: Sequence[int | str] = ()
     layer: str | None = None
-    at: Sequence[int] | None = None
+    position: Sequence[int] | None = None
     top: int = 1
     seed: SeedKind = "auto"
 
@@ -304,10 +304,10 @@ def explain_photos(explainer: Explainer, photos: Sequence[Photo], target: Target
     missing = max(0, (explainer.model.batch or 0) - len(photos))
     batch = np.stack([p.tensor for p in photos] + [photos[-1].tensor] * missing)
     found: list[list[Explanation]] = [[] for _ in range(len(photos) + missing)]
-    asked: Sequence[int | str | None] = target.channels or [None]
-    for channel in asked:
-        top = 1 if target.channels else target.top
-        for one in explainer(batch, channel, layer=target.layer, at=target.at, top=top, seed=target.seed):
+    asked: Sequence[int | str | None] = target.targets or [None]
+    how: dict[str, Any] = {"layer": target.layer, "position": target.position, "seed": target.seed}
+    for each in asked:
+        for one in explainer(batch, each, top=1 if target.targets else target.top, **how):
             found[one.image].append(one)
     return found[: len(photos)]
 

@@ -71,7 +71,7 @@ def write(
         top=given["top"],
         seed=given["seed"],
         ranking=explainer.scores_layer if maps else None,
-        target=given["target"],
+        target_input=given["target"],
         preprocess=preprocess if given["pictures"] else None,
         lowerings=given["lowerings"],
         rendering=ImageInput.of(model, preprocess.layout).layout if given["heat"] else None,

@@ -73,7 +73,7 @@ def command(console: Console, /, model: Path, images: tuple[str, ...], **given: 
             transformation(kind, views, preprocess),
             np.linspace(*_RANGES[kind], given["steps"]).tolist(),
             layers=given["layers"] or None,
-            units=units or None,
+            targets=units or None,
             watch=lambda amounts: console.progress(amounts, lambda amount: f"amounts, now {amount:.3g}"),
         )
     home = folder(given["output"])

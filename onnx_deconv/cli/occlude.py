@@ -112,7 +112,7 @@ def _occlusion(
         size=given["square"],
         stride=given["stride"],
         fill=given["fill"],
-        unit=given["unit"],
+        target=given["unit"],
         layer=given["layer"],
         preprocess=preprocess,
         watch=watch,
@@ -143,7 +143,7 @@ def _write(
     files["record"] = Path(f"{stem}-occlusion.json")
     record = {
         "image": path,
-        "class": found.unit,
+        "class": found.target,
         "label": found.label,
         "score": found.score,
         "probability": found.probability,
@@ -160,4 +160,4 @@ def _write(
     save_json(files["record"], record | more | made_by(explainer, preprocess))
     what = "score" if found.probability is None else "probability"
     told = f"{what} {found.shown[0]:.3g}, {record['least']:.3g} behind the square"
-    console.result(record, f"{path}: {explainer.labels.spoken(found.unit)}, {told}\n  {files['sheet']}")
+    console.result(record, f"{path}: {explainer.labels.spoken(found.target)}, {told}\n  {files['sheet']}")

@@ -150,5 +150,5 @@ def _spread(layers: list[str]) -> list[str]:
 
 def _told(cell: Cell) -> dict[str, Any]:
     one = cell.explanation
-    names = ("layer", "channel", "label", "score", "at", "seed", "note")
+    names = ("layer", "channel", "label", "score", "position", "seed", "note")
     return {"caption": cell.caption, **{name: getattr(one, name) for name in names}}

@@ -42,8 +42,8 @@ class Invariance:
     norms
         By layer: the Euclidean norm of the image's own features, shape (N,): what a distance may be
         divided by to compare layers.
-    units
-        The class that is followed for each image, shape (N,).
+    targets
+        The class that is followed in each image, shape (N,).
     scores
         Its probability (its score where the model gives none), shape (N, A).
     classes
@@ -53,7 +53,7 @@ class Invariance:
     amounts: Array
     distances: Mapping[str, Array] = field(repr=False)
     norms: Mapping[str, Array] = field(repr=False)
-    units: Array
+    targets: Array
     scores: Array = field(repr=False)
     classes: Array = field(repr=False)
 
@@ -65,7 +65,7 @@ def invariance(
     amounts: Sequence[float],
     *,
     layers: Sequence[str] | None = None,
-    units: Sequence[int | str] | None = None,
+    targets: Sequence[int | str] | None = None,
     watch: Watch = iter,
 ) -> Invariance:
     """Measure how much a transformation of images changes features (Zeiler & Fergus 2013, figure 5).
@@ -82,7 +82,7 @@ def invariance(
         The amounts.
     layers
         By default the first and the last convolution, rectified, and the scores.
-    units
+    targets
         The true class of each image, by index or label; by default the most probable one of the
         untransformed image.
     watch
@@ -99,7 +99,7 @@ def invariance(
         raise InputError("there are no amounts to transform by: give at least one")
     network = Features(explainer, default_layers(explainer) if layers is None else layers)
     before = network(images)
-    chosen = _units(explainer, before, units)
+    chosen = _targets(explainer, before, targets)
     found = [_compared(network.layers, before, network(transformed(a)), chosen) for a in watch(amounts)]
     distances, scores, classes = zip(*found, strict=True)
     return Invariance(
@@ -142,22 +142,22 @@ def transformation(kind: str, views: Sequence[Picture], preprocess: Preprocess) 
 
 
 def _compared(
-    layers: Sequence[str], before: Values, after: Values, units: Array
+    layers: Sequence[str], before: Values, after: Values, targets: Array
 ) -> tuple[dict[str, Array], Array, Array]:
     distances = {layer: _norms(after.of[layer] - before.of[layer]) for layer in layers}
-    return distances, after.shown[np.arange(len(units)), units], after.scores.argmax(axis=1)
+    return distances, after.shown[np.arange(len(targets)), targets], after.scores.argmax(axis=1)
 
 
 def _norms(features: Array) -> Array:
     return np.linalg.norm(features.reshape(len(features), -1).astype(np.float64), axis=1)
 
 
-def _units(explainer: Explainer, values: Values, units: Sequence[int | str] | None) -> Array:
-    if units is None:
+def _targets(explainer: Explainer, values: Values, targets: Sequence[int | str] | None) -> Array:
+    if targets is None:
         return values.scores.argmax(axis=1)
-    if len(units) != len(values.scores):
-        raise InputError(f"{len(units)} classes for {len(values.scores)} images: give one for each")
-    chosen = np.array([explainer.labels.index(unit) for unit in units])
+    if len(targets) != len(values.scores):
+        raise InputError(f"{len(targets)} classes for {len(values.scores)} images: give one for each")
+    chosen = np.array([explainer.labels.index(target) for target in targets])
     if not ((chosen >= 0) & (chosen < values.scores.shape[1])).all():
         raise InputError(f"there is no class {chosen.max()}: the model has 0 to {values.scores.shape[1] - 1}")
     return chosen

@@ -46,7 +46,7 @@ class Occlusion:
         The places, shape (R, C, 4): top, left, bottom, right in pixels, cut at the borders.
     fill
         What the square is filled with, as the input's numbers, one per channel.
-    unit, label
+    target, label
         The class that is followed, and its name.
     score, scores
         Its score without the square, and with it, shape (R, C).
@@ -64,7 +64,7 @@ class Occlusion:
     stride: int
     boxes: npt.NDArray[np.int64] = field(repr=False)
     fill: Array = field(repr=False)
-    unit: int
+    target: int
     label: str | None
     score: float
     scores: Array = field(repr=False)
@@ -92,7 +92,7 @@ def occlusion(
     size: int | None = None,
     stride: int | None = None,
     fill: Fill = "grey",
-    unit: int | str | None = None,
+    target: int | str | None = None,
     layer: str | None = None,
     batch: int = _BATCH,
     preprocess: Preprocess | None = None,
@@ -113,7 +113,7 @@ def occlusion(
         Pixels from place to place; by default a quarter of `size`.
     fill
         See :data:`Fill`.
-    unit
+    target
         The class to follow, by index or label; by default the most probable one.
     layer
         Whose strongest feature map is followed; by default the last convolution below the class maps,
@@ -142,7 +142,7 @@ def occlusion(
     network = Features(explainer, [layer or last_convolution(explainer)])
     values = network(image[None])
     colour = filling(fill, preprocess, image)
-    follow = _Follow.of(explainer, network.layers[0], values, unit)
+    follow = _Follow.of(explainer, network.layers[0], values, target)
     flat = places.reshape(-1, 4)
     found = [
         follow.read(network(occluded(image, part, colour, preprocess.layout)))
@@ -155,7 +155,7 @@ def occlusion(
 
     told = values.probabilities is not None
     return Occlusion(
-        size, stride, places, colour.ravel(), follow.unit, explainer.labels.name(follow.unit),
+        size, stride, places, colour.ravel(), follow.target, explainer.labels.name(follow.target),
         float(before[0][0]), mapped(0), float(before[1][0]) if told else None, mapped(1) if told else None,
         int(before[2][0]), mapped(2), follow.layer, follow.channel, float(before[3][0]), mapped(3),
     )  # fmt: skip
@@ -165,13 +165,13 @@ def occlusion(
 class _Follow:
     """What is read off each run: one class, the most probable class, one feature map's sum."""
 
-    unit: int
+    target: int
     layer: str
     channel: int
 
     @classmethod
-    def of(cls, explainer: Explainer, layer: str, values: Values, unit: int | str | None) -> "_Follow":
-        index = int(values.scores[0].argmax()) if unit is None else explainer.labels.index(unit)
+    def of(cls, explainer: Explainer, layer: str, values: Values, target: int | str | None) -> "_Follow":
+        index = int(values.scores[0].argmax()) if target is None else explainer.labels.index(target)
         count = values.scores.shape[1]
         if not 0 <= index < count:
             raise InputError(f"there is no class {index}: the model has 0 to {count - 1}")
@@ -182,8 +182,8 @@ class _Follow:
         """Return each image's score, probability if any, most probable class and total activation."""
         feature_map = values.of[self.layer][:, self.channel]
         return (
-            values.scores[:, self.unit],
-            values.shown[:, self.unit],
+            values.scores[:, self.target],
+            values.shown[:, self.target],
             values.scores.argmax(axis=1),
             feature_map.reshape(len(feature_map), -1).sum(axis=1),
         )

@@ -60,7 +60,7 @@ def _row(
 
     charts = [chart(f"distance at {layer}", values) for layer, values in found.distances.items()]
     charts.append(chart("class probability", found.scores))
-    classes = (labels.spoken(int(unit)) for unit in found.units)
+    classes = (labels.spoken(int(target)) for target in found.targets)
     legend = {
         f"{name}: {said}": _colour(k) for k, (name, said) in enumerate(zip(names, classes, strict=True))
     }

@@ -44,7 +44,7 @@ def draw_occlusion(
     projected = render.projection(
         planes(reconstruction, preprocess.layout), percentile=PERCENTILE, channels=preprocess.channels
     )
-    followed, feature_map = labels.spoken(occlusion.unit), f"{occlusion.layer} map {occlusion.channel}"
+    followed, feature_map = labels.spoken(occlusion.target), f"{occlusion.layer} map {occlusion.channel}"
     what = "score" if occlusion.probability is None else "probability"
     cells = {
         f"{followed}: {what} {number(before)}, {number(shown.min())} with the square here": _hidden(
