@@ -1,0 +1,43 @@
+"""Commands that are imported when they are called, so that none waits for what only another needs."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class CommandGroup(click.Group):
+    """Commands in the order given, each in a module of its own that is imported when it is called.
+
+    Parameters
+    ----------
+    module
+        The package that has one module per command; the click command in it is named ``command``.
+    commands
+        One line of help by name of a command.
+    """
+
+    def __init__(self, *, module: str, commands: Mapping[str, str], **attributes: Any) -> None:
+        later: dict[str, click.Command] = {
+            name: _Later(name, module, line) for name, line in commands.items()
+        }
+        super().__init__(commands=later, **attributes)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order given, not by the alphabet."""
+        del ctx
+        return list(self.commands)
+
+
+class _Later(click.Command):
+    """What the help of the group needs of a command; the rest is imported on the first call."""
+
+    def __init__(self, name: str, module: str, short_help: str) -> None:
+        super().__init__(name, short_help=short_help)
+        self._module = f"{module}.{name}"
+
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        """Import the command and let it parse its own arguments."""
+        command: click.Command = importlib.import_module(self._module).command
+        return command.make_context(*arguments, **more)

@@ -1,0 +1,80 @@
+"""The arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.options import Decorator, Option, once, option, together
+from onnx_deconv.semantics import Semantics
+
+PATH: Any = click.Path(path_type=Path)
+FIRST_AND_LAST = "the first and the last convolution, and the scores"
+LAST_CONVOLUTION = "the last convolution before the class maps"
+SCORES = "the scores, before a final softmax"
+_LAYER = "the name of a value or node, or conv3 for the third convolution ('onnx-deconv inspect' lists them)"
+
+model = click.argument("model", type=PATH)
+photographs = click.argument("paths", metavar="IMAGE...", nargs=-1, required=True)
+
+
+def output(default: str, help: str) -> Decorator:  # noqa: A002
+    """Make the option for where results are written."""
+    return click.option("-o", "--output", type=PATH, default=default, show_default=True, help=help)
+
+
+def layers(what: str, default: str) -> Option:
+    """Declare the option for any number of layers."""
+    text = f"{what}: {_LAYER}; may be repeated.  [default: {default}]"
+    return option("--layer", multiple=True, metavar="NAME", help=text)
+
+
+def layer(what: str, default: str) -> Option:
+    """Declare the option for one layer."""
+    text = f"{what}: {_LAYER}.  [default: {default}]"
+    return option("--layer", multiple=True, callback=once, metavar="NAME", help=text)
+
+
+def target(help: str) -> Option:  # noqa: A002
+    """Declare the option for one class."""
+    return option("--target", multiple=True, callback=once, metavar="TARGET", help=help)
+
+
+def targets(help: str) -> Option:  # noqa: A002
+    """Declare the option for any number of classes or channels."""
+    return option("--target", multiple=True, metavar="TARGET", help=help)
+
+
+def random_state(what: str) -> Option:
+    """Declare the option that makes random numbers the same in every run."""
+    return option(
+        "--random-state",
+        type=click.IntRange(0),
+        metavar="N",
+        help=f"Seed of the random numbers that {what}.",
+    )
+
+
+def rule_tables() -> tuple[str, ...]:
+    """Name the rule tables: the choices of every ``--rules``, the default first."""
+    return Semantics.choices()["rules"]
+
+
+def _switch(name: str, *also: str, help: str) -> Decorator:  # noqa: A002
+    def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: FBT001
+        del param
+        if value:
+            setattr(ctx.ensure_object(Console), name, True)
+
+    return click.option(
+        *also, f"--{name}", is_flag=True, expose_value=False, is_eager=True, callback=callback, help=help
+    )
+
+
+common = together(
+    _switch("json", help="Print one JSON object per result on stdout, and nothing else there."),
+    _switch("quiet", help="Print errors only."),
+    _switch("verbose", "-v", help="Print details, and the traceback of an error."),
+)
+"""What every command takes: they set the console that it prints to."""
