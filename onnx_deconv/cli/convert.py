@@ -14,7 +14,7 @@ from onnx_deconv.cli.conversion import Conversion
 from onnx_deconv.cli.explain_form import GraphOptions
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import changed, option, takes
+from onnx_deconv.cli.options import changed, option, takes, whole
 from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, all_tensors, load
@@ -49,10 +49,7 @@ class ConvertOptions:
 
     form: Annotated[
         Form,
-        option(
-            "--form",
-            help="Two models that run one after the other, or one model that does both.",
-        ),
+        option("--form", "Two models that run one after the other, or one model that does both."),
     ] = "pair"
     layer: Annotated[
         str | None,
@@ -60,12 +57,12 @@ class ConvertOptions:
     ] = None
     check: Annotated[
         int,
-        option(
+        whole(
             "--check",
-            type=click.IntRange(0),
-            metavar="N",
-            help="Check on N random inputs that the outputs equal the original's and the reconstruction is "
+            "Check on N random inputs that the outputs equal the original's and the reconstruction is "
             "finite; 0 for no check.",
+            metavar="N",
+            least=0,
         ),
     ] = 1
 

@@ -14,7 +14,7 @@ from onnx_deconv.cli.console import Console, table
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import takes, whole
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.errors import InputError
@@ -61,11 +61,7 @@ class CorrespondenceOptions:
     ] = ()
     draws: Annotated[
         int,
-        option(
-            "--draws",
-            type=click.IntRange(1),
-            help="How many sets of random boxes are hidden, to compare the parts with.",
-        ),
+        whole("--draws", "How many sets of random boxes are hidden, to compare the parts with.", least=1),
     ] = 10
     random_state: Annotated[
         int,

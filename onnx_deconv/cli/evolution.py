@@ -15,7 +15,7 @@ from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import takes, whole
 from onnx_deconv.cli.pictures import find_pictures, safe
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, batch_of, on_photographs
@@ -49,20 +49,20 @@ class EvolutionOptions:
     ] = ()
     targets: Annotated[
         Sequence[int],
-        option(
+        whole(
             "--target",
-            type=click.IntRange(0),
+            "A feature map, by its channel; may be repeated.  [default: drawn at random]",
             multiple=True,
             metavar="CHANNEL",
-            help="A feature map, by its channel; may be repeated.  [default: drawn at random]",
+            least=0,
         ),
     ] = ()
     maps: Annotated[
         int,
-        option(
+        whole(
             "--maps",
-            type=click.IntRange(1),
-            help="The number of feature maps that are drawn at random where no --target is given.",
+            "The number of feature maps that are drawn at random where no --target is given.",
+            least=1,
         ),
     ] = 6
     random_state: Annotated[

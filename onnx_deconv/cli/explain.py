@@ -15,7 +15,7 @@ from onnx_deconv.cli.explaining import explain
 from onnx_deconv.cli.explanation import Job
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, parse_numbers, takes
+from onnx_deconv.cli.options import option, parse_numbers, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study, on_photographs
 
@@ -49,11 +49,8 @@ class TargetOptions:
     ] = ()
     top: Annotated[
         int,
-        option(
-            "--top",
-            type=click.IntRange(1),
-            metavar="K",
-            help="Without --target: explain the K strongest classes or channels.",
+        whole(
+            "--top", "Without --target: explain the K strongest classes or channels.", metavar="K", least=1
         ),
     ] = 1
     layers: Annotated[
@@ -64,16 +61,16 @@ class TargetOptions:
         tuple[int, ...] | None,
         option(
             "--position",
+            "A position in the channel's feature map, to explain one unit.  [default: see --seed]",
             callback=parse_numbers(int),
             metavar="Y,X",
-            help="A position in the channel's feature map, to explain one unit.  [default: see --seed]",
         ),
     ] = None
     seed: Annotated[
         SeedKind,
         option(
             "--seed",
-            help="What the explanation starts from: one is 1 at the unit, value the unit's activation, "
+            "What the explanation starts from: one is 1 at the unit, value the unit's activation, "
             "map the whole feature map, strongest the map's strongest activation alone. auto: a class "
             "starts from its own feature map where the model has one.",
         ),

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import click
 import numpy as np
 from onnx import ModelProto
 
@@ -12,7 +11,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.photographs import ImageInput
 from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
-from onnx_deconv.cli.options import option
+from onnx_deconv.cli.options import option, whole
 from onnx_deconv.compiler.backward import compile_pair
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
@@ -31,19 +30,19 @@ class GraphOptions:
 
     top: Annotated[
         int,
-        option(
+        whole(
             "--top",
-            type=click.IntRange(1),
-            metavar="K",
-            help="With --form explain: return reconstructions of the K strongest classes, or units, of "
+            "With --form explain: return reconstructions of the K strongest classes, or units, of "
             "each image.",
+            metavar="K",
+            least=1,
         ),
     ] = 1
     seed: Annotated[
         GraphSeed,
         option(
             "--seed",
-            help="With --form explain: what an explanation starts from: one is 1 at the channel's "
+            "With --form explain: what an explanation starts from: one is 1 at the channel's "
             "strongest unit, map the channel's whole feature map, strongest the map's strongest activation "
             "alone, unit the unit whose index in the layer 'target' gives. auto: a class starts from its "
             "own feature map where the model has one.",
@@ -53,7 +52,7 @@ class GraphOptions:
         TargetInput,
         option(
             "--target-input",
-            help="With --form explain: whether a caller may leave the input 'target' out. onnxruntime for "
+            "With --form explain: whether a caller may leave the input 'target' out. onnxruntime for "
             "JavaScript cannot set an optional input: choose required there, and give -1 for the strongest.",
         ),
     ] = "optional"
@@ -61,30 +60,26 @@ class GraphOptions:
         bool,
         option(
             "--pictures",
-            is_flag=True,
-            help="With --form explain: take images as uint8 N×H×W×3, RGB, of the input's size, and "
+            "With --form explain: take images as uint8 N×H×W×3, RGB, of the input's size, and "
             "preprocess them in the graph as the options below say.",
+            is_flag=True,
         ),
     ] = False
     heat: Annotated[
         bool,
-        option(
-            "--heat",
-            is_flag=True,
-            help="With --form explain: return heat maps too, uint8 N×H×W×3.",
-        ),
+        option("--heat", "With --form explain: return heat maps too, uint8 N×H×W×3.", is_flag=True),
     ] = False
     lowerings: Annotated[
         Sequence[str],
         option(
             "--lower",
+            "With --form explain: rewrites that make the graph faster, those for a device or by name ("
+            + ", ".join(PASSES)
+            + "); '' for none.",
             metavar="cpu|cuda|PASSES",
             default="cpu",
             show_default=True,
             callback=lambda *given: EXPLAIN.get(given[-1]) or tuple(filter(None, given[-1].split(","))),
-            help="With --form explain: rewrites that make the graph faster, those for a device or by name ("
-            + ", ".join(PASSES)
-            + "); '' for none.",
         ),
     ] = EXPLAIN["cpu"]
 

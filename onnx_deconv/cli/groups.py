@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from onnx_deconv.cli.console import Console
-from onnx_deconv.cli.options import Decorator, Option, once, option, together
+from onnx_deconv.cli.options import Decorator, Option, once, option, together, whole
 from onnx_deconv.semantics import Semantics
 
 PATH: Any = click.Path(path_type=Path)
@@ -27,33 +27,28 @@ def output(default: str, help: str) -> Decorator:  # noqa: A002
 def layers(what: str, default: str) -> Option:
     """Declare the option for any number of layers."""
     text = f"{what}: {_LAYER}; may be repeated.  [default: {default}]"
-    return option("--layer", multiple=True, metavar="NAME", help=text)
+    return option("--layer", text, multiple=True, metavar="NAME")
 
 
 def layer(what: str, default: str) -> Option:
     """Declare the option for one layer."""
     text = f"{what}: {_LAYER}.  [default: {default}]"
-    return option("--layer", multiple=True, callback=once, metavar="NAME", help=text)
+    return option("--layer", text, multiple=True, callback=once, metavar="NAME")
 
 
 def target(help: str) -> Option:  # noqa: A002
     """Declare the option for one class."""
-    return option("--target", multiple=True, callback=once, metavar="TARGET", help=help)
+    return option("--target", help, multiple=True, callback=once, metavar="TARGET")
 
 
 def targets(help: str) -> Option:  # noqa: A002
     """Declare the option for any number of classes or channels."""
-    return option("--target", multiple=True, metavar="TARGET", help=help)
+    return option("--target", help, multiple=True, metavar="TARGET")
 
 
 def random_state(what: str) -> Option:
     """Declare the option that makes random numbers the same in every run."""
-    return option(
-        "--random-state",
-        type=click.IntRange(0),
-        metavar="N",
-        help=f"Seed of the random numbers that {what}.",
-    )
+    return whole("--random-state", f"Seed of the random numbers that {what}.", metavar="N", least=0)
 
 
 def rule_tables() -> tuple[str, ...]:

@@ -20,26 +20,25 @@ class ImageOptions:
         str | None,
         option(
             "--preset",
+            "A common preprocessing of photographs.  [default: what the model's metadata say, else imagenet]",
             type=click.Choice(list(PRESETS)),
-            help="A common preprocessing of photographs.  "
-            "[default: what the model's metadata say, else imagenet]",
         ),
     ] = None
     size: Annotated[
         tuple[int, int] | str | None,
         option(
             "--size",
+            "Size of the model's input in pixels: 224, or 224x320 with the height first, or photo "
+            "for each photograph's own size.  [default: the size that the model says, else the preset's]",
             callback=parse_size,
             metavar="SIZE",
-            help="Size of the model's input in pixels: 224, or 224x320 with the height first, or photo "
-            "for each photograph's own size.  [default: the size that the model says, else the preset's]",
         ),
     ] = None
     fit: Annotated[
         Fit | None,
         option(
             "--fit",
-            help="How a photograph is brought to that size: its centre is cropped, it is stretched, "
+            "How a photograph is brought to that size: its centre is cropped, it is stretched, "
             "padded, or already of that size.  [default: crop]",
         ),
     ] = None
@@ -47,41 +46,31 @@ class ImageOptions:
         tuple[float, ...] | None,
         option(
             "--mean",
+            "The mean of each channel, which is subtracted after --scale.",
             callback=parse_numbers(float),
             metavar="A,B,C",
-            help="The mean of each channel, which is subtracted after --scale.",
         ),
     ] = None
     std: Annotated[
         tuple[float, ...] | None,
         option(
             "--std",
+            "The standard deviation of each channel, which is divided by after --mean.",
             callback=parse_numbers(float),
             metavar="A,B,C",
-            help="The standard deviation of each channel, which is divided by after --mean.",
         ),
     ] = None
     scale: Annotated[
         float | None,
-        option(
-            "--scale",
-            type=float,
-            help="The factor that pixels, 0..255, are multiplied by.",
-        ),
+        option("--scale", "The factor that pixels, 0..255, are multiplied by.", type=float),
     ] = None
     channels: Annotated[
         Channels | None,
-        option(
-            "--channels",
-            help="The order of the input's colour channels.",
-        ),
+        option("--channels", "The order of the input's colour channels."),
     ] = None
     layout: Annotated[
         Layout | None,
-        option(
-            "--layout",
-            help="The order of the input's axes.  [default: from its shape]",
-        ),
+        option("--layout", "The order of the input's axes.  [default: from its shape]"),
     ] = None
 
     def preprocess(self, model: Model, console: Console | None = None) -> Preprocess:

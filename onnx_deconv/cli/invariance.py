@@ -12,7 +12,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, batch_of, on_photographs
@@ -43,18 +43,14 @@ class InvarianceOptions:
         Sequence[str],
         option(
             "--transform",
+            "How photographs are transformed; may be repeated.  [default: all of these]",
             type=click.Choice(list(TRANSFORMS)),
             multiple=True,
-            help="How photographs are transformed; may be repeated.  [default: all of these]",
         ),
     ] = ()
     steps: Annotated[
         int,
-        option(
-            "--steps",
-            type=click.IntRange(2),
-            help="The number of amounts that each transformation is applied with.",
-        ),
+        whole("--steps", "The number of amounts that each transformation is applied with.", least=2),
     ] = 25
     layers: Annotated[
         Sequence[str],

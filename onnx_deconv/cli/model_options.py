@@ -30,7 +30,7 @@ def _providers(ctx: click.Context, param: click.Parameter, value: str) -> Provid
 
 def _choice(name: str, help: str) -> Option:  # noqa: A002
     choices = rule_tables() if name == "rules" else Semantics.choices()[name]
-    return option(f"--{name}", type=click.Choice(choices), help=f"{help}  [default: {choices[0]}]")
+    return option(f"--{name}", f"{help}  [default: {choices[0]}]", type=click.Choice(choices))
 
 
 @dataclass(frozen=True)
@@ -100,30 +100,30 @@ class ModelOptions:
         Path | None,
         option(
             "--labels",
+            "Names of the classes: a text file with one name per line, or JSON.  "
+            "[default: the names in the model's metadata]",
             type=PATH,
             metavar="FILE",
-            help="Names of the classes: a text file with one name per line, or JSON.  "
-            "[default: the names in the model's metadata]",
         ),
     ] = None
     shapes: Annotated[
         Sequence[tuple[str, tuple[int, ...]]],
         option(
             "--input-shape",
+            "Shape of an input whose sizes the file leaves open; may be repeated.",
             multiple=True,
             callback=_shapes,
             metavar="NAME:1,3,224,224",
-            help="Shape of an input whose sizes the file leaves open; may be repeated.",
         ),
     ] = ()
     providers: Annotated[
         Providers,
         option(
             "--providers",
+            "What the model runs on. auto: CUDA where it works, else the CPU. It is an error if a "
+            "provider that is named here is not available.",
             callback=_providers,
             metavar="auto|cpu|cuda|cuda,cpu",
-            help="What the model runs on. auto: CUDA where it works, else the CPU. It is an error if a "
-            "provider that is named here is not available.",
         ),
     ] = "auto"
 

@@ -13,7 +13,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, parse_numbers, takes
+from onnx_deconv.cli.options import option, parse_numbers, takes, whole
 from onnx_deconv.cli.pictures import find_pictures, stems
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Failures, Study, on_photographs
@@ -60,32 +60,32 @@ class OcclusionOptions:
     ] = None
     square: Annotated[
         int | None,
-        option(
+        whole(
             "--square",
-            type=click.IntRange(1),
-            metavar="PIXELS",
-            help="The side of the square, in pixels of the model's input.  "
+            "The side of the square, in pixels of the model's input.  "
             "[default: a seventh of the input's shorter side]",
+            metavar="PIXELS",
+            least=1,
         ),
     ] = None
     stride: Annotated[
         int | None,
-        option(
+        whole(
             "--stride",
-            type=click.IntRange(1),
+            "How far the square moves at each step.  [default: a quarter of its side]",
             metavar="PIXELS",
-            help="How far the square moves at each step.  [default: a quarter of its side]",
+            least=1,
         ),
     ] = None
     fill: Annotated[
         Fill,
         option(
             "--fill",
+            "What the square is filled with: mid-grey (128 of 255), or the numbers that the model gets, "
+            "one for all channels or one for each.",
             type=str,
             callback=_fill,
             metavar="grey|NUMBERS",
-            help="What the square is filled with: mid-grey (128 of 255), or the numbers that the model gets, "
-            "one for all channels or one for each.",
         ),
     ] = "grey"
 

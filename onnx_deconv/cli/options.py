@@ -15,22 +15,29 @@ Callback = Callable[[click.Context, click.Parameter, Any], Any]
 class Option(NamedTuple):
     """A click option that stands in the annotation of a field."""
 
-    names: tuple[str, ...]
+    name: str
     attributes: dict[str, Any]
 
 
-def option(*names: str, **attributes: Any) -> Option:
-    """Describe the option of a field: ``top: Annotated[int, option("--top", ...)] = 9``.
+def option(name: str, help: str, **attributes: Any) -> Option:  # noqa: A002
+    """Describe the option of a field: ``top: Annotated[int, option("--top", "How many.")] = 9``.
 
     Parameters
     ----------
-    *names
-        As on the command line: ``-o``, ``--output``.
+    name
+        As on the command line.
+    help
+        What it does, for the command's help.
     **attributes
         As for :func:`click.option`; by default the default is the field's, and the choices are those of
         its Literal type.
     """
-    return Option(names, attributes)
+    return Option(name, {"help": help, **attributes})
+
+
+def whole(name: str, help: str, *, least: int, most: int | None = None, **attributes: Any) -> Option:  # noqa: A002
+    """Describe an option that takes a whole number within bounds."""
+    return option(name, help, type=click.IntRange(least, most), **attributes)
 
 
 def takes(name: str, group: type, *, without: Collection[str] = ()) -> Decorator:
@@ -53,7 +60,7 @@ def takes(name: str, group: type, *, without: Collection[str] = ()) -> Decorator
             values = {each: given.pop(f"{name}_{each}") for each in declared}
             return command(*arguments, **given, **{name: group(**values)})
 
-        made = [click.option(*o.names, f"{name}_{each}", **o.attributes) for each, o in declared.items()]
+        made = [click.option(o.name, f"{name}_{each}", **o.attributes) for each, o in declared.items()]
         return together(*made)(collecting)
 
     return decorate
@@ -70,7 +77,7 @@ def _options(group: type) -> dict[str, Option]:
             attributes = {"default": each.default, "show_default": each.default is not False}
         if choices := _choices(hints[each.name]):
             attributes["type"] = click.Choice(choices)
-        found[each.name] = Option(declared.names, attributes | declared.attributes)
+        found[each.name] = Option(declared.name, attributes | declared.attributes)
     return found
 
 
@@ -85,7 +92,7 @@ def changed(group: Any) -> list[str]:
     """Name the options of a group that are not at their defaults, as on the command line."""
     options = _options(type(group))
     given = (each.name for each in fields(group) if getattr(group, each.name) != each.default)
-    return [options[name].names[-1] for name in given]
+    return [options[name].name for name in given]
 
 
 def together(*options: Decorator) -> Decorator:

@@ -14,7 +14,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, on_photographs
@@ -54,10 +54,7 @@ class SheetOptions:
 
     across: Annotated[
         Across,
-        option(
-            "--across",
-            help="What is compared: rule tables, classes, or layers.",
-        ),
+        option("--across", "What is compared: rule tables, classes, or layers."),
     ] = "tables"
     targets: Annotated[
         Sequence[str],
@@ -68,11 +65,11 @@ class SheetOptions:
     ] = ()
     top: Annotated[
         int | None,
-        option(
+        whole(
             "--top",
-            type=click.IntRange(1),
+            f"With --across classes: explain the K strongest.  [default: {_CLASSES}]",
             metavar="K",
-            help=f"With --across classes: explain the K strongest.  [default: {_CLASSES}]",
+            least=1,
         ),
     ] = None
     layers: Annotated[
@@ -86,26 +83,19 @@ class SheetOptions:
         View,
         option(
             "--view",
-            help="How an explanation is drawn: in colour on grey, as a heat map, or as one over the "
-            "photograph.",
+            "How an explanation is drawn: in colour on grey, as a heat map, or as one over the photograph.",
         ),
     ] = "projection"
     brightness: Annotated[
         Scale,
         option(
             "--brightness",
-            help="Whether each picture has its own scale of brightness, or shares its column's or the "
-            "sheet's.",
+            "Whether each picture has its own scale of brightness, or shares its column's or the sheet's.",
         ),
     ] = "own"
     height: Annotated[
         int,
-        option(
-            "--height",
-            type=click.IntRange(16, 2048),
-            metavar="PIXELS",
-            help="The height of each picture.",
-        ),
+        whole("--height", "The height of each picture.", metavar="PIXELS", least=16, most=2048),
     ] = 256
 
     def columns(self, explainer: Explainer) -> list[Column]:

@@ -55,18 +55,14 @@ class VerifyOptions:
         Sequence[Rules],
         option(
             "--rules",
+            "A rule table to check; may be repeated.  [default: all of these]",
             type=click.Choice(groups.rule_tables()),
             multiple=True,
-            help="A rule table to check; may be repeated.  [default: all of these]",
         ),
     ] = ()
     image: Annotated[
         Path | None,
-        option(
-            "--image",
-            type=PATH,
-            help="A photograph to check with.  [default: random input]",
-        ),
+        option("--image", "A photograph to check with.  [default: random input]", type=PATH),
     ] = None
     random_state: Annotated[
         int,

@@ -18,7 +18,7 @@ from onnx_deconv.cli.atlas.summary import summarise
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
 from onnx_deconv.files import folder
@@ -53,18 +53,13 @@ class AtlasOptions:
     ] = ()
     top: Annotated[
         int,
-        option(
-            "--top",
-            type=click.IntRange(1),
-            metavar="K",
-            help="How many images are kept for each feature map.",
-        ),
+        whole("--top", "How many images are kept for each feature map.", metavar="K", least=1),
     ] = 9
     values: Annotated[
         bool,
         option(
             "--values/--no-values",
-            help="Whether to save the numbers of the reconstructions, which take most of the disk space.",
+            "Whether to save the numbers of the reconstructions, which take most of the disk space.",
         ),
     ] = True
 

@@ -15,7 +15,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, in_bytes
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
@@ -33,20 +33,11 @@ class ReportOptions:
 
     model: Annotated[
         Path | None,
-        option(
-            "--model",
-            type=PATH,
-            help="The model that the atlas was made of; it explains the photographs.",
-        ),
+        option("--model", "The model that the atlas was made of; it explains the photographs.", type=PATH),
     ] = None
     top: Annotated[
         int,
-        option(
-            "--top",
-            type=click.IntRange(1),
-            metavar="K",
-            help="Explain the K most probable classes of each photograph.",
-        ),
+        whole("--top", "Explain the K most probable classes of each photograph.", metavar="K", least=1),
     ] = 3
     layers: Annotated[
         Sequence[str],
