@@ -12,15 +12,15 @@ from onnx_deconv.errors import (
     RuntimeUnavailableError,
     UnknownLayerError,
 )
-from onnx_deconv.labels import Labels
-from onnx_deconv.semantics import Semantics
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.explainer import Explainer, Explanation
-    from onnx_deconv.compiler.backward import Pair, compile_pair
     from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
     from onnx_deconv.compiler.package import load_pair, save
+    from onnx_deconv.compiler.pair import Pair, compile_pair
+    from onnx_deconv.labels import Labels
     from onnx_deconv.model import Model, load
+    from onnx_deconv.semantics import Semantics
 
 __version__ = "0.1.0"
 
@@ -50,10 +50,12 @@ __all__ = [
 # Imported on first use, so that "onnx-deconv --help" does not wait for onnx and NumPy.
 _HOMES = {
     "attribution.explainer": ("Explainer", "Explanation"),
-    "compiler.backward": ("Pair", "compile_pair"),
     "compiler.explain_graph": ("ExplainGraph", "explain_graph"),
     "compiler.package": ("load_pair", "save"),
+    "compiler.pair": ("Pair", "compile_pair"),
+    "labels": ("Labels",),
     "model": ("Model", "load"),
+    "semantics": ("Semantics",),
 }
 
 

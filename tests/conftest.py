@@ -1,13 +1,7 @@
 """What holds for every test: reproducible examples, and sessions that start no threads."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, settings
-
-# Tests are no package: what they share (oracle.py) is found beside them.
-sys.path.insert(0, str(Path(__file__).parent))
 
 # The same examples everywhere and no deadline: a slow machine is no failure. New examples are looked
 # for by "pytest --hypothesis-profile=search".

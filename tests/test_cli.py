@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from commands import picture, pixels, refused, run
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from zoo_files import ZOO
 
+import onnx_deconv
 from onnx_deconv import load
 from onnx_deconv.attribution import explainer, photographs
-from onnx_deconv.cli import main
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
-from onnx_deconv.operators import registry, rows
+from onnx_deconv.operators import operators_by_key, tables
 
 ROOT = Path(__file__).parents[1]
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
 needs_zoo = pytest.mark.skipif(not SQUEEZENET.exists(), reason=f"no model zoo in {ZOO}")
 COMMANDS = [
@@ -47,28 +47,6 @@ COMMANDS = [
     "correspondence",
 ]
 LABELS = ["ant", "bee", "cat, house cat", "dog", "emu"]
-
-
-def run(*arguments):
-    """Run the command line in this process; return (exit code, stdout, stderr)."""
-    try:
-        runner = CliRunner(mix_stderr=False)
-    except TypeError:  # click 8.2 and newer never mix
-        runner = CliRunner()
-    result = runner.invoke(main, [str(a) for a in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def refused(*arguments):
-    """Run what has to be refused: nothing on stdout, one line on stderr (and click's usage above it)."""
-    code, out, err = run(*arguments)
-    assert code == 2, (out, err)
-    assert out == ""
-    lines = [line for line in err.splitlines() if line]
-    assert not [line for line in lines[:-1] if not line.startswith(("Usage:", "Try "))]
-    assert lines[-1].startswith("Error: ")
-    return lines[-1]
 
 
 def network(operator="Relu", size=32, channels=3, batch="N"):
@@ -112,17 +90,6 @@ def model(tmp_path):
 @pytest.fixture
 def photo(tmp_path):
     return picture(tmp_path / "photo.png")
-
-
-def picture(path, height=40, width=50):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(2).integers(0, 256, (height, width, 3), np.uint8)).save(path)
-    return path
-
-
-def pixels(path):
-    with Image.open(path) as opened:
-        return np.asarray(opened)
 
 
 @pytest.fixture
@@ -246,6 +213,14 @@ def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
         assert x0 <= x < x1
         raw[:, y0:y1, x0:x1] = 0
         assert not raw.any()
+
+
+def test_several_layers_are_explained_in_turn(model, photo, out):
+    results = explained(model, photo, "--layer", "r1", "--layer", "conv2", "--target", 2, "-o", out)
+    assert [(r["layer"], r["channel"], r["rank"]) for r in results] == [("r1", 2, 1), ("maps", 2, 1)]
+    assert len({r["files"]["values"] for r in results}) == 2
+    (alone,) = explained(model, photo, "--layer", "r1", "--target", 2, "-o", out)
+    np.testing.assert_array_equal(np.load(alone["files"]["values"]), np.load(results[0]["files"]["values"]))
 
 
 def test_choices_reach_the_explanation(model, photo, out):
@@ -575,7 +550,9 @@ def test_ops_lists_every_rule_and_the_page_is_its_own():
     assert code == 0
     assert stdout == operator_table_markdown()
     listed = [json.loads(line) for line in run("ops", "--json")[1].splitlines()]
-    assert sorted(row["operator"] for row in listed) == sorted(row.operator for row in rows())
+    assert sorted(row["operator"] for row in listed) == sorted(
+        name for (_, name), entry in operators_by_key().items() if entry.rule
+    )
     relu = next(row for row in listed if row["operator"] == "Relu")
     assert len(set(relu["rules"].values())) == 3
     assert "Relu" in run("ops")[1]
@@ -600,6 +577,19 @@ def test_verify_finds_the_pair_exact(model, photo):
     assert "all checks passed" in stdout
 
 
+def test_verify_and_inspect_take_several_layers_and_random_numbers_their_state(model):
+    def checked(*arguments):
+        code, stdout, _ = run("verify", model, "--rules", "gradient", "--json", *arguments)
+        assert code == 0
+        return [json.loads(line) for line in stdout.splitlines()]
+
+    both = checked("--layer", "r1", "--layer", "maps")
+    assert both == checked("--layer", "r1") + checked("--layer", "maps")
+    assert checked("--random-state", 1) == checked("--random-state", 1) != checked("--random-state", 2)
+    _, stdout, _ = run("inspect", model, "--layer", "r1", "--layer", "maps", "--json")
+    assert [json.loads(line)["explained"] for line in stdout.splitlines()] == ["r1", "maps"]
+
+
 def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
     pair = tmp_path / "pair"
     run("convert", model, "-o", pair, "--rules", "guided", "--layer", "maps", "--check", 0)
@@ -619,8 +609,7 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
 
 
 def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
-    wrong = {**registry._TABLES["deconvnet"], ("", "Relu"): lambda at: [at.op.Mul(at.signal, 2.0)]}
-    monkeypatch.setitem(registry._TABLES, "deconvnet", wrong)
+    monkeypatch.setitem(tables()["deconvnet"]._rows, ("", "Relu"), lambda at: [at.op.Mul(at.signal, 2.0)])
     code, stdout, stderr = run("verify", model, "--rules", "deconvnet")
     assert code == 1
     assert "FAILED" in stdout
@@ -645,6 +634,59 @@ def test_every_command_has_help_with_examples(command):
     assert "Examples:" in stdout
     for option in ("--json", "--quiet", "--verbose"):
         assert option in stdout
+
+
+def test_an_option_that_does_not_exist_is_one_line_with_a_suggestion(model, photo, out):
+    message = refused("explain", model, photo, "-o", out, "--layers", "r1,maps")
+    assert "--layers" in message
+    assert re.search(r"Did you mean.*--layer\b", message)
+    assert "--target" in refused("explain", model, photo, "-o", out, "--targets", 1)
+    assert "did you mean explain?" in refused("explian", model, photo)
+    assert "atlas" in refused("report", out)
+    assert "build" in refused("atlas", model, photo)
+
+
+def test_an_option_that_a_command_takes_once_is_refused_twice(model, photo, out):
+    assert "once" in refused("convert", model, "-o", out, "--layer", "r1", "--layer", "maps")
+    assert "once" in refused("occlude", model, photo, "-o", out, "--target", 1, "--target", 2)
+    assert not out.exists()
+
+
+def test_options_of_the_explain_graph_are_refused_for_a_pair(model, out):
+    message = refused("convert", model, "-o", out, "--top", 3, "--heat", "--preset", "unit")
+    assert "--top, --heat, --preset: only with --form explain" in message
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        (["demo"], 6),
+        (["explain", "MODEL", "PHOTO"], 4),
+        (["convert", "MODEL"], 4),
+        (["convert", "MODEL", "--form", "explain"], 2),
+        (["atlas", "build", "MODEL", "PHOTO", "--no-values"], 9),
+        (["occlude", "MODEL", "PHOTO", "--square", "30"], 7),
+        (["sheet", "MODEL", "PHOTO"], 2),
+        (["invariance", "MODEL", "PHOTO", "--steps", "2"], 2),
+    ],
+)
+def test_results_have_a_folder_of_their_own_which_is_printed(
+    model, photo, tmp_path, monkeypatch, arguments, files
+):
+    home = tmp_path / "here"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    paths = {"MODEL": model, "PHOTO": photo}
+    code, stdout, _ = run(*(paths.get(argument, argument) for argument in arguments))
+    assert code == 0
+    (folder,) = home.iterdir()
+    assert folder.name.startswith("onnx-deconv-")
+    assert folder.name in stdout
+    assert len(inside(folder)) == files
+    assert str(folder.name) in re.sub(
+        r"-\s+", "-", run(*arguments[: 1 + (arguments[0] == "atlas")], "--help")[1]
+    )
 
 
 def test_the_programs_help_documents_exit_codes_and_completion():
@@ -744,10 +786,26 @@ finally:
     assert not unwanted & set(done.stdout.split())
 
 
-def test_starting_imports_no_runtime_and_no_pictures():
-    code = "import sys, onnx_deconv.cli; print(*sys.modules)"
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["atlas", "--help"]])
+def test_the_programs_help_imports_nothing_slow(arguments):
+    code = f"""
+import sys
+from onnx_deconv.cli import main
+try:
+    main({arguments!r})
+finally:
+    print(*sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"onnxruntime", "PIL.Image", "onnx.reference"} & set(done.stdout.split())
+    assert not {"onnxruntime", "PIL", "onnx", "numpy", "onnx_graphsurgeon"} & set(done.stdout.split())
+
+
+def test_the_package_exports_what_it_names():
+    for name in onnx_deconv.__all__:
+        assert getattr(onnx_deconv, name) is not None
+    assert set(onnx_deconv.__all__) <= set(dir(onnx_deconv))
+    with pytest.raises(AttributeError, match="'explain_everything'"):
+        _ = onnx_deconv.explain_everything
 
 
 def test_the_shell_is_given_its_completion():

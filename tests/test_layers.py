@@ -16,14 +16,14 @@ CONTRACT = {
     "errors": "",
     "files": "",
     "labels": "",
-    "semantics": "",
-    "model": "",
-    "operators": "model semantics",
-    "receptive": "model",
+    "operators": "",
+    "semantics": "operators",
+    "model": "operators",
+    "receptive": "model operators",
     "imaging": "files model",
     "compiler.passes": "model",
     "compiler": "compiler.passes files imaging labels model operators semantics",
-    "runtime": "compiler compiler.passes model",
+    "runtime": "compiler compiler.passes model operators",
     "attribution": "compiler imaging labels model operators runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "attribution experiments imaging labels model",
@@ -31,7 +31,7 @@ CONTRACT = {
     "verification": "attribution compiler model operators runtime semantics",
     "cli": (
         "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
-        "model operators package receptive runtime semantics verification"
+        "model package receptive runtime semantics verification"
     ),
     "package": "attribution compiler labels model semantics",
     "__main__": "cli",

@@ -1,8 +1,5 @@
 """Every lowering computes what the graph computed, and does take effect."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, lower
@@ -641,9 +639,9 @@ def test_overlapping_windows_that_cannot_be_matched_keep_their_switches(more):
     np.testing.assert_array_equal(lowered, plain)
 
 
-@pytest.mark.skipif("ONNX_DECONV_ZOO" not in os.environ, reason="no zoo (ONNX_DECONV_ZOO)")
+@pytest.mark.skipif(not ZOO.exists(), reason=f"{ZOO} is absent; set ONNX_DECONV_ZOO")
 def test_a_squeezenet_is_explained_alike_without_switches():
-    path = Path(os.environ["ONNX_DECONV_ZOO"]) / "models" / "squeezenet1.1-caffe2-fp32.onnx"
+    path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
     plain, lowered, proto = reconstructions(path, normal(1, 3, 224, 224))
     assert "ScatterElements" not in operators(proto)
     np.testing.assert_allclose(lowered, plain, rtol=0, atol=1e-5 * np.abs(plain).max())

@@ -1,14 +1,13 @@
 """The slow reference against finite differences, adjoint identities and other people's answers."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from zoo_files import ZOO
 
 from onnx_deconv.errors import (
     InputError,
@@ -19,7 +18,6 @@ from onnx_deconv.errors import (
 )
 from onnx_deconv.verification.reference import BACKWARD, ReferenceOptions, forward_values, reference
 
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 GRADIENT = ReferenceOptions(rules="gradient")
 DECONVNET = ReferenceOptions()
 GUIDED = ReferenceOptions(rules="guided")

@@ -8,11 +8,11 @@ import onnx_graphsurgeon as gs
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.seed import scores_of
-from onnx_deconv.compiler.backward import scores_value
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.model.heads import scores_value
+from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import Session, numpy_of
 
 _AT_ONCE = 32

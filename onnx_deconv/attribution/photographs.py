@@ -29,7 +29,7 @@ from onnx_deconv.imaging import (
     render,
 )
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.canonical import Shape
+from onnx_deconv.operators import Shape
 
 VIEWS = ("projection", "heat", "overlay", "side-by-side")
 """``projection``: the reconstruction in the model's own pixels, zero mid-grey. ``heat``, ``overlay``: its

@@ -1,5 +1,6 @@
 """Commands that are imported when they are called, so that none waits for what only another needs."""
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,17 @@ class CommandGroup(click.Group):
         """Name the commands in the order given, not by the alphabet."""
         del ctx
         return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; where there is none of that name, offer those there are."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, self.commands, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(self.commands)}"
+            ctx.fail(f"no command is named {name!r}: {hint}")
+        return super().resolve_command(ctx, args)
 
 
 class _Later(click.Command):

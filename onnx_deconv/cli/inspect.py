@@ -7,7 +7,6 @@ from typing import Annotated
 
 import click
 
-from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console, sizes, table
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
@@ -48,10 +47,10 @@ def command(
     does not run, and its weights are not read.
     """
     choices, loaded = semantics.of(model), run.load(model)
-    maps, problems = Explainer(loaded).class_maps, 0
+    problems = 0
     wanted: Sequence[str | None] = options.layers or (None,)
     for layer in wanted:
-        found = inspect_model(loaded, choices, layer, maps)
+        found = inspect_model(loaded, choices, layer)
         console.result(found.as_dict(), "\n".join(_lines(found)))
         problems += found.problem is not None
     return FELL_SHORT if problems else 0

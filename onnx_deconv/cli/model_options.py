@@ -14,7 +14,7 @@ from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, load, parse_input_shape
 from onnx_deconv.runtime import Providers
-from onnx_deconv.semantics import Rules, Semantics
+from onnx_deconv.semantics import Semantics
 
 
 def _shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Any:
@@ -38,7 +38,7 @@ class SemanticsOptions:
     """The named choices of :class:`~onnx_deconv.semantics.Semantics`; ``None`` where none was made."""
 
     rules: Annotated[
-        Rules | None,
+        str | None,
         _choice(
             "rules",
             "What rectifiers do to the signal: deconvnet rectifies the signal itself (Zeiler & Fergus "

@@ -6,10 +6,10 @@ from typing import Any
 
 from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
-from onnx_deconv.compiler.backward import Pair, Walk, compile_pair
+from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.package import DECONV, FORWARD, WEIGHTS, load_pair, save
+from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Model, all_tensors
-from onnx_deconv.operators import rule_table
 from onnx_deconv.verification.verify import Check, check_pair
 
 _SHOWN = 6
@@ -38,7 +38,7 @@ def write(conversion: Conversion) -> dict[str, Any]:
 def _facts(conversion: Conversion, pair: Pair) -> dict[str, Any]:
     explained, entries = pair.manifest["explained"], pair.manifest["deconv_inputs"]
     model, semantics = conversion.model, conversion.semantics
-    walk = Walk(model, explained["value"], semantics, None, rule_table(semantics))
+    walk = Walk(model, explained["value"], semantics)
     return {
         "explained": explained,
         "semantics": semantics.as_dict(),

@@ -19,7 +19,7 @@ from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import read_image
 from onnx_deconv.model import Array, Model
-from onnx_deconv.semantics import Rules, Semantics
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.verify import Check, verify
 
 _EPILOG = """\b
@@ -52,7 +52,7 @@ class VerifyOptions:
         groups.layers("A layer whose explanation is checked", groups.SCORES),
     ] = ()
     tables: Annotated[
-        Sequence[Rules],
+        Sequence[str],
         option(
             "--rules",
             "A rule table to check; may be repeated.  [default: all of these]",
@@ -92,18 +92,17 @@ def command(
     if saved is not None and (options.layers or options.tables):
         raise click.UsageError("a saved pair has its own layer and rules: leave out --layer and --rules")
     loaded = run.load(model)
-    rng = np.random.default_rng(options.random_state)
-    feeds = _feeds(loaded, options, images, console, rng)
+    feeds = _feeds(loaded, options, images, console)
     failed, layers = 0, options.layers or (None,)
     for layer in layers:
         for check in verify(
             loaded,
             feeds,
             layer,
-            options.tables or groups.rule_tables(),  # type: ignore[arg-type]
+            options.tables or groups.rule_tables(),
             semantics.of() or Semantics(),
             run.providers,
-            rng,
+            np.random.default_rng(options.random_state),
             saved,
         ):
             console.result(check.as_dict(), _text(check))
@@ -115,10 +114,9 @@ def command(
     return 0
 
 
-def _feeds(
-    model: Model, options: VerifyOptions, images: ImageOptions, console: Console, rng: np.random.Generator
-) -> dict[str, Array]:
+def _feeds(model: Model, options: VerifyOptions, images: ImageOptions, console: Console) -> dict[str, Array]:
     """Make one batch: of the photograph, or at random."""
+    rng = np.random.default_rng(options.random_state)
     if options.image is not None:
         takes = ImageInput.of(model, images.layout)
         tensor, _ = images.preprocess(model, console).apply(read_image(options.image))

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnx_deconv.errors import RuleError
-from onnx_deconv.model import Array, Model
-from onnx_deconv.model.canonical import Shape
 from onnx_deconv.operators.builder import Emitter, Operand, Signal
-from onnx_deconv.semantics import Semantics
+from onnx_deconv.operators.node import Forward, ForwardNode
+from onnx_deconv.operators.tables import RuleTable
 
 # Computed constants that are small enough to be written into the companion, in elements.
 _SMALL = 64
@@ -40,18 +38,40 @@ class Tap:
     name: str
 
 
+class Choices(Protocol):
+    """The choices of a companion by name, see :class:`onnx_deconv.semantics.Semantics`."""
+
+    @property
+    def table(self) -> RuleTable:
+        """The rule table."""
+
+    @property
+    def activations(self) -> str:
+        """``all`` or ``relu``."""
+
+    @property
+    def lrn(self) -> str:
+        """``auto``, ``identity`` or ``gradient``."""
+
+    @property
+    def unpool(self) -> str:
+        """``add`` or ``overwrite``."""
+
+    @property
+    def precision(self) -> str:
+        """``float32`` or ``float16``."""
+
+
 @dataclass
-class Site:
+class Site(ForwardNode):
     """A forward node and the signal that reached it.
 
     Attributes
     ----------
-    node
-        The forward node.
+    node, model
+        The forward node, and the model that it belongs to.
     op
         Writes nodes of the companion: ``at.op.Relu(at.signal)``.
-    model
-        The forward model.
     semantics
         The choices made by name.
     signals
@@ -64,10 +84,8 @@ class Site:
         Filled by asking: the initializers that the rules use.
     """
 
-    node: gs.Node
     op: Emitter
-    model: Model
-    semantics: Semantics
+    semantics: Choices
     signals: Sequence[Signal | None]
     needs: Callable[[int], bool]
     taps: dict[str, Tap] = field(default_factory=dict)
@@ -81,53 +99,9 @@ class Site:
             raise self.unsupported("only its first output can be explained")
         return signal
 
-    def attr(self, name: str, default: Any = None) -> Any:
-        """Return an attribute's Python value, or the default."""
-        value = self.node.attrs.get(name, default)
-        return value.decode() if isinstance(value, bytes) else value
-
-    def param(self, name: str, input: int, default: Any = None) -> Any:  # noqa: A002
-        """Return what is an attribute in old opsets and a constant input in new ones, as Python value.
-
-        Raises
-        ------
-        RuleError
-            If the input is there but depends on the model's inputs.
-        """
-        if name in self.node.attrs:
-            return self.attr(name)
-        if not self.has(input):
-            return default
-        numbers = self.constant(input)
-        if numbers is None:
-            raise self.unsupported(f"{name} (input {input}) is computed at run time")
-        return numbers.tolist()
-
-    def has(self, i: int) -> bool:
-        """Tell whether the optional input ``i`` is given."""
-        return i < len(self.node.inputs) and bool(self.node.inputs[i].name)
-
-    def constant(self, i: int) -> Array | None:
-        """Return the numbers of input ``i`` where no model input can change them, else ``None``."""
-        return self.model.constant(self.node.inputs[i].name)
-
-    def shape_of(self, i: int) -> Shape:
-        """Return the shape of input ``i``; sizes known only at run time are ``None``.
-
-        Raises
-        ------
-        RuleError
-            If not even the number of axes is known.
-        """
-        return self._shape(self.node.inputs[i].name)
-
     def raw_output(self, k: int = 0) -> Signal:
         """Return the forward value of output ``k`` in its own type (indices)."""
         return self._raw(self.node.outputs[k].name)
-
-    def shape_of_output(self, k: int = 0) -> Shape:
-        """Return the shape of output ``k``, as :meth:`shape_of` does."""
-        return self._shape(self.node.outputs[k].name)
 
     def input(self, i: int) -> Signal:
         """Return the forward value of input ``i`` in the signal's type.
@@ -190,25 +164,6 @@ class Site:
             signal = self.op.ReduceSum(signal, list(range(lead)), keepdims=0)
         return self.op.ReduceSum(signal, [k - lead for k in ones]) if ones else signal
 
-    def spatial_axes(self) -> list[int]:
-        """Return the axes after batch and channel."""
-        return list(range(2, len(self.shape_of(0))))
-
-    def axis(self, default: int = 0, name: str = "axis") -> int:
-        """Return an axis attribute, counted from the front."""
-        axis = int(self.attr(name, default))
-        return axis if axis >= 0 else axis + len(self.shape_of(0))
-
-    def unsupported(self, why: str) -> RuleError:
-        """Make the error for a form of the operator that the rule does not support."""
-        return RuleError(f"{self.node.op} {label(self.node)!r}: {why}")
-
-    def _shape(self, name: str) -> Shape:
-        shape = self.model.type_of(name).shape
-        if shape is None:
-            raise self.unsupported(f"the shape of {name!r} is unknown; give --input-shape")
-        return shape
-
     def _value(self, name: str) -> Signal:
         value = self._raw(name)
         if self.model.type_of(name).dtype in (self.op.elem_type, TensorProto.UNDEFINED):
@@ -260,22 +215,17 @@ class Site:
         return self.op.constant(numbers) if numbers is not None and numbers.size <= _SMALL else None
 
 
-def tap_name(model: Model, value: str) -> str:
+def tap_name(model: Forward, value: str) -> str:
     """Name the forward output that carries a value: as the value, if no input or companion's value is."""
     other = value in model.inputs or value.startswith(_OWN_NAMES)
     return _free(model, f"{value}/value") if other else value
 
 
-def _free(model: Model, name: str) -> str:
+def _free(model: Forward, name: str) -> str:
     """Make a name longer until none of the model's values has it."""
     while name in model.producers or name in model.tensors or name in model.inputs:
         name += "_"
     return name
-
-
-def label(node: gs.Node) -> str:
-    """Name a node as its owner would: by its name, else by its first output."""
-    return str(node.name or node.outputs[0].name)
 
 
 def _np_dtype(dtype: int) -> Any:

@@ -19,13 +19,13 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.attribution.seed import make_seed, scores_of
-from onnx_deconv.compiler.backward import Pair, compile_pair
 from onnx_deconv.compiler.forward import forward
+from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import MissingRuleError, RuleError
 from onnx_deconv.model import Array, Model, all_tensors
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of
-from onnx_deconv.semantics import Rules, Semantics
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.reference import ReferenceOptions, reference
 
 FORWARD_LIMIT = 1e-5
@@ -96,7 +96,7 @@ def verify(
     model: Model,
     feeds: Mapping[str, Array],
     layer: str | None = None,
-    tables: Sequence[Rules] = ("deconvnet", "guided", "gradient"),
+    tables: Sequence[str] = ("deconvnet", "guided", "gradient"),
     semantics: Semantics | None = None,
     providers: Providers = "auto",
     rng: np.random.Generator | None = None,

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_deconv.model.opset_conversion import opset_of
+from onnx_deconv.model.protos import opset_of
 
 BACK = "deconv/"
 """What names of nodes on the way back begin with."""

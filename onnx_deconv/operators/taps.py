@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
-from onnx_deconv.model import Array
-from onnx_deconv.receptive.sight import Strip
+from onnx_deconv.operators.sight import Strip
 
 
 def windowed(node: gs.Node, strip: Strip, k: int, kernel: Sequence[int], n: int) -> Strip:
@@ -38,7 +39,7 @@ def unwindowed(node: gs.Node, strip: Strip, k: int, kernel: Sequence[int], n: in
     wanted = node.attrs.get("output_shape")
     if wanted is not None or auto.startswith("SAME"):
         total = full - (wanted[k - n] if wanted is not None else length * stride)
-        begin = total - total // 2 if auto == "SAME_LOWER" else total // 2
+        begin = total // 2 if auto == "SAME_UPPER" else total - total // 2
         end = total - begin
     ends = np.arange(full - begin - end)[:, None] + begin - np.arange(kernel[k]) * dilation
     taps = np.where(ends % stride == 0, ends // stride, -1)
@@ -111,7 +112,7 @@ def resampled(strip: Strip, node: gs.Node, length: int, scale: float) -> Strip:
     return strip.read(kept, 1 / scale, 0.5 / scale - extent / 2, extent)
 
 
-_ROUNDED: Mapping[str, Callable[[Array], Array]] = {
+_ROUNDED: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
     "floor": np.floor,

@@ -41,7 +41,7 @@ VARIADIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def _old(at: Call, a: Tensor, b: Tensor) -> Tensor:
     """Give b the axes that opsets before 7 broadcast it along."""
-    if at.opset < 7 and at.get("broadcast", 0) and "axis" in at.attributes:  # noqa: PLR2004
+    if at.opset < 7 and at.get("broadcast", 0) and "axis" in at.attributes:
         return b.reshape(*b.shape, *[1] * (a.ndim - at.get("axis") % a.ndim - b.ndim))
     return b
 

@@ -52,7 +52,7 @@ def scaled(rule: Rule, factor: float) -> Rule:
 
 def hard_sigmoid_rule(oracle: Any, x: Tensor, signal: Tensor) -> Tensor | None:
     """Pass a gate's derivative: the Clip inside a spelled-out HardSigmoid rectifies nothing."""
-    return None if oracle.rules == "gradient" else torch.where(x.abs() < 3, signal / 6, 0.0)  # noqa: PLR2004
+    return None if oracle.rules == "gradient" else torch.where(x.abs() < 3, signal / 6, 0.0)
 
 
 def lrn_rule(oracle: Any, _: Tensor, signal: Tensor) -> Tensor | None:

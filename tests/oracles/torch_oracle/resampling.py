@@ -15,7 +15,7 @@ from torch_oracle.windows import Windows
 @operator("Resize")
 def resize(at: Call, x: Tensor, *given: Tensor | None) -> Tensor:
     """Resize by scales or to sizes."""
-    if at.opset < 11:  # noqa: PLR2004  (scales alone; nearest as Upsample does it)
+    if at.opset < 11:
         return upsample(at, x, *given)
     roi, scales, sizes = (v if v is not None and v.numel() else None for v in (*given, None, None, None)[:3])
     axes = [a % x.ndim for a in at.get("axes", range(x.ndim))]
@@ -139,12 +139,12 @@ def _tent(x: np.ndarray) -> np.ndarray:
     return np.maximum(1 - np.abs(x), 0)
 
 
-def _cubic(a: float):  # noqa: ANN202
+def _cubic(a: float):
     def kernel(x: np.ndarray) -> np.ndarray:
         x = np.abs(x)
         near = ((a + 2) * x - (a + 3)) * x**2 + 1
         far = a * (x**3 - 5 * x**2 + 8 * x - 4)
-        return np.where(x <= 1, near, np.where(x < 2, far, 0.0))  # noqa: PLR2004
+        return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
     return kernel
 

@@ -159,7 +159,7 @@ def matmul_integer_to_float(
     return y if bias is None else y + bias
 
 
-def _binary(function):  # noqa: ANN001, ANN202
+def _binary(function):
     def run(
         _: Call,
         a: Tensor,
@@ -192,7 +192,7 @@ def qlinear_mul(at: Call, *given: Tensor) -> Tensor:
     return back_to_integers(y, ys, yz)
 
 
-def _unary(function):  # noqa: ANN001, ANN202
+def _unary(function):
     def run(
         at: Call, x: Tensor, xs: Tensor, xz: Tensor | None, ys: Tensor, yz: Tensor | None = None
     ) -> Tensor:

@@ -2,13 +2,13 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_deconv.model.arithmetic import EVALUATE, error_function
+from onnx_deconv.operators.registry import find
 
 Array = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ def _distance(y: Array, op: str, attributes: dict[str, Any]) -> float:
 def _values(op: str, attributes: tuple[tuple[str, Any], ...]) -> Array:
     """Evaluate an activation on the grid; the layers of one network ask for the same again and again."""
     with np.errstate(all="ignore"):
-        return np.asarray(_VALUES[op](dict(attributes), GRID), np.float64)
+        return np.asarray(find(op).evaluate(dict(attributes), GRID), np.float64)
 
 
 def _candidates(y: Array) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -136,17 +136,3 @@ def _candidates(y: Array) -> Iterator[tuple[str, dict[str, Any]]]:
 def _tidy(number: float) -> float:
     """Round to what single precision can tell."""
     return float(f"{number:.7g}")
-
-
-def _gelu(at: dict[str, Any], x: Array) -> Array:
-    if at["approximate"] == "none":
-        return x * 0.5 * (1 + error_function(x / math.sqrt(2)))
-    return x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-_VALUES: dict[str, Callable[[dict[str, Any], Array], Array]] = {
-    **EVALUATE,
-    "Gelu": _gelu,
-    "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "Mish": lambda _, x: x * np.tanh(np.logaddexp(0, x)),
-}

@@ -156,7 +156,7 @@ def hardmax(at: Call, x: Tensor) -> Tensor:
 
 
 def _over_axes(at: Call, x: Tensor, function: Callable[[Tensor, int], Tensor]) -> Tensor:
-    if at.opset >= 13:  # noqa: PLR2004
+    if at.opset >= 13:
         return function(x, at.get("axis", -1))
     axis = at.get("axis", 1) % max(x.ndim, 1)
     return function(x.flatten(axis) if axis < x.ndim else x[..., None], axis).reshape(x.shape)

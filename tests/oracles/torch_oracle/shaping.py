@@ -143,7 +143,7 @@ def expand(_: Call, x: Tensor, sizes: Tensor) -> Tensor:
 @operator("Tile")
 def tile(at: Call, x: Tensor, counts: Tensor, axis: Tensor | None = None) -> Tensor:
     """Repeat."""
-    if at.opset < 6:  # noqa: PLR2004
+    if at.opset < 6:
         return torch.cat([x] * int(counts), int(axis))
     return x.repeat(counts.tolist())
 

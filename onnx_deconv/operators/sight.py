@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-from onnx_deconv.model import Array
+from numpy.typing import NDArray
 
 _NOTHING = np.iinfo(np.int32).max
 """The first pixel of a unit that sees none."""
@@ -20,13 +19,13 @@ class Strip:
     """
 
     axis: int | None
-    bounds: Array
+    bounds: NDArray[Any]
     length: int
     size: float = 1
     jump: float = 1
     offset: float = 0
 
-    def read(self, taps: Array, scale: float, first: float, extent: float) -> "Strip":
+    def read(self, taps: NDArray[Any], scale: float, first: float, extent: float) -> "Strip":
         """Let each new position see what its taps see; ``scale, first, extent`` say it in closed form."""
         inside = (taps >= 0) & (taps < len(self.bounds))
         seen = self.bounds[np.where(inside, taps, 0)]
@@ -63,7 +62,7 @@ class Strip:
         hull = [[self.bounds[:, 0].min(), self.bounds[:, 1].max()]]
         return replace(self.whole(), bounds=np.array(hull))
 
-    def clean(self) -> Array:
+    def clean(self) -> NDArray[Any]:
         """Return the bounds, (0, 0) where nothing is seen."""
         nothing = self.bounds[:, :1] >= self.bounds[:, 1:]
         return np.where(nothing, 0, self.bounds).astype(np.int64)
