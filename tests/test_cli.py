@@ -434,9 +434,9 @@ def test_the_one_graph_may_explain_units_of_a_layer(model, tmp_path):
 
 def test_rewrites_are_chosen_by_device_or_by_name(model, tmp_path):
     for passes in ("cuda", "filters,pools", ""):
-        code, _, _ = run("convert", model, "-o", tmp_path, "--form", "explain", "--lower", passes)
+        code, _, _ = run("convert", model, "-o", tmp_path, "--form", "explain", "--passes", passes)
         assert code == 0
-    code, _, stderr = run("convert", model, "-o", tmp_path, "--form", "explain", "--lower", "fast")
+    code, _, stderr = run("convert", model, "-o", tmp_path, "--form", "explain", "--passes", "fast")
     assert (code, stderr.count("\n")) == (2, 1)
     assert "'fast'" in stderr
 

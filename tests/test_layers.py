@@ -28,7 +28,8 @@ CONTRACT = {
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "attribution experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime semantics",
-    "verification": "attribution compiler model operators runtime semantics",
+    "verification.reference": "",
+    "verification": "attribution compiler model operators runtime semantics verification.reference",
     "cli": (
         "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
         "model package receptive runtime semantics verification"

@@ -67,12 +67,6 @@ def test_what_rounding_leaves_of_zeros_does_not_set_the_scale():
     assert (render.projection(values)[0, 0] == MID_GREY).all()
 
 
-def test_a_sheet_shares_the_largest_scale():
-    ones = np.ones((3, 4, 4))
-    assert render.shared_scale([ones, 5 * ones, 0 * ones]) == 5
-    assert render.shared_scale([]) == 0
-
-
 @pytest.mark.parametrize("percentile", [0, -1, 101, math.nan])
 def test_a_percentile_out_of_range_is_refused(percentile):
     for measure in (render.scale_of, render.saliency, render.projection):
@@ -264,25 +258,6 @@ def test_saliency_of_a_crop_is_laid_over_the_part_that_the_model_saw():
     assert (shown[:28, 12:38] == 255).all()
     assert (shown[:, :8] == 10).all()
     assert (shown[:, 42:] == 10).all()
-
-
-# Together
-
-
-def test_four_pictures_stand_side_by_side_at_one_height():
-    photo = np.zeros((90, 60, 3), np.uint8)
-    small = np.full((30, 20, 3), 77, np.uint8)
-    sheet = render.side_by_side(photo, small, small, photo, height=60)
-    assert sheet.shape == (60 + 18 + 2 * 8, 4 * 40 + 5 * 8, 3)
-    assert (sheet[8:68, 8:48] == 0).all()
-    assert (sheet[8:68, 56:96] == 77).all()
-    assert (sheet[8:68, 104:144] == 77).all()
-    assert (sheet[8:68, 152:192] == 0).all()
-
-
-def test_each_of_the_four_has_a_caption():
-    photo = np.zeros((9, 9, 3), np.uint8)
-    refused(render.side_by_side, photo, photo, photo, photo, captions=["a"], match="1 captions")
 
 
 @pytest.mark.parametrize("box", [(20, 30, 40, 44), (0, 0, 60, 80), (0, 70, 9, 80), (30, 30, 31, 31)])

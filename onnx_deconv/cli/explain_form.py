@@ -69,14 +69,14 @@ class GraphOptions:
         bool,
         option("--heat", "With --form explain: return heat maps too, uint8 N×H×W×3.", is_flag=True),
     ] = False
-    lowerings: Annotated[
+    passes: Annotated[
         Sequence[str],
         option(
-            "--lower",
-            "With --form explain: rewrites that make the graph faster, those for a device or by name ("
+            "--passes",
+            "With --form explain: the optimisation passes to apply, those for a device or by name ("
             + ", ".join(PASSES)
-            + "); '' for none.",
-            metavar="cpu|cuda|PASSES",
+            + "), '' for none.",
+            metavar="cpu|cuda|NAMES",
             default="cpu",
             show_default=True,
             callback=lambda *given: EXPLAIN.get(given[-1]) or tuple(filter(None, given[-1].split(","))),
@@ -101,7 +101,7 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
             ranking=explainer.scores_layer if maps else None,
             target_input=options.target_input,
             preprocess=preprocess if options.pictures else None,
-            lowerings=options.lowerings,
+            passes=options.passes,
             rendering=ImageInput.of(model, preprocess.layout).layout if options.heat else None,
         )
     original = conversion.original()

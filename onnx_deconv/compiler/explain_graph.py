@@ -19,7 +19,7 @@ from onnx_deconv.compiler import seed_graph
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.package import save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
-from onnx_deconv.compiler.passes import EXPLAIN, lower
+from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
 from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.opset_conversion import at_opset
@@ -74,7 +74,7 @@ def explain_graph(
     target_input: Literal["optional", "required"] = "optional",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
-    lowerings: Iterable[str] = EXPLAIN["cpu"],
+    passes: Iterable[str] = EXPLAIN["cpu"],
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
@@ -104,9 +104,9 @@ def explain_graph(
     rendering
         Have the graph also return ``heat``, the reconstruction's saliency in colours as
         :mod:`onnx_deconv.imaging.render` draws it, uint8 (N, H, W, 3): the layout of the model's input.
-    lowerings
-        Rewrites that make the graph faster, see :mod:`onnx_deconv.compiler.passes`; none of them: ``()``. By
-        default those for CPUs; a graph for a GPU takes ``EXPLAIN["cuda"]``.
+    passes
+        Optimisation passes to apply, by name, see :mod:`onnx_deconv.compiler.passes`; ``()`` for none. By
+        default those for CPUs, ``EXPLAIN["cpu"]``; a graph for a GPU takes ``EXPLAIN["cuda"]``.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def explain_graph(
         },
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    return graph.finished(pair, manifest, lowerings)
+    return graph.finished(pair, manifest, passes)
 
 
 _TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
@@ -288,12 +288,12 @@ class _Assembly:
         where = next(k for k, i in enumerate(self.graph.input) if i.name == name)
         self.graph.input[where].CopyFrom(info)
 
-    def finished(self, pair: Pair, manifest: Mapping[str, Any], lowerings: Iterable[str]) -> ExplainGraph:
-        """Lower the model, and put the manifest into it."""
+    def finished(self, pair: Pair, manifest: Mapping[str, Any], passes: Iterable[str]) -> ExplainGraph:
+        """Optimise the model, and put the manifest into it."""
         del self.graph.value_info[:]
         kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
         helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
-        return ExplainGraph(lower(self.proto, lowerings), manifest, pair.folder, pair)
+        return ExplainGraph(apply_passes(self.proto, passes), manifest, pair.folder, pair)
 
     def _node_name(self, name: str) -> str:
         while name in self.nodes:

@@ -23,14 +23,14 @@ conv10  97 %      0.5 %                              0.5 %
 import difflib
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Channels, Picture, at_height, check_picture, montage
+from onnx_deconv.imaging import Channels, Picture, check_picture
 
 Saliency = npt.NDArray[np.float32]
 """H×W, 0..1."""
@@ -61,29 +61,6 @@ def scale_of(reconstruction: npt.NDArray[Any], percentile: float = 99.5) -> floa
         A value is not finite, or the percentile is out of range.
     """
     return _level(np.abs(_checked(reconstruction)), percentile)
-
-
-def shared_scale(reconstructions: Iterable[npt.NDArray[Any]], percentile: float = 99.5) -> float:
-    """Measure one scale for a sheet of reconstructions: the largest of their scales.
-
-    Parameters
-    ----------
-    reconstructions
-        Each C×H×W or H×W, finite.
-    percentile
-        As in :func:`scale_of`.
-
-    Returns
-    -------
-    float
-        The scale; 0.0 if all are zero, or there are none.
-
-    Raises
-    ------
-    InputError
-        As in :func:`scale_of`.
-    """
-    return max((scale_of(each, percentile) for each in reconstructions), default=0.0)
 
 
 def projection(
@@ -262,40 +239,6 @@ def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255,
         ):
             drawn[line] = ink
     return drawn
-
-
-def side_by_side(
-    photo: Picture,
-    projection: Picture,
-    heat: Picture,
-    overlay: Picture,
-    *,
-    captions: Sequence[str] = ("photograph", "projection", "saliency", "overlay"),
-    height: int = 256,
-) -> Picture:
-    """Lay four pictures of one explanation side by side.
-
-    Parameters
-    ----------
-    photo, projection, heat, overlay
-        Each H×W×3, uint8, RGB, of any size.
-    captions
-        One for each.
-    height
-        That all are resized to, in pixels.
-
-    Returns
-    -------
-    numpy.ndarray
-        H×W×3, uint8, RGB.
-
-    Raises
-    ------
-    InputError
-        An array is no picture, or the number of captions is not four.
-    """
-    pictures = [at_height(picture, height) for picture in (photo, projection, heat, overlay)]
-    return montage(pictures, columns=len(pictures), captions=captions)
 
 
 def _checked(reconstruction: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

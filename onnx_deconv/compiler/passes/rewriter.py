@@ -103,7 +103,9 @@ class Rewriter:
         if key not in self._made:
             # Earlier passes have left theirs.
             free = (
-                f"lowered/constant_{k}" for k in itertools.count() if f"lowered/constant_{k}" not in self.dims
+                f"optimised/constant_{k}"
+                for k in itertools.count()
+                if f"optimised/constant_{k}" not in self.dims
             )
             self._made[key] = name = next(free)
             self.dims[name] = array.shape

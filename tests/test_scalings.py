@@ -1,4 +1,4 @@
-"""What cancels goes, scalings go into weights: the numbers stay, and nothing else is touched."""
+"""Scalings cancel or go into weights: the numbers stay, and nothing else is touched."""
 
 import numpy as np
 import onnx
@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from onnx_deconv import compile_pair, explain_graph, load
-from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, lower
+from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, apply_passes
 from onnx_deconv.runtime import Session, numpy_of
 
-BOTH = ("scalings", "cancel")
 RNG = np.random.default_rng(3)
 
 
@@ -56,9 +55,9 @@ def moving(proto):
     return found
 
 
-def lowered(proto, left, shape=(2, 4, 6, 5), passes=BOTH, rtol=0.0):
-    """Lower a model; compare what is left with what is expected, and the numbers with the model's."""
-    after = lower(proto, passes)
+def optimised(proto, left, shape=(2, 4, 6, 5), rtol=0.0):
+    """Optimise a model; compare what is left with what is expected, and the numbers with the model's."""
+    after = apply_passes(proto, ["scalings"])
     assert moving(after) == left.split()
     x = numbers(*shape)
     for old, new in zip(run(proto, x), run(after, x), strict=True):
@@ -72,126 +71,11 @@ def spelled(proto):
     return [(n.op_type, [*n.input], [*n.output], [*n.attribute]) for n in proto.graph.node]
 
 
-def stays(proto, shape=(2, 4, 6, 5), passes=BOTH):
+def stays(proto, shape=(2, 4, 6, 5)):
     """Check that nothing is done to a model."""
-    after = lowered(proto, " ".join(moving(proto)), shape, passes)
+    after = optimised(proto, " ".join(moving(proto)), shape)
     assert spelled(after) == spelled(proto)
     return after
-
-
-LAST, SECOND = "Transpose <perm=[0,2,3,1]>", "Transpose <perm=[0,3,1,2]>"  # the place of the channels
-FIRST, TURN = "Transpose <perm=[1,0,2,3]>", "Transpose <perm=[3,2,1,0]>"
-MOVES = {
-    "inverse Transposes": (f"a = {LAST} (x) b = {SECOND} (a) y = Relu(b)", "Relu"),
-    "Transposes that turn all axes": ("a = Transpose (x) b = Transpose (a) y = Relu(b)", "Relu"),
-    "Transposes, the second turning all axes": (
-        f"a = {LAST} (x) y = Transpose (a)", "Transpose",
-    ),
-    "Transposes, the first turning all axes": (
-        f"a = Transpose (x) y = {LAST} (a)", "Transpose",
-    ),
-    "a Transpose that keeps the axes": ("a = Transpose <perm=[0,1,2,3]> (x) y = Relu(a)", "Relu"),
-    "a Transpose that keeps the axes, behind another": (
-        f"a = {LAST} (x) b = Transpose <perm=[0,1,2,3]> (a) y = Relu(b)", "Transpose Relu",
-    ),
-    "three Transposes": (
-        f"a = {FIRST} (x) b = Transpose <perm=[3,0,1,2]> (a) y = Transpose <perm=[1,3,0,2]> (b)",
-        "Transpose",
-    ),
-    "inverse Transposes around two others": (
-        f"a = {FIRST} (x) b = {TURN} (a) c = {TURN} (b) d = {FIRST} (c) y = Relu(d)",
-        "Relu",
-    ),
-    "inverse Transposes, the first read elsewhere": (
-        f"a = {LAST} (x) b = {SECOND} (a) c = Relu(b) d = Neg(a) e = {SECOND} (d) y = Add(c, e)",
-        "Transpose Relu Neg Transpose Add",
-    ),
-    "Identities": ("a = Identity(x) b = Identity(a) c = Relu(b) d = Identity(c) y = Neg(d)", "Relu Neg"),
-    "Reshape of a Reshape": ("a = Reshape(x, rows) y = Reshape(a, line)", "Reshape"),
-    "Reshape of a Flatten": ("a = Flatten(x) y = Reshape(a, line)", "Reshape"),
-    "Reshape of a Squeeze and an Unsqueeze": (
-        "a = Unsqueeze(x, one) b = Squeeze(a, one) y = Reshape(b, line)", "Reshape",
-    ),
-    "a Reshape to the shape that is there": ("a = Reshape(x, picture) y = Relu(a)", "Relu"),
-    "Reshapes there and back": ("a = Reshape(x, rows) b = Reshape(a, picture) y = Relu(b)", "Relu"),
-    "a Reshape by zeros, of the shape that is there": ("a = Reshape(x, zeros) y = Relu(a)", "Relu"),
-}  # fmt: skip
-SHAPES = {
-    "rows": [-1, 20, 6], "line": [-1], "picture": [-1, 4, 6, 5], "one": [1], "zeros": [0, 0, 0, 5],
-    "copy": [0, -1],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MOVES)
-def test_what_moves_nothing_goes(name):
-    body, left = MOVES[name]
-    lowered(model(body, **SHAPES), left)
-
-
-KEPT_MOVES = {
-    "a Transpose of a result": (f"y = {LAST} (x) z = {FIRST} (y)", "y z"),
-    "a Transpose that others read": (
-        f"a = {LAST} (x) b = {FIRST} (a) c = Neg(a) y = Relu(b) z = Relu(c)",
-        "y z",
-    ),
-    "Transposes with something between": (
-        f"a = {LAST} (x) b = Neg(a) y = {SECOND} (b)", "y",
-    ),
-    "a Reshape of a result": ("y = Reshape(x, rows) z = Reshape(y, line)", "y z"),
-    "a Reshape that others read": ("a = Reshape(x, rows) y = Reshape(a, line) z = Relu(a)", "y z"),
-    "a Reshape that copies a size": ("a = Reshape(x, rows) y = Reshape(a, copy)", "y"),
-    "a Reshape by a shape that is computed": ("s = Shape(x) a = Reshape(x, rows) y = Reshape(a, s)", "y"),
-    "an Identity that is a result": ("y = Identity(x)", "y"),
-    "Reshapes to other shapes": ("a = Reshape(x, rows) b = Neg(a) y = Reshape(b, line)", "y"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", KEPT_MOVES)
-def test_other_moves_stay(name):
-    body, results = KEPT_MOVES[name]
-    proto = model(body, results=results, **SHAPES)
-    stays(proto)
-
-
-def test_inverse_moves_leave_a_result_its_name():
-    body = f"a = {LAST} (x) y = {SECOND} (a) z = Reshape(y, picture)"
-    after = lowered(model(body, results="y z", **SHAPES), "Identity Identity")
-    assert [o.name for o in after.graph.output] == ["y", "z"]
-
-
-@pytest.mark.parametrize(
-    "body", ["a = Identity(x)", "a = Transpose <perm=[0,1,2,3]> (x)", "a = Reshape(x, picture)"]
-)
-def test_what_a_branch_reads_keeps_its_name(body):
-    proto = model(
-        f"{body} y = If (c) <then_branch = g1 () => (float[] t) {{ t = Relu(a) }}, "
-        "else_branch = g2 () => (float[] e) { e = Neg(a) }>",
-        c=np.array(True),
-        **SHAPES,
-    )
-    after = lower(proto, BOTH)
-    assert [n.op_type for n in after.graph.node] == ["Identity", "If"]
-    x = numbers(2, 4, 6, 5)
-    np.testing.assert_array_equal(run(after, x)[0], run(proto, x)[0])
-
-
-def test_sizes_that_are_known_by_name_alone_are_not_taken_for_equal():
-    """Exporters that know no size call all of them the same."""
-    proto = model("s = Transpose <perm=[0,2,1]> (x) t = Shape(s) y = Reshape(x, t)", x="N,N,4")
-    shape = proto.graph.output[0].type.tensor_type.shape
-    for name in ("N", "N"):
-        shape.dim.add().dim_param = name
-    shape.dim.add().dim_value = 4
-    proto.graph.node[0].attribute[0].ints[:] = [1, 0, 2]
-    after = lower(proto, BOTH)
-    x = numbers(2, 3, 4)
-    assert run(after, x)[0].shape == run(proto, x)[0].shape == (3, 2, 4)
-
-
-def test_a_reshape_that_counts_zeros_takes_in_another():
-    body = "a = Reshape(x, rows) y = Reshape <allowzero=1> (a, none)"
-    proto = model(body, rows=[-1, 20, 6], none=[0, 3])
-    lowered(proto, "Reshape", shape=(0, 4, 6, 5))
 
 
 FILTERS = {
@@ -260,7 +144,7 @@ PAIRS = [(f, s) for f in FILTERS for s in SCALINGS if (f, s) != ("MatMul", "Batc
 @pytest.mark.parametrize(("filter_", "scaling"), PAIRS)
 def test_a_filter_takes_in_the_scaling_next_to_it(filter_, scaling, behind):
     proto = filtered(filter_, scaling, behind=behind)
-    lowered(proto, FILTERS[filter_][0].split()[0], shape_for(filter_), rtol=1e-6)
+    optimised(proto, FILTERS[filter_][0].split()[0], shape_for(filter_), rtol=1e-6)
 
 
 @pytest.mark.parametrize("filter_", FILTERS)
@@ -269,7 +153,7 @@ def test_a_filter_takes_in_scalings_on_both_sides(filter_):
     body = f"a = Div(x, c) b = {operator} (a, w) d = Mul(b, e) f = Mul(g, d) y = Relu(f)"
     tensors = {"w": numbers(*weight), "c": np.float32(3), "e": np.float32(0.7), "g": np.float32(-5)}
     shape = shape_for(filter_)
-    lowered(model(body, sizes_of(shape), **tensors), f"{operator.split()[0]} Relu", shape, rtol=1e-6)
+    optimised(model(body, sizes_of(shape), **tensors), f"{operator.split()[0]} Relu", shape, rtol=1e-6)
 
 
 def test_a_normalisation_of_pictures_of_unknown_rank_is_taken_in():
@@ -277,7 +161,7 @@ def test_a_normalisation_of_pictures_of_unknown_rank_is_taken_in():
     body = "s = Shape(x) r = Reshape(x, s) zero = ConstantOfShape(n)"
     body += "a = BatchNormalization(r, c, zero, zero, v) y = Conv(a, w)"
     proto = model(body, "N,C,H,W", **NORMALISATION)
-    lowered(proto, "Shape Reshape Conv", rtol=1e-6)
+    optimised(proto, "Shape Reshape Conv", rtol=1e-6)
 
 
 def test_numbers_of_half_precision_stay_so():
@@ -294,7 +178,7 @@ def test_numbers_of_half_precision_stay_so():
         )
     zero = proto.graph.node[0].attribute.add()
     zero.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float16))))
-    after = lower(proto, BOTH)
+    after = apply_passes(proto, ["scalings"])
     assert moving(after) == ["Conv"]
     x = numbers(2, 4, 6, 5).astype(np.float16)
     old, new = run(proto, x)[0], run(after, x)[0]
@@ -304,7 +188,7 @@ def test_numbers_of_half_precision_stay_so():
 def test_a_weight_that_is_made_at_load_takes_in_a_scaling_whatever_its_size():
     body = "v = Transpose <perm=[1,0]> (w) a = Mul(x, c) y = MatMul(a, v)"
     tensors = {"w": numbers(4, 3 << 18).T.copy(), "c": numbers(4)}
-    lowered(model(body, "N,4", **tensors), "MatMul", (2, 4), rtol=1e-6)
+    optimised(model(body, "N,4", **tensors), "MatMul", (2, 4), rtol=1e-6)
 
 
 def test_a_large_weight_that_is_used_as_it_is_stored_takes_in_nothing():
@@ -405,7 +289,7 @@ def test_what_a_branch_reads_is_still_scaled():
         "else_branch = g2 () => (float[] q) { q = Neg(s) }>",
         t=np.array(True), **CONV,
     )  # fmt: skip
-    after = lower(proto, BOTH)
+    after = apply_passes(proto, ["scalings"])
     assert spelled(after)[:2] == spelled(proto)[:2]
     x = numbers(2, 4, 6, 5)
     np.testing.assert_array_equal(run(after, x)[0], run(proto, x)[0])
@@ -420,12 +304,12 @@ ROWS = [
 def test_of_two_scalings_in_a_row_one_is_left(first, sizes, last, others):
     body = f"a = {first}(x, c) b = {last}(a, d) y = Relu(b)"
     kept = first if first == last else "Mul"
-    lowered(model(body, c=numbers(*sizes), d=numbers(*others)), f"{kept} Relu", rtol=1e-6)
+    optimised(model(body, c=numbers(*sizes), d=numbers(*others)), f"{kept} Relu", rtol=1e-6)
 
 
 def test_of_five_scalings_in_a_row_one_is_left():
     body = "a = Mul(x, c) b = Div(a, d) e = Mul(c, b) f = Div(e, d) g = Div(f, d) y = Relu(g)"
-    lowered(model(body, c=numbers(4, 1, 1), d=np.float32(3)), "Mul Relu", rtol=1e-6)
+    optimised(model(body, c=numbers(4, 1, 1), d=np.float32(3)), "Mul Relu", rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -440,7 +324,7 @@ def test_of_five_scalings_in_a_row_one_is_left():
 )
 def test_scalings_that_cancel_go(body, numbers_):
     tensors = {"w": CONV["w"], "c": np.float32(numbers_[0]), "d": np.float32(numbers_[1])}
-    after = lowered(model(body, **tensors), "Conv Relu" if "Conv" in body else "Relu", rtol=1e-6)
+    after = optimised(model(body, **tensors), "Conv Relu" if "Conv" in body else "Relu", rtol=1e-6)
     assert len(after.graph.node) == len(moving(after))  # no weight was multiplied
 
 
@@ -448,7 +332,7 @@ def test_quotients_of_whole_numbers_are_rounded_and_stay():
     proto = model("a = Div(x, c) b = Mul(a, c) y = Relu(b)", c=np.int64(3))
     for info in (*proto.graph.input, *proto.graph.output):
         info.type.tensor_type.elem_type = 7
-    after = lower(proto, BOTH)
+    after = apply_passes(proto, ["scalings"])
     assert spelled(after) == spelled(proto)
 
 
@@ -495,7 +379,7 @@ def chains(draw):
 def test_chains_give_the_same_numbers_by_no_more_nodes(chain):
     body, results, shapes = chain
     proto = model(body, "N,4,4,4", results, **CHAINED, **shapes)
-    after = lower(proto, BOTH)
+    after = apply_passes(proto, ["scalings"])
     assert len(moving(after)) <= len(moving(proto))
     assert [o.name for o in after.graph.output] == [o.name for o in proto.graph.output]
     for old, new in zip(run(proto, PICTURE), run(after, PICTURE), strict=True):
@@ -526,15 +410,15 @@ def test_the_companion_of_a_net_with_normalisations_has_none():
     before = [n.op_type for n in pair.deconv.graph.node]
     for passes in COMPANION.values():
         without = [name for name in passes if name != "uniform"]  # which moves them
-        after = [n.op_type for n in lower(pair.deconv, [*without, "scalings"]).graph.node]
+        after = [n.op_type for n in apply_passes(pair.deconv, [*without, "scalings"]).graph.node]
         assert (before.count("BatchNormalization"), after.count("BatchNormalization")) == (3, 0)
 
 
 @pytest.mark.parametrize("device", EXPLAIN)
 def test_a_net_with_normalisations_answers_the_same_and_is_explained_alike(device):
     pair = compile_pair(load(unfolded()))
-    without = [name for name in EXPLAIN[device] if name not in (*BOTH, "uniform")]
-    graphs = [explain_graph(pair, lowerings=names) for names in (without, [*without, *BOTH])]
+    without = [name for name in EXPLAIN[device] if name not in ("scalings", "uniform")]
+    graphs = [explain_graph(pair, passes=names) for names in (without, [*without, "scalings"])]
     kinds = [[n.op_type for n in graph.proto.graph.node].count("BatchNormalization") for graph in graphs]
     assert kinds == [6, 3]  # those of the net are its own
     feeds = {"x": numbers(2, 4, 9, 8)}

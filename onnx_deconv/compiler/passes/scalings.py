@@ -1,6 +1,6 @@
-"""Nodes that undo each other, and scalings that a filter takes in."""
+"""Scalings that cancel, or that a filter takes in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ _FOLDED = {
 """What a runtime computes when it loads a model, where only constants go in; DequantizeLinear it does not."""
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
-_VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 class _Constants:
@@ -49,26 +48,6 @@ class _Constants:
         return numpy_helper.to_array(tensor) if tensor is not None and here else None
 
 
-@lowering("cancel")
-def cancel(graph: Rewriter) -> None:
-    """What moves nothing goes, and of two that move one after the other one is left.
-
-    1. An Identity, a Transpose that keeps the axes, a Reshape to the shape that is there: whatever reads
-       them reads what they read.
-    2. A Transpose of a Transpose: one by both permutations, or none.
-    3. A Reshape of a Reshape, Flatten, Squeeze or Unsqueeze: the last alone, where it copies no size (0).
-
-    There are fewer nodes, but hardly less to do: runtimes give most of these views for nothing.
-    """
-    constants, same = _Constants(graph), dict[str, str]()
-    for node in graph.nodes:
-        _reread(node, same)
-        if _is(node, *_SOURCES):
-            source = _SOURCES[node.op_type](graph, node, constants)
-            if source:
-                _drop(graph, node, source, same)
-
-
 def _is(node: NodeProto | None, *operators: str) -> bool:
     return node is not None and node.domain in ("", "ai.onnx") and node.op_type in operators
 
@@ -89,64 +68,6 @@ def _drop(graph: Rewriter, node: NodeProto, source: str, same: dict[str, str]) -
         node.CopyFrom(helper.make_node("Identity", [source], node.output, node.name))
     else:
         same[node.output[0]] = source
-
-
-def _identity(_graph: Rewriter, node: NodeProto, _constants: _Constants) -> str:
-    return str(node.input[0])
-
-
-def _transpose(graph: Rewriter, node: NodeProto, _constants: _Constants) -> str:
-    before, axes = graph.producers.get(node.input[0]), attributes_of(node).get("perm", [])
-    if axes and axes == sorted(axes):
-        return str(node.input[0])
-    if before is None or not _is(before, "Transpose"):
-        return ""
-    both = _composed(attributes_of(before).get("perm", []), axes)
-    if both == sorted(both):
-        return str(before.input[0])
-    if graph.only_reader(node.input[0]) is node:
-        node.CopyFrom(helper.make_node("Transpose", before.input[:1], node.output, node.name, perm=both))
-    return ""
-
-
-def _composed(first: Sequence[int], last: Sequence[int]) -> list[int]:
-    """Permute twice; a permutation that is not given turns the axes round."""
-    turned = range(len(first or last))[::-1]
-    return [(first or turned)[k] for k in last or turned]
-
-
-def _reshape(graph: Rewriter, node: NodeProto, constants: _Constants) -> str:
-    sizes = constants.numbers(node.input[1])
-    if sizes is not None and (0 not in sizes or attributes_of(node).get("allowzero", 0) == 1):
-        node.input[0] = _unshaped(graph, node)
-    alike = _alike(_shape(graph, node.input[0]), _shape(graph, node.output[0]))
-    return str(node.input[0]) if alike else ""
-
-
-def _unshaped(graph: Rewriter, reader: NodeProto) -> str:
-    """Return what a value was before it was given shapes that nothing else reads."""
-    value = str(reader.input[0])
-    while graph.only_reader(value) is reader and _is(graph.producers.get(value), *_VIEWS):
-        reader = graph.producers[value]
-        value = str(reader.input[0])
-    return value
-
-
-def _alike(before: Sequence[int | str], after: Sequence[int | str]) -> bool:
-    """Tell whether two shapes of one value are equal: one size that is not known follows from the others.
-
-    Sizes known by name alone do not count: exporters give several the same.
-    """
-    known = [a for a, b in zip(before, after, strict=False) if a == b and isinstance(a, int) and a > 0]
-    return len(before) == len(after) > 0 and len(known) >= len(before) - 1
-
-
-_SOURCES: dict[str, Callable[[Rewriter, NodeProto, _Constants], str]] = {
-    "Identity": _identity,
-    "Transpose": _transpose,
-    "Reshape": _reshape,
-}
-"""Operators that move values about: what each one's result is the same as, if anything."""
 
 
 class _Factor(NamedTuple):
