@@ -28,13 +28,11 @@ Examples:
   onnx-deconv convert model.onnx -o one --form explain --pictures --heat
   onnx-deconv convert model.onnx -o one --form explain --layer conv3 --seed unit --top 9
 
-\b
 Writes forward.onnx (the model with more outputs), deconv.onnx (the companion), weights.bin (the weights of
 both) and manifest.json. To explain an image, run forward.onnx on it; make 'seed', which is zero except at
 the unit to explain; then run deconv.onnx with the seed and with those outputs of forward.onnx that have the
 names of its other inputs. Its output 'reconstruction' has the shape of the image.
 
-\b
 With --form explain, writes explain.onnx, manifest.json and, for a large model, weights.bin. explain.onnx
 takes an image and returns the model's own outputs and 'reconstruction'. It explains the strongest class of
 each image, or the class that the int64 input 'target' says.

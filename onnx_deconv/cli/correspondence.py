@@ -36,12 +36,10 @@ Examples:
   onnx-deconv correspondence model.onnx eyes.csv
   onnx-deconv correspondence model.onnx eyes.csv --layer conv5 --layer fc7 --draws 50
 
-\b
 PARTS is a CSV file with the columns image,part,x0,y0,x1,y1. A row gives the box of one part of the object
 in one photograph, in pixels of the photograph; each photograph needs one box of each part. Paths are
 relative to the file. The part named 'object' is not hidden: random boxes are drawn within it.
 
-\b
 Hiding a part changes features. For each layer the table gives the share of features whose changes have
 different signs in two photographs: the mean and the standard deviation over all pairs of photographs. A
 share below that of random boxes means that hiding the part changes the layer alike in all photographs.

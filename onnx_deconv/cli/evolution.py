@@ -30,7 +30,6 @@ Examples:
   onnx-deconv evolution checkpoints/ photos/ --layer conv3 --maps 6
   onnx-deconv evolution checkpoints/ photos/ --layer conv1 --layer conv5 --target 3 --target 17
 
-\b
 Writes for each layer a sheet (.png), the projections (.npy: checkpoint, feature map, then the axes of
 the model's input) and the activations, images and positions (.json).
 Zeiler & Fergus 2013, section 4 and figure 4.

@@ -28,7 +28,6 @@ Examples:
   onnx-deconv explain model.onnx cat.png --layer conv3 --top 9 --seed strongest
   onnx-deconv explain model.onnx 'photos/*.jpg' --top 3 --json
 
-\b
 For each explanation the folder gets its pictures, the reconstruction (.npy, shaped as the model's input)
 and a description (.json: class, score, seed, rules, preprocessing, the scale of the projection).
 With a wrong preset the pictures look convincing but mean nothing: check first that the class is right.

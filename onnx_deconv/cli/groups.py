@@ -7,7 +7,7 @@ import click
 
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.options import Decorator, Option, once, option, together, whole
-from onnx_deconv.semantics import Semantics
+from onnx_deconv.operators import tables
 
 PATH: Any = click.Path(path_type=Path)
 FIRST_AND_LAST = "the first and the last convolution, and the scores"
@@ -52,8 +52,14 @@ def random_state(what: str) -> Option:
 
 
 def rule_tables() -> tuple[str, ...]:
-    """Name the rule tables: the choices of every ``--rules``, the default first."""
-    return Semantics.choices()["rules"]
+    """Name the rule tables that are registered, the default first."""
+    return tuple(tables())
+
+
+def rules(help: str, **attributes: Any) -> Option:  # noqa: A002
+    """Declare the option for rule tables, with those that are registered as its choices."""
+    listed = " ".join(f"{name}: {each.doc}" for name, each in tables().items())
+    return option("--rules", f"{help} {listed}", type=click.Choice(rule_tables()), **attributes)
 
 
 def _switch(name: str, *also: str, help: str) -> Decorator:  # noqa: A002

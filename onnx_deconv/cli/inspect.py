@@ -19,7 +19,6 @@ Examples:
   onnx-deconv inspect model.onnx --rules guided --layer conv4
   onnx-deconv inspect model.onnx --json | jq -r '.layers[].layer'
 
-\b
 Exit code 1 means that the layer cannot be explained; the end of the output says why, and which layer can.
 """
 

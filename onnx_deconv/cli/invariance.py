@@ -26,7 +26,6 @@ Examples:
   onnx-deconv invariance model.onnx cat.png dog.png cup.png
   onnx-deconv invariance model.onnx photos/ --transform rotation --steps 73 --layer conv1 --layer fc7
 
-\b
 Writes invariance.png and invariance.json (amounts, Euclidean distances by layer, the norms of the
 untransformed features, probabilities, most probable classes). As in the paper, shifts go from -60/224
 to 60/224 of the height, scales from 1 to 1.8 and rotations from 0 to 360 degrees; the uncovered border

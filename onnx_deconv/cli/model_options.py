@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.cli.groups import PATH, rule_tables
+from onnx_deconv.cli import groups
+from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.options import Option, option
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import Labels
@@ -29,7 +30,7 @@ def _providers(ctx: click.Context, param: click.Parameter, value: str) -> Provid
 
 
 def _choice(name: str, help: str) -> Option:  # noqa: A002
-    choices = rule_tables() if name == "rules" else Semantics.choices()[name]
+    choices = Semantics.choices()[name]
     return option(f"--{name}", f"{help}  [default: {choices[0]}]", type=click.Choice(choices))
 
 
@@ -39,18 +40,16 @@ class SemanticsOptions:
 
     rules: Annotated[
         str | None,
-        _choice(
-            "rules",
-            "What rectifiers do to the signal: deconvnet rectifies the signal itself (Zeiler & Fergus "
-            "2013), guided also stops it where the forward input was not positive (Springenberg et al. "
-            "2015), gradient is the true derivative.",
+        groups.rules(
+            "The rule table, which says what each operator does to the signal (default: deconvnet)."
         ),
     ] = None
     activations: Annotated[
         str | None,
         _choice(
             "activations",
-            "Which activations these rules treat as rectifiers: all of them, or Relu alone as Captum does.",
+            "Which activations the deconvnet and guided tables treat as rectifiers: all of them, or Relu "
+            "alone as Captum does.",
         ),
     ] = None
     lrn: Annotated[
@@ -58,7 +57,7 @@ class SemanticsOptions:
         _choice(
             "lrn",
             "How the signal passes local response normalisation: unchanged, or by the true derivative; auto: "
-            "unchanged for deconvnet, by the derivative for other rules.",
+            "as the rule table says.",
         ),
     ] = None
     unpool: Annotated[
@@ -73,7 +72,7 @@ class SemanticsOptions:
         str | None,
         _choice(
             "precision",
-            "The type of numbers that the companion model computes in.",
+            "The number type that the companion computes in.",
         ),
     ] = None
 

@@ -30,7 +30,6 @@ Examples:
   onnx-deconv occlude model.onnx cat.png --target tabby --square 32 --stride 8 -o out
   onnx-deconv occlude model.onnx cat.png --layer conv4 --fill 0
 
-\b
 Each photograph gets a sheet (.png), its maps (.npy: the class's scores and probabilities, the most
 probable classes, the strongest feature map's total activations) and a description (.json). The value
 of a map at row r, column c belongs to the stride×stride pixels of the model's input that begin at

@@ -37,7 +37,7 @@ def option(name: str, help: str, **attributes: Any) -> Option:  # noqa: A002
 
 def whole(name: str, help: str, *, least: int, most: int | None = None, **attributes: Any) -> Option:  # noqa: A002
     """Describe an option that takes a whole number within bounds."""
-    return option(name, help, type=click.IntRange(least, most), **attributes)
+    return option(name, help, type=click.IntRange(least, most), **{"metavar": "N", **attributes})
 
 
 def takes(name: str, group: type, *, without: Collection[str] = ()) -> Decorator:

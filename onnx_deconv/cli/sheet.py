@@ -38,7 +38,6 @@ Examples:
   onnx-deconv sheet model.onnx cat.png --across classes --target tabby --target lynx --brightness sheet
   onnx-deconv sheet model.onnx cat.png --across layers --layer conv1 --layer conv3 --layer conv5
 
-\b
 Writes sheet.png, and sheet.json with what it shows. --brightness column or sheet makes the brightness of
 pictures comparable; do not compare the brightness of different layers or rule tables, whose signals have
 different units.

@@ -38,6 +38,7 @@ The checks, and the largest error that passes, relative to the largest expected 
   difference   a step along the gradient changes the score as the gradient says      0.05
                (float32: the best of five steps; not checked where rounding exceeds
                them all, and for float16 models)
+
 Where the numbers are float16, the first and the third limit are 1e-02. The seeds are the strongest unit
 and, for models of up to 20 million weights, random numbers.
 """
@@ -53,12 +54,7 @@ class VerifyOptions:
     ] = ()
     tables: Annotated[
         Sequence[str],
-        option(
-            "--rules",
-            "A rule table to check; may be repeated.  [default: all of these]",
-            type=click.Choice(groups.rule_tables()),
-            multiple=True,
-        ),
+        groups.rules("A rule table to check; may be repeated (default: all).", multiple=True),
     ] = ()
     image: Annotated[
         Path | None,
@@ -86,7 +82,7 @@ def command(
 ) -> int:  # fmt: skip
     """Check the forward model and the companion of MODEL against the original and a slow reference.
 
-    MODEL is an ONNX file, or a folder that 'convert' wrote, whose own pair is then checked.
+    MODEL is an ONNX file, or a folder that 'convert' wrote; then the pair in the folder is checked.
     """
     saved = load_pair(model) if is_pair(model) else None
     if saved is not None and (options.layers or options.tables):

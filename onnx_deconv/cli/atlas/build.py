@@ -33,10 +33,10 @@ Examples:
   onnx-deconv atlas build squeezenet.onnx photos/ --preset imagenet-caffe -o atlas
   onnx-deconv atlas build model.onnx images.zip --layer conv1 --layer conv5 --top 4
 
-\b
 IMAGE is a photograph, a folder (folders in it included), a zip or tar file, or a text file of paths. Each
 layer gets two sheets (-projections.png, -patches.png) and their arrays (.npy); atlas.json says which image
-and position each comes from. An interrupted run continues when the same command is run again. Atlases of
+and position each comes from. A number such as conv3 stands for the rectified values of
+the third convolution. An interrupted run continues when the same command is run again. Atlases of
 different images, made on different machines, are put together by 'atlas merge'.
 """
 
@@ -47,9 +47,7 @@ class AtlasOptions:
 
     layers: Annotated[
         Sequence[str],
-        groups.layers(
-            "A layer of the atlas, for convN the value after the convolution's rectifier", "all convolutions"
-        ),
+        groups.layers("A layer of the atlas", "all convolutions, rectified"),
     ] = ()
     top: Annotated[
         int,

@@ -14,7 +14,6 @@ _EPILOG = """\b
 Examples:
   onnx-deconv atlas merge atlas1 atlas2 atlas3 -o whole
 
-\b
 The result is the atlas that one run over all the images would have made. The atlases must be of the same
 model with the same options, and their images must have different names.
 """
