@@ -11,9 +11,8 @@ from small_networks import labelled, network, random
 from small_networks import model as small_model
 
 from onnx_deconv import Explainer
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.experiments.occlusion import occlusion
-from onnx_deconv.imaging import PRESETS
+from onnx_deconv.imaging import PRESETS, Photo
 
 SIZE = ("--size", 24)
 
@@ -52,7 +51,7 @@ def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
     for what, values in {
         "scores": expected.scores,
         "probabilities": expected.probabilities,
-        "classes": expected.classes,
+        "classes": expected.predictions,
         "activations": expected.activations,
     }.items():
         np.testing.assert_allclose(np.load(record["files"][what]), values, rtol=1e-6)

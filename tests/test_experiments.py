@@ -11,18 +11,17 @@ from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, UnknownLayerError
-from onnx_deconv.attribution.photographs import Photo
+from onnx_deconv.experiments.common import default_layers
 from onnx_deconv.experiments.correspondence import (
     RANDOM,
     correspondence,
-    in_input,
-    read_parts,
     sign_distances,
 )
 from onnx_deconv.experiments.evolution import checkpoints_in, evolution, natural
 from onnx_deconv.experiments.figures import draw_correspondence, draw_evolution, draw_invariance
-from onnx_deconv.experiments.invariance import default_layers, invariance, transformation
-from onnx_deconv.imaging import Geometry, Preprocess, moved
+from onnx_deconv.experiments.invariance import invariance, transformation
+from onnx_deconv.experiments.parts import read_parts
+from onnx_deconv.imaging import Geometry, Photo, Preprocess, moved
 from onnx_deconv.labels import Labels
 
 IMAGES = random(3, 3, 10, 12, seed=3)
@@ -55,7 +54,7 @@ def test_distances_are_those_of_a_naive_loop():
         assert found.targets[i] == unit
         (probability,) = values_of(network(), one * np.float32(amount), "y")
         assert found.scores[i, a] == pytest.approx(probability[0, unit], abs=1e-5)
-        assert found.classes[i, a] == probability.argmax()
+        assert found.predictions[i, a] == probability.argmax()
 
 
 def test_a_net_that_cannot_see_a_circular_shift_does_not_move():
@@ -330,8 +329,8 @@ def test_a_table_that_is_wrong_is_refused(tmp_path, text, match):
 def test_a_box_of_the_photograph_is_found_in_the_input():
     """100×200 pixels, halved, of which columns 25 to 75 are seen."""
     geometry = Geometry((100, 200), (50, 50), (50, 100), (0, -25))
-    assert in_input((10, 60, 30, 100), geometry) == (5, 5, 15, 25)
-    assert in_input((0, 0, 100, 200), geometry) == (0, 0, 50, 50)
+    assert geometry.box_in_input((10, 60, 30, 100)) == (5, 5, 15, 25)
+    assert geometry.box_in_input((0, 0, 100, 200)) == (0, 0, 50, 50)
 
 
 # --- figures --------------------------------------------------------------------------------------

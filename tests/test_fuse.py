@@ -23,8 +23,7 @@ from onnx_deconv.attribution.features import Features
 from onnx_deconv.compiler import image_graph
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.package import EXPLAIN, MANIFEST, WEIGHTS
-from onnx_deconv.imaging import Preprocess
-from onnx_deconv.imaging.render import heat_map, saliency
+from onnx_deconv.imaging import Preprocess, heat_map, saliency
 from onnx_deconv.model import all_tensors
 from onnx_deconv.runtime import Session, numpy_of
 
@@ -127,7 +126,7 @@ def test_the_target_is_chosen_per_image_for_all_or_left_to_the_model():
 def test_the_target_may_be_a_unit_per_image(rules):
     model, x = load(DEMO), pictures(3)
     explainer = Explainer(model, rules, providers="cpu")
-    values = Features(explainer, ["relu4_1"])(x).of["relu4_1"]
+    values = Features(explainer, ["relu4_1"])(x).features["relu4_1"]
     sizes = values.shape[1:]
     strongest = [np.unravel_index(v.argmax(), sizes) for v in values]
     chosen = [(5, 2, 3), strongest[1], (0, 0, 7)]
@@ -143,7 +142,7 @@ def test_the_target_may_be_a_unit_per_image(rules):
 def test_top_k_units_are_the_strongest_of_the_layer():
     model, x = load(DEMO), pictures(2)
     explainer = Explainer(model, providers="cpu")
-    values = Features(explainer, ["relu4_1"])(x).of["relu4_1"]
+    values = Features(explainer, ["relu4_1"])(x).features["relu4_1"]
     found = run(explain_graph(compile_pair(model, "relu4_1"), seed="unit", top=3), {model.inputs[0]: x})
     for n, k in np.ndindex(2, 3):
         unit = np.argsort(-values[n].ravel(), kind="stable")[k]

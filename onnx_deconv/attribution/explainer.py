@@ -44,7 +44,8 @@ class Explanation:
         For scores: the model's own output for the class (a probability where the model ends in a
         Softmax); for other values: the activation (the map's strongest where no position is given).
     position
-        The unit's position, chosen or the map's strongest; ``None`` for scores or a whole map.
+        The unit's position in the feature map, chosen or the map's strongest; ``None`` for scores or a
+        whole map.
     seed
         Which seed was used (see :data:`onnx_deconv.attribution.seed.SeedKind`).
     reconstruction
@@ -156,7 +157,7 @@ class Explainer:
         layer
             A value's or a node's name; by default the scores, or what a saved pair was made to explain.
         position
-            A position in the channel's feature map; by default see ``seed``.
+            A position in the channel's feature map; by default ``seed`` decides.
         top
             How many channels to explain in each image where no target is given.
         seed

@@ -49,7 +49,7 @@ def make_seed(
     channels
         The unit's channel for each image, length N.
     position
-        The unit's position: one index per axis after the channel; ``None`` for the whole map.
+        Its position: one index per axis after the channel; ``None`` for the whole map.
     kind
         See :data:`SeedKind`.
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from onnx_deconv.attribution.photographs import random_feeds
 from onnx_deconv.cli.console import sizes
 from onnx_deconv.model import Array, Model
 from onnx_deconv.runtime import Providers, Session
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification.verify import Check
+from onnx_deconv.verification import Check, random_feeds
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Conversion:
             "bytes": {file.name: file.stat().st_size for file in files},
             "seconds": self.seconds,
             "checks": [each.as_dict() for each in checks],
-            "passed": all(each.passed for each in checks),
+            "passed": all(each.verdict == "ok" for each in checks),
         }
 
 
@@ -82,7 +81,7 @@ def named(semantics: Mapping[str, str]) -> str:
 def check_lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Describe the checks of a record, one line each."""
     for check in record["checks"]:
-        verdict = "ok" if check["passed"] else "FAILED"
+        verdict = "ok" if check["verdict"] == "ok" else "FAILED"
         what = "outputs differ by" if check["name"] == "forward" else "values that are not finite:"
         yield f"  check {verdict}: {what} {check['error']:.2g} ({check['detail']})"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import onnx_deconv
-from onnx_deconv.attribution.photographs import VIEWS, Target
+from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.explaining import explain
@@ -15,6 +15,7 @@ from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import takes
 from onnx_deconv.cli.study import Study
 from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import VIEWS
 
 _EPILOG = """\b
 Examples:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import click
 
-from onnx_deconv.attribution.photographs import VIEWS, Target
+from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.attribution.seed import SeedKind
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
@@ -18,6 +18,7 @@ from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, parse_numbers, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study, on_photographs
+from onnx_deconv.imaging import VIEWS
 
 _EPILOG = """\b
 Examples:

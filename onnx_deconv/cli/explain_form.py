@@ -8,7 +8,6 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import ImageInput
 from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.cli.options import option, whole
@@ -16,10 +15,10 @@ from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.seed_graph import GraphSeed
-from onnx_deconv.imaging import Preprocess
+from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import Session, numpy_of
-from onnx_deconv.verification.verify import Check, same_outputs
+from onnx_deconv.verification import Check, same_outputs
 
 TargetInput = Literal["optional", "required"]
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from onnx_deconv.attribution.explainer import Explanation
-from onnx_deconv.attribution.photographs import Photo, explain_photos
+from onnx_deconv.attribution.photographs import explain_photos
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.explanation import Job, Subject, lines, write
 from onnx_deconv.cli.pictures import stems
 from onnx_deconv.cli.study import Failures
 from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import Photo
 
 
 def explain(console: Console, job: Job, paths: Sequence[Path]) -> int:

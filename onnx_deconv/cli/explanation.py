@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from onnx_deconv.attribution.explainer import Explainer, Explanation
-from onnx_deconv.attribution.photographs import PERCENTILE, VIEWS, Photo, Target, draw, planes
+from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_npy, save_png
-from onnx_deconv.imaging.render import scale_of
+from onnx_deconv.imaging import (
+    PROJECTION_PERCENTILE,
+    VIEWS,
+    Photo,
+    channels_first,
+    draw,
+    save_npy,
+    save_png,
+    scale_of,
+)
 from onnx_deconv.receptive import receptive_field
 
 
@@ -63,7 +71,7 @@ class Subject:
             return None
         size, layout = photo.geometry.size, study.preprocess.layout
         field = receptive_field(self.explainer.model, self.layer, size=size, layout=layout)
-        return field.at(one.position)
+        return field.box(one.position)
 
 
 @dataclass(frozen=True)
@@ -147,10 +155,10 @@ def write(
 
 def _drawn(study: Study, photo: Photo, one: Explanation) -> dict[str, Any]:
     """Return what it takes to draw the pictures of an explanation again from its values."""
-    values = planes(one.reconstruction, study.preprocess.layout)
+    values = channels_first(one.reconstruction, study.preprocess.layout)
     return {
         "photograph": {"size": photo.geometry.photo, "shown": photo.geometry.box},
-        "projection": {"scale": scale_of(values, PERCENTILE), "percentile": PERCENTILE},
+        "projection": {"scale": scale_of(values), "percentile": PROJECTION_PERCENTILE},
         "shape": one.reconstruction.shape,
     }
 

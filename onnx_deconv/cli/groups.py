@@ -7,7 +7,7 @@ import click
 
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.options import Decorator, Option, once, option, together, whole
-from onnx_deconv.operators import tables
+from onnx_deconv.operators import rule_tables
 
 PATH: Any = click.Path(path_type=Path)
 FIRST_AND_LAST = "the first and the last convolution, and the scores"
@@ -51,15 +51,15 @@ def random_state(what: str) -> Option:
     return whole("--random-state", f"Seed of the random numbers that {what}.", metavar="N", least=0)
 
 
-def rule_tables() -> tuple[str, ...]:
+def table_names() -> tuple[str, ...]:
     """Name the rule tables that are registered, the default first."""
-    return tuple(tables())
+    return tuple(rule_tables())
 
 
 def rules(help: str, **attributes: Any) -> Option:  # noqa: A002
     """Declare the option for rule tables, with those that are registered as its choices."""
-    listed = " ".join(f"{name}: {each.doc}" for name, each in tables().items())
-    return option("--rules", f"{help} {listed}", type=click.Choice(rule_tables()), **attributes)
+    listed = " ".join(f"{name}: {each.doc}" for name, each in rule_tables().items())
+    return option("--rules", f"{help} {listed}", type=click.Choice(table_names()), **attributes)
 
 
 def _switch(name: str, *also: str, help: str) -> Decorator:  # noqa: A002

@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import click
 
-from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.options import option, parse_numbers, parse_size
-from onnx_deconv.imaging import PRESETS, Channels, Fit, Layout, Preprocess
+from onnx_deconv.imaging import PRESETS, Channels, Fit, Layout, Preprocess, preprocess_for
 from onnx_deconv.model import Model
 
 

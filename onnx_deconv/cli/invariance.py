@@ -88,7 +88,7 @@ def command(
     files = find_pictures(paths)
     study = Study.of(console, run.explainer(model), images)
     photos = study.read(files, as_batch=True)
-    views = [photo.geometry.view(photo.picture) for photo in photos]
+    views = [photo.view for photo in photos]
     found: dict[str, Invariance] = {}
     for kind in options.transforms or TRANSFORMS:
         found[kind] = invariance(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import click
 
 from onnx_deconv.attribution.explainer import Explanation
-from onnx_deconv.attribution.photographs import Photo, Target, explain_photos
+from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
@@ -19,9 +19,10 @@ from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Failures, Study, on_photographs
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.figures import draw_occlusion
-from onnx_deconv.experiments.occlusion import Fill, Occlusion, occlusion
+from onnx_deconv.experiments.hiding import Fill
+from onnx_deconv.experiments.occlusion import Occlusion, occlusion
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_npy, save_png
+from onnx_deconv.imaging import Photo, save_npy, save_png
 from onnx_deconv.model import Array
 
 _EPILOG = """\b
@@ -151,10 +152,10 @@ def _write(console: Console, study: Study, photo: Photo, found: Occlusion, path:
     drawn = draw_occlusion(found, photo, projected.reconstruction, study.preprocess, labels)
     save_png(files["sheet"], drawn)
     record = {"image": path, **_record(found), "files": files}
-    more = {"boxes": found.boxes, "top": found.top, "note": projected.note}
+    more = {"boxes": found.boxes, "top": found.prediction, "note": projected.note}
     save_json(files["record"], record | more | study.made_by())
     what = "score" if found.probability is None else "probability"
-    told = f"{what} {found.shown[0]:.3g}, at the least {record['least']:.3g} with the square"
+    told = f"{what} {found.probability_or_score:.3g}, at the least {record['least']:.3g} with the square"
     console.result(record, f"{path}: {labels.spoken(found.target)}, {told}\n  {files['sheet']}")
 
 
@@ -162,7 +163,7 @@ def _maps(found: Occlusion, projected: Explanation) -> dict[str, Array]:
     maps = {
         "scores": found.scores,
         "probabilities": found.probabilities,
-        "classes": found.classes,
+        "classes": found.predictions,
         "activations": found.activations,
         "projection": projected.reconstruction,
     }
@@ -175,7 +176,7 @@ def _record(found: Occlusion) -> dict[str, Any]:
         "label": found.label,
         "score": found.score,
         "probability": found.probability,
-        "least": float(found.shown[1].min()),
+        "least": float(found.probabilities_or_scores.min()),
         "layer": found.layer,
         "channel": found.channel,
         "activation": found.activation,

@@ -10,7 +10,7 @@ from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.package import DECONV, FORWARD, WEIGHTS, load_pair, save
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Model, all_tensors
-from onnx_deconv.verification.verify import Check, check_pair
+from onnx_deconv.verification import Check, check_pair
 
 _SHOWN = 6
 """How many switches and taps are named."""

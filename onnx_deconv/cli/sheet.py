@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.features import convolutions
-from onnx_deconv.attribution.photographs import Photo, Target
+from onnx_deconv.attribution.features import feature_layers
+from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
@@ -29,7 +29,7 @@ from onnx_deconv.experiments.sheet import (
     draw_sheet,
 )
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Photo, save_png
 
 _EPILOG = """\b
 Examples:
@@ -110,7 +110,7 @@ class SheetOptions:
                 "--across tables compares one explanation: give one --target and one --layer at most"
             )
         layer = self.layers[0] if self.layers else None
-        return across_tables(explainer, groups.rule_tables(), Target(self.targets, layer))
+        return across_tables(explainer, groups.table_names(), Target(self.targets, layer))
 
     def _classes(self, explainer: Explainer) -> list[Column]:
         if self.layers:
@@ -126,7 +126,7 @@ class SheetOptions:
             raise click.UsageError(
                 "--across layers compares the strongest feature map of each layer: leave out --target"
             )
-        return across_layers(explainer, self.layers or _spread(convolutions(explainer)))
+        return across_layers(explainer, self.layers or _spread(feature_layers(explainer)))
 
     def _refuse_top(self) -> None:
         if self.top:

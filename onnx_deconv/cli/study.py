@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
@@ -16,7 +15,7 @@ from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.cli.options import takes, together
 from onnx_deconv.cli.records import made_by
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Preprocess
+from onnx_deconv.imaging import Photo, Preprocess
 from onnx_deconv.model import Array
 
 on_photographs = together(takes("images", ImageOptions), takes("run", ModelOptions), groups.common)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import click
 
-from onnx_deconv.atlas import Atlas, Images, Projector, activation_of, default_layers, images_of, scan
+from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.store import Writer, plans
 from onnx_deconv.atlas.unfinished import digest, load_partial, save_partial
 from onnx_deconv.cli import groups
@@ -24,6 +24,7 @@ from onnx_deconv.cli.study import Study
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import read_image
 from onnx_deconv.model import Model
+from onnx_deconv.model.heads import convolutions, rectified_convolution
 
 _SAVE_EVERY = 5.0
 """Seconds between two saves of the state that an interrupted run continues from."""
@@ -64,11 +65,11 @@ class AtlasOptions:
     def of(self, model: Model) -> list[str]:
         """Return the values whose feature maps the atlas holds."""
         if not self.layers:
-            return default_layers(model)
+            return convolutions(model)
         values = [(name, model.layer(name)) for name in self.layers]
-        numbered = model.ordinals
+        number = model.ordinals.get
         found = [
-            activation_of(model, value) if numbered.get(value) == name else value for name, value in values
+            rectified_convolution(model, value) if number(value) == name else value for name, value in values
         ]
         return list(dict.fromkeys(found))
 
