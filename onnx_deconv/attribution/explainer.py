@@ -1,8 +1,9 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from typing import NamedTuple
@@ -12,15 +13,23 @@ from onnx import helper
 
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
+from onnx_deconv.compiler.backward import Walk
+from onnx_deconv.compiler.dependence import ENOUGH, note_of_a_map, pooled_share
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, Model, Source, load
-from onnx_deconv.model.heads import class_maps, scores_value
+from onnx_deconv.model.heads import class_maps, feature_maps, scores_value
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
-from onnx_deconv.semantics import Semantics
+from onnx_deconv.semantics import NO_RULES, Semantics
+
+AUTO = "auto"
+CLASS_METHOD = Semantics("guided", "grad-cam", "class-map")
+"""What ``auto`` explains classes with."""
+
+_MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
 Batch = Array | Mapping[str, Array]
 Target = int | str | Sequence[int | str]
@@ -55,7 +64,9 @@ class Explanation:
         All reconstructions by input name, each without the batch axis.
     note
         What the reader should know: that a signal died on the way down, at which node, and what was
-        explained in its place; else ``None``.
+        explained in its place; that the picture does not, or hardly, depend on the image; else ``None``.
+    semantics
+        All choices that it was made with.
     """
 
     image: int
@@ -68,6 +79,12 @@ class Explanation:
     reconstruction: Array = field(repr=False)
     reconstructions: Mapping[str, Array] = field(repr=False)
     note: str | None = None
+    semantics: Semantics = field(default_factory=Semantics, repr=False)
+
+    @property
+    def method(self) -> str:
+        """What made it, see :attr:`~onnx_deconv.semantics.Semantics.method`."""
+        return self.semantics.method
 
     @property
     def is_empty(self) -> bool:
@@ -86,8 +103,9 @@ class Explainer:
         A path to an ONNX file or to a folder made by ``onnx-deconv convert``, a serialised model, a
         ``ModelProto``, or a :class:`~onnx_deconv.model.Model`.
     semantics
-        A rule table's name (``deconvnet``, ``guided``, ``gradient``) or all choices; for a folder, those
-        it was made with unless given.
+        A method's name (``deconvnet``, ``guided``, ``gradient``, ``grad-cam``, ``guided*grad-cam``, ...), a
+        rule table, or all choices; for a folder, those it was made with unless given. ``auto`` chooses by
+        what is explained, see :meth:`choose`.
     providers
         ``auto``, ``cpu``, ``cuda``, or a list of onnxruntime's names.
     labels
@@ -121,17 +139,20 @@ class Explainer:
         saved = load_pair(model) if is_pair(model) else None  # type: ignore[arg-type]
         self.model = _model(model, saved, input_shapes)
         stored = Semantics(**saved.manifest["semantics"]) if saved is not None else Semantics()
-        self.semantics = stored if semantics is None else Semantics.of(semantics)
+        self.auto = semantics == AUTO and saved is None
+        given = CLASS_METHOD if self.auto else None if semantics == AUTO else semantics
+        self.semantics = stored if given is None else Semantics.of(given)
         self.providers = providers
         self.low_memory = low_memory
         self._inputs = inputs
         self._lock = threading.Lock()
-        self._sessions: dict[str, PairSession] = {}
+        self._sessions: dict[tuple[str, Semantics], PairSession] = {}
         self.scores_layer, _ = scores_value(self.model)
         self.layer = self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
         self.saved = saved is not None
         if saved is not None and self.semantics == stored and inputs is None:
-            self._sessions[self.layer] = PairSession(saved, providers, low_memory=low_memory)
+            session = PairSession(saved, providers, low_memory=low_memory)
+            self._sessions[self.layer, self.semantics] = session
         self.labels = Labels.of(labels, self.model.metadata)
 
     def __call__(
@@ -196,18 +217,45 @@ class Explainer:
         InputError
             If the batch does not fit.
         """
-        start = self._tries(self.scores_layer, _Choice(None, None, 1, "auto"))[0].layer
-        passes = [Pass(self.session(start), start, feeds) for _, feeds in self._chunks(self._feeds(batch))]
+        start = self._tries(self.scores_layer, _Choice(None, None, 1, "auto"))[0]
+        session = self.session(start.layer, start.semantics)
+        passes = [Pass(session, start.layer, feeds) for _, feeds in self._chunks(self._feeds(batch))]
         return np.concatenate([p.scores(self.model.outputs[0]) for p in passes])
 
-    def session(self, layer: str | None = None) -> PairSession:
-        """Return the pair, ready to run, that explains a layer; made on first use."""
+    def session(self, layer: str | None = None, semantics: Semantics | None = None) -> PairSession:
+        """Return the pair, ready to run, that explains a layer; made on first use.
+
+        Parameters
+        ----------
+        layer
+            A value's or a node's name; by default what the explainer explains.
+        semantics
+            In place of those that :meth:`choose` chooses.
+        """
         name = self._named(layer)
+        key = name, semantics or self.choose(name)
         with self._lock:
-            if name not in self._sessions:
-                pair = compile_pair(self.model, name, semantics=self.semantics, inputs=self._inputs)
-                self._sessions[name] = PairSession(pair, self.providers, low_memory=self.low_memory)
-            return self._sessions[name]
+            if key not in self._sessions:
+                pair = compile_pair(self.model, name, semantics=key[1], inputs=self._inputs)
+                self._sessions[key] = PairSession(pair, self.providers, low_memory=self.low_memory)
+            return self._sessions[key]
+
+    def choose(self, layer: str) -> Semantics:
+        """Return the semantics that a value is explained with.
+
+        With ``auto``, classes get :data:`CLASS_METHOD` where the model has feature maps, else ``guided``;
+        a layer's units get ``deconvnet`` where max pools below tie it to the image, else ``guided``
+        (docs/what-a-picture-can-tell.md has the measurements).
+        """
+        return self._chosen(layer) if self.auto else self.semantics
+
+    @functools.cache  # noqa: B019  (an explainer lives as long as its sessions)
+    def _chosen(self, layer: str) -> Semantics:
+        path = Walk(self.model, layer, Semantics(), self._inputs)
+        if layer != self.scores_layer:
+            return Semantics("deconvnet" if pooled_share(path.path) >= ENOUGH else "guided")
+        maps = feature_maps(self.model, layer, path.path, path.reached)
+        return Semantics("guided") if maps is None or len(path.inputs) > 1 else CLASS_METHOD
 
     def _named(self, layer: str | None) -> str:
         return self.layer if layer is None else self.model.layer(layer)
@@ -218,7 +266,7 @@ class Explainer:
         """Explain one chunk: one pass forward per layer tried, one back per channel asked for."""
         tries = self._tries(layer, choice)
         passes = _Passes(self, feeds)
-        start = passes[tries[0].layer]
+        start = passes[tries[0]]
         of_classes = layer == self.scores_layer
         scores = start.scores(self.model.outputs[0]) if of_classes else scores_of(start.explained)
         ranked = self._ranked(scores, choice, of_classes)
@@ -232,11 +280,12 @@ class Explainer:
                 unit = None if position is None else (image, channel, *position)
                 score = scores[image, channel] if unit is None else start.explained[unit]
                 if column.kinds[image] == "strongest":
-                    position = strongest(passes[column.layers[image]].explained[image, channel])
+                    position = strongest(passes[column.tries[image]].explained[image, channel])
                 label = self.labels.name(channel) if of_classes else None
                 yield Explanation(
-                    first + image, column.layers[image], int(channel), label, float(score), position,
-                    column.kinds[image], next(iter(parts.values())), parts, column.notes[image],
+                    first + image, column.tries[image].layer, int(channel), label, float(score), position,
+                    column.kinds[image], next(iter(parts.values())), parts, self._note(column, image),
+                    column.tries[image].semantics,
                 )  # fmt: skip
 
     def _tries(self, layer: str, choice: "_Choice") -> list["_Try"]:
@@ -246,12 +295,17 @@ class Explainer:
         class was seen, while a class's score hands every position the same share, most of which the
         rectifiers below then cancel (docs/explanation.md has the figures).
         """
+        chosen = self.choose(layer)
         if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
-            return [_Try(layer, choice.seed)]
-        scores = [_Try(self.scores_layer, "one")]
+            return [_Try(layer, choice.seed, chosen)]
+        if chosen.reads_feature_maps:
+            plain = [replace(chosen, cam="none")] if chosen.rules != NO_RULES else []
+            others = [Semantics("guided"), Semantics("gradient")] if self.auto else []
+            return [_Try(layer, "one", each) for each in (chosen, *plain, *others)]
+        scores = [_Try(layer, "one", chosen)]
         if self.class_maps is None:
             return scores
-        maps = [_Try(self.class_maps, "map"), _Try(self.class_maps, "strongest")]
+        maps = [_Try(self.class_maps, kind, chosen) for kind in _MAP_SEEDS]
         # A saved pair was made to start where it starts.
         return scores + maps if self.saved else maps + scores
 
@@ -265,13 +319,13 @@ class Explainer:
         """Explain one channel per image; look after signals that die."""
         column: _Column | None = None
         for attempt in tries:
-            run = passes[attempt.layer]
+            run = passes[attempt]
             reconstructions, seed, kind = run.back(channels, position, attempt.seed)
             if column is None:
-                column = _Column.of(reconstructions, attempt.layer, kind)
+                column = _Column.of(reconstructions, attempt, kind)
                 empty = column.empty()
             else:
-                column.replace(empty, reconstructions, attempt.layer, kind)
+                column.replace(empty, reconstructions, attempt, kind)
             left = [k for k in empty if k in column.empty()]
             if not left:
                 break
@@ -283,6 +337,15 @@ class Explainer:
         if column is None:
             raise InputError("nothing to start from")
         return column
+
+    def _note(self, column: "_Column", image: int) -> str | None:
+        """Say what became of the signal, and whether the picture can be about the image."""
+        attempt = column.tries[image]
+        manifest = self.session(attempt.layer, attempt.semantics).pair.manifest
+        blind = manifest.get("image_dependence", {}).get("note")
+        if blind and column.kinds[image] == "map":
+            blind = note_of_a_map(attempt.semantics)
+        return "; ".join(filter(None, (column.notes[image], blind))) or None
 
     @cached_property
     def class_maps(self) -> str | None:
@@ -361,22 +424,26 @@ class _Choice(NamedTuple):
 
 
 class _Try(NamedTuple):
-    """What to start from."""
+    """What to start from, and how to go down."""
 
     layer: str
     seed: SeedKind
+    semantics: Semantics
 
 
-class _Passes(dict[str, Pass]):
-    """The passes of one chunk by layer, made when asked for."""
+class _Passes(dict["_Try", Pass]):
+    """The passes of one chunk by layer and semantics, made when asked for."""
 
     def __init__(self, explainer: Explainer, feeds: Mapping[str, Array]) -> None:
         super().__init__()
         self._explainer, self._feeds = explainer, feeds
 
-    def __missing__(self, layer: str) -> Pass:
-        self[layer] = Pass(self._explainer.session(layer), layer, self._feeds)
-        return self[layer]
+    def __missing__(self, attempt: "_Try") -> Pass:
+        alike = attempt._replace(seed="auto")  # the seed makes no other pair
+        if alike not in self:
+            session = self._explainer.session(attempt.layer, attempt.semantics)
+            self[alike] = Pass(session, attempt.layer, self._feeds)
+        return self[alike]
 
 
 @dataclass
@@ -384,28 +451,30 @@ class _Column:
     """Explanations of one channel per image: arrays by input name, and per image where they came from."""
 
     reconstructions: dict[str, Array]
-    layers: list[str]
+    tries: list[_Try]
     kinds: list[str]
     notes: list[str | None]
 
     @classmethod
-    def of(cls, reconstructions: dict[str, Array], layer: str, kind: str) -> "_Column":
+    def of(cls, reconstructions: dict[str, Array], attempt: _Try, kind: str) -> "_Column":
         n = _length(reconstructions)
-        return cls(reconstructions, [layer] * n, [kind] * n, [None] * n)
+        return cls(reconstructions, [attempt] * n, [kind] * n, [None] * n)
 
     def empty(self) -> list[int]:
         """Return the images for which nothing arrived at any input."""
         arrays = self.reconstructions.values()
-        return [k for k in range(len(self.layers)) if not any(a[k].any() for a in arrays)]
+        return [k for k in range(len(self.tries)) if not any(a[k].any() for a in arrays)]
 
-    def replace(self, images: Sequence[int], others: Mapping[str, Array], layer: str, kind: str) -> None:
+    def replace(self, images: Sequence[int], others: Mapping[str, Array], attempt: _Try, kind: str) -> None:
         """Take these images from another try, where something arrived."""
         for k in images:
             if any(a[k].any() for a in others.values()):
                 for name, a in others.items():
                     self.reconstructions[name][k] = a[k]
-                self.layers[k], self.kinds[k] = layer, kind
-                self.notes[k] = f"{self.notes[k]}; explained {layer!r} (seed {kind}) instead"
+                other = attempt.semantics != self.tries[k].semantics
+                how = f"by {attempt.semantics.method}" if other else f"(seed {kind})"
+                self.tries[k], self.kinds[k] = attempt, kind
+                self.notes[k] = f"{self.notes[k]}; explained {attempt.layer!r} {how} instead"
 
 
 def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None) -> Model:

@@ -167,7 +167,10 @@ def explain_graph(
         graph.replace_input(name, _info(inputs[0]))
     graph.graph.output.extend(_info(entry) for entry in entries)
     manifest = {
-        **{key: pair.manifest[key] for key in ("format", "version", "model", "explained", "semantics")},
+        **{
+            key: pair.manifest[key]
+            for key in ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
+        },
         "form": "explain",
         "opset": opset,
         "seed": seed,
@@ -186,6 +189,8 @@ def explain_graph(
     return graph.finished(pair, manifest, passes)
 
 
+_SHARED = ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
+"""What an explain graph's manifest has in common with a pair's."""
 _TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
 _TARGET_UNIT = (
     "which unit to explain in each image, by its index in the explained value, in row-major order over "
