@@ -1,0 +1,85 @@
+"""Unpoolings by switches, as a companion has them: a max pool, and a signal that its switches put back."""
+
+from dataclasses import dataclass
+
+from onnx import NodeProto, TensorProto, numpy_helper
+
+from onnx_deconv.compiler.passes.attributes import attributes_of, ones
+from onnx_deconv.compiler.passes.pattern import ANY, Match, Pattern, op, value
+from onnx_deconv.compiler.passes.rewriter import Rewriter
+
+
+def _is_2d(found: Match) -> bool:
+    """Tell whether a pool is of float32 images whose sizes are known."""
+    sizes = found.graph.sizes(found.node.input[0]) or ()
+    return len(sizes) == len(found.attributes["kernel_shape"]) == len("HW")
+
+
+def _reshaped(pattern: Pattern) -> Pattern:
+    """Match a value, or what it is a Reshape of."""
+    return op.Reshape(pattern) | pattern
+
+
+def _is_0(filled_with: TensorProto | None) -> bool:
+    return filled_with is None or not numpy_helper.to_array(filled_with).any()
+
+
+_POOL = op.MaxPool(ANY, dilations=ones, storage_order=0).where(_is_2d).named("pool")
+_ZEROS = op.ConstantOfShape(ANY, value=_is_0)
+_UNPOOLING = op.Reshape(
+    op.ScatterElements(
+        _reshaped(_ZEROS), _reshaped(_POOL.giving(1)), _reshaped(value("signal")), reduction="add"
+    )
+)
+
+
+@dataclass(frozen=True)
+class Unpooling:
+    """A max pool and the signal that its switches put back.
+
+    Attributes
+    ----------
+    name
+        The unpooling's node.
+    pool
+        The pool's node.
+    pooled, maximum
+        What the pool reads and gives.
+    signal, result
+        What the unpooling reads and gives.
+    kernel, strides
+        The pool's, per axis.
+    pads
+        The pool's padding: before, along each axis, then after; ``None`` where it follows from the sizes.
+    """
+
+    name: str
+    pool: NodeProto
+    pooled: str
+    maximum: str
+    signal: str
+    result: str
+    kernel: list[int]
+    strides: list[int]
+    pads: list[int] | None
+
+    def is_side_by_side(self, graph: Rewriter) -> bool:
+        """Tell whether the windows are squares that fill the image (where ``auto_pad`` adds nothing)."""
+        side, sizes = self.kernel[0], graph.sizes(self.pooled) or []
+        square = self.kernel == self.strides == [side, side]
+        return square and not any(self.pads or ()) and all(size % side == 0 for size in sizes)
+
+
+def unpooling_of(graph: Rewriter, node: NodeProto) -> Unpooling | None:
+    """Return the unpooling whose last node this is, if it is one of 2-D windows that are not dilated."""
+    found = _UNPOOLING.match(graph, node)
+    if found is None:
+        return None
+    pool = found.nodes["pool"]
+    attributes = attributes_of(pool)
+    given = attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+    return Unpooling(
+        node.name, pool, pool.input[0], pool.output[0], found.values["signal"], node.output[0],
+        list(attributes["kernel_shape"]), list(attributes.get("strides", [1, 1])),
+        list(attributes.get("pads", [0] * 4)) if given else None,
+    )  # fmt: skip
