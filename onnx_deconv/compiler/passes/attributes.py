@@ -8,7 +8,7 @@ import onnx
 from onnx import NodeProto
 from onnx.helper import get_attribute_value
 
-Expected: TypeAlias = int | float | str | Callable[[Any], bool]
+Expected: TypeAlias = int | float | str | list[int] | Callable[[Any], bool]
 """An attribute's value, or a condition; one that is left out and has no default is ``None``."""
 
 

@@ -12,8 +12,8 @@ from onnx_deconv.compiler.passes.blocked_layout import (
     side_by_side,
     transposed,
 )
-from onnx_deconv.compiler.passes.convolutions import transposed_convolution
-from onnx_deconv.compiler.passes.pattern import ABSENT, ANY, Match, op
+from onnx_deconv.compiler.passes.operations import RELU, transposed_convolution
+from onnx_deconv.compiler.passes.pattern import ABSENT, Match, op
 from onnx_deconv.compiler.passes.polyphase import (
     Polyphase,
     convolution_applied,
@@ -25,7 +25,6 @@ from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import BLOCK, Rewriter
 from onnx_deconv.compiler.passes.unpooling import Unpooling, unpooling_of
 
-_RELU = op.Relu(ANY)
 _CONCAT, _SPLIT = op.Concat(axis=1), op.Split(axis=1)
 _TRANSPOSED = transposed_convolution(ABSENT, group=1, dilations=ones)
 
@@ -102,7 +101,7 @@ def _is_overlapping(graph: Rewriter, unpooling: Unpooling) -> bool:
     if any(axis.place(0) >= axis.size for axis in axes):
         return False  # by ceil_mode, in the padding alone: runtimes differ in whether there is such a window
     inside = not any(axis.is_outside(k) for axis in axes for k in range(KERNEL - 1))
-    return inside or _RELU.match(graph, graph.producers.get(unpooling.pooled)) is not None
+    return inside or RELU.match(graph, graph.producers.get(unpooling.pooled)) is not None
 
 
 def _axes(graph: Rewriter, unpooling: Unpooling) -> list[PoolAxis]:
@@ -158,7 +157,7 @@ def _declared(graph: Rewriter, unpooling: Unpooling) -> list[int]:
 
 def _rectifier(graph: Rewriter, value: str) -> NodeProto | None:
     """Return the ReLU through which all of a value goes."""
-    found = _RELU.match(graph, graph.only_reader(value))
+    found = RELU.match(graph, graph.only_reader(value))
     return found.node if found is not None else None
 
 

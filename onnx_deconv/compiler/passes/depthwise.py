@@ -8,7 +8,7 @@ import numpy as np
 
 from onnx_deconv.compiler.passes.attributes import ones
 from onnx_deconv.compiler.passes.builder import Builder
-from onnx_deconv.compiler.passes.convolutions import transposed_convolution
+from onnx_deconv.compiler.passes.operations import transposed_convolution
 from onnx_deconv.compiler.passes.pattern import Match
 from onnx_deconv.compiler.passes.polyphase import Polyphase, interleaved, pointwise_applied
 from onnx_deconv.compiler.passes.registry import optimisation_pass

@@ -6,7 +6,7 @@ import numpy as np
 
 from onnx_deconv.compiler.passes.attributes import ones, zeros
 from onnx_deconv.compiler.passes.builder import Builder
-from onnx_deconv.compiler.passes.convolutions import transposed_convolution
+from onnx_deconv.compiler.passes.operations import transposed_convolution
 from onnx_deconv.compiler.passes.pattern import Match
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import Rewriter

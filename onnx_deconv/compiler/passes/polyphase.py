@@ -10,10 +10,10 @@ from itertools import product
 from typing import NamedTuple
 
 from onnx_deconv.compiler.passes.builder import Builder
-from onnx_deconv.compiler.passes.convolutions import POINTWISE, dense_convolution
-from onnx_deconv.compiler.passes.pattern import ANY, Match, op
+from onnx_deconv.compiler.passes.operations import POINTWISE, RELU, dense_convolution
+from onnx_deconv.compiler.passes.pattern import Match
 
-_RELU, _CONV = op.Relu(ANY), dense_convolution()
+_CONV = dense_convolution()
 
 
 class Polyphase(NamedTuple):
@@ -60,7 +60,7 @@ def pointwise_applied(add: Builder, maps: Polyphase) -> Polyphase:
         left: int | str = maps.channels
         if POINTWISE.match(graph, reader):
             left = graph.filter_shape(reader)[0]
-        elif not _RELU.match(graph, reader):
+        elif not RELU.match(graph, reader):
             break
         if not isinstance(left, int) or left > maps.channels:
             break

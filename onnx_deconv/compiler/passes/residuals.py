@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from onnx import NodeProto
 
+from onnx_deconv.compiler.passes.operations import RELU
 from onnx_deconv.compiler.passes.pattern import ANY, Match, op, read_once, value
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import BACKWARD, BLOCK, Dims, Rewriter
@@ -24,7 +25,7 @@ _CONV = op.Conv(value("signal"), ANY).where(_fills_blocks)
 """A convolution in the blocked layout."""
 _KEEPS_LAYOUT = op.Relu() | op.Add() | op.Mul() | op.Concat()
 """Operators that stay in the blocked layout where all that they read is there."""
-_CONCAT, _RELU, _ADD = op.Concat(), op.Relu(ANY), op.Add()
+_CONCAT, _ADD = op.Concat(), op.Add()
 _ADDITION = op.Add(read_once(_CONV), value("other")) | op.Add(value("other"), read_once(_CONV))
 
 
@@ -65,7 +66,7 @@ def _takes_in(graph: Rewriter, node: NodeProto, signal: str) -> bool:
         return False
     shapes = {_shape(graph, v) for v in node.input}
     total = node.output[0]
-    if rectified := _RELU.match(graph, graph.only_reader(total)):
+    if rectified := RELU.match(graph, graph.only_reader(total)):
         total = rectified.node.output[0]
     goes_on = (_ADD.match(graph, r) or _convolves(graph, r, total) for r in graph.readers(total))
     return len(shapes) == 1 and all(shapes) and any(goes_on)
@@ -82,7 +83,7 @@ def _enter(graph: Rewriter, node: NodeProto, readers: Sequence[NodeProto]) -> st
     signal, add = node.output[0], graph.builder(node.name)
     channels = _shape(graph, signal)[1]
     ones = np.ones((int(channels), 1, 1, 1), np.float32)
-    if _RELU.match(graph, node):
+    if RELU.match(graph, node):
         entered = add.Relu(add.Conv(node.input[0], ones, group=channels))
     else:
         entered = add.Conv(signal, ones, group=channels)

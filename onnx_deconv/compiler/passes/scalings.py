@@ -4,10 +4,11 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto
 
 from onnx_deconv.compiler.passes.attributes import off
-from onnx_deconv.compiler.passes.pattern import ABSENT, ANY, Match, Pattern, op, read_once, value
+from onnx_deconv.compiler.passes.operations import ZEROS
+from onnx_deconv.compiler.passes.pattern import ABSENT, Match, Pattern, op, read_once, value
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import BACKWARD, Rewriter
 from onnx_deconv.compiler.passes.scaled_filters import filter_of, take_in
@@ -32,10 +33,6 @@ def _is_real(found: Match) -> bool:
     return found.graph.types.get(found.node.output[0], (0, ()))[0] in _FLOATS
 
 
-def _is_0(filled_with: TensorProto | None) -> bool:
-    return filled_with is None or not numpy_helper.to_array(filled_with).any()
-
-
 def _scaled(name: str, signal: Pattern) -> Pattern:
     """Match a Mul or Div by a constant that makes the signal no larger; capture the node and the constant."""
     factor = value(name, _is_constant)
@@ -52,8 +49,8 @@ def _scaled(name: str, signal: Pattern) -> Pattern:
 
 def _normalised(name: str, signal: Pattern) -> Pattern:
     """Match a BatchNormalization without mean and shift; capture the node and its scale."""
-    zero, variance = op.ConstantOfShape(ANY, value=_is_0), value("variance", _is_made_at_load)
-    operands = signal, value(name, _is_constant), zero, zero, variance
+    variance = value("variance", _is_made_at_load)
+    operands = signal, value(name, _is_constant), ZEROS, ZEROS, variance
     return op.BatchNormalization(*operands, training_mode=off).named(name).where(_is_real)
 
 

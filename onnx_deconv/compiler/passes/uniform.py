@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from onnx import NodeProto
 
-from onnx_deconv.compiler.passes.convolutions import POINTWISE
+from onnx_deconv.compiler.passes.operations import POINTWISE
 from onnx_deconv.compiler.passes.pattern import ANY, Match, op
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import Dims, Rewriter

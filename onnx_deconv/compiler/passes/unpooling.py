@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto
 
 from onnx_deconv.compiler.passes.attributes import attributes_of, ones
-from onnx_deconv.compiler.passes.pattern import ANY, Match, Pattern, op, value
+from onnx_deconv.compiler.passes.operations import ZEROS
+from onnx_deconv.compiler.passes.pattern import ANY, Match, Pattern, backward, op, value
 from onnx_deconv.compiler.passes.rewriter import Rewriter
 
 
@@ -20,17 +21,9 @@ def _reshaped(pattern: Pattern) -> Pattern:
     return op.Reshape(pattern) | pattern
 
 
-def _is_0(filled_with: TensorProto | None) -> bool:
-    return filled_with is None or not numpy_helper.to_array(filled_with).any()
-
-
-_POOL = op.MaxPool(ANY, dilations=ones, storage_order=0).where(_is_2d).named("pool")
-_ZEROS = op.ConstantOfShape(ANY, value=_is_0)
-_UNPOOLING = op.Reshape(
-    op.ScatterElements(
-        _reshaped(_ZEROS), _reshaped(_POOL.giving(1)), _reshaped(value("signal")), reduction="add"
-    )
-)
+_SWITCHES = op.MaxPool(ANY, dilations=ones, storage_order=0).where(_is_2d).named("pool").giving(1)
+_OPERANDS = _reshaped(ZEROS), _reshaped(_SWITCHES), _reshaped(value("signal"))
+_UNPOOLING = op.Reshape(op.ScatterElements(*_OPERANDS, reduction="add")).where(backward)
 
 
 @dataclass(frozen=True)

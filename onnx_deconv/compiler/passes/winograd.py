@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnx_deconv.compiler.passes.builder import Builder
-from onnx_deconv.compiler.passes.convolutions import dense_convolution
+from onnx_deconv.compiler.passes.operations import dense_convolution
 from onnx_deconv.compiler.passes.pattern import Match, backward
 from onnx_deconv.compiler.passes.polyphase import Polyphase, interleaved
 from onnx_deconv.compiler.passes.registry import optimisation_pass

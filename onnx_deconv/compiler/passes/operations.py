@@ -1,4 +1,6 @@
-"""Patterns of convolutions that several passes look for."""
+"""Patterns of operations that several passes look for."""
+
+from onnx import TensorProto, numpy_helper
 
 from onnx_deconv.compiler.passes.attributes import Expected, absent, ones, zeros
 from onnx_deconv.compiler.passes.pattern import ABSENT, ANY, Match, Pattern, op, value
@@ -13,6 +15,15 @@ def _is_1x1(found: Match) -> bool:
     kernel = found.graph.filter_shape(found.node)[2:]
     return bool(kernel) and all(size == 1 for size in kernel)
 
+
+def _is_0(filled_with: TensorProto | None) -> bool:
+    return filled_with is None or not numpy_helper.to_array(filled_with).any()
+
+
+RELU = op.Relu(ANY)
+
+ZEROS = op.ConstantOfShape(ANY, value=_is_0)
+"""A tensor of zeros, made at run time."""
 
 POINTWISE = op.Conv(ANY, ANY, group=1, strides=ones, pads=zeros, auto_pad="NOTSET").where(_is_1x1)
 """A 1×1 convolution of all channels with all."""
