@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,20 +13,21 @@ from click.testing import CliRunner
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from oracle import model_of, numbers
 from PIL import Image
 from random_networks import nets
+from zoo_files import ZOO
 
-from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError
-from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge, scan
+from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, load
+from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.store import Writer
 from onnx_deconv.atlas.unfinished import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.way import Look
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.cli import main
-from onnx_deconv.imaging import Preprocess, read_image
+from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
+from onnx_deconv.model.heads import convolutions
 
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))
 
 
@@ -63,7 +63,7 @@ def pictures(count, size=32, seed=0):
 
 
 def atlas_of(explainer, source, top=3, preprocess=PREPROCESS, **more):
-    layers = default_layers(explainer.model)
+    layers = convolutions(explainer.model)
     return scan(explainer, images_of(source), preprocess, Atlas(top, **more), layers)
 
 
@@ -83,7 +83,7 @@ def rows(atlas):
 def brute_force(explainer, source, top, preprocess=PREPROCESS):
     """Sort all maxima of all images."""
     expected = {}
-    for layer in default_layers(explainer.model):
+    for layer in convolutions(explainer.model):
         session = explainer.session(layer)
         found = []
         for name, picture in source:
@@ -126,6 +126,33 @@ def test_ties_go_to_the_earlier_name_whatever_the_order():
         assert name == "abc"[rank]
 
 
+@pytest.mark.parametrize(("between", "last"), [("", "c"), ("n = BatchNormalization(c, s, s, s, s)", "n")])
+@pytest.mark.parametrize(
+    "rectifier",
+    [
+        "Relu(@)", "LeakyRelu(@)", "PRelu(@, slope)", "ThresholdedRelu(@)", "Clip(@, zero)", "Elu(@)",
+        "Selu(@)", "Celu(@)", "Softplus(@)", "Swish(@)", "HardSwish(@)", "Gelu(@)", "Mish(@)",
+    ],
+)  # fmt: skip
+def test_a_convolution_is_shown_rectified_whatever_rectifies_it(rectifier, between, last):
+    body = f"c = Conv(x, w) {between} r = {rectifier.replace('@', last)} y = GlobalAveragePool(r)"
+    weights = {
+        "w": numbers((4, 3, 3, 3)),
+        "s": np.ones(4, "f"),
+        "zero": np.float32(0),
+        "slope": np.float32([0.1]),
+    }
+    model = load(model_of(body, {"x": (1, 3, 8, 8)}, weights, opset=24))
+    assert convolutions(model) == ["r"]
+
+
+@pytest.mark.parametrize("follower", ["MaxPool<kernel_shape = [2, 2]>(c)", "Softmax(c)"])
+def test_what_follows_a_convolution_but_is_no_rectifier_is_not_shown_in_its_place(follower):
+    body = f"c = Conv(x, w) r = {follower} y = Relu(r)"
+    model = load(model_of(body, {"x": (1, 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))}))
+    assert convolutions(model) == ["c"]
+
+
 @given(st.lists(st.integers(0, 2), min_size=12, max_size=12), st.integers(1, 5))
 @settings(max_examples=25)
 def test_merging_shards_is_one_run(shard_of, top):
@@ -162,7 +189,7 @@ def test_what_is_kept_does_not_grow_with_the_images():
 
 def test_an_interrupted_run_goes_on(tmp_path):
     explainer, source = Explainer(network()), pictures(60)
-    layers = default_layers(explainer.model)
+    layers = convolutions(explainer.model)
 
     def interrupt(atlas):
         save_partial(tmp_path, atlas)
@@ -196,7 +223,7 @@ def test_projections_are_those_of_whole_images(rules, size):
     assert found.keys() == expected.keys()
     for (layer, channel, rank), (_, image, at) in expected.items():
         one = found[layer, channel, rank]
-        (whole,) = explainer(tensors[image][None], channel, layer=layer, at=at)
+        (whole,) = explainer(tensors[image][None], channel, layer=layer, position=at)
         y0, x0, y1, x1 = one.window
         scale = np.abs(whole.reconstruction).max() or 1
         assert np.abs(one.values - whole.reconstruction[:, y0:y1, x0:x1]).max() <= 1e-5 * scale
@@ -234,6 +261,7 @@ def test_crops_are_smaller_where_units_see_little():
     assert max(at_the_corner.size) < max(crops["r2"].size)
 
 
+@pytest.mark.slow
 @given(nets((1, 40, 36)), st.sampled_from(["deconvnet", "gradient"]), st.data())
 @settings(max_examples=100)
 def test_crops_are_exact_whatever_the_geometry(net, rules, data):
@@ -326,7 +354,7 @@ def test_the_command_and_its_files(tmp_path, model):
     folder = saved(tmp_path / "in", pictures(7))
     (folder / "broken.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    result = run("atlas", model, folder, "-o", out, "--top", 4, *PREPARED, code=1)
+    result = run("atlas", "build", model, folder, "-o", out, "--top", 4, *PREPARED, code=1)
     record = json.loads(result.stdout)
     assert (record["images"], list(record["failed"])) == (8, ["broken.png"])
     assert "broken.png" in result.stderr
@@ -339,7 +367,7 @@ def test_the_command_and_its_files(tmp_path, model):
         for unit in layer["units"]:
             picture = read_image(folder / unit["image"])
             batch = preprocess.apply(picture)[0][None]
-            (whole,) = explainer(batch, unit["channel"], layer=layer["layer"], at=unit["position"])
+            (whole,) = explainer(batch, unit["channel"], layer=layer["layer"], position=unit["position"])
             assert whole.score == pytest.approx(unit["activation"], rel=1e-4, abs=1e-5)
             if unit["activation"]:
                 y0, x0, y1, x1 = unit["window"]
@@ -360,14 +388,14 @@ def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Writer, "add", interrupted)
-    run("atlas", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED, code=130)
+    run("atlas", "build", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED, code=130)
     assert not (tmp_path / "one" / "atlas.json").exists()
     with (tmp_path / "one" / JOURNAL).open("a", encoding="utf-8") as journal:
         journal.write('{"place": ["r1", 0')  # killed while it wrote
-    result = run("atlas", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED)
-    assert "going on after 20 projections" in result.stderr
+    result = run("atlas", "build", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED)
+    assert "continuing after 20 projections" in result.stderr
     assert len(set(added)) == len(added) > 20
-    run("atlas", model, folder, "-o", tmp_path / "other", "--top", 3, *PREPARED)
+    run("atlas", "build", model, folder, "-o", tmp_path / "other", "--top", 3, *PREPARED)
     files = sorted(path.name for path in (tmp_path / "other").iterdir())
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == files
     for name in files:
@@ -379,8 +407,32 @@ def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
     everything = saved(tmp_path / "all", source)
     shards = [saved(tmp_path / f"in{k}", source[k::2]) for k in range(2)]
     for k, folder in enumerate(shards):
-        run("atlas", model, folder, "-o", tmp_path / f"part{k}", "--layers", "conv2,r3", *PREPARED)
-    run("atlas", model, everything, "-o", tmp_path / "one", "--layers", "conv2,r3", *PREPARED)
+        run(
+            "atlas",
+            "build",
+            model,
+            folder,
+            "-o",
+            tmp_path / f"part{k}",
+            "--layer",
+            "conv2",
+            "--layer",
+            "r3",
+            *PREPARED,
+        )
+    run(
+        "atlas",
+        "build",
+        model,
+        everything,
+        "-o",
+        tmp_path / "one",
+        "--layer",
+        "conv2",
+        "--layer",
+        "r3",
+        *PREPARED,
+    )
     run("atlas", "merge", tmp_path / "part0", tmp_path / "part1", "-o", tmp_path / "merged", "--json")
     merged, one = (json.loads((tmp_path / n / "atlas.json").read_text("utf-8")) for n in ("merged", "one"))
     assert merged == one
@@ -391,9 +443,9 @@ def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
 def test_mistakes_are_one_line(tmp_path, model):
     folder = saved(tmp_path / "in", pictures(2))
     for args, said in (
-        ((model, tmp_path / "nowhere"), "no such file"),
-        ((model, folder, "--layers", "r9"), "r9"),
-        ((model, folder, "--size", "photo"), "one size"),
+        (("build", model, tmp_path / "nowhere"), "no such file"),
+        (("build", model, folder, "--layer", "r9"), "r9"),
+        (("build", model, folder, "--size", "photo"), "one size"),
         (("merge", tmp_path), "no finished atlas"),
     ):
         result = run("atlas", *args, "-o", tmp_path / "out", code=2)
@@ -431,9 +483,9 @@ def test_archives_are_read_one_picture_at_a_time(tmp_path):
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
         for k in range(3):
             archive.writestr(f"{k}.png", content.getvalue() if k != 1 else b"broken")
-    for name, load in images_of(tmp_path / "many.zip"):
+    for name, read in images_of(tmp_path / "many.zip"):
         if name == "1.png":
             with pytest.raises(InputError, match=r"1\.png: not a picture"):
-                load()
+                read()
         else:
-            assert (load() == pictures(1)[0][1]).all()
+            assert (read() == pictures(1)[0][1]).all()

@@ -11,30 +11,33 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from commands import picture, pixels, refused, run
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from zoo_files import ZOO
 
+import onnx_deconv
 from onnx_deconv import load
-from onnx_deconv.attribution import explainer, photographs
-from onnx_deconv.cli import main
+from onnx_deconv.attribution import explainer
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
-from onnx_deconv.operators import registry, rows
+from onnx_deconv.imaging import ImageInput
+from onnx_deconv.operators import operators_by_key, rule_tables
+from onnx_deconv.verification import reference
 
 ROOT = Path(__file__).parents[1]
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
 needs_zoo = pytest.mark.skipif(not SQUEEZENET.exists(), reason=f"no model zoo in {ZOO}")
 COMMANDS = [
     "demo",
     "explain",
-    "atlas",
-    "report",
+    "atlas build",
+    "atlas merge",
+    "atlas report",
     "convert",
     "inspect",
     "ops",
@@ -46,28 +49,6 @@ COMMANDS = [
     "correspondence",
 ]
 LABELS = ["ant", "bee", "cat, house cat", "dog", "emu"]
-
-
-def run(*arguments):
-    """Run the command line in this process; return (exit code, stdout, stderr)."""
-    try:
-        runner = CliRunner(mix_stderr=False)
-    except TypeError:  # click 8.2 and newer never mix
-        runner = CliRunner()
-    result = runner.invoke(main, [str(a) for a in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def refused(*arguments):
-    """Run what has to be refused: nothing on stdout, one line on stderr (and click's usage above it)."""
-    code, out, err = run(*arguments)
-    assert code == 2, (out, err)
-    assert out == ""
-    lines = [line for line in err.splitlines() if line]
-    assert not [line for line in lines[:-1] if not line.startswith(("Usage:", "Try "))]
-    assert lines[-1].startswith("Error: ")
-    return lines[-1]
 
 
 def network(operator="Relu", size=32, channels=3, batch="N"):
@@ -113,17 +94,6 @@ def photo(tmp_path):
     return picture(tmp_path / "photo.png")
 
 
-def picture(path, height=40, width=50):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(2).integers(0, 256, (height, width, 3), np.uint8)).save(path)
-    return path
-
-
-def pixels(path):
-    with Image.open(path) as opened:
-        return np.asarray(opened)
-
-
 @pytest.fixture
 def out(tmp_path):
     """Where results shall go; it does not exist yet."""
@@ -145,7 +115,7 @@ def inside(folder):
 
 
 def test_explain_writes_pictures_and_says_where(model, photo, out):
-    (result,) = explained(model, photo, "-o", out, "--class", "cat", "--view", "all")
+    (result,) = explained(model, photo, "-o", out, "--target", "cat", "--view", "all")
     assert (result["image"], result["class"], result["label"]) == (str(photo), 2, LABELS[2])
     assert (result["seed"], result["layer"], result["note"], result["empty"]) == ("map", "maps", None, False)
     assert 0 < result["score"] < 1
@@ -200,7 +170,7 @@ def test_the_top_classes_come_strongest_first(model, photo, out):
 
 
 def test_several_classes_by_index_or_label(model, photo, out):
-    results = explained(model, photo, "-o", out, "--class", "emu", "--class", 0, "--class", "house cat")
+    results = explained(model, photo, "-o", out, "--target", "emu", "--target", 0, "--target", "house cat")
     assert [r["class"] for r in results] == [4, 0, 2]
     assert [Path(r["files"]["values"]).name for r in results] == [
         "photo-1-emu-deconvnet.npy",
@@ -223,10 +193,10 @@ def test_folders_and_patterns_name_photographs_each_once(model, photo, tmp_path,
 
 
 def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
-    unit = ["--channel", 3, "--at", "4,5", "-o", out]
+    unit = ["--target", 3, "--position", "4,5", "-o", out]
     results = [explained(model, photo, "--layer", name, *unit)[0] for name in ("r1", "activation")]
     assert results[0] == results[1]
-    assert (results[0]["class"], results[0]["channel"], results[0]["at"]) == (None, 3, [4, 5])
+    assert (results[0]["class"], results[0]["channel"], results[0]["position"]) == (None, 3, [4, 5])
     assert Path(results[0]["files"]["values"]).name == "photo-r1-3-4-5-deconvnet.npy"
     raw = np.load(results[0]["files"]["values"])
     # A 3×3 filter: nothing but the unit's receptive field.
@@ -238,7 +208,7 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
 def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
     found = explained(model, photo, "--layer", "conv1", "--seed", "strongest", "--top", 2, "-o", out)
     for one in found:
-        y, x = one["at"]
+        y, x = one["position"]
         raw = np.load(one["files"]["values"])
         y0, x0, y1, x1 = one["receptive_field"]
         assert y0 <= y < y1
@@ -247,15 +217,23 @@ def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
         assert not raw.any()
 
 
+def test_several_layers_are_explained_in_turn(model, photo, out):
+    results = explained(model, photo, "--layer", "r1", "--layer", "conv2", "--target", 2, "-o", out)
+    assert [(r["layer"], r["channel"], r["rank"]) for r in results] == [("r1", 2, 1), ("maps", 2, 1)]
+    assert len({r["files"]["values"] for r in results}) == 2
+    (alone,) = explained(model, photo, "--layer", "r1", "--target", 2, "-o", out)
+    np.testing.assert_array_equal(np.load(alone["files"]["values"]), np.load(results[0]["files"]["values"]))
+
+
 def test_choices_reach_the_explanation(model, photo, out):
     found = {}
     for rules in ("deconvnet", "guided", "gradient"):
-        (result,) = explained(model, photo, "-o", out, "--rules", rules, "--class", 1, "--seed", "one")
+        (result,) = explained(model, photo, "-o", out, "--rules", rules, "--target", 1, "--seed", "one")
         assert result["seed"] == "one"
         found[rules] = np.load(result["files"]["values"])
     assert not np.array_equal(found["deconvnet"], found["guided"])
     assert not np.array_equal(found["deconvnet"], found["gradient"])
-    (result,) = explained(model, photo, "-o", out, "--unpool", "overwrite", "--class", 1, "--seed", "one")
+    (result,) = explained(model, photo, "-o", out, "--unpool", "overwrite", "--target", 1, "--seed", "one")
     assert not np.array_equal(found["deconvnet"], np.load(result["files"]["values"]))
 
 
@@ -305,7 +283,7 @@ def test_the_layout_is_taken_from_denotations():
     for layout, axis in (("NCHW", 1), ("NHWC", 3)):
         for k, dim in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
             dim.denotation = "DATA_CHANNEL" if k == axis else "DATA_FEATURE"
-        assert photographs.ImageInput.of(load(model)).layout == layout
+        assert ImageInput.of(load(model)).layout == layout
 
 
 def test_a_model_of_a_fixed_batch_gets_batches(tmp_path, out):
@@ -466,7 +444,7 @@ def test_rewrites_are_chosen_by_device_or_by_name(model, tmp_path):
 
 
 def test_the_one_graph_may_take_pictures_and_give_heat_maps(model, tmp_path):
-    extra = ["--pictures", "--heat", "--target", "required", "--preset", "unit"]
+    extra = ["--pictures", "--heat", "--target-input", "required", "--preset", "unit"]
     code, stdout, _ = run("convert", model, "-o", tmp_path, "--form", "explain", *extra)
     assert code == 0
     assert stdout.count("check ok") == 3
@@ -483,7 +461,7 @@ def test_convert_says_when_the_pair_falls_short(model, tmp_path, monkeypatch):
                 tensor.CopyFrom(numpy_helper.from_array(np.full((8, 3, 3, 3), np.nan, np.float32), "w1"))
         return save(pair, folder)
 
-    monkeypatch.setattr("onnx_deconv.cli.convert.save", spoilt)
+    monkeypatch.setattr("onnx_deconv.cli.pair_form.save", spoilt)
     code, stdout, stderr = run("convert", model, "-o", tmp_path / "pair")
     assert code == 1
     assert "FAILED" in stdout
@@ -574,7 +552,9 @@ def test_ops_lists_every_rule_and_the_page_is_its_own():
     assert code == 0
     assert stdout == operator_table_markdown()
     listed = [json.loads(line) for line in run("ops", "--json")[1].splitlines()]
-    assert sorted(row["operator"] for row in listed) == sorted(row.operator for row in rows())
+    assert sorted(row["operator"] for row in listed) == sorted(
+        name for (_, name), entry in operators_by_key().items() if entry.rule
+    )
     relu = next(row for row in listed if row["operator"] == "Relu")
     assert len(set(relu["rules"].values())) == 3
     assert "Relu" in run("ops")[1]
@@ -591,12 +571,25 @@ def test_verify_finds_the_pair_exact(model, photo):
     code, stdout, stderr = run("verify", model, "--json")
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert (code, stderr) == (0, "")
-    assert all(c["passed"] for c in checks)
+    assert all(c["verdict"] == "ok" for c in checks)
     assert {c["name"] for c in checks} == {"forward", "switches", "companion", "difference"}
     assert {c["of"] for c in checks if c["name"] == "companion"} == {"deconvnet", "guided", "gradient"}
     code, stdout, _ = run("verify", model, "--image", photo, "--rules", "guided", "--layer", "r1")
     assert code == 0
     assert "all checks passed" in stdout
+
+
+def test_verify_and_inspect_take_several_layers_and_random_numbers_their_state(model):
+    def checked(*arguments):
+        code, stdout, _ = run("verify", model, "--rules", "gradient", "--json", *arguments)
+        assert code == 0
+        return [json.loads(line) for line in stdout.splitlines()]
+
+    both = checked("--layer", "r1", "--layer", "maps")
+    assert both == checked("--layer", "r1") + checked("--layer", "maps")
+    assert checked("--random-state", 1) == checked("--random-state", 1) != checked("--random-state", 2)
+    _, stdout, _ = run("inspect", model, "--layer", "r1", "--layer", "maps", "--json")
+    assert [json.loads(line)["explained"] for line in stdout.splitlines()] == ["r1", "maps"]
 
 
 def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
@@ -614,16 +607,31 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
     (pair / "deconv.onnx").write_bytes(deconv.SerializeToString())
     code, stdout, _ = run("verify", pair, "--json")
     assert code == 1
-    assert [json.loads(line)["passed"] for line in stdout.splitlines()] == [True, True, False, False]
+    assert [json.loads(line)["verdict"] for line in stdout.splitlines()] == ["ok", "ok", "failed", "failed"]
 
 
 def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
-    wrong = {**registry._TABLES["deconvnet"], ("", "Relu"): lambda at: [at.op.Mul(at.signal, 2.0)]}
-    monkeypatch.setitem(registry._TABLES, "deconvnet", wrong)
+    monkeypatch.setitem(
+        rule_tables()["deconvnet"]._rows, ("", "Relu"), lambda at: [at.op.Mul(at.signal, 2.0)]
+    )
     code, stdout, stderr = run("verify", model, "--rules", "deconvnet")
     assert code == 1
     assert "FAILED" in stdout
-    assert "fell short" in stderr
+    assert "checks failed" in stderr
+
+
+def test_verify_says_what_it_could_not_check(model, monkeypatch):
+    monkeypatch.delitem(reference.BACKWARD, "MaxPool")
+    code, stdout, stderr = run("verify", model, "--rules", "guided")
+    assert (code, stderr) == (0, "")
+    assert stdout.splitlines()[-1] == "no check failed; 2 of 4 not covered"
+    assert stdout.count("not covered  companion") == 2
+    assert "the reference lacks MaxPool" in stdout
+    code, stdout, _ = run("verify", model, "--rules", "guided", "--json")
+    checks = [json.loads(line) for line in stdout.splitlines()]
+    assert code == 0
+    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered"]
+    assert checks[-1]["error"] is None
 
 
 # manners
@@ -639,16 +647,69 @@ def test_quiet_says_nothing_and_verbose_more(model, photo, out):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command):
-    code, stdout, _ = run(command, "--help")
+    code, stdout, _ = run(*command.split(), "--help")
     assert code == 0
     assert "Examples:" in stdout
     for option in ("--json", "--quiet", "--verbose"):
         assert option in stdout
 
 
+def test_an_option_that_does_not_exist_is_one_line_with_a_suggestion(model, photo, out):
+    message = refused("explain", model, photo, "-o", out, "--layers", "r1,maps")
+    assert "--layers" in message
+    assert re.search(r"Did you mean.*--layer\b", message)
+    assert "--target" in refused("explain", model, photo, "-o", out, "--targets", 1)
+    assert "did you mean explain?" in refused("explian", model, photo)
+    assert "atlas" in refused("report", out)
+    assert "build" in refused("atlas", model, photo)
+
+
+def test_an_option_that_a_command_takes_once_is_refused_twice(model, photo, out):
+    assert "once" in refused("convert", model, "-o", out, "--layer", "r1", "--layer", "maps")
+    assert "once" in refused("occlude", model, photo, "-o", out, "--target", 1, "--target", 2)
+    assert not out.exists()
+
+
+def test_options_of_the_explain_graph_are_refused_for_a_pair(model, out):
+    message = refused("convert", model, "-o", out, "--top", 3, "--heat", "--preset", "unit")
+    assert "--top, --heat, --preset: only with --form explain" in message
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        (["demo"], 6),
+        (["explain", "MODEL", "PHOTO"], 4),
+        (["convert", "MODEL"], 4),
+        (["convert", "MODEL", "--form", "explain"], 2),
+        (["atlas", "build", "MODEL", "PHOTO", "--no-values"], 9),
+        (["occlude", "MODEL", "PHOTO", "--square", "30"], 7),
+        (["sheet", "MODEL", "PHOTO"], 2),
+        (["invariance", "MODEL", "PHOTO", "--steps", "2"], 2),
+    ],
+)
+def test_results_have_a_folder_of_their_own_which_is_printed(
+    model, photo, tmp_path, monkeypatch, arguments, files
+):
+    home = tmp_path / "here"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    paths = {"MODEL": model, "PHOTO": photo}
+    code, stdout, _ = run(*(paths.get(argument, argument) for argument in arguments))
+    assert code == 0
+    (folder,) = home.iterdir()
+    assert folder.name.startswith("onnx-deconv-")
+    assert folder.name in stdout
+    assert len(inside(folder)) == files
+    assert str(folder.name) in re.sub(
+        r"-\s+", "-", run(*arguments[: 1 + (arguments[0] == "atlas")], "--help")[1]
+    )
+
+
 def test_the_programs_help_documents_exit_codes_and_completion():
     _, stdout, _ = run("--help")
-    for needed in ("130", "_ONNX_DECONV_COMPLETE=bash_source", *COMMANDS):
+    for needed in ("130", "_ONNX_DECONV_COMPLETE=bash_source", *(name.split()[0] for name in COMMANDS)):
         assert needed in stdout
     assert run("nonsense")[0] == 2
 
@@ -738,17 +799,34 @@ finally:
     print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    unwanted = {"onnx.reference", "onnx_deconv.verification.reference", "onnx_deconv.verification.verify"}
+    unwanted = {"onnx.reference", "onnx_deconv.verification.reference", "onnx_deconv.verification"}
     unwanted |= {"scipy", "matplotlib", "torch", "sympy"}
     assert not unwanted & set(done.stdout.split())
 
 
-def test_starting_imports_no_runtime_and_no_pictures():
-    code = "import sys, onnx_deconv.cli; print(*sys.modules)"
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["atlas", "--help"]])
+def test_the_programs_help_imports_nothing_slow(arguments):
+    code = f"""
+import sys
+from onnx_deconv.cli import main
+try:
+    main({arguments!r})
+finally:
+    print(*sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"onnxruntime", "PIL.Image", "onnx.reference"} & set(done.stdout.split())
+    assert not {"onnxruntime", "PIL", "onnx", "numpy", "onnx_graphsurgeon"} & set(done.stdout.split())
 
 
+def test_the_package_exports_what_it_names():
+    for name in onnx_deconv.__all__:
+        assert getattr(onnx_deconv, name) is not None
+    assert set(onnx_deconv.__all__) <= set(dir(onnx_deconv))
+    with pytest.raises(AttributeError, match="'explain_everything'"):
+        _ = onnx_deconv.explain_everything
+
+
+@pytest.mark.slow
 def test_the_shell_is_given_its_completion():
     code = "from onnx_deconv.cli import main; main(prog_name='onnx-deconv')"
     environment = os.environ | {"_ONNX_DECONV_COMPLETE": "zsh_source"}
@@ -765,16 +843,16 @@ def test_the_shell_is_given_its_completion():
     ("arguments", "says"),
     [
         (["--layer", "activatoin"], "did you mean activation"),
-        (["--class", 5], "no class 5"),
-        (["--class", "houze cat"], "did you mean house cat"),
+        (["--target", 5], "no class 5"),
+        (["--target", "houze cat"], "did you mean house cat"),
         (["--top", 9], "top=9"),
         (["--top", 0], "--top"),
-        (["--class", 1, "--top", 2], "--top"),
-        (["--class", 1, "--layer", "r1"], "--channel"),
-        (["--layer", "r1", "--channel", 8], "channel 8"),
-        (["--layer", "r1", "--channel", 1, "--at", "40,1"], "outside"),
-        (["--layer", "r1", "--channel", 1, "--at", "4"], "2 axes"),
-        (["--layer", "r1", "--channel", 1, "--at", "a,b"], "--at"),
+        (["--target", 1, "--top", 2], "--top"),
+        (["--target", "cat", "--layer", "r1"], "by its number"),
+        (["--layer", "r1", "--target", 8], "channel 8"),
+        (["--layer", "r1", "--target", 1, "--position", "40,1"], "outside"),
+        (["--layer", "r1", "--target", 1, "--position", "4"], "2 axes"),
+        (["--layer", "r1", "--target", 1, "--position", "a,b"], "--position"),
         (["--layer", "image"], "image"),
         (["--preset", "imagnet"], "imagenet"),
         (["--mean", "1,2"], "mean"),

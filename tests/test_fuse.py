@@ -1,7 +1,6 @@
 """The explain graph gives what the pair and the Explainer give, in one run."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from zoo_files import ZOO
 
 from onnx_deconv import (
     Explainer,
@@ -23,13 +23,11 @@ from onnx_deconv.attribution.features import Features
 from onnx_deconv.compiler import image_graph
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.package import EXPLAIN, MANIFEST, WEIGHTS
-from onnx_deconv.imaging import Preprocess
-from onnx_deconv.imaging.render import heat_map, saliency
+from onnx_deconv.imaging import Preprocess, heat_map, saliency
 from onnx_deconv.model import all_tensors
 from onnx_deconv.runtime import Session, numpy_of
 
 DEMO = Path(__file__).parents[1] / "models" / "demo.onnx"
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 CLOSE = {"rtol": 0, "atol": 1e-6}
 
@@ -128,7 +126,7 @@ def test_the_target_is_chosen_per_image_for_all_or_left_to_the_model():
 def test_the_target_may_be_a_unit_per_image(rules):
     model, x = load(DEMO), pictures(3)
     explainer = Explainer(model, rules, providers="cpu")
-    values = Features(explainer, ["relu4_1"])(x).of["relu4_1"]
+    values = Features(explainer, ["relu4_1"])(x).features["relu4_1"]
     sizes = values.shape[1:]
     strongest = [np.unravel_index(v.argmax(), sizes) for v in values]
     chosen = [(5, 2, 3), strongest[1], (0, 0, 7)]
@@ -136,7 +134,7 @@ def test_the_target_may_be_a_unit_per_image(rules):
     target = [np.ravel_multi_index(chosen[0], sizes), -1, np.ravel_multi_index(chosen[2], sizes)]
     found = run(graph, {model.inputs[0]: x, "target": np.array(target)})[RECONSTRUCTION]
     for k, (channel, *at) in enumerate(chosen):
-        (expected,) = explainer(x[k : k + 1], int(channel), layer="relu4_1", at=at)
+        (expected,) = explainer(x[k : k + 1], int(channel), layer="relu4_1", position=at)
         close(found[k], expected.reconstruction)
     assert found.reshape(3, -1).any(axis=1).all()
 
@@ -144,12 +142,12 @@ def test_the_target_may_be_a_unit_per_image(rules):
 def test_top_k_units_are_the_strongest_of_the_layer():
     model, x = load(DEMO), pictures(2)
     explainer = Explainer(model, providers="cpu")
-    values = Features(explainer, ["relu4_1"])(x).of["relu4_1"]
+    values = Features(explainer, ["relu4_1"])(x).features["relu4_1"]
     found = run(explain_graph(compile_pair(model, "relu4_1"), seed="unit", top=3), {model.inputs[0]: x})
     for n, k in np.ndindex(2, 3):
         unit = np.argsort(-values[n].ravel(), kind="stable")[k]
         channel, *at = map(int, np.unravel_index(unit, values.shape[1:]))
-        (expected,) = explainer(x[n : n + 1], channel, layer="relu4_1", at=at)
+        (expected,) = explainer(x[n : n + 1], channel, layer="relu4_1", position=at)
         close(found[RECONSTRUCTION][n, k], expected.reconstruction)
 
 
@@ -172,7 +170,7 @@ def test_a_seed_that_cannot_be_is_refused():
 
 
 def test_a_required_target_is_an_ordinary_input():
-    graph = explain_graph(compile_pair(load(DEMO)), target="required")
+    graph = explain_graph(compile_pair(load(DEMO)), target_input="required")
     assert [i.name for i in graph.proto.graph.input][-1] == "target"
     with pytest.raises(InputError):
         run(graph, {"image": pictures(1)})
@@ -299,6 +297,7 @@ def test_real_models(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(LIGHT.glob("light_*.onnx")), ids=lambda p: p.stem)
 def test_published_topologies(path):
     model = load(path)

@@ -1,8 +1,5 @@
 """Every pass computes what the graph computed, and does take effect."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, apply_passes
@@ -65,6 +63,7 @@ def many_channels(size, before=256, after=512, name="deconv/c", nodes=(), weight
     return model([*nodes, conv], ["N", before, *size], weights)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.tuples(st.integers(14, 21), st.integers(14, 21)), st.tuples(*[st.integers(0, 2)] * 4),
@@ -81,6 +80,7 @@ def test_filters_of_many_channels_take_fewer_multiplications(size, pads, channel
     np.testing.assert_allclose(run(optimised, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [
@@ -474,6 +474,7 @@ def assert_unpooled_alike(net, x, *, ort_optimises=True):
     np.testing.assert_array_equal(found[1] == 0, found[0] == 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.integers(5, 12), st.integers(5, 12)), st.tuples(*map(st.integers, [0] * 4, [2, 2, 1, 1])),
@@ -566,6 +567,7 @@ def channels_put_together(proto):
     return [shapes[n.input[1]][1] for n in nodes if len(shapes.get(n.input[1], ())) == 4]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.tuples(st.integers(7, 12), st.integers(7, 12)), st.integers(1, 5), st.integers(0, 2),
@@ -666,9 +668,9 @@ def test_overlapping_windows_that_cannot_be_matched_keep_their_switches(more):
     np.testing.assert_array_equal(optimised, plain)
 
 
-@pytest.mark.skipif("ONNX_DECONV_ZOO" not in os.environ, reason="no zoo (ONNX_DECONV_ZOO)")
+@pytest.mark.skipif(not ZOO.exists(), reason=f"{ZOO} is absent; set ONNX_DECONV_ZOO")
 def test_a_squeezenet_is_explained_alike_without_switches():
-    path = Path(os.environ["ONNX_DECONV_ZOO"]) / "models" / "squeezenet1.1-caffe2-fp32.onnx"
+    path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
     plain, optimised, proto = reconstructions(path, normal(1, 3, 224, 224))
     assert "ScatterElements" not in operators(proto)
     np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())

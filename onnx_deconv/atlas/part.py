@@ -8,6 +8,7 @@ from onnx import ModelProto, helper
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model
 from onnx_deconv.model.canonical import reads
+from onnx_deconv.model.protos import copy_of
 
 
 def cut_to(model: Model, layer: str, dims: Sequence[int | str], layout: str) -> Model:
@@ -48,7 +49,7 @@ def _resized(model: Model, layer: str, dims: Sequence[Any]) -> Model:
         if number is not None and number not in found:
             found.add(number)
             waiting += reads(graph.node[number])
-    kept = [type(graph.node[k]).FromString(graph.node[k].SerializeToString()) for k in sorted(found)]
+    kept = [copy_of(graph.node[k]) for k in sorted(found)]
     if not any(layer in n.output for n in kept):
         raise InputError(f"{layer!r} lies inside a function or a branch: choose a layer outside")
     del graph.node[:], graph.output[:], graph.value_info[:]

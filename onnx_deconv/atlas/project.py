@@ -18,7 +18,7 @@ from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import Session, device_of, numpy_of, workers
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Projector:
 
     def _job(self, unit: Unit, image: str, view: Picture, look: Look) -> "_Job":
         way = self._ways[unit.layer]
-        crop, box = way.crop(unit.position), way.seen.at(unit.position)
+        crop, box = way.crop(unit.position), way.seen.box(unit.position)
         starts = [
             min(max(first, 0), size - shown)
             for (first, _), size, shown in zip(

@@ -12,16 +12,18 @@ from onnx import helper
 
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
-from onnx_deconv.compiler.backward import Pair, compile_pair, scores_value
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
+from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, Model, Source, load
+from onnx_deconv.model.heads import class_maps, scores_value
+from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import Semantics
 
 Batch = Array | Mapping[str, Array]
-Channel = int | str | Sequence[int | str]
+Target = int | str | Sequence[int | str]
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class Explanation:
     score
         For scores: the model's own output for the class (a probability where the model ends in a
         Softmax); for other values: the activation (the map's strongest where no position is given).
-    at
-        The unit's position, chosen or the map's strongest; ``None`` for scores or a whole map.
+    position
+        The unit's position in the feature map, chosen or the map's strongest; ``None`` for scores or a
+        whole map.
     seed
         Which seed was used (see :data:`onnx_deconv.attribution.seed.SeedKind`).
     reconstruction
@@ -60,7 +63,7 @@ class Explanation:
     channel: int
     label: str | None
     score: float
-    at: tuple[int, ...] | None
+    position: tuple[int, ...] | None
     seed: str
     reconstruction: Array = field(repr=False)
     reconstructions: Mapping[str, Array] = field(repr=False)
@@ -107,7 +110,7 @@ class Explainer:
     def __init__(
         self,
         model: Source | Model,
-        semantics: Semantics | str | None = None,
+        semantics: Semantics | RuleTable | str | None = None,
         *,
         providers: Providers = "auto",
         labels: Sequence[str] | None = None,
@@ -134,10 +137,10 @@ class Explainer:
     def __call__(
         self,
         batch: Batch,
-        channel: Channel | None = None,
+        target: Target | None = None,
         *,
         layer: str | None = None,
-        at: Sequence[int] | None = None,
+        position: Sequence[int] | None = None,
         top: int = 1,
         seed: SeedKind = "auto",
     ) -> list[Explanation]:
@@ -148,15 +151,15 @@ class Explainer:
         batch
             Images as the model takes them, shape (N, ...), or one such array per input name. Where the
             model's batch size is fixed, N may be any multiple of it.
-        channel
-            The class, or the layer's channel: an index, a label, or one of either per image. By
-            default the ``top`` strongest of each image.
+        target
+            What is explained: a class, by index or label, or a channel of the layer; one for all
+            images, or one for each. By default the ``top`` strongest of each image.
         layer
             A value's or a node's name; by default the scores, or what a saved pair was made to explain.
-        at
-            A position in the channel's map; by default see ``seed``.
+        position
+            A position in the channel's feature map; by default ``seed`` decides.
         top
-            How many channels per image where none is given.
+            How many channels to explain in each image where no target is given.
         seed
             What to start with, see :data:`~onnx_deconv.attribution.seed.SeedKind`. With ``auto``, a class
             is explained from its own feature map where the model has one below its global pool, and from its
@@ -170,17 +173,17 @@ class Explainer:
         Raises
         ------
         InputError
-            If the batch, the channel or the position does not fit.
+            If the batch, the target or the position does not fit the model.
         UnknownLayerError
             If there is no such layer.
         """
         name = self._named(layer)
         found: list[Explanation] = []
         whole = self._feeds(batch)
-        channels = _per_image(channel, _length(whole))
+        targets = _per_image(target, _length(whole))
         for first, feeds in self._chunks(whole):
-            chosen = channels and channels[first : first + _length(feeds)]
-            found += self._explain(name, feeds, first, _Choice(chosen, at, top, seed))
+            chosen = targets and targets[first : first + _length(feeds)]
+            found += self._explain(name, feeds, first, _Choice(chosen, position, top, seed))
         if self.low_memory:
             return_freed_memory()
         return found
@@ -219,17 +222,20 @@ class Explainer:
         of_classes = layer == self.scores_layer
         scores = start.scores(self.model.outputs[0]) if of_classes else scores_of(start.explained)
         ranked = self._ranked(scores, choice, of_classes)
-        columns = [self._column(passes, tries, [int(c) for c in column], choice.at) for column in ranked.T]
+        columns = [
+            self._column(passes, tries, [int(c) for c in column], choice.position) for column in ranked.T
+        ]
         for image, channels in enumerate(ranked):
             for channel, column in zip(channels, columns, strict=True):
                 parts = {name: r[image] for name, r in column.reconstructions.items()}
-                at = None if choice.at is None else tuple(choice.at)
-                score = scores[image, channel] if at is None else start.explained[(image, channel, *at)]
+                position = None if choice.position is None else tuple(choice.position)
+                unit = None if position is None else (image, channel, *position)
+                score = scores[image, channel] if unit is None else start.explained[unit]
                 if column.kinds[image] == "strongest":
-                    at = strongest(passes[column.layers[image]].explained[image, channel])
+                    position = strongest(passes[column.layers[image]].explained[image, channel])
                 label = self.labels.name(channel) if of_classes else None
                 yield Explanation(
-                    first + image, column.layers[image], int(channel), label, float(score), at,
+                    first + image, column.layers[image], int(channel), label, float(score), position,
                     column.kinds[image], next(iter(parts.values())), parts, column.notes[image],
                 )  # fmt: skip
 
@@ -240,7 +246,7 @@ class Explainer:
         class was seen, while a class's score hands every position the same share, most of which the
         rectifiers below then cancel (docs/explanation.md has the figures).
         """
-        if choice.seed != "auto" or choice.at is not None or layer != self.scores_layer:
+        if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [_Try(layer, choice.seed)]
         scores = [_Try(self.scores_layer, "one")]
         if self.class_maps is None:
@@ -250,13 +256,17 @@ class Explainer:
         return scores + maps if self.saved else maps + scores
 
     def _column(
-        self, passes: "_Passes", tries: Sequence["_Try"], channels: Sequence[int], at: Sequence[int] | None
+        self,
+        passes: "_Passes",
+        tries: Sequence["_Try"],
+        channels: Sequence[int],
+        position: Sequence[int] | None,
     ) -> "_Column":
         """Explain one channel per image; look after signals that die."""
         column: _Column | None = None
         for attempt in tries:
             run = passes[attempt.layer]
-            reconstructions, seed, kind = run.back(channels, at, attempt.seed)
+            reconstructions, seed, kind = run.back(channels, position, attempt.seed)
             if column is None:
                 column = _Column.of(reconstructions, attempt.layer, kind)
                 empty = column.empty()
@@ -277,26 +287,17 @@ class Explainer:
     @cached_property
     def class_maps(self) -> str | None:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
-        value = self.scores_layer
-        classes = _channels(self.model, value)
-        while (node := self.model.producers.get(value)) is not None and node.inputs:
-            below = node.inputs[0].name
-            if node.op in ("GlobalAveragePool", "AveragePool", "ReduceMean", "GlobalMaxPool"):
-                return below if classes is not None and _channels(self.model, below) == classes else None
-            if node.op not in ("Reshape", "Flatten", "Squeeze", "Identity", "Dropout", "Cast"):
-                return None
-            value = below
-        return None
+        return class_maps(self.model, self.scores_layer)
 
     def _ranked(self, scores: Array, choice: "_Choice", of_classes: bool) -> Array:  # noqa: FBT001
         """Return the channels to explain, shape (N, number per image)."""
         count = scores.shape[1]
-        if choice.channels is None:
+        if choice.targets is None:
             if not 1 <= choice.top <= count:
                 raise InputError(f"top={choice.top}: the explained value has {count} channels")
             return np.argsort(-scores, axis=1, kind="stable")[:, : choice.top]
         index = self.labels.index if of_classes else _whole
-        channels = [index(c) for c in choice.channels]
+        channels = [index(target) for target in choice.targets]
         for channel in channels:
             if not 0 <= channel < count:
                 what = "class" if of_classes else "channel"
@@ -353,8 +354,8 @@ class Explainer:
 class _Choice(NamedTuple):
     """What to explain in each image of a chunk."""
 
-    channels: Sequence[int | str] | None
-    at: Sequence[int] | None
+    targets: Sequence[int | str] | None
+    position: Sequence[int] | None
     top: int
     seed: SeedKind
 
@@ -415,28 +416,23 @@ def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequ
     return load(source, shapes)
 
 
-def _channels(model: Model, value: str) -> int | None:
-    shape = model.type_of(value).shape
-    return shape[1] if shape is not None and len(shape) > 1 else None
-
-
 def _length(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
 
 
-def _per_image(channel: Channel | None, total: int) -> list[int | str] | None:
-    """Return one channel per image."""
-    if channel is None:
+def _per_image(target: Target | None, total: int) -> list[int | str] | None:
+    """Return one target per image."""
+    if target is None:
         return None
-    if isinstance(channel, int | np.integer | str):
-        return [channel if isinstance(channel, str) else int(channel)] * total
-    if len(channel) != total:
-        raise InputError(f"{len(channel)} channels for {total} images")
-    return list(channel)
+    if isinstance(target, int | np.integer | str):
+        return [target if isinstance(target, str) else int(target)] * total
+    if len(target) != total:
+        raise InputError(f"{len(target)} targets for {total} images: give one for all, or one for each")
+    return list(target)
 
 
-def _whole(channel: int | str) -> int:
+def _whole(target: int | str) -> int:
     try:
-        return int(channel)
+        return int(target)
     except ValueError:
-        raise InputError(f"channel {channel!r}: a layer's channel is a number") from None
+        raise InputError(f"target {target!r}: a channel of a layer is given by its number") from None

@@ -16,12 +16,14 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_deconv.compiler import seed_graph
-from onnx_deconv.compiler.backward import MANIFEST_KEY, SEED, Pair
+from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.package import save_graph
+from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
 from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError
-from onnx_deconv.model.opset_conversion import at_opset, opset_of
+from onnx_deconv.model.opset_conversion import at_opset
+from onnx_deconv.model.protos import opset_of, renamed, stored_tensors
 from onnx_deconv.operators.builder import IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
@@ -69,7 +71,7 @@ def explain_graph(
     top: int = 1,
     seed: GraphSeed = "auto",
     ranking: str | None = None,
-    target: Literal["optional", "required"] = "optional",
+    target_input: Literal["optional", "required"] = "optional",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
     passes: Iterable[str] = EXPLAIN["cpu"],
@@ -79,7 +81,7 @@ def explain_graph(
     Parameters
     ----------
     pair
-        See :func:`onnx_deconv.compiler.backward.compile_pair`.
+        See :func:`onnx_deconv.compiler.pair.compile_pair`.
     top
         How many channels (classes), or units, of each image to explain. With more than one, ``target``
         has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
@@ -92,7 +94,7 @@ def explain_graph(
     ranking
         The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
         which it is for units.
-    target
+    target_input
         Whether a caller may leave the input ``target`` out. onnxruntime's JavaScript cannot set an input
         that may be left out; there ``required`` makes one that must be given, -1 for the model's own top.
         A channel or unit that the value does not have gives a reconstruction of zeros.
@@ -141,7 +143,7 @@ def explain_graph(
     seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
     chosen = graph.append(seeds, {TARGET: interface[TARGET]})
     shape: list[int | str] = ["targets"] if top == 1 else ["targets", top]
-    graph.add_target(interface[TARGET], shape, optional=target == "optional")
+    graph.add_target(interface[TARGET], shape, optional=target_input == "optional")
     deconv = at_opset(pair.deconv, opset, IR_VERSION)
     back = [graph.append(deconv, {SEED: value}) for value in chosen.values()]
     for name in _results(pair):
@@ -176,7 +178,7 @@ def explain_graph(
             "name": interface[TARGET],
             "shape": shape,
             "dtype": "int64",
-            "input": target,
+            "input": target_input,
             "meaning": _TARGET_UNIT if seed == "unit" else _TARGET,
         },
         "outputs": [*pair.manifest["outputs"], *entries],
@@ -239,11 +241,7 @@ class _Assembly:
         self.taken = {*given, *_names(self.graph)}
         self.fixed = {t.name for t in self.graph.initializer if t.name in given}
         tensors = [(t.name, t) for t in self.graph.initializer if t.name not in given]
-        tensors += [
-            (n.output[0], n.attribute[0].t)
-            for n in self.graph.node
-            if n.op_type == "Constant" and n.attribute[0].name == "value"
-        ]
+        tensors += stored_tensors(self.graph.node).items()
         self.tensors = {_content(tensor): name for name, tensor in tensors}
 
     def free(self, name: str) -> str:
@@ -334,8 +332,6 @@ def _content(tensor: TensorProto) -> object:
 
 
 def _renamed(node: NodeProto, names: Mapping[str, str], name: str) -> NodeProto:
-    new = NodeProto.FromString(node.SerializeToString())
+    new = renamed(node, names)
     new.name = name
-    new.input[:] = [names.get(v, v) for v in node.input]
-    new.output[:] = [names.get(v, v) for v in node.output]
     return new

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.receptive.sight import Sight
+from onnx_deconv.operators.sight import Sight
 from onnx_deconv.receptive.walk import sights_of
 
 
@@ -44,7 +44,7 @@ class ReceptiveField:
     bounds: tuple[Array, ...] = field(repr=False)
     note: str | None = None
 
-    def at(self, position: Sequence[int]) -> tuple[int, ...]:
+    def box(self, position: Sequence[int]) -> tuple[int, ...]:
         """Return the box of pixels that a unit sees.
 
         Parameters

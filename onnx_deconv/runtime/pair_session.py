@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_deconv.compiler.backward import SEED, Pair
+from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.compiler.passes import COMPANION, apply_passes
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
+from onnx_deconv.operators import find
+from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.runtime.providers import Providers
 from onnx_deconv.runtime.session import Session, device_of, numpy_of
 
@@ -23,7 +26,7 @@ class PairSession:
     Parameters
     ----------
     pair
-        See :class:`onnx_deconv.compiler.backward.Pair`.
+        See :class:`onnx_deconv.compiler.pair.Pair`.
     providers
         See :data:`Providers`.
     passes
@@ -121,8 +124,8 @@ class PairSession:
     @functools.cached_property
     def _pools(self) -> dict[str, str]:
         """The input of each MaxPool by the name of its switches."""
-        nodes = (n for n in self.pair.forward.graph.node if n.op_type == "MaxPool" and len(n.output) > 1)
-        return {n.output[1]: n.input[0] for n in nodes}
+        nodes = (n for n in self.pair.forward.graph.node if SWITCHES in find(n.op_type, n.domain).traits)
+        return {n.output[1]: n.input[0] for n in nodes if len(n.output) > 1}
 
     @functools.cached_property
     def _sizes(self) -> dict[str, list[int]]:

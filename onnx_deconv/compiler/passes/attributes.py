@@ -8,17 +8,10 @@ import onnx
 from onnx import NodeProto
 from onnx.helper import get_attribute_value
 
+from onnx_deconv.model.protos import attributes_of
+
 Expected: TypeAlias = int | float | str | list[int] | Callable[[Any], bool]
 """An attribute's value, or a condition; one that is left out and has no default is ``None``."""
-
-
-STANDARD_DOMAINS = "", "ai.onnx"
-"""What the domain of the standard's own operators is called."""
-
-
-def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """Return a node's attributes by name; what it leaves out is not there."""
-    return {a.name: get_attribute_value(a) for a in node.attribute}
 
 
 def as_expected(node: NodeProto, opset: int, expected: Mapping[str, Expected]) -> bool:

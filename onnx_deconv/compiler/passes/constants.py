@@ -1,11 +1,13 @@
 """Values of a graph that are the same in every run, and what is known of them without running it."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from onnx_deconv.compiler.passes.attributes import STANDARD_DOMAINS
+from onnx_deconv.model.protos import stored_tensors
+from onnx_deconv.operators import own_domain
 
 if TYPE_CHECKING:
     from onnx_deconv.compiler.passes.rewriter import Dims, Rewriter
@@ -33,15 +35,14 @@ class Constants:
     def __init__(self, graph: "Rewriter") -> None:
         replaceable = {i.name for i in graph.graph.input}
         self.stored = {t.name: t for t in graph.graph.initializer if t.name not in replaceable}
+        self.stored |= stored_tensors(graph.nodes)
         self.dims: dict[str, Dims] = {name: tuple(t.dims) for name, t in self.stored.items()}
         for node in graph.nodes:
-            if node.domain not in STANDARD_DOMAINS:
-                continue
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                self.stored[node.output[0]] = node.attribute[0].t
-                self.dims[node.output[0]] = tuple(node.attribute[0].t.dims)
-            elif node.op_type in _FOLDED and all(v in self.dims for v in node.input):
-                self.dims[node.output[0]] = graph.shape(node.output[0]) or _UNKNOWN
+            if node.op_type in _FOLDED and not own_domain(node.domain) and self._are_constants(node.input):
+                self.dims.setdefault(node.output[0], graph.shape(node.output[0]) or _UNKNOWN)
+
+    def _are_constants(self, values: Iterable[str]) -> bool:
+        return all(value in self.dims for value in values)
 
     def sizes(self, value: str) -> list[int] | None:
         """Return a constant's sizes; ``None`` where they are not known, or it is none."""

@@ -17,8 +17,10 @@ from typing import Any, TypeAlias
 
 from onnx import NodeProto
 
-from onnx_deconv.compiler.passes.attributes import STANDARD_DOMAINS, Expected, as_expected, attributes_of
+from onnx_deconv.compiler.passes.attributes import Expected, as_expected
 from onnx_deconv.compiler.passes.rewriter import BACKWARD, Rewriter
+from onnx_deconv.model.protos import attributes_of
+from onnx_deconv.operators import own_domain
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class _Operation(Pattern):
 
     def of_node(self, found: Match) -> Iterator[Match]:
         node = found.node
-        if node.op_type != self.operator or node.domain not in STANDARD_DOMAINS:
+        if node.op_type != self.operator or own_domain(node.domain):
             return
         if self.name:
             found = replace(found, nodes={**found.nodes, self.name: node})

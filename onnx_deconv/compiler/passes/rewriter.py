@@ -7,11 +7,11 @@ from typing import Any, TypeGuard
 
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.compiler.passes.builder import Builder
 from onnx_deconv.compiler.passes.constants import Constants
-from onnx_deconv.model.opset_conversion import opset_of
+from onnx_deconv.model.protos import copy_of, opset_of, replace, subgraphs
 
 BACKWARD = "deconv/"
 """What names of nodes of the backward pass begin with; other nodes are the user's model's."""
@@ -161,16 +161,13 @@ class Rewriter:
         live: list[NodeProto] = []
         for node in reversed(nodes):
             if any(v in wanted for v in node.output):
-                live.append(NodeProto.FromString(node.SerializeToString()))
+                live.append(copy_of(node))
                 wanted.update(node.input)
         for node in live:
             if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1] not in wanted:
                 del node.output[1:]
-        kept = [t for t in self.graph.initializer if t.name in wanted]
-        tensors = [TensorProto.FromString(t.SerializeToString()) for t in kept]
-        del self.graph.node[:], self.graph.initializer[:]
-        self.graph.node.extend(live[::-1])
-        self.graph.initializer.extend(tensors)
+        replace(self.graph.node, live[::-1])
+        replace(self.graph.initializer, [t for t in self.graph.initializer if t.name in wanted])
 
     def _written(self, node: NodeProto) -> Iterator[NodeProto]:
         """Yield what stands in the place of a node, where some of it may have been replaced as well."""
@@ -199,13 +196,9 @@ def _types(proto: ModelProto) -> dict[str, tuple[int, Dims]]:
 def _read_inside(nodes: Iterable[NodeProto]) -> set[str]:
     """Collect what branches and loops read from outside."""
     read: set[str] = set()
-    inside = [graph for node in nodes for graph in _graphs(node)]
+    inside = [graph for node in nodes for graph in subgraphs(node)]
     for graph in inside:  # grows as it is gone through
         for node in graph.node:
             read.update(node.input)
-            inside += _graphs(node)
+            inside += subgraphs(node)
     return read
-
-
-def _graphs(node: NodeProto) -> list[GraphProto]:
-    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]

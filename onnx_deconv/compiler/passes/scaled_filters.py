@@ -7,10 +7,11 @@ import numpy as np
 from onnx import NodeProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnx_deconv.compiler.passes.attributes import attributes_of, off
+from onnx_deconv.compiler.passes.attributes import off
 from onnx_deconv.compiler.passes.builder import Builder
 from onnx_deconv.compiler.passes.pattern import Match, Pattern, op, value
 from onnx_deconv.compiler.passes.rewriter import Rewriter
+from onnx_deconv.model.protos import attributes_of
 
 _LARGE = 1 << 20
 """Numbers in a stored weight above which a second one, in memory, costs more than the scaling."""

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from onnx_deconv.compiler.passes.attributes import attributes_of, ones
+from onnx_deconv.compiler.passes.attributes import ones
 from onnx_deconv.compiler.passes.operations import ZEROS
 from onnx_deconv.compiler.passes.pattern import ANY, Match, Pattern, backward, op, value
 from onnx_deconv.compiler.passes.rewriter import Rewriter
+from onnx_deconv.model.protos import attributes_of
 
 
 def _is_2d(found: Match) -> bool:
