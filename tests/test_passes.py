@@ -370,7 +370,7 @@ def pooled(k, size, **attributes):
     return proto
 
 
-@pytest.mark.parametrize(("k", "size"), [(2, (8, 12)), (3, (9, 6)), (4, (8, 8))])
+@pytest.mark.parametrize(("k", "size"), [(1, (5, 4)), (2, (8, 12)), (3, (9, 6)), (4, (8, 8))])
 def test_windows_side_by_side_find_their_first_maxima_by_comparing(k, size):
     net = pooled(k, size)
     pair = compile_pair(load(net))

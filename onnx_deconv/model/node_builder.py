@@ -16,8 +16,8 @@ Operand: TypeAlias = str | NDArray[Any] | np.generic | Sequence[int]
 class NodeBuilder(ABC):
     """Collects nodes; ``builder.Conv(x, w, group=2)`` appends a Conv and returns its output's name.
 
-    Attributes that are ``None`` are left out. An operator of several outputs is told how many:
-    ``builder.Split(x, axis=1, outputs=2)`` returns a list of two names.
+    Attributes that are ``None`` are left out. An operator that may have several outputs is told
+    how many: ``builder.Split(x, axis=1, outputs=2)`` returns a list of two names.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ class NodeBuilder(ABC):
             raise AttributeError(operator)
         return partial(self.append, operator)
 
-    def append(self, operator: str, *operands: Operand, outputs: int = 1, **attributes: Any) -> Any:
-        """Append a node; return its output's name, or a list of them where there are several."""
+    def append(self, operator: str, *operands: Operand, outputs: int | None = None, **attributes: Any) -> Any:
+        """Append a node; return its output's name, or a list of them where their number is given."""
         name = self.free(f"{self.name}/{operator}_{len(self.nodes)}")
-        names = [f"{name}:{k}" if k else name for k in range(outputs)]
+        names = [f"{name}:{k}" if k else name for k in range(outputs or 1)]
         inputs = [self._stored(operand) for operand in operands]
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(helper.make_node(operator, inputs, names, name, **given))
-        return names[0] if outputs == 1 else names
+        return names[0] if outputs is None else names
 
     @abstractmethod
     def constant(self, numbers: NDArray[Any]) -> str:
