@@ -23,7 +23,7 @@ CONTRACT = {
     "model": "operators",
     "receptive": "model operators",
     "imaging": "files model",
-    "compiler.passes": "model",
+    "compiler.passes": "model operators",
     "compiler": "compiler.passes files imaging labels model operators semantics",
     "runtime": "compiler compiler.passes model operators",
     "attribution": "compiler imaging labels model operators runtime semantics",
