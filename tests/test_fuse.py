@@ -315,9 +315,9 @@ def test_published_topologies(path):
 
 def test_no_more_is_explained_than_there_is():
     pair = compile_pair(load(DEMO))
-    with pytest.raises(InputError, match="top=101: .* has 100 channels"):
+    with pytest.raises(InputError, match=r"top=101: .* has 100 channels"):
         explain_graph(pair, top=101)
-    with pytest.raises(InputError, match="top=101: .* has 100 units"):
+    with pytest.raises(InputError, match=r"top=101: .* has 100 units"):
         explain_graph(pair, top=101, seed="unit")
 
 
