@@ -27,6 +27,7 @@ from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput
 from onnx_deconv.operators import operators_by_key, rule_tables
+from onnx_deconv.verification import reference
 
 ROOT = Path(__file__).parents[1]
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
@@ -619,6 +620,20 @@ def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
     assert "checks failed" in stderr
 
 
+def test_verify_says_what_it_could_not_check(model, monkeypatch):
+    monkeypatch.delitem(reference.BACKWARD, "MaxPool")
+    code, stdout, stderr = run("verify", model, "--rules", "guided")
+    assert (code, stderr) == (0, "")
+    assert stdout.splitlines()[-1] == "no check failed; 2 of 4 not covered"
+    assert stdout.count("not covered  companion") == 2
+    assert "the reference lacks MaxPool" in stdout
+    code, stdout, _ = run("verify", model, "--rules", "guided", "--json")
+    checks = [json.loads(line) for line in stdout.splitlines()]
+    assert code == 0
+    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered"]
+    assert checks[-1]["error"] is None
+
+
 # manners
 
 
@@ -811,6 +826,7 @@ def test_the_package_exports_what_it_names():
         _ = onnx_deconv.explain_everything
 
 
+@pytest.mark.slow
 def test_the_shell_is_given_its_completion():
     code = "from onnx_deconv.cli import main; main(prog_name='onnx-deconv')"
     environment = os.environ | {"_ONNX_DECONV_COMPLETE": "zsh_source"}
