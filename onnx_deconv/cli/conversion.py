@@ -82,11 +82,10 @@ def check_lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Describe the checks of a record, one line each."""
     for check in record["checks"]:
         verdict = "ok" if check["verdict"] == "ok" else "FAILED"
-        found = f"{check['detail']} differ by {check['error']:.2g}"
+        error = check["error"]
+        found = f"{check['detail']} differ by {error:.2g}"
         if check["name"] == "companion":
-            wrong = (
-                f"{check['error']:.0f} values are not finite" if check["error"] else "all values are finite"
-            )
+            wrong = f"{error:.0f} values are not finite" if error else "all values are finite"
             found = f"{check['of']} {check['detail']}: {wrong}"
         yield f"  check {verdict}: {found}"
 

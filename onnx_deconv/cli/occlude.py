@@ -155,8 +155,8 @@ def _write(console: Console, study: Study, photo: Photo, found: Occlusion, path:
     more = {"boxes": found.boxes, "top": found.prediction, "note": projected.note}
     save_json(files["record"], record | more | study.made_by())
     what = "score" if found.probability is None else "probability"
-    told = f"{what} {found.probability_or_score:.3g}, lowest with the square {record['least']:.3g}"
-    console.result(record, f"{path}: {labels.spoken(found.target)}, {told}\n  {files['sheet']}")
+    text = f"{what} {found.probability_or_score:.3g}, lowest with the square {record['least']:.3g}"
+    console.result(record, f"{path}: {labels.spoken(found.target)}, {text}\n  {files['sheet']}")
 
 
 def _maps(found: Occlusion, projected: Explanation) -> dict[str, Array]:
