@@ -672,7 +672,7 @@ def test_every_command_has_help_with_examples(command):
 def test_an_option_that_does_not_exist_is_one_line_with_a_suggestion(model, photo, out):
     message = refused("explain", model, photo, "-o", out, "--layers", "r1,maps")
     assert "--layers" in message
-    assert re.search(r"Did you mean.*--layer\b", message)
+    assert re.search(r"(Did you mean|Possible options).*--layer\b", message)
     assert "--target" in refused("explain", model, photo, "-o", out, "--targets", 1)
     assert "did you mean explain?" in refused("explian", model, photo)
     assert "atlas" in refused("report", out)

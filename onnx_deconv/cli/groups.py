@@ -51,7 +51,7 @@ def targets(help: str) -> Option:  # noqa: A002
 
 def random_state(what: str) -> Option:
     """Declare the option that makes random numbers the same in every run."""
-    return whole("--random-state", f"Seed of the random numbers that {what}.", metavar="N", least=0)
+    return whole("--random-state", f"Seed of the random numbers that {what}.", least=0)
 
 
 def table_names() -> tuple[str, ...]:
