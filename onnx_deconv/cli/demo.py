@@ -26,7 +26,7 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @groups.output("onnx-deconv-demo", "Folder for the pictures.")
-@takes("semantics", SemanticsOptions, without=("activations", "lrn", "unpool", "precision"))
+@takes("semantics", SemanticsOptions, without=("head", "activations", "lrn", "unpool", "precision"))
 @takes("run", ModelOptions, without=("labels", "shapes"))
 @groups.common
 @click.pass_obj

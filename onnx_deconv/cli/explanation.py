@@ -103,10 +103,10 @@ class Job:
         return [Subject(self.study.explainer, target) for target in self.targets]
 
     def name(self, stem: str, rank: int | None, subject: Subject, one: Explanation) -> str:
-        """Name the files of an explanation: photograph, rank, label or channel, rules; each name once."""
+        """Name the files of an explanation: photograph, rank, label or channel, method; each name once."""
         ranked = [] if rank is None else [str(rank)]
-        rules = self.study.explainer.semantics.rules
-        name = unique(["-".join([stem, *ranked, safe(subject.file_name(one)), rules])], self.taken)
+        method = safe(self.study.explainer.semantics.method)
+        name = unique(["-".join([stem, *ranked, safe(subject.file_name(one)), method])], self.taken)
         self.taken.append(name)
         return name
 
@@ -125,8 +125,8 @@ def write(
     """
     name = job.name(stem, rank, subject, one)
     box = subject.box(one, photo, job.study)
-    rules = job.study.explainer.semantics.rules
-    captions = (path.name, f"{subject.words(one)}, {one.score:.3g}", f"{rules}, saliency", "overlay")
+    method = job.study.explainer.semantics.method
+    captions = (path.name, f"{subject.words(one)}, {one.score:.3g}", f"{method}, saliency", "overlay")
     pictures = draw(photo, one.reconstruction, job.study.preprocess, job.views, captions, box)
     home = folder(job.output)
     files = {view: home / f"{name}-{view}.png" for view in pictures}

@@ -39,7 +39,7 @@ of a map at row r, column c belongs to the stride×stride pixels of the model's 
 
 
 def _fill(ctx: click.Context, param: click.Parameter, value: str) -> Fill:
-    return "grey" if value == "grey" else parse_numbers(float)(ctx, param, value)
+    return "grey" if value == "grey" else parse_numbers(float, "grey, or ")(ctx, param, value)
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def _write(console: Console, study: Study, photo: Photo, found: Occlusion, path:
     more = {"boxes": found.boxes, "top": found.prediction, "note": projected.note}
     save_json(files["record"], record | more | study.made_by())
     what = "score" if found.probability is None else "probability"
-    told = f"{what} {found.probability_or_score:.3g}, at the least {record['least']:.3g} with the square"
-    console.result(record, f"{path}: {labels.spoken(found.target)}, {told}\n  {files['sheet']}")
+    text = f"{what} {found.probability_or_score:.3g}, lowest with the square {record['least']:.3g}"
+    console.result(record, f"{path}: {labels.spoken(found.target)}, {text}\n  {files['sheet']}")
 
 
 def _maps(found: Occlusion, projected: Explanation) -> dict[str, Array]:
