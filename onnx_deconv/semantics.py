@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal, Self, get_args, get_type_hints
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.operators.tables import RuleTable, adopt, table, tables
+from onnx_deconv.operators.tables import RuleTable, adopt, rule_table, rule_tables
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Semantics:
     precision: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        table(self.rules)
+        rule_table(self.rules)
         for name, choices in self.choices().items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
@@ -48,7 +48,8 @@ class Semantics:
         """Name every choice with what it may be, the default first."""
         hints = get_type_hints(cls)
         return {
-            f.name: tuple(tables()) if f.name == "rules" else get_args(hints[f.name]) for f in fields(cls)
+            f.name: tuple(rule_tables()) if f.name == "rules" else get_args(hints[f.name])
+            for f in fields(cls)
         }
 
     @classmethod
@@ -66,7 +67,7 @@ class Semantics:
     @property
     def table(self) -> RuleTable:
         """The rule table of that name."""
-        return table(self.rules)
+        return rule_table(self.rules)
 
     def as_dict(self) -> dict[str, str]:
         """Return the choices as plain strings, for a manifest."""

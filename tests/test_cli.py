@@ -25,7 +25,7 @@ from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput
-from onnx_deconv.operators import operators_by_key, tables
+from onnx_deconv.operators import operators_by_key, rule_tables
 from onnx_deconv.verification import reference
 
 ROOT = Path(__file__).parents[1]
@@ -588,7 +588,9 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
 
 
 def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
-    monkeypatch.setitem(tables()["deconvnet"]._rows, ("", "Relu"), lambda at: [at.op.Mul(at.signal, 2.0)])
+    monkeypatch.setitem(
+        rule_tables()["deconvnet"]._rows, ("", "Relu"), lambda at: [at.op.Mul(at.signal, 2.0)]
+    )
     code, stdout, stderr = run("verify", model, "--rules", "deconvnet")
     assert code == 1
     assert "FAILED" in stdout

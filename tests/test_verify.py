@@ -9,7 +9,7 @@ from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
-from onnx_deconv.operators import RuleTable, tables
+from onnx_deconv.operators import RuleTable, rule_tables
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification import Check, check_pair, random_feeds, reference, relative_error, verify
 from onnx_deconv.verification.batch import Batch, strongest_unit
@@ -114,7 +114,7 @@ def test_a_layer_and_some_tables_alone():
     ],
 )
 def test_a_wrong_rule_is_found(monkeypatch, table, rule, fails):
-    monkeypatch.setitem(tables()[table]._rows, ("", "Relu"), rule)
+    monkeypatch.setitem(rule_tables()[table]._rows, ("", "Relu"), rule)
     checks = checks_of(network(), tables=[table])
     assert {c.name for c in checks if c.verdict == "failed"} == fails
 
@@ -203,7 +203,7 @@ def test_a_gradient_that_lost_half_of_the_channels_is_found_by_differences_alone
     body = "s = Mul(x, k) c = Conv(s, w) r = Relu(c) y = Conv<strides = [2, 2]>(r, v)"
     proto = model_of(body, {"x": (1, 4, 9, 9)}, weights)
     right = checks_of(proto, tables=["gradient"])
-    monkeypatch.setitem(tables()["gradient"]._rows, ("", "Mul"), half_lost)
+    monkeypatch.setitem(rule_tables()["gradient"]._rows, ("", "Mul"), half_lost)
     wrong = checks_of(proto, tables=["gradient"])
     for checks, verdict in ((right, "ok"), (wrong, "failed")):
         assert [c.verdict for c in checks if c.name == "companion"] == ["not covered"] * 2
@@ -217,7 +217,7 @@ def test_a_gradient_of_nothing_is_found(monkeypatch):
     def nothing(at):
         return [at.op.Mul(at.signal, 0.0)]
 
-    monkeypatch.setitem(tables()["gradient"]._rows, ("", "Relu"), nothing)
+    monkeypatch.setitem(rule_tables()["gradient"]._rows, ("", "Relu"), nothing)
     (check,) = [c for c in checks_of(network(), tables=["gradient"]) if c.name == "difference"]
     assert (check.verdict, check.error) == ("failed", np.inf)
 

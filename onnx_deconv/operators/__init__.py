@@ -3,6 +3,7 @@
 # Importing a family makes its entries.
 from onnx_deconv.operators import (  # noqa: F401
     elementwise,
+    fields,
     index,
     join,
     linear,
@@ -28,7 +29,16 @@ from onnx_deconv.operators.registry import (
     spelled,
 )
 from onnx_deconv.operators.site import Site, Tap
-from onnx_deconv.operators.tables import Key, Rule, RuleTable, Signals, adopt, register, table, tables
+from onnx_deconv.operators.tables import (
+    Key,
+    Rule,
+    RuleTable,
+    Signals,
+    adopt,
+    register,
+    rule_table,
+    rule_tables,
+)
 from onnx_deconv.operators.traits import Trait
 from onnx_deconv.operators.value_type import Shape, ValueType
 
@@ -46,13 +56,14 @@ __all__ = [
     "ValueType",
     "adopt",
     "declare",
+    "fields",
     "find",
     "operator",
     "operators_by_key",
     "own_domain",
     "register",
+    "rule_table",
+    "rule_tables",
     "rules_for",
     "spelled",
-    "table",
-    "tables",
 ]

@@ -15,7 +15,7 @@ from onnx_deconv.operators import numbers
 from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
-from onnx_deconv.operators.tables import Rule, Signals, table
+from onnx_deconv.operators.tables import Rule, Signals, rule_table
 from onnx_deconv.operators.traits import COMBINATION, DISCONTINUOUS, LIMIT, POINTWISE, RECTIFIER
 
 SELU_ALPHA, SELU_GAMMA = 1.6732631921768188, 1.0507010221481323
@@ -160,7 +160,7 @@ def mish(at: Site) -> Signals:
 # The deconvnet's rows.
 
 
-@table("deconvnet").row(RECTIFIER)
+@rule_table("deconvnet").row(RECTIFIER)
 def rectify(at: Site) -> Signals:
     """Rectifies the signal."""
     return [at.op.Relu(at.signal)]
@@ -208,7 +208,7 @@ def _guided(deconvnet: Rule) -> Rule:
     return guided
 
 
-table("guided").row(RECTIFIER)(_guided(rectify))
+rule_table("guided").row(RECTIFIER)(_guided(rectify))
 leaky_relu.row("guided")(_guided(rectify_leaky))
 prelu.row("guided")(_guided(rectify_parametric))
 
