@@ -106,8 +106,8 @@ def why_not(batch: Batch, name: str) -> str:
         return f"{', '.join(others)} passes the signal otherwise than by the derivative"
     if chosen.unpool == "overwrite" and any(SWITCHES in find(name, domain).traits for domain, name in keys):
         return "unpool=overwrite is no derivative"
-    computed = [batch.feeds[name], *(batch.values[v] for node in batch.path for v in node.output if v)]
-    coarse = {str(value.dtype) for value in computed} - {"float32", "float64", "int64", "bool"}
+    values = [name, *(v for node in batch.path for v in node.output if v in batch.values)]
+    coarse = {str(batch.values[v].dtype) for v in values} - {"float32", "float64", "int64", "bool"}
     if coarse:
         return f"a short step is rounded away in {', '.join(sorted(coarse))}"
     return ""
@@ -144,9 +144,10 @@ class Steps:
         errors = []
         for length in lengths:
             error = self._error_at(directions, length, limit)
-            errors += [] if error is None else [error]
-            if error is not None and error <= limit:
-                return error
+            if error is not None:
+                errors.append(error)
+                if error <= limit:
+                    break
         return min(errors, default=None)
 
     def _error_at(self, directions: Array, length: float, limit: float) -> float | None:
