@@ -261,6 +261,7 @@ def test_crops_are_smaller_where_units_see_little():
     assert max(at_the_corner.size) < max(crops["r2"].size)
 
 
+@pytest.mark.slow
 @given(nets((1, 40, 36)), st.sampled_from(["deconvnet", "gradient"]), st.data())
 @settings(max_examples=100)
 def test_crops_are_exact_whatever_the_geometry(net, rules, data):

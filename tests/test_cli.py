@@ -734,6 +734,7 @@ def test_starting_imports_no_runtime_and_no_pictures():
     assert not {"onnxruntime", "PIL.Image", "onnx.reference"} & set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_the_shell_is_given_its_completion():
     code = "from onnx_deconv.cli import main; main(prog_name='onnx-deconv')"
     environment = os.environ | {"_ONNX_DECONV_COMPLETE": "zsh_source"}

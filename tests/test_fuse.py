@@ -297,6 +297,7 @@ def test_real_models(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(LIGHT.glob("light_*.onnx")), ids=lambda p: p.stem)
 def test_published_topologies(path):
     model = load(path)

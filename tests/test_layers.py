@@ -22,7 +22,7 @@ CONTRACT = {
     "semantics": "operators",
     "model": "operators",
     "receptive": "model operators",
-    "imaging": "files model operators",
+    "imaging": "files model",
     "compiler.passes": "model",
     "compiler": "compiler.passes files imaging labels model operators semantics",
     "runtime": "compiler compiler.passes model operators",

@@ -349,6 +349,7 @@ def test_random_input_has_the_models_sizes():
         feeds_of(load(model_of("y = Relu(x)", {"x": (1, "L")})))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["squeezenet1.1-caffe2-fp16", "mnist-cntk", "cifar10-pytorch1.7", "textline-orientation-paddle"]
 )
