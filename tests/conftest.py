@@ -52,7 +52,7 @@ def _one_thread_per_session():
 @pytest.fixture(autouse=True)
 def _rule_tables_of_one_test_alone():
     """A table that a test makes is known by its name from then on: to no other test."""
-    known = operators.tables()
+    known = operators.rule_tables()
     before = dict(known)
     yield
     known.clear()
