@@ -87,8 +87,9 @@ def evaluate(
     preprocess = preprocess or preprocess_for(explainer.model)[0]
     chosen = [method_of(method, explainer.providers) for method in methods]
     _check(chosen, explainer.model, preprocess)
-    located = boxes_from(boxes, explainer.labels) if isinstance(boxes, PathLike) else boxes
-    bench = Bench(explainer, photographs, preprocess, located, masks, random_state)
+    if boxes is not None and not isinstance(boxes, Mapping):
+        boxes = boxes_from(boxes, explainer.labels)
+    bench = Bench(explainer, photographs, preprocess, boxes, masks, random_state)
     wanted = measures_named(measures, len(bench.layers))
     made = _made(bench)
     journal = Journal(None if output is None else folder(output), made)
