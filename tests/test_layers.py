@@ -30,6 +30,7 @@ CONTRACT = {
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime semantics",
+    "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
     "cli": (

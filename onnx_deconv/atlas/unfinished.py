@@ -1,6 +1,5 @@
 """What an interrupted run goes on from: the table so far, and a line for each projection that is done."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 from onnx_deconv.atlas.tally import Atlas, Strongest
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
-from onnx_deconv.model import Model
 
 PARTIAL, JOURNAL = "atlas.partial.npz", "atlas.projected.jsonl"
 
@@ -51,11 +49,6 @@ def load_partial(home: Path, made: Mapping[str, Any], top: int) -> Atlas | None:
         raise InputError(f"{path}: belongs to a run with other options; delete it, or choose another folder")
     layers = dict(zip(meta["layers"], tables, strict=True))
     return Atlas(top, dict(made), meta["images"], layers, meta["seen"], meta["failed"])
-
-
-def digest(model: Model) -> str:
-    """Return what tells one model's file from another's: the SHA-256 of its graph."""
-    return hashlib.sha256(model.proto.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 class Journal:

@@ -1,5 +1,6 @@
-"""Pictures and maps resized, shifted, scaled and rotated."""
+"""Pictures and maps resized, shifted, scaled, rotated and compressed with loss."""
 
+import io
 import math
 from typing import Any
 
@@ -94,3 +95,30 @@ def moved(
         (width, height), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR, fillcolor=(fill,) * 3
     )
     return np.array(image)
+
+
+def jpeg_compressed(picture: Picture, quality: int) -> Picture:
+    """Return what is left of a picture that was saved as JPEG.
+
+    Parameters
+    ----------
+    picture
+        H×W×3, uint8, RGB.
+    quality
+        1 (small) to 95 (good), as in Pillow.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same size.
+
+    Raises
+    ------
+    InputError
+        The array is no picture.
+    """
+    check_picture(picture)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="JPEG", quality=quality)
+    with Image.open(file) as compressed:
+        return np.array(compressed)

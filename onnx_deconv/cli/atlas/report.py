@@ -9,7 +9,6 @@ import click
 
 from onnx_deconv.atlas.report import Explained, explanations, write_report
 from onnx_deconv.atlas.store import Reader
-from onnx_deconv.atlas.unfinished import digest
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.groups import PATH
@@ -18,6 +17,7 @@ from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo, Preprocess
+from onnx_deconv.model import digest
 
 _EPILOG = """\b
 Examples:
