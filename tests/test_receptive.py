@@ -210,6 +210,7 @@ FORMS = {
         {"w": (4, 1, 3, 3)},
         13,
     ),
+    "split along the batch": ("a, b = Split(image) y = Concat<axis = 0>(a, b)", {}, 13),
     "joined channels": (
         "c = Conv<pads = [1, 1, 1, 1]>(image, w) y = Concat<axis = -3>(image, c)",
         {"w": (2, 1, 3, 3)},
@@ -318,7 +319,10 @@ def test_gates_and_global_pools_see_everything():
     field = receptive_field(load(net.model()), gated)
     assert field.note is None
     assert field.at((4, 4)) == (0, 0, HEIGHT, WIDTH)
-    assert receptive_field(load(net.model()), gate).at((0, 0)) == (0, 0, HEIGHT, WIDTH)
+    everything = receptive_field(load(net.model()), gate)
+    assert everything.at((0, 0)) == (0, 0, HEIGHT, WIDTH)
+    assert (everything.size, everything.jump, everything.offset) == ((HEIGHT, WIDTH), (0, 0), (0, 0))
+    assert everything.reach((0, 0)) == [(0, HEIGHT), (0, WIDTH)]
 
 
 def test_a_pool_sees_no_further_than_its_windows():
@@ -329,7 +333,9 @@ def test_a_pool_sees_no_further_than_its_windows():
     assert check(net.model(), net.last, (1, 12, 12)).at((0, 0)) == (0, 0, 11, 11)
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride", "pads"), [(4, 2, 2, (0, 1)), (11, 2, 3, (1, 1))])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"), [(4, 2, 2, (0, 1)), (11, 2, 3, (1, 1)), (11, 2, 3, (0, 1))]
+)
 def test_a_window_that_would_start_in_the_padding_behind_the_input_is_not_counted(size, kernel, stride, pads):
     net = Net((1, size, size))
     pool = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "ceil_mode": 1}
