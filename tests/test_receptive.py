@@ -53,6 +53,10 @@ def check(proto, layer, shape=(1, HEIGHT, WIDTH), **options):
         assert axis is None or len(bounds) == pixels.shape[2 + axis]
     for position in np.ndindex(*pixels.shape[2:]):
         assert field.at(position) == hull(pixels[(..., *position)]), position
+        if any(field.at(position)):
+            first, last = np.transpose(field.reach(position))
+            assert (first <= field.at(position)[:2]).all()
+            assert (last >= field.at(position)[2:]).all()
     return field
 
 
