@@ -19,14 +19,14 @@ from random_networks import nets
 from zoo_files import ZOO
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, load
-from onnx_deconv.atlas import Atlas, Projector, default_layers, images_of, merge, scan
+from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.store import Writer
 from onnx_deconv.atlas.unfinished import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.way import Look
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.cli import main
-from onnx_deconv.imaging import Preprocess, read_image
+from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
+from onnx_deconv.model.heads import convolutions
 
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))
 
@@ -63,7 +63,7 @@ def pictures(count, size=32, seed=0):
 
 
 def atlas_of(explainer, source, top=3, preprocess=PREPROCESS, **more):
-    layers = default_layers(explainer.model)
+    layers = convolutions(explainer.model)
     return scan(explainer, images_of(source), preprocess, Atlas(top, **more), layers)
 
 
@@ -83,7 +83,7 @@ def rows(atlas):
 def brute_force(explainer, source, top, preprocess=PREPROCESS):
     """Sort all maxima of all images."""
     expected = {}
-    for layer in default_layers(explainer.model):
+    for layer in convolutions(explainer.model):
         session = explainer.session(layer)
         found = []
         for name, picture in source:
@@ -143,14 +143,14 @@ def test_a_convolution_is_shown_rectified_whatever_rectifies_it(rectifier, betwe
         "slope": np.float32([0.1]),
     }
     model = load(model_of(body, {"x": (1, 3, 8, 8)}, weights, opset=24))
-    assert default_layers(model) == ["r"]
+    assert convolutions(model) == ["r"]
 
 
 @pytest.mark.parametrize("follower", ["MaxPool<kernel_shape = [2, 2]>(c)", "Softmax(c)"])
 def test_what_follows_a_convolution_but_is_no_rectifier_is_not_shown_in_its_place(follower):
     body = f"c = Conv(x, w) r = {follower} y = Relu(r)"
     model = load(model_of(body, {"x": (1, 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))}))
-    assert default_layers(model) == ["c"]
+    assert convolutions(model) == ["c"]
 
 
 @given(st.lists(st.integers(0, 2), min_size=12, max_size=12), st.integers(1, 5))
@@ -189,7 +189,7 @@ def test_what_is_kept_does_not_grow_with_the_images():
 
 def test_an_interrupted_run_goes_on(tmp_path):
     explainer, source = Explainer(network()), pictures(60)
-    layers = default_layers(explainer.model)
+    layers = convolutions(explainer.model)
 
     def interrupt(atlas):
         save_partial(tmp_path, atlas)
@@ -223,7 +223,7 @@ def test_projections_are_those_of_whole_images(rules, size):
     assert found.keys() == expected.keys()
     for (layer, channel, rank), (_, image, at) in expected.items():
         one = found[layer, channel, rank]
-        (whole,) = explainer(tensors[image][None], channel, layer=layer, at=at)
+        (whole,) = explainer(tensors[image][None], channel, layer=layer, position=at)
         y0, x0, y1, x1 = one.window
         scale = np.abs(whole.reconstruction).max() or 1
         assert np.abs(one.values - whole.reconstruction[:, y0:y1, x0:x1]).max() <= 1e-5 * scale
@@ -367,7 +367,7 @@ def test_the_command_and_its_files(tmp_path, model):
         for unit in layer["units"]:
             picture = read_image(folder / unit["image"])
             batch = preprocess.apply(picture)[0][None]
-            (whole,) = explainer(batch, unit["channel"], layer=layer["layer"], at=unit["position"])
+            (whole,) = explainer(batch, unit["channel"], layer=layer["layer"], position=unit["position"])
             assert whole.score == pytest.approx(unit["activation"], rel=1e-4, abs=1e-5)
             if unit["activation"]:
                 y0, x0, y1, x1 = unit["window"]

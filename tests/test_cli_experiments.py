@@ -11,9 +11,8 @@ from small_networks import labelled, network, random
 from small_networks import model as small_model
 
 from onnx_deconv import Explainer
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.experiments.occlusion import occlusion
-from onnx_deconv.imaging import PRESETS
+from onnx_deconv.imaging import PRESETS, Photo
 
 SIZE = ("--size", 24)
 
@@ -52,12 +51,12 @@ def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
     for what, values in {
         "scores": expected.scores,
         "probabilities": expected.probabilities,
-        "classes": expected.classes,
+        "classes": expected.predictions,
         "activations": expected.activations,
     }.items():
         np.testing.assert_allclose(np.load(record["files"][what]), values, rtol=1e-6)
     assert np.load(record["files"]["projection"]).shape == (3, 24, 24)
-    assert record["class"] == expected.unit
+    assert record["class"] == expected.target
     assert record["least"] == pytest.approx(expected.probabilities.min())
     told = json.loads((out / "a-occlusion.json").read_text())
     np.testing.assert_array_equal(told["boxes"], expected.boxes)
@@ -134,7 +133,7 @@ def test_invariance_follows_each_photograph(model, photos, out):
     np.testing.assert_allclose(shift["amounts"], np.linspace(-60, 60, 5) / 224)
     assert np.shape(shift["distances"]["r2"]) == np.shape(shift["scores"]) == (2, 5)
     assert np.allclose(np.array(shift["distances"]["r2"])[:, 2], 0)
-    assert shift["units"] == [3, 3]
+    assert shift["targets"] == [3, 3]
     turned = np.array(told["rotation"]["distances"]["r2"])
     assert np.allclose(turned[:, [0, 4]], 0, atol=1e-4)
     assert (turned[:, 1:4] > 0).all()

@@ -17,7 +17,7 @@ from onnx_deconv import (
     compile_pair,
     load,
 )
-from onnx_deconv.operators import RuleTable, declare, register, rules_for, table
+from onnx_deconv.operators import RuleTable, declare, register, rule_table, rules_for
 from onnx_deconv.operators.builder import IR_VERSION, OPSET, Emitter
 
 FLOAT = np.dtype(np.float32)
@@ -230,7 +230,7 @@ def test_registering_a_rule_twice_is_an_error():
         declare("Relu")
     for name in ("deconvnet", "guided"):
         with pytest.raises(ValueError, match=f"LeakyRelu.* has a row in '{name}' already"):
-            table(name).row("LeakyRelu")(lambda at: [at.signal])
+            rule_table(name).row("LeakyRelu")(lambda at: [at.signal])
     with pytest.raises(ValueError, match="there is a rule table 'guided' already"):
         register(RuleTable("guided"))
     with pytest.raises(InputError, match="there is a rule table 'guided' already"):

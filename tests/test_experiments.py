@@ -11,18 +11,17 @@ from onnx.reference import ReferenceEvaluator
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, UnknownLayerError
-from onnx_deconv.attribution.photographs import Photo
+from onnx_deconv.experiments.common import default_layers
 from onnx_deconv.experiments.correspondence import (
     RANDOM,
     correspondence,
-    in_input,
-    read_parts,
     sign_distances,
 )
 from onnx_deconv.experiments.evolution import checkpoints_in, evolution, natural
 from onnx_deconv.experiments.figures import draw_correspondence, draw_evolution, draw_invariance
-from onnx_deconv.experiments.invariance import default_layers, invariance, transformation
-from onnx_deconv.imaging import Geometry, Preprocess, moved
+from onnx_deconv.experiments.invariance import invariance, transformation
+from onnx_deconv.experiments.parts import read_parts
+from onnx_deconv.imaging import Geometry, Photo, Preprocess, moved
 from onnx_deconv.labels import Labels
 
 IMAGES = random(3, 3, 10, 12, seed=3)
@@ -52,10 +51,10 @@ def test_distances_are_those_of_a_naive_loop():
             distance = np.sqrt(((x - y) ** 2).sum())
             assert found.distances[layer][i, a] == pytest.approx(distance, rel=1e-4, abs=1e-4)
         unit = before[-1].argmax()
-        assert found.units[i] == unit
+        assert found.targets[i] == unit
         (probability,) = values_of(network(), one * np.float32(amount), "y")
         assert found.scores[i, a] == pytest.approx(probability[0, unit], abs=1e-5)
-        assert found.classes[i, a] == probability.argmax()
+        assert found.predictions[i, a] == probability.argmax()
 
 
 def test_a_net_that_cannot_see_a_circular_shift_does_not_move():
@@ -72,10 +71,10 @@ def test_a_net_that_cannot_see_a_circular_shift_does_not_move():
 
 def test_the_true_class_may_be_named():
     found = invariance(
-        explainer(labelled(network())), IMAGES, lambda _: IMAGES, [0], units=["dog", 0, "house cat"]
+        explainer(labelled(network())), IMAGES, lambda _: IMAGES, [0], targets=["dog", 0, "house cat"]
     )
     (probability,) = values_of(network(), IMAGES, "y")
-    np.testing.assert_array_equal(found.units, [3, 0, 2])
+    np.testing.assert_array_equal(found.targets, [3, 0, 2])
     np.testing.assert_allclose(found.scores[:, 0], probability[[0, 1, 2], [3, 0, 2]], atol=1e-5)
 
 
@@ -86,8 +85,8 @@ def test_the_first_and_the_last_convolution_and_the_scores_are_followed():
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        ({"units": [1]}, "1 classes for 3 images"),
-        ({"units": [0, 1, 5]}, "there is no class 5: the model has 0 to 4"),
+        ({"targets": [1]}, "1 classes for 3 images"),
+        ({"targets": [0, 1, 5]}, "there is no class 5: the model has 0 to 4"),
         ({"amounts": []}, "no amounts"),
         ({"images": IMAGES[0]}, "has shape"),
     ],
@@ -164,7 +163,7 @@ def test_each_checkpoint_shows_its_strongest_activation(tmp_path):
             assert inside.images[t, k] == best[0]
             np.testing.assert_array_equal(inside.positions[t, k], best[1:])
             assert inside.activations[t, k] == pytest.approx(values[:, channel].max(), rel=1e-5)
-            (one,) = explainer(proto)(images[best[0] : best[0] + 1], channel, layer="r1", at=best[1:])
+            (one,) = explainer(proto)(images[best[0] : best[0] + 1], channel, layer="r1", position=best[1:])
             np.testing.assert_allclose(inside.projections[t, k], one.reconstruction, atol=1e-6)
         assert scores.images[t, 0] == logits[:, 4].argmax()
     assert scores.positions.shape == (3, 1, 0)
@@ -330,8 +329,8 @@ def test_a_table_that_is_wrong_is_refused(tmp_path, text, match):
 def test_a_box_of_the_photograph_is_found_in_the_input():
     """100×200 pixels, halved, of which columns 25 to 75 are seen."""
     geometry = Geometry((100, 200), (50, 50), (50, 100), (0, -25))
-    assert in_input((10, 60, 30, 100), geometry) == (5, 5, 15, 25)
-    assert in_input((0, 0, 100, 200), geometry) == (0, 0, 50, 50)
+    assert geometry.box_in_input((10, 60, 30, 100)) == (5, 5, 15, 25)
+    assert geometry.box_in_input((0, 0, 100, 200)) == (0, 0, 50, 50)
 
 
 # --- figures --------------------------------------------------------------------------------------

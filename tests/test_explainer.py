@@ -185,16 +185,16 @@ def test_a_position_reaches_its_receptive_field_and_nothing_else(explainer):
     # 3×3 of p1 around (1, 4); each sees 3×3 of r1 around twice its place; each sees 3×3 of x.
     seen = np.zeros((12, 12), bool)
     seen[: 2 * 2 + 3, 2 * 3 - 2 :] = True
-    for image in arrays(explainer(IMAGES, 0, layer="c2", at=(1, 4))):
+    for image in arrays(explainer(IMAGES, 0, layer="c2", position=(1, 4))):
         assert image.any()
         assert not image[:, ~seen].any()
 
 
 def test_a_position_has_its_own_activation_as_score(explainer):
     expected = values_of(network(), IMAGES)["c2"][:, 5, 2, 3]
-    found = explainer(IMAGES, 5, layer="c2", at=(2, 3))
+    found = explainer(IMAGES, 5, layer="c2", position=(2, 3))
     np.testing.assert_allclose([e.score for e in found], expected, atol=1e-5)
-    assert {e.at for e in found} == {(2, 3)}
+    assert {e.position for e in found} == {(2, 3)}
 
 
 # --- seeds ----------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_a_seed_of_the_activation_is_that_many_times_the_seed_of_one(rules):
     maps = values_of(network(), IMAGES)["r2"]
     channel, i, j = np.unravel_index((maps > 0).sum(0).argmax(), maps.shape[1:])
     one, value = (
-        explainer(IMAGES, int(channel), layer="r2", at=(i, j), seed=seed) for seed in ("one", "value")
+        explainer(IMAGES, int(channel), layer="r2", position=(i, j), seed=seed) for seed in ("one", "value")
     )
     for a, b, activation in zip(one, value, maps[:, channel, i, j], strict=True):
         # The activation is not negative, and every rectifier is positively homogeneous.
@@ -223,7 +223,7 @@ def test_a_class_explained_by_its_value_is_its_score_before_the_softmax_times_on
 def test_a_map_is_the_sum_of_its_positions_where_the_way_back_is_linear():
     explainer = Explainer(network(), "gradient", providers="cpu")
     whole = arrays(explainer(IMAGES, 1, layer="c2", seed="map"))
-    parts = [arrays(explainer(IMAGES, 1, layer="c2", at=at, seed="value")) for at in np.ndindex(6, 6)]
+    parts = [arrays(explainer(IMAGES, 1, layer="c2", position=at, seed="value")) for at in np.ndindex(6, 6)]
     assert whole.any()
     np.testing.assert_allclose(sum(parts), whole, atol=1e-5)
     np.testing.assert_array_equal(arrays(explainer(IMAGES, 1, layer="c2")), whole)
@@ -234,7 +234,7 @@ def test_the_strongest_position_is_where_the_activation_is_largest(explainer):
     found = explainer(IMAGES, 4, layer="c2", seed="strongest")
     for image, e in enumerate(found):
         at = np.unravel_index(maps[image].argmax(), maps[image].shape)
-        (told,) = explainer(IMAGES[image : image + 1], 4, layer="c2", at=at, seed="value")
+        (told,) = explainer(IMAGES[image : image + 1], 4, layer="c2", position=at, seed="value")
         np.testing.assert_allclose(e.reconstruction, told.reconstruction, atol=1e-6)
         assert e.seed == "strongest"
 
@@ -468,10 +468,10 @@ def test_a_batch_that_does_not_fit_is_refused_with_both_forms(explainer, batch, 
         ([0, 1, 2, 3, 4, 0, 1], {}, "7 channels for 6 images"),
         (None, {"top": 6}, "top=6"),
         (None, {"top": 0}, "top=0"),
-        (0, {"layer": "c2", "at": (1,)}, "2 axes behind the channel"),
-        (0, {"layer": "c2", "at": (1, 6)}, "outside the feature map"),
-        (0, {"layer": "c2", "at": (-1, 1)}, "outside the feature map"),
-        (0, {"at": (1, 1)}, "0 axes behind the channel"),
+        (0, {"layer": "c2", "position": (1,)}, "2 axes after the channel"),
+        (0, {"layer": "c2", "position": (1, 6)}, "outside the feature map"),
+        (0, {"layer": "c2", "position": (-1, 1)}, "outside the feature map"),
+        (0, {"position": (1, 1)}, "0 axes after the channel"),
         (0, {"seed": "two"}, "seed='two': choose one of auto, one, value, map, strongest"),
     ],
 )

@@ -23,8 +23,7 @@ from onnx_deconv.attribution.features import Features
 from onnx_deconv.compiler import image_graph
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.package import EXPLAIN, MANIFEST, WEIGHTS
-from onnx_deconv.imaging import Preprocess
-from onnx_deconv.imaging.render import heat_map, saliency
+from onnx_deconv.imaging import Preprocess, heat_map, saliency
 from onnx_deconv.model import all_tensors
 from onnx_deconv.runtime import Session, numpy_of
 
@@ -127,7 +126,7 @@ def test_the_target_is_chosen_per_image_for_all_or_left_to_the_model():
 def test_the_target_may_be_a_unit_per_image(rules):
     model, x = load(DEMO), pictures(3)
     explainer = Explainer(model, rules, providers="cpu")
-    values = Features(explainer, ["relu4_1"])(x).of["relu4_1"]
+    values = Features(explainer, ["relu4_1"])(x).features["relu4_1"]
     sizes = values.shape[1:]
     strongest = [np.unravel_index(v.argmax(), sizes) for v in values]
     chosen = [(5, 2, 3), strongest[1], (0, 0, 7)]
@@ -135,7 +134,7 @@ def test_the_target_may_be_a_unit_per_image(rules):
     target = [np.ravel_multi_index(chosen[0], sizes), -1, np.ravel_multi_index(chosen[2], sizes)]
     found = run(graph, {model.inputs[0]: x, "target": np.array(target)})[RECONSTRUCTION]
     for k, (channel, *at) in enumerate(chosen):
-        (expected,) = explainer(x[k : k + 1], int(channel), layer="relu4_1", at=at)
+        (expected,) = explainer(x[k : k + 1], int(channel), layer="relu4_1", position=at)
         close(found[k], expected.reconstruction)
     assert found.reshape(3, -1).any(axis=1).all()
 
@@ -143,12 +142,12 @@ def test_the_target_may_be_a_unit_per_image(rules):
 def test_top_k_units_are_the_strongest_of_the_layer():
     model, x = load(DEMO), pictures(2)
     explainer = Explainer(model, providers="cpu")
-    values = Features(explainer, ["relu4_1"])(x).of["relu4_1"]
+    values = Features(explainer, ["relu4_1"])(x).features["relu4_1"]
     found = run(explain_graph(compile_pair(model, "relu4_1"), seed="unit", top=3), {model.inputs[0]: x})
     for n, k in np.ndindex(2, 3):
         unit = np.argsort(-values[n].ravel(), kind="stable")[k]
         channel, *at = map(int, np.unravel_index(unit, values.shape[1:]))
-        (expected,) = explainer(x[n : n + 1], channel, layer="relu4_1", at=at)
+        (expected,) = explainer(x[n : n + 1], channel, layer="relu4_1", position=at)
         close(found[RECONSTRUCTION][n, k], expected.reconstruction)
 
 

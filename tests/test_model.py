@@ -12,7 +12,7 @@ from onnx_deconv import DeconvError, ModelError, UnknownLayerError, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import parse_input_shape
 from onnx_deconv.model.external_data import INLINE_LIMIT, skim
-from onnx_deconv.operators import table
+from onnx_deconv.operators import rule_table
 
 
 def weights(*shape, seed=0):
@@ -261,7 +261,7 @@ def test_a_fault_of_ours_is_not_blamed_on_a_valid_file(monkeypatch):
         raise KeyError("ours")
 
     faulty.__module__ = "onnx_deconv.operators.rectify"
-    monkeypatch.setitem(table("deconvnet")._rows, ("", "Relu"), faulty)
+    monkeypatch.setitem(rule_table("deconvnet")._rows, ("", "Relu"), faulty)
     with pytest.raises(KeyError, match="ours"):
         compile_pair(load(small_network()))
 

@@ -11,12 +11,11 @@ from small_networks import labelled, model, network, random
 from zoo_files import ZOO
 
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, UnknownLayerError
-from onnx_deconv.attribution.features import Features, convolutions, last_convolution
-from onnx_deconv.attribution.photographs import Photo, preprocess_for
-from onnx_deconv.experiments.correspondence import in_input
+from onnx_deconv.attribution.features import Features, feature_layers, last_convolution
 from onnx_deconv.experiments.figures import draw_occlusion
-from onnx_deconv.experiments.occlusion import boxes, filling, occlusion
-from onnx_deconv.imaging import PRESETS, Geometry, Preprocess
+from onnx_deconv.experiments.hiding import fill_values, square_grid
+from onnx_deconv.experiments.occlusion import occlusion
+from onnx_deconv.imaging import PRESETS, Geometry, Photo, Preprocess, preprocess_for
 from onnx_deconv.labels import Labels
 
 
@@ -53,19 +52,19 @@ def test_equals_the_naive_loop(layout, height, width, size, stride, layer):
         preprocess=preprocess, batch=5,
     )  # fmt: skip
     scores, probabilities, maps = ReferenceEvaluator(proto).run(["scores", "y", layer], {"x": image[None]})
-    assert found.unit == found.top == scores[0].argmax()
+    assert found.target == found.prediction == scores[0].argmax()
     assert found.channel == maps[0].sum((1, 2)).argmax()
     assert (found.layer, found.size, found.stride) == (layer, size, stride)
     expected = naive(proto, image, layout, size, stride, fill, layer)
     for r, row in enumerate(expected):
         for c, (s, p, m) in enumerate(row):
-            assert found.scores[r, c] == pytest.approx(s[0, found.unit], abs=1e-5)
-            assert found.probabilities[r, c] == pytest.approx(p[0, found.unit], abs=1e-6)
-            assert found.classes[r, c] == s[0].argmax()
+            assert found.scores[r, c] == pytest.approx(s[0, found.target], abs=1e-5)
+            assert found.probabilities[r, c] == pytest.approx(p[0, found.target], abs=1e-6)
+            assert found.predictions[r, c] == s[0].argmax()
             assert found.activations[r, c] == pytest.approx(m[0, found.channel].sum(), rel=1e-4, abs=1e-4)
     assert found.scores.shape == (len(expected), len(expected[0]))
-    assert found.score == pytest.approx(scores[0, found.unit], abs=1e-5)
-    assert found.probability == pytest.approx(probabilities[0, found.unit], abs=1e-6)
+    assert found.score == pytest.approx(scores[0, found.target], abs=1e-5)
+    assert found.probability == pytest.approx(probabilities[0, found.target], abs=1e-6)
     assert found.activation == pytest.approx(maps[0, found.channel].sum(), rel=1e-4)
 
 
@@ -75,14 +74,14 @@ def test_a_linear_model_loses_what_the_square_held():
     proto = model("c = Conv(x, k) f = Flatten(c) y = Gemm<transB=1>(f, w)", {
         "w": weight, "k": np.eye(3, dtype=np.float32)[..., None, None],
     }, "N,3,8,10")  # fmt: skip
-    found = occlusion(Explainer(proto, providers="cpu"), image, size=3, stride=1, fill=0.75, unit=1)
+    found = occlusion(Explainer(proto, providers="cpu"), image, size=3, stride=1, fill=0.75, target=1)
     change = weight[1].reshape(3, 8, 10) * (0.75 - image)
     padded = np.pad(change.sum(0, dtype=np.float64), 1)
     filtered = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).sum((2, 3))
     np.testing.assert_allclose(found.scores - found.score, filtered, atol=2e-5)
     assert found.probability is None
     assert found.probabilities is None
-    np.testing.assert_array_equal(found.shown[1], found.scores)
+    np.testing.assert_array_equal(found.probabilities_or_scores, found.scores)
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -93,12 +92,12 @@ def test_a_fixed_batch_size_changes_nothing(batch):
     )
     np.testing.assert_allclose(fixed.scores, free.scores, atol=1e-5)
     np.testing.assert_allclose(fixed.activations, free.activations, rtol=1e-4)
-    np.testing.assert_array_equal(fixed.classes, free.classes)
+    np.testing.assert_array_equal(fixed.predictions, free.predictions)
 
 
 def test_a_model_will_do_and_a_class_may_have_a_name():
-    found = occlusion(labelled(network()), random(3, 8, 8), size=2, stride=4, unit="dog")
-    assert (found.unit, found.label) == (3, "dog")
+    found = occlusion(labelled(network()), random(3, 8, 8), size=2, stride=4, target="dog")
+    assert (found.target, found.label) == (3, "dog")
 
 
 @settings(max_examples=300)
@@ -110,7 +109,7 @@ def test_a_model_will_do_and_a_class_may_have_a_name():
 def test_each_piece_of_the_image_has_a_square_centred_on_it(extent, size, stride):
     if size >= 2 * max(extent):
         return
-    places = boxes(extent, size, stride)
+    places = square_grid(extent, size, stride)
     assert places.shape == (-(-extent[0] // stride), -(-extent[1] // stride), 4)
     for (r, c), box in ((at, places[at]) for at in np.ndindex(places.shape[:2])):
         for start, stop, piece, length in ((box[0], box[2], r, extent[0]), (box[1], box[3], c, extent[1])):
@@ -125,7 +124,7 @@ def test_grey_is_128_before_preprocessing(preset, layout, channels):
     preprocess = PRESETS[preset].replace(size=(4, 4), layout=layout, channels=channels)
     grey = preprocess.normalise(np.full((4, 4, 3), 128, np.uint8))
     image = np.zeros_like(grey)
-    image[:] = filling("grey", preprocess, image)
+    image[:] = fill_values("grey", preprocess, image)
     np.testing.assert_array_equal(image, grey)
 
 
@@ -153,9 +152,9 @@ def test_progress_is_told_of_every_place():
 @pytest.mark.parametrize(
     ("more", "error", "match"),
     [
-        ({"unit": 5}, InputError, "there is no class 5: the model has 0 to 4"),
-        ({"unit": -1}, InputError, "there is no class -1"),
-        ({"unit": "cat"}, InputError, "no labels"),
+        ({"target": 5}, InputError, "there is no class 5: the model has 0 to 4"),
+        ({"target": -1}, InputError, "there is no class -1"),
+        ({"target": "cat"}, InputError, "no labels"),
         ({"layer": "r3"}, UnknownLayerError, "no layer is named 'r3'"),
         ({"size": 0}, InputError, "at least 1"),
         ({"stride": 0}, InputError, "at least 1"),
@@ -190,7 +189,7 @@ def test_activations_are_those_of_the_reference_for_any_number_of_images(batch):
     values = Features(Explainer(proto, providers="cpu"), ["r1", "c2"])(images)
     feeds = {"x": images.astype(np.float64)}
     expected = ReferenceEvaluator(network()).run(["r1", "c2", "scores", "y"], feeds)
-    found = [values.of["r1"], values.of["c2"], values.scores, values.probabilities]
+    found = [values.features["r1"], values.features["c2"], values.scores, values.probabilities]
     for mine, theirs in zip(found, expected, strict=True):
         # Four units in the last place of the largest number: runtimes add in different orders.
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=5e-7 * np.abs(theirs).max())
@@ -198,7 +197,7 @@ def test_activations_are_those_of_the_reference_for_any_number_of_images(batch):
 
 def test_the_default_layer_is_the_last_convolution_below_the_class_maps_rectified():
     explainer = Explainer(network(), providers="cpu")
-    assert convolutions(explainer) == ["r1", "r2"]
+    assert feature_layers(explainer) == ["r1", "r2"]
     assert last_convolution(explainer) == "r2"
 
 
@@ -248,7 +247,7 @@ def test_long_batches_are_cut():
     images = random(70, 3, 6, 6)
     values = Features(Explainer(network(), providers="cpu"), ["r1"])(images)
     expected = ReferenceEvaluator(network()).run(["r1", "scores"], {"x": images})
-    np.testing.assert_allclose(values.of["r1"], expected[0], atol=1e-5)
+    np.testing.assert_allclose(values.features["r1"], expected[0], atol=1e-5)
     np.testing.assert_allclose(values.scores, expected[1], rtol=1e-4, atol=1e-5)
 
 
@@ -266,7 +265,7 @@ def test_the_figure_is_brightest_over_what_the_class_hangs_on():
     preprocess = Preprocess(size=(24, 40), fit="none")
     photo = Photo(picture, *preprocess.apply(picture))
     assert photo.geometry == Geometry((24, 40), (24, 40), (24, 40), (0, 0))
-    found = occlusion(Explainer(proto, providers="cpu"), photo.tensor, size=6, stride=2, unit=1)
+    found = occlusion(Explainer(proto, providers="cpu"), photo.tensor, size=6, stride=2, target=1)
     sheet = draw_occlusion(found, photo, photo.tensor, preprocess, Labels())
     times = 14  # 24 pixels become at least 320
     cell = sheet[8 : 8 + 24 * times, :, :]
@@ -294,13 +293,13 @@ def test_hiding_the_object_hurts_most():
     hits, shares = [], []
     for name, unit in list(dict.fromkeys((row["image"], row["class"]) for row in rows))[:12]:
         photo = Photo.read(ZOO / "ilsvrc-val" / name, preprocess)
-        found = occlusion(explainer, photo.tensor, unit=unit, size=48, stride=32, preprocess=preprocess)
+        found = occlusion(explainer, photo.tensor, target=unit, size=48, stride=32, preprocess=preprocess)
         place = np.unravel_index(found.scores.argmin(), found.scores.shape)
         inside = np.zeros((224, 224), bool)
         for row in rows:
             if row["image"] == name:
                 box = tuple(float(row[key]) for key in ("y0", "x0", "y1", "x1"))
-                top, left, bottom, right = in_input(box, photo.geometry)
+                top, left, bottom, right = photo.geometry.box_in_input(box)
                 inside[top:bottom, left:right] = True
         hits.append(inside[place[0] * 32 + 16, place[1] * 32 + 16])
         shares.append(inside.mean())

@@ -52,11 +52,11 @@ def check(proto, layer, shape=(1, HEIGHT, WIDTH), **options):
     for axis, bounds in zip(field.axes, field.bounds, strict=True):
         assert axis is None or len(bounds) == pixels.shape[2 + axis]
     for position in np.ndindex(*pixels.shape[2:]):
-        assert field.at(position) == hull(pixels[(..., *position)]), position
-        if any(field.at(position)):
+        assert field.box(position) == hull(pixels[(..., *position)]), position
+        if any(field.box(position)):
             first, last = np.transpose(field.reach(position))
-            assert (first <= field.at(position)[:2]).all()
-            assert (last >= field.at(position)[2:]).all()
+            assert (first <= field.box(position)[:2]).all()
+            assert (last >= field.box(position)[2:]).all()
     return field
 
 
@@ -64,7 +64,7 @@ def check_covers(proto, layer):
     """No pixel that alters a unit is outside its box."""
     field, pixels = receptive_field(load(proto), layer), seen(proto, layer)
     for position in np.ndindex(*pixels.shape[2:]):
-        y0, x0, y1, x1 = field.at(position)
+        y0, x0, y1, x1 = field.box(position)
         outside = pixels[(..., *position)].copy()
         outside[y0:y1, x0:x1] = False
         assert not outside.any(), position
@@ -108,10 +108,10 @@ def test_closed_form_far_from_the_border():
     field = check(net.model(), net.last, (1, 64, 64))
     # ResNet's stem: 7, then 7 + 2·2 = 11, then 11 + 2·4 = 19 pixels, in steps of 4.
     assert (field.size, field.jump, field.offset) == ((19, 19), (4, 4), (-9, -9))
-    y0, x0, y1, x1 = field.at((8, 8))
+    y0, x0, y1, x1 = field.box((8, 8))
     assert (y0, x0) == (8 * 4 - 9, 8 * 4 - 9)
     assert (y1 - y0, x1 - x0) == (19, 19)
-    assert field.at((0, 15)) == (0, 51, 10, 64)
+    assert field.box((0, 15)) == (0, 51, 10, 64)
     assert field.reach((0, 15)) == [(-9, 10), (51, 70)]
 
 
@@ -276,7 +276,7 @@ def test_resize(mode, how, scales):
     field = receptive_field(load(net.model()), net.last)
     pixels = seen(net.model(), net.last)
     for position in np.ndindex(*pixels.shape[2:]):
-        box, exact = field.at(position), hull(pixels[(..., *position)])
+        box, exact = field.box(position), hull(pixels[(..., *position)])
         if mode == "cubic":  # its weights are negative too, and zero at whole numbers
             assert box[0] <= exact[0]
             assert exact[2] <= box[2]
@@ -294,7 +294,7 @@ def test_channels_last():
     check(proto, inner, (HEIGHT, WIDTH, 1), layout="NHWC")
     field = receptive_field(load(proto), outer, layout="NHWC")
     assert "channels" in field.note
-    assert field.at((0, 0)) == (0, 0, HEIGHT, WIDTH)
+    assert field.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
 
 
 def test_shuffled_channels_keep_their_positions():
@@ -322,9 +322,9 @@ def test_gates_and_global_pools_see_everything():
     gated = net.add("Mul", inputs=[start, gate])
     field = receptive_field(load(net.model()), gated)
     assert field.note is None
-    assert field.at((4, 4)) == (0, 0, HEIGHT, WIDTH)
+    assert field.box((4, 4)) == (0, 0, HEIGHT, WIDTH)
     everything = receptive_field(load(net.model()), gate)
-    assert everything.at((0, 0)) == (0, 0, HEIGHT, WIDTH)
+    assert everything.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
     assert (everything.size, everything.jump, everything.offset) == ((HEIGHT, WIDTH), (0, 0), (0, 0))
     assert everything.reach((0, 0)) == [(0, HEIGHT), (0, WIDTH)]
 
@@ -334,7 +334,7 @@ def test_a_pool_sees_no_further_than_its_windows():
     net.conv((3, 3), strides=[4, 4])
     net.add("GlobalMaxPool")
     # Filters at 0, 4 and 8 of 12 pixels: the last pixel is seen by none.
-    assert check(net.model(), net.last, (1, 12, 12)).at((0, 0)) == (0, 0, 11, 11)
+    assert check(net.model(), net.last, (1, 12, 12)).box((0, 0)) == (0, 0, 11, 11)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_an_unknown_operator_is_named():
     net.add("CumSum", net.const(np.array(2)))
     field = receptive_field(load(net.model()), net.last)
     assert "CumSum" in field.note
-    assert field.at((0, 0)) == (0, 0, HEIGHT, WIDTH)
+    assert field.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
 
 
 def test_rows_multiplied_by_rows_see_both():
@@ -383,7 +383,7 @@ def test_what_cannot_be_followed_is_named_and_sees_everything(body, constants):
     proto = model_of(body, {"image": (1, 1, HEIGHT, WIDTH)}, arrays, 18)
     field = receptive_field(load(proto), "y")
     assert proto.graph.node[-1].op_type in field.note
-    assert field.at((0, 0)) == (0, 0, HEIGHT, WIDTH)
+    assert field.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
 
 
 def test_sizes_that_the_model_leaves_open():
@@ -391,7 +391,7 @@ def test_sizes_that_the_model_leaves_open():
     net.conv((3, 3))
     with pytest.raises(InputError, match="--input-shape image:"):
         receptive_field(load(net.model()), net.last)
-    assert receptive_field(load(net.model()), net.last, size=(9, 8)).at((6, 5)) == (6, 5, 9, 8)
+    assert receptive_field(load(net.model()), net.last, size=(9, 8)).box((6, 5)) == (6, 5, 9, 8)
 
 
 def test_mistakes():
@@ -399,9 +399,9 @@ def test_mistakes():
     net.conv((3, 3))
     field = receptive_field(load(net.model()), net.last)
     with pytest.raises(InputError, match="no unit at"):
-        field.at((HEIGHT, 0))
+        field.box((HEIGHT, 0))
     with pytest.raises(InputError, match="no unit at"):
-        field.at(())
+        field.box(())
     with pytest.raises(UnknownLayerError):
         receptive_field(load(net.model()), "nowhere")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Preprocess, render
+from onnx_deconv.imaging import Preprocess, heat_map, outlined, overlay, projection, saliency, scale_of
 
 MID_GREY = 128
 
@@ -34,26 +34,26 @@ def refused(call, *args, match, **kwargs):
 
 def test_a_scale_is_the_percentile_of_the_magnitudes():
     values = np.arange(-100, 101, dtype=np.float32).reshape(1, 3, 67)  # |x|: 1, 1, ..., 100, 100
-    assert render.scale_of(values, 100) == 100
-    assert render.scale_of(values, 50) == 50.5
+    assert scale_of(values, 100) == 100
+    assert scale_of(values, 50) == 50.5
 
 
 def test_an_outlier_does_not_dim_the_rest():
     values = np.ones((3, 100, 100))
     values[0, 5, 5] = 1000
-    assert render.scale_of(values) == 1
+    assert scale_of(values) == 1
 
 
 @pytest.mark.parametrize("side", [1, 3, 11])
 def test_a_patch_of_a_few_pixels_has_the_scale_of_the_patch_alone(side):
     patch = np.random.default_rng(side).normal(size=(3, side, side))
-    alone = render.scale_of(patch)
+    alone = scale_of(patch)
     values = np.zeros((3, 224, 224))
     values[:, 100 : 100 + side, 7 : 7 + side] = patch
     assert alone > 0
-    assert render.scale_of(values) == alone
-    shown = render.projection(values)
-    np.testing.assert_array_equal(shown[100 : 100 + side, 7 : 7 + side], render.projection(patch))
+    assert scale_of(values) == alone
+    shown = projection(values)
+    np.testing.assert_array_equal(shown[100 : 100 + side, 7 : 7 + side], projection(patch))
     outside = np.ones((224, 224), bool)
     outside[100 : 100 + side, 7 : 7 + side] = False
     assert (shown[outside] == MID_GREY).all()
@@ -63,13 +63,13 @@ def test_a_patch_of_a_few_pixels_has_the_scale_of_the_patch_alone(side):
 def test_what_rounding_leaves_of_zeros_does_not_set_the_scale():
     values = np.full((3, 224, 224), 1e-9)
     values[:, 50:60, 50:60] = 1
-    assert render.scale_of(values) == 1
-    assert (render.projection(values)[0, 0] == MID_GREY).all()
+    assert scale_of(values) == 1
+    assert (projection(values)[0, 0] == MID_GREY).all()
 
 
 @pytest.mark.parametrize("percentile", [0, -1, 101, math.nan])
 def test_a_percentile_out_of_range_is_refused(percentile):
-    for measure in (render.scale_of, render.saliency, render.projection):
+    for measure in (scale_of, saliency, projection):
         refused(measure, np.ones((3, 2, 2)), percentile=percentile, match="percentile")
 
 
@@ -78,7 +78,7 @@ def test_a_percentile_out_of_range_is_refused(percentile):
 
 def test_a_projection_is_symmetric_about_mid_grey():
     row = np.array([[-4, -2, -1, 0, 1, 2, 4]], np.float32)
-    shown = render.projection(row, scale=2)
+    shown = projection(row, scale=2)
     assert shown.shape == (1, 7, 3)
     assert shown.dtype == np.uint8
     # 128 + 127 x / 2, clipped; 63.5 is rounded to the even 64
@@ -88,7 +88,7 @@ def test_a_projection_is_symmetric_about_mid_grey():
 @settings(max_examples=50, deadline=None)
 @given(reconstructions)
 def test_the_opposite_reconstruction_has_the_opposite_picture(values):
-    shown, opposite = render.projection(values), render.projection(-values)
+    shown, opposite = projection(values), projection(-values)
     assert (shown.astype(int) + opposite == 2 * MID_GREY).all()
 
 
@@ -96,50 +96,50 @@ def test_the_opposite_reconstruction_has_the_opposite_picture(values):
 @given(reconstructions, st.sampled_from([2.0**-90, 0.25, 8.0, 2.0**90]))
 def test_brightness_is_relative(values, factor):
     scaled = values.astype(np.float64) * factor  # a power of two: no rounding
-    np.testing.assert_array_equal(render.projection(scaled), render.projection(values))
-    np.testing.assert_array_equal(render.saliency(scaled), render.saliency(values))
+    np.testing.assert_array_equal(projection(scaled), projection(values))
+    np.testing.assert_array_equal(saliency(scaled), saliency(values))
 
 
 @settings(max_examples=50, deadline=None)
 @given(reconstructions)
 def test_the_scale_measured_is_the_scale_used(values):
-    scale = render.scale_of(values)
+    scale = scale_of(values)
     if scale:
-        np.testing.assert_array_equal(render.projection(values, scale=scale), render.projection(values))
+        np.testing.assert_array_equal(projection(values, scale=scale), projection(values))
 
 
 def test_extreme_numbers_neither_overflow_nor_warn():
     values = np.array([[-1e308, 1e308, 5e-324]])
-    assert render.projection(values)[0, :, 0].tolist() == [1, 255, MID_GREY]
-    assert render.projection(np.array([[5e-324, -5e-324]]))[0, :, 0].tolist() == [255, 1]
-    assert render.projection(values, scale=5e-324)[0, :, 0].tolist() == [1, 255, 255]
+    assert projection(values)[0, :, 0].tolist() == [1, 255, MID_GREY]
+    assert projection(np.array([[5e-324, -5e-324]]))[0, :, 0].tolist() == [255, 1]
+    assert projection(values, scale=5e-324)[0, :, 0].tolist() == [1, 255, 255]
 
 
 @pytest.mark.parametrize("scale", [None, 0.0, 3.0])
 def test_a_zero_reconstruction_is_flat_mid_grey(scale):
-    assert (render.projection(np.zeros((3, 5, 4)), scale=scale) == MID_GREY).all()
+    assert (projection(np.zeros((3, 5, 4)), scale=scale) == MID_GREY).all()
 
 
 def test_channels_are_shown_as_the_colours_they_are():
     values = np.zeros((4, 1, 1))
     values[0] = 1
-    assert render.projection(values[:3])[0, 0].tolist() == [255, 128, 128]
-    assert render.projection(values[:3], channels="BGR")[0, 0].tolist() == [128, 128, 255]
-    assert render.projection(values, channels="BGRA")[0, 0].tolist() == [128, 128, 255]
-    assert render.projection(values[:1], channels="L")[0, 0].tolist() == [255, 255, 255]
+    assert projection(values[:3])[0, 0].tolist() == [255, 128, 128]
+    assert projection(values[:3], channels="BGR")[0, 0].tolist() == [128, 128, 255]
+    assert projection(values, channels="BGRA")[0, 0].tolist() == [128, 128, 255]
+    assert projection(values[:1], channels="L")[0, 0].tolist() == [255, 255, 255]
 
 
 def test_half_precision_is_shown_too():
     values = np.array([[-1, 0, 1]], np.float16)
-    assert render.projection(values)[0, :, 0].tolist() == [1, MID_GREY, 255]
+    assert projection(values)[0, :, 0].tolist() == [1, MID_GREY, 255]
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
 def test_a_scale_that_is_no_positive_number_is_refused(scale):
-    refused(render.projection, np.ones((3, 2, 2)), scale=scale, match="scale is")
+    refused(projection, np.ones((3, 2, 2)), scale=scale, match="scale is")
 
 
-@pytest.mark.parametrize("show", [render.projection, render.saliency, render.scale_of])
+@pytest.mark.parametrize("show", [projection, saliency, scale_of])
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_refused(show, poison):
     values = np.ones((3, 2, 2))
@@ -149,12 +149,12 @@ def test_a_value_that_is_not_finite_is_refused(show, poison):
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3, 2, 2), (3, 0, 2)])
 def test_an_array_that_is_no_image_is_refused(shape):
-    refused(render.projection, np.zeros(shape), match="no image")
+    refused(projection, np.zeros(shape), match="no image")
 
 
 @pytest.mark.parametrize(("count", "channels"), [(2, "RGB"), (4, "RGB"), (3, "RGBA"), (3, "L")])
 def test_channels_that_are_no_colours_are_refused(count, channels):
-    refused(render.projection, np.ones((count, 2, 2)), channels=channels, match="no picture in")
+    refused(projection, np.ones((count, 2, 2)), channels=channels, match="no picture in")
 
 
 # Saliency
@@ -164,14 +164,14 @@ def test_saliency_is_the_largest_magnitude_of_any_channel():
     values = np.zeros((5, 1, 3), np.float32)
     values[:, 0, 0] = [1, -2, 0, 0, 1]
     values[3, 0, 1] = 4
-    found = render.saliency(values, percentile=100)
+    found = saliency(values, percentile=100)
     assert found.dtype == np.float32
     assert found.tolist() == [[0.5, 1, 0]]
 
 
 def test_saliency_above_the_percentile_is_one():
     values = np.arange(1, 102, dtype=np.float32)[None]  # the 90th percentile of 1..101 is 91
-    found = render.saliency(values, percentile=90)
+    found = saliency(values, percentile=90)
     assert found[0, 90:].tolist() == [1] * 11
     assert found[0, 45] == pytest.approx(46 / 91)
 
@@ -179,7 +179,7 @@ def test_saliency_above_the_percentile_is_one():
 @settings(max_examples=50, deadline=None)
 @given(reconstructions)
 def test_saliency_lies_between_zero_and_one(values):
-    found = render.saliency(values)
+    found = saliency(values)
     assert found.min() >= 0
     assert found.max() == (1 if values.any() else 0)
 
@@ -197,31 +197,31 @@ def test_saliency_lies_between_zero_and_one(values):
     ],
 )
 def test_a_heat_map_runs_from_the_first_colour_to_the_last(colormap, low, high):
-    heat = render.heat_map(np.array([[0, 1]], np.float32), colormap)
+    heat = heat_map(np.array([[0, 1]], np.float32), colormap)
     assert heat.dtype == np.uint8
     np.testing.assert_allclose(heat[0], [low, high], atol=1)
 
 
 def test_heat_grows_brighter():
-    heat = render.heat_map(np.linspace(0, 1, 256)[None])[0].astype(float)
+    heat = heat_map(np.linspace(0, 1, 256)[None])[0].astype(float)
     luma = heat @ [0.299, 0.587, 0.114]
     assert (np.diff(luma) > -0.5).all()
     assert luma[-1] - luma[0] > 200
 
 
 def test_an_unknown_colour_map_is_refused_with_the_closest():
-    refused(render.heat_map, np.zeros((2, 2)), "infernal", match="did you mean .*inferno")
-    refused(render.heat_map, np.zeros((2, 2)), "§", match="try inferno")
+    refused(heat_map, np.zeros((2, 2)), "infernal", match="did you mean .*inferno")
+    refused(heat_map, np.zeros((2, 2)), "§", match="try inferno")
 
 
 @pytest.mark.parametrize("wrong", [[[-0.5]], [[1.5]], [[math.nan]], [0.5], [[[0.5]]]])
 def test_a_map_that_is_no_saliency_is_refused(wrong):
-    refused(render.heat_map, np.array(wrong), match="from 0 to 1")
+    refused(heat_map, np.array(wrong), match="from 0 to 1")
 
 
 def test_an_overlay_hides_the_photograph_where_it_is_salient():
     photo = np.full((1, 3, 3), 200, np.uint8)
-    shown = render.overlay(photo, np.array([[0, 0.5, 1]]), colormap="gray", opacity=1)
+    shown = overlay(photo, np.array([[0, 0.5, 1]]), colormap="gray", opacity=1)
     # Grey map: saliency s is the grey 255 s, over 200 with weight s.
     assert shown[0, 0].tolist() == [200] * 3
     assert shown[0, 1].tolist() == [164] * 3  # 200 / 2 + 128 / 2
@@ -230,30 +230,30 @@ def test_an_overlay_hides_the_photograph_where_it_is_salient():
 
 def test_opacity_is_that_of_the_most_salient():
     photo = np.zeros((1, 1, 3), np.uint8)
-    shown = render.overlay(photo, np.ones((1, 1)), colormap="gray", opacity=0.4)
+    shown = overlay(photo, np.ones((1, 1)), colormap="gray", opacity=0.4)
     assert shown.ravel().tolist() == [102] * 3  # 0.4 x 255
-    untouched = render.overlay(photo + 9, np.ones((1, 1)), opacity=0)
+    untouched = overlay(photo + 9, np.ones((1, 1)), opacity=0)
     assert untouched.ravel().tolist() == [9] * 3
 
 
 def test_an_overlay_of_nothing_is_the_photograph():
     photo = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
-    nothing = render.saliency(np.zeros((3, 5, 4)))
-    np.testing.assert_array_equal(render.overlay(photo, nothing), photo)
+    nothing = saliency(np.zeros((3, 5, 4)))
+    np.testing.assert_array_equal(overlay(photo, nothing), photo)
 
 
 def test_an_overlay_that_does_not_fit_is_refused():
     photo = np.zeros((4, 6, 3), np.uint8)
-    refused(render.overlay, photo, np.zeros((4, 4)), match=r"Geometry\.to_photo")
-    refused(render.overlay, photo, np.zeros((4, 6)), opacity=1.5, match="opacity is 1.5")
-    refused(render.overlay, photo / 255, np.zeros((4, 6)), match="uint8")
+    refused(overlay, photo, np.zeros((4, 4)), match=r"Geometry\.to_photo")
+    refused(overlay, photo, np.zeros((4, 6)), opacity=1.5, match="opacity is 1.5")
+    refused(overlay, photo / 255, np.zeros((4, 6)), match="uint8")
 
 
 def test_saliency_of_a_crop_is_laid_over_the_part_that_the_model_saw():
     photo = np.full((30, 50, 3), 10, np.uint8)
     _, geometry = Preprocess(size=(14, 14), resize=15).apply(photo)
-    found = render.saliency(np.ones((3, 14, 14)))
-    shown = render.overlay(photo, geometry.to_photo(found), colormap="gray", opacity=1)
+    found = saliency(np.ones((3, 14, 14)))
+    shown = overlay(photo, geometry.to_photo(found), colormap="gray", opacity=1)
     # 30x50 resized to 15x25: half a pixel, rounded to 0, is cropped above and 5 or 6 at each side.
     assert (shown[:28, 12:38] == 255).all()
     assert (shown[:, :8] == 10).all()
@@ -263,7 +263,7 @@ def test_saliency_of_a_crop_is_laid_over_the_part_that_the_model_saw():
 @pytest.mark.parametrize("box", [(20, 30, 40, 44), (0, 0, 60, 80), (0, 70, 9, 80), (30, 30, 31, 31)])
 def test_an_outline_surrounds_its_box(box):
     picture = np.full((60, 80, 3), 9, np.uint8)
-    drawn = render.outlined(picture, box)
+    drawn = outlined(picture, box)
     y0, x0, y1, x1 = box
     lined = (drawn == (255, 220, 0)).all(-1)
     assert lined.any()
@@ -276,5 +276,5 @@ def test_an_outline_surrounds_its_box(box):
 
 
 def test_colour_maps_are_loaded_only_for_colours():
-    script = "import sys, onnx_deconv.imaging.render; sys.exit('cmap' in sys.modules)"
+    script = "import sys, onnx_deconv.imaging; sys.exit('cmap' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

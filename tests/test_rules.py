@@ -22,13 +22,13 @@ from oracle import (
     reconstruction,
 )
 
-from onnx_deconv.operators import operators_by_key, table
+from onnx_deconv.operators import operators_by_key, rule_table
 
 RULES = {key: entry for key, entry in operators_by_key().items() if entry.rule is not None}
 RECTIFIERS = {
     name
     for (_, name), entry in RULES.items()
-    if name != "LRN" and table("deconvnet").rule(entry) is not entry.rule
+    if name != "LRN" and rule_table("deconvnet").rule(entry) is not entry.rule
 }
 WITH_TORCH = [case for case in CASES if case.torch is not None]
 

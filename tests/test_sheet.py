@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from small_networks import labelled, network
 
 from onnx_deconv import Explainer, InputError, Semantics
-from onnx_deconv.attribution.photographs import Photo, Target
+from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.experiments.sheet import Column, across_layers, across_tables, compare, draw_sheet
-from onnx_deconv.imaging import BLACK, Canvas, Preprocess, montage
+from onnx_deconv.imaging import BLACK, Canvas, Photo, Preprocess, montage, scale_of
 from onnx_deconv.imaging.charts import (
     COLOURS,
     bar_chart,
@@ -22,7 +22,6 @@ from onnx_deconv.imaging.charts import (
     with_colour_bar,
     with_legend,
 )
-from onnx_deconv.imaging.render import scale_of
 
 PREPROCESS = Preprocess(size=(16, 16), fit="stretch", scale=1 / 64, mean=(2.0,))
 TABLES = ["deconvnet", "guided", "gradient"]

@@ -16,8 +16,7 @@ from onnx_deconv import Explainer
 from onnx_deconv.atlas import Atlas, Projector, images_of, scan
 from onnx_deconv.atlas.shelf import sheet
 from onnx_deconv.atlas.store import Reader, Writer, plans
-from onnx_deconv.attribution.photographs import preprocess_for
-from onnx_deconv.imaging import Picture, montage, read_image, save_png
+from onnx_deconv.imaging import Picture, montage, preprocess_for, read_image, save_png
 
 MODEL = Path(__file__).parents[1] / "models" / "demo.onnx"
 LAYERS = ("conv1", "conv3", "conv5", "conv8", "conv11")

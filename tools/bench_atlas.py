@@ -17,9 +17,9 @@ import click
 import numpy as np
 
 from onnx_deconv import Explainer
-from onnx_deconv.atlas import Atlas, Images, Projector, default_layers, images_of, scan
-from onnx_deconv.attribution.photographs import preprocess_for
-from onnx_deconv.imaging import Preprocess
+from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
+from onnx_deconv.imaging import Preprocess, preprocess_for
+from onnx_deconv.model.heads import convolutions
 
 _UNITS = 5
 """Units of each layer that are projected one by one."""
@@ -59,7 +59,7 @@ def main(model: Path, images: Path, preset: str | None, every: int, providers: s
     """Measure the atlas of MODEL over IMAGES."""
     explainer, source = Explainer(model, providers=providers), images_of(images)
     preprocess, _ = preprocess_for(explainer.model, preset)
-    layers = default_layers(explainer.model)
+    layers = convolutions(explainer.model)
     atlas, seconds = measured_scan(explainer, source, preprocess, layers)
     rate = atlas.seen / seconds
     print(f"{len(layers)} layers; scan: {atlas.seen} images, {seconds:.1f} s, {rate:.0f} a second")

@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime
 
 from onnx_deconv import compile_pair, explain_graph, load
-from onnx_deconv.attribution.photographs import random_feeds
 from onnx_deconv.compiler.passes import EXPLAIN
+from onnx_deconv.verification.random_feeds import random_feeds
 
 
 @click.command(help=__doc__)

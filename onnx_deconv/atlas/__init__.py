@@ -6,7 +6,7 @@ is projected back to the pixels that caused it (:mod:`project`); :mod:`store` ke
 
 from onnx_deconv.atlas.images import Images, images_of
 from onnx_deconv.atlas.project import Projection, Projector
-from onnx_deconv.atlas.scan import activation_of, default_layers, scan
+from onnx_deconv.atlas.scan import scan
 from onnx_deconv.atlas.tally import Atlas, Strongest, merge
 
 __all__ = [
@@ -15,8 +15,6 @@ __all__ = [
     "Projection",
     "Projector",
     "Strongest",
-    "activation_of",
-    "default_layers",
     "images_of",
     "merge",
     "scan",

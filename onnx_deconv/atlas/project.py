@@ -180,7 +180,7 @@ class Projector:
 
     def _job(self, unit: Unit, image: str, view: Picture, look: Look) -> "_Job":
         way = self._ways[unit.layer]
-        crop, box = way.crop(unit.position), way.seen.at(unit.position)
+        crop, box = way.crop(unit.position), way.seen.box(unit.position)
         starts = [
             min(max(first, 0), size - shown)
             for (first, _), size, shown in zip(

@@ -13,10 +13,10 @@ import numpy as np
 
 from onnx_deconv.atlas.store import Reader
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import Photo, Target, draw, explain_photos
+from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
-from onnx_deconv.imaging import Picture, Preprocess, at_height, webp
+from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height, draw, webp
 from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
 
@@ -127,7 +127,7 @@ def explanations(
                 for one in explain_photos(each, [photo], target)[0]:
                     subject = one.label or f"{'class' if layer is None else 'feature map'} {one.channel}"
                     pictures = draw(photo, one.reconstruction, preprocess, ("projection", "overlay"))
-                    shown = [("what the model sees", photo.geometry.view(photo.picture))]
+                    shown = [("what the model sees", photo.view)]
                     shown += [(f"{subject}: {view}", picture) for view, picture in pictures.items()]
                     yield Explained(name, layer or "classes", subject, each.semantics.rules, shown)
 

@@ -21,36 +21,6 @@ BATCH = 16
 
 _AXES_AS_INPUT = 18
 """The first opset whose ReduceMax takes its axes as an input."""
-_BETWEEN = {"BatchNormalization", "Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"}
-_RECTIFIERS = {
-    "Relu", "LeakyRelu", "PRelu", "Clip", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softplus", "Swish",
-    "HardSwish", "Gelu", "Mish", "Sigmoid", "HardSigmoid", "Tanh", "Softsign",
-}  # fmt: skip
-
-Progress = Callable[[int, int | None], None]
-"""Told after each batch how many images are done, and of how many (if known)."""
-
-
-def default_layers(model: Model) -> list[str]:
-    """Return the activation of every convolution that has one, else what the convolution computes."""
-    return list(dict.fromkeys(activation_of(model, value) for value in model.convolutions))
-
-
-def activation_of(model: Model, value: str) -> str:
-    """Follow a convolution's value to its rectified one, through what only scales or passes it on."""
-    users: dict[str, list[object]] = {}
-    for node in model.nodes:
-        for each in node.inputs:
-            users.setdefault(each.name, []).append(node)
-    while len(followers := users.get(value, [])) == 1:
-        (node,) = followers
-        op, out = node.op, node.outputs[0].name  # type: ignore[attr-defined]
-        if op in _RECTIFIERS:
-            return str(out)
-        if op not in _BETWEEN:
-            break
-        value = str(out)
-    return value
 
 
 def scan(

@@ -16,7 +16,7 @@ from onnx_deconv.atlas.tally import Atlas, Strongest
 from onnx_deconv.atlas.unfinished import PARTIAL, Journal, Place
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
-from onnx_deconv.imaging import Channels, Size, at_height, map_at, render, save_png
+from onnx_deconv.imaging import Channels, Size, at_height, map_resized, projection, save_png
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import workers
 
@@ -104,9 +104,9 @@ class Writer:
         values = one.values
         if values.shape[1:] != (height, width):
             # The numbers, not their picture: fine signals of both signs leave little when they are averaged.
-            values = np.stack([map_at(plane, (height, width)) for plane in values])
-        projection = render.projection(values, channels=self._channels)
-        arrays = {"projections": projection, "patches": at_height(one.patch, height)}
+            values = np.stack([map_resized(plane, (height, width)) for plane in values])
+        picture = projection(values, channels=self._channels)
+        arrays = {"projections": picture, "patches": at_height(one.patch, height)}
         if "values" in kept:
             arrays["values"] = (one.values / np.float32(scale or 1)).astype(np.float16)
         seen = {"receptive_field": list(one.box), "window": list(one.window), "scale": scale}

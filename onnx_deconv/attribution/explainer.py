@@ -43,8 +43,9 @@ class Explanation:
     score
         For scores: the model's own output for the class (a probability where the model ends in a
         Softmax); for other values: the activation (the map's strongest where no position is given).
-    at
-        The unit's position, chosen or the map's strongest; ``None`` for scores or a whole map.
+    position
+        The unit's position in the feature map, chosen or the map's strongest; ``None`` for scores or a
+        whole map.
     seed
         Which seed was used (see :data:`onnx_deconv.attribution.seed.SeedKind`).
     reconstruction
@@ -62,7 +63,7 @@ class Explanation:
     channel: int
     label: str | None
     score: float
-    at: tuple[int, ...] | None
+    position: tuple[int, ...] | None
     seed: str
     reconstruction: Array = field(repr=False)
     reconstructions: Mapping[str, Array] = field(repr=False)
@@ -139,7 +140,7 @@ class Explainer:
         channel: Channel | None = None,
         *,
         layer: str | None = None,
-        at: Sequence[int] | None = None,
+        position: Sequence[int] | None = None,
         top: int = 1,
         seed: SeedKind = "auto",
     ) -> list[Explanation]:
@@ -155,8 +156,8 @@ class Explainer:
             default the ``top`` strongest of each image.
         layer
             A value's or a node's name; by default the scores, or what a saved pair was made to explain.
-        at
-            A position in the channel's map; by default see ``seed``.
+        position
+            A position in the channel's feature map; by default ``seed`` decides.
         top
             How many channels per image where none is given.
         seed
@@ -182,7 +183,7 @@ class Explainer:
         channels = _per_image(channel, _length(whole))
         for first, feeds in self._chunks(whole):
             chosen = channels and channels[first : first + _length(feeds)]
-            found += self._explain(name, feeds, first, _Choice(chosen, at, top, seed))
+            found += self._explain(name, feeds, first, _Choice(chosen, position, top, seed))
         if self.low_memory:
             return_freed_memory()
         return found
@@ -221,17 +222,21 @@ class Explainer:
         of_classes = layer == self.scores_layer
         scores = start.scores(self.model.outputs[0]) if of_classes else scores_of(start.explained)
         ranked = self._ranked(scores, choice, of_classes)
-        columns = [self._column(passes, tries, [int(c) for c in column], choice.at) for column in ranked.T]
+        columns = [
+            self._column(passes, tries, [int(c) for c in column], choice.position) for column in ranked.T
+        ]
         for image, channels in enumerate(ranked):
             for channel, column in zip(channels, columns, strict=True):
                 parts = {name: r[image] for name, r in column.reconstructions.items()}
-                at = None if choice.at is None else tuple(choice.at)
-                score = scores[image, channel] if at is None else start.explained[(image, channel, *at)]
+                position = None if choice.position is None else tuple(choice.position)
+                score = scores[image, channel]
+                if position is not None:
+                    score = start.explained[(image, channel, *position)]
                 if column.kinds[image] == "strongest":
-                    at = strongest(passes[column.layers[image]].explained[image, channel])
+                    position = strongest(passes[column.layers[image]].explained[image, channel])
                 label = self.labels.name(channel) if of_classes else None
                 yield Explanation(
-                    first + image, column.layers[image], int(channel), label, float(score), at,
+                    first + image, column.layers[image], int(channel), label, float(score), position,
                     column.kinds[image], next(iter(parts.values())), parts, column.notes[image],
                 )  # fmt: skip
 
@@ -242,7 +247,7 @@ class Explainer:
         class was seen, while a class's score hands every position the same share, most of which the
         rectifiers below then cancel (docs/explanation.md has the figures).
         """
-        if choice.seed != "auto" or choice.at is not None or layer != self.scores_layer:
+        if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [_Try(layer, choice.seed)]
         scores = [_Try(self.scores_layer, "one")]
         if self.class_maps is None:
@@ -252,13 +257,17 @@ class Explainer:
         return scores + maps if self.saved else maps + scores
 
     def _column(
-        self, passes: "_Passes", tries: Sequence["_Try"], channels: Sequence[int], at: Sequence[int] | None
+        self,
+        passes: "_Passes",
+        tries: Sequence["_Try"],
+        channels: Sequence[int],
+        position: Sequence[int] | None,
     ) -> "_Column":
         """Explain one channel per image; look after signals that die."""
         column: _Column | None = None
         for attempt in tries:
             run = passes[attempt.layer]
-            reconstructions, seed, kind = run.back(channels, at, attempt.seed)
+            reconstructions, seed, kind = run.back(channels, position, attempt.seed)
             if column is None:
                 column = _Column.of(reconstructions, attempt.layer, kind)
                 empty = column.empty()
@@ -347,7 +356,7 @@ class _Choice(NamedTuple):
     """What to explain in each image of a chunk."""
 
     channels: Sequence[int | str] | None
-    at: Sequence[int] | None
+    position: Sequence[int] | None
     top: int
     seed: SeedKind
 

@@ -11,18 +11,12 @@ from onnx_deconv.attribution.seed import SeedKind, make_seed, scores_of
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
+from onnx_deconv.operators import find
+from onnx_deconv.operators.traits import AFFINE, COMBINATION, PLACEMENT, RECTIFIER
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
-_CAN_STOP = {
-    "Relu",
-    "LeakyRelu",
-    "PRelu",
-    "Mul",
-    "Where",
-    "ScatterElements",
-    "MaxUnpool",
-    "BatchNormalization",
-}
+_CAN_STOP = {RECTIFIER, AFFINE, COMBINATION, PLACEMENT}
+"""Traits of the companion's nodes that may let nothing of a signal pass."""
 
 
 class Pass:
@@ -70,7 +64,7 @@ class Pass:
         return (own.reshape(strongest.shape) if own.size == strongest.size else strongest).astype(np.float32)
 
     def back(
-        self, channels: Sequence[int], at: Sequence[int] | None, kind: SeedKind
+        self, channels: Sequence[int], position: Sequence[int] | None, kind: SeedKind
     ) -> tuple[dict[str, Array], Array, str]:
         """Send one seed per image back.
 
@@ -79,7 +73,7 @@ class Pass:
         tuple
             The reconstructions by input name, each shaped as the input, float32; the seed; its kind.
         """
-        seed, used = make_seed(self.explained, channels, at, kind)
+        seed, used = make_seed(self.explained, channels, position, kind)
         results = self.pair.run_deconv(self._values, seed.astype(self.pair.seed_dtype))
         of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
         return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
@@ -92,7 +86,7 @@ class Pass:
         probe = ModelProto()
         probe.CopyFrom(self.pair.pair.deconv)
         shown = {o.name for o in probe.graph.output}
-        stops = [n.output[0] for n in probe.graph.node if n.op_type in _CAN_STOP]
+        stops = [n.output[0] for n in probe.graph.node if find(n.op_type).traits & _CAN_STOP]
         probe.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in stops if v not in shown)
         feeds = {name: numpy_of(self._values[name]) for name in self.pair.reads}
         session = Session(probe, self.pair.pair.folder, "cpu")

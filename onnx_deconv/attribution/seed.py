@@ -37,7 +37,7 @@ def scores_of(values: Array) -> Array:
 def make_seed(
     values: Array,
     channels: Sequence[int],
-    at: Sequence[int] | None = None,
+    position: Sequence[int] | None = None,
     kind: SeedKind = "auto",
 ) -> tuple[Array, str]:
     """Make a seed for a batch.
@@ -48,8 +48,8 @@ def make_seed(
         The explained value's activations, shape (N, K, ...).
     channels
         The unit's channel for each image, length N.
-    at
-        Its position: one index per axis behind the channel; ``None`` for the whole map.
+    position
+        Its position: one index per axis after the channel; ``None`` for the whole map.
     kind
         See :data:`SeedKind`.
 
@@ -65,12 +65,12 @@ def make_seed(
     """
     if kind not in get_args(SeedKind):
         raise InputError(f"seed={kind!r}: choose one of {', '.join(get_args(SeedKind))}")
-    _check(values, channels, at)
-    kind = _resolved(values, at, kind)
+    _check(values, channels, position)
+    kind = _resolved(values, position, kind)
     seed = np.zeros(values.shape, np.float32)
     for image, channel in enumerate(channels):
         feature_map = values[image, channel]
-        where = tuple(at) if at is not None else strongest(feature_map)
+        where = tuple(position) if position is not None else strongest(feature_map)
         if kind == "map":
             seed[image, channel] = feature_map
         else:
@@ -83,24 +83,24 @@ def strongest(feature_map: Array) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(np.argmax(feature_map), feature_map.shape))
 
 
-def _resolved(values: Array, at: Sequence[int] | None, kind: SeedKind) -> SeedKind:
+def _resolved(values: Array, position: Sequence[int] | None, kind: SeedKind) -> SeedKind:
     if kind != "auto":
-        return "value" if kind in ("map", "strongest") and at is not None else kind
-    if at is not None:
+        return "value" if kind in ("map", "strongest") and position is not None else kind
+    if position is not None:
         return "value"
     return "one" if values[0, 0].size == 1 else "map"
 
 
-def _check(values: Array, channels: Sequence[int], at: Sequence[int] | None) -> None:
+def _check(values: Array, channels: Sequence[int], position: Sequence[int] | None) -> None:
     for channel in channels:
         if not 0 <= channel < values.shape[1]:
             raise InputError(
                 f"there is no channel or class {channel}: the explained value has 0 to {values.shape[1] - 1}"
             )
-    if at is None:
+    if position is None:
         return
-    if len(at) != values.ndim - 2:
+    if len(position) != values.ndim - 2:
         axes = values.ndim - 2
-        raise InputError(f"position {tuple(at)}: the explained value has {axes} axes behind the channel")
-    if any(not 0 <= k < size for k, size in zip(at, values.shape[2:], strict=True)):
-        raise InputError(f"position {tuple(at)} lies outside the feature map of size {values.shape[2:]}")
+        raise InputError(f"position {tuple(position)}: the explained value has {axes} axes after the channel")
+    if any(not 0 <= k < size for k, size in zip(position, values.shape[2:], strict=True)):
+        raise InputError(f"position {tuple(position)} is outside the feature map of size {values.shape[2:]}")

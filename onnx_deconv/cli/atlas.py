@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from onnx_deconv.atlas import Atlas, Images, Projector, activation_of, default_layers, images_of, scan
+from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.merging import merge_folders
 from onnx_deconv.atlas.store import Writer, plans
 from onnx_deconv.atlas.unfinished import digest, load_partial, save_partial
@@ -20,6 +20,7 @@ from onnx_deconv.cli.preparation import as_dict, preparation, preprocess_of
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import Preprocess, read_image
 from onnx_deconv.model import Model
+from onnx_deconv.model.heads import convolutions, rectified_convolution
 
 _SAVE_EVERY = 5.0
 """Seconds between two writings of what an interrupted run goes on from."""
@@ -127,11 +128,11 @@ def _project(console: Console, projector: Projector, atlas: Atlas, source: Image
 
 def _layers(model: Model, wanted: str | None) -> list[str]:
     if wanted is None:
-        return default_layers(model)
+        return convolutions(model)
     found = []
     for name in (part.strip() for part in wanted.split(",")):
         value = model.layer(name)
-        found.append(activation_of(model, value) if model.ordinals.get(value) == name else value)
+        found.append(rectified_convolution(model, value) if model.ordinals.get(value) == name else value)
     return list(dict.fromkeys(found))
 
 

@@ -79,8 +79,8 @@ def command(console: Console, /, model: Path, output: Path, form: str, check: in
         pair = compile_pair(loaded, given["layer"], semantics=semantics)
     original, feeds = None, []
     if check:
-        from onnx_deconv.attribution.photographs import random_feeds  # noqa: PLC0415
         from onnx_deconv.runtime import Session  # noqa: PLC0415
+        from onnx_deconv.verification.random_feeds import random_feeds  # noqa: PLC0415
 
         # Before anything is written: what cannot be checked shall not be there.
         original = Session(loaded.proto, loaded.folder, given["providers"])
@@ -89,7 +89,7 @@ def command(console: Console, /, model: Path, output: Path, form: str, check: in
         files = save(pair, output)
     checks: list[Any] = []
     if original is not None:
-        from onnx_deconv.verification.verify import check_pair  # noqa: PLC0415
+        from onnx_deconv.verification import check_pair  # noqa: PLC0415
 
         with _timed(timing, "check"):
             saved = load_pair(output)
@@ -100,7 +100,7 @@ def command(console: Console, /, model: Path, output: Path, form: str, check: in
     record |= {
         "seconds": {name: round(seconds, 3) for name, seconds in timing.items()},
         "checks": [each.as_dict() for each in checks],
-        "passed": all(each.passed for each in checks),
+        "passed": all(each.verdict == "ok" for each in checks),
     }
     console.result(record, lambda: "\n".join(_lines(record)))
     if maps:
@@ -186,7 +186,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
         indent="  ",
     )
     for check in record["checks"]:
-        verdict = "ok" if check["passed"] else "FAILED"
+        verdict = "ok" if check["verdict"] == "ok" else "FAILED"
         what = "outputs differ by" if check["name"] == "forward" else "values that are not finite:"
         yield f"  check {verdict}: {what} {check['error']:.2g} ({check['detail']})"
 

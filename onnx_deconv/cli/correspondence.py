@@ -6,23 +6,16 @@ from typing import Any
 import click
 import numpy as np
 
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, table
 from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.errors import InputError
-from onnx_deconv.experiments.correspondence import (
-    OBJECT,
-    Box,
-    Correspondence,
-    correspondence,
-    in_input,
-    read_parts,
-)
+from onnx_deconv.experiments.correspondence import Correspondence, correspondence
 from onnx_deconv.experiments.figures import draw_correspondence
+from onnx_deconv.experiments.parts import OBJECT, Box, read_parts
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Photo, save_png
 from onnx_deconv.model import Array
 
 _EPILOG = """\b
@@ -96,7 +89,7 @@ def _placed(part: str, boxes: dict[str, Box], names: list[str], photos: list[Pho
     missing = [name for name in names if name not in boxes]
     if missing:
         raise InputError(f"part {part!r} has no box in {', '.join(missing)}: give one in each photograph")
-    return np.array([in_input(boxes[n], photo.geometry) for n, photo in zip(names, photos, strict=True)])
+    return np.array([photo.geometry.box_in_input(boxes[n]) for n, photo in zip(names, photos, strict=True)])
 
 
 def _told(found: Correspondence) -> dict[str, dict[str, dict[str, float]]]:

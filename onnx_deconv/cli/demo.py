@@ -7,11 +7,12 @@ import click
 
 import onnx_deconv
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import VIEWS, Target, preprocess_for
+from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.explain import Job, explain
 from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import VIEWS, preprocess_for
 
 _EPILOG = """\b
 Examples:

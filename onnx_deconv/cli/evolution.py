@@ -8,7 +8,6 @@ import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import last_convolution
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures, safe
@@ -18,7 +17,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.evolution import checkpoints_in, evolution
 from onnx_deconv.experiments.figures import draw_evolution
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_npy, save_png
+from onnx_deconv.imaging import Photo, save_npy, save_png
 
 _EPILOG = """\b
 Examples:

@@ -10,15 +10,24 @@ import click
 
 from onnx_deconv import __version__
 from onnx_deconv.attribution.explainer import Explainer, Explanation
-from onnx_deconv.attribution.photographs import PERCENTILE, VIEWS, Photo, Target, draw, explain_photos, planes
+from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console, plain_data
 from onnx_deconv.cli.pictures import find_pictures, safe, stems, unique
 from onnx_deconv.cli.preparation import as_dict, preparation, preprocess_of
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
-from onnx_deconv.imaging import Preprocess, save_npy, save_png
-from onnx_deconv.imaging.render import scale_of
+from onnx_deconv.imaging import (
+    PROJECTION_PERCENTILE,
+    VIEWS,
+    Photo,
+    Preprocess,
+    channels_first,
+    draw,
+    save_npy,
+    save_png,
+    scale_of,
+)
 from onnx_deconv.receptive import ReceptiveField, receptive_field
 
 _EPILOG = """\b
@@ -132,7 +141,7 @@ class Job:
     @property
     def start(self) -> str:
         """The value that the explanation starts from at first."""
-        auto = self.target.seed == "auto" and self.target.at is None and self.of_classes
+        auto = self.target.seed == "auto" and self.target.position is None and self.of_classes
         maps = self.explainer.class_maps if auto and not self.explainer.saved else None
         return maps or self.layer
 
@@ -228,7 +237,7 @@ def _name(job: Job, stem: str, rank: int | None, one: Explanation) -> str:
         if one.label is not None and names.count(one.label) > 1:
             subject += f"-{one.channel}"
     else:
-        subject = "-".join(map(str, (safe(job.layer), one.channel, *(one.at or ()))))
+        subject = "-".join(map(str, (safe(job.layer), one.channel, *(one.position or ()))))
     parts = [stem, *([] if rank is None else [str(rank)]), safe(subject), job.explainer.semantics.rules]
     name = unique(["-".join(parts)], job.taken)
     job.taken.append(name)
@@ -247,8 +256,8 @@ def _write(
     name = _name(job, stem, rank, one)
     rules, what = job.explainer.semantics.rules, _subject(job, one)
     captions = (path.name, f"{what}, {one.score:.3g}", f"{rules}, saliency", "overlay")
-    field = job.field(photo) if one.at is not None else None
-    box = field.at(one.at) if field is not None and one.at is not None else None
+    field = job.field(photo) if one.position is not None else None
+    box = field.box(one.position) if field is not None and one.position is not None else None
     pictures = draw(photo, one.reconstruction, job.preprocess, job.views, captions, box)
     home = folder(job.output)
     files = {view: home / f"{name}-{view}.png" for view in pictures}
@@ -261,7 +270,7 @@ def _write(
         "channel": one.channel,
         "label": one.label,
         "score": one.score,
-        "at": one.at,
+        "position": one.position,
         "receptive_field": box,
         "seed": one.seed,
         "note": one.note,
@@ -287,8 +296,8 @@ def _making(job: Job, photo: Photo, one: Explanation) -> dict[str, Any]:
         "preprocess": as_dict(job.preprocess),
         "photograph": {"size": photo.geometry.photo, "shown": [top, left, bottom, right]},
         "projection": {
-            "scale": scale_of(planes(one.reconstruction, layout), PERCENTILE),
-            "percentile": PERCENTILE,
+            "scale": scale_of(channels_first(one.reconstruction, layout)),
+            "percentile": PROJECTION_PERCENTILE,
         },
         "shape": one.reconstruction.shape,
     }
@@ -297,7 +306,7 @@ def _making(job: Job, photo: Photo, one: Explanation) -> dict[str, Any]:
 def _subject(job: Job, one: Explanation) -> str:
     if job.of_classes:
         return _spoken(one) or f"class {one.channel}"
-    return f"{job.layer} channel {one.channel}" + (f" at {one.at}" if one.at else "")
+    return f"{job.layer} channel {one.channel}" + (f" at {one.position}" if one.position else "")
 
 
 def _report(console: Console, record: dict[str, Any], one: Explanation) -> None:
@@ -311,7 +320,7 @@ def _report(console: Console, record: dict[str, Any], one: Explanation) -> None:
 def _lines(record: dict[str, Any]) -> Iterator[str]:
     number, label = record["channel"], record["label"]
     if record["class"] is None:
-        where = "" if record["at"] is None else f" at {','.join(map(str, record['at']))}"
+        where = "" if record["position"] is None else f" at {','.join(map(str, record['at']))}"
         what = f"{record['layer']} channel {number}{where}, activation {record['score']:.3g}"
     else:
         named = f"{label} (class {number})" if label else f"class {number}"

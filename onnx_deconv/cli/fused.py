@@ -9,7 +9,6 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import ImageInput, random_feeds
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.preparation import preparation, preprocess_of
@@ -17,7 +16,7 @@ from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.seed_graph import GraphSeed
-from onnx_deconv.imaging import Preprocess
+from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Model
 from onnx_deconv.semantics import Semantics
 
@@ -84,7 +83,7 @@ def write(
         **{key: graph.manifest[key] for key in ("explained", "semantics", "inputs", "target", "outputs")},
         "bytes": {file.name: file.stat().st_size for file in files},
         "checks": [each.as_dict() for each in checks],
-        "passed": all(each.passed for each in checks),
+        "passed": all(each.verdict == "ok" for each in checks),
     }
 
 
@@ -93,7 +92,7 @@ def _checks(
 ) -> Iterator[Any]:
     """Check that the outputs are the original's, and that reconstructions are finite, on random inputs."""
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
-    from onnx_deconv.verification.verify import Check, same_outputs  # noqa: PLC0415
+    from onnx_deconv.verification import Check, random_feeds, same_outputs  # noqa: PLC0415
 
     original = Session(model.proto, model.folder, given["providers"])
     session = Session(ModelProto.FromString(path.read_bytes()), path.parent, given["providers"])
@@ -131,6 +130,6 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield table(rows, indent="  ")
     for check in record["checks"]:
-        verdict = "ok" if check["passed"] else "FAILED"
+        verdict = "ok" if check["verdict"] == "ok" else "FAILED"
         what = "outputs differ by" if check["name"] == "forward" else "values that are not finite:"
         yield f"  check {verdict}: {what} {check['error']:.2g} ({check['detail']})"

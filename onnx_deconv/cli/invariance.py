@@ -6,7 +6,6 @@ from typing import Any
 import click
 import numpy as np
 
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
@@ -16,7 +15,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.figures import draw_invariance
 from onnx_deconv.experiments.invariance import TRANSFORMS, Invariance, invariance, transformation
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Photo, save_png
 
 _EPILOG = """\b
 Examples:
@@ -63,7 +62,7 @@ def command(console: Console, /, model: Path, images: tuple[str, ...], **given: 
     if preprocess.size is None:
         raise InputError("photographs in their own sizes cannot be compared: give a --size")
     photos = [Photo.read(path, preprocess) for path in paths]
-    views = [photo.geometry.view(photo.picture) for photo in photos]
+    views = [photo.view for photo in photos]
     units = given["classes"] * (len(photos) if len(given["classes"]) == 1 else 1)
     found: dict[str, Invariance] = {}
     for kind in given["kinds"] or TRANSFORMS:
@@ -73,7 +72,7 @@ def command(console: Console, /, model: Path, images: tuple[str, ...], **given: 
             transformation(kind, views, preprocess),
             np.linspace(*_RANGES[kind], given["steps"]).tolist(),
             layers=given["layers"] or None,
-            units=units or None,
+            targets=units or None,
             watch=lambda amounts: console.progress(amounts, lambda amount: f"amounts, now {amount:.3g}"),
         )
     home = folder(given["output"])

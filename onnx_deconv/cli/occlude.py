@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import Photo, Target, explain_photos
+from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures, stems
@@ -15,9 +15,10 @@ from onnx_deconv.cli.preparation import on_photographs, preprocess_of
 from onnx_deconv.cli.records import made_by, save_json
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.figures import draw_occlusion
-from onnx_deconv.experiments.occlusion import Fill, Occlusion, occlusion
+from onnx_deconv.experiments.hiding import Fill
+from onnx_deconv.experiments.occlusion import Occlusion, occlusion
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Preprocess, save_npy, save_png
+from onnx_deconv.imaging import Photo, Preprocess, save_npy, save_png
 from onnx_deconv.model import Array
 
 _EPILOG = """\b
@@ -112,7 +113,7 @@ def _occlusion(
         size=given["square"],
         stride=given["stride"],
         fill=given["fill"],
-        unit=given["unit"],
+        target=given["unit"],
         layer=given["layer"],
         preprocess=preprocess,
         watch=watch,
@@ -127,7 +128,7 @@ def _write(
     maps = {
         "scores": found.scores,
         "probabilities": found.probabilities,
-        "classes": found.classes,
+        "classes": found.predictions,
         "activations": found.activations,
         "projection": projected.reconstruction,
     }
@@ -143,11 +144,11 @@ def _write(
     files["record"] = Path(f"{stem}-occlusion.json")
     record = {
         "image": path,
-        "class": found.unit,
+        "class": found.target,
         "label": found.label,
         "score": found.score,
         "probability": found.probability,
-        "least": float(found.shown[1].min()),
+        "least": float(found.probabilities_or_scores.min()),
         "layer": found.layer,
         "channel": found.channel,
         "activation": found.activation,
@@ -156,8 +157,8 @@ def _write(
         "fill": found.fill.tolist(),
         "files": files,
     }
-    more = {"boxes": found.boxes, "top": found.top, "note": projected.note}
+    more = {"boxes": found.boxes, "top": found.prediction, "note": projected.note}
     save_json(files["record"], record | more | made_by(explainer, preprocess))
     what = "score" if found.probability is None else "probability"
-    told = f"{what} {found.shown[0]:.3g}, {record['least']:.3g} behind the square"
-    console.result(record, f"{path}: {explainer.labels.spoken(found.unit)}, {told}\n  {files['sheet']}")
+    told = f"{what} {found.probability_or_score:.3g}, {record['least']:.3g} behind the square"
+    console.result(record, f"{path}: {explainer.labels.spoken(found.target)}, {told}\n  {files['sheet']}")

@@ -5,11 +5,10 @@ from typing import Any, get_args
 
 import click
 
-from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.options import numbers, size, together
-from onnx_deconv.imaging import PRESETS, Channels, Fit, Layout, Preprocess
+from onnx_deconv.imaging import PRESETS, Channels, Fit, Layout, Preprocess, preprocess_for
 from onnx_deconv.model import Model
 
 _NAMES = ("preset", "size", "fit", "mean", "std", "scale", "channels", "layout")

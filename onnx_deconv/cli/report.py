@@ -9,12 +9,11 @@ from onnx_deconv.atlas.report import explanations, write_report
 from onnx_deconv.atlas.store import Reader
 from onnx_deconv.atlas.unfinished import digest
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import Photo
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Preprocess
+from onnx_deconv.imaging import Photo, Preprocess
 from onnx_deconv.labels import Labels
 
 _EPILOG = """\b

@@ -6,8 +6,8 @@ from typing import Any, get_args
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.features import convolutions
-from onnx_deconv.attribution.photographs import Photo, Target
+from onnx_deconv.attribution.features import feature_layers
+from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.pictures import find_pictures
@@ -24,7 +24,7 @@ from onnx_deconv.experiments.sheet import (
     draw_sheet,
 )
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Photo, save_png
 from onnx_deconv.semantics import Semantics
 
 _EPILOG = """\b
@@ -132,7 +132,7 @@ def _columns(explainer: Explainer, given: dict[str, Any]) -> list[Column]:
     if across == "layers":
         if classes:
             raise click.UsageError("--across layers compares the strongest feature maps: leave out --class")
-        return across_layers(explainer, layers or _spread(convolutions(explainer)))
+        return across_layers(explainer, layers or _spread(feature_layers(explainer)))
     if across == "classes":
         if layers:
             raise click.UsageError("--across classes compares scores: leave out --layer")
@@ -150,5 +150,5 @@ def _spread(layers: list[str]) -> list[str]:
 
 def _told(cell: Cell) -> dict[str, Any]:
     one = cell.explanation
-    names = ("layer", "channel", "label", "score", "at", "seed", "note")
+    names = ("layer", "channel", "label", "score", "position", "seed", "note")
     return {"caption": cell.caption, **{name: getattr(one, name) for name in names}}

@@ -4,8 +4,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.seed_graph import exported
-from onnx_deconv.imaging import Layout, Preprocess
-from onnx_deconv.imaging.render import NEGLIGIBLE, heat_map
+from onnx_deconv.imaging import NEGLIGIBLE, Layout, Preprocess, heat_map
 from onnx_deconv.operators.builder import Emitter, Signal
 
 PICTURE, HEAT = "picture", "heat"
@@ -52,8 +51,8 @@ def _channels(op: Emitter, picture: Signal, letters: str) -> Signal:
 def rendering(name: str, layout: Layout, top: int, colormap: str = "inferno") -> ModelProto:
     """Draw the saliency of reconstructions, (N, C, H, W) or (N, H, W, C): ``heat``, uint8 (N, H, W, 3).
 
-    The same as :func:`~onnx_deconv.imaging.render.saliency` and
-    :func:`~onnx_deconv.imaging.render.heat_map`. With more than one of each image (``top``) both have an
+    The same as :func:`~onnx_deconv.imaging.saliency` and
+    :func:`~onnx_deconv.imaging.heat_map`. With more than one of each image (``top``) both have an
     axis for them after the first.
     """
     op = Emitter(np.dtype(np.float32))

@@ -14,7 +14,16 @@ from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.decompositions import composites
 from onnx_deconv.model.heads import class_maps, scores_value
-from onnx_deconv.operators import Key, Rule, find, operators_by_key, own_domain, rules_for, spelled, tables
+from onnx_deconv.operators import (
+    Key,
+    Rule,
+    find,
+    operators_by_key,
+    own_domain,
+    rule_tables,
+    rules_for,
+    spelled,
+)
 from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.semantics import Semantics
 
@@ -270,7 +279,7 @@ class Operator:
 
 def operators() -> list[Operator]:
     """Return the operator table, by family and name."""
-    chosen = {name: rules_for(Semantics(rules=name)) for name in tables()}
+    chosen = {name: rules_for(Semantics(rules=name)) for name in rule_tables()}
     found = [
         Operator(spelled(key), family(entry.rule), {name: says(rules[key]) for name, rules in chosen.items()})
         for key, entry in operators_by_key().items()

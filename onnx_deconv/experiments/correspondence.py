@@ -3,28 +3,23 @@
 Zeiler & Fergus 2013, section 4.3, table 1 and figure 8.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features
-from onnx_deconv.attribution.photographs import preprocess_for
 from onnx_deconv.errors import InputError
-from onnx_deconv.experiments.invariance import default_layers
-from onnx_deconv.experiments.occlusion import Fill, Watch, filling, occluded
-from onnx_deconv.imaging import Geometry, Preprocess
+from onnx_deconv.experiments.common import Watch, default_layers
+from onnx_deconv.experiments.hiding import Fill, fill_values, image_size, with_boxes_hidden
+from onnx_deconv.imaging import Preprocess, preprocess_for
 from onnx_deconv.model import Array
 
-RANDOM, OBJECT = "random", "object"
-Box = tuple[float, float, float, float]
-"""(top, left, bottom, right) in pixels."""
-_COLUMNS = ("image", "part", "x0", "y0", "x1", "y1")
+RANDOM = "random"
+"""The name, beside those of the parts, of boxes at random places."""
+
 _DRAWS = 10
 
 
@@ -56,7 +51,7 @@ class Correspondence:
     boxes: Mapping[str, Array] = field(repr=False)
 
     def mean(self, layer: str, part: str) -> float:
-        """Return the mean share of signs that differ, over the pairs (table 1)."""
+        """Return the mean fraction of signs that differ, over the pairs (table 1)."""
         return float(self.distances[layer][part].mean())
 
     def std(self, layer: str, part: str) -> float:
@@ -66,7 +61,7 @@ class Correspondence:
     def delta(self, layer: str, part: str) -> float:
         """Return Δ_l, the sum of H(sign ε_i, sign ε_j) over all ordered pairs i ≠ j (section 4.3).
 
-        For ``random`` the mean of all draws. Lower means that the change is more alike.
+        For ``random`` it is the mean over all draws. The lower, the more alike the changes are.
         """
         draws = len(self.boxes[part]) if part == RANDOM else 1
         return float(2 * self.distances[layer][part].sum() * self.features[layer] / draws)
@@ -85,28 +80,26 @@ def correspondence(
     preprocess: Preprocess | None = None,
     watch: Watch = iter,
 ) -> Correspondence:
-    """Hide parts and compare the change of features over images (Zeiler & Fergus 2013, section 4.3).
+    """Hide parts and compare how features change, over images (Zeiler & Fergus 2013, section 4.3).
 
     Parameters
     ----------
     explainer
-        For the model; the plain model runs.
+        An explainer for the model; only the model itself runs, without switches.
     images
         As the model takes them, shape (N, ...), N ≥ 2: objects of one kind.
     parts
         By name: where the part is in each image, shape (N, 4): top, left, bottom, right in pixels.
     within
-        Where random boxes may lie in each image, shape (N, 4); by default anywhere.
+        The box of each image that random boxes stay in, shape (N, 4); by default the whole image.
     layers
-        By default the first and the last convolution, rectified, and the scores.
+        Values or nodes; by default the first and the last convolution, rectified, and the scores.
     draws
-        How many sets of random boxes are drawn; the parts' sizes take turns.
+        How many sets of random boxes are drawn; they have the sizes of each part in turn.
     rng
-        Where random places come from; by default always the same.
-    fill, preprocess
+        The random generator for their places; by default one with a fixed seed.
+    fill, preprocess, watch
         As for :func:`onnx_deconv.experiments.occlusion.occlusion`.
-    watch
-        Shows how far it is.
 
     Raises
     ------
@@ -116,36 +109,28 @@ def correspondence(
         If there is no such layer.
     """
     preprocess = preprocess or preprocess_for(explainer.model)[0]
-    if len(images) < 2 or not parts or draws < 1:  # noqa: PLR2004 - a pair
-        raise InputError("a correspondence needs two images or more, a part hidden in each, and a draw")
-    if RANDOM in parts:
-        raise InputError(
-            f"a part cannot be named {RANDOM!r}, which is what parts are compared with: rename it"
-        )
-    extent = images.shape[2:] if preprocess.layout == "NCHW" else images.shape[1:3]
-    whole = np.tile([0, 0, *extent], (len(images), 1))
-    checked = {name: _checked(name, boxes, whole) for name, boxes in parts.items()}
-    random = _random(list(checked.values()), whole if within is None else within, draws, rng)
+    _check(images, parts, draws)
+    whole = np.tile([0, 0, *image_size(images[0], preprocess.layout)], (len(images), 1))
+    checked = {name: _cut_to_image(name, boxes, whole) for name, boxes in parts.items()}
+    random = _random_boxes(list(checked.values()), whole if within is None else within, draws, rng)
     network = Features(explainer, default_layers(explainer) if layers is None else layers)
-    before, colour = network(images), filling(fill, preprocess, images[0])
+    before, colour = network(images), fill_values(fill, preprocess, images[0])
 
-    def pairs(boxes: Array) -> dict[str, Array]:
-        hidden = np.concatenate(
-            [
-                occluded(image, box[None], colour, preprocess.layout)
-                for image, box in zip(images, boxes, strict=True)
-            ]
-        )
-        after = network(hidden)
-        return {name: sign_distances(before.of[name] - after.of[name]) for name in network.layers}
+    def distances_of(boxes: Array) -> dict[str, Array]:
+        hidden = [
+            with_boxes_hidden(image, box[None], colour, preprocess.layout)
+            for image, box in zip(images, boxes, strict=True)
+        ]
+        after = network(np.concatenate(hidden)).features
+        return {name: sign_distances(before.features[name] - after[name]) for name in network.layers}
 
-    found = [pairs(boxes) for boxes in watch([*checked.values(), *random])]
+    found = [distances_of(boxes) for boxes in watch([*checked.values(), *random])]
     distances = {
         layer: {name: one[layer] for name, one in zip(checked, found, strict=False)}
         | {RANDOM: np.concatenate([one[layer] for one in found[len(checked) :]])}
         for layer in network.layers
     }
-    features = {name: int(np.prod(before.of[name].shape[1:])) for name in network.layers}
+    features = {name: int(np.prod(before.features[name].shape[1:])) for name in network.layers}
     names = (*checked, RANDOM)
     return Correspondence(tuple(network.layers), names, distances, features, {**checked, RANDOM: random})
 
@@ -167,62 +152,16 @@ def sign_distances(changes: Array) -> Array:
     return np.array([(signs[i] != signs[j]).mean() for i, j in combinations(range(len(signs)), 2)])
 
 
-def read_parts(path: str | PathLike[str]) -> dict[str, dict[str, Box]]:
-    """Read where parts are in photographs, in pixels of the photographs.
-
-    The file is CSV with a header and the columns image, part, x0, y0, x1, y1. The part ``object`` is
-    no part: it bounds the random boxes.
-
-    Returns
-    -------
-    dict
-        By part, by image.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, a column is missing, a number is none, or a part is given twice.
-    """
-    found: dict[str, dict[str, Box]] = {}
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
-            if missing:
-                raise InputError(
-                    f"{path}: there is no column {', '.join(missing)}; write {','.join(_COLUMNS)}"
-                )
-            for row in rows:
-                part, image = (row["part"] or "").strip(), (row["image"] or "").strip()
-                boxes = found.setdefault(part, {})
-                if image in boxes:
-                    raise InputError(f"{path}, line {rows.line_num}: {part} of {image} is given twice")
-                boxes[image] = _box(path, rows.line_num, row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: no boxes can be read there ({why})") from error
-    return found
+def _check(images: Array, parts: Mapping[str, Array], draws: int) -> None:
+    if len(images) < 2 or not parts or draws < 1:  # noqa: PLR2004 - a pair
+        raise InputError("a correspondence needs two images or more, a part hidden in each, and a draw")
+    if RANDOM in parts:
+        raise InputError(
+            f"a part cannot be named {RANDOM!r}, which is what parts are compared with: rename it"
+        )
 
 
-def in_input(box: Box, geometry: Geometry) -> tuple[int, int, int, int]:
-    """Find where a box of the photograph lies in the model's input, to whole pixels, cut at its borders."""
-    edges = []
-    for k, edge in enumerate(box):
-        axis = k % 2
-        placed = round(edge * geometry.resized[axis] / geometry.photo[axis]) + geometry.offset[axis]
-        edges.append(min(max(placed, 0), geometry.size[axis]))
-    return edges[0], edges[1], edges[2], edges[3]
-
-
-def _box(path: str | PathLike[str], line: int, row: Mapping[str, str]) -> Box:
-    try:
-        top, left, bottom, right = (float(row[name]) for name in ("y0", "x0", "y1", "x1"))
-    except (TypeError, ValueError):
-        raise InputError(f"{path}, line {line}: x0, y0, x1 and y1 have to be numbers") from None
-    return top, left, bottom, right
-
-
-def _checked(name: str, boxes: Array, whole: Array) -> Array:
+def _cut_to_image(name: str, boxes: Array, whole: Array) -> Array:
     boxes = np.asarray(boxes, np.int64)
     if boxes.shape != whole.shape:
         raise InputError(f"part {name!r}: boxes of shape {boxes.shape}, not one of four edges for each image")
@@ -233,13 +172,16 @@ def _checked(name: str, boxes: Array, whole: Array) -> Array:
     return cut
 
 
-def _random(parts: Sequence[Array], within: Array, draws: int, rng: np.random.Generator | None) -> Array:
-    """Draw boxes of the parts' sizes, each anywhere in its image's bounds (or covering them)."""
+def _random_boxes(
+    parts: Sequence[Array], within: Array, draws: int, rng: np.random.Generator | None
+) -> Array:
+    """Draw boxes of the parts' sizes, each anywhere within its image's bounds (or covering them)."""
     rng = rng or np.random.default_rng(0)
     within = np.asarray(within, np.int64)
     drawn = []
     for draw in range(draws):
-        sizes = parts[draw % len(parts)][:, 2:] - parts[draw % len(parts)][:, :2]
+        boxes = parts[draw % len(parts)]
+        sizes = boxes[:, 2:] - boxes[:, :2]
         room = np.maximum(within[:, 2:] - within[:, :2] - sizes, 0)
         starts = within[:, :2] + rng.integers(0, room, endpoint=True)
         drawn.append(np.concatenate([starts, starts + sizes], axis=1))

@@ -16,7 +16,7 @@ import numpy as np
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features
 from onnx_deconv.errors import InputError
-from onnx_deconv.experiments.occlusion import Watch
+from onnx_deconv.experiments.common import Watch
 from onnx_deconv.model import Array
 
 _BATCH = 32
@@ -24,7 +24,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Evolution:
-    """The strongest activation of K feature maps in each of T checkpoints.
+    """The strongest activation of each of K feature maps in each of T checkpoints.
 
     Attributes
     ----------
@@ -37,10 +37,10 @@ class Evolution:
     images
         The index of the image that it was found in, shape (T, K).
     positions
-        Where in the map, shape (T, K, number of the map's axes).
+        Its position in the map, shape (T, K, number of the map's axes).
     projections
-        That activation alone, sent back to the pixels: shape (T, K, ...) with images as the model
-        takes them, float32.
+        That activation alone, sent back to the pixels: shape (T, K, ...), each as the model takes
+        images, float32.
     """
 
     checkpoints: tuple[str, ...]
@@ -66,17 +66,17 @@ def evolution(
     Parameters
     ----------
     checkpoints
-        ONNX files of one model, in order; :func:`checkpoints_in` lists a folder's.
+        ONNX files of one model, in order; :func:`checkpoints_in` lists those of a folder.
     images
         As the model takes them, shape (N, ...).
     channels
         The feature maps to follow, by layer: a value or a node that every checkpoint has.
     open_checkpoint
-        Makes an Explainer of a file: with other rules or on another provider.
+        Makes an Explainer from a file: for other rules or another provider.
     batch
-        Images at once.
+        How many images run at once.
     watch
-        Shows how far it is.
+        See :data:`~onnx_deconv.experiments.common.Watch`.
 
     Returns
     -------
@@ -96,7 +96,9 @@ def evolution(
     names = tuple(Path(path).stem for path in checkpoints)
     found = []
     for (layer, maps), of_layer in zip(channels.items(), zip(*stages, strict=True), strict=True):
-        activations, best, positions, projections = (np.stack(part) for part in zip(*of_layer, strict=True))
+        activations, best, positions, projections = (
+            np.stack(column) for column in zip(*of_layer, strict=True)
+        )
         found.append(Evolution(names, layer, tuple(maps), activations, best, positions, projections))
     return found
 
@@ -117,12 +119,13 @@ def checkpoints_in(folder: str | PathLike[str]) -> list[Path]:
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
-    """Make a key that sorts the numbers in names by their size."""
-    parts = re.findall(r"\d+|\D+", name.casefold())
-    return [(False, int(part), "") if part.isdecimal() else (True, 0, part) for part in parts]
+    """Make a sort key by which numbers in names are ordered by their size."""
+    pieces = re.findall(r"\d+|\D+", name.casefold())
+    return [(False, int(piece), "") if piece.isdecimal() else (True, 0, piece) for piece in pieces]
 
 
 _Stage = tuple[Array, Array, Array, Array]
+"""Of one layer in one checkpoint: activations, images, positions, projections."""
 
 
 def _stages(
@@ -134,7 +137,7 @@ def _stages(
     for first in range(0, len(images), batch):
         values = network(images[first : first + batch])
         for layer, maps in zip(network.layers, strongest, strict=True):
-            maps.see(values.of[layer], first)
+            maps.add(values.features[layer], first)
     return [
         (maps.activations, maps.images, maps.positions, _projections(explainer, images, layer, maps))
         for layer, maps in zip(network.layers, strongest, strict=True)
@@ -146,13 +149,13 @@ def _projections(explainer: Explainer, images: Array, layer: str, maps: "_Strong
     found = []
     for image, channel, position in zip(maps.images, maps.channels, maps.positions, strict=True):
         batch = np.repeat(images[image][None], count, axis=0)
-        explained = explainer(batch, int(channel), layer=layer, at=[int(k) for k in position])
+        explained = explainer(batch, int(channel), layer=layer, position=[int(k) for k in position])
         found.append(explained[0].reconstruction)
     return np.stack(found)
 
 
 class _Strongest:
-    """The strongest activation of some channels over the images seen; the first of equals."""
+    """The strongest activation of some channels over the images so far; the first of equals."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         self.channels = list(channels)
@@ -160,8 +163,8 @@ class _Strongest:
         self.images = np.zeros(len(channels), np.int64)
         self.positions = np.zeros((len(channels), 0), np.int64)
 
-    def see(self, values: Array, first: int) -> None:
-        """Compare a batch's activations, shape (N, K, ...), the first of which is image `first`."""
+    def add(self, values: Array, first: int) -> None:
+        """Take a batch's activations into account, shape (N, K, ...); its first image has index `first`."""
         count = values.shape[1]
         if not all(0 <= channel < count for channel in self.channels):
             raise InputError(f"the layer has channels 0 to {count - 1}, not all of {self.channels}")

@@ -1,4 +1,4 @@
-"""Feature invariance: how far a layer's features move as a picture is shifted, scaled, rotated.
+"""Feature invariance: how much a layer's features change as a picture is shifted, scaled or rotated.
 
 Zeiler & Fergus 2013, section 4, "Feature invariance", and figure 5: small transformations change the
 first layer's features dramatically and the last layer's less; the output is stable to shifts and
@@ -12,9 +12,9 @@ from types import MappingProxyType
 import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.features import Features, Values, convolutions
+from onnx_deconv.attribution.features import Features, Values
 from onnx_deconv.errors import InputError
-from onnx_deconv.experiments.occlusion import Watch
+from onnx_deconv.experiments.common import Watch, class_index, default_layers
 from onnx_deconv.imaging import Picture, Preprocess, moved
 from onnx_deconv.model import Array
 
@@ -25,7 +25,8 @@ TRANSFORMS: Mapping[str, Callable[[Picture, float], Picture]] = MappingProxyType
         "rotation": lambda picture, amount: moved(picture, angle=amount),
     }
 )
-"""Downwards by a fraction of the height; by a factor about the centre; by degrees, anticlockwise."""
+"""By name: shift down by a fraction of the height; scale by a factor about the centre; rotate by degrees,
+anticlockwise. Each takes a picture and the amount."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +36,27 @@ class Invariance:
     Attributes
     ----------
     amounts
-        Of the transformation, shape (A,).
+        The amounts that the images were transformed by, shape (A,).
     distances
         By layer: the Euclidean distance of each transformed image's features to those of the image
         itself, shape (N, A).
     norms
-        By layer: the Euclidean norm of the image's own features, shape (N,): what a distance may be
-        divided by to compare layers.
-    units
+        By layer: the Euclidean norm of the untransformed image's features, shape (N,). Divide the
+        distances by these to compare layers.
+    targets
         The class that is followed for each image, shape (N,).
     scores
-        Its probability (its score where the model gives none), shape (N, A).
-    classes
-        The most probable class, shape (N, A).
+        Its probability (its score where the model gives no probabilities), shape (N, A).
+    predictions
+        The class with the highest score, shape (N, A).
     """
 
     amounts: Array
     distances: Mapping[str, Array] = field(repr=False)
     norms: Mapping[str, Array] = field(repr=False)
-    units: Array
+    targets: Array
     scores: Array = field(repr=False)
-    classes: Array = field(repr=False)
+    predictions: Array = field(repr=False)
 
 
 def invariance(
@@ -65,7 +66,7 @@ def invariance(
     amounts: Sequence[float],
     *,
     layers: Sequence[str] | None = None,
-    units: Sequence[int | str] | None = None,
+    targets: Sequence[int | str] | None = None,
     watch: Watch = iter,
 ) -> Invariance:
     """Measure how much a transformation of images changes features (Zeiler & Fergus 2013, figure 5).
@@ -73,20 +74,20 @@ def invariance(
     Parameters
     ----------
     explainer
-        For the model; the plain model runs.
+        An explainer for the model; only the model itself runs, without switches.
     images
-        The untransformed ones as the model takes them, shape (N, ...).
+        The untransformed images as the model takes them, shape (N, ...).
     transformed
-        Returns all N images transformed by an amount; :func:`transformation` makes one.
+        A function that returns all N images transformed by an amount; :func:`transformation` makes one.
     amounts
-        The amounts.
+        The amounts to transform by.
     layers
-        By default the first and the last convolution, rectified, and the scores.
-    units
-        The true class of each image, by index or label; by default the most probable one of the
-        untransformed image.
+        Values or nodes; by default the first and the last convolution, rectified, and the scores.
+    targets
+        The true class of each image, by index or label; by default the one with the highest score of
+        the untransformed image.
     watch
-        Shows how far it is.
+        See :data:`~onnx_deconv.experiments.common.Watch`.
 
     Raises
     ------
@@ -99,36 +100,35 @@ def invariance(
         raise InputError("there are no amounts to transform by: give at least one")
     network = Features(explainer, default_layers(explainer) if layers is None else layers)
     before = network(images)
-    chosen = _units(explainer, before, units)
+    chosen = _targets(explainer, before, targets)
     found = [_compared(network.layers, before, network(transformed(a)), chosen) for a in watch(amounts)]
-    distances, scores, classes = zip(*found, strict=True)
+    distances, scores, predictions = zip(*found, strict=True)
     return Invariance(
         np.asarray(amounts, np.float64),
         {layer: np.stack([d[layer] for d in distances], axis=1) for layer in network.layers},
-        {layer: _norms(before.of[layer]) for layer in network.layers},
+        {layer: _norms(before.features[layer]) for layer in network.layers},
         chosen,
         np.stack(scores, axis=1),
-        np.stack(classes, axis=1),
+        np.stack(predictions, axis=1),
     )
 
 
-def default_layers(explainer: Explainer) -> list[str]:
-    """Name the first and the last convolution, rectified, and the scores."""
-    inside = convolutions(explainer)
-    return list(dict.fromkeys([*inside[:1], *inside[-1:], explainer.scores_layer]))
-
-
 def transformation(kind: str, views: Sequence[Picture], preprocess: Preprocess) -> Callable[[float], Array]:
-    """Transform what the model sees of photographs; mid-grey comes in from outside.
+    """Make a function that transforms what the model sees of photographs; the surroundings are mid-grey.
 
     Parameters
     ----------
     kind
         One of :data:`TRANSFORMS`.
     views
-        Of the model's input size (:meth:`onnx_deconv.imaging.Geometry.view`).
+        What the model sees of each photograph (:attr:`onnx_deconv.imaging.Photo.view`).
     preprocess
-        How they become the model's input.
+        How these become the model's input.
+
+    Returns
+    -------
+    callable
+        Takes an amount and returns the model's input, shape (N, ...): `transformed` of :func:`invariance`.
 
     Raises
     ------
@@ -142,22 +142,23 @@ def transformation(kind: str, views: Sequence[Picture], preprocess: Preprocess) 
 
 
 def _compared(
-    layers: Sequence[str], before: Values, after: Values, units: Array
+    layers: Sequence[str], before: Values, after: Values, targets: Array
 ) -> tuple[dict[str, Array], Array, Array]:
-    distances = {layer: _norms(after.of[layer] - before.of[layer]) for layer in layers}
-    return distances, after.shown[np.arange(len(units)), units], after.scores.argmax(axis=1)
+    distances = {layer: _norms(after.features[layer] - before.features[layer]) for layer in layers}
+    return (
+        distances,
+        after.probabilities_or_scores[np.arange(len(targets)), targets],
+        after.scores.argmax(axis=1),
+    )
 
 
 def _norms(features: Array) -> Array:
     return np.linalg.norm(features.reshape(len(features), -1).astype(np.float64), axis=1)
 
 
-def _units(explainer: Explainer, values: Values, units: Sequence[int | str] | None) -> Array:
-    if units is None:
-        return values.scores.argmax(axis=1)
-    if len(units) != len(values.scores):
-        raise InputError(f"{len(units)} classes for {len(values.scores)} images: give one for each")
-    chosen = np.array([explainer.labels.index(unit) for unit in units])
-    if not ((chosen >= 0) & (chosen < values.scores.shape[1])).all():
-        raise InputError(f"there is no class {chosen.max()}: the model has 0 to {values.scores.shape[1] - 1}")
-    return chosen
+def _targets(explainer: Explainer, values: Values, targets: Sequence[int | str] | None) -> Array:
+    chosen = [None] * len(values.scores) if targets is None else targets
+    if len(chosen) != len(values.scores):
+        raise InputError(f"{len(chosen)} classes for {len(values.scores)} images: give one for each")
+    pairs = zip(chosen, values.scores, strict=True)
+    return np.array([class_index(explainer, target, scores) for target, scores in pairs])

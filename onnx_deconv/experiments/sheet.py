@@ -1,13 +1,27 @@
-"""Comparison sheets: photographs down, classes, layers or rule tables across."""
+"""Comparison sheets: one row per photograph, one column per class, layer or rule table."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnx_deconv.attribution.explainer import Explainer, Explanation
-from onnx_deconv.attribution.photographs import PERCENTILE, Photo, Target, closer_view, explain_photos, planes
+from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Picture, Preprocess, at_height, map_at, montage, render
+from onnx_deconv.imaging import (
+    SALIENCY_PERCENTILE,
+    Photo,
+    Picture,
+    Preprocess,
+    at_height,
+    channels_first,
+    heat_map,
+    map_resized,
+    montage,
+    overlay,
+    projection,
+    saliency,
+    scale_of,
+)
 from onnx_deconv.imaging.charts import number
 from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
@@ -17,19 +31,17 @@ Scale = Literal["own", "column", "sheet"]
 """Whose magnitudes set what is shown at full brightness: the picture's own, or the largest of its column
 or of the sheet, so that brightness can be compared."""
 
-_SALIENCY_PERCENTILE = 99
-
 
 @dataclass(frozen=True)
 class Column:
-    """One way to explain photographs, or several ranks or channels of it.
+    """What one column of the sheet explains in each photograph, or several columns that belong together.
 
     Attributes
     ----------
     explainer, target
-        How each photograph is explained; K channels, or a top of K, make K columns.
+        How each photograph is explained. A target of K channels, or of the K strongest, makes K columns.
     name
-        What the columns' captions begin with.
+        The beginning of the columns' captions.
     """
 
     explainer: Explainer
@@ -37,14 +49,14 @@ class Column:
     name: str = ""
 
     def caption(self, one: Explanation) -> str:
-        """Say in one line what was explained, and its score or activation."""
+        """Write what was explained, and its score or activation."""
         explainer = self.explainer
         layer = explainer.layer if self.target.layer is None else explainer.model.layer(self.target.layer)
         what = f"{layer} map {one.channel}"
         if layer == explainer.scores_layer:
             what = explainer.labels.spoken(one.channel)
-        said = f"{what}, {number(one.score)}"
-        return f"{self.name}: {said}" if self.name else said
+        text = f"{what}, {number(one.score)}"
+        return f"{self.name}: {text}" if self.name else text
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Cell:
 
 
 def across_tables(explainer: Explainer, tables: Sequence[str], target: Target) -> list[Column]:
-    """Compare rule tables by one target; all else is as in the explainer given, and so is its model."""
+    """Compare rule tables on one target; the model and the other choices are those of the explainer."""
     return [
         Column(
             Explainer(
@@ -78,12 +90,12 @@ def across_layers(explainer: Explainer, layers: Sequence[str]) -> list[Column]:
 
 
 def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list[Cell]]:
-    """Explain photographs, one at a time, in all ways that are to be compared.
+    """Explain photographs one at a time, in every column.
 
     Parameters
     ----------
     columns
-        The ways.
+        The columns; :func:`across_tables` and :func:`across_layers` make some.
     photos
         The photographs.
 
@@ -126,13 +138,13 @@ def draw_sheet(
     photos, names
         One per row.
     preprocess
-        How they became the model's input.
+        How the photographs became the model's input.
     view
-        Reconstructions in colour on grey, or their saliency alone or over the photograph.
+        Draw reconstructions as projections, or their saliency alone or over the photograph.
     scale
         See :data:`Scale`.
     height
-        Of each picture, in pixels.
+        Height of each picture, in pixels.
 
     Returns
     -------
@@ -146,11 +158,12 @@ def draw_sheet(
     """
     if not rows:
         raise InputError("there is nothing to draw: give at least one photograph")
-    values = [[planes(cell.explanation.reconstruction, preprocess.layout) for cell in row] for row in rows]
+    layout = preprocess.layout
+    values = [[channels_first(cell.explanation.reconstruction, layout) for cell in row] for row in rows]
     scales = _scales([[_scale(each, view) for each in row] for row in values], scale)
     pictures, captions = [], []
     for photo, name, row, cells, levels in zip(photos, names, values, rows, scales, strict=True):
-        shown, _ = closer_view(photo)
+        shown, _ = photo.enlarged_view()
         drawn = [_drawn(*each, preprocess, shown, view) for each in zip(row, levels, strict=True)]
         pictures += [at_height(picture, height) for picture in (shown, *drawn)]
         captions += [name, *(cell.caption for cell in cells)]
@@ -159,12 +172,12 @@ def draw_sheet(
 
 def _scale(values: Array, view: View) -> float:
     if view == "projection":
-        return render.scale_of(values, PERCENTILE)
-    return render.scale_of(abs(values).max(axis=0), _SALIENCY_PERCENTILE)
+        return scale_of(values)
+    return scale_of(abs(values).max(axis=0), SALIENCY_PERCENTILE)
 
 
 def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
-    """Share the pictures' own scales as asked."""
+    """Replace each picture's own scale by the one it shares."""
     of_column = [max(column) for column in zip(*own, strict=True)]
     shared = {
         "own": own,
@@ -176,6 +189,6 @@ def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
 
 def _drawn(values: Array, scale: float, preprocess: Preprocess, shown: Picture, view: View) -> Picture:
     if view == "projection":
-        return at_height(render.projection(values, scale or None, channels=preprocess.channels), len(shown))
-    salient = map_at(render.saliency(values, scale=scale), (shown.shape[0], shown.shape[1]))
-    return render.heat_map(salient) if view == "heat" else render.overlay(shown, salient)
+        return at_height(projection(values, scale or None, channels=preprocess.channels), len(shown))
+    salient = map_resized(saliency(values, scale=scale), (shown.shape[0], shown.shape[1]))
+    return heat_map(salient) if view == "heat" else overlay(shown, salient)

@@ -1,50 +1,83 @@
-"""Photographs into arrays, arrays into files; the only room that imports Pillow.
+"""Photographs into arrays, arrays into pictures; the only room that imports Pillow.
 
-The way in: :func:`read_image` makes any picture file an RGB array, :class:`Preprocess` makes that
-array a model's input, and the :class:`Geometry` it returns knows where in the photograph the input
-lies, so that a reconstruction can be put back on it. The way out: :func:`montage`,
-:func:`save_png`, :func:`save_npy`.
+From a file to a model: :func:`read_image` makes any picture file an RGB array, :class:`Preprocess` makes
+that array a model's input (:func:`preprocess_for` finds out how), and :class:`Geometry` remembers how the
+photograph was placed in it, so that a reconstruction can be put back on the photograph.
+From numbers to a file: :func:`projection`, :func:`saliency` and :func:`heat_map` give them colours,
+:func:`draw` makes all views of one reconstruction, :func:`montage` lays pictures out on a sheet, and
+:func:`save_png` writes them. Charts are in :mod:`onnx_deconv.imaging.charts`.
 
 Sizes are (height, width) everywhere; a *picture* is a uint8 array H×W×3, RGB, 0..255.
 """
 
-from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, text_length, text_size
-from onnx_deconv.imaging.channels import Channels
+from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, outlined, text_length, text_size
+from onnx_deconv.imaging.channels import Channels, Layout, channels_first
+from onnx_deconv.imaging.colour import (
+    NEGLIGIBLE,
+    PROJECTION_PERCENTILE,
+    SALIENCY_PERCENTILE,
+    Saliency,
+    heat_map,
+    projection,
+    saliency,
+    scale_of,
+)
 from onnx_deconv.imaging.geometry import Geometry
-from onnx_deconv.imaging.montage import montage
+from onnx_deconv.imaging.model_input import ImageInput, preprocess_for
+from onnx_deconv.imaging.montage import joined, montage
+from onnx_deconv.imaging.photo import Photo
 from onnx_deconv.imaging.picture import Interpolation, PathLike, Picture, Size, check_picture
-from onnx_deconv.imaging.preprocess import Dtype, Fit, Layout, Preprocess
+from onnx_deconv.imaging.preprocess import Dtype, Fit, Preprocess
 from onnx_deconv.imaging.presets import PRESETS, preprocess_from_metadata, preset
 from onnx_deconv.imaging.read import SUFFIXES, read_image
-from onnx_deconv.imaging.transform import at_height, map_at, moved
+from onnx_deconv.imaging.transform import at_height, map_resized, moved
+from onnx_deconv.imaging.views import CAPTIONS, VIEWS, draw, overlay
 from onnx_deconv.imaging.write import save_npy, save_png, webp
 
 __all__ = [
     "BLACK",
+    "CAPTIONS",
+    "NEGLIGIBLE",
     "PRESETS",
+    "PROJECTION_PERCENTILE",
+    "SALIENCY_PERCENTILE",
     "SUFFIXES",
+    "VIEWS",
     "Canvas",
     "Channels",
     "Colour",
     "Dtype",
     "Fit",
     "Geometry",
+    "ImageInput",
     "Interpolation",
     "Layout",
     "PathLike",
+    "Photo",
     "Picture",
     "Preprocess",
+    "Saliency",
     "Size",
     "at_height",
+    "channels_first",
     "check_picture",
-    "map_at",
+    "draw",
+    "heat_map",
+    "joined",
+    "map_resized",
     "montage",
     "moved",
+    "outlined",
+    "overlay",
+    "preprocess_for",
     "preprocess_from_metadata",
     "preset",
+    "projection",
     "read_image",
+    "saliency",
     "save_npy",
     "save_png",
+    "scale_of",
     "text_length",
     "text_size",
     "webp",

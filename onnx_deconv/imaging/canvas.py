@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from onnx_deconv.imaging.picture import Picture
+from onnx_deconv.imaging.picture import Picture, check_picture
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
@@ -52,6 +52,44 @@ class Canvas:
     def picture(self) -> Picture:
         """Return what was drawn, H×W×3, uint8."""
         return np.array(self._image)
+
+
+def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255, 220, 0)) -> Picture:
+    """Draw the outline of a box around the pixels that it holds.
+
+    Parameters
+    ----------
+    picture
+        H×W×3, uint8, RGB.
+    box
+        (y0, x0, y1, x1) in pixels, half open.
+    colour
+        RGB of the line, two pixels wide, between two black ones.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy of the same size; where the box ends at the picture's edge the line lies inside.
+
+    Raises
+    ------
+    InputError
+        The array is no picture.
+    """
+    check_picture(picture)
+    drawn = picture.copy()
+    (height, width), (y0, x0, y1, x1) = picture.shape[:2], box
+    for distance, ink in ((4, (0, 0, 0)), (3, colour), (2, colour), (1, (0, 0, 0))):
+        top, left = max(y0 - distance, 4 - distance), max(x0 - distance, 4 - distance)
+        bottom, right = min(y1 + distance, height - 4 + distance), min(x1 + distance, width - 4 + distance)
+        for line in (
+            np.s_[top, left:right],
+            np.s_[bottom - 1, left:right],
+            np.s_[top:bottom, left],
+            np.s_[top:bottom, right - 1],
+        ):
+            drawn[line] = ink
+    return drawn
 
 
 def text_length(text: str, size: int) -> float:

@@ -1,16 +1,23 @@
-"""Channels: which planes a model takes, in which order."""
+"""Channels: which ones a model takes, in which order."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from onnx_deconv.imaging.picture import Picture
 
 Channels = Literal["RGB", "BGR", "L", "RGBA", "BGRA"]
+Layout = Literal["NCHW", "NHWC"]
 
 
-def follow(values: tuple[float, ...], old: str, new: str, *, alpha: float) -> tuple[float, ...]:
+def channels_first(image: npt.NDArray[Any], layout: Layout) -> npt.NDArray[Any]:
+    """Return one image, C×H×W or H×W×C by its layout, as C×H×W."""
+    return image if layout == "NCHW" else image.transpose(2, 0, 1)
+
+
+def reordered(values: tuple[float, ...], old: str, new: str, *, alpha: float) -> tuple[float, ...]:
     """Reorder one value per channel of `old` for the channels of `new`."""
     if len(values) == 1:
         return values
@@ -19,10 +26,10 @@ def follow(values: tuple[float, ...], old: str, new: str, *, alpha: float) -> tu
     return tuple(by_letter.get(letter, alpha) for letter in new)
 
 
-def plane(view: Picture, letter: str) -> Picture:
-    """One channel of a picture: R, G, B, L (its luma) or A (opaque)."""
+def channel_of(picture: Picture, letter: str) -> Picture:
+    """Return one channel of a picture, H×W: R, G, B, L (its luma) or A (opaque)."""
     if letter == "A":
-        return np.full(view.shape[:2], 255, np.uint8)
+        return np.full(picture.shape[:2], 255, np.uint8)
     if letter == "L":
-        return np.asarray(Image.fromarray(view).convert("L"))
-    return view[..., "RGB".index(letter)]
+        return np.asarray(Image.fromarray(picture).convert("L"))
+    return picture[..., "RGB".index(letter)]

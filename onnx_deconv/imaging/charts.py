@@ -1,4 +1,4 @@
-"""Plain pictures of numbers: line charts, colour bars, legends."""
+"""Charts of numbers: curves, bars, maps in colour, with legends and colour bars."""
 
 import itertools
 import math
@@ -6,19 +6,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnx_deconv.imaging import BLACK, Canvas, Colour, Picture, at_height, text_length, text_size
-from onnx_deconv.imaging.render import heat_map
+from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, text_length, text_size
+from onnx_deconv.imaging.colour import heat_map
+from onnx_deconv.imaging.picture import Picture, Size
+from onnx_deconv.imaging.transform import at_height
 from onnx_deconv.model import Array
 
 COLOURS: tuple[Colour, ...] = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
     (140, 86, 75), (227, 119, 194), (188, 189, 34), (23, 190, 207),
 )  # fmt: skip
-"""Of curves and classes, in order; from Tableau's ten without the grey."""
+"""The colours of curves and classes, in order: Tableau's ten without the grey."""
 OTHERS: Colour = (127, 127, 127)
+"""The grey, for all that has no colour of its own."""
 
 _FINE = 2
-"""Charts are drawn this many times larger and reduced, which smooths their lines."""
+"""Charts are drawn this many times larger, then reduced, which smooths their lines."""
 _GRID: Colour = (220, 220, 220)
 
 
@@ -30,24 +33,24 @@ def line_chart(
     x_label: str = "",
     colours: Sequence[Colour] = COLOURS,
     bottom: float | None = 0.0,
-    size: tuple[int, int] = (320, 400),
+    size: Size = (320, 400),
 ) -> Picture:
     """Draw curves over a common axis.
 
     Parameters
     ----------
     x
-        Where they were measured, in ascending order.
+        Where the curves were measured, in ascending order.
     curves
-        Each as long as `x`; what is not finite leaves a gap.
+        Each as long as `x`; a value that is not finite leaves a gap.
     title
-        Written above.
+        Text above the chart.
     x_label
-        Written below.
+        Text below the chart.
     colours
         One per curve; they repeat.
     bottom
-        What the vertical axis starts with at most; ``None`` for the lowest value.
+        The highest value that the vertical axis may begin with; ``None`` for the lowest value measured.
     size
         (height, width) of the picture.
 
@@ -56,24 +59,18 @@ def line_chart(
     numpy.ndarray
         height×width×3, uint8.
     """
-    height, width = (_FINE * side for side in size)
-    text = _FINE * text_size(size[0])
     known = [float(v) for curve in curves for v in curve if math.isfinite(v)]
     lowest = [] if bottom is None else [bottom]
-    xs, ys = ticks(min(x), max(x)), ticks(min([*known, *lowest], default=0), max(known, default=1))
-    margin = max(text_length(number(y), text) for y in ys)
-    frame = _Frame(
-        2 * text, margin + text, height - 3 * text, width - 2 * text, (x[0], x[-1]), (ys[0], ys[-1])
-    )
-    canvas = Canvas(np.full((height, width, 3), 255, np.uint8))
-    frame.draw(canvas, [t for t in xs if x[0] <= t <= x[-1]], ys, text)
-    canvas.text((frame.middle, text / 2), title, text, "ma")
-    canvas.text((frame.middle, height - text / 4), x_label, text, "md")
+    ys = ticks(min([*known, *lowest], default=0), max(known, default=1))
+    xs = [t for t in ticks(min(x), max(x)) if x[0] <= t <= x[-1]]
+    chart = _Chart(size, title, (x[0], x[-1]), xs, ys, lines_below=2)
+    chart.label_x(x_label)
     for index, curve in enumerate(curves):
         for piece in _pieces(x, curve):
-            points = [frame.at(*point) for point in piece]
-            canvas.line(points * (2 if len(points) == 1 else 1), colours[index % len(colours)], 2 * _FINE)
-    return at_height(canvas.picture(), size[0])
+            points = [chart.at(*point) for point in piece]
+            colour = colours[index % len(colours)]
+            chart.canvas.line(points * (2 if len(points) == 1 else 1), colour, 2 * _FINE)
+    return chart.picture()
 
 
 def bar_chart(
@@ -83,20 +80,20 @@ def bar_chart(
     spreads: Array,
     *,
     title: str = "",
-    size: tuple[int, int] = (320, 560),
+    size: Size = (320, 560),
 ) -> Picture:
     """Draw groups of bars, each with a whisker from height - spread to height + spread.
 
     Parameters
     ----------
     groups
-        Written below each group.
+        Text below each group.
     names
-        Of a group's bars, in the legend.
+        The names of a group's bars, for the legend.
     heights, spreads
         Shape (groups, names); not negative.
     title
-        Written above.
+        Text above the chart.
     size
         (height, width) of the picture without the legend.
 
@@ -105,53 +102,86 @@ def bar_chart(
     numpy.ndarray
         H×W×3, uint8.
     """
-    height, width = (_FINE * side for side in size)
-    text = _FINE * text_size(size[0])
     ys = ticks(0, float((heights + spreads).max()))
-    margin = max(text_length(number(y), text) for y in ys)
-    frame = _Frame(2 * text, margin + text, height - 2 * text, width - text, (0, len(groups)), (0, ys[-1]))
-    canvas = Canvas(np.full((height, width, 3), 255, np.uint8))
-    frame.draw(canvas, [], ys, text)
-    canvas.text((frame.middle, text / 2), title, text, "ma")
+    chart = _Chart(size, title, (0, len(groups)), [], ys, lines_below=1)
+    colours = list(itertools.islice(itertools.cycle(COLOURS), len(names)))
     for g, group in enumerate(groups):
-        canvas.text((frame.at(g + 0.5, 0)[0], height - text / 2), group, text, "md")
-        for k, colour in zip(range(len(names)), itertools.cycle(COLOURS), strict=False):
+        chart.text_below(g + 0.5, group)
+        for k, colour in enumerate(colours):
             left, middle, right = (g + 0.1 + 0.8 * (k + d) / len(names) for d in (0.05, 0.5, 0.95))
-            bottom, top = frame.at(left, 0), frame.at(right, heights[g, k])
-            canvas.box((top[1], bottom[0], bottom[1], top[0]), colour, fill=colour)
+            chart.bar(left, right, heights[g, k], colour)
             ends = (max(heights[g, k] - spreads[g, k], 0), heights[g, k] + spreads[g, k])
-            canvas.line([frame.at(middle, end) for end in ends], BLACK, _FINE)
-    legend = dict(zip(names, itertools.cycle(COLOURS), strict=False))
-    return with_legend(at_height(canvas.picture(), size[0]), legend)
+            chart.canvas.line([chart.at(middle, end) for end in ends], BLACK, _FINE)
+    return with_legend(chart.picture(), dict(zip(names, colours, strict=True)))
 
 
-class _Frame:
-    """Where numbers lie in a chart."""
+class _Chart:
+    """A frame with a title, a grid and its numbers, to draw curves or bars in.
+
+    Parameters
+    ----------
+    size
+        (height, width) of the picture.
+    title
+        Text above.
+    x
+        Where the horizontal axis begins and ends.
+    xs, ys
+        The numbers along the axes, in ascending order; the vertical axis begins and ends with them.
+    lines_below
+        How many lines of text there is room for below.
+    """
 
     def __init__(
-        self, top: float, left: float, bottom: float, right: float,
-        x: tuple[float, float], y: tuple[float, float],
+        self, size: Size, title: str, x: tuple[float, float], xs: Sequence[float], ys: Sequence[float],
+        lines_below: int,
     ) -> None:  # fmt: skip
-        self.box, self.x, self.y = (top, left, bottom, right), x, y
-        self.middle = (left + right) / 2
+        height, width = (_FINE * side for side in size)
+        self.size, self.x, self.y = size, x, (ys[0], ys[-1])
+        self.text = _FINE * text_size(size[0])
+        self.canvas = Canvas(np.full((height, width, 3), 255, np.uint8))
+        left = max(text_length(number(y), self.text) for y in ys) + self.text
+        self.box = (2 * self.text, left, height - (1 + lines_below) * self.text, width - 2 * self.text)
+        self.canvas.text((self._middle, self.text / 2), title, self.text, "ma")
+        for y in ys:
+            place = self.at(x[0], y)
+            self.canvas.line([place, self.at(x[1], y)], _GRID, _FINE)
+            self.canvas.text((place[0] - self.text / 2, place[1]), number(y), self.text, "rm")
+        for each in xs:
+            place = self.at(each, self.y[0])
+            self.canvas.line([place, self.at(each, self.y[1])], _GRID, _FINE)
+            self.canvas.text((place[0], place[1] + self.text / 4), number(each), self.text, "ma")
+        self.canvas.box(self.box, BLACK, _FINE)
+
+    @property
+    def _middle(self) -> float:
+        return (self.box[1] + self.box[3]) / 2
 
     def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a point is drawn: (left, top) in pixels of the canvas."""
         top, left, bottom, right = self.box
         along = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
         up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1)
         return left + along * (right - left), bottom - up * (bottom - top)
 
-    def draw(self, canvas: Canvas, xs: Sequence[float], ys: Sequence[float], text: int) -> None:
-        """Draw the grid, the frame and the numbers."""
-        for y in ys:
-            canvas.line([self.at(self.x[0], y), self.at(self.x[1], y)], _GRID, _FINE)
-            place = self.at(self.x[0], y)
-            canvas.text((place[0] - text / 2, place[1]), number(y), text, "rm")
-        for x in xs:
-            canvas.line([self.at(x, self.y[0]), self.at(x, self.y[1])], _GRID, _FINE)
-            place = self.at(x, self.y[0])
-            canvas.text((place[0], place[1] + text / 4), number(x), text, "ma")
-        canvas.box(self.box, BLACK, _FINE)
+    def label_x(self, text: str) -> None:
+        """Write what the horizontal axis is."""
+        place = self._middle, _FINE * self.size[0] - self.text / 4
+        self.canvas.text(place, text, self.text, "md")
+
+    def text_below(self, x: float, text: str) -> None:
+        """Write a text below a place of the horizontal axis."""
+        place = self.at(x, 0)[0], _FINE * self.size[0] - self.text / 2
+        self.canvas.text(place, text, self.text, "md")
+
+    def bar(self, left: float, right: float, height: float, colour: Colour) -> None:
+        """Draw a bar that stands on zero."""
+        start, end = self.at(left, 0), self.at(right, height)
+        self.canvas.box((end[1], start[0], start[1], end[0]), colour, fill=colour)
+
+    def picture(self) -> Picture:
+        """Return what was drawn, smoothed."""
+        return at_height(self.canvas.picture(), self.size[0])
 
 
 def _pieces(x: Sequence[float], curve: Sequence[float]) -> list[list[tuple[float, float]]]:
@@ -166,7 +196,7 @@ def _pieces(x: Sequence[float], curve: Sequence[float]) -> list[list[tuple[float
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Choose round numbers, evenly spaced, that enclose a range; `most` at most lie inside it."""
+    """Choose round numbers, evenly spaced, that enclose a range; at most `most` of them are inside it."""
     if not high > low:
         high = low + (abs(low) or 1.0)
     raw = (high - low) / (most - 1)
@@ -179,10 +209,11 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 _PLAIN = 1e6
+"""Numbers up to this one, and down to its inverse, are written without an exponent."""
 
 
 def number(value: float) -> str:
-    """Write a number in three digits, without an exponent where it is no longer so."""
+    """Write a number in three digits, with an exponent only where it is very large or small."""
     if not 1 / _PLAIN < abs(value) < _PLAIN:
         return f"{value:.3g}"
     return np.format_float_positional(value, precision=3, fractional=False, trim="-")
@@ -196,7 +227,7 @@ def coloured(values: Array, low: float, high: float) -> Picture:
 
 
 def with_colour_bar(picture: Picture, low: float, high: float) -> Picture:
-    """Add to a picture made by :func:`coloured` what its colours stand for, at its right."""
+    """Add a colour bar at the right of a picture made by :func:`coloured`: its lowest and highest value."""
     height = picture.shape[0]
     text = text_size(height)
     labels = [number(high), number(low)]
@@ -210,7 +241,7 @@ def with_colour_bar(picture: Picture, low: float, high: float) -> Picture:
 
 
 def with_legend(picture: Picture, entries: Mapping[str, Colour]) -> Picture:
-    """Add to a picture what its colours stand for, at its right."""
+    """Add a legend at the right of a picture: a square of each colour and what it stands for."""
     height = picture.shape[0]
     text = text_size(height)
     longest = max((text_length(name, text) for name in entries), default=0)

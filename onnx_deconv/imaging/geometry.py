@@ -1,5 +1,6 @@
 """From a photograph to a model's input, and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,26 @@ class Geometry:
         photo = np.array(resize(whole, self.photo, "bilinear"))
         seen = self._seen(0)[:, None] & self._seen(1)
         return np.where(seen, photo, np.float32(0))
+
+    def box_in_input(self, box: Sequence[float]) -> tuple[int, int, int, int]:
+        """Find where a box of the photograph is in the model's input.
+
+        Parameters
+        ----------
+        box
+            (top, left, bottom, right) in pixels of the photograph.
+
+        Returns
+        -------
+        tuple of int
+            (top, left, bottom, right) in pixels of the input, rounded and cut at its borders.
+        """
+        edges = []
+        for k, edge in enumerate(box):
+            axis = k % 2
+            placed = round(edge * self.resized[axis] / self.photo[axis]) + self.offset[axis]
+            edges.append(min(max(placed, 0), self.size[axis]))
+        return edges[0], edges[1], edges[2], edges[3]
 
     def _in_input(self, axis: int) -> tuple[int, int]:
         """(start, stop) of the rows (0) or columns (1) of the input that show the photograph."""

@@ -103,3 +103,29 @@ def _shortened(line: str, font: Font, width: int) -> str:
     while line and font.getlength(f"{line}...") > width:
         line = line[:-1]
     return f"{line.rstrip()}..." if line else ""
+
+
+def joined(pictures: Sequence[Picture], axis: int, margin: int = 0) -> Picture:
+    """Join pictures of any sizes below each other (axis 0) or side by side (axis 1), on white.
+
+    Parameters
+    ----------
+    pictures
+        At least one, each H×W×3, uint8, RGB.
+    axis
+        0 or 1.
+    margin
+        White pixels around each picture.
+
+    Returns
+    -------
+    numpy.ndarray
+        H×W×3, uint8, RGB.
+    """
+    across = max(picture.shape[1 - axis] for picture in pictures)
+    padded = []
+    for picture in pictures:
+        widths = [(margin, margin), (margin, margin), (0, 0)]
+        widths[1 - axis] = (margin, margin + across - picture.shape[1 - axis])
+        padded.append(np.pad(picture, widths, constant_values=255))
+    return np.concatenate(padded, axis=axis)

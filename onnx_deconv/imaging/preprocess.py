@@ -10,12 +10,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.channels import Channels, follow, plane
+from onnx_deconv.imaging.channels import Channels, Layout, channel_of, reordered
 from onnx_deconv.imaging.geometry import Geometry
 from onnx_deconv.imaging.picture import Interpolation, Picture, Size, by, check_picture, check_size
 
 Fit = Literal["crop", "stretch", "pad", "none"]
-Layout = Literal["NCHW", "NHWC"]
 Dtype = Literal["float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64"]
 
 
@@ -95,8 +94,8 @@ class Preprocess:
         """
         channels = changes.get("channels", self.channels)
         if channels != self.channels:
-            changes.setdefault("mean", follow(self.mean, self.channels, channels, alpha=0.0))
-            changes.setdefault("std", follow(self.std, self.channels, channels, alpha=1.0))
+            changes.setdefault("mean", reordered(self.mean, self.channels, channels, alpha=0.0))
+            changes.setdefault("std", reordered(self.std, self.channels, channels, alpha=1.0))
         return dataclasses.replace(self, **changes)
 
     def apply(self, photo: Picture) -> tuple[npt.NDArray[Any], Geometry]:
@@ -144,7 +143,7 @@ class Preprocess:
         check_picture(view)
         dtype = np.dtype(self.dtype)
         wide = np.result_type(dtype, np.float32)
-        pixels = np.stack([plane(view, letter) for letter in self.channels], axis=-1, dtype=wide)
+        pixels = np.stack([channel_of(view, letter) for letter in self.channels], axis=-1, dtype=wide)
         mean, std = np.array(self.mean, wide), np.array(self.std, wide)
         tensor = (pixels * wide.type(self.scale) - mean) / std
         if dtype.kind != "f":

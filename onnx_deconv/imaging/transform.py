@@ -40,7 +40,7 @@ def at_height(picture: Picture, height: int) -> Picture:
     return np.array(resize(Image.fromarray(picture), size, interpolation))
 
 
-def map_at(values: npt.NDArray[Any], size: Size) -> npt.NDArray[np.float32]:
+def map_resized(values: npt.NDArray[Any], size: Size) -> npt.NDArray[np.float32]:
     """Resize a map of numbers, H×W, linearly to (height, width), float32."""
     return np.array(resize(Image.fromarray(values.astype(np.float32)), size, "bilinear"))
 

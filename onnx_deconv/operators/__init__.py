@@ -3,6 +3,7 @@
 # Importing a family makes its entries.
 from onnx_deconv.operators import (  # noqa: F401
     elementwise,
+    fields,
     index,
     join,
     linear,
@@ -16,6 +17,7 @@ from onnx_deconv.operators import (  # noqa: F401
     reshape,
     sample,
 )
+from onnx_deconv.operators.forward_values import Tap
 from onnx_deconv.operators.registry import (
     Entry,
     Operator,
@@ -27,8 +29,17 @@ from onnx_deconv.operators.registry import (
     rules_for,
     spelled,
 )
-from onnx_deconv.operators.site import Site, Tap
-from onnx_deconv.operators.tables import Key, Rule, RuleTable, Signals, adopt, register, table, tables
+from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import (
+    Key,
+    Rule,
+    RuleTable,
+    Signals,
+    adopt,
+    register,
+    rule_table,
+    rule_tables,
+)
 from onnx_deconv.operators.traits import Trait
 from onnx_deconv.operators.value_type import Shape, ValueType
 
@@ -46,13 +57,14 @@ __all__ = [
     "ValueType",
     "adopt",
     "declare",
+    "fields",
     "find",
     "operator",
     "operators_by_key",
     "own_domain",
     "register",
+    "rule_table",
+    "rule_tables",
     "rules_for",
     "spelled",
-    "table",
-    "tables",
 ]

@@ -10,7 +10,15 @@ from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.registry import Evaluate, operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import COMBINATION, POINTWISE, PROBABILITY, SQUASHING, VIEW, Trait
+from onnx_deconv.operators.traits import (
+    COMBINATION,
+    DISCONTINUOUS,
+    POINTWISE,
+    PROBABILITY,
+    SQUASHING,
+    VIEW,
+    Trait,
+)
 
 Derivative = Callable[[Site], Signal]
 
@@ -127,11 +135,11 @@ def cast(at: Site) -> Signals:
     return [at.signal, *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("Hardmax", field=fields.softmax_axes)
-@operator("Sign", traits={POINTWISE}, evaluate=np.sign)
-@operator("Round", traits={POINTWISE}, evaluate=np.round)
-@operator("Ceil", traits={POINTWISE}, evaluate=np.ceil)
-@operator("Floor", traits={POINTWISE}, evaluate=np.floor)
+@operator("Hardmax", traits={DISCONTINUOUS}, field=fields.softmax_axes)
+@operator("Sign", traits={POINTWISE, DISCONTINUOUS}, evaluate=np.sign)
+@operator("Round", traits={POINTWISE, DISCONTINUOUS}, evaluate=np.round)
+@operator("Ceil", traits={POINTWISE, DISCONTINUOUS}, evaluate=np.ceil)
+@operator("Floor", traits={POINTWISE, DISCONTINUOUS}, evaluate=np.floor)
 def steps(at: Site) -> Signals:
     """Nothing passes: the derivative is zero almost everywhere."""
     return [None] * len(at.node.inputs)

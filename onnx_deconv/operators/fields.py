@@ -33,13 +33,13 @@ def everywhere(at: ForwardNode, seen: Seen) -> Sight:
 def window(at: ForwardNode, seen: Seen) -> Sight:
     """Each position sees what the window's positions see: convolutions and pools."""
     kernel = _kernel(at)
-    return _spatial(pointwise(at, seen), lambda s, k, n: windowed(at.node, s, k, kernel, n))
+    return _spatial(pointwise(at, seen), len(kernel), lambda s, k, n: windowed(at.node, s, k, kernel, n))
 
 
 def transposed_window(at: ForwardNode, seen: Seen) -> Sight:
     """Each position sees what the positions see that write to it: transposed convolutions."""
     kernel = _kernel(at)
-    return _spatial(pointwise(at, seen), lambda s, k, n: unwindowed(at.node, s, k, kernel, n))
+    return _spatial(pointwise(at, seen), len(kernel), lambda s, k, n: unwindowed(at.node, s, k, kernel, n))
 
 
 def concatenation(at: ForwardNode, seen: Seen) -> Sight | None:
@@ -157,6 +157,7 @@ def blocks_to_positions(at: ForwardNode, seen: Seen) -> Sight:
     b = at.node.attrs["blocksize"]
     return _spatial(
         pointwise(at, seen),
+        2,
         lambda s, *_: s.read((np.arange(len(s.bounds) * b) // b)[:, None], 1 / b, 0, 1),
     )
 
@@ -165,7 +166,7 @@ def positions_to_blocks(at: ForwardNode, seen: Seen) -> Sight:
     """Each block of positions becomes one, which sees what they see."""
     b = at.node.attrs["blocksize"]
     return _spatial(
-        pointwise(at, seen), lambda s, *_: s.read(np.arange(len(s.bounds)).reshape(-1, b), b, 0, b)
+        pointwise(at, seen), 2, lambda s, *_: s.read(np.arange(len(s.bounds)).reshape(-1, b), b, 0, b)
     )
 
 
@@ -209,9 +210,8 @@ def _kernel(at: ForwardNode) -> Sequence[int]:
     return [d or 1 for d in (at.model.type_of(at.node.inputs[1].name).shape or ())[2:]]
 
 
-def _spatial(sight: Sight, change: Callable[[Strip, int, int], Strip]) -> Sight:
+def _spatial(sight: Sight, n: int, change: Callable[[Strip, int, int], Strip]) -> Sight:
     """Change the strips that run along a spatial axis k of n (channels first)."""
-    n = len(sight.strips)
     return sight.map(lambda s: s if s.axis is None else change(s, s.axis + n, n))
 
 

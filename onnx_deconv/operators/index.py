@@ -9,6 +9,7 @@ from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.reshape import scatter_axis
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import PLACEMENT
 
 
 @operator("Gather", evaluate=numbers.gather)
@@ -73,7 +74,7 @@ def _batch_coordinates(at: Site, batch: int, indices: Signal) -> Signal:
     return lines[0] if batch == 1 else op.Concat(*lines, axis=-1)
 
 
-@operator("ScatterElements", "Scatter")
+@operator("ScatterElements", "Scatter", traits={PLACEMENT})
 def scatter_elements(at: Site) -> Signals:
     """The updates get the signal from their places, the rest of it goes to what they did not replace."""
     op, axis = at.op, at.axis()
@@ -83,7 +84,7 @@ def scatter_elements(at: Site) -> Signals:
     return [op.ScatterElements(at.signal, at.raw(1), op.Mul(updates, 0.0), axis=axis), None, updates]
 
 
-@operator("ScatterND")
+@operator("ScatterND", traits={PLACEMENT})
 def scatter_nd(at: Site) -> Signals:
     """The updates get the signal from their places, the rest of it goes to what they did not replace."""
     op = at.op

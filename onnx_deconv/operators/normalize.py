@@ -6,7 +6,7 @@ from onnx_deconv.operators.reduce import over
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import AFFINE, GLOBAL, NORMALISATION, POINTWISE, PROBABILITY
+from onnx_deconv.operators.traits import AFFINE, GLOBAL, LOGARITHM, NORMALISATION, POINTWISE, PROBABILITY
 
 
 @operator("BatchNormalization", traits={POINTWISE, AFFINE})
@@ -107,7 +107,7 @@ def softmax(at: Site) -> Signals:
     return [op.Mul(y, op.Sub(at.signal, total))]
 
 
-@operator("LogSoftmax", traits={PROBABILITY}, field=fields.softmax_axes)
+@operator("LogSoftmax", traits={PROBABILITY, LOGARITHM}, field=fields.softmax_axes)
 def log_softmax(at: Site) -> Signals:
     """s - softmax·Σ s, inside the network; at its end it is cut off instead."""
     op = at.op

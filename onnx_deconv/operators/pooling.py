@@ -10,7 +10,7 @@ from onnx_deconv.operators.reduce import over
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import GLOBAL, POOL, SWITCHES
+from onnx_deconv.operators.traits import GLOBAL, PLACEMENT, POOL, SWITCHES
 from onnx_deconv.operators.window import Window, spatial_shape, windows
 
 
@@ -166,7 +166,7 @@ def _power_slope(at: Site, x: Signal, p: int) -> Signal:
     return op.Sign(x) if p == 1 else op.Mul(op.Sign(x), op.Pow(op.Abs(x), float(p - 1)))
 
 
-@operator("MaxUnpool")
+@operator("MaxUnpool", traits={PLACEMENT})
 def max_unpool(at: Site) -> Signals:
     """Each value's signal is read back from where it was put."""
     op = at.op

@@ -15,8 +15,8 @@ from onnx_deconv.operators import numbers
 from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
-from onnx_deconv.operators.tables import Rule, Signals, table
-from onnx_deconv.operators.traits import COMBINATION, LIMIT, POINTWISE, RECTIFIER
+from onnx_deconv.operators.tables import Rule, Signals, rule_table
+from onnx_deconv.operators.traits import COMBINATION, DISCONTINUOUS, LIMIT, POINTWISE, RECTIFIER
 
 SELU_ALPHA, SELU_GAMMA = 1.6732631921768188, 1.0507010221481323
 GELU_CUBIC, GELU_SCALE = 0.044715, math.sqrt(2 / math.pi)
@@ -51,7 +51,7 @@ def prelu(at: Site) -> Signals:
 
 @operator(
     "ThresholdedRelu",
-    traits={LIMIT, RECTIFIER, POINTWISE},
+    traits={LIMIT, RECTIFIER, POINTWISE, DISCONTINUOUS},
     evaluate=lambda x, alpha=1.0: np.where(np.greater(x, alpha), x, 0),
 )
 def thresholded_relu(at: Site) -> Signals:
@@ -160,7 +160,7 @@ def mish(at: Site) -> Signals:
 # The deconvnet's rows.
 
 
-@table("deconvnet").row(RECTIFIER)
+@rule_table("deconvnet").row(RECTIFIER)
 def rectify(at: Site) -> Signals:
     """Rectifies the signal."""
     return [at.op.Relu(at.signal)]
@@ -189,13 +189,13 @@ def rectify_clip(at: Site) -> Signals:
 
 @relu.row("guided")
 def guide(at: Site) -> Signals:
-    """Rectifies the signal, and stops it where the forward input was not positive."""
+    """Rectifies the signal. Stopped where the forward input was not positive."""
     return [at.op.Mul(at.op.Relu(at.signal), at.op.Sign(at.output()))]
 
 
 @clip.row("guided")
 def guide_clip(at: Site) -> Signals:
-    """Rectifies the signal and stops it where the input was not positive, if the lower bound is 0."""
+    """Guides the signal if the lower bound is 0 (ReLU6); any other Clip is no rectifier."""
     return _stopped(at, rectify_clip(at)) if _bounds(at)[0] == 0 else clip(at)
 
 
@@ -208,7 +208,7 @@ def _guided(deconvnet: Rule) -> Rule:
     return guided
 
 
-table("guided").row(RECTIFIER)(_guided(rectify))
+rule_table("guided").row(RECTIFIER)(_guided(rectify))
 leaky_relu.row("guided")(_guided(rectify_leaky))
 prelu.row("guided")(_guided(rectify_parametric))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_deconv.operators.plugins import load_plugins
 from onnx_deconv.operators.shapes import Known, Sizes
-from onnx_deconv.operators.tables import Key, Rule, Signals, table
+from onnx_deconv.operators.tables import Key, Rule, Signals, rule_table
 from onnx_deconv.operators.traits import RECTIFIER, Trait
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Entry:
         name
             Of the table.
         """
-        return table(name).row(*((each.domain, each.name) for each in self.operators))
+        return rule_table(name).row(*((each.domain, each.name) for each in self.operators))
 
     def receptive_field(self, function: Field) -> Field:
         """Register how receptive fields pass the operators."""
@@ -232,8 +232,8 @@ def spelled(key: Key) -> str:
 
 def rules_for(semantics: "Choices") -> dict[Key, Rule]:
     """Return the rule that some semantics choose for each operator that has one, by (domain, operator)."""
-    chosen, gradient = semantics.table, table("gradient")
-    lrn = {"identity": table("deconvnet"), "gradient": gradient}.get(semantics.lrn, chosen)
+    chosen, gradient = semantics.table, rule_table("gradient")
+    lrn = {"identity": rule_table("deconvnet"), "gradient": gradient}.get(semantics.lrn, chosen)
     found = {}
     for key, each in operators_by_key().items():
         spared = RECTIFIER in each.traits and semantics.activations == "relu" and key != _RELU

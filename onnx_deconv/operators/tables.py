@@ -66,7 +66,7 @@ class RuleTable:
     @property
     def parent(self) -> "RuleTable | None":
         """The table that answers for operators without a row here; ``None`` for ``gradient``."""
-        return None if self._parent is None else table(self._parent)
+        return None if self._parent is None else rule_table(self._parent)
 
     def row(self, *keys: Key | str | Trait) -> Callable[[Rule], Rule]:
         """Register a function as the row of some operators, or of all with a trait.
@@ -149,7 +149,7 @@ def adopt(new: RuleTable) -> RuleTable:
     return new
 
 
-def table(name: str) -> RuleTable:
+def rule_table(name: str) -> RuleTable:
     """Return the table of that name.
 
     Raises
@@ -164,7 +164,7 @@ def table(name: str) -> RuleTable:
     return _TABLES[name]
 
 
-def tables() -> Mapping[str, RuleTable]:
+def rule_tables() -> Mapping[str, RuleTable]:
     """Return all tables, those of installed plug-ins too, by name; the default first."""
     load_plugins()
     return _TABLES

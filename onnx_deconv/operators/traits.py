@@ -17,6 +17,8 @@ class Trait(Enum):
     """A pointwise activation between two bounds, which is no rectifier: Sigmoid, Tanh."""
     PROBABILITY = auto()
     """Turns scores into probabilities; a class is explained before it."""
+    LOGARITHM = auto()
+    """Gives the logarithms of probabilities."""
     VIEW = auto()
     """The same numbers in another shape, order or type."""
     FILTER = auto()
@@ -43,6 +45,10 @@ class Trait(Enum):
     """Limits from below or above and changes nothing else; may keep a variance from below zero, too."""
     COMBINATION = auto()
     """Pointwise, and a common last step where an exporter writes an activation as several nodes."""
+    PLACEMENT = auto()
+    """Writes values to given positions."""
+    DISCONTINUOUS = auto()
+    """Its value jumps, which its derivative does not tell."""
     SHAPE_ONLY = auto()
     """Reads its input's shape, not its numbers."""
     RANDOM = auto()
@@ -53,6 +59,7 @@ RECTIFIER = Trait.RECTIFIER
 POINTWISE = Trait.POINTWISE
 SQUASHING = Trait.SQUASHING
 PROBABILITY = Trait.PROBABILITY
+LOGARITHM = Trait.LOGARITHM
 VIEW = Trait.VIEW
 FILTER = Trait.FILTER
 CONVOLUTION = Trait.CONVOLUTION
@@ -66,5 +73,7 @@ QUANTISER = Trait.QUANTISER
 DEQUANTISER = Trait.DEQUANTISER
 LIMIT = Trait.LIMIT
 COMBINATION = Trait.COMBINATION
+PLACEMENT = Trait.PLACEMENT
+DISCONTINUOUS = Trait.DISCONTINUOUS
 SHAPE_ONLY = Trait.SHAPE_ONLY
 RANDOM = Trait.RANDOM

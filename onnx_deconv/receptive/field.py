@@ -44,7 +44,7 @@ class ReceptiveField:
     bounds: tuple[Array, ...] = field(repr=False)
     note: str | None = None
 
-    def at(self, position: Sequence[int]) -> tuple[int, ...]:
+    def box(self, position: Sequence[int]) -> tuple[int, ...]:
         """Return the box of pixels that a unit sees.
 
         Parameters

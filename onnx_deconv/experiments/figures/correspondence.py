@@ -4,21 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_deconv.attribution.photographs import Photo, closer_view
 from onnx_deconv.experiments.correspondence import RANDOM, Correspondence
-from onnx_deconv.imaging import BLACK, Canvas, Picture, at_height, montage
+from onnx_deconv.experiments.figures.common import hide_box
+from onnx_deconv.imaging import Photo, Picture, at_height, joined, montage
 from onnx_deconv.imaging.charts import bar_chart
 from onnx_deconv.model import Array
 
 _HEIGHT = 200
-_RANDOMS = 2
+_RANDOM_SHOWN = 2
+"""How many sets of random boxes are shown."""
 
 
 def draw_correspondence(found: Correspondence, photos: Sequence[Photo], names: Sequence[str]) -> Picture:
-    """Draw what Zeiler & Fergus' figure 8 shows, and their table 1 as bars.
+    """Draw Zeiler & Fergus' figure 8, and their table 1 as bars.
 
     Each row is a photograph as the model sees it, with each part hidden, and with random boxes hidden.
-    The bars are the mean share of signs that differ between two photographs' changes, with their
+    The bars are the mean fraction of signs that differ between two photographs' changes, with their
     standard deviation.
 
     Parameters
@@ -35,25 +36,19 @@ def draw_correspondence(found: Correspondence, photos: Sequence[Photo], names: S
     """
     columns: list[tuple[str, Array | None]] = [("", None)]
     columns += [(part, found.boxes[part]) for part in found.parts if part != RANDOM]
-    columns += [(RANDOM, boxes) for boxes in found.boxes[RANDOM][:_RANDOMS]]
+    columns += [(RANDOM, boxes) for boxes in found.boxes[RANDOM][:_RANDOM_SHOWN]]
     cells = [
-        (_hidden(photo, None if boxes is None else boxes[k]), name or names[k])
+        (_view(photo, None if boxes is None else boxes[k]), name or names[k])
         for k, photo in enumerate(photos)
         for name, boxes in columns
     ]
     sheet = montage([cell for cell, _ in cells], len(columns), [caption for _, caption in cells])
-    chart = _bars(found)
-    width = max(sheet.shape[1], chart.shape[1])
-    both = [np.pad(p, ((0, 8), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in (sheet, chart)]
-    return np.concatenate(both)
+    return joined([sheet, _bars(found)], axis=0)
 
 
-def _hidden(photo: Photo, box: Array | None) -> Picture:
-    view, times = closer_view(photo)
-    canvas = Canvas(view)
-    if box is not None:
-        canvas.box([times * int(edge) for edge in box], BLACK, 2, fill=(128, 128, 128))
-    return at_height(canvas.picture(), _HEIGHT)
+def _view(photo: Photo, box: Array | None) -> Picture:
+    view, factor = photo.enlarged_view()
+    return at_height(view if box is None else hide_box(view, factor * box), _HEIGHT)
 
 
 def _bars(found: Correspondence) -> Picture:
@@ -61,5 +56,5 @@ def _bars(found: Correspondence) -> Picture:
         np.array([[measure(layer, part) for part in found.parts] for layer in found.layers])
         for measure in (found.mean, found.std)
     )
-    title = "share of signs that differ (lower: more alike)"
+    title = "fraction of signs that differ (lower: more alike)"
     return bar_chart(found.layers, found.parts, means, spreads, title=title)

@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from onnx_deconv.attribution.photographs import PERCENTILE, planes
 from onnx_deconv.experiments.evolution import Evolution
-from onnx_deconv.imaging import Picture, Preprocess, at_height, montage, render
+from onnx_deconv.imaging import Picture, Preprocess, at_height, channels_first, montage, projection
 from onnx_deconv.imaging.charts import number
 from onnx_deconv.model import Array
 
 _HEIGHT = 160
 _LEAST = 8
+"""Pixels, along each axis, that a projection is cut to at least."""
 
 
 def draw_evolution(found: Evolution, preprocess: Preprocess) -> Picture:
-    """Draw what Zeiler & Fergus' figure 4 shows: a row per feature map, a column per checkpoint.
+    """Draw Zeiler & Fergus' figure 4: a row per feature map, a column per checkpoint.
 
-    Each picture is the projection of the map's strongest activation, cut to one size around what arrived
-    at the pixels; its caption tells the checkpoint, the map and the activation.
+    Each picture is the projection of the map's strongest activation, cut to one size around the pixels
+    that it reached; its caption gives the checkpoint, the map and the activation.
 
     Parameters
     ----------
@@ -32,12 +32,9 @@ def draw_evolution(found: Evolution, preprocess: Preprocess) -> Picture:
     """
     stages, maps = found.activations.shape
     places = [(t, k) for k in range(maps) for t in range(stages)]
-    values = {at: planes(found.projections[at], preprocess.layout) for at in places}
-    size = np.maximum(np.max([_extent(each) for each in values.values()], axis=0), _LEAST)
-    pictures = [
-        render.projection(_cut(each, size), percentile=PERCENTILE, channels=preprocess.channels)
-        for each in values.values()
-    ]
+    values = [channels_first(found.projections[place], preprocess.layout) for place in places]
+    size = np.maximum(np.max([_extent(each) for each in values], axis=0), _LEAST)
+    pictures = [projection(_cut(each, size), channels=preprocess.channels) for each in values]
     captions = [
         f"{found.checkpoints[t]}: map {found.channels[k]}, {number(float(found.activations[t, k]))}"
         for t, k in places
@@ -46,7 +43,7 @@ def draw_evolution(found: Evolution, preprocess: Preprocess) -> Picture:
 
 
 def _bounds(values: Array) -> tuple[Array, Array]:
-    """Return the first and the last row and column that are not zero, and 0 for a picture of zeros."""
+    """Return the first and the last (row, column) that is not zero; (0, 0) for a picture of zeros."""
     places = np.argwhere(values.any(axis=0))
     return (places.min(axis=0), places.max(axis=0)) if len(places) else (np.zeros(2, int), np.zeros(2, int))
 
@@ -57,7 +54,7 @@ def _extent(values: Array) -> Array:
 
 
 def _cut(values: Array, size: Array) -> Array:
-    """Cut the given size out of a reconstruction, around what is not zero, without leaving it."""
+    """Cut the given size out of a reconstruction, around what is not zero, within its borders."""
     first, last = _bounds(values)
     whole = np.array(values.shape[1:])
     top, left = np.clip((first + last + 1 - size) // 2, 0, np.maximum(whole - size, 0))

@@ -5,25 +5,27 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnx_deconv.experiments.invariance import TRANSFORMS, Invariance
-from onnx_deconv.imaging import Picture, at_height, montage
+from onnx_deconv.imaging import Colour, Picture, at_height, joined, montage
 from onnx_deconv.imaging.charts import COLOURS, line_chart, with_legend
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
 
-_AXES = {
+_AXIS_LABELS = {
     "shift": "shift down, in heights",
     "scale": "scale, factor",
     "rotation": "rotation, degrees",
 }
-_HEIGHT = 320
+_HEIGHT, _WIDTH = 320, 400
+_MARGIN = 8
 _THUMBNAIL = 80
 _EXAMPLES = 5
+_FRAME = 3
 
 
 def draw_invariance(
     found: Mapping[str, Invariance], views: Sequence[Picture], names: Sequence[str], labels: Labels
 ) -> Picture:
-    """Draw what Zeiler & Fergus' figure 5 shows: one row per transformation.
+    """Draw Zeiler & Fergus' figure 5: one row per transformation.
 
     First examples of the photographs transformed, then the distance of each layer's features to those of
     the untransformed photograph, then the class's probability; one colour per photograph.
@@ -35,7 +37,7 @@ def draw_invariance(
     views
         What the model sees of each photograph.
     names
-        Of the photographs.
+        The photographs' names.
     labels
         Names of the classes.
 
@@ -44,34 +46,29 @@ def draw_invariance(
     numpy.ndarray
         H×W×3, uint8.
     """
-    rows = [_row(kind, one, views, names, labels) for kind, one in found.items()]
-    width = max(row.shape[1] for row in rows)
-    wide = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    return np.concatenate(wide)
+    return joined([_row(kind, one, views, names, labels) for kind, one in found.items()], axis=0)
 
 
 def _row(
     kind: str, found: Invariance, views: Sequence[Picture], names: Sequence[str], labels: Labels
 ) -> Picture:
-    x = found.amounts.tolist()
-
-    def chart(title: str, values: Array) -> Picture:
-        return line_chart(x, values.tolist(), title=title, x_label=_AXES[kind], size=(_HEIGHT, 400))
-
-    charts = [chart(f"distance at {layer}", values) for layer, values in found.distances.items()]
-    charts.append(chart("class probability", found.scores))
-    classes = (labels.spoken(int(unit)) for unit in found.units)
+    curves = {f"distance at {layer}": values for layer, values in found.distances.items()}
+    curves["class probability"] = found.scores
+    *charts, last = [_chart(kind, found.amounts, title, values) for title, values in curves.items()]
+    classes = [labels.spoken(int(target)) for target in found.targets]
     legend = {
-        f"{name}: {said}": _colour(k) for k, (name, said) in enumerate(zip(names, classes, strict=True))
+        f"{name}: {label}": _colour(k) for k, (name, label) in enumerate(zip(names, classes, strict=True))
     }
-    cells = [_examples(kind, found.amounts, views), *charts]
-    cells[-1] = with_legend(cells[-1], legend)
-    tall = max(len(cell) for cell in cells)
-    padded = [np.pad(c, ((8, 8 + tall - len(c)), (8, 8), (0, 0)), constant_values=255) for c in cells]
-    return np.concatenate(padded, axis=1)
+    cells = [_examples(kind, found.amounts, views), *charts, with_legend(last, legend)]
+    return joined(cells, axis=1, margin=_MARGIN)
 
 
-def _colour(index: int) -> tuple[int, int, int]:
+def _chart(kind: str, amounts: Array, title: str, values: Array) -> Picture:
+    size = _HEIGHT, _WIDTH
+    return line_chart(amounts.tolist(), values.tolist(), title=title, x_label=_AXIS_LABELS[kind], size=size)
+
+
+def _colour(index: int) -> Colour:
     return COLOURS[index % len(COLOURS)]
 
 
@@ -87,8 +84,9 @@ def _examples(kind: str, amounts: Array, views: Sequence[Picture]) -> Picture:
     return montage(thumbnails, len(shown), gap=2)
 
 
-def _framed(picture: Picture, colour: tuple[int, int, int]) -> Picture:
-    framed = np.empty((picture.shape[0] + 6, picture.shape[1] + 6, 3), np.uint8)
+def _framed(picture: Picture, colour: Colour) -> Picture:
+    height, width = picture.shape[:2]
+    framed = np.empty((height + 2 * _FRAME, width + 2 * _FRAME, 3), np.uint8)
     framed[:] = colour
-    framed[3:-3, 3:-3] = picture
+    framed[_FRAME:-_FRAME, _FRAME:-_FRAME] = picture
     return framed

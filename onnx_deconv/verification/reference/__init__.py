@@ -33,8 +33,8 @@ from onnx_deconv.verification.reference import (  # noqa: F401 - each enters its
     resizing,
     samplers,
 )
-from onnx_deconv.verification.reference.options import ReferenceOptions
+from onnx_deconv.verification.reference.options import ReferenceOptions, ReferenceRules
 from onnx_deconv.verification.reference.table import BACKWARD
 from onnx_deconv.verification.reference.walk import reference
 
-__all__ = ["BACKWARD", "ReferenceOptions", "reference"]
+__all__ = ["BACKWARD", "ReferenceOptions", "ReferenceRules", "reference"]

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+ReferenceRules = Literal["deconvnet", "guided", "gradient"]
+
 
 @dataclass(frozen=True)
 class ReferenceOptions:
@@ -23,7 +25,7 @@ class ReferenceOptions:
         (`overwrite`).
     """
 
-    rules: Literal["deconvnet", "guided", "gradient"] = "deconvnet"
+    rules: ReferenceRules = "deconvnet"
     activations: Literal["all", "relu"] = "all"
     lrn: Literal["identity", "gradient"] | None = None
     unpool: Literal["add", "overwrite"] = "add"

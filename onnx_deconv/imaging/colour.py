@@ -1,12 +1,12 @@
-"""Pictures from reconstructions.
+"""From numbers to colours: reconstructions as projections, saliency maps and heat maps.
 
-A reconstruction is an array of signed numbers at the model's input, C×H×W. A *projection* shows it
-as Zeiler & Fergus do: in colour, zero as mid-grey. A *saliency* map is its size alone, H×W, shown
-as a *heat map* or as an *overlay* on the photograph.
+A *reconstruction* is an array of signed numbers, C×H×W, one for each channel and pixel of the model's
+input. A *projection* shows it as Zeiler & Fergus do: in colour, with zero as mid-grey. A *saliency map*
+is its magnitude at each pixel, H×W, which a *heat map* shows in false colour.
 
 Brightness is relative to a *scale*: a percentile of the magnitudes ``|x|`` that are **not zero**.
-Taken of all magnitudes it would be 0, or saturate the picture, for units of early layers, whose
-reconstructions are a few pixels wide. Measured on SqueezeNet 1.1 (the strongest unit of a layer,
+A percentile of all magnitudes would be 0, or would saturate the picture, for units of early layers, whose
+reconstructions are only a few pixels wide. Measured on SqueezeNet 1.1 (the strongest unit of a layer,
 conv10: the strongest class; median of eight photographs), 99.5th percentile:
 
 ======  ========  =================================  ==================================
@@ -23,24 +23,28 @@ conv10  97 %      0.5 %                              0.5 %
 import difflib
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Channels, Picture, check_picture
+from onnx_deconv.imaging.channels import Channels
+from onnx_deconv.imaging.picture import Picture
 
 Saliency = npt.NDArray[np.float32]
-"""H×W, 0..1."""
+"""A saliency map: H×W, float32, 0..1."""
+
+PROJECTION_PERCENTILE, SALIENCY_PERCENTILE = 99.5, 99.0
+"""The percentile of the non-zero magnitudes that is shown at full brightness, by default."""
+
+NEGLIGIBLE = 1e-6
+"""Magnitudes below this fraction of the largest are rounding errors of float32, and count as zero."""
 
 _MID_GREY = 128
-NEGLIGIBLE = 1e-6
-"""Of the largest magnitude: below it lies what rounding leaves of a zero in float32."""
 
 
-def scale_of(reconstruction: npt.NDArray[Any], percentile: float = 99.5) -> float:
+def scale_of(reconstruction: npt.NDArray[Any], percentile: float = PROJECTION_PERCENTILE) -> float:
     """Measure the magnitude that a projection shows at full brightness.
 
     Parameters
@@ -48,7 +52,7 @@ def scale_of(reconstruction: npt.NDArray[Any], percentile: float = 99.5) -> floa
     reconstruction
         C×H×W or H×W, finite.
     percentile
-        Of the magnitudes that are not zero, above 0, up to 100.
+        Above 0, up to 100; taken of the magnitudes that are not zero.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def scale_of(reconstruction: npt.NDArray[Any], percentile: float = 99.5) -> floa
     Raises
     ------
     InputError
-        A value is not finite, or the percentile is out of range.
+        If a value is not finite, or the percentile is out of range.
     """
     return _level(np.abs(_checked(reconstruction)), percentile)
 
@@ -66,7 +70,7 @@ def scale_of(reconstruction: npt.NDArray[Any], percentile: float = 99.5) -> floa
 def projection(
     reconstruction: npt.NDArray[Any],
     scale: float | None = None,
-    percentile: float = 99.5,
+    percentile: float = PROJECTION_PERCENTILE,
     channels: Channels = "RGB",
 ) -> Picture:
     """Show a reconstruction as pixels: zero is mid-grey (128), ±scale are 255 and 1.
@@ -76,12 +80,12 @@ def projection(
     reconstruction
         C×H×W or H×W, finite; shown in grey if it has one channel.
     scale
-        What is shown at full brightness; measured by :func:`scale_of` if not given. A
-        reconstruction of zeros is flat mid-grey whatever the scale.
+        The magnitude shown at full brightness; by default measured by :func:`scale_of`. A
+        reconstruction of zeros is flat mid-grey at any scale.
     percentile
-        For the scale that is measured.
+        For :func:`scale_of`, where no scale is given.
     channels
-        What the model's channels are, as in :class:`onnx_deconv.imaging.Preprocess`.
+        The order of the model's channels, as in :class:`onnx_deconv.imaging.Preprocess`.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def projection(
     Raises
     ------
     InputError
-        A value is not finite, the channels do not fit, or the scale is not a positive number.
+        If a value is not finite, the channels do not fit, or the scale is not a positive number.
     """
     values = _checked(reconstruction)
     colours = _rgb(values, channels)
@@ -104,18 +108,20 @@ def projection(
 
 
 def saliency(
-    reconstruction: npt.NDArray[Any], percentile: float = 99, scale: float | None = None
+    reconstruction: npt.NDArray[Any],
+    percentile: float = SALIENCY_PERCENTILE,
+    scale: float | None = None,
 ) -> Saliency:
-    """Measure how much of a reconstruction lies at each pixel.
+    """Measure the magnitude of a reconstruction at each pixel, relative to a scale.
 
     Parameters
     ----------
     reconstruction
         C×H×W with any number of channels, or H×W; finite.
     percentile
-        Of the magnitudes that are not zero: what counts as 1, and what lies above it does too.
+        Sets the scale where none is given: a percentile of the magnitudes that are not zero.
     scale
-        What counts as 1 in its place.
+        The magnitude that counts as 1; larger ones do too.
 
     Returns
     -------
@@ -125,7 +131,7 @@ def saliency(
     Raises
     ------
     InputError
-        A value is not finite, or the percentile is out of range.
+        If a value is not finite, or the percentile is out of range.
     """
     magnitude = np.abs(_checked(reconstruction)).max(axis=0)
     level = _level(magnitude, percentile) if scale is None else scale
@@ -136,7 +142,7 @@ def saliency(
 
 
 def heat_map(saliency: npt.NDArray[Any], colormap: str = "inferno") -> Picture:
-    """Colour a saliency map.
+    """Show a saliency map in false colour.
 
     Parameters
     ----------
@@ -153,92 +159,12 @@ def heat_map(saliency: npt.NDArray[Any], colormap: str = "inferno") -> Picture:
     Raises
     ------
     InputError
-        No colour map has that name (close ones are offered), or the map is not H×W within 0..1.
+        If no colour map has that name (the message offers close ones), or the map is not H×W within
+        0..1.
     """
     _check_saliency(saliency)
     heat: Picture = _colours(colormap)[np.rint(np.clip(saliency, 0, 1) * 255).astype(np.uint8)]
     return heat
-
-
-def overlay(
-    photo: Picture,
-    saliency: npt.NDArray[Any],
-    colormap: str = "inferno",
-    opacity: float = 0.8,
-) -> Picture:
-    """Lay a heat map over the photograph, the more opaque the more salient.
-
-    Parameters
-    ----------
-    photo
-        H×W×3, uint8, RGB.
-    saliency
-        H×W, 0..1, on the photograph's own grid (:meth:`onnx_deconv.imaging.Geometry.to_photo`).
-    colormap
-        As in :func:`heat_map`.
-    opacity
-        Of the heat map where the saliency is 1, 0..1; where it is 0 the photograph is unchanged.
-
-    Returns
-    -------
-    numpy.ndarray
-        H×W×3, uint8, RGB.
-
-    Raises
-    ------
-    InputError
-        The sizes differ, the opacity is out of range, or an argument is none that it should be.
-    """
-    check_picture(photo)
-    if saliency.shape != photo.shape[:2]:
-        raise InputError(
-            f"a saliency map of {saliency.shape} does not fit a photograph of {photo.shape[:2]}: "
-            "put it on the photograph with Geometry.to_photo"
-        )
-    if not 0 <= opacity <= 1:
-        raise InputError(f"opacity is {opacity}: give a number from 0 to 1")
-    heat = heat_map(saliency, colormap)
-    alpha = np.float32(opacity) * np.clip(saliency, 0, 1).astype(np.float32)[..., None]
-    blend: Picture = np.rint(photo + alpha * (heat - photo.astype(np.float32))).astype(np.uint8)
-    return blend
-
-
-def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255, 220, 0)) -> Picture:
-    """Draw the outline of a box around the pixels that it holds.
-
-    Parameters
-    ----------
-    picture
-        H×W×3, uint8, RGB.
-    box
-        (y0, x0, y1, x1) in pixels, half open.
-    colour
-        RGB of the line, two pixels wide, between two black ones.
-
-    Returns
-    -------
-    numpy.ndarray
-        A copy of the same size; where the box ends at the picture's edge the line lies inside.
-
-    Raises
-    ------
-    InputError
-        The array is no picture.
-    """
-    check_picture(picture)
-    drawn = picture.copy()
-    (height, width), (y0, x0, y1, x1) = picture.shape[:2], box
-    for distance, ink in ((4, (0, 0, 0)), (3, colour), (2, colour), (1, (0, 0, 0))):
-        top, left = max(y0 - distance, 4 - distance), max(x0 - distance, 4 - distance)
-        bottom, right = min(y1 + distance, height - 4 + distance), min(x1 + distance, width - 4 + distance)
-        for line in (
-            np.s_[top, left:right],
-            np.s_[bottom - 1, left:right],
-            np.s_[top:bottom, left],
-            np.s_[top:bottom, right - 1],
-        ):
-            drawn[line] = ink
-    return drawn
 
 
 def _checked(reconstruction: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,41 @@
+"""What the experiments share: the classes and layers that they follow, and how progress is reported."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.features import feature_layers
+from onnx_deconv.errors import InputError
+from onnx_deconv.model import Array
+
+Watch = Callable[[Sequence[Any]], Iterable[Any]]
+"""Yields the steps of a long computation one by one, and may report progress as it does; ``iter`` will do."""
+
+
+def default_layers(explainer: Explainer) -> list[str]:
+    """Name the first and the last convolution, rectified, and the scores."""
+    layers = feature_layers(explainer)
+    return list(dict.fromkeys([*layers[:1], *layers[-1:], explainer.scores_layer]))
+
+
+def class_index(explainer: Explainer, chosen: int | str | None, scores: Array) -> int:
+    """Return the index of the class to follow in one image.
+
+    Parameters
+    ----------
+    explainer
+        Knows the labels.
+    chosen
+        A class by index or label; ``None`` for the one with the highest score.
+    scores
+        The image's scores, shape (K,).
+
+    Raises
+    ------
+    InputError
+        If there is no such class.
+    """
+    index = int(scores.argmax()) if chosen is None else explainer.labels.index(chosen)
+    if not 0 <= index < len(scores):
+        raise InputError(f"there is no class {index}: the model has 0 to {len(scores) - 1}")
+    return index

@@ -1,0 +1,155 @@
+"""What pictures a model takes, and how a photograph becomes one of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging.channels import Channels, Layout
+from onnx_deconv.imaging.picture import Size
+from onnx_deconv.imaging.preprocess import Preprocess
+from onnx_deconv.imaging.presets import preprocess_from_metadata, preset
+from onnx_deconv.model import Model
+
+_DEFAULT_SIZE = 224
+_CHANNELS: Mapping[int, Channels] = {1: "L", 3: "RGB", 4: "RGBA"}
+_CHANNEL_AXIS = "DATA_CHANNEL"
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The model's only input, which takes pictures.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    layout
+        ``"NCHW"`` or ``"NHWC"``.
+    batch, channels, size
+        How many images at once, how many channels, (height, width); ``None`` where any number will do.
+    dtype
+        NumPy's name of its element type.
+    """
+
+    name: str
+    layout: Layout
+    batch: int | None
+    channels: int | None
+    size: tuple[int | None, int | None]
+    dtype: str
+
+    @classmethod
+    def of(cls, model: Model, layout: Layout | None = None) -> "ImageInput":
+        """Find out what pictures a model takes.
+
+        The layout is the one given; else the one that the input's denotations state (``DATA_CHANNEL``);
+        else channels last where the last axis has 1, 3 or 4 entries and the second has not; else
+        channels first.
+
+        Raises
+        ------
+        InputError
+            If it takes anything but one batch of pictures.
+        """
+        if len(model.inputs) != 1:
+            names = ", ".join(model.inputs)
+            raise InputError(f"the model has inputs {names}: from Python, Explainer takes a dict of arrays")
+        (name,) = model.inputs
+        types = model.type_of(name)
+        if types.shape is None:
+            raise InputError(
+                f"the shape of input {name!r} is unknown; give it, as in --input-shape {name}:1,3,224,224"
+            )
+        if len(types.shape) != len("NCHW"):
+            raise InputError(
+                f"input {name!r} has shape {types}, which is no batch of pictures: "
+                "from Python, Explainer takes any array"
+            )
+        layout = layout or input_layout(model, name)
+        batch, *rest = types.shape
+        channels, *size = rest if layout == "NCHW" else (rest[2], rest[0], rest[1])
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype)).name
+        return cls(name, layout, batch, channels, (size[0], size[1]), dtype)
+
+    def channels_like(self, channels: Channels) -> Channels:
+        """Return these channels, or as many others as the input has: L for one, with an A for four.
+
+        Raises
+        ------
+        InputError
+            If the input has a number of channels that no picture has.
+        """
+        if self.channels is None or self.channels == len(channels):
+            return channels
+        if self.channels not in _CHANNELS:
+            raise InputError(f"input {self.name!r} has {self.channels} channels: no picture has")
+        if channels == "BGR" and self.channels == len("BGRA"):
+            return "BGRA"
+        return _CHANNELS[self.channels]
+
+    def size_or(self, default: Size | None) -> Size:
+        """Return (height, width): the input's own where it is fixed, else the default (224 if none)."""
+        height, width = default or (_DEFAULT_SIZE, _DEFAULT_SIZE)
+        return self.size[0] or height, self.size[1] or width
+
+
+def input_layout(model: Model, name: str) -> Layout:
+    """Tell where an input's channels are: by its denotations, else by its shape, else first."""
+    shape, denotations = model.type_of(name).shape, _denotations(model, name)
+    if _CHANNEL_AXIS in denotations:
+        return "NCHW" if denotations.index(_CHANNEL_AXIS) == 1 else "NHWC"
+    if shape is None or len(shape) != len("NCHW"):
+        return "NCHW"
+    return "NHWC" if shape[3] in _CHANNELS and shape[1] not in _CHANNELS else "NCHW"
+
+
+def _denotations(model: Model, name: str) -> list[str]:
+    (info,) = (i for i in model.proto.graph.input if i.name == name)
+    return [d.denotation for d in info.type.tensor_type.shape.dim]
+
+
+def preprocess_for(
+    model: Model, chosen: str | None = None, layout: Layout | None = None, **changes: Any
+) -> tuple[Preprocess, str | None]:
+    """Decide how a photograph becomes the model's input.
+
+    The arguments come first, then the model's metadata, then the preset ``imagenet`` (``raw`` for an
+    input of integers). The input's own size and number of channels are kept in any case.
+
+    Parameters
+    ----------
+    model
+        The model.
+    chosen
+        One of :data:`onnx_deconv.imaging.PRESETS`; it replaces what the metadata say.
+    layout
+        The input's layout, where its shape does not show it.
+    **changes
+        Attributes of :class:`~onnx_deconv.imaging.Preprocess`.
+
+    Returns
+    -------
+    preprocess : Preprocess
+    assumed : str or None
+        The preset that was assumed because nothing says how pixels become numbers; else ``None``.
+
+    Raises
+    ------
+    InputError
+        If the model takes no pictures, or the values contradict each other.
+    """
+    takes = ImageInput.of(model, layout)
+    fallback = "imagenet" if np.dtype(takes.dtype).kind == "f" else "raw"
+    base = preset(chosen or fallback)
+    base = base.replace(size=takes.size_or(base.size), layout=takes.layout, dtype=takes.dtype)
+    base = base.replace(channels=takes.channels_like(base.channels))
+    if chosen is None:
+        base = preprocess_from_metadata(model.metadata, base)
+        base = base.replace(channels=takes.channels_like(base.channels), size=takes.size_or(base.size))
+    in_metadata = {"preset", "Image.NominalPixelRange"} & set(model.metadata)
+    known = chosen or in_metadata or {"mean", "std", "scale"} & set(changes)
+    return base.replace(**changes), None if known else fallback
