@@ -8,6 +8,7 @@ printed as a diff: either a test is missing, or the change makes no difference.
 """
 
 import difflib
+import importlib.util
 import os
 import random
 import re
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import hypothesis
 import onnx.backend.test
 import onnx.reference
 import onnx_graphsurgeon
@@ -33,7 +35,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-PRELOADED = onnx.backend.test, onnx.reference, onnx_graphsurgeon, onnxruntime, Image
+PRELOADED = hypothesis, onnx.backend.test, onnx.reference, onnx_graphsurgeon, onnxruntime, Image
 """What every test run would spend most of its time importing; each runs in a fork of this process."""
 
 
@@ -60,6 +62,7 @@ POINTLESS = re.compile(r"BitOr_.*|ReplaceTrueWithFalse.*\b(frozen|strict)=True.*
 """Of ``|``, which stands in annotations and joins dictionaries, any other operator stops the import;
 ``frozen`` and ``strict`` guard against mistakes of ours that nothing makes.
 """
+OPTIONS = "-xq", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"
 LONGEST = 300
 """Seconds after which a run of the tests is taken for an endless loop, which is noticed too."""
 
@@ -108,7 +111,7 @@ def passes(tree: Path, tests: str) -> bool:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
-            code = pytest.main(["-xq", "-p", "no:cacheprovider", *shlex.split(tests)])
+            code = pytest.main([*OPTIONS, *shlex.split(tests)])
         finally:
             os._exit(code)
     return os.waitpid(child, 0)[1] == 0
@@ -117,16 +120,17 @@ def passes(tree: Path, tests: str) -> bool:
 def mutate(name: str, count: int, random_state: int) -> None:
     """Try the mutations of one room in a copy of the sources, and print what survived."""
     room = ROOMS[name]
+    sys.dont_write_bytecode = False
     with tempfile.TemporaryDirectory() as folder:
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True)  # noqa: S607
         subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)  # noqa: S607
         tree = Path(folder)
-        if not passes(tree, room.tests):
+        if not passes(tree, room.tests):  # this run leaves the bytecode of what does not change
             raise click.ClickException(f"{room.tests}: they fail as it is")
+        sys.dont_write_bytecode = True
         candidates = [each for path in files(tree / "onnx_deconv", room) for each in mutations(path)]
         chosen = drawn(candidates, count, random_state)
-        with click.progressbar(chosen, label=name, file=sys.stderr, show_pos=True) as shown:
-            survivors = [each for each in shown if survives(each, tree, room.tests)]
+        survivors = [each for each in chosen if survives(each, tree, room.tests)]
     print(f"{name}: {len(chosen)} of {len(candidates)} mutations, {len(survivors)} survived")
 
 
@@ -141,7 +145,9 @@ def survives(mutation: Mutation, tree: Path, tests: str) -> bool:
     source = mutation.path.read_text(encoding="utf-8")
     changed = mutate_code(source, get_operator(mutation.operator)(), mutation.occurrence)
     mutation.path.write_text(changed, encoding="utf-8")
+    Path(importlib.util.cache_from_source(str(mutation.path))).unlink(missing_ok=True)
     unnoticed = passes(tree, tests)
+    print("survived" if unnoticed else ".", end="\n" if unnoticed else "", file=sys.stderr, flush=True)
     mutation.path.write_text(source, encoding="utf-8")
     if unnoticed:
         name = str(mutation.path.relative_to(tree))
@@ -156,7 +162,6 @@ def survives(mutation: Mutation, tree: Path, tests: str) -> bool:
 @click.option("--random-state", default=0, show_default=True, help="Seeds the choice of mutations.")
 def main(rooms: tuple[str, ...], count: int, random_state: int) -> None:
     """Count the changes that no test notices."""
-    sys.dont_write_bytecode = True
     for room in rooms or ROOMS:
         mutate(room, count, random_state)
 
