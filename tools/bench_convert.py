@@ -41,9 +41,8 @@ def report(runs: list[tuple[float, float, float]], size: float) -> None:
     """Print the medians."""
     seconds, processor, peak = (statistics.median(column) for column in zip(*runs, strict=True))
     times = f"{peak / size:.2f} times the file ({size:.0f} MB)"
-    print(
-        f"{seconds:.2f} s, {processor:.2f} s of processor time, peak {peak:.0f} MB = {times}, {len(runs)} runs"
-    )
+    took = f"{seconds:.2f} s, {processor:.2f} s of processor time"
+    print(f"{took}, peak {peak:.0f} MB = {times}, {len(runs)} runs")
 
 
 @click.group(help=__doc__)
