@@ -12,8 +12,8 @@ import importlib.util
 import os
 import random
 import re
+import resource
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -63,8 +63,8 @@ POINTLESS = re.compile(r"BitOr_.*|ReplaceTrueWithFalse.*\b(frozen|strict)=True.*
 ``frozen`` and ``strict`` guard against mistakes of ours that nothing makes.
 """
 OPTIONS = "-xq", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"
-LONGEST = 300
-"""Seconds after which a run of the tests is taken for an endless loop, which is noticed too."""
+LONGEST = 60
+"""Seconds of processor time after which a run of the tests is taken for an endless loop, which is noticed too."""
 
 
 class Mutation(NamedTuple):
@@ -105,7 +105,7 @@ def passes(tree: Path, tests: str) -> bool:
     if not child:
         code = 1
         try:
-            signal.alarm(LONGEST)
+            resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
             os.chdir(tree)
             sys.path.insert(0, str(tree))
             nowhere = os.open(os.devnull, os.O_WRONLY)
