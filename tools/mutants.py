@@ -64,7 +64,7 @@ POINTLESS = re.compile(r"BitOr_.*|ReplaceTrueWithFalse.*\b(frozen|strict)=True.*
 """
 OPTIONS = "-xq", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"
 LONGEST = 60
-"""Seconds of processor time after which a run of the tests is taken for an endless loop, which is noticed too."""
+"""Seconds of processor time after which a run is taken for an endless loop, which is noticed too."""
 
 
 class Mutation(NamedTuple):
