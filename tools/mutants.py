@@ -52,8 +52,8 @@ ROOMS = {
     "receptive": Room(("receptive/*.py", *SIGHT), "tests/test_receptive.py -k 'not squeezenet'"),
     "canonical": Room(
         ("model/canonical.py",),
-        "tests/test_canonical.py tests/test_composite.py tests/test_branches.py tests/test_patterns.py tests/test_legacy.py"
-        " tests/test_model.py tests/test_dynamic.py",
+        "tests/test_canonical.py tests/test_composite.py tests/test_branches.py tests/test_patterns.py"
+        " tests/test_legacy.py tests/test_model.py tests/test_dynamic.py",
     ),
     "operators": Room(("operators/*.py",), "tests/test_rules.py tests/test_geometry.py -m 'not slow'", SIGHT),
     "passes": Room(("compiler/passes/*.py",), "tests/test_passes.py tests/test_scalings.py -m 'not slow'"),
