@@ -9,6 +9,7 @@ printed as a diff: either a test is missing, or the change makes no difference.
 
 import difflib
 import importlib.util
+import math
 import os
 import random
 import re
@@ -63,8 +64,10 @@ POINTLESS = re.compile(r"BitOr_.*|ReplaceTrueWithFalse.*\b(frozen|strict)=True.*
 ``frozen`` and ``strict`` guard against mistakes of ours that nothing makes.
 """
 OPTIONS = "-xq", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"
-LONGEST = 60
-"""Seconds of processor time after which a run is taken for an endless loop, which is noticed too."""
+LONGEST = 600
+"""Seconds of processor time for the tests as they are; a changed program that takes twice as long as it did is
+taken for an endless loop, which is noticed too.
+"""
 
 
 class Mutation(NamedTuple):
@@ -99,13 +102,13 @@ def drawn(candidates: Sequence[Mutation], count: int, random_state: int) -> list
     return [draw.choice(places[place]) for place in draw.sample(sorted(places), min(count, len(places)))]
 
 
-def passes(tree: Path, tests: str) -> bool:
-    """Tell whether the tests pass, run in a fork of this process."""
+def seconds_to_pass(tree: Path, tests: str, limit: int = LONGEST) -> int | None:
+    """Run the tests in a fork of this process: return the processor time they took, ``None`` if they fail."""
     child = os.fork()
     if not child:
         code = 1
         try:
-            resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
             os.chdir(tree)
             tempfile.tempdir = str(tree)  # a fork that ends here cleans nothing up
             sys.path.insert(0, str(tree))
@@ -115,7 +118,8 @@ def passes(tree: Path, tests: str) -> bool:
             code = pytest.main([*OPTIONS, *shlex.split(tests)])
         finally:
             os._exit(code)
-    return os.waitpid(child, 0)[1] == 0
+    _, status, usage = os.wait4(child, 0)
+    return None if status else math.ceil(usage.ru_utime + usage.ru_stime)
 
 
 def mutate(name: str, count: int, random_state: int) -> None:
@@ -126,12 +130,13 @@ def mutate(name: str, count: int, random_state: int) -> None:
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True)  # noqa: S607
         subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)  # noqa: S607
         tree = Path(folder)
-        if not passes(tree, room.tests):  # this run leaves the bytecode of what does not change
+        seconds = seconds_to_pass(tree, room.tests)  # this run leaves the bytecode of what does not change
+        if seconds is None:
             raise click.ClickException(f"{room.tests}: they fail as it is")
         sys.dont_write_bytecode = True
         candidates = [each for path in files(tree / "onnx_deconv", room) for each in mutations(path)]
         chosen = drawn(candidates, count, random_state)
-        survivors = [each for each in chosen if survives(each, tree, room.tests)]
+        survivors = [each for each in chosen if survives(each, tree, room.tests, 2 * seconds + 2)]
     print(f"{name}: {len(chosen)} of {len(candidates)} mutations, {len(survivors)} survived")
 
 
@@ -141,13 +146,13 @@ def files(package: Path, room: Room) -> list[Path]:
     return sorted({path for pattern in room.files for path in package.glob(pattern)} - without)
 
 
-def survives(mutation: Mutation, tree: Path, tests: str) -> bool:
+def survives(mutation: Mutation, tree: Path, tests: str, limit: int) -> bool:
     """Tell whether no test notices, and print the diff if so."""
     source = mutation.path.read_text(encoding="utf-8")
     changed = mutate_code(source, get_operator(mutation.operator)(), mutation.occurrence)
     mutation.path.write_text(changed, encoding="utf-8")
     Path(importlib.util.cache_from_source(str(mutation.path))).unlink(missing_ok=True)
-    unnoticed = passes(tree, tests)
+    unnoticed = seconds_to_pass(tree, tests, limit) is not None
     print("survived" if unnoticed else ".", end="\n" if unnoticed else "", file=sys.stderr, flush=True)
     mutation.path.write_text(source, encoding="utf-8")
     if unnoticed:
