@@ -52,9 +52,7 @@ SIGHT = "operators/fields.py", "operators/sight.py", "operators/taps.py"
 ROOMS = {
     "receptive": Room(("receptive/*.py", *SIGHT), "tests/test_receptive.py -k 'not squeezenet'"),
     "canonical": Room(
-        ("model/canonical.py",),
-        "tests/test_canonical.py tests/test_composite.py tests/test_branches.py tests/test_patterns.py"
-        " tests/test_legacy.py tests/test_model.py tests/test_dynamic.py",
+        ("model/canonical.py",), "tests/test_canonical.py tests/test_branches.py tests/test_composite.py"
     ),
     "operators": Room(("operators/*.py",), "tests/test_rules.py tests/test_geometry.py -m 'not slow'", SIGHT),
     "passes": Room(("compiler/passes/*.py",), "tests/test_passes.py tests/test_scalings.py -m 'not slow'"),
@@ -65,7 +63,7 @@ POINTLESS = re.compile(r"BitOr_.*|ReplaceTrueWithFalse.*\b(frozen|strict)=True.*
 """
 OPTIONS = "-xq", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"
 LONGEST = 600
-"""Seconds of processor time for the tests as they are; a changed program that takes twice as long as it did is
+"""Seconds of processor time for the tests as they are. A changed program that takes twice as long is
 taken for an endless loop, which is noticed too.
 """
 
