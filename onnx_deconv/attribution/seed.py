@@ -101,10 +101,6 @@ def _check(values: Array, channels: Sequence[int], position: Sequence[int] | Non
         return
     if len(position) != values.ndim - 2:
         axes = values.ndim - 2
-        raise InputError(
-            f"position {tuple(position)}: the explained value has {axes} axes after the channel"
-        )
+        raise InputError(f"position {tuple(position)}: the explained value has {axes} axes after the channel")
     if any(not 0 <= k < size for k, size in zip(position, values.shape[2:], strict=True)):
-        raise InputError(
-            f"position {tuple(position)} is outside the feature map of size {values.shape[2:]}"
-        )
+        raise InputError(f"position {tuple(position)} is outside the feature map of size {values.shape[2:]}")

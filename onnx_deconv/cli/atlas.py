@@ -10,8 +10,8 @@ import click
 
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.merging import merge_folders
+from onnx_deconv.atlas.resume import digest, load_partial, save_partial
 from onnx_deconv.atlas.store import Writer, plans
-from onnx_deconv.atlas.unfinished import digest, load_partial, save_partial
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console
@@ -115,7 +115,7 @@ def _scan(
 
 
 def _project(console: Console, projector: Projector, atlas: Atlas, source: Images, writer: Writer) -> None:
-    count = sum(int((t.taken & (t.activations != 0)).sum()) for t in atlas.layers.values())
+    count = sum(int(t.active.sum()) for t in atlas.layers.values())
     done = len(writer.done)
     if done:
         console.warn(f"going on after {done} projections")

@@ -129,28 +129,39 @@ def receptive_field(
 
 
 class Raster(NamedTuple):
-    """How a value's positions lie over the image.
+    """How a value's positions are spaced over the image, one entry per axis of the image.
 
     Attributes
     ----------
     axes
-        For each axis of the image the value's axis that runs along it, counted from the last (-1);
-        ``None`` where there is none, or it is not known.
+        The value's axis that runs along the image's, counted from the last (-1); ``None`` where there
+        is none, or it is not known.
     jumps
         Pixels between neighbouring positions; 0 where ``axes`` has ``None``.
+    offsets
+        The first pixel that position 0 sees, padding included.
+    sizes
+        How many pixels a position sees.
     """
 
     axes: tuple[int | None, ...]
     jumps: tuple[float, ...]
+    offsets: tuple[float, ...]
+    sizes: tuple[float, ...]
 
 
 def rasters(model: Model, *, size: Sequence[int] | None = None, layout: str = "NCHW") -> dict[str, Raster]:
-    """Find out how every value lies over the image that depends on it, by name.
+    """Find out how the positions of every value that depends on the image are spaced over it, by name.
 
     Parameters and errors are those of :func:`receptive_field`.
     """
     return {
-        value: Raster(tuple(s.axis for s in sight.strips), tuple(s.jump for s in sight.strips))
+        value: Raster(
+            tuple(s.axis for s in sight.strips),
+            tuple(s.jump for s in sight.strips),
+            tuple(s.offset for s in sight.strips),
+            tuple(s.size for s in sight.strips),
+        )
         for value, sight in sights_of(model, size, layout).items()
     }
 

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from onnx_deconv.atlas.grid import Crop
+from onnx_deconv.atlas.crops import Crop
+from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.images import Images, Load
-from onnx_deconv.atlas.tally import Atlas
-from onnx_deconv.atlas.way import Look, Way
+from onnx_deconv.atlas.layer_projector import LayerProjector
+from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
@@ -23,10 +24,10 @@ from onnx_deconv.runtime import Session, device_of, numpy_of, workers
 
 T = TypeVar("T")
 
-_AHEAD = 3
-"""Tasks per worker that are waiting or under way."""
-_HELD = 64_000_000
-"""Bytes that units may hold while they wait for others to go back with."""
+_TASKS_PER_WORKER = 3
+"""Tasks, per worker, that are waiting or under way."""
+_MOST_WAITING = 64_000_000
+"""Bytes that units may hold in memory while they wait for others to be projected with."""
 
 
 class Unit(NamedTuple):
@@ -46,16 +47,16 @@ class Projection:
     Attributes
     ----------
     layer, channel, rank, activation, position
-        The unit: the rank-th strongest of its feature map, 0 the first.
+        The unit: the one of this rank in its feature map, 0 the strongest.
     image
         The image's name.
     box
         (y0, x0, y1, x1): the pixels of the model's input that the unit can see.
     window
         (y0, x0, y1, x1): the pixels that are shown, of the same size for all units of a layer. It
-        holds the box and lies within the image.
+        holds the box and does not leave the image.
     values
-        The reconstruction within the window, channels first, float32. All around it is zero.
+        The reconstruction within the window, channels first, float32. Outside the window it is zero.
     patch
         The image within the window, as the model sees it: h×w×3, uint8, RGB.
     """
@@ -86,7 +87,7 @@ class Projector:
     preprocess
         How pictures become the model's input; all of one size.
     crops
-        Whether units may be projected on crops; the result is the same, only slower, if not.
+        Whether units may be projected on crops, which gives the same result faster.
 
     Raises
     ------
@@ -104,23 +105,25 @@ class Projector:
         self.preprocess, self._explainer = preprocess, explainer
         (self._input,) = explainer.model.inputs
         size, layout = preprocess.size, preprocess.layout
-        self._ways = {layer: Way(explainer, layer, size, layout, crops=crops) for layer in layers}
-        taps = {t.name: t for way in self._ways.values() for t in way.taps if t.kind != "shape"}
+        self._layers = {
+            layer: LayerProjector(explainer, layer, size, layout, crops=crops) for layer in layers
+        }
+        taps = {t.name: t for layer in self._layers.values() for t in layer.taps if t.kind != "shape"}
         self._workers = workers(device_of(explainer.providers))
-        self._forward = self._looking(taps.values()) if taps else None
+        self._forward = self._forward_session(taps.values()) if taps else None
 
-    def _looking(self, taps: Iterable[Tap]) -> Session:
-        """Make the model that tells what the companions read, and nothing else."""
+    def _forward_session(self, taps: Iterable[Tap]) -> Session:
+        """Make the forward model whose only outputs are what the companions read."""
         model = self._explainer.model
-        proto, told = forward(model, taps), {tap.name for tap in taps}
+        proto, names = forward(model, taps), {tap.name for tap in taps}
         for output in list(proto.graph.output):
-            if output.name not in told:
+            if output.name not in names:
                 proto.graph.output.remove(output)
         return Session(proto, model.folder, self._explainer.providers, threads=1)
 
     def window(self, layer: str) -> Size:
-        """Return (height, width) of what is shown of a layer's units."""
-        return self._ways[layer].window
+        """Return (height, width) of the pixels that are shown of a layer's units."""
+        return self._layers[layer].window
 
     def run(
         self,
@@ -129,23 +132,23 @@ class Projector:
         wanted: Callable[[Unit], bool] = lambda _: True,
         each: Callable[[Projection], T] = lambda one: one,  # type: ignore[assignment,return-value]
     ) -> Iterator[T]:
-        """Project every unit of an atlas that is active, image by image.
+        """Project every unit of an atlas whose activation is not zero, image by image.
 
         Parameters
         ----------
         atlas
-            The table.
+            The atlas.
         images
-            Those that it was made of.
+            The images that it was made of.
         wanted
-            Tells which units to project; by default all.
+            Chooses the units to project; by default all.
         each
-            What to make of a projection, on the core that projected it; by default nothing.
+            A function that is applied to each projection, on the core that made it; by default none.
 
         Yields
         ------
         Projection
-            Or what was made of it; in no particular order.
+            Or what `each` made of it; in no particular order.
 
         Raises
         ------
@@ -156,75 +159,81 @@ class Projector:
         pool = ThreadPoolExecutor(self._workers)
         try:
             tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
-            looked = _ahead(pool, self._look, tasks, self._workers + 1)
-            for done in _ahead(pool, partial(self._back, each), _batches(looked), _AHEAD * self._workers):
+            jobs = _ahead(pool, self._run_forward, tasks, self._workers + 1)
+            depth = _TASKS_PER_WORKER * self._workers
+            for done in _ahead(pool, partial(self._project, each), _batches(jobs), depth):
                 yield from done
         finally:
             pool.shutdown(cancel_futures=True)
         if units:
             raise InputError(f"{len(units)} images of the atlas are missing, {min(units)!r} for one")
 
-    def _look(self, task: tuple[str, Load, Sequence[Unit]]) -> list["_Job"]:
+    def _run_forward(self, task: tuple[str, Load, Sequence[Unit]]) -> list["_Job"]:
         """Run an image forward and cut out what each of its units needs."""
         name, load, units = task
         tensor, geometry = self.preprocess.apply(picture := load())
-        view, look = geometry.view(picture), Look(self._tell(tensor))
-        return [self._job(unit, name, view, look) for unit in units]
+        view, values = geometry.view(picture), ForwardValues(self._forward_values(tensor))
+        return [self._job(unit, name, view, values) for unit in units]
 
-    def _tell(self, tensor: Array) -> dict[str, Array]:
-        """Return the switches and taps of one image, as often as the model's batch is long."""
+    def _forward_values(self, tensor: Array) -> dict[str, Array]:
+        """Return the switches and taps of one image, which is repeated to fill the model's batch."""
         if self._forward is None:
             return {}
         batch = np.repeat(tensor[None], self._explainer.model.batch or 1, 0)
         return {name: numpy_of(value) for name, value in self._forward.run({self._input: batch}).items()}
 
-    def _job(self, unit: Unit, image: str, view: Picture, look: Look) -> "_Job":
-        way = self._ways[unit.layer]
-        crop, box = way.crop(unit.position), way.seen.box(unit.position)
-        starts = [
+    def _job(self, unit: Unit, image: str, view: Picture, values: ForwardValues) -> "_Job":
+        layer = self._layers[unit.layer]
+        crop, box = layer.crop(unit.position), layer.field.box(unit.position)
+        y0, x0 = (
             min(max(first, 0), size - shown)
             for (first, _), size, shown in zip(
-                way.seen.reach(unit.position), way.size, way.window, strict=True
+                layer.field.reach(unit.position), layer.size, layer.window, strict=True
             )
-        ]
-        y0, x0, (height, width) = *starts, way.window
+        )
+        height, width = layer.window
         window = y0, x0, y0 + height, x0 + width
-        patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # else the whole image stays as long
-        if way.at_once(crop) > 1:  # it may have to wait: it keeps its part, not the whole image's
-            return _Job(unit, image, way, crop, box, window, patch, way.cut(crop, look))
-        return _Job(unit, image, way, crop, box, window, patch, look)
+        patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # a slice would keep the whole image alive
+        waits = layer.most_units(crop) > 1  # then it keeps its own crop's values, not the whole image's
+        needed = layer.cut(crop, values) if waits else values
+        return _Job(unit, image, layer, crop, box, window, patch, needed)
 
-    def _back(self, each: Callable[[Projection], T], jobs: Sequence["_Job"]) -> list[T]:
-        """Send units of one layer back, whose crops have one size."""
-        way = jobs[0].way
+    def _project(self, each: Callable[[Projection], T], jobs: Sequence["_Job"]) -> list[T]:
+        """Project units of one layer, whose crops have one size."""
+        layer = jobs[0].layer
         units = [(job.unit.channel, job.unit.position, job.unit.activation) for job in jobs]
-        parts = [way.cut(j.crop, j.told) if isinstance(j.told, Look) else j.told for j in jobs]
-        values = way.back([job.crop for job in jobs], units, parts)
+        found = layer.project([job.crop for job in jobs], units, [job.cut_values() for job in jobs])
         if self.preprocess.layout == "NHWC":
-            values = values.transpose(0, 3, 1, 2)
-        return [each(job.projection(part)) for job, part in zip(jobs, values, strict=True)]
+            found = found.transpose(0, 3, 1, 2)
+        return [each(job.projection(values)) for job, values in zip(jobs, found, strict=True)]
 
 
 class _Job(NamedTuple):
-    """One unit on its way back."""
+    """One unit to project, and what is needed for it."""
 
     unit: Unit
     image: str
-    way: Way
+    layer: LayerProjector
     crop: Crop
     box: tuple[int, ...]
     window: tuple[int, int, int, int]
     patch: Picture
-    told: Look | dict[str, Array]
+    values: ForwardValues | dict[str, Array]
 
     @property
-    def weight(self) -> int:
+    def memory(self) -> int:
         """Bytes that it holds."""
-        told = {} if isinstance(self.told, Look) else self.told
-        return self.patch.nbytes + sum(part.nbytes for part in told.values())
+        values = {} if isinstance(self.values, ForwardValues) else self.values
+        return self.patch.nbytes + sum(array.nbytes for array in values.values())
+
+    def cut_values(self) -> dict[str, Array]:
+        """Return what the companion reads within the crop."""
+        if isinstance(self.values, ForwardValues):
+            return self.layer.cut(self.crop, self.values)
+        return self.values
 
     def projection(self, values: Array) -> Projection:
-        """Show what came back within the window: the crop's part of it, zero where it does not reach."""
+        """Move a reconstruction from the crop to the window; it is zero where the crop does not reach."""
         (top, left), (height, width) = self.crop
         y0, x0, y1, x1 = self.window
         shown = np.zeros((len(values), y1 - y0, x1 - x0), np.float32)
@@ -235,40 +244,39 @@ class _Job(NamedTuple):
 
 def _by_image(atlas: Atlas, wanted: Callable[[Unit], bool]) -> dict[str, list[Unit]]:
     units: dict[str, list[Unit]] = {}
-    for layer, table in atlas.layers.items():
-        for channel, rank in np.argwhere(table.taken & (table.activations != 0)).tolist():
-            place = channel, rank
-            position = tuple(table.positions[place].tolist())
-            unit = Unit(layer, channel, rank, float(table.activations[place]), position)
+    for layer, top in atlas.layers.items():
+        for channel, rank in np.argwhere(top.active).tolist():
+            activation, position = top.activations[channel, rank], top.positions[channel, rank]
+            unit = Unit(layer, channel, rank, float(activation), tuple(position.tolist()))
             if wanted(unit):
-                units.setdefault(atlas.images[table.images[place]], []).append(unit)
+                units.setdefault(atlas.image_of(layer, channel, rank), []).append(unit)
     return units
 
 
-def _batches(looked: Iterable[Iterable[_Job]]) -> Iterator[list[_Job]]:
+def _batches(found: Iterable[Iterable[_Job]]) -> Iterator[list[_Job]]:
     """Put together jobs of one layer whose crops have one size."""
     waiting: dict[Any, list[_Job]] = {}
     held = 0
-    for job in (job for jobs in looked for job in jobs):
+    for job in (job for jobs in found for job in jobs):
         queue = waiting.setdefault((job.unit.layer, job.crop.size), [])
         queue.append(job)
-        held += job.weight
-        full = len(queue) >= job.way.at_once(job.crop)
-        if full or held > _HELD:
-            key = (job.unit.layer, job.crop.size) if full else max(waiting, key=lambda k: _weight(waiting[k]))
-            held -= _weight(waiting[key])
+        held += job.memory
+        full = len(queue) >= job.layer.most_units(job.crop)
+        if full or held > _MOST_WAITING:
+            key = (job.unit.layer, job.crop.size) if full else max(waiting, key=lambda k: _memory(waiting[k]))
+            held -= _memory(waiting[key])
             yield waiting.pop(key)
     yield from waiting.values()
 
 
-def _weight(jobs: Iterable[_Job]) -> int:
-    return sum(job.weight for job in jobs)
+def _memory(jobs: Iterable[_Job]) -> int:
+    return sum(job.memory for job in jobs)
 
 
 def _ahead(
     pool: ThreadPoolExecutor, function: Callable[[Any], Any], tasks: Iterable[Any], depth: int
 ) -> Iterator[Any]:
-    """Yield the function of each task in order, while others are worked on."""
+    """Yield a function's result for each task in order, while the next tasks are worked on."""
     under_way: deque[Future[Any]] = deque()
     for task in tasks:
         under_way.append(pool.submit(function, task))
