@@ -1,9 +1,9 @@
 """Explain any CNN in an ONNX file: switches, a companion deconv graph, and what excited a unit."""
 
 from onnx_deconv.attribution.explainer import Explainer, Explanation
-from onnx_deconv.compiler.backward import Pair, compile_pair
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
 from onnx_deconv.compiler.package import load_pair, save
+from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import (
     DeconvError,
     InputError,

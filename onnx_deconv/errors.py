@@ -7,6 +7,7 @@
     │   └── UnknownLayerError       no value or node has that name
     ├── MissingRuleError            operators on the path for which no rule is registered
     ├── RuleError                   a known operator in a form that its rule does not support
+    ├── PluginError                 an installed plug-in that cannot be loaded
     ├── InputError                  a picture, an array, a target or an option that does not fit
     └── RuntimeUnavailableError     onnxruntime, or the provider asked for, cannot be had
 
@@ -65,6 +66,10 @@ class MissingRuleError(DeconvError):
 
 class RuleError(DeconvError):
     """A rule met a form of its operator that it does not support."""
+
+
+class PluginError(DeconvError):
+    """An installed plug-in cannot be loaded."""
 
 
 class InputError(DeconvError):

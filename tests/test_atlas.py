@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,10 +13,12 @@ from click.testing import CliRunner
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from oracle import model_of, numbers
 from PIL import Image
 from random_networks import Net, nets
+from zoo_files import ZOO
 
-from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError
+from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, load
 from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
@@ -27,7 +28,6 @@ from onnx_deconv.cli import main
 from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
 from onnx_deconv.model.heads import convolutions
 
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))
 
 
@@ -124,6 +124,33 @@ def test_ties_go_to_the_earlier_name_whatever_the_order():
     found = rows(atlas_of(explainer, source))
     for (_, _, rank), (_, name, _) in found.items():
         assert name == "abc"[rank]
+
+
+@pytest.mark.parametrize(("between", "last"), [("", "c"), ("n = BatchNormalization(c, s, s, s, s)", "n")])
+@pytest.mark.parametrize(
+    "rectifier",
+    [
+        "Relu(@)", "LeakyRelu(@)", "PRelu(@, slope)", "ThresholdedRelu(@)", "Clip(@, zero)", "Elu(@)",
+        "Selu(@)", "Celu(@)", "Softplus(@)", "Swish(@)", "HardSwish(@)", "Gelu(@)", "Mish(@)",
+    ],
+)  # fmt: skip
+def test_a_convolution_is_shown_rectified_whatever_rectifies_it(rectifier, between, last):
+    body = f"c = Conv(x, w) {between} r = {rectifier.replace('@', last)} y = GlobalAveragePool(r)"
+    weights = {
+        "w": numbers((4, 3, 3, 3)),
+        "s": np.ones(4, "f"),
+        "zero": np.float32(0),
+        "slope": np.float32([0.1]),
+    }
+    model = load(model_of(body, {"x": (1, 3, 8, 8)}, weights, opset=24))
+    assert convolutions(model) == ["r"]
+
+
+@pytest.mark.parametrize("follower", ["MaxPool<kernel_shape = [2, 2]>(c)", "Softmax(c)"])
+def test_what_follows_a_convolution_but_is_no_rectifier_is_not_shown_in_its_place(follower):
+    body = f"c = Conv(x, w) r = {follower} y = Relu(r)"
+    model = load(model_of(body, {"x": (1, 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))}))
+    assert convolutions(model) == ["c"]
 
 
 @given(st.lists(st.integers(0, 2), min_size=12, max_size=12), st.integers(1, 5))
@@ -250,6 +277,7 @@ def on_a_crop_and_whole(explainer, layer, position):
     return found
 
 
+@pytest.mark.slow
 @given(nets((1, 40, 36)), st.sampled_from(["deconvnet", "gradient"]), st.data())
 @settings(max_examples=100)
 def test_crops_are_exact_whatever_the_geometry(net, rules, data):
@@ -473,9 +501,9 @@ def test_archives_are_read_one_picture_at_a_time(tmp_path):
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
         for k in range(3):
             archive.writestr(f"{k}.png", content.getvalue() if k != 1 else b"broken")
-    for name, load in images_of(tmp_path / "many.zip"):
+    for name, read in images_of(tmp_path / "many.zip"):
         if name == "1.png":
             with pytest.raises(InputError, match=r"1\.png: not a picture"):
-                load()
+                read()
         else:
-            assert (load() == pictures(1)[0][1]).all()
+            assert (read() == pictures(1)[0][1]).all()

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import onnx
 import pytest
+from commands import picture, pixels, refused, run
 from PIL import Image
 from small_networks import labelled, network, random
 from small_networks import model as small_model
-from test_cli import picture, pixels, refused, run
 
 from onnx_deconv import Explainer
 from onnx_deconv.experiments.occlusion import occlusion

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from oracle import Case, assert_close, model_of, node, numbers, plain, send_back, session_of
 
@@ -344,3 +346,14 @@ def test_windows_that_would_start_beyond_the_input_are_not_counted(operator, ops
     case = Case(f"p = {call} y = Flatten(p)", (1, 2, 3, 6), opset=opset)
     y = plain(case.proto(), case.feeds())["y"]
     assert load(case.proto()).type_of("y").shape == y.shape == (1, 12)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_pools_that_round_up_have_the_runtimes_size(data):
+    kernel, stride, dilation = (data.draw(st.integers(1, most)) for most in (4, 4, 2))
+    begin, end = (data.draw(st.integers(0, kernel - 1)) for _ in "be")
+    window = {"kernel_shape": [kernel], "strides": [stride], "dilations": [dilation], "pads": [begin, end]}
+    case = Case(f"y = {node('MaxPool', 'x', **window, ceil_mode=1)}", (1, 2, data.draw(st.integers(7, 14))))
+    y = plain(case.proto(), case.feeds())["y"]
+    assert load(case.proto()).type_of("y").shape == y.shape

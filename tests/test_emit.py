@@ -4,10 +4,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper
+from operator_cases import CASES
 from oracle import model_of, numbers, session_of
-from test_rules import CASES
 
 from onnx_deconv import (
+    InputError,
     MissingRuleError,
     ModelError,
     RuleError,
@@ -16,7 +17,7 @@ from onnx_deconv import (
     compile_pair,
     load,
 )
-from onnx_deconv.operators import rule, rule_table
+from onnx_deconv.operators import RuleTable, declare, register, rule_table, rules_for
 from onnx_deconv.operators.builder import IR_VERSION, OPSET, Emitter
 
 FLOAT = np.dtype(np.float32)
@@ -78,7 +79,7 @@ def test_an_operator_is_spelled_with_a_capital():
 
 
 def test_an_unknown_operator_is_refused():
-    with pytest.raises(onnx.defs.SchemaError):
+    with pytest.raises(RuleError, match="Deconvolve is no operator of opset 18"):
         Emitter(FLOAT).Deconvolve(Emitter(FLOAT).input("x", None))
 
 
@@ -132,6 +133,7 @@ def onnx_variable(name):
 # --- whole companions -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
 def test_every_companion_is_valid_and_of_the_standards_own_operators(rules):
     for case in CASES:
@@ -216,32 +218,78 @@ def test_an_operator_of_another_domain_is_not_taken_for_the_standards():
 
 
 def test_a_rule_of_the_callers_own_is_used():
-    table = rule_table(Semantics()) | {("", "Relu"): lambda at: [at.op.Mul(at.signal, 3.0)]}
-    pair = compile_pair(load(network("y = Relu(x)")), rules=table)
+    rules = RuleTable("tripled", "deconvnet", {"Relu": lambda at: [at.op.Mul(at.signal, 3.0)]})
+    pair = compile_pair(load(network("y = Relu(x)")), semantics=rules)
+    assert pair.manifest["rules"] == {"name": "tripled", "parent": "deconvnet", "digest": rules.digest}
     assert [n.op_type for n in pair.deconv.graph.node] == ["Mul", "Identity"]
 
 
 def test_registering_a_rule_twice_is_an_error():
-    before = rule_table(Semantics())
-    for table in ("gradient", "deconvnet", "guided"):
-        with pytest.raises(ValueError, match="Relu has a rule in"):
-            rule("Relu", table=table)(lambda at: [at.signal])
-    assert rule_table(Semantics()) == before
+    before = {name: rules_for(Semantics(name)) for name in ("deconvnet", "guided", "gradient")}
+    with pytest.raises(ValueError, match="Relu has an entry already"):
+        declare("Relu")
+    for name in ("deconvnet", "guided"):
+        with pytest.raises(ValueError, match=f"LeakyRelu.* has a row in '{name}' already"):
+            rule_table(name).row("LeakyRelu")(lambda at: [at.signal])
+    with pytest.raises(ValueError, match="there is a rule table 'guided' already"):
+        register(RuleTable("guided"))
+    with pytest.raises(InputError, match="there is a rule table 'guided' already"):
+        Semantics.of(RuleTable("guided"))
+    assert {name: rules_for(Semantics(name)) for name in before} == before
+
+
+def test_a_table_made_for_the_moment_may_be_made_again():
+    for factor in (2.0, 4.0):
+        rules = RuleTable("scaled", "gradient", {"Relu": lambda at, k=factor: [at.op.Mul(at.signal, k)]})
+        assert Semantics.of(rules).table is rules
+    with pytest.raises(InputError, match="choose one of deconvnet, guided, gradient"):
+        Semantics("scald")
+
+
+def test_the_digest_tells_tables_apart():
+    def one(at):
+        return [at.signal]
+
+    def other(at):
+        return [at.op.Neg(at.signal)]
+
+    tables = [RuleTable("t", "gradient", {"Relu": rule}) for rule in (one, one, other)]
+    tables.append(RuleTable("t", "guided", {"Relu": one}))
+    digests = [each.digest for each in tables]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 def test_a_rule_that_returns_too_many_signals_is_named():
-    table = rule_table(Semantics()) | {("", "Relu"): lambda at: [at.signal, at.signal]}
+    rules = RuleTable("two", rows={"Relu": lambda at: [at.signal, at.signal]})
     proto = network("y = Relu(x)")
     proto.graph.node[0].name = "the culprit"
-    with pytest.raises(
-        RuleError, match=r"rule for Relu returned 2 signals for the 1 inputs of 'the culprit'"
-    ):
-        compile_pair(load(proto), rules=table)
+    with pytest.raises(RuleError, match=r"for Relu at 'the culprit' returned 2 signals for 1 inputs"):
+        compile_pair(load(proto), semantics=rules)
+
+
+@pytest.mark.parametrize(
+    ("rule", "complaint"),
+    [
+        (lambda at: at.op.Reluu(at.signal), "Reluu is no operator"),
+        (lambda at: [at.op.Relu(at.signal, slope=1)], "Relu has no attribute 'slope'"),
+        (lambda at: at.signal, "returned no list of signals"),
+        (lambda _: [3.0], "returned no list of signals"),
+        (lambda _: [], "returned 0 signals, but input 0 depends on the image too"),
+        (lambda at: [at.no_such_thing], "raised AttributeError"),
+    ],
+)
+def test_a_rule_that_misbehaves_is_named(rule, complaint):
+    proto = network("y = Relu(x)")
+    proto.graph.node[0].name = "the culprit"
+    with pytest.raises(RuleError, match=complaint) as found:
+        compile_pair(load(proto), semantics=RuleTable("faulty", rows={"Relu": rule}))
+    assert "the culprit" in str(found.value)
 
 
 def test_signals_for_inputs_that_are_not_there_may_be_none():
-    table = rule_table(Semantics()) | {("", "Relu"): lambda at: [at.signal, None, None]}
-    assert compile_pair(load(network("y = Relu(x)")), rules=table).deconv.graph.node
+    rules = RuleTable("more", rows={"Relu": lambda at: [at.signal, None, None]})
+    assert compile_pair(load(network("y = Relu(x)")), semantics=rules).deconv.graph.node
 
 
 def test_an_unknown_layer_offers_what_it_may_have_meant():
@@ -286,6 +334,7 @@ def test_a_filter_that_depends_on_the_image_is_refused():
 # --- size -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_twenty_thousand_nodes_in_a_row_are_walked():
     length = 20_000
     nodes = [helper.make_node("Exp", [f"v{k}"], [f"v{k + 1}"]) for k in range(length)]

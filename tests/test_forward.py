@@ -7,7 +7,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 from oracle import explain, model_of, numbers, plain, reconstruction, send_back, session_of
 
 from onnx_deconv import Semantics, compile_pair, load
-from onnx_deconv.compiler.backward import MANIFEST_KEY
+from onnx_deconv.compiler.pair import MANIFEST_KEY
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>'
 POOL = "MaxPool<kernel_shape = [2, 2], strides = [2, 2]>"

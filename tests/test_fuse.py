@@ -1,7 +1,6 @@
 """The explain graph gives what the pair and the Explainer give, in one run."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from zoo_files import ZOO
 
 from onnx_deconv import (
     Explainer,
@@ -28,7 +28,6 @@ from onnx_deconv.model import all_tensors
 from onnx_deconv.runtime import Session, numpy_of
 
 DEMO = Path(__file__).parents[1] / "models" / "demo.onnx"
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 CLOSE = {"rtol": 0, "atol": 1e-6}
 
@@ -298,6 +297,7 @@ def test_real_models(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(LIGHT.glob("light_*.onnx")), ids=lambda p: p.stem)
 def test_published_topologies(path):
     model = load(path)

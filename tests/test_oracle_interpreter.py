@@ -1,19 +1,15 @@
-"""The oracle in PyTorch (tools/torch_oracle) against onnxruntime, against the gradient table, and the papers.
+"""The oracle in PyTorch against onnxruntime, against the gradient table, and the papers.
 
-It shares no code with the product, so that each vouches for the other.
+It (oracles/torch_oracle) shares no code with the product, so that each vouches for the other.
 """
-
-import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from operator_cases import CASES
 from oracle import Case, RefusedError, model_of, numbers, plain, reconstruction
-from test_rules import CASES
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from torch_oracle import Oracle, reconstruct  # noqa: E402
 

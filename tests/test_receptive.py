@@ -4,7 +4,6 @@ The networks have positive weights and no biases: shown one bright pixel on blac
 exactly where it can see that pixel. So one batch of all such images tells every unit's whole field.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,15 @@ import onnx.backend.test
 import pytest
 from hypothesis import given, settings
 from onnx import helper, numpy_helper
+from oracle import model_of
 from random_networks import HEIGHT, WIDTH, Net, nets
+from zoo_files import ZOO
 
 from onnx_deconv import InputError, ModelError, UnknownLayerError, load
 from onnx_deconv.receptive import receptive_field
 from onnx_deconv.runtime import Session, numpy_of
 
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
+PIXELS = HEIGHT * WIDTH
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 
 
@@ -31,9 +32,10 @@ def seen(proto, layer, shape=(1, HEIGHT, WIDTH)):
         copy.graph.output.append(helper.make_empty_tensor_value_info(layer))
     channel = int(np.argmin(shape))
     height, width = (d for k, d in enumerate(shape) if k != channel)
-    bright = np.eye(height * width, dtype=np.float32).reshape(-1, 1, height, width)
+    bright = np.eye(height * width + 1, height * width, dtype=np.float32).reshape(-1, 1, height, width)
     found = numpy_of(Session(copy, Path(), "cpu").run({"image": np.moveaxis(bright, 1, channel + 1)})[layer])
-    return found.any(axis=1).reshape(height, width, *found.shape[2:])
+    changed = found[:-1] != found[-1:]  # the last image is black
+    return changed.any(axis=1).reshape(height, width, *found.shape[2:])
 
 
 def hull(pixels):
@@ -47,6 +49,8 @@ def hull(pixels):
 def check(proto, layer, shape=(1, HEIGHT, WIDTH), **options):
     field = receptive_field(load(proto), layer, **options)
     pixels = seen(proto, layer, shape)
+    for axis, bounds in zip(field.axes, field.bounds, strict=True):
+        assert axis is None or len(bounds) == pixels.shape[2 + axis]
     for position in np.ndindex(*pixels.shape[2:]):
         assert field.box(position) == hull(pixels[(..., *position)]), position
     return field
@@ -62,6 +66,21 @@ def check_covers(proto, layer):
         assert not outside.any(), position
 
 
+def check_closed_form(field, lengths=(HEIGHT, WIDTH)):
+    """Size, jump and offset say what a unit sees that no border cuts off; in whole steps, to the pixel."""
+    for bounds, size, jump, offset, length in zip(
+        field.bounds, field.size, field.jump, field.offset, lengths, strict=True
+    ):
+        assert jump or len({*map(tuple, bounds.tolist())}) == 1
+        within = int(jump != int(jump) or offset != int(offset))
+        for position, (first, last) in enumerate(bounds.tolist()):
+            start = position * jump + offset
+            if 0 <= start <= length - size and first < last and len(bounds) > 1:
+                assert abs(first - start) <= within
+                assert abs(last - (start + size)) <= 1.5 * within  # the size is rounded up
+
+
+@pytest.mark.slow
 @given(nets())
 @settings(max_examples=120)
 def test_random_networks(net):
@@ -88,6 +107,158 @@ def test_closed_form_far_from_the_border():
     y0, x0, y1, x1 = field.box((8, 8))
     assert (y0, x0) == (8 * 4 - 9, 8 * 4 - 9)
     assert (y1 - y0, x1 - x0) == (19, 19)
+    assert field.box((0, 15)) == (0, 51, 10, 64)
+    assert field.reach((0, 15)) == [(-9, 10), (51, 70)]
+
+
+def test_closed_form_of_a_transposed_convolution():
+    net = Net()
+    net.conv((4, 5), operator="ConvTranspose", strides=[2, 1], pads=[1, 2, 1, 2])
+    field = check(net.model(), net.last)
+    # Row o gets what row i sends to 2·i - 1 .. 2·i + 2: two rows, of row 0 rows -1 and 0.
+    assert (field.size, field.jump, field.offset) == ((2, 5), (0.5, 1), (-1, -2))
+
+
+def test_a_joined_value_says_what_either_could_not_follow():
+    body = "c = Concat<axis = 2>(image, image) g = GlobalMaxPool(c) y = Add(image, g) z = Add(g, image)"
+    model = load(model_of(body, {"image": (1, 1, HEIGHT, WIDTH)}, outputs=("y", "z")))
+    for value in "yz":
+        assert "Concat" in receptive_field(model, value).note
+
+
+LAST = np.iinfo(np.int64).max
+SLICE = "y = Slice(image, b, e, a, s)"
+SHIFTED = "coordinate_transformation_mode"
+FORMS = {
+    "convolution": (
+        "y = Conv<strides = [2, 3], dilations = [2, 1], pads = [1, 2, 0, 3]>(image, w)",
+        {"w": (1, 1, 3, 2)},
+    ),
+    "convolution, SAME_LOWER": (
+        'y = Conv<auto_pad = "SAME_LOWER", strides = [2, 2]>(image, w)',
+        {"w": (1, 1, 4, 2)},
+    ),
+    "transposed convolution": (
+        (
+            "y = ConvTranspose<strides = [3, 2], pads = [1, 0, 2, 1], dilations = [1, 2],"
+            " output_padding = [1, 0]>(image, w)"
+        ),
+        {"w": (1, 1, 2, 3)},
+    ),
+    "transposed convolution to a size": (
+        "y = ConvTranspose<strides = [2, 2], output_shape = [25, 23]>(image, w)",
+        {"w": (1, 1, 3, 4)},
+    ),
+    "transposed convolution, SAME_LOWER": (
+        'y = ConvTranspose<strides = [2, 3], auto_pad = "SAME_LOWER">(image, w)',
+        {"w": (1, 1, 3, 4)},
+    ),
+    "transposed convolution, SAME_UPPER": (
+        'y = ConvTranspose<strides = [2, 3], auto_pad = "SAME_UPPER">(image, w)',
+        {"w": (1, 1, 5, 4)},
+    ),
+    "average": ("y = AveragePool<kernel_shape = [3, 2], strides = [2, 1], pads = [1, 0, 0, 1]>(image)", {}),
+    "Lp": ("y = LpPool<kernel_shape = [2, 3], strides = [1, 2], pads = [0, 1, 1, 1]>(image)", {}),
+    "padded": ("y = Pad(image, p)", {"p": [0, 0, 2, 1, 0, 0, 3, 0]}),
+    "cropped": ("y = Pad(image, p)", {"p": [0, 0, -2, 1, 0, 0, -3, -4]}),
+    "padded by reflection": ('y = Pad<mode = "reflect">(image, p)', {"p": [0, 0, 2, 1, 0, 0, 3, 4]}),
+    "padded by the edge": ('y = Pad<mode = "edge">(image, p)', {"p": [0, 0, 2, 1, 0, 0, 3, 4]}),
+    "padded along named axes": ("y = Pad(image, p, , a)", {"p": [1, 2, 3, 4], "a": [-1, 2]}),
+    "sliced": (SLICE, {"b": [-2, 1], "e": [-9, LAST], "a": [2, -1], "s": [-2, 3]}),
+    "sliced without axes": ("y = Slice(image, b, e)", {"b": [0, 0, 3], "e": [LAST, LAST, -2]}),
+    "reversed": (SLICE, {"b": [LAST], "e": [-LAST], "a": [3], "s": [-1]}),
+    "reversed to the first": (SLICE, {"b": [5], "e": [-14], "a": [2], "s": [-1]}),
+    "transposed": ("y = Transpose<perm = [0, 1, 3, 2]>(image)", {}),
+    "transposed by default": ("a = Transpose(image) y = Transpose<perm = [3, 2, 0, 1]>(a)", {}),
+    "unsqueezed and squeezed": ("a = Unsqueeze(image, first) y = Squeeze(a, first)", {"first": [0]}),
+    "reshaped": (
+        "a = Reshape(image, s) b = Conv(a, w) y = Reshape(b, t)",
+        {"s": [-1, 1, HEIGHT, WIDTH], "w": (1, 1, 2, 3), "t": [0, 1, HEIGHT - 1, WIDTH - 2]},
+    ),
+    "reshaped to rows": ("y = Reshape(image, s)", {"s": [-1, PIXELS]}),
+    "flattened": ("y = Flatten(image)", {}),
+    "mean of columns": ("y = ReduceMean<axes = [3]>(image)", {}, 17),
+    "mean of columns, dropped": ("y = ReduceMean<axes = [-1], keepdims = 0>(image)", {}, 17),
+    "mean of rows, dropped": ("y = ReduceMean<axes = [2], keepdims = 0>(image)", {}, 17),
+    "sum along an input's axes": ("y = ReduceSum(image, a)", {"a": [-2]}),
+    "sum along an input's axes, dropped": ("y = ReduceSum<keepdims = 0>(image, a)", {"a": [2]}),
+    "divided by the length of a row": ("a = Add(image, k) y = LpNormalization(a)", {"k": (1,)}),
+    "divided by the length of a column": ("a = Add(image, k) y = LpNormalization<axis = 2>(a)", {"k": (1,)}),
+    "divided by the sum of a row": (
+        "a = Add(image, k) y = LpNormalization<axis = -1, p = 1>(a)",
+        {"k": (1,)},
+    ),
+    "space to depth": (
+        "p = Pad(image, p0) y = SpaceToDepth<blocksize = 2>(p)",
+        {"p0": [0, 0, 0, 0, 0, 0, 1, 1]},
+    ),
+    "depth to space": ("c = Conv(image, w) y = DepthToSpace<blocksize = 2>(c)", {"w": (4, 1, 3, 3)}),
+    "maximum of all": ("y = ReduceMax<axes = [1, 2, 3]>(image)", {}, 17),
+    "softmax": ("y = Softmax<axis = 2>(image)", {}),
+    "softmax by default": ("y = Softmax(image)", {}),
+    "softmax before opset 13": ("y = Softmax<axis = 2>(image)", {}, 11),
+    "softmax before opset 13, by default": ("y = Softmax(image)", {}, 11),
+    "softmax before opset 13, of columns": ("y = LogSoftmax<axis = 3>(image)", {}, 11),
+    "layer normalisation": ("y = LayerNormalization(image, s)", {"s": (WIDTH,)}),
+    "layer normalisation of rows": ("y = LayerNormalization<axis = 2>(image, s)", {"s": (HEIGHT, WIDTH)}),
+    "instance normalisation": ("y = InstanceNormalization(image, s, s)", {"s": (1,)}),
+    "product with a matrix": ("y = MatMul(image, w)", {"w": (WIDTH, 4)}),
+    "product of a matrix with it": ("y = MatMul(w, image)", {"w": (4, HEIGHT)}),
+    "split channels": ("c = Conv(image, w) a, b = Split<axis = 1>(c) y = Mul(a, b)", {"w": (4, 1, 3, 3)}, 13),
+    "split channels, counted from the last": (
+        "c = Conv(image, w) a, b = Split<axis = -3>(c) y = Add(a, b)",
+        {"w": (4, 1, 3, 3)},
+        13,
+    ),
+    "joined channels": (
+        "c = Conv<pads = [1, 1, 1, 1]>(image, w) y = Concat<axis = -3>(image, c)",
+        {"w": (2, 1, 3, 3)},
+    ),
+    "scaled by a constant": ("c = Conv(image, w) y = Mul(c, k)", {"w": (1, 1, 3, 3), "k": (1, 1, 9)}),
+    "scaled by a computed constant": ("n = Neg(k) y = Mul(n, image)", {"k": (1,)}),
+    "reshaped to its own shape": ("s = Shape(image) y = Reshape(image, s)", {}),
+    "a sum of unlike shapes": ("c = ReduceMean<axes = [2]>(image) y = Add(c, image)", {}, 17),
+    "interpolated": ('y = Resize<mode = "linear">(image, , , t)', {"t": [PIXELS + 1, 1, 26, 22]}),
+    "made smaller without aliasing": (
+        'y = Resize<mode = "linear", antialias = 1>(image, , , t)',
+        {"t": [PIXELS + 1, 1, 6, 5]},
+    ),
+    "nearest before opset 10": ("y = Upsample(image, s)", {"s": np.float32([1, 1, 2, 3])}, 9),
+    "nearest in opset 10": ("y = Resize(image, s)", {"s": np.float32([1, 1, 2, 3])}, 10),
+    "nearest, floor": ('y = Resize<nearest_mode = "floor">(image, , s)', {"s": np.float32([1, 1, 1.5, 0.7])}),
+    "nearest, ceil": ('y = Resize<nearest_mode = "ceil">(image, , s)', {"s": np.float32([1, 1, 1.5, 0.7])}),
+    "nearest, the larger of two": (
+        f'y = Resize<nearest_mode = "round_prefer_ceil", {SHIFTED} = "asymmetric">(image, , s)',
+        {"s": np.float32([1, 1, 2, 0.5])},
+    ),
+    "nearest, the smaller of two": (
+        f'y = Resize<nearest_mode = "round_prefer_floor", {SHIFTED} = "asymmetric">(image, , s)',
+        {"s": np.float32([1, 1, 2, 0.5])},
+    ),
+    "interpolated about the centre": (
+        f'y = Resize<mode = "linear", {SHIFTED} = "half_pixel_symmetric">(image, , s)',
+        {"s": np.float32([1, 1, 1.6, 0.7])},
+    ),
+    "interpolated to one row": (
+        f'y = Resize<mode = "linear", {SHIFTED} = "pytorch_half_pixel">(image, , , t)',
+        {"t": [PIXELS + 1, 1, 1, 4]},
+    ),
+}
+"""What computes y from an image of 13×11 pixels: the graph, the constants
+(of tuples, weights of that shape), and the opset."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_every_operator(form):
+    body, given, *opset = FORMS[form]
+    weights = {
+        name: np.full(value, 0.25, np.float32) if isinstance(value, tuple) else np.array(value)
+        for name, value in given.items()
+    }
+    proto = model_of(body, {"image": (PIXELS + 1, 1, HEIGHT, WIDTH)}, weights, *(opset or [18]))
+    field = check(proto, "y")
+    assert field.note is None
+    check_closed_form(field)
 
 
 @pytest.mark.parametrize("mode", ["linear", "cubic", "nearest"])
@@ -158,11 +329,50 @@ def test_a_pool_sees_no_further_than_its_windows():
     assert check(net.model(), net.last, (1, 12, 12)).box((0, 0)) == (0, 0, 11, 11)
 
 
+@pytest.mark.parametrize(("size", "kernel", "stride", "pads"), [(4, 2, 2, (0, 1)), (11, 2, 3, (1, 1))])
+def test_a_window_that_would_start_in_the_padding_behind_the_input_is_not_counted(size, kernel, stride, pads):
+    net = Net((1, size, size))
+    pool = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "ceil_mode": 1}
+    pooled = net.add("MaxPool", **pool, pads=[pads[0]] * 2 + [pads[1]] * 2)
+    # Rounded up there would be one more: it starts at size + begin or beyond.
+    count = (size + sum(pads) - kernel) // stride + 1
+    assert count * stride >= size + pads[0]
+    assert check(net.model(), pooled, (1, size, size)).bounds[0].shape == (count, 2)
+    net.conv((2, 2), pads=[0, 0, 1, 1])
+    check(net.model(), net.last, (1, size, size))
+
+
 def test_an_unknown_operator_is_named():
     net = Net()
     net.add("CumSum", net.const(np.array(2)))
     field = receptive_field(load(net.model()), net.last)
     assert "CumSum" in field.note
+    assert field.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
+
+
+def test_rows_multiplied_by_rows_see_both():
+    body = "a = Add(image, one) t = Transpose<perm = [0, 1, 3, 2]>(a) y = MatMul(a, t)"
+    check_covers(model_of(body, {"image": (PIXELS + 1, 1, HEIGHT, WIDTH)}, {"one": np.float32(1)}), "y")
+
+
+@pytest.mark.parametrize(
+    ("body", "constants"),
+    [
+        ("y = Concat<axis = 2>(image, image)", {}),
+        ("y = Concat<axis = -1>(image, image)", {}),
+        ("a, y = Split<axis = 3, num_outputs = 2>(image)", {}),
+        ("y = Reshape(image, s)", {"s": [-1, 1, WIDTH, HEIGHT]}),
+        ("y = Resize<axes = [2, 3]>(image, , , s)", {"s": [26, 22]}),
+        ("r = Reshape(image, row) t = Cast<to = 7>(r) y = Pad(image, t)", {"row": [-1]}),
+        ("r = Reshape(image, row) t = Cast<to = 7>(r) y = Slice(image, t, t)", {"row": [-1]}),
+        ("t = NonZero(image) r = Reshape(t, row) y = Reshape(image, r)", {"row": [-1]}),
+    ],
+)
+def test_what_cannot_be_followed_is_named_and_sees_everything(body, constants):
+    arrays = {name: np.array(value) for name, value in constants.items()}
+    proto = model_of(body, {"image": (1, 1, HEIGHT, WIDTH)}, arrays, 18)
+    field = receptive_field(load(proto), "y")
+    assert proto.graph.node[-1].op_type in field.note
     assert field.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
 
 
@@ -217,6 +427,7 @@ def bounds_of(seen_by):
     return np.where(some[:, None], np.stack([seen_by.argmax(axis=0), last], axis=1), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["conv1_2", "fire4/concat_1", "fire6/squeeze1x1_2", "conv10_2"])
 def test_squeezenet(layer):
     path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"

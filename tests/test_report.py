@@ -66,6 +66,7 @@ def contents(path):
     return page, json.loads(re.search(r'<script type="application/json" id="atlas">(.*?)</script>', page)[1])
 
 
+@pytest.mark.slow
 def test_everything_is_in_it(made):
     page, found = contents(made / "report.html")
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
@@ -104,6 +105,7 @@ def test_names_cannot_break_out_of_the_page(made, tmp_path):
     assert found["images"][0] == reader.atlas.images[0]
 
 
+@pytest.mark.slow
 def test_it_is_made_small_enough_or_refused(made, tmp_path):
     reader = Reader(made / "atlas")
     whole = write_report(tmp_path / "a.html", reader)

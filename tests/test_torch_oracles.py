@@ -1,18 +1,17 @@
 """The companion in float32 against what PyTorch and Captum make of the same network in float64.
 
-The networks have random weights (see networks.py). Each is explained on a picture on which no ReLU
+The networks have random weights (see support/networks.py). Each is explained on a picture on which no ReLU
 and no pool is close to deciding otherwise: where one is, single and double precision go different
 ways, and neither is wrong.
 """
 
 import functools
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
 from onnx_deconv.runtime import PairSession, numpy_of
@@ -30,8 +29,8 @@ from networks import (  # noqa: E402  (it needs torch)
     randomised,
 )
 
+pytestmark = pytest.mark.slow
 TABLES = ["deconvnet", "guided", "gradient"]
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", Path(__file__).parents[2] / "shared" / "zoo"))
 
 
 @dataclass(frozen=True)

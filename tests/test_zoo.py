@@ -9,7 +9,6 @@ reads: two runtimes that round differently send signals to different switches.
 
 import dataclasses
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,17 @@ import onnx.backend.test
 import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
+from zoo_files import ZOO
 
 from onnx_deconv import Model, Semantics, compile_pair, load
-from onnx_deconv.compiler.backward import Walk, scores_value
-from onnx_deconv.operators import rule_table
+from onnx_deconv.compiler.backward import Walk
+from onnx_deconv.model.heads import scores_value
 from onnx_deconv.runtime import PairSession, numpy_of
 from onnx_deconv.verification.reference import ReferenceOptions, reference
 
+pytestmark = pytest.mark.slow
 TABLES = ["deconvnet", "guided", "gradient"]
 ROOT = Path(__file__).parents[1]
-ZOO = Path(os.environ.get("ONNX_DECONV_ZOO", ROOT.parent / "shared" / "zoo"))
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 TOPOLOGIES = {
@@ -240,7 +240,7 @@ def test_a_pair_as_it_is_served_explains_alike(network):
 
 def test_the_companion_is_not_much_larger_than_the_network(network):
     model, semantics = network.model, Semantics()
-    path = Walk(model, scores_value(model)[0], semantics, None, rule_table(semantics)).path
+    path = Walk(model, scores_value(model)[0], semantics).path
     # Each of the 15 InstanceNormalizations of style-candy takes ten nodes to send a signal back.
     most = 5.0 if network.name == "style-candy-coreml" else 2.2
     assert len(compile_pair(model).deconv.graph.node) <= most * len(path)

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper
 
-from onnx_deconv.compiler.passes import lower
+from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.operators.builder import Emitter, Signal
 
 GEOMETRIES = {
@@ -168,7 +168,7 @@ def session(way: Way, geometry: tuple[int, int, int, int, int]) -> onnxruntime.I
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     proto = pool.op.export(outputs, [], "pool")
-    proto = lower(proto, ["blocked"]) if way is blocked else proto
+    proto = apply_passes(proto, ["blocked"]) if way is blocked else proto
     return onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

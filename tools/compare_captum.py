@@ -18,8 +18,7 @@ import torch
 
 from onnx_deconv import Explainer, Semantics
 
-# The networks are those of the tests.
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))  # the networks are those of the tests
 
 from networks import (
     FUNCTIONS,

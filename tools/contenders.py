@@ -139,14 +139,14 @@ def pair(case: Case) -> Run:
 
 @contender(EXPLAIN)
 def explain(case: Case) -> Run:
-    """The explain graph, with the device's lowerings."""
-    from onnx_deconv.compiler.passes import EXPLAIN as LOWERINGS  # noqa: PLC0415
+    """The explain graph, with the device's passes."""
+    from onnx_deconv.compiler.passes import EXPLAIN as PASSES  # noqa: PLC0415
 
-    return _explain(case, LOWERINGS[case.device])
+    return _explain(case, PASSES[case.device])
 
 
-@contender("explain graph, not lowered")
-def unlowered(case: Case) -> Run:
+@contender("explain graph, not optimised")
+def unoptimised(case: Case) -> Run:
     """The explain graph as it is put together."""
     return _explain(case, ())
 
@@ -155,7 +155,7 @@ def _explain(case: Case, passes: tuple[str, ...]) -> Run:
     from onnx_deconv import explain_graph  # noqa: PLC0415
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
 
-    graph, feeds = explain_graph(_pair(case), lowerings=passes), _feeds(case)
+    graph, feeds = explain_graph(_pair(case), passes=passes), _feeds(case)
     session = Session(graph.proto, graph.folder, case.device)
     return lambda: numpy_of(session.run(feeds)["reconstruction"])
 

@@ -1,6 +1,6 @@
 """Say where the time of an explain graph goes, by operator: onnxruntime's profiler, on the CPU.
 
-python tools/profile_explain.py model.onnx --lower filters,depthwise,pools,splits
+python tools/profile_explain.py model.onnx --passes filters,depthwise,pools,splits
 """
 
 import json
@@ -19,13 +19,13 @@ from onnx_deconv.verification.random_feeds import random_feeds
 
 @click.command(help=__doc__)
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--lower", default=",".join(EXPLAIN["cpu"]), show_default=True)
+@click.option("--passes", default=",".join(EXPLAIN["cpu"]), show_default=True)
 @click.option("--runs", default=9, show_default=True)
 @click.option("--rows", default=15, show_default=True)
-def main(path: Path, lower: str, runs: int, rows: int) -> None:
+def main(path: Path, passes: str, runs: int, rows: int) -> None:
     """Print the table: milliseconds of each operator, in the forward part and in the deconv part."""
     model = load(path)
-    graph = explain_graph(compile_pair(model), lowerings=[name for name in lower.split(",") if name])
+    graph = explain_graph(compile_pair(model), passes=[name for name in passes.split(",") if name])
     options = onnxruntime.SessionOptions()
     options.enable_profiling = True
     options.add_session_config_entry(
@@ -45,7 +45,7 @@ def main(path: Path, lower: str, runs: int, rows: int) -> None:
     profile.unlink()
     spent: dict[tuple[str, str], list[float]] = defaultdict(list)
     for (name, operator), found in times.items():
-        spent["deconv" if name.startswith(("deconv/", "lowered/")) else "forward", operator].append(
+        spent["deconv" if name.startswith(("deconv/", "optimised/")) else "forward", operator].append(
             median(found)
         )
     click.echo(

@@ -13,9 +13,9 @@ HEAD = """\
 # Which models were tried, and how exact it is
 
 Every model is converted, and its companion is run on random inputs with onnxruntime's CPU provider. The
-same model, loaded node by node into PyTorch in double precision (`tools/torch_oracle`), sends the same seed
-back by automatic differentiation, its rectifiers replaced as the rule table says; it takes onnxruntime's
-forward values and switches, so that both take the same branches.
+same model, loaded node by node into PyTorch in double precision (`tests/oracles/torch_oracle`), sends the
+same seed back by automatic differentiation, its rectifiers replaced as the rule table says; it takes
+onnxruntime's forward values and switches, so that both take the same branches.
 
 * *error*: the largest difference as a share of the largest number, the worst of the tables `deconvnet`,
   `guided` and `gradient`, where the file allows several sizes at each of them.

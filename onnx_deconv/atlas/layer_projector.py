@@ -14,11 +14,12 @@ from onnx_deconv.atlas.crops import Crop, CropGrid, StrategyError
 from onnx_deconv.atlas.forward_values import ForwardValues, switches_in_crop
 from onnx_deconv.atlas.submodel import submodel
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.compiler.backward import SEED, compile_pair
+from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.imaging import Size
 from onnx_deconv.model import Array, Model
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.operators import Tap
 from onnx_deconv.receptive import rasters, receptive_field
 from onnx_deconv.runtime import companion, numpy_of
 

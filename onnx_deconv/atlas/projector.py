@@ -19,7 +19,7 @@ from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import Session, device_of, numpy_of, workers
 
 T = TypeVar("T")

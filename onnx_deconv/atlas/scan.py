@@ -13,7 +13,7 @@ from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import Session, numpy_of
 
 BATCH = 16

@@ -8,6 +8,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model
 from onnx_deconv.model.canonical import reads
+from onnx_deconv.model.protos import copy_of
 
 
 def submodel(model: Model, layer: str, dims: Sequence[int | str], layout: str) -> Model:
@@ -55,7 +56,7 @@ def _needed(graph: GraphProto, value: str) -> list[NodeProto]:
         if number is not None and number not in found:
             found.add(number)
             waiting += reads(graph.node[number])
-    return [NodeProto.FromString(graph.node[k].SerializeToString()) for k in sorted(found)]
+    return [copy_of(graph.node[k]) for k in sorted(found)]
 
 
 def _keep_only(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:

@@ -12,11 +12,13 @@ from onnx import helper
 
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
-from onnx_deconv.compiler.backward import Pair, compile_pair, scores_value
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
+from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, Model, Source, load
+from onnx_deconv.model.heads import class_maps, scores_value
+from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import Semantics
 
@@ -108,7 +110,7 @@ class Explainer:
     def __init__(
         self,
         model: Source | Model,
-        semantics: Semantics | str | None = None,
+        semantics: Semantics | RuleTable | str | None = None,
         *,
         providers: Providers = "auto",
         labels: Sequence[str] | None = None,
@@ -286,16 +288,7 @@ class Explainer:
     @cached_property
     def class_maps(self) -> str | None:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
-        value = self.scores_layer
-        classes = _channels(self.model, value)
-        while (node := self.model.producers.get(value)) is not None and node.inputs:
-            below = node.inputs[0].name
-            if node.op in ("GlobalAveragePool", "AveragePool", "ReduceMean", "GlobalMaxPool"):
-                return below if classes is not None and _channels(self.model, below) == classes else None
-            if node.op not in ("Reshape", "Flatten", "Squeeze", "Identity", "Dropout", "Cast"):
-                return None
-            value = below
-        return None
+        return class_maps(self.model, self.scores_layer)
 
     def _ranked(self, scores: Array, choice: "_Choice", of_classes: bool) -> Array:  # noqa: FBT001
         """Return the channels to explain, shape (N, number per image)."""
@@ -422,11 +415,6 @@ def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequ
     if saved is not None and isinstance(source, str | PathLike):
         return load(f"{source}/{FORWARD}", shapes)
     return load(source, shapes)
-
-
-def _channels(model: Model, value: str) -> int | None:
-    shape = model.type_of(value).shape
-    return shape[1] if shape is not None and len(shape) > 1 else None
 
 
 def _length(feeds: Mapping[str, Array]) -> int:

@@ -7,12 +7,12 @@ import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.seed import scores_of
-from onnx_deconv.compiler.backward import scores_value
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.heads import convolutions, rectified_convolution
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.model.heads import convolutions, rectified_convolution, scores_value
+from onnx_deconv.operators import Tap, find
+from onnx_deconv.operators.traits import LOGARITHM
 from onnx_deconv.runtime import Session, numpy_of
 
 _BATCH = 32
@@ -97,7 +97,7 @@ class Features:
         if self._last_operator is None or output.size != scores.size:
             return None
         output = output.reshape(scores.shape)
-        return np.exp(output) if self._last_operator == "LogSoftmax" else output
+        return np.exp(output) if LOGARITHM in find(self._last_operator).traits else output
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,12 @@ from onnx_deconv.attribution.seed import SeedKind, make_seed, scores_of
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
+from onnx_deconv.operators import find
+from onnx_deconv.operators.traits import AFFINE, COMBINATION, PLACEMENT, RECTIFIER
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
-_CAN_STOP = {
-    "Relu",
-    "LeakyRelu",
-    "PRelu",
-    "Mul",
-    "Where",
-    "ScatterElements",
-    "MaxUnpool",
-    "BatchNormalization",
-}
+_CAN_STOP = {RECTIFIER, AFFINE, COMBINATION, PLACEMENT}
+"""Traits of the companion's nodes that may let nothing of a signal pass."""
 
 
 class Pass:
@@ -92,7 +86,7 @@ class Pass:
         probe = ModelProto()
         probe.CopyFrom(self.pair.pair.deconv)
         shown = {o.name for o in probe.graph.output}
-        stops = [n.output[0] for n in probe.graph.node if n.op_type in _CAN_STOP]
+        stops = [n.output[0] for n in probe.graph.node if find(n.op_type).traits & _CAN_STOP]
         probe.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in stops if v not in shown)
         feeds = {name: numpy_of(self._values[name]) for name in self.pair.reads}
         session = Session(probe, self.pair.pair.folder, "cpu")

@@ -12,11 +12,11 @@ import numpy as np
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, fused, options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
-from onnx_deconv.compiler.backward import Pair, Walk, compile_pair
+from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS, load_pair, save
+from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, all_tensors, load
-from onnx_deconv.operators import rule_table
 from onnx_deconv.semantics import Semantics
 
 _EPILOG = """\b
@@ -89,7 +89,7 @@ def command(console: Console, /, model: Path, output: Path, form: str, check: in
         files = save(pair, output)
     checks: list[Any] = []
     if original is not None:
-        from onnx_deconv.verification.verify import check_pair  # noqa: PLC0415
+        from onnx_deconv.verification import check_pair  # noqa: PLC0415
 
         with _timed(timing, "check"):
             saved = load_pair(output)
@@ -100,7 +100,7 @@ def command(console: Console, /, model: Path, output: Path, form: str, check: in
     record |= {
         "seconds": {name: round(seconds, 3) for name, seconds in timing.items()},
         "checks": [each.as_dict() for each in checks],
-        "passed": all(each.passed for each in checks),
+        "passed": all(each.verdict == "ok" for each in checks),
     }
     console.result(record, lambda: "\n".join(_lines(record)))
     if maps:
@@ -135,7 +135,7 @@ def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:
 
 def _record(model: Model, pair: Pair, semantics: Semantics, files: list[Path]) -> dict[str, Any]:
     explained, entries = pair.manifest["explained"], pair.manifest["deconv_inputs"]
-    walk = Walk(model, explained["value"], semantics, None, rule_table(semantics))
+    walk = Walk(model, explained["value"], semantics)
     return {
         "model": model.name,
         "folder": files[0].parent,
@@ -186,7 +186,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
         indent="  ",
     )
     for check in record["checks"]:
-        verdict = "ok" if check["passed"] else "FAILED"
+        verdict = "ok" if check["verdict"] == "ok" else "FAILED"
         what = "outputs differ by" if check["name"] == "forward" else "values that are not finite:"
         yield f"  check {verdict}: {what} {check['error']:.2g} ({check['detail']})"
 

@@ -12,8 +12,8 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.preparation import preparation, preprocess_of
-from onnx_deconv.compiler.backward import compile_pair
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.seed_graph import GraphSeed
 from onnx_deconv.imaging import ImageInput, Preprocess
@@ -42,9 +42,9 @@ explain_options = options.together(
         "graph by the options below.",
     ),
     click.option(
-        "--lower", "lowerings", metavar="cpu|cuda|PASSES", default="cpu", show_default=True,
+        "--passes", metavar="cpu|cuda|NAMES", default="cpu", show_default=True,
         callback=lambda *given: EXPLAIN.get(given[-1]) or tuple(filter(None, given[-1].split(","))),
-        help="With --form explain: rewrites that make the graph faster, those for a device or by name ("
+        help="With --form explain: optimisation passes to apply: those that help on a device, or by name ("
         + ", ".join(PASSES) + "); '' for none.",
     ),
     click.option("--heat", is_flag=True, help="With --form explain: give heat maps too, uint8 N×H×W×3."),
@@ -72,7 +72,7 @@ def write(
         ranking=explainer.scores_layer if maps else None,
         target=given["target"],
         preprocess=preprocess if given["pictures"] else None,
-        lowerings=given["lowerings"],
+        passes=given["passes"],
         rendering=ImageInput.of(model, preprocess.layout).layout if given["heat"] else None,
     )
     files = graph.save(output)
@@ -83,7 +83,7 @@ def write(
         **{key: graph.manifest[key] for key in ("explained", "semantics", "inputs", "target", "outputs")},
         "bytes": {file.name: file.stat().st_size for file in files},
         "checks": [each.as_dict() for each in checks],
-        "passed": all(each.passed for each in checks),
+        "passed": all(each.verdict == "ok" for each in checks),
     }
 
 
@@ -92,8 +92,7 @@ def _checks(
 ) -> Iterator[Any]:
     """Check that the outputs are the original's, and that reconstructions are finite, on random inputs."""
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
-    from onnx_deconv.verification.random_feeds import random_feeds  # noqa: PLC0415
-    from onnx_deconv.verification.verify import Check, same_outputs  # noqa: PLC0415
+    from onnx_deconv.verification import Check, random_feeds, same_outputs  # noqa: PLC0415
 
     original = Session(model.proto, model.folder, given["providers"])
     session = Session(ModelProto.FromString(path.read_bytes()), path.parent, given["providers"])
@@ -131,6 +130,6 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield table(rows, indent="  ")
     for check in record["checks"]:
-        verdict = "ok" if check["passed"] else "FAILED"
+        verdict = "ok" if check["verdict"] == "ok" else "FAILED"
         what = "outputs differ by" if check["name"] == "forward" else "values that are not finite:"
         yield f"  check {verdict}: {what} {check['error']:.2g} ({check['detail']})"

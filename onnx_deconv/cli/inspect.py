@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console, sizes, table
 from onnx_deconv.compiler.inspection import Inspection, Layer, inspect_model
@@ -37,7 +36,7 @@ def command(console: Console, /, model: Path, layer: str | None, **given: Any) -
     """
     semantics = options.semantics_of(given, model)
     loaded = options.open_model(model, given["shapes"])
-    found = inspect_model(loaded, semantics, layer, Explainer(loaded).class_maps)
+    found = inspect_model(loaded, semantics, layer)
     console.result(found.as_dict(), lambda: "\n".join(_lines(found)))
     return FELL_SHORT if found.problem else 0
 

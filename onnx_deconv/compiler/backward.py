@@ -5,164 +5,31 @@ explained value, each node hands its output's signal to its inputs by its rule, 
 meet are summed.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto, helper
 
-from onnx_deconv.compiler.forward import forward
-from onnx_deconv.errors import MissingRuleError, ModelError, RuleError
-from onnx_deconv.model import Model, blaming_the_file
-from onnx_deconv.operators import RuleTable, Site, rule_table
+from onnx_deconv.compiler.class_activation import class_activation_map, on_image
+from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError
+from onnx_deconv.imaging.model_input import input_layout
+from onnx_deconv.model import Model
+from onnx_deconv.model.heads import FLOATS, feature_maps
+from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domain, rules_for, spelled
 from onnx_deconv.operators.builder import Emitter, Signal
-from onnx_deconv.operators.site import Tap, label
-from onnx_deconv.semantics import Semantics
+from onnx_deconv.operators.forward_values import ForwardValues
+from onnx_deconv.operators.node import label
+from onnx_deconv.operators.traits import QUANTISER
+from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
 SEED, RECONSTRUCTION = "seed", "reconstruction"
-MANIFEST_KEY = "onnx_deconv.manifest"
-FORMAT = 1
-"""Version of the manifest's layout."""
 
-_FLOATS = {
-    TensorProto.FLOAT,
-    TensorProto.FLOAT16,
-    TensorProto.DOUBLE,
-    TensorProto.BFLOAT16,
-    TensorProto.UNDEFINED,
-}
 _QUANTISED = {TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16}
-_CARRIERS = _FLOATS | _QUANTISED
-_MEANINGS = {
-    "seed": "what to explain: zero but for the chosen unit of the explained value",
-    "switches": "where each window of the MaxPool found its maximum: flat index into its whole input",
-    "value": "a forward value",
-    "shape": "the shape of a forward value",
-}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A forward model, its companion, and what ties them together.
-
-    Attributes
-    ----------
-    forward
-        The user's model with the outputs that the companion reads.
-    deconv
-        The companion: inputs ``seed`` and those outputs, by name; one reconstruction per explained input.
-    manifest
-        Names, shapes, types and meaning of all that passes between them, as plain JSON data.
-    folder
-        Where the large weights of both lie (their tensors are external).
-    keeps
-        The temporary folder of a model that came from memory, kept as long as the pair.
-    """
-
-    forward: ModelProto
-    deconv: ModelProto
-    manifest: Mapping[str, Any]
-    folder: Path
-    keeps: object = field(default=None, repr=False)
-
-
-def compile_pair(
-    model: Model,
-    explained: str | None = None,
-    *,
-    semantics: Semantics | None = None,
-    inputs: Sequence[str] | None = None,
-    rules: RuleTable | None = None,
-) -> Pair:
-    """Make the forward model and the companion that explains one of its values.
-
-    Parameters
-    ----------
-    model
-        The user's model.
-    explained
-        The value to explain; by default the scores: the first output, before a final Softmax,
-        LogSoftmax or Sigmoid (see :func:`scores_value`).
-    semantics
-        The choices of the deconvnet; all defaults if not given.
-    inputs
-        The model inputs to explain in terms of; by default all that carry real numbers.
-    rules
-        A rule table of the caller's own in place of the one that the semantics choose.
-
-    Raises
-    ------
-    UnknownLayerError
-        If the model has no such value.
-    MissingRuleError
-        If operators on the path have no rule; all of them are named.
-    RuleError
-        If an operator has a form that its rule does not support.
-    ModelError
-        If no path leads from an input to the value.
-    """
-    with blaming_the_file(model.proto, model.name):
-        return _compiled(model, explained, semantics or Semantics(), inputs, rules)
-
-
-def _compiled(
-    model: Model,
-    explained: str | None,
-    semantics: Semantics,
-    inputs: Sequence[str] | None,
-    rules: RuleTable | None,
-) -> Pair:
-    value, cut = scores_value(model) if explained is None else (model.layer(explained), [])
-    walk = Walk(model, value, semantics, inputs, rules or rule_table(semantics))
-    deconv, taps = walk.run()
-    manifest = _manifest(walk, deconv, taps, cut)
-    # The explained value's own activations choose the unit and scale the seed.
-    shown = Tap("value", walk.value, walk.value)
-    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.spool)
-    for proto in (pair.forward, pair.deconv):
-        kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
-        helper.set_model_props(proto, {**dict(kept), MANIFEST_KEY: json.dumps(manifest)})
-    pair.deconv.producer_name, pair.deconv.producer_version = "onnx_deconv", manifest["version"]
-    return pair
-
-
-def scores_value(model: Model, output: str | None = None) -> tuple[str, list[str]]:
-    """Find where an explanation of a class starts: before the final Softmax, LogSoftmax or Sigmoid.
-
-    A softmax makes every class's signal depend on all others; Simonyan et al. (2014, section 2)
-    start before it for that reason.
-
-    Returns
-    -------
-    tuple
-        The value's name, and the names of the nodes that were cut off behind it.
-    """
-    value = output or next((o for o in model.outputs if model.type_of(o).dtype in _FLOATS), model.outputs[0])
-    trail: list[str] = []
-    below = value
-    while (node := model.producers.get(below)) is not None:
-        trail.append(f"{node.op} {label(node)}")
-        below = node.inputs[0].name if node.inputs else ""
-        if node.op in ("Softmax", "LogSoftmax", "Sigmoid"):
-            return below, trail
-        if node.op not in (
-            "Identity",
-            "Cast",
-            "Dropout",
-            "Reshape",
-            "Flatten",
-            "Squeeze",
-            "Unsqueeze",
-            "Transpose",
-        ):
-            break
-    return value, []
+_CARRIERS = FLOATS | _QUANTISED
+_OURS = "onnx_deconv."
 
 
 class Walk:
@@ -170,8 +37,23 @@ class Walk:
 
     Parameters
     ----------
-    model, value, semantics, inputs, table
-        As for :func:`compile_pair`.
+    model
+        The user's model.
+    value
+        The value to explain.
+    semantics
+        The choices of the deconvnet.
+    inputs
+        The model inputs to explain in terms of; by default all that carry real numbers.
+
+    Attributes
+    ----------
+    path
+        The nodes between the inputs and the value, in order.
+    reached
+        The values between them.
+    rules
+        The rule that the semantics choose for each operator that has one.
     """
 
     def __init__(
@@ -179,13 +61,12 @@ class Walk:
         model: Model,
         value: str,
         semantics: Semantics,
-        inputs: Sequence[str] | None,
-        table: RuleTable,
+        inputs: Sequence[str] | None = None,
     ) -> None:
-        self.model, self.value, self.semantics, self.table = model, value, semantics, table
+        self.model, self.value, self.semantics = model, value, semantics
+        self.rules = rules_for(semantics)
         self.op = Emitter(np.dtype(semantics.precision))
-        self.taps: dict[str, Tap] = {}
-        self.weights: dict[str, TensorProto] = {}
+        self.values = ForwardValues(model, self.op)
         wanted = list(inputs) if inputs is not None else self._real_inputs()
         for name in wanted:
             if name not in model.inputs:
@@ -197,41 +78,99 @@ class Walk:
                 f"{model.name}: no path leads from {', '.join(wanted) or 'an input'} to {value!r}"
             )
 
+    @cached_property
+    def maps(self) -> str | None:
+        """The last feature maps before the explained value, where the semantics read them.
+
+        Raises
+        ------
+        ModelError
+            If there are none.
+        """
+        if not self.semantics.reads_feature_maps:
+            return None
+        maps = feature_maps(self.model, self.value, self.path, self.reached)
+        if maps is None:
+            way = "choose rules without a class activation map"
+            raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {way}")
+        return maps
+
     def missing(self) -> list[tuple[str, str]]:
         """Return (operator, node) for each node on the path that has no rule."""
         return [
-            (n.op if _domain(n) == "" else f"{_domain(n)}::{n.op}", label(n))
-            for n in self.path
-            if (_domain(n), n.op) not in self.table
+            (spelled(key), label(node))
+            for key, node in ((_key(n), n) for n in self.path)
+            if key not in self.rules
         ]
 
     def run(self) -> tuple[ModelProto, list[Tap]]:
         """Emit the companion; return it with the taps it reads."""
         if missing := self.missing():
             raise MissingRuleError(missing)
-        types = self.model.type_of(self.value)
+        seed = self.op.input(SEED, self.model.type_of(self.value).dims)
+        start, nodes, cam = {self.value: seed}, self.path, None
+        if self.maps is not None:
+            above, below = _parted(self.path, self.value, self.maps)
+            gradient = self._sent_back(start, above, rules_for(GRADIENT)).get(self.maps)
+            if gradient is None:
+                raise ModelError(f"{self.model.name}: no gradient of {self.value!r} reaches {self.maps!r}")
+            activations = self.values.value(self.maps)
+            cam = class_activation_map(self.op, self.semantics.cam, gradient, activations)
+            if self.semantics.head == "class-map":
+                start, nodes = {self.maps: self.op.Mul(gradient, activations)}, below
+        found = self._sent_back(start, nodes, self.rules) if self.semantics.rules != NO_RULES else {}
+        return self._export(found, cam)
+
+    def _sent_back(
+        self, start: Mapping[str, Signal], nodes: Sequence[gs.Node], rules: Mapping[Key, Rule]
+    ) -> dict[str, Signal]:
+        """Send signals back through some nodes; return what arrived, by value."""
         signals: dict[str, list[Signal]] = defaultdict(list)
-        signals[self.value] = [self.op.input(SEED, types.dims)]
-        for node in reversed(self.path):
+        signals |= {value: [signal] for value, signal in start.items()}
+        for node in reversed(nodes):
             arrived = [self._met(signals, v.name) for v in node.outputs]
             if any(s is not None for s in arrived):
-                self._apply(node, arrived, signals)
-        return self._export(signals)
+                self._apply(node, arrived, signals, rules)
+        return {value: self._met(signals, value) for value in list(signals) if signals[value]}
 
-    def _apply(self, node: gs.Node, arrived: list[Signal | None], signals: dict[str, list[Signal]]) -> None:
+    def _apply(
+        self,
+        node: gs.Node,
+        arrived: list[Signal | None],
+        signals: dict[str, list[Signal]],
+        rules: Mapping[Key, Rule],
+    ) -> None:
         self.op.origin = label(node)
         names = [v.name for v in node.inputs]
         site = Site(
-            node, self.op, self.model, self.semantics, arrived,
-            lambda i: i < len(names) and names[i] in self.reached, self.taps, self.weights,
+            node, self.model, self.op, self.semantics, arrived,
+            lambda i: i < len(names) and names[i] in self.reached, self.values,
         )  # fmt: skip
-        passed = self.table[_domain(node), node.op](site)
-        if len(passed) > len(names) and any(s is not None for s in passed[len(names) :]):
-            why = f"returned {len(passed)} signals for the {len(names)} inputs of {label(node)!r}"
-            raise RuleError(f"the rule for {node.op} {why}")
+        passed = self._passed(site, rules[_key(node)], names)
         for name, signal in zip(names, passed, strict=False):
             if signal is not None and name in self.reached:
                 signals[name].append(signal)
+
+    def _passed(self, site: Site, rule: Rule, names: Sequence[str]) -> Signals:
+        """Apply a rule, and check what it returns."""
+        called = f"the rule {getattr(rule, '__name__', rule)!r} for {site.node.op} at {label(site.node)!r}"
+        try:
+            passed = rule(site)
+        except DeconvError:
+            raise
+        except Exception as error:
+            if getattr(rule, "__module__", "").startswith(_OURS):
+                raise
+            raise RuleError(f"{called} raised {type(error).__name__}: {error}") from error
+        if not isinstance(passed, Sequence) or not all(s is None or isinstance(s, gs.Tensor) for s in passed):
+            raise RuleError(f"{called} returned no list of signals: one per input, None where nothing flows")
+        if any(s is not None for s in passed[len(names) :]):
+            raise RuleError(f"{called} returned {len(passed)} signals for {len(names)} inputs")
+        if any(name in self.reached for name in names[len(passed) :]):
+            raise RuleError(
+                f"{called} returned {len(passed)} signals, but input {len(passed)} depends on the image too"
+            )
+        return passed
 
     def _met(self, signals: dict[str, list[Signal]], value: str) -> Signal | None:
         """Return the sum of the signals that meet at a value."""
@@ -240,26 +179,41 @@ class Walk:
         signals[value] = [self.op.sum(signals[value])]
         return signals[value][0]
 
-    def _export(self, signals: dict[str, list[Signal]]) -> tuple[ModelProto, list[Tap]]:
+    def _export(self, found: Mapping[str, Signal], cam: Signal | None) -> tuple[ModelProto, list[Tap]]:
+        if cam is not None and len(self.inputs) > 1:
+            raise ModelError(f"{self.model.name}: a class activation map needs one image, not several inputs")
         outputs = []
         for name in self.inputs:
-            types = self.model.type_of(name)
-            shape = types.dims
-            signal = self._met(signals, name)
+            signal, dims = found.get(name), self.model.type_of(name).dims
+            if cam is not None:
+                signal, dims = on_image(self.values, cam, signal, name, dims, input_layout(self.model, name))
             if signal is None:
                 raise ModelError(f"{self.model.name}: no signal from {self.value!r} can reach {name!r}")
             output = RECONSTRUCTION if len(self.inputs) == 1 else f"{RECONSTRUCTION}/{name}"
-            outputs.append((output, signal, helper.make_tensor_value_info(output, self.op.elem_type, shape)))
-        proto = self.op.export(outputs, self.weights.values(), f"deconv of {self.value}")
+            outputs.append((output, signal, helper.make_tensor_value_info(output, self.op.elem_type, dims)))
+        weights = self.values.weights.values()
+        proto = self.op.export(outputs, weights, f"deconv of {self.value}")
         used = {i.name for i in proto.graph.input}
-        return proto, [t for t in self.taps.values() if t.name in used]
+        return proto, [t for t in self.values.taps.values() if t.name in used]
 
     def _real_inputs(self) -> list[str]:
         types = {i: self.model.type_of(i).dtype for i in self.model.inputs}
         # Some quantised models take the picture as it is, in whole numbers.
-        return [i for i, t in types.items() if t in _FLOATS] or [
+        return [i for i, t in types.items() if t in FLOATS] or [
             i for i, t in types.items() if t in _QUANTISED
         ]
+
+
+def _parted(path: Sequence[gs.Node], value: str, maps: str) -> tuple[list[gs.Node], list[gs.Node]]:
+    """Part the path into the nodes after a value that all of it goes through, and those before."""
+    wanted, above = {value}, []
+    for node in reversed(path):
+        outputs = {v.name for v in node.outputs}
+        if outputs & wanted and maps not in outputs:
+            above.append(node)
+            wanted.update(v for v in _reads(node) if v != maps)
+    kept = {id(node) for node in above}
+    return above[::-1], [node for node in path if id(node) not in kept]
 
 
 def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node], set[str]]:
@@ -282,7 +236,7 @@ def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node
 
 def _passed_on(node: gs.Node) -> list[gs.Variable]:
     """Return the outputs that a signal can come from: a dynamic quantiser's scale is taken as given."""
-    return node.outputs[:1] if node.op == "DynamicQuantizeLinear" else node.outputs
+    return node.outputs[:1] if QUANTISER in find(node.op, node.domain).traits else node.outputs
 
 
 def _reads(node: gs.Node) -> Iterator[str]:
@@ -293,44 +247,5 @@ def _reads(node: gs.Node) -> Iterator[str]:
             yield from _reads(inner)
 
 
-def _domain(node: gs.Node) -> str:
-    return "" if node.domain in (None, "", "ai.onnx") else str(node.domain)
-
-
-def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence[str]) -> dict[str, Any]:
-    model, tapped = walk.model, {t.name: t for t in taps}
-    return {
-        "format": FORMAT,
-        "version": version("onnx-deconv"),
-        "model": Path(model.name).name,
-        "explained": {"value": walk.value, **_type(model, walk.value), "cut": list(cut)},
-        "semantics": walk.semantics.as_dict(),
-        "inputs": [{"name": name, **_type(model, name)} for name in model.inputs],
-        "outputs": [{"name": name, **_type(model, name)} for name in model.outputs],
-        "deconv_inputs": [
-            {"name": i.name, **_meaning(tapped.get(i.name)), **_info_type(i)} for i in deconv.graph.input
-        ],
-        "reconstructions": [
-            {"name": o.name, "of": name, **_info_type(o)}
-            for o, name in zip(deconv.graph.output, walk.inputs, strict=True)
-        ],
-    }
-
-
-def _meaning(tap: Tap | None) -> dict[str, str]:
-    if tap is None:
-        return {"kind": "seed", "meaning": _MEANINGS["seed"]}
-    return {"kind": tap.kind, "of": tap.value, "meaning": _MEANINGS[tap.kind]}
-
-
-def _type(model: Model, value: str) -> dict[str, Any]:
-    types = model.type_of(value)
-    dtype = TensorProto.DataType.Name(types.dtype).lower()
-    return {"shape": types.dims, "dtype": dtype}
-
-
-def _info_type(info: Any) -> dict[str, Any]:
-    tensor = info.type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
-    dtype = TensorProto.DataType.Name(tensor.elem_type).lower()
-    return {"shape": dims if tensor.HasField("shape") else None, "dtype": dtype}
+def _key(node: gs.Node) -> Key:
+    return own_domain(node.domain), str(node.op)

@@ -16,12 +16,14 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_deconv.compiler import seed_graph
-from onnx_deconv.compiler.backward import MANIFEST_KEY, SEED, Pair
+from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.package import save_graph
-from onnx_deconv.compiler.passes import EXPLAIN, lower
+from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
+from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
 from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError
-from onnx_deconv.model.opset_conversion import at_opset, opset_of
+from onnx_deconv.model.opset_conversion import at_opset
+from onnx_deconv.model.protos import opset_of, renamed, stored_tensors
 from onnx_deconv.operators.builder import IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
@@ -72,14 +74,14 @@ def explain_graph(
     target: Literal["optional", "required"] = "optional",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
-    lowerings: Iterable[str] = EXPLAIN["cpu"],
+    passes: Iterable[str] = EXPLAIN["cpu"],
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
     Parameters
     ----------
     pair
-        See :func:`onnx_deconv.compiler.backward.compile_pair`.
+        See :func:`onnx_deconv.compiler.pair.compile_pair`.
     top
         How many channels (classes), or units, of each image to explain. With more than one, ``target``
         has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
@@ -102,9 +104,9 @@ def explain_graph(
     rendering
         Have the graph also return ``heat``, the reconstruction's saliency in colours as
         :mod:`onnx_deconv.imaging.render` draws it, uint8 (N, H, W, 3): the layout of the model's input.
-    lowerings
-        Rewrites that make the graph faster, see :mod:`onnx_deconv.compiler.passes`; none of them: ``()``. By
-        default those for CPUs; a graph for a GPU takes ``EXPLAIN["cuda"]``.
+    passes
+        Optimisation passes to apply, by name, see :mod:`onnx_deconv.compiler.passes`; ``()`` for none. By
+        default those for CPUs, ``EXPLAIN["cpu"]``; a graph for a GPU takes ``EXPLAIN["cuda"]``.
 
     Returns
     -------
@@ -181,7 +183,7 @@ def explain_graph(
         },
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    return graph.finished(pair, manifest, lowerings)
+    return graph.finished(pair, manifest, passes)
 
 
 _TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
@@ -239,11 +241,7 @@ class _Assembly:
         self.taken = {*given, *_names(self.graph)}
         self.fixed = {t.name for t in self.graph.initializer if t.name in given}
         tensors = [(t.name, t) for t in self.graph.initializer if t.name not in given]
-        tensors += [
-            (n.output[0], n.attribute[0].t)
-            for n in self.graph.node
-            if n.op_type == "Constant" and n.attribute[0].name == "value"
-        ]
+        tensors += stored_tensors(self.graph.node).items()
         self.tensors = {_content(tensor): name for name, tensor in tensors}
 
     def free(self, name: str) -> str:
@@ -290,12 +288,12 @@ class _Assembly:
         where = next(k for k, i in enumerate(self.graph.input) if i.name == name)
         self.graph.input[where].CopyFrom(info)
 
-    def finished(self, pair: Pair, manifest: Mapping[str, Any], lowerings: Iterable[str]) -> ExplainGraph:
-        """Lower the model, and put the manifest into it."""
+    def finished(self, pair: Pair, manifest: Mapping[str, Any], passes: Iterable[str]) -> ExplainGraph:
+        """Optimise the model, and put the manifest into it."""
         del self.graph.value_info[:]
         kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
         helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
-        return ExplainGraph(lower(self.proto, lowerings), manifest, pair.folder, pair)
+        return ExplainGraph(apply_passes(self.proto, passes), manifest, pair.folder, pair)
 
     def _node_name(self, name: str) -> str:
         while name in self.nodes:
@@ -334,8 +332,6 @@ def _content(tensor: TensorProto) -> object:
 
 
 def _renamed(node: NodeProto, names: Mapping[str, str], name: str) -> NodeProto:
-    new = NodeProto.FromString(node.SerializeToString())
+    new = renamed(node, names)
     new.name = name
-    new.input[:] = [names.get(v, v) for v in node.input]
-    new.output[:] = [names.get(v, v) for v in node.output]
     return new

@@ -7,7 +7,8 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model import Model
-from onnx_deconv.operators.site import Tap
+from onnx_deconv.operators import Tap, find
+from onnx_deconv.operators.traits import SWITCHES
 
 MAX_POOL_WITH_INDICES = 8
 """The first opset whose MaxPool can tell where it found its maxima."""
@@ -50,7 +51,7 @@ def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> in
     inlined.provide(tap.value)
     if tap.kind == "switches":
         pool = next(n for n in graph.node if tap.value in n.output)
-        if pool.op_type != "MaxPool" or pool.domain not in ("", "ai.onnx"):
+        if SWITCHES not in find(pool.op_type, pool.domain).traits:
             pool = inlined.repeat(tap.value)
         if len(pool.output) == 1:
             pool.output.append(tap.name)

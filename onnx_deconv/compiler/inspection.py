@@ -8,15 +8,24 @@ from typing import Any
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from onnx_deconv.compiler.backward import Walk, scores_value
+from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.decompositions import composites
-from onnx_deconv.operators import Rule, RuleTable, rows, rule_table
+from onnx_deconv.model.heads import class_maps, scores_value
+from onnx_deconv.operators import (
+    Key,
+    Rule,
+    find,
+    operators_by_key,
+    own_domain,
+    rule_tables,
+    rules_for,
+    spelled,
+)
+from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.semantics import Semantics
-
-_STANDARD = ("", "ai.onnx")
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,6 @@ def inspect_model(
     model: Model,
     semantics: Semantics | None = None,
     layer: str | None = None,
-    class_maps: str | None = None,
 ) -> Inspection:
     """Look at a model; no weight is read and nothing runs.
 
@@ -130,8 +138,6 @@ def inspect_model(
         The choices that decide which rule a node gets.
     layer
         The value to explain; by default the scores.
-    class_maps
-        See :attr:`onnx_deconv.attribution.explainer.Explainer.class_maps`.
 
     Raises
     ------
@@ -140,9 +146,8 @@ def inspect_model(
     """
     semantics = semantics or Semantics()
     value, cut = scores_value(model) if layer is None else (model.layer(layer), [])
-    table = rule_table(semantics)
-    walk, problem = _walk(model, value, semantics, table)
-    layers = list(_layers(walk, table)) if walk is not None else []
+    walk, problem = _walk(model, value, semantics)
+    layers = list(_layers(walk)) if walk is not None else []
     proto = model.proto
     return Inspection(
         model=model.name,
@@ -160,21 +165,21 @@ def inspect_model(
         ],
         explained=value,
         cut=cut,
-        class_maps=class_maps,
+        class_maps=class_maps(model, scores_value(model)[0]),
         labels=len(Labels.of(None, model.metadata).names),
         metadata=sorted(model.metadata),
         rules=semantics.rules,
         layers=layers,
         missing=[each for each in layers if each.rule is None],
-        deepest=_deepest(walk, table) if walk is not None and walk.missing() else None,
+        deepest=_deepest(walk) if walk is not None and walk.missing() else None,
         problem=problem,
     )
 
 
-def _walk(model: Model, value: str, semantics: Semantics, table: RuleTable) -> tuple[Walk | None, str | None]:
+def _walk(model: Model, value: str, semantics: Semantics) -> tuple[Walk | None, str | None]:
     """Return the walk to the value, where there is one, and what is in the way of a companion."""
     try:
-        walk = Walk(model, value, semantics, None, table)
+        walk = Walk(model, value, semantics)
     except ModelError as error:
         return None, str(error)
     try:
@@ -184,37 +189,37 @@ def _walk(model: Model, value: str, semantics: Semantics, table: RuleTable) -> t
     return walk, None
 
 
-def _layers(walk: Walk, table: RuleTable) -> Iterator[Layer]:
+def _layers(walk: Walk) -> Iterator[Layer]:
     numbers = {v: n for v, n in walk.model.ordinals.items() if walk.model.layer(n) == v}
     for node in walk.path:
-        rule = table.get(_key(node))
+        rule = walk.rules.get(_key(node))
         yield Layer(
             layer=node.outputs[0].name,
             node=str(node.name or ""),
-            operator="::".join(filter(None, _key(node))),
+            operator=spelled(_key(node)),
             shape=walk.model.type_of(node.outputs[0].name).dims,
             number=numbers.get(node.outputs[0].name),
             family=None if rule is None else family(rule),
             rule=None if rule is None else says(rule),
-            overlaps=overlaps(node, walk.model) if node.op == "MaxPool" else None,
+            overlaps=overlaps(node, walk.model) if SWITCHES in find(node.op, node.domain).traits else None,
         )
 
 
-def _deepest(walk: Walk, table: RuleTable) -> str | None:
+def _deepest(walk: Walk) -> str | None:
     """Find the last value all of whose path back to the input has rules."""
     open_ended: set[str] = set()
     found = None
     for node in walk.path:
         names = [v.name for v in node.outputs]
-        if _key(node) not in table or any(v.name in open_ended for v in node.inputs):
+        if _key(node) not in walk.rules or any(v.name in open_ended for v in node.inputs):
             open_ended.update(names)
         elif len(walk.model.type_of(names[0]).shape or ()) > 1:
             found = names[0]
     return found
 
 
-def _key(node: gs.Node) -> tuple[str, str]:
-    return "" if node.domain in (None, *_STANDARD) else str(node.domain), str(node.op)
+def _key(node: gs.Node) -> Key:
+    return own_domain(node.domain), str(node.op)
 
 
 def _type(model: Model, value: str) -> dict[str, Any]:
@@ -274,16 +279,13 @@ class Operator:
 
 def operators() -> list[Operator]:
     """Return the operator table, by family and name."""
-    tables = {name: rule_table(Semantics(rules=name)) for name in ("deconvnet", "guided", "gradient")}
-    table = [
-        Operator(
-            "::".join(filter(None, (row.domain, row.operator))),
-            row.family,
-            {name: says(rules[row.domain, row.operator]) for name, rules in tables.items()},
-        )
-        for row in rows()
+    chosen = {name: rules_for(Semantics(rules=name)) for name in rule_tables()}
+    found = [
+        Operator(spelled(key), family(entry.rule), {name: says(rules[key]) for name, rules in chosen.items()})
+        for key, entry in operators_by_key().items()
+        if entry.rule is not None
     ]
-    return sorted(table, key=lambda each: (each.family, each.operator))
+    return sorted(found, key=lambda each: (each.family, each.operator))
 
 
 def operator_table_markdown() -> str:

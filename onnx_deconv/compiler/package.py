@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from onnx_deconv.compiler.backward import MANIFEST_KEY, Pair
+from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.errors import ModelError
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.model import all_tensors
@@ -37,7 +37,7 @@ def save(pair: Pair, path: str | os.PathLike[str]) -> list[Path]:
     Parameters
     ----------
     pair
-        See :class:`onnx_deconv.compiler.backward.Pair`.
+        See :class:`onnx_deconv.compiler.pair.Pair`.
     path
         The folder.
 

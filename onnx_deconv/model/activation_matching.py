@@ -17,19 +17,25 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from onnx_deconv.model.activations import GRID, LINE, Activation, identified, slopes
-from onnx_deconv.model.arithmetic import EVALUATE
+from onnx_deconv.operators.activations import GRID, LINE, Activation, identified, slopes
+from onnx_deconv.operators.registry import find
+from onnx_deconv.operators.traits import (
+    COMBINATION,
+    DEQUANTISER,
+    LIMIT,
+    POINTWISE,
+    QUANTISER,
+    RECTIFIER,
+    REDUCTION,
+    Trait,
+)
 
 Array = NDArray[np.float64]
 Constant = Callable[[str], NDArray[np.generic] | None]
 
-_LAST = {"Add", "Clip", "Div", "Log", "Max", "Min", "Mul", "Neg", "Sub", "Sum", "Where"}
-"""What a group may end with."""
-_GUARDS = {"Relu", "Clip", "ThresholdedRelu"}
-"""What keeps a variance from below zero, too, and is no activation then."""
 _LONGEST = 16
 """Of a group, in nodes: the longest spelling known has 11."""
-_MOST_NUMBERS = 1 << 18
+MOST_NUMBERS = 1 << 18
 """In a constant that takes part: a slope for each pixel, not a weight."""
 
 
@@ -61,11 +67,12 @@ def recognise(graph: gs.Graph, constant: Constant) -> Recognised:
     graph
         The view; changed in place.
     constant
-        Gives the numbers of a value that is a constant, else ``None``.
+        Gives the numbers of a value that is a constant, computed ones too; ``None`` for anything else and
+        for what is too large to be a slope.
     """
     groups, gained, nodes = _Groups(graph, constant), Recognised(), list[gs.Node]()
     for node in graph.nodes:
-        found = groups.activation(node) if node.op in _LAST else None
+        found = groups.activation(node) if COMBINATION in _traits(node) else None
         if found is None:
             nodes.append(node)
             continue
@@ -120,7 +127,7 @@ class _Groups:
             if not self._may_be_input(x, group):
                 continue
             found = self.identify(x, group)
-            if found is None or (found.op in _GUARDS and self._is_statistic(x)):
+            if found is None or (LIMIT in find(found.op).traits and self._is_statistic(x)):
                 continue
             if best is None or not _same(found, best[1]):
                 best = x, found
@@ -129,11 +136,11 @@ class _Groups:
     def _may_be_input(self, x: gs.Variable, group: Sequence[gs.Node]) -> bool:
         """Tell whether a value may be an activation's input: no quantised number, of the result's shape."""
         last, readers = group[-1], [n for n in group if any(v.name == x.name for v in n.inputs)]
-        if any(n.op == "DequantizeLinear" for n in readers):
+        if any(DEQUANTISER in _traits(n) for n in readers):
             return False
         if x.shape and last.outputs[0].shape and len(x.shape) != len(last.outputs[0].shape):
             return False
-        return len(group) > 1 or last.op in ("Max", "Min")
+        return len(group) > 1 or (LIMIT in _traits(last) and RECTIFIER not in _traits(last))
 
     def _is_statistic(self, x: gs.Variable) -> bool:
         """Tell whether a value follows from reductions alone: a variance that is kept from below zero."""
@@ -142,8 +149,8 @@ class _Groups:
             node, seen = self.producers.get(front.pop()), seen + 1
             if node is None or seen > _LONGEST:
                 return False
-            if not node.op.startswith("Reduce"):
-                if node.op not in EVALUATE:
+            if REDUCTION not in _traits(node):
+                if not _computes(node):
                     return False
                 front += self._open(node)
         return True
@@ -161,7 +168,7 @@ class _Groups:
                 yield x, group[::-1]
             latest = max(front, key=lambda name: self.order.get(name, -1))
             node = self.producers.get(latest)
-            if node is None or node.op not in EVALUATE or len(node.outputs) > 1:
+            if node is None or not _computes(node) or len(node.outputs) > 1:
                 return
             group.append(node)
             del front[latest]
@@ -169,30 +176,22 @@ class _Groups:
 
     def _open(self, node: gs.Node) -> dict[str, gs.Variable]:
         """Return the inputs that are no constants, by name; quantisers' scales are constants to them."""
-        inputs = node.inputs[:1] if node.op in ("QuantizeLinear", "DequantizeLinear") else node.inputs
+        inputs = node.inputs[:1] if QUANTISER in _traits(node) else node.inputs
         return {v.name: v for v in inputs if v.name and self.numbers(v) is None}
 
     def numbers(self, value: gs.Tensor) -> Array | None:
         """Return the numbers of a small constant, computed ones too; ``None`` for anything else."""
         if value.name not in self._numbers:
-            self._numbers[value.name] = None  # what needs its own result is no constant
             self._numbers[value.name] = self._find_numbers(value)
         return self._numbers[value.name]
 
     def _find_numbers(self, value: gs.Tensor) -> Array | None:
-        known = self._constant(value.name)
-        if known is None and isinstance(value, gs.Constant):
-            known = value.values
-        if known is not None:
-            if known.dtype == np.float16:
-                self._half.add(value.name)
-            return _small(known)
-        node = self.producers.get(value.name)
-        if node is None or node.op not in EVALUATE or len(node.outputs) > 1 or not node.inputs:
+        known = value.values if isinstance(value, gs.Constant) else self._constant(value.name)
+        if known is None:
             return None
-        inputs = [self.numbers(v) if v.name else None for v in node.inputs]
-        given = [k for k, v in zip(inputs, node.inputs, strict=True) if v.name]
-        return None if any(k is None for k in given) else _evaluate(node, inputs)
+        if known.dtype == np.float16:
+            self._half.add(value.name)
+        return _small(known)
 
     def identify(self, x: gs.Variable, group: Sequence[gs.Node]) -> Activation | None:
         """Evaluate a group of nodes, in order, and name the activation with those results."""
@@ -217,7 +216,7 @@ class _Groups:
 
 def _small(numbers: NDArray[np.generic]) -> Array | None:
     """Return a constant's numbers, a single one where all are the same."""
-    if numbers.dtype.kind not in "fiub" or not 0 < numbers.size <= _MOST_NUMBERS:
+    if numbers.dtype.kind not in "fiub" or not 0 < numbers.size <= MOST_NUMBERS:
         return None
     first = numbers.reshape(-1)[:1]
     return np.asarray(first[0] if (numbers == first).all() else numbers, np.float64)
@@ -232,6 +231,16 @@ def _evaluate(node: gs.Node, inputs: Sequence[Array | None]) -> Array | None:
     """Evaluate an elementwise node; ``None`` where its operands do not fit."""
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(EVALUATE[node.op](node.attrs, *inputs), np.float64)
+            return np.asarray(find(node.op, node.domain).evaluate(node.attrs, *inputs), np.float64)
     except (TypeError, ValueError):
         return None
+
+
+def _traits(node: gs.Node) -> frozenset[Trait]:
+    return find(node.op, node.domain).traits
+
+
+def _computes(node: gs.Node) -> bool:
+    """Tell whether a node's result can be computed number by number."""
+    entry = find(node.op, node.domain)
+    return POINTWISE in entry.traits and entry.can_evaluate

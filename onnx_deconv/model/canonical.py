@@ -5,51 +5,17 @@ wherever both have it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 import onnx.inliner
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.control_flow import inline_branches
 from onnx_deconv.model.decompositions import spell_out
+from onnx_deconv.model.protos import copy_of, replace, subgraphs
 from onnx_deconv.model.shape_inference import infer_shapes
-
-Shape = tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class ValueType:
-    """What is known of a value before the model runs.
-
-    Attributes
-    ----------
-    dtype
-        ONNX element type (``TensorProto.FLOAT``, ...), 0 where unknown.
-    shape
-        One entry per axis, ``None`` for a size that is only known at run time; ``None`` altogether
-        where not even the rank is known.
-    symbols
-        The names of the axes that have one (``batch``, ``height``), else ``""``.
-    """
-
-    dtype: int = TensorProto.UNDEFINED
-    shape: Shape | None = None
-    symbols: tuple[str, ...] = ()
-
-    @property
-    def dims(self) -> list[int | str | None] | None:
-        """The shape as ONNX writes it: a size, the name of one, or ``None``."""
-        if self.shape is None:
-            return None
-        names = self.symbols or ("",) * len(self.shape)
-        return [d if d is not None else (n or None) for d, n in zip(self.shape, names, strict=True)]
-
-    def __str__(self) -> str:
-        if self.dims is None:
-            return "?"
-        return "×".join("?" if d is None else str(d) for d in self.dims) or "scalar"
+from onnx_deconv.operators.value_type import Shape, ValueType
 
 
 def read_view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name: str) -> ModelProto:
@@ -111,16 +77,14 @@ def _inferred_afresh(view: ModelProto) -> ModelProto:
 
     Exporters that rearrange a finished graph leave shapes of values as they were before.
     """
-    stated = [type(i).FromString(i.SerializeToString()) for i in view.graph.value_info]
+    stated = [copy_of(i) for i in view.graph.value_info]
     del view.graph.value_info[:]
     view = infer_shapes(view)
     shaped = {i.name: i for i in view.graph.value_info if i.type.tensor_type.HasField("shape")}
     missing = [i for i in stated if i.name not in shaped]
     if not missing:
         return view
-    kept = [type(i).FromString(i.SerializeToString()) for i in shaped.values()]
-    del view.graph.value_info[:]
-    view.graph.value_info.extend([*kept, *missing])
+    replace(view.graph.value_info, [*shaped.values(), *missing])
     return infer_shapes(view)
 
 
@@ -128,11 +92,7 @@ def _drop_initializer_inputs(view: ModelProto) -> None:
     """Make constants of initializers that IR 3 lists as inputs too: inference reads only constants."""
     view.ir_version, graph = max(view.ir_version, 4), view.graph
     initializers = {t.name for t in graph.initializer}
-    kept = [i for i in graph.input if i.name not in initializers]
-    if len(kept) < len(graph.input):
-        copies = [type(i).FromString(i.SerializeToString()) for i in kept]
-        del graph.input[:]
-        graph.input.extend(copies)
+    replace(graph.input, [i for i in graph.input if i.name not in initializers])
 
 
 def _set_input_shapes(view: ModelProto, shapes: Mapping[str, Sequence[int]], name: str) -> None:
@@ -159,15 +119,12 @@ def _put_in_order(graph: GraphProto, name: str) -> None:
     except CycleError as error:
         first = graph.node[error.args[1][0]]
         raise ModelError(f"{name}: node {first.name or first.output[0]!r} needs its own result") from error
-    copies = [NodeProto.FromString(graph.node[k].SerializeToString()) for k in order]
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace(graph.node, [graph.node[k] for k in order])
 
 
 def reads(node: NodeProto) -> Iterator[str]:
     """Yield the values that a node reads, those that its branches take from around it too."""
     yield from node.input
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            for inner in attribute.g.node:
-                yield from reads(inner)
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            yield from reads(inner)

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
 
-from onnx_deconv.model.constant_folding import Numbers, known_numbers
+from onnx_deconv.model.constant_folding import known_numbers
+from onnx_deconv.model.protos import renamed, replace
+from onnx_deconv.operators import own_domain
+from onnx_deconv.operators.shapes import Numbers
 
 _MOST_TURNS = 256
 
@@ -30,16 +33,14 @@ def inline_branches(graph: GraphProto) -> bool:
         written += [node] if flat is None else flat
     if len(written) == len(graph.node) and all(a is b for a, b in zip(written, graph.node, strict=True)):
         return False
-    copies = [NodeProto.FromString(n.SerializeToString()) for n in written]
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace(graph.node, written)
     return True
 
 
 def _flat(graph: GraphProto, node: NodeProto, known: Mapping[str, Numbers]) -> list[NodeProto] | None:
     """Return the nodes that run in place of a node, ``None`` for all but a known If or Loop."""
     bodies = {a.name: a.g for a in node.attribute if a.type == AttributeProto.GRAPH}
-    if node.domain not in ("", "ai.onnx") or node.op_type not in ("If", "Loop"):
+    if own_domain(node.domain) != "" or node.op_type not in ("If", "Loop"):
         return None
     if node.op_type == "If":
         decision = _only(known.get(node.input[0]))
@@ -97,9 +98,8 @@ def _inlined(
     # Never by their own names: the user's graph still has the body, which must not see them outside.
     names = {**{v: prefix + v for v in inner}, **names}
     for tensor in body.initializer:
-        copy = TensorProto.FromString(tensor.SerializeToString())
-        copy.name = names[tensor.name]
-        graph.initializer.append(copy)
+        graph.initializer.append(tensor)
+        graph.initializer[-1].name = names[tensor.name]
     nodes = [_renamed(n, names) for n in body.node]
     for result, output in zip(results, body.output, strict=True):
         value = names.get(output.name, output.name)
@@ -109,16 +109,12 @@ def _inlined(
 
 def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
     """Copy a node, its values under other names, also where its own branches read them."""
-    new = NodeProto.FromString(node.SerializeToString())
-    new.input[:] = [names.get(v, v) for v in new.input]
-    new.output[:] = [names.get(v, v) for v in new.output]
+    new = renamed(node, names)
     for attribute in new.attribute:
         if attribute.type == AttributeProto.GRAPH:
             own = {v for n in attribute.g.node for v in n.output} | {i.name for i in attribute.g.input}
             outer = {k: v for k, v in names.items() if k not in own}
-            copies = [_renamed(n, outer) for n in attribute.g.node]
-            del attribute.g.node[:]
-            attribute.g.node.extend(copies)
+            replace(attribute.g.node, [_renamed(n, outer) for n in attribute.g.node])
             for output in attribute.g.output:
                 output.name = outer.get(output.name, output.name)
     return new

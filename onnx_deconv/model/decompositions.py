@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from onnx_deconv.model.protos import attributes_of, replace
+
 MICROSOFT = "com.microsoft"
 
 
@@ -36,7 +38,7 @@ class Call:
     def __init__(self, node: NodeProto, graph: GraphProto, dequantised: dict[tuple[str, ...], str]) -> None:
         self.node, self.graph, self.dequantised = node, graph, dequantised
         self.nodes: list[NodeProto] = []
-        self._attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self._attributes = attributes_of(node)
 
     def attr(self, name: str, default: Any = None) -> Any:
         """Return an attribute's value, or the default."""
@@ -103,9 +105,7 @@ def spell_out(graph: GraphProto) -> None:
             written += [node] if result is None else call.replace(result)
         else:
             written.append(node)
-    copies = [NodeProto.FromString(n.SerializeToString()) for n in written]
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace(graph.node, written)
 
 
 def spelling(*operators: str, domain: str = MICROSOFT) -> Callable[[Spelling], Spelling]:

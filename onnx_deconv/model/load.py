@@ -6,6 +6,7 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 (:mod:`onnx_deconv.model.activation_matching`).
 """
 
+import math
 import mmap
 import os
 import shutil
@@ -22,18 +23,24 @@ import onnx
 import onnx.inliner
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
 from onnx_deconv.model import activation_matching, upgrade
-from onnx_deconv.model.canonical import ValueType, read_view, value_types
+from onnx_deconv.model.canonical import read_view, value_types
+from onnx_deconv.model.constant_folding import known_numbers
 from onnx_deconv.model.external_data import skim
+from onnx_deconv.model.protos import all_tensors, opset_of, stored_tensors
+from onnx_deconv.operators import ValueType, find, own_domain
+from onnx_deconv.operators.traits import CONVOLUTION, QUANTISER, RANDOM, SHAPE_ONLY, Trait
 
 # Its notes about types that NumPy lacks go to stdout, which belongs to a caller's results.
 G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_QUANTISERS_SINCE = 19
+_INTEGERS = {TensorProto.INT64, TensorProto.INT32}
 Source = str | os.PathLike[str] | bytes | ModelProto
 
 
@@ -96,19 +103,18 @@ class Model:
         self.view = view
         self.types = value_types(view)
         self.graph: gs.Graph = gs.import_onnx(view)
-        self.tensors = {t.name: t for t in view.graph.initializer} | _constant_nodes(view.graph.node)
-        self._evaluated: dict[str, Array] = {}
+        self.tensors = {t.name: t for t in view.graph.initializer} | stored_tensors(view.graph.node)
+        self._evaluated = self._known_numbers()
+        self._read_nodes()
         self.gained = activation_matching.recognise(self.graph, self._small_constant)
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
-        self.nodes: list[gs.Node] = self.graph.nodes
-        self.producers: dict[str, gs.Node] = {v.name: n for n in self.nodes for v in n.outputs if v.name}
-        self.constants = self._find_constants()
+        self._read_nodes()
 
     @property
     def opset(self) -> int:
         """The version of the standard operators that the model uses."""
-        return next((o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+        return opset_of(self.proto)
 
     @cached_property
     def metadata(self) -> dict[str, str]:
@@ -164,7 +170,7 @@ class Model:
     @cached_property
     def convolutions(self) -> list[str]:
         """The values that convolutions compute, in order; what they compute from weights alone left out."""
-        found = (n.outputs[0].name for n in self.nodes if n.op == "Conv")
+        found = (n.outputs[0].name for n in self.nodes if CONVOLUTION in _traits(n))
         return [value for value in found if value not in self.constants]
 
     @cached_property
@@ -195,15 +201,32 @@ class Model:
         return gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
 
     def _small_constant(self, value: str) -> Array | None:
-        """Read a constant during pattern matching: initializers and Constant nodes alone."""
-        tensor = self.tensors.get(value)
-        return None if tensor is None else self.read(tensor)
+        """Read a constant during pattern matching, unless it is large."""
+        shape = self.type_of(value).shape
+        if shape is not None and math.prod(d or 1 for d in shape) > activation_matching.MOST_NUMBERS:
+            return None
+        return self.constant(value)
+
+    def _read_nodes(self) -> None:
+        """Take stock of the view's nodes."""
+        self.nodes: list[gs.Node] = self.graph.nodes
+        self.producers: dict[str, gs.Node] = {v.name: n for n in self.nodes for v in n.outputs if v.name}
+        self.constants = self._find_constants()
+
+    def _known_numbers(self) -> dict[str, Array]:
+        """Compute the small integers that follow from the sizes that are known, where others are not."""
+        found = {}
+        for value, numbers in known_numbers(self.view.graph).items():
+            dtype = self.type_of(value).dtype
+            if value not in self.tensors and dtype in _INTEGERS and None not in numbers.reshape(-1).tolist():
+                found[value] = numbers.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
+        return found
 
     def _find_constants(self) -> set[str]:
         """Find all values that no input can change: weights, and what is computed from them."""
-        constants = set(self.tensors)
+        constants = {*self.tensors, *self._evaluated}
         for node in self.nodes:
-            sized = node.op in ("Shape", "Size") and self._has_static_shape(node.inputs[0].name)
+            sized = SHAPE_ONLY in _traits(node) and self._has_static_shape(node.inputs[0].name)
             fixed = all(v.name in constants for v in node.inputs if v.name)
             if (sized or fixed) and _is_pure(node):
                 constants.update(v.name for v in node.outputs)
@@ -217,14 +240,15 @@ class Model:
         if value in self.tensors:
             return self.read(self.tensors[value])
         node = self.producers[value]
-        if node.op in ("Shape", "Size"):
+        if SHAPE_ONLY in _traits(node):
             sized = node.inputs[0].name
             feeds = {sized: np.empty([d or 0 for d in self.type_of(sized).shape or ()])}
         else:
             feeds = {v.name: self._numbers(v.name) for v in node.inputs if v.name}
-        return _run_node(self.node_proto(node), feeds, self.proto)[
-            [v.name for v in node.outputs].index(value)
-        ]
+        # The reference implementation has the newer forms of quantisers alone, which mean the same.
+        opset = max(self.opset, _QUANTISERS_SINCE) if QUANTISER in _traits(node) else self.opset
+        found = _run_node(self.node_proto(node), feeds, opset)
+        return found[[v.name for v in node.outputs].index(value)]
 
     def _numbers(self, value: str) -> Array:
         numbers = self.constant(value)
@@ -392,47 +416,17 @@ def _external_tensors(proto: ModelProto) -> Iterable[TensorProto]:
     return (t for t in all_tensors(proto) if t.data_location == TensorProto.EXTERNAL)
 
 
-def all_tensors(proto: ModelProto) -> Iterable[TensorProto]:
-    """Yield every tensor of a model: initializers and attributes, in subgraphs and functions too."""
-    yield from _graph_tensors(proto.graph)
-    for function in proto.functions:
-        yield from _node_tensors(function.node)
-
-
-def _graph_tensors(graph: GraphProto) -> Iterable[TensorProto]:
-    yield from graph.initializer
-    yield from _node_tensors(graph.node)
-
-
-def _node_tensors(nodes: Iterable[NodeProto]) -> Iterable[TensorProto]:
-    for attribute in (a for node in nodes for a in node.attribute):
-        if attribute.type == AttributeProto.TENSOR:
-            yield attribute.t
-        elif attribute.type == AttributeProto.TENSORS:
-            yield from attribute.tensors
-        for graph in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
-            yield from _graph_tensors(graph)
-
-
-def _constant_nodes(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
-    """Tensors of the Constant nodes that hold one as such."""
-    return {
-        node.output[0]: attribute.t
-        for node in nodes
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    }
-
-
 def _is_pure(node: gs.Node) -> bool:
     """Tell whether a node gives the same result for the same inputs, and reads no outer value."""
-    random = node.op.startswith("Random") or node.op in ("Multinomial", "Bernoulli")
     branches = any(isinstance(a, gs.Graph) for a in node.attrs.values())
-    return not random and not branches and node.domain in (None, "", "ai.onnx")
+    return RANDOM not in _traits(node) and not branches and own_domain(node.domain) == ""
 
 
-def _run_node(node: NodeProto, feeds: Mapping[str, Array], proto: ModelProto) -> list[Array]:
+def _traits(node: gs.Node) -> frozenset[Trait]:
+    return find(node.op, node.domain).traits
+
+
+def _run_node(node: NodeProto, feeds: Mapping[str, Array], opset: int) -> list[Array]:
     """Evaluate one node with the standard's own reference implementation."""
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - 70 ms that few models cost
 
@@ -442,5 +436,5 @@ def _run_node(node: NodeProto, feeds: Mapping[str, Array], proto: ModelProto) ->
     ]
     outputs = [onnx.helper.make_empty_tensor_value_info(n) for n in node.output]
     graph = onnx.helper.make_graph([node], "constant", inputs, outputs)
-    model = onnx.helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     return list(ReferenceEvaluator(model).run(None, dict(feeds)))

@@ -5,13 +5,15 @@ a node whose form the newer opset still has is kept to the byte; the others are 
 own, by the standard's version converter.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
 import onnx
 import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper
 
 from onnx_deconv.errors import ModelError
+from onnx_deconv.model.protos import copy_of, opset_of, renamed, replace, stored_tensors, subgraphs
+from onnx_deconv.operators import own_domain
 
 # Operators that kept their form and changed their meaning, and the opset in which they did.
 _NEW_MEANINGS = {
@@ -21,11 +23,6 @@ _NEW_MEANINGS = {
 # Opset 18 made an even Split say into how many parts.
 _SPLIT_BY_NUMBER = 18
 _FIRST_IR_WITHOUT_LISTED_WEIGHTS = 4
-
-
-def opset_of(proto: ModelProto) -> int:
-    """Return the version of the standard operators that a model uses."""
-    return next((int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
 def at_opset(proto: ModelProto, opset: int, ir_version: int) -> ModelProto:
@@ -48,7 +45,7 @@ def at_opset(proto: ModelProto, opset: int, ir_version: int) -> ModelProto:
     if copy.ir_version < _FIRST_IR_WITHOUT_LISTED_WEIGHTS:
         # A weight that is listed as an input would become one that a caller may replace.
         weights = {t.name for t in copy.graph.initializer}
-        _replace(copy.graph.input, [i for i in copy.graph.input if i.name not in weights])
+        replace(copy.graph.input, [i for i in copy.graph.input if i.name not in weights])
     copy.ir_version = max(copy.ir_version, ir_version)
     if old >= opset:
         return copy
@@ -56,14 +53,14 @@ def at_opset(proto: ModelProto, opset: int, ir_version: int) -> ModelProto:
         copy = onnx.inliner.inline_local_functions(copy)
     _raise(copy.graph, _Types(copy), old, opset)
     for entry in copy.opset_import:
-        if entry.domain in ("", "ai.onnx"):
+        if own_domain(entry.domain) == "":
             entry.version = opset
     return copy
 
 
 def means_the_same(node: NodeProto, old: int, new: int) -> bool:
     """Tell whether a node of one opset is valid, and computes the same, in another."""
-    if node.domain not in ("", "ai.onnx"):
+    if own_domain(node.domain) != "":
         return True
     before, after = _schema(node.op_type, old), _schema(node.op_type, new)
     if before is None or after is None or after.deprecated:
@@ -109,9 +106,7 @@ class _Types:
         self.infos = {i.name: i for i in (*graph.input, *graph.value_info, *graph.output)}
         inline = (t for t in graph.initializer if t.data_location != TensorProto.EXTERNAL)
         self.constants: dict[str, TensorProto] = {t.name: t for t in inline}
-        for node in graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = node.attribute[0].t
+        self.constants |= stored_tensors(graph.node)
         for t in graph.initializer:
             self.infos[t.name] = helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
 
@@ -126,14 +121,13 @@ class _Types:
 def _raise(graph: GraphProto, types: _Types, old: int, new: int) -> None:
     nodes: list[NodeProto] = []
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                _raise(inner, types, old, new)
+        for inner in subgraphs(node):
+            _raise(inner, types, old, new)
         if means_the_same(node, old, new):
-            nodes.append(NodeProto.FromString(node.SerializeToString()))
+            nodes.append(node)
         else:
             nodes += _converted(node, types, old, new)
-    _replace(graph.node, nodes)
+    replace(graph.node, nodes)
 
 
 def _converted(node: NodeProto, types: _Types, old: int, new: int) -> Iterator[NodeProto]:
@@ -158,25 +152,12 @@ def _converted(node: NodeProto, types: _Types, old: int, new: int) -> Iterator[N
         if tensor.name in names:
             new_tensor = _named(tensor, names[tensor.name])
             yield helper.make_node("Constant", [], [new_tensor.name], new_tensor.name, value=new_tensor)
-    yield from (_renamed(n, names) for n in found.node)
-
-
-def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
-    new = NodeProto.FromString(node.SerializeToString())
-    new.input[:] = [names.get(v, v) for v in new.input]
-    new.output[:] = [names.get(v, v) for v in new.output]
-    new.name = new.name or new.output[0]
-    return new
+    for new_node in (renamed(n, names) for n in found.node):
+        new_node.name = new_node.name or new_node.output[0]
+        yield new_node
 
 
 def _named(tensor: TensorProto, name: str) -> TensorProto:
-    copy = TensorProto.FromString(tensor.SerializeToString())
+    copy = copy_of(tensor)
     copy.name = name
     return copy
-
-
-def _replace(field: object, content: Iterable[object]) -> None:
-    """Give a repeated field other content."""
-    kept = list(content)
-    del field[:]  # type: ignore[attr-defined]
-    field.extend(kept)  # type: ignore[attr-defined]

@@ -8,13 +8,11 @@ be (:mod:`onnx_deconv.model.constant_folding`), handed to the inference, and it 
 import onnx
 from onnx import ModelProto, NodeProto, helper
 
-from onnx_deconv.model.constant_folding import Numbers, Sizes, known_numbers, known_shapes
-
-_KEEP_SHAPE = {
-    "Gelu", "GroupNormalization", "HardSwish", "LayerNormalization", "MeanVarianceNormalization", "Mish",
-    "RMSNormalization", "Swish",
-}  # fmt: skip
-"""Operators that inference knows nothing of: functions, and those younger than the model's opset."""
+from onnx_deconv.model.constant_folding import known_numbers, known_shapes
+from onnx_deconv.model.protos import attributes_of
+from onnx_deconv.operators import find
+from onnx_deconv.operators.shapes import Known, Numbers, Sizes, ceil_pool, same
+from onnx_deconv.operators.traits import NORMALISATION, POOL, RECTIFIER
 
 
 def infer_shapes(view: ModelProto) -> ModelProto:
@@ -40,10 +38,9 @@ def _recount_windows(view: ModelProto, inferred: ModelProto, recounted: set[str]
     """
     shapes = known_shapes(inferred.graph)
     for node in inferred.graph.node:
-        if node.op_type not in ("MaxPool", "AveragePool") or node.output[0] in recounted:
+        if POOL not in find(node.op_type, node.domain).traits or node.output[0] in recounted:
             continue
-        source, wrong = shapes.get(node.input[0]), shapes.get(node.output[0])
-        right = None if source is None else _pooled(node, source)
+        wrong, right = shapes.get(node.output[0]), ceil_pool(_known(node, shapes, {}))
         if right is not None and wrong is not None and right != wrong:
             recounted.add(node.output[0])
             _write(view, node, right, inferred)
@@ -51,30 +48,8 @@ def _recount_windows(view: ModelProto, inferred: ModelProto, recounted: set[str]
     return False
 
 
-def _pooled(node: NodeProto, source: Sizes) -> Sizes | None:
-    """Return the shape of a pool that rounds up; ``None`` for any other."""
-    at = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if not at.get("ceil_mode"):
-        return None
-    kernel, n, auto = at["kernel_shape"], len(at["kernel_shape"]), at.get("auto_pad", b"NOTSET")
-    strides, dilations = at.get("strides", [1] * n), at.get("dilations", [1] * n)
-    pads, counts = at.get("pads", [0] * (2 * n)), Sizes()
-    for k, size in enumerate(source[2:]):
-        if size is None:
-            counts.append(None)
-            continue
-        if auto.startswith(b"SAME"):
-            counts.append(-(-size // strides[k]))
-            continue
-        rest = size + pads[k] + pads[n + k] - (kernel[k] - 1) * dilations[k] - 1
-        last = -(-rest // strides[k])
-        beyond = last * strides[k] >= size + pads[k]
-        counts.append(last if beyond else last + 1)
-    return [*source[:2], *counts]
-
-
 def _resolve_targets(view: ModelProto) -> bool:
-    """Write down the shapes of Reshape outputs that could be computed; tell whether there were any."""
+    """Write down the shapes that could be computed; tell whether there were any."""
     shapes, numbers, found = known_shapes(view.graph), known_numbers(view.graph), False
     for node in view.graph.node:
         stated = shapes.get(node.output[0])
@@ -87,30 +62,14 @@ def _resolve_targets(view: ModelProto) -> bool:
 
 def _followed(node: NodeProto, shapes: dict[str, Sizes], numbers: dict[str, Numbers]) -> Sizes | None:
     """Return the shape that follows from what inference does not look at; ``None`` if none does."""
-    source = shapes.get(node.input[0]) if node.input else None
-    target = numbers.get(node.input[1]) if len(node.input) > 1 else None
-    if node.op_type in ("Reshape", "Expand") and target is not None:
-        return _reshaped(node, list(target), source)
-    if node.op_type == "Pad" and target is not None and source and len(node.input) <= 3:  # noqa: PLR2004
-        begins, ends = target[: len(source)], target[len(source) :]
-        return [None if None in sizes else sum(sizes) for sizes in zip(source, begins, ends, strict=True)]
-    if node.op_type == "Resize" and len(node.input) == 4 and node.input[3] in numbers:  # noqa: PLR2004
-        wanted = list(numbers[node.input[3]])
-        return wanted if source and len(wanted) == len(source) else None
-    return source if node.op_type in _KEEP_SHAPE else None
+    entry = find(node.op_type, node.domain)
+    shape = entry.shape or (same if entry.traits & {RECTIFIER, NORMALISATION} else None)
+    return None if shape is None else shape(_known(node, shapes, numbers))
 
 
-def _reshaped(node: NodeProto, target: Sizes, source: Sizes | None) -> Sizes:
-    """Return the output's shape: -1 stays open, 0 copies the input's size."""
-    if node.op_type == "Expand":
-        lead = [1] * max(0, len(target) - len(source or []))
-        padded = [*lead, *(source or [None] * len(target))]
-        return [
-            None if t is None or s is None else max(s, t)
-            for s, t in zip(padded[-len(target) :], target, strict=True)
-        ]
-    copied = [source[k] if t == 0 and source else t for k, t in enumerate(target)]
-    return [size if size is not None and size > 0 else None for size in copied]
+def _known(node: NodeProto, shapes: dict[str, Sizes], numbers: dict[str, Numbers]) -> Known:
+    inputs = [*map(shapes.get, node.input)], [*map(numbers.get, node.input)]
+    return Known(attributes_of(node), *inputs)
 
 
 def _write(view: ModelProto, node: NodeProto, shape: Sizes, typed: ModelProto) -> None:

@@ -12,6 +12,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.errors import ModelError
+from onnx_deconv.model.protos import replace
 
 OLDEST_OPSET = 7
 """The oldest opset that onnxruntime promises to run."""
@@ -128,9 +129,7 @@ def _broadcast_explicitly(proto: ModelProto) -> None:
         elif node.op_type == "PRelu":
             nodes += _trailing_axes(node, ranks, 1)
         nodes.append(node)
-    copies = [NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace(graph.node, nodes)
 
 
 def _trailing_axes(node: NodeProto, ranks: dict[str, int], axis: int) -> list[NodeProto]:

@@ -1,11 +1,13 @@
-"""One rule per operator: how a signal passes a forward node backwards. One file per family."""
+"""What is known of each operator, in one entry, and the rule tables. One file per family."""
 
-# Importing a family registers its rules.
+# Importing a family makes its entries.
 from onnx_deconv.operators import (  # noqa: F401
     elementwise,
+    fields,
     index,
     join,
     linear,
+    logic,
     normalize,
     pooling,
     quantise,
@@ -15,7 +17,54 @@ from onnx_deconv.operators import (  # noqa: F401
     reshape,
     sample,
 )
-from onnx_deconv.operators.registry import Row, Rule, RuleTable, Signals, rows, rule, rule_table
+from onnx_deconv.operators.forward_values import Tap
+from onnx_deconv.operators.registry import (
+    Entry,
+    Operator,
+    declare,
+    find,
+    operator,
+    operators_by_key,
+    own_domain,
+    rules_for,
+    spelled,
+)
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import (
+    Key,
+    Rule,
+    RuleTable,
+    Signals,
+    adopt,
+    register,
+    rule_table,
+    rule_tables,
+)
+from onnx_deconv.operators.traits import Trait
+from onnx_deconv.operators.value_type import Shape, ValueType
 
-__all__ = ["Row", "Rule", "RuleTable", "Signals", "Site", "rows", "rule", "rule_table"]
+__all__ = [
+    "Entry",
+    "Key",
+    "Operator",
+    "Rule",
+    "RuleTable",
+    "Shape",
+    "Signals",
+    "Site",
+    "Tap",
+    "Trait",
+    "ValueType",
+    "adopt",
+    "declare",
+    "fields",
+    "find",
+    "operator",
+    "operators_by_key",
+    "own_domain",
+    "register",
+    "rule_table",
+    "rule_tables",
+    "rules_for",
+    "spelled",
+]

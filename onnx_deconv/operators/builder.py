@@ -11,16 +11,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from onnx_deconv.model import Array
+from onnx_deconv.errors import RuleError
 
 OPSET, IR_VERSION = 18, 8
 
 Signal: TypeAlias = gs.Tensor
 """A value of the companion graph."""
 
-Operand: TypeAlias = Signal | Array | Sequence[int] | float | None
+Operand: TypeAlias = Signal | NDArray[Any] | Sequence[int] | float | None
 """What an operator takes: a value, integers (int64), a number of the signal's type, or nothing."""
 
 
@@ -61,7 +62,7 @@ class Emitter:
             self.inputs[name] = gs.Variable(name, dtype=dtype or self.dtype, shape=shape)
         return self.inputs[name]
 
-    def constant(self, numbers: Array) -> gs.Constant:
+    def constant(self, numbers: NDArray[Any]) -> gs.Constant:
         """Return a small constant, stored once however often it is used."""
         key = (numbers.dtype.str, numbers.shape, numbers.tobytes())
         if key not in self._constants:
@@ -82,7 +83,7 @@ class Emitter:
     def _append(
         self, operator: str, inputs: list[Signal], outputs: int, attributes: dict[str, Any]
     ) -> list[gs.Variable]:
-        typed = _typed(operator, attributes)
+        typed = _typed(operator, attributes, self.origin)
         key = (operator, tuple(v.name for v in inputs), outputs, repr(sorted(typed.items())))
         if key not in self._known:
             name = f"deconv/{self.origin}/{operator}_{len(self.nodes)}"
@@ -163,10 +164,17 @@ class Emitter:
         return proto
 
 
-def _typed(operator: str, attributes: dict[str, Any]) -> dict[str, Any]:
-    schema = onnx.defs.get_schema(operator, OPSET, "")
+def _typed(operator: str, attributes: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Give attributes the types that the operator's schema says, and leave out defaults."""
+    try:
+        schema = onnx.defs.get_schema(operator, OPSET, "")
+    except onnx.defs.SchemaError:
+        raise RuleError(f"{operator} is no operator of opset {OPSET} (rule for {origin!r})") from None
     typed = {}
     for name, given in attributes.items():
+        if name not in schema.attributes:
+            known = ", ".join(schema.attributes) or "none"
+            raise RuleError(f"{operator} has no attribute {name!r} but {known} (rule for {origin!r})")
         declared = schema.attributes[name]
         number = _CASTS.get(declared.type)
         if given is None:

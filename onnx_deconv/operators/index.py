@@ -3,13 +3,16 @@
 import numpy as np
 from onnx import TensorProto
 
+from onnx_deconv.operators import numbers
 from onnx_deconv.operators.builder import Operand, Signal
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.reshape import scatter_axis
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import PLACEMENT
 
 
-@rule("Gather")
+@operator("Gather", evaluate=numbers.gather)
 def gather(at: Site) -> Signals:
     """Each slice's signal is added to where it was taken."""
     op, axis, rank = at.op, at.axis(), len(at.shape_of(0))
@@ -36,13 +39,13 @@ def _with_one_axis(at: Site, axis: int, picked: int) -> Signal:
     return op.Reshape(at.signal, op.Concat(before, [-1], after, axis=0))
 
 
-@rule("GatherElements")
+@operator("GatherElements")
 def gather_elements(at: Site) -> Signals:
     """Each element's signal is added to where it was taken."""
     return [at.op.scatter_add(at.op.filled(at.shape(0), 0.0), at.raw(1), at.signal, at.axis()), None]
 
 
-@rule("TopK")
+@operator("TopK")
 def top_k(at: Site) -> Signals:
     """Each value's signal goes to where it was found."""
     empty = at.op.filled(at.shape(0), 0.0)
@@ -50,7 +53,7 @@ def top_k(at: Site) -> Signals:
     return [at.op.scatter_add(empty, at.raw_output(1), at.signal, axis), *[None] * (len(at.node.inputs) - 1)]
 
 
-@rule("GatherND")
+@operator("GatherND")
 def gather_nd(at: Site) -> Signals:
     """Each slice's signal is added to where it was taken."""
     op, batch, indices = at.op, at.attr("batch_dims", 0), at.raw(1)
@@ -71,7 +74,7 @@ def _batch_coordinates(at: Site, batch: int, indices: Signal) -> Signal:
     return lines[0] if batch == 1 else op.Concat(*lines, axis=-1)
 
 
-@rule("ScatterElements", "Scatter")
+@operator("ScatterElements", "Scatter", traits={PLACEMENT})
 def scatter_elements(at: Site) -> Signals:
     """The updates get the signal from their places, the rest of it goes to what they did not replace."""
     op, axis = at.op, at.axis()
@@ -81,7 +84,7 @@ def scatter_elements(at: Site) -> Signals:
     return [op.ScatterElements(at.signal, at.raw(1), op.Mul(updates, 0.0), axis=axis), None, updates]
 
 
-@rule("ScatterND")
+@operator("ScatterND", traits={PLACEMENT})
 def scatter_nd(at: Site) -> Signals:
     """The updates get the signal from their places, the rest of it goes to what they did not replace."""
     op = at.op
@@ -99,7 +102,7 @@ def _adds(at: Site) -> bool:
     return bool(reduction == "add")
 
 
-@rule("Tile")
+@operator("Tile")
 def tile(at: Site) -> Signals:
     """The copies' signals are added up."""
     op, rank = at.op, len(at.shape_of(0))

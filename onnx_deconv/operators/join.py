@@ -1,18 +1,23 @@
 """Operators with several inputs on the path: sums, products, concatenations."""
 
+import numpy as np
+
+from onnx_deconv.operators import fields, numbers
 from onnx_deconv.operators.builder import Signal
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.reshape import resized
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import AFFINE, COMBINATION, LIMIT, POINTWISE
 
 
-@rule("Add", "Sum")
+@operator("Add", "Sum", traits={POINTWISE, AFFINE, COMBINATION}, evaluate=lambda *x: sum(x))
 def add(at: Site) -> Signals:
     """Every term gets the signal."""
     return [at.unbroadcast(at.signal, i) if at.needs(i) else None for i in range(len(at.node.inputs))]
 
 
-@rule("Sub")
+@operator("Sub", traits={POINTWISE, AFFINE, COMBINATION}, evaluate=lambda a, b: a - b)
 def sub(at: Site) -> Signals:
     """The first term gets the signal, the second its negative."""
     return [
@@ -21,7 +26,7 @@ def sub(at: Site) -> Signals:
     ]
 
 
-@rule("Mean")
+@operator("Mean", traits={POINTWISE})
 def mean(at: Site) -> Signals:
     """Every term gets an equal share of the signal."""
     n = len(at.node.inputs)
@@ -29,7 +34,7 @@ def mean(at: Site) -> Signals:
     return [at.unbroadcast(share, i) if at.needs(i) else None for i in range(n)]
 
 
-@rule("Mul")
+@operator("Mul", traits={POINTWISE, AFFINE, COMBINATION}, evaluate=lambda a, b: a * b)
 def mul(at: Site) -> Signals:
     """Each factor gets the signal times the other factor."""
     return [
@@ -38,7 +43,7 @@ def mul(at: Site) -> Signals:
     ]
 
 
-@rule("Div")
+@operator("Div", traits={POINTWISE, AFFINE, COMBINATION}, evaluate=numbers.divide)
 def div(at: Site) -> Signals:
     """The numerator gets signal/b, the denominator -signal·y/b."""
     op = at.op
@@ -49,7 +54,7 @@ def div(at: Site) -> Signals:
     ]
 
 
-@rule("Pow")
+@operator("Pow", traits={POINTWISE}, evaluate=np.power)
 def power(at: Site) -> Signals:
     """The base gets the signal times b·x^(b-1)."""
     if at.needs(1):
@@ -59,7 +64,7 @@ def power(at: Site) -> Signals:
     return [_times(at, slope, 0), None]
 
 
-@rule("Concat")
+@operator("Concat", evaluate=numbers.concat, field=fields.concatenation)
 def concat(at: Site) -> Signals:
     """Every part gets its slice of the signal."""
     axis, n = at.axis(1), len(at.node.inputs)
@@ -71,7 +76,7 @@ def concat(at: Site) -> Signals:
     return list(at.op.Split(at.signal, split, axis=axis, outputs=n))
 
 
-@rule("Split")
+@operator("Split", field=fields.splitting)
 def split(at: Site) -> Signals:
     """The parts' signals are put side by side; a part without one is empty."""
     axis = at.axis()
@@ -86,7 +91,8 @@ def split(at: Site) -> Signals:
     return [at.op.Concat(*parts, axis=axis), *[None] * (len(at.node.inputs) - 1)]
 
 
-@rule("Max", "Min")
+@operator("Min", traits={POINTWISE, COMBINATION, LIMIT}, evaluate=numbers.minimum)
+@operator("Max", traits={POINTWISE, COMBINATION, LIMIT}, evaluate=numbers.maximum)
 def extremum(at: Site) -> Signals:
     """The signal goes to the operand that was taken, the first of equals."""
     op, last = at.op, len(at.node.inputs) - 1
@@ -100,7 +106,7 @@ def extremum(at: Site) -> Signals:
     return passed
 
 
-@rule("Where")
+@operator("Where", traits={POINTWISE, COMBINATION}, evaluate=numbers.where)
 def where(at: Site) -> Signals:
     """Each branch gets the signal where it was taken."""
     op, condition = at.op, at.raw(0)

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+from onnx_deconv.operators import fields
 from onnx_deconv.operators.builder import Signal
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import CONVOLUTION, FILTER, GLOBAL
 from onnx_deconv.operators.window import Window, crop, spatial_shape
 
 
-@rule("Conv")
+@operator("Conv", traits={FILTER, CONVOLUTION}, field=fields.window)
 def conv(at: Site) -> Signals:
     """The transposed filter: ConvTranspose with the same weight, as large as the forward input."""
     if at.needs(1):
@@ -22,7 +25,7 @@ def conv(at: Site) -> Signals:
     return [window.transpose(at, at.signal, at.input(1), **same), None, None]
 
 
-@rule("ConvTranspose")
+@operator("ConvTranspose", traits={FILTER}, field=fields.transposed_window)
 def conv_transpose(at: Site) -> Signals:
     """The transpose of a transposed filter is the filter: Conv with the same weight."""
     if at.needs(1):
@@ -43,7 +46,7 @@ def conv_transpose(at: Site) -> Signals:
     return [crop(at, signal, [0] * n, spatial_shape(at, 0)) if extra else signal, None, None]
 
 
-@rule("Gemm")
+@operator("Gemm", traits={FILTER, GLOBAL})
 def gemm(at: Site) -> Signals:
     """Y = αA'B' + βC, so the signal for A is αYB'ᵀ, flipped once more where A was transposed."""
     alpha, trans_a, trans_b = at.attr("alpha", 1.0), at.attr("transA", 0), at.attr("transB", 0)
@@ -62,7 +65,7 @@ def _product(at: Site, a: Signal, b: Signal, alpha: float, trans: tuple[int, int
     return at.op.Gemm(a, b, alpha=alpha, transA=trans[0], transB=trans[1])
 
 
-@rule("MatMul")
+@operator("MatMul", traits={FILTER}, field=fields.product)
 def matmul(at: Site) -> Signals:
     """Y = AB, so A gets YBᵀ and B gets AᵀY, summed over the axes along which either was repeated."""
     ranks = len(at.shape_of(0)), len(at.shape_of(1))
@@ -114,7 +117,7 @@ def _swapped(rank: int) -> list[int]:
     return [*range(rank - 2), rank - 1, rank - 2]
 
 
-@rule("Einsum")
+@operator("Einsum", traits={FILTER})
 def einsum(at: Site) -> Signals:
     """Each operand gets the signal times the others, summed over the indices that it lacks."""
     terms, result = _equation(at)

@@ -1,12 +1,15 @@
 """Normalisations: their true derivative; local response normalisation can be left out."""
 
+from onnx_deconv.operators import fields
 from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.reduce import over
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import AFFINE, GLOBAL, LOGARITHM, NORMALISATION, POINTWISE, PROBABILITY
 
 
-@rule("BatchNormalization")
+@operator("BatchNormalization", traits={POINTWISE, AFFINE})
 def batch_normalization(at: Site) -> Signals:
     """Scaled per channel: the same normalisation with neither mean nor shift."""
     if at.attr("training_mode", 0):
@@ -20,7 +23,7 @@ def batch_normalization(at: Site) -> Signals:
     return [scaled, None, None, None, None]
 
 
-@rule("InstanceNormalization")
+@operator("InstanceNormalization", traits={NORMALISATION, GLOBAL})
 def instance_normalization(at: Site) -> Signals:
     """The signal's part along the mean and along the normalised value is taken out."""
     axes = at.spatial_axes()
@@ -29,7 +32,7 @@ def instance_normalization(at: Site) -> Signals:
     return [standardized(at, scaled, axes, at.attr("epsilon", 1e-5)), None, None]
 
 
-@rule("LayerNormalization")
+@operator("LayerNormalization", traits={NORMALISATION}, field=fields.trailing_axes)
 def layer_normalization(at: Site) -> Signals:
     """The signal's part along the mean and along the normalised value is taken out."""
     axes = list(range(at.axis(-1), len(at.shape_of(0))))
@@ -37,7 +40,7 @@ def layer_normalization(at: Site) -> Signals:
     return [standardized(at, scaled, axes, at.attr("epsilon", 1e-5)), None, None]
 
 
-@rule("GroupNormalization")
+@operator("GroupNormalization", traits={NORMALISATION, GLOBAL})
 def group_normalization(at: Site) -> Signals:
     """The signal's part along the mean and along the normalised value of its group is taken out."""
     op, groups, channels = at.op, at.attr("num_groups"), _channels(at)
@@ -49,7 +52,7 @@ def group_normalization(at: Site) -> Signals:
     return [at.reshape(_standardized(at, signal, x, [2], at.attr("epsilon", 1e-5)), 0), None, None]
 
 
-@rule("MeanVarianceNormalization")
+@operator("MeanVarianceNormalization", traits={NORMALISATION, GLOBAL})
 def mean_variance_normalization(at: Site) -> Signals:
     """The signal's part along the mean and along the normalised value is taken out."""
     rank = len(at.shape_of(0))
@@ -57,7 +60,7 @@ def mean_variance_normalization(at: Site) -> Signals:
     return [standardized(at, at.signal, axes, 1e-18)]
 
 
-@rule("RMSNormalization")
+@operator("RMSNormalization", traits={NORMALISATION}, field=fields.trailing_axes)
 def rms_normalization(at: Site) -> Signals:
     """The signal's part along the normalised value is taken out."""
     op, x = at.op, at.input(0)
@@ -69,7 +72,7 @@ def rms_normalization(at: Site) -> Signals:
     return [op.Div(op.Sub(scaled, along), spread), None]
 
 
-@rule("LpNormalization")
+@operator("LpNormalization", traits={NORMALISATION}, field=fields.one_axis)
 def lp_normalization(at: Site) -> Signals:
     """(s - slope·Σ s·y)/norm, where slope is the norm's own derivative."""
     op, axes, first = at.op, [at.axis(-1)], at.attr("p", 2) == 1
@@ -96,7 +99,7 @@ def _standardized(at: Site, signal: Signal, x: Signal, axes: list[int], epsilon:
     return op.Div(op.Sub(rest, op.ReduceMean(rest, axes)), spread)
 
 
-@rule("Softmax")
+@operator("Softmax", traits={PROBABILITY}, field=fields.softmax_axes)
 def softmax(at: Site) -> Signals:
     """y·(s - Σ s·y), inside the network; at its end it is cut off instead."""
     op, y = at.op, at.output()
@@ -104,7 +107,7 @@ def softmax(at: Site) -> Signals:
     return [op.Mul(y, op.Sub(at.signal, total))]
 
 
-@rule("LogSoftmax")
+@operator("LogSoftmax", traits={PROBABILITY, LOGARITHM}, field=fields.softmax_axes)
 def log_softmax(at: Site) -> Signals:
     """s - softmax·Σ s, inside the network; at its end it is cut off instead."""
     op = at.op
@@ -119,13 +122,7 @@ def _softmax_axes(at: Site) -> list[int]:
     return list(range(at.axis(1), len(at.shape_of(0))))
 
 
-@rule("LRN", table="lrn=identity")
-def lrn_identity(at: Site) -> Signals:
-    """Passes unchanged: the paper does not undo contrast normalisation on the way down."""
-    return [at.signal]
-
-
-@rule("LRN")
+@operator("LRN", traits={POINTWISE})
 def lrn(at: Site) -> Signals:
     """y = x·D^-β with D = bias + α/n·Σ x² over n neighbouring channels; its derivative."""
     op, x = at.op, at.input(0)
@@ -138,6 +135,12 @@ def lrn(at: Site) -> Signals:
     # Each channel also takes part in its neighbours' D: the transposed window swaps its two sides.
     shared = _channel_sum(at, op.Mul(op.Div(direct, base), x), after, before)
     return [op.Sub(direct, op.Mul(op.Mul(x, shared), 2 * alpha * beta / size))]
+
+
+@lrn.row("deconvnet")
+def lrn_identity(at: Site) -> Signals:
+    """Passes unchanged: the paper does not undo contrast normalisation on the way down."""
+    return [at.signal]
 
 
 def _channel_sum(at: Site, value: Signal, before: int, after: int) -> Signal:

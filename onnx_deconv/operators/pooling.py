@@ -4,14 +4,17 @@ from math import prod
 
 import numpy as np
 
+from onnx_deconv.operators import fields
 from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.reduce import over
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import GLOBAL, PLACEMENT, POOL, SWITCHES
 from onnx_deconv.operators.window import Window, spatial_shape, windows
 
 
-@rule("MaxPool")
+@operator("MaxPool", traits={POOL, SWITCHES}, field=fields.window)
 def max_pool(at: Site) -> Signals:
     """Unpool: the signal goes where the switches say; where windows overlap, signals add up."""
     return [unpool(at, at.switches(), at.batch_shape(0), by_column=at.attr("storage_order", 0) == 1)]
@@ -48,7 +51,7 @@ def _overwritten(at: Site, switches: Signal, shape: Operand) -> Signal:
     return op.Reshape(op.Slice(placed, [0], total, [2]), shape)
 
 
-@rule("AveragePool")
+@operator("AveragePool", traits={POOL}, field=fields.window)
 def average_pool(at: Site) -> Signals:
     """Spread: each window hands its share of the signal to all its positions."""
     window = Window.of(at, ())
@@ -118,7 +121,7 @@ def _spread(at: Site, window: Window, share: Signal) -> Signal:
     return window.transpose(at, share, ones, **same)
 
 
-@rule("GlobalAveragePool")
+@operator("GlobalAveragePool", traits={POOL, GLOBAL})
 def global_average_pool(at: Site) -> Signals:
     """Spread: every position gets an equal share."""
     op, sizes = at.op, at.shape_of(0)[2:]
@@ -129,7 +132,7 @@ def global_average_pool(at: Site) -> Signals:
     return [op.Expand(op.Div(at.signal, count), at.shape(0))]
 
 
-@rule("GlobalMaxPool")
+@operator("GlobalMaxPool", traits={POOL, GLOBAL})
 def global_max_pool(at: Site) -> Signals:
     """The signal goes to the first maximum of each channel."""
     op, x = at.op, at.input(0)
@@ -140,7 +143,7 @@ def global_max_pool(at: Site) -> Signals:
     return [at.reshape(op.ScatterElements(empty, first, signal, axis=2), 0)]
 
 
-@rule("LpPool")
+@operator("LpPool", traits={POOL}, field=fields.window)
 def lp_pool(at: Site) -> Signals:
     """Each window hands its positions the signal times sign(x)·(|x|/y)^(p-1)."""
     op, p, y = at.op, at.attr("p", 2), at.output()
@@ -148,7 +151,7 @@ def lp_pool(at: Site) -> Signals:
     return [op.Mul(_spread(at, Window.of(at, ()), share), _power_slope(at, at.input(0), p))]
 
 
-@rule("GlobalLpPool")
+@operator("GlobalLpPool", traits={POOL, GLOBAL})
 def global_lp_pool(at: Site) -> Signals:
     """Each position gets the signal times sign(x)·(|x|/y)^(p-1)."""
     op, p = at.op, at.attr("p", 2)
@@ -163,7 +166,7 @@ def _power_slope(at: Site, x: Signal, p: int) -> Signal:
     return op.Sign(x) if p == 1 else op.Mul(op.Sign(x), op.Pow(op.Abs(x), float(p - 1)))
 
 
-@rule("MaxUnpool")
+@operator("MaxUnpool", traits={PLACEMENT})
 def max_unpool(at: Site) -> Signals:
     """Each value's signal is read back from where it was put."""
     op = at.op

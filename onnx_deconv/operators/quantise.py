@@ -8,15 +8,17 @@ that Relu, and rectifies as Relu does in each table.
 import numpy as np
 from onnx import helper
 
+from onnx_deconv.operators import numbers
 from onnx_deconv.operators.builder import Operand, Signal
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import find, operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import DEQUANTISER, POINTWISE, QUANTISER, VIEW
 
 _FILTERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization"}
-_MOVES = {"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 
-@rule("QuantizeLinear")
+@operator("QuantizeLinear", traits={POINTWISE, QUANTISER}, evaluate=numbers.identity)
 def quantise(at: Site) -> Signals:
     """Divided by the scale; zero where it cut off what a left-out Relu would have."""
     if not replaces_relu(at):
@@ -25,26 +27,26 @@ def quantise(at: Site) -> Signals:
     return _in_real_units(at, at.op.Where(above, at.signal, 0.0))
 
 
-@rule("QuantizeLinear", table="deconvnet")
+@quantise.row("deconvnet")
 def rectify_quantised(at: Site) -> Signals:
     """Divided by the scale, and rectified where a Relu was left out before it."""
     return _in_real_units(at, at.op.Relu(at.signal) if replaces_relu(at) else at.signal)
 
 
-@rule("QuantizeLinear", table="guided")
+@quantise.row("guided")
 def guide_quantised(at: Site) -> Signals:
     """Rectified, and stopped where it cut off, where a Relu was left out before it."""
     (signal, *rest) = quantise(at)
     return [at.op.Relu(signal) if signal is not None and replaces_relu(at) else signal, *rest]
 
 
-@rule("DequantizeLinear")
+@operator("DequantizeLinear", traits={POINTWISE, QUANTISER, DEQUANTISER}, evaluate=numbers.identity)
 def dequantise(at: Site) -> Signals:
     """Multiplied by the scale."""
     return [at.op.Mul(at.signal, _scale(at)), *[None] * (len(at.node.inputs) - 1)]
 
 
-@rule("DynamicQuantizeLinear")
+@operator("DynamicQuantizeLinear", traits={QUANTISER})
 def quantise_dynamically(at: Site) -> Signals:
     """Divided by the scale; what the scale itself owes to the input is left out."""
     return [at.op.Div(at.signal, at.output(1))]
@@ -53,7 +55,7 @@ def quantise_dynamically(at: Site) -> Signals:
 def replaces_relu(at: Site) -> bool:
     """Tell whether the quantiser cuts off what is negative of a filter's result."""
     source = at.model.producers.get(at.node.inputs[0].name)
-    while source is not None and source.op in _MOVES:
+    while source is not None and VIEW in find(source.op, source.domain).traits:
         source = at.model.producers.get(source.inputs[0].name)
     if source is None or source.op not in _FILTERS or not at.has(2):
         return False

@@ -11,46 +11,56 @@ import math
 
 import numpy as np
 
+from onnx_deconv.operators import numbers
 from onnx_deconv.operators.builder import Signal
-from onnx_deconv.operators.registry import Rule, Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Rule, Signals, rule_table
+from onnx_deconv.operators.traits import COMBINATION, DISCONTINUOUS, LIMIT, POINTWISE, RECTIFIER
 
+SELU_ALPHA, SELU_GAMMA = 1.6732631921768188, 1.0507010221481323
 GELU_CUBIC, GELU_SCALE = 0.044715, math.sqrt(2 / math.pi)
 _ROOT_HALF, _BELL = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
-RECTIFIERS = ("Relu", "LeakyRelu", "PRelu", "Clip", "ThresholdedRelu", "Elu", "Selu", "Celu",
-              "Softplus", "Swish", "HardSwish", "Gelu", "Mish")  # fmt: skip
 
 
 # The true derivatives.
 
 
-@rule("Relu")
+@operator("Relu", traits={LIMIT, RECTIFIER, POINTWISE}, evaluate=lambda x: np.maximum(x, 0))
 def relu(at: Site) -> Signals:
     """Passes where the forward value is positive."""
     # Sign(y) is 1 where y = max(x, 0) is positive, else 0; x itself would undo the runtime's fusion.
     return [at.op.Mul(at.signal, at.op.Sign(at.output()))]
 
 
-@rule("LeakyRelu")
+@operator(
+    "LeakyRelu",
+    traits={RECTIFIER, POINTWISE},
+    evaluate=lambda x, alpha=0.01: numbers.leaky(x, alpha),
+)
 def leaky_relu(at: Site) -> Signals:
     """Passes, scaled by alpha where the forward input is negative."""
     return [_where_positive(at, at.signal, at.op.Mul(at.signal, float(at.attr("alpha", 0.01))))]
 
 
-@rule("PRelu")
+@operator("PRelu", traits={RECTIFIER, POINTWISE}, evaluate=numbers.leaky)
 def prelu(at: Site) -> Signals:
     """Passes, scaled by the learned slope where the forward input is negative."""
     return [_where_positive(at, at.signal, at.op.Mul(at.signal, at.input(1))), None]
 
 
-@rule("ThresholdedRelu")
+@operator(
+    "ThresholdedRelu",
+    traits={LIMIT, RECTIFIER, POINTWISE, DISCONTINUOUS},
+    evaluate=lambda x, alpha=1.0: np.where(np.greater(x, alpha), x, 0),
+)
 def thresholded_relu(at: Site) -> Signals:
     """Passes where the forward input exceeds alpha."""
     beyond = at.op.Greater(at.input(0), float(at.attr("alpha", 1.0)))
     return [at.op.Where(beyond, at.signal, 0.0)]
 
 
-@rule("Clip")
+@operator("Clip", traits={LIMIT, RECTIFIER, POINTWISE, COMBINATION}, evaluate=numbers.clip)
 def clip(at: Site) -> Signals:
     """Passes where the forward input lies between the bounds."""
     op, (low, high) = at.op, _bounds(at)
@@ -63,20 +73,28 @@ def clip(at: Site) -> Signals:
     return [signal, None, None]
 
 
-@rule("Elu")
+@operator("Elu", traits={RECTIFIER, POINTWISE}, evaluate=lambda x, alpha=1.0: numbers.exponential(x, alpha))
 def elu(at: Site) -> Signals:
     """Scaled by alpha·eˣ where the forward input is negative."""
     return [_where_positive(at, at.signal, _times_exp(at, float(at.attr("alpha", 1.0))))]
 
 
-@rule("Selu")
+@operator(
+    "Selu",
+    traits={RECTIFIER, POINTWISE},
+    evaluate=lambda x, alpha=SELU_ALPHA, gamma=SELU_GAMMA: numbers.exponential(x, alpha, gamma),
+)
 def selu(at: Site) -> Signals:
     """Scaled by gamma, and by gamma·alpha·eˣ where the forward input is negative."""
-    alpha, gamma = at.attr("alpha", 1.6732631921768188), at.attr("gamma", 1.0507010221481323)
+    alpha, gamma = at.attr("alpha", SELU_ALPHA), at.attr("gamma", SELU_GAMMA)
     return [_where_positive(at, at.op.Mul(at.signal, float(gamma)), _times_exp(at, alpha * gamma))]
 
 
-@rule("Celu")
+@operator(
+    "Celu",
+    traits={RECTIFIER, POINTWISE},
+    evaluate=lambda x, alpha=1.0: numbers.exponential(x, alpha, scale=alpha),
+)
 def celu(at: Site) -> Signals:
     """Scaled by e^(x/alpha) where the forward input is negative."""
     op, alpha = at.op, float(at.attr("alpha", 1.0))
@@ -84,13 +102,17 @@ def celu(at: Site) -> Signals:
     return [op.Mul(at.signal, decay)]
 
 
-@rule("Softplus")
+@operator("Softplus", traits={RECTIFIER, POINTWISE}, evaluate=lambda x: np.logaddexp(0, x))
 def softplus(at: Site) -> Signals:
     """Scaled by σ(x)."""
     return [at.op.Mul(at.signal, at.op.Sigmoid(at.input(0)))]
 
 
-@rule("Swish")
+@operator(
+    "Swish",
+    traits={RECTIFIER, POINTWISE},
+    evaluate=lambda x, alpha=1.0: x * numbers.logistic(alpha * x),
+)
 def swish(at: Site) -> Signals:
     """Scaled by σ(αx)·(1 + αx·(1 - σ(αx)))."""
     op, alpha = at.op, float(at.attr("alpha", 1.0))
@@ -100,7 +122,7 @@ def swish(at: Site) -> Signals:
     return [op.Mul(at.signal, slope)]
 
 
-@rule("HardSwish")
+@operator("HardSwish", traits={RECTIFIER, POINTWISE}, evaluate=lambda x: x * np.clip(x / 6 + 0.5, 0, 1))
 def hard_swish(at: Site) -> Signals:
     """Scaled by 0 below -3, by 1 above 3, by x/3 + ½ between."""
     op, x = at.op, at.input(0)
@@ -109,7 +131,7 @@ def hard_swish(at: Site) -> Signals:
     return [op.Mul(at.signal, op.Where(op.Less(x, 3.0), inner, 1.0))]
 
 
-@rule("Gelu")
+@operator("Gelu", traits={RECTIFIER, POINTWISE}, evaluate=numbers.gelu)
 def gelu(at: Site) -> Signals:
     """Scaled by Φ(x) + x·φ(x), or by the derivative of its tanh form."""
     op, x = at.op, at.input(0)
@@ -126,7 +148,7 @@ def gelu(at: Site) -> Signals:
     return [op.Mul(at.signal, slope)]
 
 
-@rule("Mish")
+@operator("Mish", traits={RECTIFIER, POINTWISE}, evaluate=lambda x: x * np.tanh(np.logaddexp(0, x)))
 def mish(at: Site) -> Signals:
     """Scaled by t + x·σ(x)·(1 - t²), t = tanh(softplus(x))."""
     op, x = at.op, at.input(0)
@@ -138,26 +160,25 @@ def mish(at: Site) -> Signals:
 # The deconvnet's rows.
 
 
-@rule("Relu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softplus", "Swish", "HardSwish", "Gelu", "Mish",
-      table="deconvnet")  # fmt: skip
+@rule_table("deconvnet").row(RECTIFIER)
 def rectify(at: Site) -> Signals:
     """Rectifies the signal."""
     return [at.op.Relu(at.signal)]
 
 
-@rule("LeakyRelu", table="deconvnet")
+@leaky_relu.row("deconvnet")
 def rectify_leaky(at: Site) -> Signals:
     """Rectifies the signal by the same leaky function."""
     return [at.op.LeakyRelu(at.signal, alpha=at.attr("alpha"))]
 
 
-@rule("PRelu", table="deconvnet")
+@prelu.row("deconvnet")
 def rectify_parametric(at: Site) -> Signals:
     """Rectifies the signal by the same learned slope."""
     return [at.op.PRelu(at.signal, at.input(1)), None]
 
 
-@rule("Clip", table="deconvnet")
+@clip.row("deconvnet")
 def rectify_clip(at: Site) -> Signals:
     """Rectifies the signal if the lower bound is 0 (ReLU6); any other Clip is no rectifier."""
     return [at.op.Relu(at.signal), None, None] if _bounds(at)[0] == 0 else clip(at)
@@ -166,26 +187,35 @@ def rectify_clip(at: Site) -> Signals:
 # The guided table: the deconvnet's rows, stopped where the forward input was not positive.
 
 
+@relu.row("guided")
+def guide(at: Site) -> Signals:
+    """Rectifies the signal. Stopped where the forward input was not positive."""
+    return [at.op.Mul(at.op.Relu(at.signal), at.op.Sign(at.output()))]
+
+
+@clip.row("guided")
+def guide_clip(at: Site) -> Signals:
+    """Guides the signal if the lower bound is 0 (ReLU6); any other Clip is no rectifier."""
+    return _stopped(at, rectify_clip(at)) if _bounds(at)[0] == 0 else clip(at)
+
+
 def _guided(deconvnet: Rule) -> Rule:
     def guided(at: Site) -> Signals:
-        signal, *rest = deconvnet(at)
-        if at.node.op == "Clip" and _bounds(at)[0] != 0:
-            return [signal, *rest]
-        if at.node.op == "Relu":
-            return [at.op.Mul(signal, at.op.Sign(at.output()))]
-        return [at.op.Where(_is_positive(at), signal, 0.0), *rest]
+        return _stopped(at, deconvnet(at))
 
     guided.__doc__ = f"{deconvnet.__doc__} Stopped where the forward input was not positive."
+    guided.__qualname__ = f"guided_{deconvnet.__name__}"
     return guided
 
 
-for _operators, _deconvnet in (
-    (set(RECTIFIERS) - {"LeakyRelu", "PRelu", "Clip"}, rectify),
-    ({"LeakyRelu"}, rectify_leaky),
-    ({"PRelu"}, rectify_parametric),
-    ({"Clip"}, rectify_clip),
-):
-    rule(*sorted(_operators), table="guided")(_guided(_deconvnet))
+rule_table("guided").row(RECTIFIER)(_guided(rectify))
+leaky_relu.row("guided")(_guided(rectify_leaky))
+prelu.row("guided")(_guided(rectify_parametric))
+
+
+def _stopped(at: Site, signals: Signals) -> Signals:
+    signal, *rest = signals
+    return [at.op.Where(_is_positive(at), signal, 0.0), *rest]
 
 
 def _bounds(at: Site) -> tuple[float | None, float | None]:

@@ -2,18 +2,21 @@
 
 from math import prod
 
+from onnx_deconv.operators import numbers
 from onnx_deconv.operators.builder import Operand, Signal
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import REDUCTION
 
 
-@rule("ReduceSum")
+@operator("ReduceSum", traits={REDUCTION}, evaluate=numbers.reduced(sum))
 def reduce_sum(at: Site) -> Signals:
     """Every term gets the signal."""
     return _only(at, _spread(at, at.signal))
 
 
-@rule("ReduceMean")
+@operator("ReduceMean", traits={REDUCTION})
 def reduce_mean(at: Site) -> Signals:
     """Spread: every position gets an equal share."""
     op, sizes = at.op, [at.shape_of(0)[axis] for axis in axes_of(at)]
@@ -23,32 +26,32 @@ def reduce_mean(at: Site) -> Signals:
     return _only(at, _spread(at, op.Div(at.signal, op.Cast(count, to=op.elem_type))))
 
 
-@rule("ReduceL1")
+@operator("ReduceL1", traits={REDUCTION})
 def reduce_l1(at: Site) -> Signals:
     """Scaled by the sign of x."""
     return _only(at, at.op.Mul(_kept(at, at.signal), at.op.Sign(at.input(0))))
 
 
-@rule("ReduceL2")
+@operator("ReduceL2", traits={REDUCTION})
 def reduce_l2(at: Site) -> Signals:
     """Scaled by x/y (zero where y is)."""
     return _only(at, at.op.Mul(_kept(at, over(at, at.signal, at.output())), at.input(0)))
 
 
-@rule("ReduceSumSquare")
+@operator("ReduceSumSquare", traits={REDUCTION})
 def reduce_sum_square(at: Site) -> Signals:
     """Scaled by 2x."""
     return _only(at, at.op.Mul(_kept(at, at.op.Mul(at.signal, 2.0)), at.input(0)))
 
 
-@rule("ReduceLogSum")
+@operator("ReduceLogSum", traits={REDUCTION})
 def reduce_log_sum(at: Site) -> Signals:
     """Scaled by 1/Σx = e^-y."""
     op = at.op
     return _only(at, _spread(at, op.Mul(at.signal, op.Exp(op.Neg(at.output())))))
 
 
-@rule("ReduceLogSumExp")
+@operator("ReduceLogSumExp", traits={REDUCTION})
 def reduce_log_sum_exp(at: Site) -> Signals:
     """Scaled by e^(x-y), the softmax."""
     op = at.op
@@ -56,7 +59,7 @@ def reduce_log_sum_exp(at: Site) -> Signals:
     return _only(at, op.Mul(_kept(at, at.signal), softmax))
 
 
-@rule("ReduceProd")
+@operator("ReduceProd", traits={REDUCTION}, evaluate=numbers.reduced(prod))
 def reduce_prod(at: Site) -> Signals:
     """Scaled by the product of the others."""
     op, x, axes = at.op, at.input(0), axes_of(at)
@@ -69,13 +72,13 @@ def reduce_prod(at: Site) -> Signals:
     return _only(at, op.Mul(_kept(at, at.signal), alone))
 
 
-@rule("ReduceMax")
+@operator("ReduceMax", traits={REDUCTION}, evaluate=numbers.reduced(max))
 def reduce_max(at: Site) -> Signals:
     """The signal goes to the first maximum."""
     return _only(at, _placed(at, "ArgMax"))
 
 
-@rule("ReduceMin")
+@operator("ReduceMin", traits={REDUCTION}, evaluate=numbers.reduced(min))
 def reduce_min(at: Site) -> Signals:
     """The signal goes to the first minimum."""
     return _only(at, _placed(at, "ArgMin"))

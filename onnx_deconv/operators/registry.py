@@ -1,101 +1,246 @@
-"""Which rule an operator gets: three tables that differ in the rectifiers' rows alone."""
+"""One entry per operator: all that the package knows of it, in facets that everybody reads here.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+An entry is made where the operator's rule is written, in the file of its family: :func:`operator` decorates
+the rule and takes the facets. The rule is the operator's row in the ``gradient`` table; the entry's
+:meth:`Entry.row` gives it a row in another one.
+"""
 
-from onnx_deconv.operators.builder import Signal
-from onnx_deconv.semantics import Semantics
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from onnx_deconv.operators.plugins import load_plugins
+from onnx_deconv.operators.shapes import Known, Sizes
+from onnx_deconv.operators.tables import Key, Rule, Signals, rule_table
+from onnx_deconv.operators.traits import RECTIFIER, Trait
 
 if TYPE_CHECKING:
-    from onnx_deconv.operators.site import Site
+    from onnx_deconv.operators.node import ForwardNode
+    from onnx_deconv.operators.sight import Sight
+    from onnx_deconv.operators.site import Choices, Site
 
-Signals = Sequence[Signal | None]
-"""One signal per input of a forward node, ``None`` where nothing flows."""
+STANDARD = ("", "ai.onnx")
+"""The names of the standard's own domain; entries have the first."""
 
-Rule = Callable[["Site"], Signals]
-Key = tuple[str, str]
-"""(domain, operator); the standard's own domain is ``""``."""
+Evaluate = Callable[..., Any]
+"""The operator on numbers: its inputs, then its attributes by name.
 
-RuleTable = Mapping[Key, Rule]
+A pointwise one takes numbers or arrays. The others take arrays of Python numbers, in which ``None`` is a
+number that is only known at run time.
+"""
 
-_RELU = {("", "Relu"), ("", "QuantizeLinear")}
-"""What counts as Relu where the other activations are left at their derivative."""
+Field = Callable[["ForwardNode", Mapping[int, "Sight"]], "Sight | None"]
+"""What the result sees of the image, given what those inputs see that depend on it; ``None``: not known."""
 
-_TABLES: dict[str, dict[Key, Rule]] = {
-    "gradient": {},
-    "deconvnet": {},
-    "guided": {},
-    "lrn=identity": {},
-}
+Shape = Callable[[Known], Sizes | None]
+"""The shape of the first result, where the standard's own inference does not know it."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the operator table.
+class Operator:
+    """What is known of one operator.
 
     Attributes
     ----------
-    operator, domain
-        The forward operator.
-    family
-        The file of its rule.
-    says
-        What the rule does, in its own words.
-    rectifier
-        Whether the deconvnet and guided tables have a row of their own for it.
+    name, domain
+        As in a model; the standard's domain is ``""``.
+    traits
+        What kind of operator it is.
+    rule
+        Its row in the ``gradient`` table, ``None`` where nothing can be sent back through it.
+    field
+        How receptive fields pass it; ``None`` leaves that to its traits.
+    shape
+        The shape of its first result, where the standard's own inference does not know it.
     """
 
-    operator: str
-    domain: str
-    family: str
-    says: str
-    rectifier: bool
+    def __init__(self, name: str, domain: str, traits: Collection[Trait], evaluate: Evaluate | None) -> None:
+        self.name, self.domain, self.traits = name, domain, frozenset(traits)
+        self.rule: Rule | None = None
+        self.field: Field | None = None
+        self.shape: Shape | None = None
+        self._evaluate = evaluate
+        self._attributes = _names(evaluate)
+
+    def __repr__(self) -> str:
+        return f"<operator {spelled((self.domain, self.name))}>"
+
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether it can be computed on plain numbers."""
+        return self._evaluate is not None
+
+    def evaluate(self, attributes: Mapping[str, Any], *inputs: Any) -> Any:
+        """Compute it on numbers, see :data:`Evaluate`.
+
+        Raises
+        ------
+        TypeError
+            If it cannot be computed, or on these inputs.
+        """
+        if self._evaluate is None:
+            raise TypeError(f"{self.name} cannot be evaluated")
+        given = {k: v for k, v in attributes.items() if k in self._attributes}
+        return self._evaluate(*inputs, **given)
 
 
-def rule(*operators: str, domain: str = "", table: str = "gradient") -> Callable[[Rule], Rule]:
-    """Register a function as the rule of one or more operators.
+def _names(function: Evaluate | None) -> frozenset[str]:
+    try:
+        return frozenset() if function is None else frozenset(inspect.signature(function).parameters)
+    except ValueError:  # a NumPy function: its inputs alone
+        return frozenset()
+
+
+class Entry:
+    """What :func:`operator` makes of a rule: the rule still, and the way to give its operators more facets.
+
+    Attributes
+    ----------
+    operators
+        The operators that share it.
+    """
+
+    def __init__(self, operators: Sequence[Operator]) -> None:
+        self.operators = list(operators)
+
+    def __call__(self, at: "Site") -> Signals:
+        """Apply the operators' row of the ``gradient`` table."""
+        rule = self.operators[0].rule
+        if rule is None:
+            raise TypeError(f"{self.operators[0]} has no rule")
+        return rule(at)
+
+    def row(self, name: str) -> Callable[[Rule], Rule]:
+        """Register a function as the operators' row in another rule table.
+
+        Parameters
+        ----------
+        name
+            Of the table.
+        """
+        return rule_table(name).row(*((each.domain, each.name) for each in self.operators))
+
+    def receptive_field(self, function: Field) -> Field:
+        """Register how receptive fields pass the operators."""
+        for each in self.operators:
+            each.field = function
+        return function
+
+    def shape(self, function: Shape) -> Shape:
+        """Register the shape of the operators' first result."""
+        for each in self.operators:
+            each.shape = function
+        return function
+
+
+_OPERATORS: dict[Key, Operator] = {}
+_UNKNOWN = Operator("", "", (), None)
+
+
+def declare(
+    *names: str,
+    domain: str = "",
+    traits: Collection[Trait] = (),
+    evaluate: Evaluate | None = None,
+    field: Field | None = None,
+    shape: Shape | None = None,
+) -> Entry:
+    """Make an entry for operators through which nothing is sent back (comparisons, shapes).
 
     Parameters
     ----------
-    operators
-        Names as in the model (``"Conv"``).
+    names
+        As in a model (``"Equal"``).
     domain
         The operators' domain.
-    table
-        ``gradient``: what all tables share (the true vector-Jacobian product); ``deconvnet``,
-        ``guided``, ``lrn=identity``: the row that replaces it there.
+    traits
+        What kind of operators they are.
+    evaluate
+        See :data:`Evaluate`.
+    field
+        See :data:`Field`.
+    shape
+        See :data:`Shape`.
 
     Raises
     ------
     ValueError
-        If an operator has a rule in that table already.
+        If an operator has an entry already.
+    """
+    made = []
+    for name in names:
+        if (domain, name) in _OPERATORS:
+            raise ValueError(f"{spelled((domain, name))} has an entry already")
+        made.append(Operator(name, domain, traits, evaluate))
+        made[-1].field, made[-1].shape = field, shape
+        _OPERATORS[domain, name] = made[-1]
+    return Entry(made)
+
+
+def operator(
+    *names: str,
+    domain: str = "",
+    traits: Collection[Trait] = (),
+    evaluate: Evaluate | None = None,
+    field: Field | None = None,
+    shape: Shape | None = None,
+) -> Callable[[Rule | Entry], Entry]:
+    """Make an entry of operators and their rule, the true vector-Jacobian product.
+
+    Decorators that follow each other share the rule, not the facets. Parameters and errors are those
+    of :func:`declare`.
     """
 
-    def register(function: Rule) -> Rule:
-        for operator in operators:
-            if (domain, operator) in _TABLES[table]:
-                raise ValueError(f"{domain or 'ai.onnx'}::{operator} has a rule in {table!r} already")
-            _TABLES[table][domain, operator] = function
-        return function
+    def register(rule: Rule | Entry) -> Entry:
+        shared = rule.operators if isinstance(rule, Entry) else []
+        entry = declare(*names, domain=domain, traits=traits, evaluate=evaluate, field=field, shape=shape)
+        for each in entry.operators:
+            each.rule = shared[0].rule if shared else rule
+        return Entry([*entry.operators, *shared])
 
     return register
 
 
-def rule_table(semantics: Semantics) -> dict[Key, Rule]:
-    """Return the rules that the given semantics choose, by (domain, operator)."""
-    table = dict(_TABLES["gradient"])
-    if semantics.rules != "gradient":
-        rows = _TABLES[semantics.rules]
-        table |= {k: r for k, r in rows.items() if semantics.activations == "all" or k in _RELU}
-    if semantics.lrn_is_identity:
-        table |= _TABLES["lrn=identity"]
-    return table
+def find(name: str, domain: str | None = "") -> Operator:
+    """Look an operator up; one that nobody knows has no facets and no traits."""
+    return operators_by_key().get((own_domain(domain), name), _UNKNOWN)
 
 
-def rows() -> Iterator[Row]:
-    """Yield the operator table, sorted by domain and operator."""
-    for (domain, operator), function in sorted(_TABLES["gradient"].items()):
-        family = function.__module__.rpartition(".")[2]
-        says = (function.__doc__ or "").strip().partition("\n")[0]
-        yield Row(operator, domain, family, says, (domain, operator) in _TABLES["deconvnet"])
+def own_domain(domain: str | None) -> str:
+    """Return a domain's one name: the standard's has two."""
+    return "" if domain is None or domain in STANDARD else str(domain)
+
+
+def operators_by_key() -> Mapping[Key, Operator]:
+    """Return all entries, those of installed plug-ins too, by (domain, operator)."""
+    load_plugins()
+    return _OPERATORS
+
+
+@functools.cache
+def names_of(*traits: Trait) -> frozenset[str]:
+    """Return the names of the standard's operators that have all of some traits."""
+    return frozenset(
+        o.name for (domain, _), o in operators_by_key().items() if not domain and {*traits} <= o.traits
+    )
+
+
+def spelled(key: Key) -> str:
+    """Write an operator with its domain, unless that is the standard's."""
+    return "::".join(filter(None, key))
+
+
+def rules_for(semantics: "Choices") -> dict[Key, Rule]:
+    """Return the rule that some semantics choose for each operator that has one, by (domain, operator)."""
+    chosen, gradient = semantics.table, rule_table("gradient")
+    lrn = {"identity": rule_table("deconvnet"), "gradient": gradient}.get(semantics.lrn, chosen)
+    found = {}
+    for key, each in operators_by_key().items():
+        spared = RECTIFIER in each.traits and semantics.activations == "relu" and key != _RELU
+        rule = (gradient if spared else lrn if key == _LRN else chosen).rule(each)
+        if rule is not None:
+            found[key] = rule
+    return found
+
+
+_RELU, _LRN = ("", "Relu"), ("", "LRN")

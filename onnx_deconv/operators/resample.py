@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from onnx_deconv.operators import fields, shapes
 from onnx_deconv.operators.builder import Operand, Signal
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
 
-_SPELLED = 11
-"""The first opset whose Resize says by attributes how it interpolates."""
 _HOW = (
     "antialias",
     "coordinate_transformation_mode",
@@ -22,10 +22,10 @@ _HOW = (
 )
 
 
-@rule("Resize")
+@operator("Resize", field=fields.resampling, shape=shapes.resize)
 def resize(at: Site) -> Signals:
     """The transposed interpolation, axis by axis."""
-    if at.model.opset < _SPELLED:
+    if at.model.opset < fields.RESIZE_BY_ATTRIBUTES:
         return upsample(at)
     if at.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise at.unsupported("keep_aspect_ratio_policy other than 'stretch'")
@@ -33,7 +33,7 @@ def resize(at: Site) -> Signals:
     return [_transposed(at, how), *[None] * (len(at.node.inputs) - 1)]
 
 
-@rule("Upsample")
+@operator("Upsample", field=fields.resampling)
 def upsample(at: Site) -> Signals:
     """The transposed interpolation, axis by axis."""
     how = {"mode": at.attr("mode", "nearest"), "coordinate_transformation_mode": "asymmetric"}
@@ -92,7 +92,7 @@ def _axes(at: Site) -> list[int]:
 
 def _scale(at: Site, k: int) -> float | None:
     """Return the k-th scale; ``None`` where the node gives sizes."""
-    i = 2 if at.node.op == "Resize" and at.model.opset >= _SPELLED else 1
+    i = fields.scales_input(at)
     scales = at.param("scales", i)
     if scales is None and i == 1:
         raise at.unsupported("it has neither scales nor sizes")

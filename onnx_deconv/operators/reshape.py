@@ -1,34 +1,42 @@
 """Operators that move values about: each sends every value back to where it came from."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnx_deconv.model import Array
+from onnx_deconv.operators import fields, numbers, shapes
 from onnx_deconv.operators.builder import Operand, Signal
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import GLOBAL, VIEW
 
 
-@rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+@operator("Flatten", traits={VIEW, GLOBAL})
+@operator("Unsqueeze", traits={VIEW}, evaluate=numbers.unsqueeze, field=fields.new_shape)
+@operator("Squeeze", traits={VIEW}, evaluate=numbers.squeeze, field=fields.new_shape)
+@operator("Reshape", traits={VIEW}, evaluate=numbers.reshape, field=fields.new_shape, shape=shapes.reshape)
 def reshape(at: Site) -> Signals:
     """Takes the forward input's shape."""
     return [at.reshape(at.signal, 0), *[None] * (len(at.node.inputs) - 1)]
 
 
-@rule("Transpose")
+@operator("Transpose", traits={VIEW}, evaluate=numbers.transpose, field=fields.permutation)
 def transpose(at: Site) -> Signals:
     """The inverse permutation."""
     perm = at.attr("perm", list(range(len(at.shape_of(0))))[::-1])
     return [at.op.Transpose(at.signal, perm=[int(k) for k in np.argsort(perm)])]
 
 
-@rule("Expand")
+@operator("Expand", field=fields.pointwise, shape=shapes.expand)
 def expand(at: Site) -> Signals:
     """Summed over the axes along which it was repeated."""
     return [at.unbroadcast(at.signal, 0), None]
 
 
-@rule("Slice")
+@operator("Slice", evaluate=numbers.slice_, field=fields.slicing)
 def slice_(at: Site) -> Signals:
     """Put back where it was cut out of an empty tensor."""
     rank, nothing = len(at.shape_of(0)), [None] * (len(at.node.inputs) - 1)
@@ -89,7 +97,7 @@ def resized(at: Site, shape: Signal, axis: int, size: Operand) -> Signal:
     return op.Concat(*parts, axis=0)
 
 
-@rule("Pad")
+@operator("Pad", field=fields.padding, shape=shapes.pad)
 def pad(at: Site) -> Signals:
     """Padding is cut off; what it mirrored or repeated is added to where it was taken from."""
     rank, mode = len(at.shape_of(0)), at.attr("mode", "constant")
@@ -130,7 +138,7 @@ def _unmirror(at: Site, signal: Signal, axis: int, pads: tuple[int, int]) -> Sig
     return scatter_axis(at, signal, axis, positions, last)
 
 
-def _mirrored(line: Array, size: int, mode: str) -> Array:
+def _mirrored(line: NDArray[Any], size: int, mode: str) -> NDArray[Any]:
     """Return where each position of a padded axis takes its value from."""
     if mode == "wrap":
         return line % size
@@ -140,7 +148,7 @@ def _mirrored(line: Array, size: int, mode: str) -> Array:
     return np.minimum(line % period, period - line % period)
 
 
-@rule("DepthToSpace")
+@operator("DepthToSpace", field=fields.blocks_to_positions)
 def depth_to_space(at: Site) -> Signals:
     """Blocks of pixels become channels again: SpaceToDepth."""
     op, n, channels = at.op, int(at.attr("blocksize")), at.shape_of(0)[1]
@@ -154,7 +162,7 @@ def depth_to_space(at: Site) -> Signals:
     return [at.reshape(op.Transpose(apart, perm=[0, 2, 1, 3]), 0)]
 
 
-@rule("SpaceToDepth")
+@operator("SpaceToDepth", field=fields.positions_to_blocks)
 def space_to_depth(at: Site) -> Signals:
     """Channels become blocks of pixels again: DepthToSpace."""
     return [at.op.DepthToSpace(at.signal, blocksize=at.attr("blocksize"))]

@@ -10,8 +10,9 @@ import numpy as np
 from onnx import TensorProto
 
 from onnx_deconv.operators.builder import Operand, Signal
-from onnx_deconv.operators.registry import Signals, rule
+from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.tables import Signals
 from onnx_deconv.operators.window import Window, spatial_shape
 
 _CUBIC = -0.75
@@ -144,7 +145,7 @@ def _cubic(at: Site, distance: Signal, *, near: bool) -> tuple[Signal, Signal]:
     return weight, op.Mul(slope, sign)
 
 
-@rule("GridSample")
+@operator("GridSample")
 def grid_sample(at: Site) -> Signals:
     """Each sample's signal is shared among the pixels that it was mixed from; the grid gets its slope."""
     op, n = at.op, len(at.shape_of(0)) - 2
@@ -202,7 +203,7 @@ def _reflected(at: Site, c: Signal, slope: Signal, low: float, high: Signal) -> 
     return folded, op.Where(back, op.Neg(slope), slope)
 
 
-@rule("DeformConv")
+@operator("DeformConv")
 def deform_conv(at: Site) -> Signals:
     """The transposed filter, its signal shared among the pixels between which the filter looked."""
     if at.needs(1):

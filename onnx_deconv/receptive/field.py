@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.receptive.sight import Sight
+from onnx_deconv.operators.sight import Sight
 from onnx_deconv.receptive.walk import sights_of
 
 

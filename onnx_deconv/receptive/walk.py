@@ -6,8 +6,11 @@ import numpy as np
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model
-from onnx_deconv.receptive.operators import Operators
-from onnx_deconv.receptive.sight import Sight, Strip
+from onnx_deconv.operators import Operator, fields, find
+from onnx_deconv.operators.node import ForwardNode, label
+from onnx_deconv.operators.registry import Field
+from onnx_deconv.operators.sight import Sight, Strip
+from onnx_deconv.operators.traits import GLOBAL, POINTWISE, REDUCTION, SHAPE_ONLY, Trait
 
 
 def sights_of(model: Model, size: Sequence[int] | None, layout: str) -> Mapping[str, Sight]:
@@ -31,10 +34,28 @@ def _whole_image(model: Model, name: str, size: Sequence[int] | None, layout: st
 
 def _walk(model: Model, sights: dict[str, Sight]) -> Mapping[str, Sight]:
     """Return what each value that depends on the image sees, given what the inputs see."""
-    operators = Operators(model)
     for node in model.nodes:
+        entry = find(node.op, node.domain)
         seen = {i: sights[v.name] for i, v in enumerate(node.inputs) if v.name in sights}
-        if seen and node.op not in ("Shape", "Size"):
-            sight = operators.through(node, seen)
+        if seen and SHAPE_ONLY not in entry.traits:
+            sight = _through(ForwardNode(node, model), entry, seen)
             sights.update({v.name: sight for v in node.outputs if v.name})
     return sights
+
+
+def _through(at: ForwardNode, entry: Operator, seen: Mapping[int, Sight]) -> Sight:
+    """Return what a node's results see, given what those of its inputs see that depend on the image."""
+    field = entry.field or next((f for t, f in _BY_TRAIT.items() if t in entry.traits), None)
+    found = field(at, seen) if field is not None else None
+    if found is not None:
+        return found
+    note = f"{at.node.op} {label(at.node)!r}: the whole image is assumed"
+    return Sight(tuple(s.whole() for s in next(iter(seen.values())).strips), note)
+
+
+_BY_TRAIT: Mapping[Trait, Field] = {
+    GLOBAL: fields.everywhere,
+    REDUCTION: fields.reduction,
+    POINTWISE: fields.pointwise,
+}
+"""What is true of all operators with a trait, unless their entries say otherwise."""

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_deconv.compiler.backward import SEED, Pair
-from onnx_deconv.compiler.passes import COMPANION, lower
+from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.compiler.pair import Pair
+from onnx_deconv.compiler.passes import COMPANION, apply_passes
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
+from onnx_deconv.operators import find
+from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.runtime.providers import Providers
 from onnx_deconv.runtime.session import Session, device_of, numpy_of
 
@@ -23,12 +26,12 @@ class PairSession:
     Parameters
     ----------
     pair
-        See :class:`onnx_deconv.compiler.backward.Pair`.
+        See :class:`onnx_deconv.compiler.pair.Pair`.
     providers
         See :data:`Providers`.
-    lowerings
-        Rewrites that make the companion faster, see :mod:`onnx_deconv.compiler.passes`; by default the
-        device's.
+    passes
+        Optimisation passes to apply to the companion, by name, see :mod:`onnx_deconv.compiler.passes`; by
+        default those for the device.
     low_memory
         See :class:`Session`.
     """
@@ -37,7 +40,7 @@ class PairSession:
         self,
         pair: Pair,
         providers: Providers = "auto",
-        lowerings: Sequence[str] | None = None,
+        passes: Sequence[str] | None = None,
         *,
         low_memory: bool = False,
     ) -> None:
@@ -46,8 +49,8 @@ class PairSession:
             Session, folder=pair.folder, providers=providers, alternating=True, low_memory=low_memory
         )
         self.forward = session(pair.forward)
-        passes = COMPANION[self.forward.device] if lowerings is None else lowerings
-        self.deconv = session(lower(pair.deconv, passes))
+        passes = COMPANION[self.forward.device] if passes is None else passes
+        self.deconv = session(apply_passes(pair.deconv, passes))
         entries = pair.manifest["deconv_inputs"]
         self.reads = [i["name"] for i in entries if i["kind"] != "seed"]
         self._on_cpu = [i["name"] for i in entries if i["kind"] == "shape"]
@@ -121,8 +124,8 @@ class PairSession:
     @functools.cached_property
     def _pools(self) -> dict[str, str]:
         """The input of each MaxPool by the name of its switches."""
-        nodes = (n for n in self.pair.forward.graph.node if n.op_type == "MaxPool" and len(n.output) > 1)
-        return {n.output[1]: n.input[0] for n in nodes}
+        nodes = (n for n in self.pair.forward.graph.node if SWITCHES in find(n.op_type, n.domain).traits)
+        return {n.output[1]: n.input[0] for n in nodes if len(n.output) > 1}
 
     @functools.cached_property
     def _sizes(self) -> dict[str, list[int]]:
@@ -151,4 +154,4 @@ def _repeat(array: Array, times: int, kind: str, positions: int) -> Array:
 def companion(pair: Pair, providers: Providers = "auto") -> Session:
     """Make a session of a pair's companion alone, to be run from :func:`workers` threads at once."""
     passes = COMPANION[device_of(providers)]
-    return Session(lower(pair.deconv, passes), pair.folder, providers, threads=1)
+    return Session(apply_passes(pair.deconv, passes), pair.folder, providers, threads=1)

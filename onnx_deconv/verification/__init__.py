@@ -1,1 +1,18 @@
-"""Is it exact? An independent reference, and checks of a pair against it."""
+"""Is a pair exact? Checks against answers that share no code with the rules.
+
+1. *forward*: the forward model gives what the user's own model gives.
+2. *switches*: each points to a maximum of its own window.
+3. *companion*: it sends a seed back as the slow reference does
+   (:mod:`onnx_deconv.verification.reference`), which computes in float64 from the very forward values that
+   the companion reads.
+4. *difference*: what the gradient table predicts for small steps, along the gradient and in random
+   directions, is what the runtime then computes.
+
+Each has one of three verdicts: ``ok``, ``failed``, or ``not covered`` where there is nothing to compare with.
+"""
+
+from onnx_deconv.verification.checks import Check, Verdict, relative_error, same_outputs
+from onnx_deconv.verification.pairs import check_pair, verify
+from onnx_deconv.verification.random_feeds import random_feeds
+
+__all__ = ["Check", "Verdict", "check_pair", "random_feeds", "relative_error", "same_outputs", "verify"]

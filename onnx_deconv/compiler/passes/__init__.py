@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 from onnx import ModelProto
 
-from onnx_deconv.compiler.passes import cancel, filters, pools, residuals, splits, sums, uniform, winograd  # noqa: F401
+from onnx_deconv.compiler.passes import filters, pools, residuals, scalings, splits, sums, uniform, winograd  # noqa: F401
 from onnx_deconv.compiler.passes.rewriter import PASSES, Rewriter
 from onnx_deconv.errors import InputError
 
-__all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "lower"]
+__all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "apply_passes"]
 
 EXPLAIN = {
     "cpu": (
@@ -33,7 +33,7 @@ COMPANION = {
 """What is done to a companion when it is loaded, by device."""
 
 
-def lower(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
+def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
     """Return a copy of a model to which passes were applied, in order.
 
     Raises
@@ -44,7 +44,7 @@ def lower(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
     passes = list(passes)
     unknown = [name for name in passes if name not in PASSES]
     if unknown:
-        raise InputError(f"no lowering is named {unknown[0]!r}: choose among {', '.join(PASSES)}")
+        raise InputError(f"no pass is named {unknown[0]!r}: choose among {', '.join(PASSES)}")
     copy = ModelProto()
     copy.CopyFrom(proto)
     for name in passes:

@@ -55,7 +55,7 @@ def _turned(graph: Rewriter, name: str, weight: Sequence[int], group: int) -> tu
 
     def add(operator: str, *inputs: str, **attributes: Any) -> None:
         source = nodes[-1].output[0] if nodes else name
-        output = f"lowered/{name}/{operator}_{len(nodes)}/{group}"
+        output = f"optimised/{name}/{operator}_{len(nodes)}/{group}"
         nodes.append(helper.make_node(operator, [source, *inputs], [output], output, **attributes))
 
     n = len(weight) - 2

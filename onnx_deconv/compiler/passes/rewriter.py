@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_deconv.model.opset_conversion import opset_of
+from onnx_deconv.model.protos import opset_of
 
 BACK = "deconv/"
 """What names of nodes on the way back begin with."""
@@ -103,7 +103,9 @@ class Rewriter:
         if key not in self._made:
             # Earlier passes have left theirs.
             free = (
-                f"lowered/constant_{k}" for k in itertools.count() if f"lowered/constant_{k}" not in self.dims
+                f"optimised/constant_{k}"
+                for k in itertools.count()
+                if f"optimised/constant_{k}" not in self.dims
             )
             self._made[key] = name = next(free)
             self.dims[name] = array.shape

@@ -1,0 +1,156 @@
+"""A pair: the forward model, its companion, and the manifest that ties them together."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto, TensorProto, helper
+
+from onnx_deconv.compiler.backward import Walk
+from onnx_deconv.compiler.forward import forward
+from onnx_deconv.model import Model, blaming_the_file
+from onnx_deconv.model.heads import scores_value
+from onnx_deconv.operators import RuleTable, Tap
+from onnx_deconv.semantics import Semantics
+
+MANIFEST_KEY = "onnx_deconv.manifest"
+FORMAT = 1
+"""Version of the manifest's layout."""
+
+_MEANINGS = {
+    "seed": "what to explain: zero but for the chosen unit of the explained value",
+    "switches": "where each window of the MaxPool found its maximum: flat index into its whole input",
+    "value": "a forward value",
+    "shape": "the shape of a forward value",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A forward model, its companion, and what ties them together.
+
+    Attributes
+    ----------
+    forward
+        The user's model with the outputs that the companion reads.
+    deconv
+        The companion: inputs ``seed`` and those outputs, by name; one reconstruction per explained input.
+    manifest
+        Names, shapes, types and meaning of all that passes between them, as plain JSON data.
+    folder
+        Where the large weights of both lie (their tensors are external).
+    keeps
+        The temporary folder of a model that came from memory, kept as long as the pair.
+    """
+
+    forward: ModelProto
+    deconv: ModelProto
+    manifest: Mapping[str, Any]
+    folder: Path
+    keeps: object = field(default=None, repr=False)
+
+
+def compile_pair(
+    model: Model,
+    explained: str | None = None,
+    *,
+    semantics: Semantics | RuleTable | str | None = None,
+    inputs: Sequence[str] | None = None,
+) -> Pair:
+    """Make the forward model and the companion that explains one of its values.
+
+    Parameters
+    ----------
+    model
+        The user's model.
+    explained
+        The value to explain; by default the scores: the first output, before a final Softmax,
+        LogSoftmax or Sigmoid (see :func:`~onnx_deconv.model.heads.scores_value`).
+    semantics
+        The choices of the deconvnet, or a rule table or its name alone; all defaults if not given.
+    inputs
+        The model inputs to explain in terms of; by default all that carry real numbers.
+
+    Raises
+    ------
+    UnknownLayerError
+        If the model has no such value.
+    MissingRuleError
+        If operators on the path have no rule; all of them are named.
+    RuleError
+        If an operator has a form that its rule does not support.
+    ModelError
+        If no path leads from an input to the value.
+    """
+    with blaming_the_file(model.proto, model.name):
+        return _compiled(model, explained, Semantics.of(semantics), inputs)
+
+
+def _compiled(
+    model: Model,
+    explained: str | None,
+    semantics: Semantics,
+    inputs: Sequence[str] | None,
+) -> Pair:
+    value, cut = scores_value(model) if explained is None else (model.layer(explained), [])
+    walk = Walk(model, value, semantics, inputs)
+    deconv, taps = walk.run()
+    manifest = _manifest(walk, deconv, taps, cut)
+    # The explained value's own activations choose the unit and scale the seed.
+    shown = Tap("value", walk.value, walk.value)
+    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.spool)
+    for proto in (pair.forward, pair.deconv):
+        kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
+        helper.set_model_props(proto, {**dict(kept), MANIFEST_KEY: json.dumps(manifest)})
+    pair.deconv.producer_name, pair.deconv.producer_version = "onnx_deconv", manifest["version"]
+    return pair
+
+
+def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence[str]) -> dict[str, Any]:
+    model, tapped = walk.model, {t.name: t for t in taps}
+    return {
+        "format": FORMAT,
+        "version": version("onnx-deconv"),
+        "model": Path(model.name).name,
+        "explained": {"value": walk.value, **_type(model, walk.value), "cut": list(cut)},
+        "semantics": walk.semantics.as_dict(),
+        "rules": _rules(walk.semantics),
+        "inputs": [{"name": name, **_type(model, name)} for name in model.inputs],
+        "outputs": [{"name": name, **_type(model, name)} for name in model.outputs],
+        "deconv_inputs": [
+            {"name": i.name, **_meaning(tapped.get(i.name)), **_info_type(i)} for i in deconv.graph.input
+        ],
+        "reconstructions": [
+            {"name": o.name, "of": name, **_info_type(o)}
+            for o, name in zip(deconv.graph.output, walk.inputs, strict=True)
+        ],
+    }
+
+
+def _rules(semantics: Semantics) -> dict[str, str | None]:
+    """Say which rule table it was: a later version, or another package, may have another of that name."""
+    table = semantics.table
+    parent = None if table.parent is None else table.parent.name
+    return {"name": semantics.rules, "parent": parent, "digest": table.digest}
+
+
+def _meaning(tap: Tap | None) -> dict[str, str]:
+    if tap is None:
+        return {"kind": "seed", "meaning": _MEANINGS["seed"]}
+    return {"kind": tap.kind, "of": tap.value, "meaning": _MEANINGS[tap.kind]}
+
+
+def _type(model: Model, value: str) -> dict[str, Any]:
+    types = model.type_of(value)
+    dtype = TensorProto.DataType.Name(types.dtype).lower()
+    return {"shape": types.dims, "dtype": dtype}
+
+
+def _info_type(info: Any) -> dict[str, Any]:
+    tensor = info.type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
+    dtype = TensorProto.DataType.Name(tensor.elem_type).lower()
+    return {"shape": dims if tensor.HasField("shape") else None, "dtype": dtype}

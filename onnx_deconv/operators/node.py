@@ -1,0 +1,136 @@
+"""A node of the forward model, for reading: its attributes, inputs and shapes, whatever the opset."""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from onnx_deconv.errors import RuleError
+from onnx_deconv.operators.value_type import Shape, ValueType
+
+
+class Forward(Protocol):
+    """What an operator's entry may ask of the forward model."""
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard operators that it uses."""
+
+    @property
+    def producers(self) -> Mapping[str, gs.Node]:
+        """The node that computes a value, by the value's name."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorProto]:
+        """Weights and other stored constants, by name."""
+
+    @property
+    def constants(self) -> Container[str]:
+        """Names of the values that no input can change."""
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the inputs that a caller feeds."""
+
+    def type_of(self, value: str) -> ValueType:
+        """Element type and shape of a value, as far as they are known."""
+
+    def constant(self, value: str) -> NDArray[Any] | None:
+        """Return the numbers of a value that does not depend on the inputs, else ``None``."""
+
+
+@dataclass
+class ForwardNode:
+    """A node of the forward model.
+
+    Attributes
+    ----------
+    node
+        The node.
+    model
+        The forward model.
+    """
+
+    node: gs.Node
+    model: Forward
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Return an attribute's Python value, or the default."""
+        value = self.node.attrs.get(name, default)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def param(self, name: str, input: int, default: Any = None) -> Any:  # noqa: A002
+        """Return what is an attribute in old opsets and a constant input in new ones, as Python value.
+
+        Raises
+        ------
+        RuleError
+            If the input is there but depends on the model's inputs.
+        """
+        if name in self.node.attrs:
+            return self.attr(name)
+        if not self.has(input):
+            return default
+        numbers = self.constant(input)
+        if numbers is None:
+            raise self.unsupported(f"{name} (input {input}) is computed at run time")
+        return numbers.tolist()
+
+    def has(self, i: int) -> bool:
+        """Tell whether the optional input ``i`` is given."""
+        return i < len(self.node.inputs) and bool(self.node.inputs[i].name)
+
+    def constant(self, i: int) -> NDArray[Any] | None:
+        """Return the numbers of input ``i`` where no model input can change them, else ``None``."""
+        return self.model.constant(self.node.inputs[i].name)
+
+    def shape_of(self, i: int) -> Shape:
+        """Return the shape of input ``i``; sizes known only at run time are ``None``.
+
+        Raises
+        ------
+        RuleError
+            If not even the number of axes is known.
+        """
+        return self._shape(self.node.inputs[i].name)
+
+    def shape_of_output(self, k: int = 0) -> Shape:
+        """Return the shape of output ``k``, as :meth:`shape_of` does."""
+        return self._shape(self.node.outputs[k].name)
+
+    def spatial_axes(self) -> list[int]:
+        """Return the axes after batch and channel."""
+        return list(range(2, len(self.shape_of(0))))
+
+    def axis(self, default: int = 0, name: str = "axis") -> int:
+        """Return an axis attribute, counted from the front."""
+        axis = int(self.attr(name, default))
+        return axis if axis >= 0 else axis + len(self.shape_of(0))
+
+    def unsupported(self, why: str) -> RuleError:
+        """Make the error for a form of the operator that the rule does not support."""
+        return RuleError(f"{self.node.op} {label(self.node)!r}: {why}")
+
+    def _shape(self, name: str) -> Shape:
+        shape = self.model.type_of(name).shape
+        if shape is None:
+            raise self.unsupported(f"the shape of {name!r} is unknown; give --input-shape")
+        return shape
+
+    def numbers(self, name: str, input: int) -> list[Any] | None:  # noqa: A002
+        """Return the numbers of an attribute, or of the constant input that it became, as a flat list.
+
+        ``None`` where neither is given, or the input is computed at run time.
+        """
+        if name in self.node.attrs:
+            return list(self.node.attrs[name])
+        found = self.constant(input) if self.has(input) else None
+        return None if found is None or not found.size else list(found.ravel().tolist())
+
+
+def label(node: gs.Node) -> str:
+    """Name a node as its owner would: by its name, else by its first output."""
+    return str(node.name or node.outputs[0].name)

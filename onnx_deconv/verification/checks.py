@@ -1,0 +1,123 @@
+"""What a check says, and how far off an answer may be."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from onnx import TensorProto
+
+from onnx_deconv.model import Array, Model
+from onnx_deconv.operators import find
+from onnx_deconv.operators.traits import DEQUANTISER, QUANTISER
+from onnx_deconv.runtime import numpy_of
+
+FORWARD_LIMIT = 1e-5
+"""Of an output, as a share of its largest number: a value that is tapped keeps the runtime from fusing the
+nodes around it, which may round otherwise."""
+
+COMPANION_LIMIT = 1e-4
+"""Of a reconstruction, as a share of the reference's largest number."""
+
+HALF_LIMIT = 1e-2
+"""In place of these two where numbers are float16 (eleven bits)."""
+
+QUANTISED_LIMIT = 5e-2
+"""For quantised models: onnxruntime fuses no two operators, and rounds, where the value between is read."""
+
+_HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+Verdict = Literal["ok", "failed", "not covered"]
+"""``not covered``: there is nothing to compare with; the check's detail says why."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked.
+
+    Attributes
+    ----------
+    name
+        ``forward``, ``switches``, ``companion`` or ``difference``.
+    of
+        What it was checked of: a rule table, a value.
+    error
+        How far off it is; ``None`` where it could not be checked.
+    limit
+        How far off it may be.
+    detail
+        In words.
+    """
+
+    name: str
+    of: str
+    error: float | None
+    limit: float
+    detail: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is near enough; an error that is no number is not."""
+        if self.error is None:
+            return "not covered"
+        return "ok" if self.error <= self.limit else "failed"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON data."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def same_outputs(model: Model, original: Mapping[str, Any], found: Mapping[str, Any], of: str) -> Check:
+    """Compare the forward model's own outputs with the user's model's.
+
+    Parameters
+    ----------
+    model
+        The user's model.
+    original, found
+        Results of both, as ``OrtValue`` s by name.
+    of
+        What the check is called after.
+
+    Returns
+    -------
+    Check
+        The largest error of any output; integers have to be equal.
+    """
+    errors = {o: relative_error(numpy_of(found[o]), numpy_of(original[o])) for o in model.outputs}
+    worst = max(errors, key=lambda o: errors[o])
+    detail = f"outputs {', '.join(errors)}" if len(errors) == 1 else f"{len(errors)} outputs, worst {worst}"
+    return Check("forward", of, errors[worst], _output_limit(model), detail)
+
+
+def _output_limit(model: Model) -> float:
+    if any(rounds(node.op, node.domain) for node in model.nodes):
+        return QUANTISED_LIMIT
+    computed = (v.name for node in model.nodes for v in node.outputs)
+    half = any(model.type_of(name).dtype in _HALF for name in (*model.inputs, *computed))
+    return HALF_LIMIT if half else FORWARD_LIMIT
+
+
+def rounds(operator: str, domain: str | None) -> bool:
+    """Tell whether an operator rounds real numbers to quantised ones."""
+    traits = find(operator, domain).traits
+    return QUANTISER in traits and DEQUANTISER not in traits
+
+
+def relative_error(found: Array, expected: Array) -> float:
+    """Return the largest difference as a share of the largest expected number.
+
+    Numbers that are not finite have to be the same in both; where all expected ones are zero, any
+    other is infinitely wrong.
+    """
+    if found.shape != expected.shape:
+        return float("inf")
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    difference = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
+    largest = float(np.abs(b[finite]).max(initial=0.0))
+    if difference == 0.0:
+        return 0.0
+    return difference / largest if largest else float("inf")

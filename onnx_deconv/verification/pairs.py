@@ -1,0 +1,109 @@
+"""Checking a pair: all that can be said of it on one batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from onnx_deconv.compiler.pair import Pair, compile_pair
+from onnx_deconv.model import Array, Model
+from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of
+from onnx_deconv.semantics import Semantics
+from onnx_deconv.verification.batch import Batch, strongest_unit
+from onnx_deconv.verification.checks import Check, same_outputs
+from onnx_deconv.verification.companion import check_companion
+from onnx_deconv.verification.differences import check_differences
+from onnx_deconv.verification.switches import check_switches
+
+
+def verify(
+    model: Model,
+    feeds: Mapping[str, Array],
+    layer: str | None = None,
+    tables: Sequence[str] = ("deconvnet", "guided", "gradient"),
+    semantics: Semantics | None = None,
+    providers: Providers = "auto",
+    rng: np.random.Generator | None = None,
+    saved: Pair | None = None,
+) -> Iterator[Check]:
+    """Check the pair of a model on one batch.
+
+    Parameters
+    ----------
+    model
+        The user's model.
+    feeds
+        One batch, by input name.
+    layer
+        What to explain; by default the scores.
+    tables
+        The rule tables to check.
+    semantics
+        The other choices.
+    providers
+        What to run on; the reference is NumPy in any case.
+    rng
+        Where random seeds and directions come from.
+    saved
+        A pair of that model to check in place of new ones; its own layer, table and choices then hold. The
+        model may be its forward model.
+
+    Yields
+    ------
+    Check
+        As each is done.
+
+    Raises
+    ------
+    DeconvError
+        If there is no pair to check: a rule is missing, the layer is unknown, the batch does not fit.
+    """
+    rng = rng or np.random.default_rng(0)
+    original = Session(model.proto, model.folder, providers).run(feeds)
+    for rules in tables if saved is None else [saved.manifest["semantics"]["rules"]]:
+        chosen = replace(semantics or Semantics(), rules=rules)
+        pair = saved or compile_pair(model, layer, semantics=chosen)
+        plain = PairSession(pair, providers)
+        yield same_outputs(model, original, plain.run_forward(feeds), rules)
+        batch = Batch(model, pair, feeds, providers)
+        if batch.pools and (saved is not None or rules == tables[0]):
+            yield check_switches(batch)
+        yield from check_companion(batch, rng)
+        if rules == "gradient":
+            yield from check_differences(batch, plain, rng)
+
+
+def check_pair(
+    model: Model, original: Session, pair: Pair, feeds: Mapping[str, Array], providers: Providers = "auto"
+) -> Iterator[Check]:
+    """Check a pair, such as one that was saved, quickly: outputs are equal, reconstructions are finite.
+
+    Parameters
+    ----------
+    model
+        The user's model.
+    original
+        The same, ready to run.
+    pair
+        The pair.
+    feeds
+        One batch, by input name.
+    providers
+        What to run on.
+
+    Yields
+    ------
+    Check
+        ``forward``, then ``companion`` for each explained input: the number of values that are not finite.
+    """
+    session = PairSession(pair, providers)
+    values = session.run_forward(feeds)
+    yield same_outputs(model, original.run(feeds), values, pair.manifest["semantics"]["rules"])
+    explained = numpy_of(values[pair.manifest["explained"]["value"]])
+    found = session.run_deconv(values, strongest_unit(explained).astype(session.seed_dtype))
+    for entry in pair.manifest["reconstructions"]:
+        result, shape = found[entry["name"]], feeds[entry["of"]].shape
+        bad = int((~np.isfinite(result)).sum()) if result.shape == shape else prod(shape)
+        sizes = "×".join(map(str, result.shape))
+        yield Check("companion", entry["of"], float(bad), 0.0, f"finite, {sizes}")

@@ -1,0 +1,106 @@
+"""Functions of one number that are no rectifiers: their true derivatives."""
+
+import math
+
+import numpy as np
+
+from onnx_deconv.verification.reference.activations import derivative_of, logistic
+from onnx_deconv.verification.reference.graph import Array
+from onnx_deconv.verification.reference.visit import Visit
+
+
+@derivative_of("Softsign")
+def softsign(_: Visit, x: Array) -> Array:
+    """Softsign: x / (1 + |x|), so 1 / (1 + |x|)²."""
+    return 1.0 / (1.0 + np.abs(x)) ** 2
+
+
+@derivative_of("Sigmoid")
+def sigmoid(_: Visit, x: Array) -> Array:
+    """Sigmoid: s = 1 / (1 + e⁻ˣ), so s·(1 - s)."""
+    return logistic(x) * logistic(-x)
+
+
+@derivative_of("HardSigmoid")
+def hard_sigmoid(at: Visit, x: Array) -> Array:
+    """HardSigmoid: min(max(alpha·x + beta, 0), 1)."""
+    alpha, line = at.real("alpha", 0.2), at.real("alpha", 0.2) * x + at.real("beta", 0.5)
+    return np.where((line > 0) & (line < 1), alpha, 0.0)
+
+
+@derivative_of("Tanh")
+def tanh(_: Visit, x: Array) -> Array:
+    """Tanh: 1 - tanh²."""
+    return 1.0 - np.tanh(x) ** 2
+
+
+@derivative_of("Erf")
+def erf(_: Visit, x: Array) -> Array:
+    """Erf: 2/√π·e^(-x²)."""
+    return 2 / math.sqrt(math.pi) * np.exp(-(x**2))
+
+
+@derivative_of("Exp")
+def exp(_: Visit, x: Array) -> Array:
+    """Exp: eˣ."""
+    return np.exp(x)
+
+
+@derivative_of("Log")
+def log(_: Visit, x: Array) -> Array:
+    """Log: 1/x."""
+    return 1.0 / x
+
+
+@derivative_of("Sin")
+def sine(_: Visit, x: Array) -> Array:
+    """Sin: cos x."""
+    return np.cos(x)
+
+
+@derivative_of("Cos")
+def cosine(_: Visit, x: Array) -> Array:
+    """Cos: -sin x."""
+    return -np.sin(x)
+
+
+@derivative_of("Sqrt")
+def sqrt(_: Visit, x: Array) -> Array:
+    """Sqrt: ½/√x."""
+    return 0.5 / np.sqrt(x)
+
+
+@derivative_of("Reciprocal")
+def reciprocal(_: Visit, x: Array) -> Array:
+    """Reciprocal: -1/x²."""
+    return -1.0 / x**2
+
+
+@derivative_of("Abs")
+def absolute(_: Visit, x: Array) -> Array:
+    """Abs: the sign, 0 at 0."""
+    return np.sign(x)
+
+
+@derivative_of("Neg")
+def negative(_: Visit, x: Array) -> Array:
+    """Neg: -1."""
+    return -np.ones_like(x)
+
+
+@derivative_of("Sign", "Floor", "Ceil", "Round", "Hardmax")
+def staircase(_: Visit, x: Array) -> Array:
+    """Sign, Floor, Ceil, Round, Hardmax: constant almost everywhere."""
+    return np.zeros_like(x)
+
+
+@derivative_of("Affine")
+def affine(at: Visit, x: Array) -> Array:
+    """Affine: alpha·x + beta (of ONNX before 1.0, still in old exports)."""
+    return np.full_like(x, at.real("alpha", 1.0))
+
+
+@derivative_of("ImageScaler")
+def image_scaler(at: Visit, x: Array) -> Array:
+    """ImageScaler: scale·x + bias[c] (of ONNX before 1.0, still in old exports)."""
+    return np.full_like(x, at.real("scale", 1.0))

@@ -1,0 +1,168 @@
+"""The pages that tell how to extend the package are followed to the letter."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import onnx
+import operator_cases
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from oracle import assert_close, differences, model_of, numbers, plain, reconstruction
+
+from onnx_deconv import load
+from onnx_deconv.operators import elementwise, fields, operator, registry, rule_tables, tables
+from onnx_deconv.receptive import receptive_field
+
+ROOT = Path(__file__).parents[1]
+PLUGIN = ROOT / "tests" / "plugin"
+
+
+def blocks(page):
+    """The Python blocks of a page, without the indentation of a list."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(r"^ *```python\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
+
+
+def run(code, names):
+    exec(compile(code, "a block of a page", "exec"), names)
+
+
+@pytest.fixture
+def extended(monkeypatch):
+    """Let entries and tables be added that are gone afterwards."""
+    monkeypatch.setattr(registry, "_OPERATORS", dict(registry._OPERATORS))
+    monkeypatch.setattr(tables, "_TABLES", dict(tables._TABLES))
+    monkeypatch.setattr(tables, "_REGISTERED", set(tables._REGISTERED))
+
+
+@pytest.mark.usefixtures("extended")
+def test_the_page_on_operators():
+    derivative, rule, rows = blocks("add-an-operator.md")
+    names = vars(elementwise) | {"operator": operator, "fields": fields, "Signals": tables.Signals}
+    run(derivative, names)
+    run(rule, names)
+    before = len(operator_cases.CASES)
+    run(rows, vars(operator_cases))
+    try:
+        added = operator_cases.CASES[before:]
+        assert [next(iter(case.proto().graph.node)).op_type for case in added] == ["Atan", "CumSum"]
+        for case in added:
+            seed = numbers(plain(case.proto(), case.feeds())["y"].shape)
+            got = reconstruction(case.proto(), case.feeds(), seed, rules="gradient", inputs=["x"])
+            assert_close(got, differences(case.exact(), case.feeds(), seed), 1e-4)
+    finally:
+        del operator_cases.CASES[before:]
+
+
+@pytest.mark.usefixtures("extended")
+def test_the_page_on_plug_ins():
+    table, registered, package = blocks("plug-in.md")
+    names = {"model": small_model()}
+    run(table, names)
+    image = numbers((2, 3, 8, 8))
+    (one, other) = names["explainer"](image)
+    assert one.reconstruction.shape == other.reconstruction.shape == (3, 8, 8)
+    assert names["explainer"].semantics.as_dict()["rules"] == "softened"
+    run(registered, names)
+    assert rule_tables()["softened"] is names["softened"]
+    run(package, {"__name__": "deconv_expand_dims"})
+    assert "leaky" in rule_tables()
+    assert package.strip() in (PLUGIN / "deconv_expand_dims.py").read_text(encoding="utf-8")
+    assert receptive_field(load(with_expanded_axis()), "s", size=(8, 8)).box((0, 1, 1)) == (0, 0, 7, 7)
+
+
+def small_model():
+    body = "c = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)"
+    return model_of(body, {"x": ("N", 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))})
+
+
+def with_expanded_axis():
+    """A network whose maps become volumes of one plane by an operator of onnxruntime's own."""
+    weights = {"w": numbers((4, 3, 3, 3)), "v": numbers((5, 4, 1, 3, 3))}
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        node("Relu", ["c"], ["r"]),
+        node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("ExpandDims", ["p", "axis"], ["e"], domain="com.microsoft"),
+        node("Conv", ["e", "v"], ["d"], pads=[0, 1, 1, 0, 1, 1]),
+        node("Relu", ["d"], ["s"]),
+        node("GlobalAveragePool", ["s"], ["g"]),
+        node("Flatten", ["g"], ["y"]),
+    ]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5])
+    constants = [numpy_helper.from_array(a, n) for n, a in weights.items()]
+    constants.append(numpy_helper.from_array(np.array(2, np.int32), "axis"))
+    graph = helper.make_graph(nodes, "net", [given], [result], constants)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The plug-in installed as a user's pip does it, beside this package."""
+    pytest.importorskip("hatchling", reason="hatchling, which builds the plug-in, is not installed")
+    home = tmp_path_factory.mktemp("plugin")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [*pip, "--no-deps", "--no-build-isolation", "--target", str(home / "site"), str(PLUGIN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "No module named pip" in done.stderr:
+        pytest.skip("this environment has no pip")
+    assert done.returncode == 0, done.stderr
+    onnx.save(with_expanded_axis(), home / "model.onnx")
+    return home
+
+
+def command(home, *arguments):
+    path = os.pathsep.join(filter(None, [str(home / "site"), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, "-m", "onnx_deconv", *arguments],
+        cwd=home,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_installed_plug_in_is_found(installed):
+    listed = command(installed, "ops", "--json").stdout.splitlines()
+    entry = next(row for row in map(json.loads, listed) if row["operator"] == "com.microsoft::ExpandDims")
+    assert "leaky" in entry["rules"]
+    assert command(installed, "inspect", "model.onnx", "--rules", "leaky").returncode == 0
+    checked = command(installed, "verify", "model.onnx")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    made = command(installed, "convert", "model.onnx", "--rules", "leaky", "-o", "pair")
+    assert made.returncode == 0, made.stderr
+    manifest = json.loads((installed / "pair" / "manifest.json").read_text(encoding="utf-8"))
+    assert {manifest["rules"][key] for key in ("name", "parent")} == {"leaky", "deconvnet"}
+
+
+def test_without_it_the_operator_is_named(tmp_path):
+    onnx.save(with_expanded_axis(), tmp_path / "model.onnx")
+    failed = command(tmp_path, "convert", "model.onnx", "-o", "pair")
+    assert failed.returncode == 2
+    assert "no rule for com.microsoft::ExpandDims" in failed.stderr
+    assert not (tmp_path / "pair").exists()
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named(tmp_path):
+    site = tmp_path / "site"
+    (site / "broken-1.0.dist-info").mkdir(parents=True)
+    (site / "broken-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n"
+    )
+    entry = "[onnx_deconv.plugins]\nbroken = no_such_module\n"
+    (site / "broken-1.0.dist-info" / "entry_points.txt").write_text(entry)
+    failed = command(tmp_path, "ops")
+    assert failed.returncode == 2
+    assert failed.stderr.count("\n") == 1
+    assert "plug-in 'broken' of broken cannot be loaded" in failed.stderr
