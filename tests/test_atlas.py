@@ -22,7 +22,7 @@ from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableErr
 from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
-from onnx_deconv.atlas.store import Writer
+from onnx_deconv.atlas.writer import Writer
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.cli import main
 from onnx_deconv.imaging import Preprocess, preprocess_for, read_image

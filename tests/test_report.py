@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from onnx_deconv import InputError
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.report import write_report
-from onnx_deconv.atlas.store import Reader
 from onnx_deconv.cli import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,8 +14,9 @@ import numpy as np
 
 from onnx_deconv import Explainer
 from onnx_deconv.atlas import Atlas, Projector, images_of, scan
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.sheets import sheet
-from onnx_deconv.atlas.store import Reader, Writer, plans
+from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.imaging import Picture, montage, preprocess_for, read_image, save_png
 
 MODEL = Path(__file__).parents[1] / "models" / "demo.onnx"

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from onnx_deconv.atlas.strategy import StrategyError
 from onnx_deconv.imaging import Size
 from onnx_deconv.receptive import Raster, ReceptiveField
 
@@ -32,10 +33,6 @@ class Crop(NamedTuple):
 
     origin: Size
     size: Size
-
-
-class StrategyError(Exception):
-    """A layer's units cannot be projected by one of the strategies that are tried."""
 
 
 class CropGrid:

@@ -10,8 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnx_deconv.atlas.crops import Crop, CropGrid, StrategyError
+from onnx_deconv.atlas.crops import Crop, CropGrid
 from onnx_deconv.atlas.forward_values import ForwardValues, switches_in_crop
+from onnx_deconv.atlas.strategy import (
+    StrategyError,
+    check_known_shapes,
+    check_row_major,
+    check_shapes,
+    known_shape,
+    without_batch_axis,
+)
 from onnx_deconv.atlas.submodel import submodel
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.backward import SEED
@@ -92,49 +100,45 @@ class LayerProjector:
         return min(self.field.size[0], self.size[0]), min(self.field.size[1], self.size[1])
 
     def _compile(self, explainer: Explainer, dims: Sequence[int | str], layout: str) -> None:
-        layer = self.field.layer
+        layer, on_crops = self.field.layer, tuple(dims[1:]) == _OPEN
         model = submodel(explainer.model, layer, dims, layout)
         pair = compile_pair(model, layer, semantics=explainer.semantics)
         entries = pair.manifest["deconv_inputs"]
         self.taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries if e["kind"] != "seed"]
-        self._pooled = {t.name: str(model.producers[t.value].inputs[0].name)
-                        for t in self.taps if t.kind == "switches"}  # fmt: skip
-        on_crops = tuple(dims[1:]) == _OPEN
+        pools = {tap.name: model.producers[tap.value] for tap in self.taps if tap.kind == "switches"}
+        self._pooled = {name: str(pool.inputs[0].name) for name, pool in pools.items()}
         if not on_crops:
             self._analyse(model, layer, layout)
         self._fixed_batch = None if dims[0] == _BATCH else int(dims[0])
         self._grid = self._crop_grid() if on_crops else None
         self._check_batches(model)
         if self._grid is not None:
-            crop = self._grid.crop([0] * len(_shape(self._whole, layer)[2:]))
-            self._check_grid(submodel(explainer.model, layer, (_BATCH, *crop.size), layout), self._grid, crop)
+            self._check_crops(explainer.model, self._grid, layout)
         self._session = companion(pair, explainer.providers)
 
-    def _crop_grid(self) -> CropGrid:
-        shapes = {name: _shape(self._whole, name) for name in self._below}
-        return CropGrid(self.field, self._below, shapes, self.size)
-
     def _check_batches(self, model: Model) -> None:
-        """Make sure that what the companion reads has a batch axis, or is the same for all images."""
-        layer, shapes = self.field.layer, (t.value for t in self.taps if t.kind == "shape")
-        for value in [layer, *self._pooled.values(), *shapes]:
-            shape = self._whole.type_of(value).shape
-            if shape is None or None in shape[1:]:
-                raise StrategyError(f"the size of {value!r} is known only when the model runs")
-        varying = _dependent_on_image(model).intersection([layer, *(t.value for t in self.taps)])
-        batched = [v for v in varying if v in self._below and _has_batch_axis(model, v)]
-        self._separable = len(batched) == len(varying)
-        if self._fixed_batch is None and not self._separable:
-            raise StrategyError(f"{min(varying.difference(batched))!r} has no batch axis")
+        """Check that what the companion reads can be put together for several images."""
+        layer = self.field.layer
+        shapes = [tap.value for tap in self.taps if tap.kind == "shape"]
+        check_known_shapes(self._whole, [layer, *shapes, *self._pooled.values()])
+        values = [layer, *(tap.value for tap in self.taps)]
+        unbatched = without_batch_axis(model, values, self._below, _BATCH)
+        self._separable = not unbatched
+        if self._fixed_batch is None and unbatched:
+            raise StrategyError(f"{unbatched[0]!r} has no batch axis")
 
-    def _check_grid(self, model: Model, grid: CropGrid, crop: Crop) -> None:
-        """Make sure that a crop's values have the shapes that the grid computes."""
-        pools = (model.producers[t.value] for t in self.taps if t.kind == "switches")
-        if any(pool.attrs.get("storage_order", 0) for pool in pools):
-            raise StrategyError("a pool's switches are in column-major order")
-        for value in [self.field.layer, *(t.value for t in self.taps), *self._pooled.values()]:
-            if value in self._below and _shape(model, value)[1:] != grid.shape(value, crop)[1:]:
-                raise StrategyError(f"the shape of {value!r} does not follow from the crop's")
+    def _check_crops(self, model: Model, grid: CropGrid, layout: str) -> None:
+        """Check that values on a crop have the shapes that the grid computes."""
+        layer = self.field.layer
+        check_row_major(self._whole, (tap.value for tap in self.taps if tap.kind == "switches"))
+        crop = grid.crop([0] * len(known_shape(self._whole, layer)[2:]))
+        cropped = submodel(model, layer, (_BATCH, *crop.size), layout)
+        values = [layer, *(tap.value for tap in self.taps), *self._pooled.values()]
+        check_shapes(cropped, {value: grid.shape(value, crop) for value in values if value in self._below})
+
+    def _crop_grid(self) -> CropGrid:
+        shapes = {name: known_shape(self._whole, name) for name in self._below}
+        return CropGrid(self.field, self._below, shapes, self.size)
 
     def crop(self, position: Sequence[int]) -> Crop:
         """Return the piece of the image on which a unit is projected."""
@@ -155,7 +159,7 @@ class LayerProjector:
         if tap.kind != "switches":
             return values[inside]
         pooled = self._pooled[tap.name]
-        maxima = forward.maxima(tap.name, _shape(self._whole, pooled))
+        maxima = forward.maxima(tap.name, known_shape(self._whole, pooled))
         rows, columns = (each[inside] for each in maxima)
         return switches_in_crop(rows, columns, grid.start(pooled, crop), grid.shape(pooled, crop))
 
@@ -201,7 +205,7 @@ class LayerProjector:
         return tuple(k - start for k, start in zip(position, starts, strict=True))
 
     def _shape_in(self, value: str, crop: Crop) -> list[int]:
-        return _shape(self._whole, value) if self._grid is None else self._grid.shape(value, crop)
+        return known_shape(self._whole, value) if self._grid is None else self._grid.shape(value, crop)
 
     def _batched(self, tap: Tap, values: Sequence[Mapping[str, Array]], crop: Crop, count: int) -> Array:
         """Put what the companion reads for several units into one batch, filled up to `count`."""
@@ -216,21 +220,3 @@ class LayerProjector:
         # Switches count from the first image of the batch.
         per_image = math.prod(self._shape_in(self._pooled[tap.name], crop)[1:])
         return np.concatenate([array.astype(np.int64) + k * per_image for k, array in enumerate(arrays)])
-
-
-def _has_batch_axis(model: Model, value: str) -> bool:
-    return (model.type_of(value).symbols or ("",))[0] == _BATCH
-
-
-def _dependent_on_image(model: Model) -> set[str]:
-    """Collect the values that depend on the image, be it only on its size."""
-    found = set(model.inputs)
-    for node in model.nodes:
-        if any(value.name in found for value in node.inputs):
-            found.update(value.name for value in node.outputs)
-    return found
-
-
-def _shape(model: Model, value: str) -> list[int]:
-    """Return a value's shape, all of which but the batch is known."""
-    return [d or 1 for d in model.type_of(value).shape or ()]

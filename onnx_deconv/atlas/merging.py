@@ -4,8 +4,9 @@ import os
 from collections.abc import Sequence
 
 from onnx_deconv.atlas.arrays import Plan
-from onnx_deconv.atlas.store import Reader, Writer
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.top_activations import Atlas, merge
+from onnx_deconv.atlas.writer import Writer
 
 
 def merge_folders(homes: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> Atlas:

@@ -3,15 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from onnx_deconv.atlas.crops import Crop
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.images import Images, Load
+from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, units_by_image
 from onnx_deconv.atlas.layer_projector import LayerProjector
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.attribution.explainer import Explainer
@@ -26,51 +25,6 @@ T = TypeVar("T")
 
 _TASKS_PER_WORKER = 3
 """Tasks, per worker, that are waiting or under way."""
-_MOST_WAITING = 64_000_000
-"""Bytes that units may hold in memory while they wait for others to be projected with."""
-
-
-class Unit(NamedTuple):
-    """One of the strongest units of a feature map."""
-
-    layer: str
-    channel: int
-    rank: int
-    activation: float
-    position: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Projection:
-    """What excited one unit.
-
-    Attributes
-    ----------
-    layer, channel, rank, activation, position
-        The unit: the one of this rank in its feature map, 0 the strongest.
-    image
-        The image's name.
-    box
-        (y0, x0, y1, x1): the pixels of the model's input that the unit can see.
-    window
-        (y0, x0, y1, x1): the pixels that are shown, of the same size for all units of a layer. It
-        holds the box and does not leave the image.
-    values
-        The reconstruction within the window, channels first, float32. Outside the window it is zero.
-    patch
-        The image within the window, as the model sees it: h×w×3, uint8, RGB.
-    """
-
-    layer: str
-    channel: int
-    rank: int
-    activation: float
-    position: tuple[int, ...]
-    image: str
-    box: tuple[int, ...]
-    window: tuple[int, ...]
-    values: Array = field(repr=False)
-    patch: Picture = field(repr=False)
 
 
 class Projector:
@@ -155,20 +109,20 @@ class Projector:
         InputError
             If an image of the atlas is not among the images any more.
         """
-        units = _by_image(atlas, wanted)
+        units = units_by_image(atlas, wanted)
         pool = ThreadPoolExecutor(self._workers)
         try:
             tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
             jobs = _ahead(pool, self._run_forward, tasks, self._workers + 1)
             depth = _TASKS_PER_WORKER * self._workers
-            for done in _ahead(pool, partial(self._project, each), _batches(jobs), depth):
+            for done in _ahead(pool, partial(self._project, each), batches(jobs), depth):
                 yield from done
         finally:
             pool.shutdown(cancel_futures=True)
         if units:
             raise InputError(f"{len(units)} images of the atlas are missing, {min(units)!r} for one")
 
-    def _run_forward(self, task: tuple[str, Load, Sequence[Unit]]) -> list["_Job"]:
+    def _run_forward(self, task: tuple[str, Load, Sequence[Unit]]) -> list[Job]:
         """Run an image forward and cut out what each of its units needs."""
         name, load, units = task
         tensor, geometry = self.preprocess.apply(picture := load())
@@ -182,7 +136,7 @@ class Projector:
         batch = np.repeat(tensor[None], self._explainer.model.batch or 1, 0)
         return {name: numpy_of(value) for name, value in self._forward.run({self._input: batch}).items()}
 
-    def _job(self, unit: Unit, image: str, view: Picture, values: ForwardValues) -> "_Job":
+    def _job(self, unit: Unit, image: str, view: Picture, values: ForwardValues) -> Job:
         layer = self._layers[unit.layer]
         crop, box = layer.crop(unit.position), layer.field.box(unit.position)
         y0, x0 = (
@@ -196,9 +150,9 @@ class Projector:
         patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # a slice would keep the whole image alive
         waits = layer.most_units(crop) > 1  # then it keeps its own crop's values, not the whole image's
         needed = layer.cut(crop, values) if waits else values
-        return _Job(unit, image, layer, crop, box, window, patch, needed)
+        return Job(unit, image, layer, crop, box, window, patch, needed)
 
-    def _project(self, each: Callable[[Projection], T], jobs: Sequence["_Job"]) -> list[T]:
+    def _project(self, each: Callable[[Projection], T], jobs: Sequence[Job]) -> list[T]:
         """Project units of one layer, whose crops have one size."""
         layer = jobs[0].layer
         units = [(job.unit.channel, job.unit.position, job.unit.activation) for job in jobs]
@@ -206,71 +160,6 @@ class Projector:
         if self.preprocess.layout == "NHWC":
             found = found.transpose(0, 3, 1, 2)
         return [each(job.projection(values)) for job, values in zip(jobs, found, strict=True)]
-
-
-class _Job(NamedTuple):
-    """One unit to project, and what is needed for it."""
-
-    unit: Unit
-    image: str
-    layer: LayerProjector
-    crop: Crop
-    box: tuple[int, ...]
-    window: tuple[int, int, int, int]
-    patch: Picture
-    values: ForwardValues | dict[str, Array]
-
-    @property
-    def memory(self) -> int:
-        """Bytes that it holds."""
-        values = {} if isinstance(self.values, ForwardValues) else self.values
-        return self.patch.nbytes + sum(array.nbytes for array in values.values())
-
-    def cut_values(self) -> dict[str, Array]:
-        """Return what the companion reads within the crop."""
-        if isinstance(self.values, ForwardValues):
-            return self.layer.cut(self.crop, self.values)
-        return self.values
-
-    def projection(self, values: Array) -> Projection:
-        """Move a reconstruction from the crop to the window; it is zero where the crop does not reach."""
-        (top, left), (height, width) = self.crop
-        y0, x0, y1, x1 = self.window
-        shown = np.zeros((len(values), y1 - y0, x1 - x0), np.float32)
-        a, b, c, d = max(y0, top), min(y1, top + height), max(x0, left), min(x1, left + width)
-        shown[:, a - y0 : b - y0, c - x0 : d - x0] = values[:, a - top : b - top, c - left : d - left]
-        return Projection(*self.unit, self.image, self.box, self.window, shown, self.patch)
-
-
-def _by_image(atlas: Atlas, wanted: Callable[[Unit], bool]) -> dict[str, list[Unit]]:
-    units: dict[str, list[Unit]] = {}
-    for layer, top in atlas.layers.items():
-        for channel, rank in np.argwhere(top.active).tolist():
-            activation, position = top.activations[channel, rank], top.positions[channel, rank]
-            unit = Unit(layer, channel, rank, float(activation), tuple(position.tolist()))
-            if wanted(unit):
-                units.setdefault(atlas.image_of(layer, channel, rank), []).append(unit)
-    return units
-
-
-def _batches(found: Iterable[Iterable[_Job]]) -> Iterator[list[_Job]]:
-    """Put together jobs of one layer whose crops have one size."""
-    waiting: dict[Any, list[_Job]] = {}
-    held = 0
-    for job in (job for jobs in found for job in jobs):
-        queue = waiting.setdefault((job.unit.layer, job.crop.size), [])
-        queue.append(job)
-        held += job.memory
-        full = len(queue) >= job.layer.most_units(job.crop)
-        if full or held > _MOST_WAITING:
-            key = (job.unit.layer, job.crop.size) if full else max(waiting, key=lambda k: _memory(waiting[k]))
-            held -= _memory(waiting[key])
-            yield waiting.pop(key)
-    yield from waiting.values()
-
-
-def _memory(jobs: Iterable[_Job]) -> int:
-    return sum(job.memory for job in jobs)
 
 
 def _ahead(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.sprites import BLOCKS, encoded, shown_size, sprites
-from onnx_deconv.atlas.store import Reader
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError

@@ -11,7 +11,7 @@ import click
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.merging import merge_folders
 from onnx_deconv.atlas.resume import digest, load_partial, save_partial
-from onnx_deconv.atlas.store import Writer, plans
+from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, options
 from onnx_deconv.cli.console import Console

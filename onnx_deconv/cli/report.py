@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.report import explanations, write_report
 from onnx_deconv.atlas.resume import digest
-from onnx_deconv.atlas.store import Reader
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import options
 from onnx_deconv.cli.console import Console, in_bytes

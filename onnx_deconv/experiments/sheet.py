@@ -22,7 +22,7 @@ from onnx_deconv.imaging import (
     saliency,
     scale_of,
 )
-from onnx_deconv.imaging.charts import number
+from onnx_deconv.imaging.axes import number
 from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
 

@@ -1,4 +1,4 @@
-"""An atlas as a folder of open formats: ``atlas.json``, arrays as ``.npy``, sheets as ``.png``."""
+"""Write an atlas as a folder of open formats: ``atlas.json``, arrays as ``.npy``, sheets as ``.png``."""
 
 import json
 import os
@@ -11,21 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnx_deconv.atlas.arrays import LayerArrays, Plan, planned
-from onnx_deconv.atlas.projector import Projection
+from onnx_deconv.atlas.jobs import Projection
+from onnx_deconv.atlas.reader import INDEX, Reader
 from onnx_deconv.atlas.resume import PARTIAL, Journal, UnitKey
 from onnx_deconv.atlas.sheets import save_sheets
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
-from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.imaging import Channels, Size, at_height, map_resized, projection
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import workers
 
-INDEX = "atlas.json"
 FORMAT = 1
-
-_OF_PROJECTION = ("receptive_field", "window", "scale")
-"""What the index tells of a unit's projection."""
+"""The version of the index's format."""
 
 
 def plans(
@@ -125,7 +122,7 @@ class Writer:
             self.arrays[layer].write(kind, (channel, rank), array)
         self._journal.note(drawn.unit, drawn.entry)
 
-    def copy(self, other: "Reader", layer: str, unit: tuple[int, int], source: tuple[int, int]) -> None:
+    def copy(self, other: Reader, layer: str, unit: tuple[int, int], source: tuple[int, int]) -> None:
         """Copy the projection of a unit (channel, rank) from another atlas, where it is `source`."""
         arrays, others = self.arrays[layer], other.arrays(layer)
         for kind in arrays.plan:
@@ -173,64 +170,6 @@ class Writer:
                 "position": table.positions[channel, rank].tolist(),
                 **self.done.get((layer, channel, rank), {}),
             }
-
-
-class Reader:
-    """Reads a finished atlas.
-
-    Parameters
-    ----------
-    home
-        Its folder.
-
-    Attributes
-    ----------
-    atlas
-        The atlas.
-    entries
-        By (layer, channel, rank): ``receptive_field``, ``window`` and ``scale`` of each projection.
-
-    Raises
-    ------
-    InputError
-        If there is no whole atlas.
-    """
-
-    def __init__(self, home: str | os.PathLike[str]) -> None:
-        self.home = Path(home)
-        try:
-            index = json.loads((self.home / INDEX).read_text(encoding="utf-8"))
-            self._stems = {each["layer"]: each["files"] for each in index["layers"]}
-            self.entries = {
-                (each["layer"], u["channel"], u["rank"]): {k: u[k] for k in _OF_PROJECTION if k in u}
-                for each in index["layers"]
-                for u in each["units"]
-            }
-            self.atlas = _atlas(index)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{self.home}: no finished atlas ({error}); make it with 'atlas'") from error
-        self._arrays: dict[str, LayerArrays] = {}
-
-    def arrays(self, layer: str) -> LayerArrays:
-        """Open the arrays of a layer."""
-        if layer not in self._arrays:
-            self._arrays[layer] = LayerArrays.open(self.home, self._stems[layer])
-        return self._arrays[layer]
-
-
-def _atlas(index: Mapping[str, Any]) -> Atlas:
-    images = sorted({u["image"] for each in index["layers"] for u in each["units"]})
-    numbers = {name: n for n, name in enumerate(images)}
-    layers = {}
-    for each in index["layers"]:
-        table = TopActivations.empty(each["channels"], index["top"], each["axes"])
-        for u in each["units"]:
-            unit = u["channel"], u["rank"]
-            table.activations[unit] = u["activation"]
-            table.images[unit] = numbers[u["image"]]
-            table.positions[unit] = u["position"]
-        layers[each["layer"]] = table
-    return Atlas(index["top"], index["made"], images, layers, index["seen"], index["failed"])
 
 
 def _stems(layers: Iterable[str]) -> dict[str, str]:
