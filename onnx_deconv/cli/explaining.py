@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnx_deconv.attribution.explainer import Explanation
+from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import explain_photos
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.explanation import Job, Subject, lines, write

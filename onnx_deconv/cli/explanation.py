@@ -6,7 +6,8 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
-from onnx_deconv.attribution.explainer import Explainer, Explanation
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
