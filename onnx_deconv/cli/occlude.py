@@ -163,7 +163,7 @@ def _maps(found: Occlusion, projected: Explanation) -> dict[str, Array]:
     maps = {
         "scores": found.scores,
         "probabilities": found.probabilities,
-        "classes": found.predictions,
+        "predictions": found.predictions,
         "activations": found.activations,
         "projection": projected.reconstruction,
     }
