@@ -45,7 +45,7 @@ class CropGrid:
     below
         The raster of the layer and of every value between it and the image.
     shapes
-        Those values' shapes for a whole image.
+        Those values' shapes for a whole image; empty where they are not known.
     size
         The image's (height, width).
 
@@ -90,7 +90,15 @@ class CropGrid:
         return starts
 
     def shape(self, value: str, crop: Crop) -> list[int]:
-        """Return a value's shape for a crop."""
+        """Return a value's shape for a crop.
+
+        Raises
+        ------
+        StrategyError
+            If its shape for a whole image is not known.
+        """
+        if not self._shapes[value]:
+            raise StrategyError(f"the shape of {value!r} is known only when the model runs")
         shape = list(self._shapes[value])
         cut = [whole - length for whole, length in zip(self._size, crop.size, strict=True)]
         for axis, jump, pixels in zip(self._axes[value], self._jumps[value], cut, strict=True):
@@ -118,9 +126,11 @@ def _dropped(
         before = after = 0
         for value, raster in below.items():
             jump, offset = raster.jumps[k], raster.offsets[k]
+            before = max(before, math.ceil(offset // jump * jump))
+            if not shapes[value]:  # the mask of a Dropout, for instance, which nothing reads
+                continue
             positions = shapes[value][raster.axes[k] or 0]
             end = (positions - 1) * jump + offset + raster.sizes[k]
-            before = max(before, math.ceil(offset // jump * jump))
             after = max(after, math.ceil((whole - end) // jump * jump))
         found.append((before, after))
     return found
