@@ -732,9 +732,9 @@ def test_the_programs_help_documents_exit_codes_and_completion():
 def test_warnings_of_the_library_are_lines_on_stderr(model, photo, out, monkeypatch):
     real = explainer.Explainer.session
 
-    def warning(self, layer=None):
+    def warning(self, *given):
         logging.getLogger("onnx_deconv.runtime.session").warning("no usable\ndevice")
-        return real(self, layer)
+        return real(self, *given)
 
     monkeypatch.setattr(explainer.Explainer, "session", warning)
     code, _, err = run("explain", model, photo, "-o", out, "--json")

@@ -51,7 +51,7 @@ def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
     for what, values in {
         "scores": expected.scores,
         "probabilities": expected.probabilities,
-        "classes": expected.predictions,
+        "predictions": expected.predictions,
         "activations": expected.activations,
     }.items():
         np.testing.assert_allclose(np.load(record["files"][what]), values, rtol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 from oracle import model_of, numbers
 
 from onnx_deconv import Explainer, Semantics, compile_pair, load
-from onnx_deconv.attribution.explainer import CLASS_METHOD
+from onnx_deconv.attribution.method import CLASS_METHOD
 from onnx_deconv.runtime import PairSession, numpy_of
 
 HEAD = "g = GlobalAveragePool({}) h = Flatten(g) y = Gemm<transB = 1>(h, fc)"
@@ -75,20 +75,20 @@ def test_auto_is_never_blind(body):
     for layer in (None, "b", "d"):
         for one in explainer(IMAGES, 2, layer=layer):
             assert one.note is None or "depend" not in one.note
-            assert one.semantics == explainer.choose(explainer.scores_layer if layer is None else layer)
-    assert explainer.semantics == explainer.choose("y") == CLASS_METHOD
+            assert one.semantics == explainer.method(layer)
+    assert explainer.semantics == explainer.method("y") == CLASS_METHOD
 
 
 def test_auto_keeps_the_paper_s_deconvnet_where_switches_tie_it_to_the_image():
     layers = {"pools alone": "deconvnet", "one pool of three": "guided", "no pools": "guided"}
     for body, rules in layers.items():
-        assert Explainer(network(body), "auto", providers="cpu").choose("d") == Semantics(rules)
+        assert Explainer(network(body), "auto", providers="cpu").method("d") == Semantics(rules)
 
 
 def test_auto_without_feature_maps_is_guided():
     proto = model_of("h = Flatten(x) k = Gemm(h, m) r = Relu(k) y = Gemm(r, n)", {"x": ("N", 3, 2, 2)},
                      {"m": numbers((12, 7)), "n": numbers((7, 5))})  # fmt: skip
-    assert Explainer(proto, "auto", providers="cpu").choose("y") == Semantics("guided")
+    assert Explainer(proto, "auto", providers="cpu").method("y") == Semantics("guided")
 
 
 def test_a_map_that_is_nowhere_positive_gives_way():

@@ -305,7 +305,7 @@ def fading():
 
 
 HERE = "on the image here"
-WAY = "rules that read forward values do (guided, guided*grad-cam)"
+WAY = "guided does, and any rules times grad-cam do"
 BLIND = f"deconvnet does not depend {HERE}: no forward value takes part; {WAY}"
 EVEN = np.ones((1, 1, 6, 6), np.float32)
 PIXEL = np.zeros((1, 1, 6, 6), np.float32)

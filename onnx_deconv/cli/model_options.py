@@ -41,7 +41,8 @@ class SemanticsOptions:
     rules: Annotated[
         str | None,
         groups.rules(
-            "The rule table, which says what each operator does to the signal (default: deconvnet).",
+            "The rule table, which says what each operator does to the signal (default: deconvnet; explain and "
+            "demo choose one that depends on the photograph).",
             {NO_RULES: "No signal goes to the image; the map of --cam alone is made."},
         ),
     ] = None
@@ -148,11 +149,20 @@ class ModelOptions:
         """Load a model, or the forward model of a saved pair."""
         return load(path / FORWARD if is_pair(path) else path, dict(self.shapes))
 
-    def explainer(self, path: Path, semantics: SemanticsOptions | None = None) -> Explainer:
-        """Make an explainer of a model or a saved pair."""
+    def explainer(
+        self, path: Path, semantics: SemanticsOptions | None = None, default: str | None = None
+    ) -> Explainer:
+        """Make an explainer of a model or a saved pair.
+
+        Parameters
+        ----------
+        default
+            The method where the semantics make no choice.
+        """
+        chosen = None if semantics is None else semantics.of(path)
         return Explainer(
             path,
-            None if semantics is None else semantics.of(path),
+            default if chosen is None else chosen,
             providers=self.providers,
             labels=None if self.labels is None else Labels.read(self.labels).names,
             input_shapes=dict(self.shapes),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import click
 
-from onnx_deconv.attribution.explainer import Explanation
+from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
@@ -163,7 +163,7 @@ def _maps(found: Occlusion, projected: Explanation) -> dict[str, Array]:
     maps = {
         "scores": found.scores,
         "probabilities": found.probabilities,
-        "classes": found.predictions,
+        "predictions": found.predictions,
         "activations": found.activations,
         "projection": projected.reconstruction,
     }

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import click
 
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.report import Explained, explanations, write_report
-from onnx_deconv.atlas.store import Reader
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.groups import PATH
