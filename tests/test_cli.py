@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it fails."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -21,12 +22,14 @@ from onnx_deconv import load
 from onnx_deconv.attribution import explainer
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
+from onnx_deconv.cli.model_options import SemanticsOptions
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput
 from onnx_deconv.operators import operators_by_key, rule_tables
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import reference
 
 ROOT = Path(__file__).parents[1]
@@ -215,6 +218,18 @@ def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
         assert x0 <= x < x1
         raw[:, y0:y1, x0:x1] = 0
         assert not raw.any()
+
+
+def test_every_named_choice_is_an_option():
+    assert [field.name for field in dataclasses.fields(SemanticsOptions)] == list(Semantics.choices())
+
+
+def test_a_class_activation_map_is_drawn_alone_or_times_a_reconstruction(model, photo, out):
+    (alone,) = explained(model, photo, "-o", out, "--rules", "none", "--cam", "grad-cam", "--target", 2)
+    (both,) = explained(model, photo, "-o", out, "--rules", "guided", "--cam", "grad-cam", "--target", 2)
+    assert Path(alone["files"]["values"]).name == "photo-cat-grad-cam.npy"
+    assert Path(both["files"]["values"]).name == "photo-cat-guided-grad-cam.npy"
+    assert "nothing to make" in refused("explain", model, photo, "-o", out, "--rules", "none")
 
 
 def test_several_layers_are_explained_in_turn(model, photo, out):
@@ -657,7 +672,7 @@ def test_every_command_has_help_with_examples(command):
 def test_an_option_that_does_not_exist_is_one_line_with_a_suggestion(model, photo, out):
     message = refused("explain", model, photo, "-o", out, "--layers", "r1,maps")
     assert "--layers" in message
-    assert re.search(r"Did you mean.*--layer\b", message)
+    assert re.search(r"(Did you mean|Possible options).*--layer\b", message)
     assert "--target" in refused("explain", model, photo, "-o", out, "--targets", 1)
     assert "did you mean explain?" in refused("explian", model, photo)
     assert "atlas" in refused("report", out)
@@ -717,9 +732,9 @@ def test_the_programs_help_documents_exit_codes_and_completion():
 def test_warnings_of_the_library_are_lines_on_stderr(model, photo, out, monkeypatch):
     real = explainer.Explainer.session
 
-    def warning(self, layer=None):
+    def warning(self, *given):
         logging.getLogger("onnx_deconv.runtime.session").warning("no usable\ndevice")
-        return real(self, layer)
+        return real(self, *given)
 
     monkeypatch.setattr(explainer.Explainer, "session", warning)
     code, _, err = run("explain", model, photo, "-o", out, "--json")
