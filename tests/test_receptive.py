@@ -179,6 +179,15 @@ FORMS = {
         "a = Reshape(image, s) b = Conv(a, w) y = Reshape(b, t)",
         {"s": [-1, 1, HEIGHT, WIDTH], "w": (1, 1, 2, 3), "t": [0, 1, HEIGHT - 1, WIDTH - 2]},
     ),
+    "channels reshaped to the last": (
+        "a = Reshape(image, s) y = Transpose<perm = [0, 3, 1, 2]>(a)",
+        {"s": [-1, HEIGHT, WIDTH, 1]},
+    ),
+    "split after a global pool": (
+        "c = Conv(image, w) g = GlobalAveragePool(c) a, b = Split<axis = 1>(g) y = Add(a, b)",
+        {"w": (4, 1, 3, 3)},
+        13,
+    ),
     "reshaped to rows": ("y = Reshape(image, s)", {"s": [-1, PIXELS]}),
     "flattened": ("y = Flatten(image)", {}),
     "mean of columns": ("y = ReduceMean<axes = [3]>(image)", {}, 17),
