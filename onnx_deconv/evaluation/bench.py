@@ -11,6 +11,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features
 from onnx_deconv.evaluation.cases import Boxes, Case, cases_of
 from onnx_deconv.evaluation.methods import Maps, Method
+from onnx_deconv.evaluation.perturbation import STEPS
 from onnx_deconv.evaluation.randomisation import Layer, learnt_layers, randomised
 from onnx_deconv.imaging import PathLike, Photo, Preprocess
 from onnx_deconv.model import Array
@@ -32,6 +33,8 @@ class Bench:
         As for :func:`onnx_deconv.evaluation.cases.cases_of`.
     random_state
         Seeds all random numbers.
+    steps
+        Of insertion and deletion.
 
     Attributes
     ----------
@@ -47,8 +50,10 @@ class Bench:
         boxes: Boxes | None = None,
         masks: PathLike | None = None,
         random_state: int = 0,
+        steps: int = STEPS,
     ) -> None:
-        self.model, self.preprocess, self.random_state = explainer.model, preprocess, random_state
+        self.model, self.preprocess = explainer.model, preprocess
+        self.random_state, self.steps = random_state, steps
         self._network = Features(explainer)
         self._photos = _Latest[Photo]()
         self.cases = cases_of(photographs, preprocess, self._top_class, boxes, masks)

@@ -89,8 +89,9 @@ def perturbation(kind: Literal["insertion", "deletion"]) -> Run:
         (image,) = trial.bench.images([case])
         without = CONTENTLESS[contentless](image, layout)
         start, end = (image, without) if kind == "deletion" else (without, image)
-        steps = transition(start, end, order_of(saliency, trial.bench.rng(case, "order")), layout)
-        return area_under(trial.bench.probabilities(steps)[:, case.target])
+        order = order_of(saliency, trial.bench.rng(case, "order"))
+        images = transition(start, end, order, layout, trial.bench.steps)
+        return area_under(trial.bench.probabilities(images)[:, case.target])
 
     def run(trial: Trial, cases: Sequence[Case]) -> Iterator[Numbers]:
         for each, case in zip(trial.maps(cases), cases, strict=True):
