@@ -1,13 +1,16 @@
 """Evaluations of methods: on small networks whose answers are known, interrupted and gone on with."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from html import escape
 from math import isclose
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, numpy_helper
 from small_networks import labelled, model, network, random
 
@@ -16,6 +19,7 @@ from onnx_deconv.evaluation import (
     MEASURES,
     METHODS,
     Method,
+    bench,
     draw_worst,
     evaluate,
     explanations,
@@ -335,6 +339,13 @@ def test_batches_of_any_size_give_the_same_numbers(tmp_path):
         assert first.value == pytest.approx(second.value, abs=1e-4)
 
 
+def test_what_does_not_fit_into_memory_is_made_again(tmp_path, monkeypatch):
+    options = {"measures": ["blank", "image", "weights"], "batch": 3}
+    expected = run(tmp_path, ["guided"], **options)
+    monkeypatch.setattr(bench, "_KEPT", 1)
+    assert list(run(tmp_path, ["guided"], **options).rows()) == list(expected.rows())
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_a_fixed_batch_size_and_either_layout_give_the_same_numbers(tmp_path, layout):
     expected = run(tmp_path, ["guided"])
@@ -532,3 +543,27 @@ def test_quantus_gets_predictions_and_maps(layout):
         np.testing.assert_allclose(found[0], own / own.max(), atol=1e-6)
     again = quantus.explain_func("guided")(None, images, [1, 4])
     np.testing.assert_array_equal(again, maps)
+
+
+# --- the tool -------------------------------------------------------------------------------------
+
+
+def test_the_tool_prints_a_table_for_each_network(tmp_path, monkeypatch):
+    path = Path(__file__).parents[1] / "tools" / "faithfulness.py"
+    spec = importlib.util.spec_from_file_location("faithfulness", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    (tmp_path / "models").mkdir()
+    for name in ("one", "two"):
+        onnx.save(network("N", size="16,16"), tmp_path / "models" / f"{name}.onnx")
+    monkeypatch.setattr(tool, "NETWORKS", {"One": ("one.onnx", "unit"), "Two": ("two.onnx", "unit")})
+    photographs(tmp_path / "ilsvrc-val", 2)
+    boxes_file(tmp_path / "ilsvrc-val", "ant.png,1,0,0,8,8\nbee.png,2,3,3,16,16\n")
+    options = ["--quick", "--method", "guided:one", "--method", "centre", "--measure", "energy"]
+    result = CliRunner().invoke(tool.main, [str(tmp_path), "-o", str(tmp_path / "out"), *options])
+    assert result.exit_code == 0, result.output
+    blocks = result.stdout.strip().split("\n\n")
+    assert blocks[0] == "One, 2 photographs, 2 classes in them"
+    assert blocks[1].splitlines()[0] == "|  | guided, seed one | centre |"
+    assert blocks[3] == blocks[1]
+    assert (tmp_path / "out" / "two" / JOURNAL).exists()

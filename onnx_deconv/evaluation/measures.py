@@ -86,7 +86,7 @@ def perturbation(kind: Literal["insertion", "deletion"]) -> Run:
 
     def area(trial: Trial, case: Case, saliency: Array, contentless: str) -> float:
         layout = trial.bench.preprocess.layout
-        (image,) = trial.bench.images([case])
+        image = trial.bench.image(case)
         without = CONTENTLESS[contentless](image, layout)
         start, end = (image, without) if kind == "deletion" else (without, image)
         order = order_of(saliency, trial.bench.rng(case, "order"))
