@@ -31,7 +31,14 @@ _TRANSPOSED = transposed_convolution(ABSENT, group=1, dilations=ones)
 
 @optimisation_pass("blocked")
 def blocked(graph: Rewriter) -> None:
-    """Find the first maxima of windows with stride 2 by convolutions, which must be computed in float32."""
+    """Find the first maxima of windows with stride 2 by convolutions, not by switches.
+
+    What follows is done to the four phases of the result, as far as it can be, before they are interleaved.
+    The convolutions must be computed in float32; :mod:`~onnx_deconv.compiler.passes.blocked_layout` says how.
+
+    Measured to help all of five networks with such pools: without it an explanation takes 61 % longer on
+    SqueezeNet 1.1, 4 to 6 % on VGG-16, ResNet-50, DenseNet-121 and Inception v3.
+    """
     for node in graph.nodes:
         unpooling = unpooling_of(graph, node)
         for branch in _branches(graph, node, unpooling) if unpooling is not None else ():
