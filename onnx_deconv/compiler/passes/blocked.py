@@ -50,10 +50,11 @@ def blocked(graph: Rewriter) -> None:
 
 def _branches(graph: Rewriter, node: NodeProto, unpooling: Unpooling) -> list[Unpooling]:
     """List the unpoolings to be done in the place of one; none where that cannot be done."""
-    return _taken_apart(graph, node, unpooling) or [unpooling] * _is_in_blocks(graph, unpooling)
+    branches = _separate(graph, node, unpooling)
+    return [unpooling] if not branches and _is_in_blocks(graph, unpooling) else branches
 
 
-def _taken_apart(graph: Rewriter, node: NodeProto, unpooling: Unpooling) -> list[Unpooling]:
+def _separate(graph: Rewriter, node: NodeProto, unpooling: Unpooling) -> list[Unpooling]:
     """Where what a Concat gives is pooled, and its signal split again: pool and unpool each input by itself.
 
     All outputs of the Split are rectified. The list is empty where it is no such pool, or an input cannot be

@@ -7,7 +7,9 @@
         found.node, found.nodes["conv"], found.values["weight"]
 
 The pattern's operator is searched for among the nodes; its operands are matched with what makes the node's
-inputs. Inputs that a pattern does not list may be anything, and so may attributes.
+inputs. Inputs that a pattern does not list may be anything, and so may attributes; an attribute that a node
+leaves out has its default. ``a | b`` matches what either matches, ``.named("conv")`` captures a node,
+``.where(test)`` puts a test to it, ``.giving(1)`` is its second output.
 """
 
 from abc import ABC, abstractmethod
@@ -54,7 +56,7 @@ Test: TypeAlias = Callable[[Match], bool]
 
 
 class Pattern(ABC):
-    """What matches a value by what makes it; ``a | b`` matches what either does, the first that does."""
+    """What matches a value by what makes it, or a node; made by :data:`op`, :func:`value` and others here."""
 
     @abstractmethod
     def of_value(self, found: Match, value: str) -> Iterator[Match]:
