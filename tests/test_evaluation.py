@@ -1,24 +1,37 @@
 """Evaluations of methods: on small networks whose answers are known, interrupted and gone on with."""
 
+import importlib.util
 import json
 from dataclasses import replace
+from html import escape
 from math import isclose
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, numpy_helper
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, Labels, ModelError, load
-from onnx_deconv.evaluation import MEASURES, METHODS, Method, evaluate, explanations
+from onnx_deconv.evaluation import (
+    MEASURES,
+    METHODS,
+    Method,
+    bench,
+    draw_worst,
+    evaluate,
+    explanations,
+    write_report,
+)
 from onnx_deconv.evaluation.cases import boxes_from, cases_of
 from onnx_deconv.evaluation.catalogue import measures_named
 from onnx_deconv.evaluation.journal import JOURNAL
-from onnx_deconv.evaluation.perturbation import STEPS
+from onnx_deconv.evaluation.perturbation import STEPS, mean_image
 from onnx_deconv.evaluation.quantus import QuantusModel, explain_func
 from onnx_deconv.evaluation.randomisation import depths, learnt_layers, randomised
-from onnx_deconv.imaging import Preprocess, save_png
+from onnx_deconv.imaging import Preprocess, read_image, save_png
 
 SIZE = (16, 16)
 PREPROCESS = Preprocess(size=SIZE, fit="stretch", scale=1 / 255)
@@ -302,6 +315,16 @@ def test_insertion_and_deletion_of_a_pixel_that_decides(tmp_path):
         assert (soon, late) == pytest.approx((half_a_step, 1 - half_a_step))
 
 
+def test_steps_are_those_of_the_curves(tmp_path):
+    options = {"measures": ["insertion"], "count": 1}
+    coarse, fine, same = (run(tmp_path, ["guided"], steps=n, **options) for n in (1, 256, 256))
+    assert list(fine.rows()) == list(same.rows())
+    image, _ = PREPROCESS.apply(read_image(tmp_path / "photos" / "ant.png"))
+    ends = Explainer(network(), providers="cpu").scores(np.stack([image, mean_image(image, "NCHW")]))
+    assert coarse.values("guided", "insertion_mean")[0] == pytest.approx(ends[:, ends[0].argmax()].mean())
+    assert fine.made["steps"] == 256
+
+
 # --- evaluations ----------------------------------------------------------------------------------
 
 
@@ -314,6 +337,13 @@ def test_batches_of_any_size_give_the_same_numbers(tmp_path):
             second.number,
         )
         assert first.value == pytest.approx(second.value, abs=1e-4)
+
+
+def test_what_does_not_fit_into_memory_is_made_again(tmp_path, monkeypatch):
+    options = {"measures": ["blank", "image", "weights"], "batch": 3}
+    expected = run(tmp_path, ["guided"], **options)
+    monkeypatch.setattr(bench, "_KEPT", 1)
+    assert list(run(tmp_path, ["guided"], **options).rows()) == list(expected.rows())
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -349,7 +379,7 @@ def test_the_table_and_the_record(tmp_path):
     assert lines[0] == "|  | guided | centre |"
     energy = found.values("centre", "energy")[0]
     assert lines[2].startswith("| energy ↑ |")
-    assert lines[2].endswith(f"| {energy:.2f} ({energy:.2f}–{energy:.2f}) |")
+    assert lines[2].endswith(f"| {energy:.2f} ({energy:.2f} to {energy:.2f}) |")
     assert lines[3].startswith("| gini |")
     record = json.loads(json.dumps(found.as_dict()))
     assert record["made"]["photographs"] == 4
@@ -440,6 +470,7 @@ def test_a_journal_of_another_evaluation_is_refused(tmp_path, other):
         ([], {}, "there is no method to evaluate"),
         (["guided", "guided"], {}, "two methods are called 'guided'"),
         (["lime"], {}, "lime"),
+        (["guided"], {"preprocess": replace(PREPROCESS, size=None)}, "in their own sizes cannot be compared"),
         (["guided"], {"measures": ["beauty"]}, "there is no measure 'beauty': choose from blank, pointing"),
     ],
 )
@@ -453,6 +484,41 @@ def test_each_measure_says_what_it_is():
         assert measure.about
         assert measure.better in {"higher", "lower", "neither"}
         assert measure.numbers
+
+
+# --- the page ---------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_means_differences_and_the_worst_cases_and_no_name_becomes_markup(tmp_path):
+    evil = "<script>alert(1)</script>&amp;"
+    brightness = Method(evil, lambda *_: lambda images, _: images.sum(axis=1))
+    paths = photographs(tmp_path / "photos", 3)
+    paths[0] = paths[0].rename(paths[0].with_name("<b>ant$about.png"))
+    labels = Labels(tuple(f"<i>{k}" for k in range(5)))
+    explainer = Explainer(network(), providers="cpu", labels=labels.names)
+    boxes = {path.name: {1: [(0, 0, 8, 8)]} for path in paths[:2]}
+    found = evaluate(explainer, paths, ["centre", brightness], boxes=boxes, preprocess=PREPROCESS, steps=3)
+    maps = brightness.on(explainer.model, "NCHW")
+    worst = draw_worst(found, "energy", evil, maps, PREPROCESS, labels, count=3)
+    assert [w.caption.partition(",")[0] for w in worst] == [c.name for c in found.worst(evil, "energy", 3)]
+    assert len(worst) == 2  # the third has no box
+    write_report(tmp_path / "page.html", found, worst, "energy")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    for text in ("<script", "<b>", "<i>"):
+        assert text not in page
+    assert escape(evil) in page
+    assert escape("<b>ant$about.png, <i>1: energy") in page
+    assert page.count('src="data:image/webp;base64,') == 2
+    assert "http" not in page
+    mean, gap = found.mean(evil, "energy"), found.difference("energy", evil, "centre")
+    for each in (mean, gap):
+        assert f"{each.mean:.2f} <small>({each.low:.2f} to {each.high:.2f}; 2)</small>" in page
+
+
+def test_a_page_needs_no_worst_cases(tmp_path):
+    found = run(tmp_path, ["centre"], measures=["blank"])
+    write_report(tmp_path / "page.html", found)
+    assert "None were asked for." in (tmp_path / "page.html").read_text("utf-8")
 
 
 # --- Quantus --------------------------------------------------------------------------------------
@@ -477,3 +543,27 @@ def test_quantus_gets_predictions_and_maps(layout):
         np.testing.assert_allclose(found[0], own / own.max(), atol=1e-6)
     again = quantus.explain_func("guided")(None, images, [1, 4])
     np.testing.assert_array_equal(again, maps)
+
+
+# --- the tool -------------------------------------------------------------------------------------
+
+
+def test_the_tool_prints_a_table_for_each_network(tmp_path, monkeypatch):
+    path = Path(__file__).parents[1] / "tools" / "faithfulness.py"
+    spec = importlib.util.spec_from_file_location("faithfulness", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    (tmp_path / "models").mkdir()
+    for name in ("one", "two"):
+        onnx.save(network("N", size="16,16"), tmp_path / "models" / f"{name}.onnx")
+    monkeypatch.setattr(tool, "NETWORKS", {"One": ("one.onnx", "unit"), "Two": ("two.onnx", "unit")})
+    photographs(tmp_path / "ilsvrc-val", 2)
+    boxes_file(tmp_path / "ilsvrc-val", "ant.png,1,0,0,8,8\nbee.png,2,3,3,16,16\n")
+    options = ["--quick", "--method", "guided:one", "--method", "centre", "--measure", "energy"]
+    result = CliRunner().invoke(tool.main, [str(tmp_path), "-o", str(tmp_path / "out"), *options])
+    assert result.exit_code == 0, result.output
+    blocks = result.stdout.strip().split("\n\n")
+    assert blocks[0] == "One, 2 photographs, 2 classes in them"
+    assert blocks[1].splitlines()[0] == "|  | guided, seed one | centre |"
+    assert blocks[3] == blocks[1]
+    assert (tmp_path / "out" / "two" / JOURNAL).exists()

@@ -34,8 +34,8 @@ CONTRACT = {
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
     "cli": (
-        "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
-        "model operators package receptive runtime semantics verification"
+        "atlas attribution compiler compiler.passes evaluation experiments experiments.figures files imaging "
+        "labels model operators package receptive runtime semantics verification"
     ),
     "package": "attribution compiler labels model semantics",
     "__main__": "cli",

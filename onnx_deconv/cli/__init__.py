@@ -25,6 +25,7 @@ _COMMANDS = {
     "ops": "List the operators that have a rule.",
     "verify": "Check a model's explanations against independent answers.",
     "occlude": "Slide a square over photographs and draw how the scores change.",
+    "evaluate": "Measure whether saliency maps are about the photograph and the class.",
     "sheet": "Compare rule tables, classes or layers side by side.",
     "invariance": "Measure features as photographs are shifted, scaled and rotated.",
     "evolution": "Follow feature maps through the checkpoints of a training.",

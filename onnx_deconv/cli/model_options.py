@@ -41,8 +41,8 @@ class SemanticsOptions:
     rules: Annotated[
         str | None,
         groups.rules(
-            "The rule table, which says what each operator does to the signal (default: deconvnet; explain and "
-            "demo choose one that depends on the photograph).",
+            "The rule table, which says what each operator does to the signal (default: deconvnet; explain "
+            "and demo choose one that depends on the photograph).",
             {NO_RULES: "No signal goes to the image; the map of --cam alone is made."},
         ),
     ] = None

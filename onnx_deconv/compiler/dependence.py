@@ -14,7 +14,7 @@ from typing import Any, Literal
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.operators import Tap, find
-from onnx_deconv.operators.traits import FILTER, POOL, SWITCHES
+from onnx_deconv.operators.traits import FILTER, POOL, RECTIFIER, SWITCHES
 from onnx_deconv.semantics import Semantics
 
 ENOUGH = 0.5
@@ -74,6 +74,9 @@ def image_dependence(
         "values": "value" in kinds and not reads_rectifiers and not semantics.reads_feature_maps,
     }
     through = tuple(name for name, applies in told.items() if applies)
+    if not through and not any(RECTIFIER in find(node.op, node.domain).traits for node in path):
+        note = "nothing below rectifies: the picture is the unit's own filter, whatever the image"
+        return ImageDependence("no", through, note)
     if not through:
         note = f"{semantics.method} does not depend on the image here: no forward value takes part"
         return ImageDependence("no", through, f"{note}; {_WAY}")

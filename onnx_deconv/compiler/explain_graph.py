@@ -104,7 +104,7 @@ def explain_graph(
         and make of them what :meth:`onnx_deconv.imaging.Preprocess.normalise` does.
     rendering
         Have the graph also return ``heat``, the reconstruction's saliency in colours as
-        :mod:`onnx_deconv.imaging.render` draws it, uint8 (N, H, W, 3): the layout of the model's input.
+        :mod:`onnx_deconv.imaging` draws it, uint8 (N, H, W, 3): the layout of the model's input.
     passes
         Optimisation passes to apply, by name, see :mod:`onnx_deconv.compiler.passes`; ``()`` for none. By
         default those for CPUs, ``EXPLAIN["cpu"]``; a graph for a GPU takes ``EXPLAIN["cuda"]``.

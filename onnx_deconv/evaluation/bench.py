@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -11,14 +10,13 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features
 from onnx_deconv.evaluation.cases import Boxes, Case, cases_of
 from onnx_deconv.evaluation.methods import Maps, Method
+from onnx_deconv.evaluation.perturbation import STEPS
 from onnx_deconv.evaluation.randomisation import Layer, learnt_layers, randomised
 from onnx_deconv.imaging import PathLike, Photo, Preprocess
 from onnx_deconv.model import Array
 
-_KEPT = 256
-"""Photographs and maps that are kept in memory."""
-
-T = TypeVar("T")
+_KEPT = 256 << 20
+"""Bytes of images, and of maps, that are kept in memory."""
 
 
 class Bench:
@@ -32,6 +30,8 @@ class Bench:
         As for :func:`onnx_deconv.evaluation.cases.cases_of`.
     random_state
         Seeds all random numbers.
+    steps
+        Of insertion and deletion.
 
     Attributes
     ----------
@@ -47,10 +47,12 @@ class Bench:
         boxes: Boxes | None = None,
         masks: PathLike | None = None,
         random_state: int = 0,
+        steps: int = STEPS,
     ) -> None:
-        self.model, self.preprocess, self.random_state = explainer.model, preprocess, random_state
+        self.model, self.preprocess = explainer.model, preprocess
+        self.random_state, self.steps = random_state, steps
         self._network = Features(explainer)
-        self._photos = _Latest[Photo]()
+        self._tensors = _Latest()
         self.cases = cases_of(photographs, preprocess, self._top_class, boxes, masks)
 
     @cached_property
@@ -59,14 +61,18 @@ class Bench:
         return learnt_layers(self.model)
 
     def photo(self, case: Case) -> Photo:
-        """Return a case's photograph."""
-        if case.name not in self._photos:
-            self._photos.keep(case.name, Photo.read(case.path, self.preprocess))
-        return self._photos[case.name]
+        """Read a case's photograph."""
+        return Photo.read(case.path, self.preprocess)
+
+    def image(self, case: Case) -> Array:
+        """Return a photograph as the model takes it."""
+        if case.name not in self._tensors:
+            self._tensors.keep(case.name, self.photo(case).tensor)
+        return self._tensors[case.name]
 
     def images(self, cases: Sequence[Case]) -> Array:
         """Return photographs as the model takes them, shape (N, ...)."""
-        return np.stack([self.photo(case).tensor for case in cases])
+        return np.stack([self.image(case) for case in cases])
 
     def scores(self, images: Array) -> Array:
         """Return the scores of images, before a final softmax or sigmoid, shape (N, K)."""
@@ -114,17 +120,19 @@ class Trial:
     def __init__(self, bench: Bench, method: Method) -> None:
         self.bench, self.method = bench, method
         self.explain: Maps = method.on(bench.model, bench.preprocess.layout)
-        self._maps = _Latest[Array]()
+        self._maps = _Latest()
         self._randomised: tuple[int, Maps] | None = None
 
     def maps(self, cases: Sequence[Case]) -> Array:
         """Return the saliency maps of cases, each for its own class, shape (N, H, W)."""
-        missing = [case for case in cases if _key(case) not in self._maps]
+        found = {case: self._maps[_key(case)] for case in cases if _key(case) in self._maps}
+        missing = [case for case in cases if case not in found]
         if missing:
-            found = self.explain(self.bench.images(missing), [case.target for case in missing])
-            for case, each in zip(missing, found, strict=True):
-                self._maps.keep(_key(case), each)
-        return np.stack([self._maps[_key(case)] for case in cases])
+            made = self.explain(self.bench.images(missing), [case.target for case in missing])
+            found |= zip(missing, made, strict=True)
+        for case in missing:
+            self._maps.keep(_key(case), found[case])
+        return np.stack([found[case] for case in cases])
 
     def randomised(self, depth: int) -> Maps:
         """Return the method on a copy of the model whose last `depth` layers have random weights."""
@@ -135,12 +143,12 @@ class Trial:
         return self._randomised[1]
 
 
-class _Latest(dict[str, T], Generic[T]):
-    """What was kept last."""
+class _Latest(dict[str, Array]):
+    """The arrays that were kept last, as many as memory is set aside for; at least one."""
 
-    def keep(self, key: str, value: T) -> None:
-        self[key] = value
-        if len(self) > _KEPT:
+    def keep(self, key: str, array: Array) -> None:
+        self[key] = array
+        while len(self) > max(1, _KEPT // array.nbytes):
             del self[next(iter(self))]
 
 

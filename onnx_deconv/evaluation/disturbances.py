@@ -22,7 +22,7 @@ JPEG_QUALITY = 50
 
 def noisy(bench: Bench, case: Case) -> Array:
     """Return a photograph as the model takes it, with Gaussian noise; integers stay within its range."""
-    image = bench.photo(case).tensor
+    image = bench.image(case)
     low, high = float(image.min()), float(image.max())
     values = image + bench.rng(case, "noise").normal(0, NOISE * (high - low), image.shape)
     return like(image, np.clip(values, low, high) if image.dtype.kind in "iu" else values)
@@ -30,7 +30,7 @@ def noisy(bench: Bench, case: Case) -> Array:
 
 def shifted(bench: Bench, case: Case) -> Array:
     """Return a photograph as the model takes it, shifted; what comes from outside repeats its border."""
-    image, axis = bench.photo(case).tensor, 1 if bench.preprocess.layout == "NCHW" else 0
+    image, axis = bench.image(case), 1 if bench.preprocess.layout == "NCHW" else 0
     for by in SHIFT:
         image = image.take(np.maximum(np.arange(image.shape[axis]) - by, 0), axis)
         axis += 1

@@ -13,6 +13,7 @@ from onnx_deconv.evaluation.cases import Boxes, Case, boxes_from
 from onnx_deconv.evaluation.catalogue import MEASURES, Measure, measures_named
 from onnx_deconv.evaluation.journal import Journal, key_of
 from onnx_deconv.evaluation.methods import BASELINES, Method, method_of
+from onnx_deconv.evaluation.perturbation import STEPS
 from onnx_deconv.evaluation.results import Evaluation
 from onnx_deconv.experiments.common import Watch
 from onnx_deconv.files import folder
@@ -44,6 +45,7 @@ def evaluate(
     output: PathLike | None = None,
     preprocess: Preprocess | None = None,
     random_state: int = 0,
+    steps: int = STEPS,
     batch: int = _BATCH,
     watch: Watch = iter,
 ) -> Evaluation:
@@ -73,6 +75,8 @@ def evaluate(
         :func:`~onnx_deconv.imaging.preprocess_for` decides.
     random_state
         Seeds all random numbers.
+    steps
+        Steps of insertion and deletion: for each method and photograph, four times as many runs of the model.
     batch
         How many photographs are explained at once.
     watch
@@ -89,12 +93,12 @@ def evaluate(
     _check(chosen, explainer.model, preprocess)
     if boxes is not None and not isinstance(boxes, Mapping):
         boxes = boxes_from(boxes, explainer.labels)
-    bench = Bench(explainer, photographs, preprocess, boxes, masks, random_state)
+    bench = Bench(explainer, photographs, preprocess, boxes, masks, random_state, steps)
     wanted = measures_named(measures, len(bench.layers))
     made = _made(bench)
     journal = Journal(None if output is None else folder(output), made)
-    steps = [step for method in chosen for step in _steps(method, wanted, bench.cases, batch)]
-    _run(bench, [left for step in steps if (left := _left(step, journal)).cases], journal, watch)
+    planned = [step for method in chosen for step in _steps(method, wanted, bench.cases, batch)]
+    _run(bench, [left for step in planned if (left := _left(step, journal)).cases], journal, watch)
     names = [method.name for method in chosen]
     found = {
         (name, measure.name, k): journal[key_of(name, measure.name, case)]
@@ -131,6 +135,8 @@ def _check(methods: Sequence[Method], model: Model, preprocess: Preprocess) -> N
     if not methods:
         raise InputError("there is no method to evaluate: name at least one")
     names = [method.name for method in methods]
+    if preprocess.size is None:
+        raise InputError("maps of photographs in their own sizes cannot be compared: give a --size")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"two methods are called {twice!r}: give them different names")
@@ -147,6 +153,7 @@ def _made(bench: Bench) -> Mapping[str, Any]:
         "sha256": digest(bench.model),
         "preprocess": preprocess,
         "random_state": bench.random_state,
+        "steps": bench.steps,
         "photographs": len({case.name for case in bench.cases}),
         "cases": f"{zlib.crc32(repr(cases).encode()):08x}",
     }

@@ -86,11 +86,12 @@ def perturbation(kind: Literal["insertion", "deletion"]) -> Run:
 
     def area(trial: Trial, case: Case, saliency: Array, contentless: str) -> float:
         layout = trial.bench.preprocess.layout
-        (image,) = trial.bench.images([case])
+        image = trial.bench.image(case)
         without = CONTENTLESS[contentless](image, layout)
         start, end = (image, without) if kind == "deletion" else (without, image)
-        steps = transition(start, end, order_of(saliency, trial.bench.rng(case, "order")), layout)
-        return area_under(trial.bench.probabilities(steps)[:, case.target])
+        order = order_of(saliency, trial.bench.rng(case, "order"))
+        images = transition(start, end, order, layout, trial.bench.steps)
+        return area_under(trial.bench.probabilities(images)[:, case.target])
 
     def run(trial: Trial, cases: Sequence[Case]) -> Iterator[Numbers]:
         for each, case in zip(trial.maps(cases), cases, strict=True):

@@ -9,7 +9,7 @@ from onnx_deconv.evaluation.cases import Case
 from onnx_deconv.evaluation.catalogue import Measure
 from onnx_deconv.evaluation.measures import Numbers
 
-_ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
+ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Evaluation:
         rows = [["", *self.methods], ["---"] * (1 + len(self.methods))]
         for number in numbers or self.numbers:
             cells = [written(self.mean(method, number)) for method in self.methods]
-            rows.append([number + _ARROWS[self.numbers[number].better], *cells])
+            rows.append([number + ARROWS[self.numbers[number].better], *cells])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def as_dict(self) -> dict[str, Any]:
@@ -130,8 +130,8 @@ class Evaluation:
 
 
 def written(interval: Interval | None) -> str:
-    """Write a mean with its confidence interval: 0.81 (0.73–0.88)."""
-    return "–" if interval is None else f"{interval.mean:.2f} ({interval.low:.2f}–{interval.high:.2f})"
+    """Write a mean with its confidence interval: 0.81 (0.73 to 0.88)."""
+    return "–" if interval is None else f"{interval.mean:.2f} ({interval.low:.2f} to {interval.high:.2f})"
 
 
 def _told(measure: Measure) -> dict[str, Any]:
