@@ -509,6 +509,7 @@ def test_mistakes_are_one_line(tmp_path, model):
 # A real model
 
 
+@pytest.mark.slow
 def test_squeezenet_on_crops():
     path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
     if not path.is_file():

@@ -398,6 +398,7 @@ def test_a_converted_folder_can_be_explained(model, photo, tmp_path, out):
     assert "gradient" in explained(tmp_path / "pair", *same, "--rules", "gradient")[0]["files"]["values"]
 
 
+@pytest.mark.slow
 @needs_zoo
 @pytest.mark.parametrize(
     ("photograph", "label"),

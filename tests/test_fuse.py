@@ -278,6 +278,7 @@ def test_what_cannot_be_is_said(wrong):
         explain_graph(compile_pair(load(DEMO)), **wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["squeezenet1.1-caffe2-fp32", "cifar10-pytorch1.7", "mnist-cntk", "textline-orientation-paddle"]
 )
