@@ -54,7 +54,11 @@ ROOMS = {
     "canonical": Room(
         ("model/canonical.py",), "tests/test_canonical.py tests/test_branches.py tests/test_composite.py"
     ),
-    "operators": Room(("operators/*.py",), "tests/test_rules.py tests/test_geometry.py -m 'not slow'", SIGHT),
+    "operators": Room(
+        ("operators/*.py",),
+        "tests/test_emit.py tests/test_rules.py tests/test_geometry.py -m 'not slow'",
+        SIGHT,
+    ),
     "passes": Room(("compiler/passes/*.py",), "tests/test_passes.py tests/test_scalings.py"),
 }
 POINTLESS = re.compile(r"BitOr_.*|ReplaceTrueWithFalse.*\b(frozen|strict)=True.*")
