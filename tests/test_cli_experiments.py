@@ -52,7 +52,7 @@ def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
     for what, values in {
         "scores": expected.scores,
         "probabilities": expected.probabilities,
-        "classes": expected.predictions,
+        "predictions": expected.predictions,
         "activations": expected.activations,
     }.items():
         np.testing.assert_allclose(np.load(record["files"][what]), values, rtol=1e-6)
@@ -79,7 +79,7 @@ def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(model, photos
     (photos / "broken.png").write_bytes(b"nothing")
     code, stdout, stderr = run("occlude", model, photos, *SIZE, "-o", out)
     assert code == 1
-    assert stdout.count("with the square") == 2
+    assert stdout.count("lowest with the square") == 2
     assert "broken.png: not a picture" in stderr
 
 

@@ -308,10 +308,18 @@ def test_published_topologies(path):
     graph = explain_graph(pair)
     found = run(graph, {model.inputs[0]: x})
     if expected.any():
-        # A weight's numbers are all the same there: sums of up to 9216 equal terms round all one way, in
-        # whatever order, by 2**-24 of the sum for each term at the most.
-        close(found[RECONSTRUCTION][0], expected, 1e-5)
+        # A weight's numbers are all the same there: sums of up to 9216 equal terms round all one way, by
+        # 2**-24 of the sum for each term at the most, which is 5e-4; by how much hangs on their order.
+        close(found[RECONSTRUCTION][0], expected, 1e-4)
     assert sum(t.ByteSize() for t in all_tensors(graph.proto)) < 1 << 20
+
+
+def test_no_more_is_explained_than_there_is():
+    pair = compile_pair(load(DEMO))
+    with pytest.raises(InputError, match=r"top=101: .* has 100 channels"):
+        explain_graph(pair, top=101)
+    with pytest.raises(InputError, match=r"top=101: .* has 100 units"):
+        explain_graph(pair, top=101, seed="unit")
 
 
 @pytest.mark.cuda

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from oracle import assert_close
 from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, apply_passes
+from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
 RNG = np.random.default_rng(2)
@@ -53,7 +55,7 @@ def test_filters_in_steps_of_one_are_turned(kernel, other, channels, dilation, p
     optimised = apply_passes(proto, ["filters"])
     assert "ConvTranspose" in operators(proto) - operators(optimised)
     x = normal(*shape)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-4)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 def many_channels(size, before=256, after=512, name="deconv/c", nodes=(), weights=None, **attributes):
@@ -122,10 +124,10 @@ def test_depthwise_filters_in_larger_steps_are_taken_apart(kernel, other, step, 
     optimised = apply_passes(proto, ["depthwise"])
     if min(kernels) < step:  # some values are 0
         assert operators(optimised) == {"ConvTranspose"}
-    elif max(pads) <= min((min(kernels) - 1) // 2, min(kernels) - step):  # no phase begins in the padding
+    elif max(pads) <= min((min(kernels) - 1) // 2, min(kernels) - step):  # each part begins in the picture
         assert "ConvTranspose" not in operators(optimised)
     x = normal(2, 5, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(
@@ -154,14 +156,14 @@ def test_parts_of_a_picture_are_put_together_where_the_channels_are_fewest(chann
     found = [n.op_type for n in optimised.graph.node]
     assert {name: found.count(name) for name in others} == others
     x = normal(3, 8, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 def test_parts_of_a_picture_that_others_read_too_are_put_together_before():
     nodes = [
         helper.make_node("ConvTranspose", ["x", "w"], ["a"], "n", strides=[2] * 2, group=8),
         helper.make_node("Relu", ["a"], ["b"], "r"),
-        helper.make_node("ReduceSum", ["a"], ["s"], "s"),
+        helper.make_node("ReduceL1", ["a"], ["s"], "s"),  # a sum could come to nearly nothing
         helper.make_node("Mul", ["b", "s"], ["y"], "m"),
     ]
     proto = model(nodes, [2, 8, 6, 7], {"w": normal(8, 1, 3, 3)})
@@ -169,7 +171,7 @@ def test_parts_of_a_picture_that_others_read_too_are_put_together_before():
     found = [n.op_type for n in optimised.graph.node]
     assert (found.count("Conv"), found.count("Relu")) == (4, 1)
     x = normal(2, 8, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=1e-5, atol=1e-4)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_sums_of_signals_become_additions_of_two():
     found = [n.op_type for n in optimised.graph.node]
     assert (found.count("Add"), found.count("Sum")) == (1 + 2 + 3, 2)
     x = normal(3, 4)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 def residual_blocks(channels=16, batch="N", high=5, back="deconv/", last="Conv", *, rectified=False):
@@ -266,7 +268,7 @@ def test_a_chain_of_sums_enters_the_blocked_layout_once(rectified, last, batch):
     assert entries(optimised) == 1
     assert len(optimised.graph.node) == len(proto.graph.node) + 1  # a ReLU that was moved is not left behind
     x = normal(2, 16, 5, 4)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_only_those_read_the_entered_signal_that_gain(other):
     assert entries(optimised) == 1
     assert next(n.input[0] for n in optimised.graph.node if n.name == "deconv/t") == "x"
     x = normal(2, 16, 5, 4)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 def test_filters_of_one_number_that_no_file_stores_are_turned_too():
@@ -301,7 +303,7 @@ def test_filters_of_one_number_that_no_file_stores_are_turned_too():
     optimised = apply_passes(proto, ["filters"])
     assert "ConvTranspose" not in operators(optimised)
     x = normal(2, 5, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 WEIGHTS = {"each": normal(6, 1, 1).reshape(1, 6, 1, 1), "number": np.float32(3)}
@@ -315,7 +317,7 @@ def test_what_is_done_to_pictures_of_one_value_is_done_to_that_value(name, batch
     first = next(n for n in optimised.graph.node if n.op_type != "Expand")
     assert first.input[0] == "x"
     x = normal(3, 6, 1, 1)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-6)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(
@@ -355,7 +357,7 @@ def pooled(k, size, **attributes):
     return proto
 
 
-@pytest.mark.parametrize(("k", "size"), [(2, (8, 12)), (3, (9, 6)), (4, (8, 8))])
+@pytest.mark.parametrize(("k", "size"), [(1, (5, 4)), (2, (8, 12)), (3, (9, 6)), (4, (8, 8))])
 def test_windows_side_by_side_find_their_first_maxima_by_comparing(k, size):
     net = pooled(k, size)
     pair = compile_pair(load(net))
@@ -417,7 +419,7 @@ def reconstructions(net, x):
     return *(f["reconstruction"] for f in found), proto
 
 
-def unpooling(size, batch="N", *, rectified=False, **attributes):
+def unpooling(size, batch="N", *, rectified=False, data="zeros", name="deconv/unpool", **attributes):
     """Pool a picture, and put a signal back by switches; both come from convolutions."""
     attributes = {"kernel_shape": [3, 3], "strides": [2, 2]} | attributes
     one = np.ones((16, 1, 1, 1), np.float32)
@@ -428,11 +430,11 @@ def unpooling(size, batch="N", *, rectified=False, **attributes):
         helper.make_node("Conv", ["signal", "one"], ["s"], group=16),
         helper.make_node("Shape", ["r"], ["shape"]),
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
-        *(helper.make_node("Reshape", [v, "flat"], [f"{v}/flat"]) for v in ("zeros", "switches", "s")),
+        *(helper.make_node("Reshape", [v, "flat"], [f"{v}/flat"]) for v in (data, "switches", "s")),
         helper.make_node(
-            "ScatterElements", [f"{v}/flat" for v in ("zeros", "switches", "s")], ["sum"], reduction="add"
+            "ScatterElements", [f"{v}/flat" for v in (data, "switches", "s")], ["sum"], reduction="add"
         ),
-        helper.make_node("Reshape", ["sum", "shape"], ["y"], "unpool"),
+        helper.make_node("Reshape", ["sum", "shape"], ["y"], name),
     ]
     proto = model(nodes, (batch, 16, *size), {"one": one, "flat": np.array([-1])})
     proto.graph.input.append(
@@ -454,8 +456,9 @@ def assert_unpooled_alike(net, x, *, ort_optimises=True):
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         found.append(session.run(["y"], feeds)[0])
-    # Up to four signals meet, in another order.
-    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=4e-6)
+    # Up to four signals meet, in another order: three sums are rounded, each of at most four signals.
+    slack = 3 * 2.0**-24 * 4 * np.abs(feeds["signal"]).max()
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=slack)
     np.testing.assert_array_equal(found[1] == 0, found[0] == 0)
 
 
@@ -472,6 +475,13 @@ def test_overlapping_windows_find_their_first_maxima_in_the_blocked_layout(
     x = np.round(np.random.default_rng(seed).standard_normal((2, 16, *size))).astype(np.float32)
     x[0, 0] = 0
     assert_unpooled_alike(net, x, ort_optimises=ort_optimises)
+
+
+@pytest.mark.parametrize("other", [{"data": "r"}, {"name": "the user's own"}])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_signals_that_are_scattered_otherwise_stay(other, kernel):
+    net = unpooling((8, 8), rectified=True, kernel_shape=[kernel] * 2, **other)
+    assert "ScatterElements" in operators(apply_passes(net, ["blocked", "pools"]))
 
 
 LARGEST = np.finfo(np.float32).max
@@ -675,7 +685,7 @@ def test_a_convolution_whose_channels_are_split_becomes_several(sizes, attribute
     assert "Split" in operators(proto) - operators(optimised)
     assert [n.op_type for n in optimised.graph.node].count("Conv") == len(sizes)
     x = normal(2, 3, 9, 8)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(("sizes", "more"), [([3, 4], {"axis": 2}), ([2, 4], {"bias": True})])
@@ -699,6 +709,17 @@ def test_no_pass_goes_by_another_name():
         explain_graph(compile_pair(load(pooled(2, (8, 8)))), passes=["faster"])
 
 
+def test_a_pass_is_registered_once():
+    before = dict(PASSES)
+    with pytest.raises(ValueError, match="'filters'"):
+        optimisation_pass("filters")(PASSES["sums"])
+    assert before == PASSES
+
+
+def test_every_pass_helps_some_device():
+    assert {name for names in (*EXPLAIN.values(), *COMPANION.values()) for name in names} == set(PASSES)
+
+
 def test_an_optimised_graph_is_valid(tmp_path):
     path = explain_graph(compile_pair(load(pooled(2, (8, 12)))), top=2).save(tmp_path)[0]
     onnx.checker.check_model(path, full_check=True)
@@ -715,4 +736,4 @@ def test_a_companion_optimised_for_the_cpu_gives_the_same(opset):
         session = PairSession(pair, "cpu", passes)
         values = session.run_forward({"x": np.ones((2, 3, 8, 8), np.float32)})
         found.append(session.run_deconv(values, np.ones((2, 5, 4, 4), np.float32))["reconstruction"])
-    np.testing.assert_allclose(*found, rtol=0, atol=1e-6)
+    assert_close(*found[::-1])

@@ -3,7 +3,6 @@
 Errors become one line on stderr and an exit code here, and nowhere else.
 """
 
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +80,7 @@ def _outcome(console: Console, run: Callable[[], int | None]) -> int:
         console.finish()
         return code
     if console.verbose:
-        traceback.print_exception(failure, file=sys.stderr)
+        click.echo("".join(traceback.format_exception(failure)), err=True, nl=False)
     return code
 
 

@@ -59,7 +59,6 @@ class ConvertOptions:
             "--check",
             "Check on N random inputs that the outputs equal the original's and the reconstruction is "
             "finite; 0 for no check.",
-            metavar="N",
             least=0,
         ),
     ] = 1

@@ -143,7 +143,7 @@ def _compared(
     for entry in graph.manifest["outputs"][len(conversion.model.outputs) :]:
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
-        yield Check("companion", entry["name"], float(bad), 0.0, f"finite, {sizes(result.shape)}")
+        yield Check("companion", entry["name"], float(bad), 0.0, sizes(result.shape))
 
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:

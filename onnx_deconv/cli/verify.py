@@ -65,7 +65,7 @@ class VerifyOptions:
     random_state: Annotated[
         int,
         groups.random_state(
-            "make inputs and seeds",
+            "make inputs, seeds and directions",
         ),
     ] = 0
 

@@ -5,7 +5,8 @@ that array a model's input (:func:`preprocess_for` finds out how), and :class:`G
 photograph was placed in it, so that a reconstruction can be put back on the photograph.
 From numbers to a file: :func:`projection`, :func:`saliency` and :func:`heat_map` give them colours,
 :func:`draw` makes all views of one reconstruction, :func:`montage` lays pictures out on a sheet, and
-:func:`save_png` writes them. Charts are in :mod:`onnx_deconv.imaging.charts`.
+:func:`save_png` writes them. Charts are in :mod:`onnx_deconv.imaging.charts`, their legends in
+:mod:`onnx_deconv.imaging.legends`.
 
 Sizes are (height, width) everywhere; a *picture* is a uint8 array H×W×3, RGB, 0..255.
 """
