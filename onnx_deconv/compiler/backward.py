@@ -48,6 +48,8 @@ class Walk:
         The nodes between the inputs and the value, in order.
     reached
         The values between them.
+    readers
+        The nodes among them that read a value, by its name.
     rules
         The rule that the semantics choose for each operator that has one.
     """
@@ -69,6 +71,7 @@ class Walk:
             if name not in model.inputs:
                 raise ModelError(f"{model.name} has no input {name!r}; it has {', '.join(model.inputs)}")
         self.path, self.reached = _path(model, wanted, value)
+        self.readers = _readers(self.path)
         self.inputs = [i for i in wanted if i in self.reached]
         if not self.inputs or value in wanted:
             raise ModelError(
@@ -101,7 +104,7 @@ class Walk:
         names = [v.name for v in node.inputs]
         site = Site(
             node, self.model, self.op, self.semantics, arrived,
-            lambda i: i < len(names) and names[i] in self.reached, self.taps, self.weights,
+            self.reached, self.readers, self.taps, self.weights,
         )  # fmt: skip
         passed = self._passed(site, self.rules[_key(node)], names)
         for name, signal in zip(names, passed, strict=False):
@@ -174,6 +177,14 @@ def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node
             path.append(node)
             wanted.update(v for v in _reads(node) if v in reached)
     return path[::-1], reached & wanted
+
+
+def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:
+    found: dict[str, list[gs.Node]] = defaultdict(list)
+    for node in path:
+        for value in set(_reads(node)):
+            found[value].append(node)
+    return dict(found)
 
 
 def _passed_on(node: gs.Node) -> list[gs.Variable]:
