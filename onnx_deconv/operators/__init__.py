@@ -3,11 +3,13 @@
 # Importing a family makes its entries.
 from onnx_deconv.operators import (  # noqa: F401
     elementwise,
+    excitation,
     fields,
     index,
     join,
     linear,
     logic,
+    lrp,
     normalize,
     pooling,
     quantise,
