@@ -18,6 +18,7 @@ from onnx_deconv.operators.relevance import (
     in_proportion,
     only,
     signals_of,
+    where_present,
 )
 from onnx_deconv.operators.signs import is_nonnegative
 from onnx_deconv.operators.site import Site
@@ -30,6 +31,10 @@ _NOTHING = 1e-30
 
 def activations(at: Site, i: int) -> Signal:
     """Return input ``i``, counted from each image's smallest number on where that may be negative."""
+    return where_present(at, i, _counted)
+
+
+def _counted(at: Site, i: int) -> Signal:
     op, x = at.op, at.input(i)
     if is_nonnegative(at.model, at.node.inputs[i].name):
         return op.Max(x, LEAST)

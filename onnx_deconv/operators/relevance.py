@@ -6,12 +6,14 @@ normalisations and quantisers change nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.join import extremum, where
 from onnx_deconv.operators.pooling import spread, window_sums
 from onnx_deconv.operators.reduce import axes_of, kept
 from onnx_deconv.operators.registry import find
+from onnx_deconv.operators.reshape import padded_alike
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, RuleTable, Signals, register
 from onnx_deconv.operators.traits import (
@@ -56,6 +58,23 @@ def shared(*keys: object) -> Callable[[Rule], Rule]:
         return rule
 
     return register_both
+
+
+def where_present(at: Site, i: int, make: Callable[[Site, int], Signal]) -> Signal:
+    """Make a value of input ``i``'s shape; zero in the padding, where the input comes from a Pad.
+
+    Parameters
+    ----------
+    at, i
+        The node and its input.
+    make
+        From a node and its input to a value of that input's shape; also called for the Pad's.
+    """
+    node = at.model.producers.get(at.node.inputs[i].name)
+    pad = replace(at, node=node, signals=()) if node is not None else at
+    if node is None or node.op != "Pad" or pad.attr("mode", "constant") != "constant":
+        return make(at, i)
+    return padded_alike(pad, make(pad, 0))
 
 
 def only(at: Site, i: int, signal: Signal) -> Signals:

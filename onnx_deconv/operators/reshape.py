@@ -117,6 +117,12 @@ def pad(at: Site) -> Signals:
     return [signal, *rest]
 
 
+def padded_alike(at: Site, value: Signal) -> Signal:
+    """Pad another value of a Pad's input's shape as the node does, with zeros."""
+    pads, axes = at.attr("pads"), [at.raw(3)] if at.has(3) else []
+    return at.op.Pad(value, at.raw(1) if pads is None else pads, *([None, *axes] if axes else []))
+
+
 def _unmirror(at: Site, signal: Signal, axis: int, pads: tuple[int, int]) -> Signal:
     """Add the padding of one axis to where it was taken from (negative padding cuts)."""
     begin, end = pads
