@@ -1,9 +1,8 @@
 """Explain any CNN in an ONNX file: switches, a companion deconv graph, and what excited a unit."""
 
-from onnx_deconv.attribution.explainer import Explainer, Explanation
-from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
-from onnx_deconv.compiler.package import load_pair, save
-from onnx_deconv.compiler.pair import Pair, compile_pair
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from onnx_deconv.errors import (
     DeconvError,
     InputError,
@@ -13,9 +12,15 @@ from onnx_deconv.errors import (
     RuntimeUnavailableError,
     UnknownLayerError,
 )
-from onnx_deconv.labels import Labels
-from onnx_deconv.model import Model, load
-from onnx_deconv.semantics import Semantics
+
+if TYPE_CHECKING:
+    from onnx_deconv.attribution.explainer import Explainer, Explanation
+    from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+    from onnx_deconv.compiler.package import load_pair, save
+    from onnx_deconv.compiler.pair import Pair, compile_pair
+    from onnx_deconv.labels import Labels
+    from onnx_deconv.model import Model, load
+    from onnx_deconv.semantics import Semantics
 
 __version__ = "0.1.0"
 
@@ -41,3 +46,25 @@ __all__ = [
     "load_pair",
     "save",
 ]
+
+# Imported on first use, so that "onnx-deconv --help" does not wait for onnx and NumPy.
+_HOMES = {
+    "attribution.explainer": ("Explainer", "Explanation"),
+    "compiler.explain_graph": ("ExplainGraph", "explain_graph"),
+    "compiler.package": ("load_pair", "save"),
+    "compiler.pair": ("Pair", "compile_pair"),
+    "labels": ("Labels",),
+    "model": ("Model", "load"),
+    "semantics": ("Semantics",),
+}
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,9 @@ from typing import Literal, Self, get_args, get_type_hints
 from onnx_deconv.errors import InputError
 from onnx_deconv.operators.tables import RuleTable, adopt, rule_table, rule_tables
 
+NO_RULES = "none"
+_CAMS = ("grad-cam", "layer-cam", "cam")
+
 
 @dataclass(frozen=True)
 class Semantics:
@@ -18,6 +21,15 @@ class Semantics:
         section 2.1), ``guided`` does so too and stops it where the forward input was not positive
         (Springenberg et al. 2015, section 3.4), ``gradient`` is the true derivative (Simonyan et al.
         2014); or a table that was registered (:func:`onnx_deconv.operators.register`).
+        ``none``: no signal goes to the image, the map of ``cam`` alone is made.
+    cam
+        A class activation map at the last feature maps, enlarged to the image, that the reconstruction is
+        multiplied by: ``grad-cam`` (Selvaraju et al. 2017, section 3), ``layer-cam`` (Jiang et al. 2021,
+        section 3.3), or ``cam``, gradient times activation (Draelos & Carin 2020), which is the class
+        activation map of Zhou et al. 2016 where a linear layer follows the pool.
+    head
+        What starts down at the last feature maps: the ``signal`` that comes from above, or the
+        ``class-map``, gradient times activation: each position with what it contributes to the class.
     activations
         Which activations ``deconvnet`` and ``guided`` treat as rectifiers: ``all`` of them, or
         ``relu`` alone, as Captum does; the others then have their true derivative.
@@ -32,13 +44,18 @@ class Semantics:
     """
 
     rules: str = "deconvnet"
+    cam: Literal["none", "grad-cam", "layer-cam", "cam"] = "none"
+    head: Literal["signal", "class-map"] = "signal"
     activations: Literal["all", "relu"] = "all"
     lrn: Literal["auto", "identity", "gradient"] = "auto"
     unpool: Literal["add", "overwrite"] = "add"
     precision: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        rule_table(self.rules)
+        if self.rules != NO_RULES:
+            rule_table(self.rules)
+        elif self.cam == "none":
+            raise InputError("neither rules nor cam: there is nothing to make")
         for name, choices in self.choices().items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
@@ -48,27 +65,52 @@ class Semantics:
         """Name every choice with what it may be, the default first."""
         hints = get_type_hints(cls)
         return {
-            f.name: tuple(rule_tables()) if f.name == "rules" else get_args(hints[f.name])
+            f.name: (*rule_tables(), NO_RULES) if f.name == "rules" else get_args(hints[f.name])
             for f in fields(cls)
         }
 
     @classmethod
     def of(cls, semantics: "Semantics | RuleTable | str | None") -> Self:
-        """Accept the name of a rule table, a table, or nothing, in place of the whole.
+        """Accept the name of a method, a rule table, or nothing, in place of the whole.
 
-        A table that is not registered is known by its name from then on.
+        A method is a rule table (``guided``), a class activation map (``grad-cam``), or the product of both
+        (``guided*grad-cam``). A table that is not registered is known by its name from then on.
+
+        Raises
+        ------
+        InputError
+            If there is no such table or map.
         """
         if isinstance(semantics, cls):
             return semantics
         if isinstance(semantics, RuleTable):
             return cls(adopt(semantics).name)
-        return cls(rules=semantics or "deconvnet")  # type: ignore[arg-type]
+        if semantics is None:
+            return cls()
+        rules, _, cam = str(semantics).rpartition("*")
+        if cam not in _CAMS:
+            return cls(rules=str(semantics))
+        return cls(rules=rules or NO_RULES, cam=cam)  # type: ignore[arg-type]
 
     @property
     def table(self) -> RuleTable:
-        """The rule table of that name."""
-        return rule_table(self.rules)
+        """The rule table of that name; the gradient's where no signal goes to the image."""
+        return rule_table("gradient" if self.rules == NO_RULES else self.rules)
+
+    @property
+    def method(self) -> str:
+        """What pictures call it: the rule table, the map, or both (``guided*grad-cam``)."""
+        return "*".join(name for name in (self.rules, self.cam) if name != NO_RULES)
+
+    @property
+    def reads_feature_maps(self) -> bool:
+        """Whether the last feature maps take part as they are."""
+        return self.cam != "none" or self.head == "class-map"
 
     def as_dict(self) -> dict[str, str]:
         """Return the choices as plain strings, for a manifest."""
         return asdict(self)
+
+
+GRADIENT = Semantics(rules="gradient", lrn="gradient")
+"""The true derivative, which class activation maps are made of."""

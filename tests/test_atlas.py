@@ -261,6 +261,7 @@ def test_crops_are_smaller_where_units_see_little():
     assert max(at_the_corner.size) < max(crops["r2"].size)
 
 
+@pytest.mark.slow
 @given(nets((1, 40, 36)), st.sampled_from(["deconvnet", "gradient"]), st.data())
 @settings(max_examples=100)
 def test_crops_are_exact_whatever_the_geometry(net, rules, data):
@@ -353,7 +354,7 @@ def test_the_command_and_its_files(tmp_path, model):
     folder = saved(tmp_path / "in", pictures(7))
     (folder / "broken.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    result = run("atlas", model, folder, "-o", out, "--top", 4, *PREPARED, code=1)
+    result = run("atlas", "build", model, folder, "-o", out, "--top", 4, *PREPARED, code=1)
     record = json.loads(result.stdout)
     assert (record["images"], list(record["failed"])) == (8, ["broken.png"])
     assert "broken.png" in result.stderr
@@ -387,14 +388,14 @@ def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Writer, "add", interrupted)
-    run("atlas", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED, code=130)
+    run("atlas", "build", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED, code=130)
     assert not (tmp_path / "one" / "atlas.json").exists()
     with (tmp_path / "one" / JOURNAL).open("a", encoding="utf-8") as journal:
         journal.write('{"place": ["r1", 0')  # killed while it wrote
-    result = run("atlas", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED)
-    assert "going on after 20 projections" in result.stderr
+    result = run("atlas", "build", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED)
+    assert "continuing after 20 projections" in result.stderr
     assert len(set(added)) == len(added) > 20
-    run("atlas", model, folder, "-o", tmp_path / "other", "--top", 3, *PREPARED)
+    run("atlas", "build", model, folder, "-o", tmp_path / "other", "--top", 3, *PREPARED)
     files = sorted(path.name for path in (tmp_path / "other").iterdir())
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == files
     for name in files:
@@ -406,8 +407,32 @@ def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
     everything = saved(tmp_path / "all", source)
     shards = [saved(tmp_path / f"in{k}", source[k::2]) for k in range(2)]
     for k, folder in enumerate(shards):
-        run("atlas", model, folder, "-o", tmp_path / f"part{k}", "--layers", "conv2,r3", *PREPARED)
-    run("atlas", model, everything, "-o", tmp_path / "one", "--layers", "conv2,r3", *PREPARED)
+        run(
+            "atlas",
+            "build",
+            model,
+            folder,
+            "-o",
+            tmp_path / f"part{k}",
+            "--layer",
+            "conv2",
+            "--layer",
+            "r3",
+            *PREPARED,
+        )
+    run(
+        "atlas",
+        "build",
+        model,
+        everything,
+        "-o",
+        tmp_path / "one",
+        "--layer",
+        "conv2",
+        "--layer",
+        "r3",
+        *PREPARED,
+    )
     run("atlas", "merge", tmp_path / "part0", tmp_path / "part1", "-o", tmp_path / "merged", "--json")
     merged, one = (json.loads((tmp_path / n / "atlas.json").read_text("utf-8")) for n in ("merged", "one"))
     assert merged == one
@@ -418,9 +443,9 @@ def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
 def test_mistakes_are_one_line(tmp_path, model):
     folder = saved(tmp_path / "in", pictures(2))
     for args, said in (
-        ((model, tmp_path / "nowhere"), "no such file"),
-        ((model, folder, "--layers", "r9"), "r9"),
-        ((model, folder, "--size", "photo"), "one size"),
+        (("build", model, tmp_path / "nowhere"), "no such file"),
+        (("build", model, folder, "--layer", "r9"), "r9"),
+        (("build", model, folder, "--size", "photo"), "one size"),
         (("merge", tmp_path), "no finished atlas"),
     ):
         result = run("atlas", *args, "-o", tmp_path / "out", code=2)

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from zoo_files import ZOO
 
+import onnx_deconv
 from onnx_deconv import load
 from onnx_deconv.attribution import explainer
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
@@ -26,6 +27,7 @@ from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput
 from onnx_deconv.operators import operators_by_key, rule_tables
+from onnx_deconv.verification import reference
 
 ROOT = Path(__file__).parents[1]
 SQUEEZENET = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
@@ -33,8 +35,9 @@ needs_zoo = pytest.mark.skipif(not SQUEEZENET.exists(), reason=f"no model zoo in
 COMMANDS = [
     "demo",
     "explain",
-    "atlas",
-    "report",
+    "atlas build",
+    "atlas merge",
+    "atlas report",
     "convert",
     "inspect",
     "ops",
@@ -112,7 +115,7 @@ def inside(folder):
 
 
 def test_explain_writes_pictures_and_says_where(model, photo, out):
-    (result,) = explained(model, photo, "-o", out, "--class", "cat", "--view", "all")
+    (result,) = explained(model, photo, "-o", out, "--target", "cat", "--view", "all")
     assert (result["image"], result["class"], result["label"]) == (str(photo), 2, LABELS[2])
     assert (result["seed"], result["layer"], result["note"], result["empty"]) == ("map", "maps", None, False)
     assert 0 < result["score"] < 1
@@ -167,7 +170,7 @@ def test_the_top_classes_come_strongest_first(model, photo, out):
 
 
 def test_several_classes_by_index_or_label(model, photo, out):
-    results = explained(model, photo, "-o", out, "--class", "emu", "--class", 0, "--class", "house cat")
+    results = explained(model, photo, "-o", out, "--target", "emu", "--target", 0, "--target", "house cat")
     assert [r["class"] for r in results] == [4, 0, 2]
     assert [Path(r["files"]["values"]).name for r in results] == [
         "photo-1-emu-deconvnet.npy",
@@ -190,7 +193,7 @@ def test_folders_and_patterns_name_photographs_each_once(model, photo, tmp_path,
 
 
 def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
-    unit = ["--channel", 3, "--at", "4,5", "-o", out]
+    unit = ["--target", 3, "--position", "4,5", "-o", out]
     results = [explained(model, photo, "--layer", name, *unit)[0] for name in ("r1", "activation")]
     assert results[0] == results[1]
     assert (results[0]["class"], results[0]["channel"], results[0]["position"]) == (None, 3, [4, 5])
@@ -214,15 +217,23 @@ def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
         assert not raw.any()
 
 
+def test_several_layers_are_explained_in_turn(model, photo, out):
+    results = explained(model, photo, "--layer", "r1", "--layer", "conv2", "--target", 2, "-o", out)
+    assert [(r["layer"], r["channel"], r["rank"]) for r in results] == [("r1", 2, 1), ("maps", 2, 1)]
+    assert len({r["files"]["values"] for r in results}) == 2
+    (alone,) = explained(model, photo, "--layer", "r1", "--target", 2, "-o", out)
+    np.testing.assert_array_equal(np.load(alone["files"]["values"]), np.load(results[0]["files"]["values"]))
+
+
 def test_choices_reach_the_explanation(model, photo, out):
     found = {}
     for rules in ("deconvnet", "guided", "gradient"):
-        (result,) = explained(model, photo, "-o", out, "--rules", rules, "--class", 1, "--seed", "one")
+        (result,) = explained(model, photo, "-o", out, "--rules", rules, "--target", 1, "--seed", "one")
         assert result["seed"] == "one"
         found[rules] = np.load(result["files"]["values"])
     assert not np.array_equal(found["deconvnet"], found["guided"])
     assert not np.array_equal(found["deconvnet"], found["gradient"])
-    (result,) = explained(model, photo, "-o", out, "--unpool", "overwrite", "--class", 1, "--seed", "one")
+    (result,) = explained(model, photo, "-o", out, "--unpool", "overwrite", "--target", 1, "--seed", "one")
     assert not np.array_equal(found["deconvnet"], np.load(result["files"]["values"]))
 
 
@@ -433,7 +444,7 @@ def test_rewrites_are_chosen_by_device_or_by_name(model, tmp_path):
 
 
 def test_the_one_graph_may_take_pictures_and_give_heat_maps(model, tmp_path):
-    extra = ["--pictures", "--heat", "--target", "required", "--preset", "unit"]
+    extra = ["--pictures", "--heat", "--target-input", "required", "--preset", "unit"]
     code, stdout, _ = run("convert", model, "-o", tmp_path, "--form", "explain", *extra)
     assert code == 0
     assert stdout.count("check ok") == 3
@@ -450,7 +461,7 @@ def test_convert_says_when_the_pair_falls_short(model, tmp_path, monkeypatch):
                 tensor.CopyFrom(numpy_helper.from_array(np.full((8, 3, 3, 3), np.nan, np.float32), "w1"))
         return save(pair, folder)
 
-    monkeypatch.setattr("onnx_deconv.cli.convert.save", spoilt)
+    monkeypatch.setattr("onnx_deconv.cli.pair_form.save", spoilt)
     code, stdout, stderr = run("convert", model, "-o", tmp_path / "pair")
     assert code == 1
     assert "FAILED" in stdout
@@ -568,6 +579,19 @@ def test_verify_finds_the_pair_exact(model, photo):
     assert "all checks passed" in stdout
 
 
+def test_verify_and_inspect_take_several_layers_and_random_numbers_their_state(model):
+    def checked(*arguments):
+        code, stdout, _ = run("verify", model, "--rules", "gradient", "--json", *arguments)
+        assert code == 0
+        return [json.loads(line) for line in stdout.splitlines()]
+
+    both = checked("--layer", "r1", "--layer", "maps")
+    assert both == checked("--layer", "r1") + checked("--layer", "maps")
+    assert checked("--random-state", 1) == checked("--random-state", 1) != checked("--random-state", 2)
+    _, stdout, _ = run("inspect", model, "--layer", "r1", "--layer", "maps", "--json")
+    assert [json.loads(line)["explained"] for line in stdout.splitlines()] == ["r1", "maps"]
+
+
 def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
     pair = tmp_path / "pair"
     run("convert", model, "-o", pair, "--rules", "guided", "--layer", "maps", "--check", 0)
@@ -593,7 +617,21 @@ def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
     code, stdout, stderr = run("verify", model, "--rules", "deconvnet")
     assert code == 1
     assert "FAILED" in stdout
-    assert "fell short" in stderr
+    assert "checks failed" in stderr
+
+
+def test_verify_says_what_it_could_not_check(model, monkeypatch):
+    monkeypatch.delitem(reference.BACKWARD, "MaxPool")
+    code, stdout, stderr = run("verify", model, "--rules", "guided")
+    assert (code, stderr) == (0, "")
+    assert stdout.splitlines()[-1] == "no check failed; 2 of 4 not covered"
+    assert stdout.count("not covered  companion") == 2
+    assert "the reference lacks MaxPool" in stdout
+    code, stdout, _ = run("verify", model, "--rules", "guided", "--json")
+    checks = [json.loads(line) for line in stdout.splitlines()]
+    assert code == 0
+    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered"]
+    assert checks[-1]["error"] is None
 
 
 # manners
@@ -609,16 +647,69 @@ def test_quiet_says_nothing_and_verbose_more(model, photo, out):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command):
-    code, stdout, _ = run(command, "--help")
+    code, stdout, _ = run(*command.split(), "--help")
     assert code == 0
     assert "Examples:" in stdout
     for option in ("--json", "--quiet", "--verbose"):
         assert option in stdout
 
 
+def test_an_option_that_does_not_exist_is_one_line_with_a_suggestion(model, photo, out):
+    message = refused("explain", model, photo, "-o", out, "--layers", "r1,maps")
+    assert "--layers" in message
+    assert re.search(r"Did you mean.*--layer\b", message)
+    assert "--target" in refused("explain", model, photo, "-o", out, "--targets", 1)
+    assert "did you mean explain?" in refused("explian", model, photo)
+    assert "atlas" in refused("report", out)
+    assert "build" in refused("atlas", model, photo)
+
+
+def test_an_option_that_a_command_takes_once_is_refused_twice(model, photo, out):
+    assert "once" in refused("convert", model, "-o", out, "--layer", "r1", "--layer", "maps")
+    assert "once" in refused("occlude", model, photo, "-o", out, "--target", 1, "--target", 2)
+    assert not out.exists()
+
+
+def test_options_of_the_explain_graph_are_refused_for_a_pair(model, out):
+    message = refused("convert", model, "-o", out, "--top", 3, "--heat", "--preset", "unit")
+    assert "--top, --heat, --preset: only with --form explain" in message
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        (["demo"], 6),
+        (["explain", "MODEL", "PHOTO"], 4),
+        (["convert", "MODEL"], 4),
+        (["convert", "MODEL", "--form", "explain"], 2),
+        (["atlas", "build", "MODEL", "PHOTO", "--no-values"], 9),
+        (["occlude", "MODEL", "PHOTO", "--square", "30"], 7),
+        (["sheet", "MODEL", "PHOTO"], 2),
+        (["invariance", "MODEL", "PHOTO", "--steps", "2"], 2),
+    ],
+)
+def test_results_have_a_folder_of_their_own_which_is_printed(
+    model, photo, tmp_path, monkeypatch, arguments, files
+):
+    home = tmp_path / "here"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    paths = {"MODEL": model, "PHOTO": photo}
+    code, stdout, _ = run(*(paths.get(argument, argument) for argument in arguments))
+    assert code == 0
+    (folder,) = home.iterdir()
+    assert folder.name.startswith("onnx-deconv-")
+    assert folder.name in stdout
+    assert len(inside(folder)) == files
+    assert str(folder.name) in re.sub(
+        r"-\s+", "-", run(*arguments[: 1 + (arguments[0] == "atlas")], "--help")[1]
+    )
+
+
 def test_the_programs_help_documents_exit_codes_and_completion():
     _, stdout, _ = run("--help")
-    for needed in ("130", "_ONNX_DECONV_COMPLETE=bash_source", *COMMANDS):
+    for needed in ("130", "_ONNX_DECONV_COMPLETE=bash_source", *(name.split()[0] for name in COMMANDS)):
         assert needed in stdout
     assert run("nonsense")[0] == 2
 
@@ -713,12 +804,29 @@ finally:
     assert not unwanted & set(done.stdout.split())
 
 
-def test_starting_imports_no_runtime_and_no_pictures():
-    code = "import sys, onnx_deconv.cli; print(*sys.modules)"
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["atlas", "--help"]])
+def test_the_programs_help_imports_nothing_slow(arguments):
+    code = f"""
+import sys
+from onnx_deconv.cli import main
+try:
+    main({arguments!r})
+finally:
+    print(*sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"onnxruntime", "PIL.Image", "onnx.reference"} & set(done.stdout.split())
+    assert not {"onnxruntime", "PIL", "onnx", "numpy", "onnx_graphsurgeon"} & set(done.stdout.split())
 
 
+def test_the_package_exports_what_it_names():
+    for name in onnx_deconv.__all__:
+        assert getattr(onnx_deconv, name) is not None
+    assert set(onnx_deconv.__all__) <= set(dir(onnx_deconv))
+    with pytest.raises(AttributeError, match="'explain_everything'"):
+        _ = onnx_deconv.explain_everything
+
+
+@pytest.mark.slow
 def test_the_shell_is_given_its_completion():
     code = "from onnx_deconv.cli import main; main(prog_name='onnx-deconv')"
     environment = os.environ | {"_ONNX_DECONV_COMPLETE": "zsh_source"}
@@ -735,16 +843,16 @@ def test_the_shell_is_given_its_completion():
     ("arguments", "says"),
     [
         (["--layer", "activatoin"], "did you mean activation"),
-        (["--class", 5], "no class 5"),
-        (["--class", "houze cat"], "did you mean house cat"),
+        (["--target", 5], "no class 5"),
+        (["--target", "houze cat"], "did you mean house cat"),
         (["--top", 9], "top=9"),
         (["--top", 0], "--top"),
-        (["--class", 1, "--top", 2], "--top"),
-        (["--class", 1, "--layer", "r1"], "--channel"),
-        (["--layer", "r1", "--channel", 8], "channel 8"),
-        (["--layer", "r1", "--channel", 1, "--at", "40,1"], "outside"),
-        (["--layer", "r1", "--channel", 1, "--at", "4"], "2 axes"),
-        (["--layer", "r1", "--channel", 1, "--at", "a,b"], "--at"),
+        (["--target", 1, "--top", 2], "--top"),
+        (["--target", "cat", "--layer", "r1"], "by its number"),
+        (["--layer", "r1", "--target", 8], "channel 8"),
+        (["--layer", "r1", "--target", 1, "--position", "40,1"], "outside"),
+        (["--layer", "r1", "--target", 1, "--position", "4"], "2 axes"),
+        (["--layer", "r1", "--target", 1, "--position", "a,b"], "--position"),
         (["--layer", "image"], "image"),
         (["--preset", "imagnet"], "imagenet"),
         (["--mean", "1,2"], "mean"),

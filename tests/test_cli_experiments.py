@@ -67,7 +67,7 @@ def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
 
 def test_occlude_tells_what_it_found(model, photos, out):
     code, stdout, stderr = run(
-        "occlude", model, photos, *SIZE, "--class", "dog", "--fill", "0,0,1", "-o", out
+        "occlude", model, photos, *SIZE, "--target", "dog", "--fill", "0,0,1", "-o", out
     )
     assert (code, stderr) == (0, "")
     assert stdout.count(": dog, probability ") == 2
@@ -78,7 +78,7 @@ def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(model, photos
     (photos / "broken.png").write_bytes(b"nothing")
     code, stdout, stderr = run("occlude", model, photos, *SIZE, "-o", out)
     assert code == 1
-    assert stdout.count("behind the square") == 2
+    assert stdout.count("with the square") == 2
     assert "broken.png: not a picture" in stderr
 
 
@@ -87,17 +87,18 @@ def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(model, photos
     [
         ("tables", [], 3),
         ("tables", ["--layer", "r2"], 3),
+        ("tables", ["--layer", "r2", "--target", "1"], 3),
         ("classes", [], 3),
         ("classes", ["--top", "2"], 2),
-        ("classes", ["--class", "ant", "--class", "4", "--class", "bee", "--class", "dog"], 4),
+        ("classes", ["--target", "ant", "--target", "4", "--target", "bee", "--target", "dog"], 4),
         ("layers", [], 2),
         ("layers", ["--layer", "c1", "--layer", "maps", "--layer", "scores", "--view", "heat"], 3),
     ],
 )
 def test_a_sheet_has_a_row_per_photograph(model, photos, tmp_path, across, more, columns):
-    sheet = tmp_path / "new" / "sheet.png"
+    sheet = tmp_path / "new" / "folder" / "sheet.png"
     (record,) = results(
-        "sheet", model, photos, *SIZE, "--across", across, *more, "--height", "50", "-o", sheet
+        "sheet", model, photos, *SIZE, "--across", across, *more, "--height", "50", "-o", sheet.parent
     )
     assert pixels(sheet).shape[1] == 8 + 58 * (columns + 1)
     told = json.loads(sheet.with_suffix(".json").read_text())
@@ -109,24 +110,24 @@ def test_a_sheet_has_a_row_per_photograph(model, photos, tmp_path, across, more,
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        (["--rules", "guided"], "--across tables compares all --rules"),
+        (["--rules", "guided"], "--across tables compares all rule tables"),
         (["--top", "2"], "--top takes the strongest classes"),
-        (["--class", "0", "--class", "1"], "one target"),
-        (["--class", "0", "--layer", "r1"], "one target"),
+        (["--target", "0", "--target", "1"], "one --target"),
+        (["--layer", "c1", "--layer", "r1"], "one --layer"),
         (["--across", "classes", "--layer", "r1"], "leave out --layer"),
-        (["--across", "layers", "--class", "1"], "leave out --class"),
-        (["--across", "classes", "--class", "cow"], "no class is named 'cow'"),
+        (["--across", "layers", "--target", "1"], "leave out --target"),
+        (["--across", "classes", "--target", "cow"], "no class is named 'cow'"),
         (["--across", "layers", "--layer", "r7"], "no layer is named 'r7'"),
     ],
 )
 def test_a_sheet_of_nothing_sensible_is_refused(model, photos, tmp_path, more, match):
-    assert match in refused("sheet", model, photos, *more, "-o", tmp_path / "sheet.png")
+    assert match in refused("sheet", model, photos, *more, "-o", tmp_path / "sheet")
 
 
 def test_invariance_follows_each_photograph(model, photos, out):
     (record,) = results(
         "invariance", model, photos, *SIZE, "--transform", "shift", "--transform", "rotation", "--steps", 5,
-        "--layer", "r2", "--class", "dog", "-o", out,
+        "--layer", "r2", "--target", "dog", "-o", out,
     )  # fmt: skip
     told = json.loads((out / "invariance.json").read_text())
     shift = told["shift"]
@@ -154,7 +155,7 @@ def test_evolution_follows_the_checkpoints_of_a_folder(photos, tmp_path, out):
     assert told["checkpoints"] == ["epoch1", "epoch2", "epoch10"]
     assert np.shape(told["activations"]) == (3, 3)
     assert np.load(out / "r2-evolution.npy").shape == (3, 3, 3, 24, 24)
-    (again,) = results("evolution", folder, photos, *SIZE, "--channel", 5, "-o", out)
+    (again,) = results("evolution", folder, photos, *SIZE, "--target", 5, "-o", out)
     assert (again["layer"], again["channels"]) == ("r2", [5])
 
 

@@ -133,6 +133,7 @@ def onnx_variable(name):
 # --- whole companions -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
 def test_every_companion_is_valid_and_of_the_standards_own_operators(rules):
     for case in CASES:
@@ -333,6 +334,7 @@ def test_a_filter_that_depends_on_the_image_is_refused():
 # --- size -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_twenty_thousand_nodes_in_a_row_are_walked():
     length = 20_000
     nodes = [helper.make_node("Exp", [f"v{k}"], [f"v{k + 1}"]) for k in range(length)]

@@ -170,7 +170,7 @@ def test_a_seed_that_cannot_be_is_refused():
 
 
 def test_a_required_target_is_an_ordinary_input():
-    graph = explain_graph(compile_pair(load(DEMO)), target="required")
+    graph = explain_graph(compile_pair(load(DEMO)), target_input="required")
     assert [i.name for i in graph.proto.graph.input][-1] == "target"
     with pytest.raises(InputError):
         run(graph, {"image": pictures(1)})
@@ -297,6 +297,7 @@ def test_real_models(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(LIGHT.glob("light_*.onnx")), ids=lambda p: p.stem)
 def test_published_topologies(path):
     model = load(path)

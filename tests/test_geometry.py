@@ -441,6 +441,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", LINEAR)
 def test_what_a_linear_operator_sends_back_is_its_exact_transpose(family):
     tally = Counter()
@@ -551,6 +552,7 @@ def check_unpooling(pool, unpool):
     np.testing.assert_allclose(got, expected.reshape(x.shape), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unpool", ["add", "overwrite"])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_unpooling_puts_each_signal_where_its_window_found_the_first_maximum(axes, unpool):
@@ -572,6 +574,7 @@ def test_unpooling_puts_each_signal_where_its_window_found_the_first_maximum(axe
     assert tally["overlapping"] >= 50, tally
 
 
+@pytest.mark.slow
 def test_where_windows_do_not_overlap_adding_and_overwriting_are_the_same():
     tally = Counter()
 

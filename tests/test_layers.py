@@ -22,7 +22,7 @@ CONTRACT = {
     "semantics": "operators",
     "model": "operators",
     "receptive": "model operators",
-    "imaging": "files model operators",
+    "imaging": "files model",
     "compiler.passes": "model",
     "compiler": "compiler.passes files imaging labels model operators semantics",
     "runtime": "compiler compiler.passes model operators",
@@ -34,7 +34,7 @@ CONTRACT = {
     "verification": "compiler imaging model operators runtime semantics verification.reference",
     "cli": (
         "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
-        "model package receptive runtime semantics verification"
+        "model operators package receptive runtime semantics verification"
     ),
     "package": "attribution compiler labels model semantics",
     "__main__": "cli",

@@ -236,6 +236,7 @@ def small_network():
     return model_of(BODY, {"x": (1, 3, 16, 16)}, weights)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_a_mistake_of_the_file_wherever_it_is_damaged():
     """Bytes changed at random: explained or refused in one line, never an exception of another kind."""
     whole, rng = small_network().SerializeToString(), np.random.default_rng(0)

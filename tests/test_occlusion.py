@@ -282,6 +282,7 @@ def test_the_figure_is_brightest_over_what_the_class_hangs_on():
 # --- a real model ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ZOO / "ilsvrc-val").exists(), reason=f"no photographs in {ZOO}")
 def test_hiding_the_object_hurts_most():
     """Where the square lowers the true class's score most, there is the object, more often than by chance."""

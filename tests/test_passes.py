@@ -62,6 +62,7 @@ def many_channels(size, before=256, after=512, name="deconv/c", nodes=(), weight
     return model([*nodes, conv], ["N", before, *size], weights)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.tuples(st.integers(14, 21), st.integers(14, 21)), st.tuples(*[st.integers(0, 2)] * 4),
@@ -78,6 +79,7 @@ def test_filters_of_many_channels_take_fewer_multiplications(size, pads, channel
     np.testing.assert_allclose(run(optimised, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [
@@ -457,6 +459,7 @@ def assert_unpooled_alike(net, x, *, ort_optimises=True):
     np.testing.assert_array_equal(found[1] == 0, found[0] == 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.integers(5, 12), st.integers(5, 12)), st.tuples(*map(st.integers, [0] * 4, [2, 2, 1, 1])),
@@ -542,6 +545,7 @@ def channels_put_together(proto):
     return [shapes[n.input[1]][1] for n in nodes if len(shapes.get(n.input[1], ())) == 4]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.tuples(st.integers(7, 12), st.integers(7, 12)), st.integers(1, 5), st.integers(0, 2),

@@ -80,6 +80,7 @@ def check_closed_form(field, lengths=(HEIGHT, WIDTH)):
                 assert abs(last - (start + size)) <= 1.5 * within  # the size is rounded up
 
 
+@pytest.mark.slow
 @given(nets())
 @settings(max_examples=120)
 def test_random_networks(net):
@@ -106,6 +107,23 @@ def test_closed_form_far_from_the_border():
     y0, x0, y1, x1 = field.box((8, 8))
     assert (y0, x0) == (8 * 4 - 9, 8 * 4 - 9)
     assert (y1 - y0, x1 - x0) == (19, 19)
+    assert field.at((0, 15)) == (0, 51, 10, 64)
+    assert field.reach((0, 15)) == [(-9, 10), (51, 70)]
+
+
+def test_closed_form_of_a_transposed_convolution():
+    net = Net()
+    net.conv((4, 5), operator="ConvTranspose", strides=[2, 1], pads=[1, 2, 1, 2])
+    field = check(net.model(), net.last)
+    # Row o gets what row i sends to 2·i - 1 .. 2·i + 2: two rows, of row 0 rows -1 and 0.
+    assert (field.size, field.jump, field.offset) == ((2, 5), (0.5, 1), (-1, -2))
+
+
+def test_a_joined_value_says_what_either_could_not_follow():
+    body = "c = Concat<axis = 2>(image, image) g = GlobalMaxPool(c) y = Add(image, g) z = Add(g, image)"
+    model = load(model_of(body, {"image": (1, 1, HEIGHT, WIDTH)}, outputs=("y", "z")))
+    for value in "yz":
+        assert "Concat" in receptive_field(model, value).note
 
 
 LAST = np.iinfo(np.int64).max
@@ -163,6 +181,18 @@ FORMS = {
     "mean of columns, dropped": ("y = ReduceMean<axes = [-1], keepdims = 0>(image)", {}, 17),
     "mean of rows, dropped": ("y = ReduceMean<axes = [2], keepdims = 0>(image)", {}, 17),
     "sum along an input's axes": ("y = ReduceSum(image, a)", {"a": [-2]}),
+    "sum along an input's axes, dropped": ("y = ReduceSum<keepdims = 0>(image, a)", {"a": [2]}),
+    "divided by the length of a row": ("a = Add(image, k) y = LpNormalization(a)", {"k": (1,)}),
+    "divided by the length of a column": ("a = Add(image, k) y = LpNormalization<axis = 2>(a)", {"k": (1,)}),
+    "divided by the sum of a row": (
+        "a = Add(image, k) y = LpNormalization<axis = -1, p = 1>(a)",
+        {"k": (1,)},
+    ),
+    "space to depth": (
+        "p = Pad(image, p0) y = SpaceToDepth<blocksize = 2>(p)",
+        {"p0": [0, 0, 0, 0, 0, 0, 1, 1]},
+    ),
+    "depth to space": ("c = Conv(image, w) y = DepthToSpace<blocksize = 2>(c)", {"w": (4, 1, 3, 3)}),
     "maximum of all": ("y = ReduceMax<axes = [1, 2, 3]>(image)", {}, 17),
     "softmax": ("y = Softmax<axis = 2>(image)", {}),
     "softmax by default": ("y = Softmax(image)", {}),
@@ -320,6 +350,11 @@ def test_an_unknown_operator_is_named():
     assert field.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
 
 
+def test_rows_multiplied_by_rows_see_both():
+    body = "a = Add(image, one) t = Transpose<perm = [0, 1, 3, 2]>(a) y = MatMul(a, t)"
+    check_covers(model_of(body, {"image": (PIXELS + 1, 1, HEIGHT, WIDTH)}, {"one": np.float32(1)}), "y")
+
+
 @pytest.mark.parametrize(
     ("body", "constants"),
     [
@@ -330,6 +365,7 @@ def test_an_unknown_operator_is_named():
         ("y = Resize<axes = [2, 3]>(image, , , s)", {"s": [26, 22]}),
         ("r = Reshape(image, row) t = Cast<to = 7>(r) y = Pad(image, t)", {"row": [-1]}),
         ("r = Reshape(image, row) t = Cast<to = 7>(r) y = Slice(image, t, t)", {"row": [-1]}),
+        ("t = NonZero(image) r = Reshape(t, row) y = Reshape(image, r)", {"row": [-1]}),
     ],
 )
 def test_what_cannot_be_followed_is_named_and_sees_everything(body, constants):
@@ -391,6 +427,7 @@ def bounds_of(seen_by):
     return np.where(some[:, None], np.stack([seen_by.argmax(axis=0), last], axis=1), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["conv1_2", "fire4/concat_1", "fire6/squeeze1x1_2", "conv10_2"])
 def test_squeezenet(layer):
     path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"

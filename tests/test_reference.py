@@ -419,7 +419,8 @@ def test_a_forward_value_that_is_needed_and_absent_is_named():
     [
         ("y = Conv(x, z)", "input 1"),
         ("m = Sigmoid(z) y = PRelu(x, m)", "input 1"),
-        ("a, y = LayerNormalization(x, w)", "secondary"),
+        ("a, y = MaxPool<kernel_shape=[1,1]>(x)", "secondary"),
+        ("y, m, v, a, b = BatchNormalization(x, w, w, w, w)", "training"),
         ('y = Resize<keep_aspect_ratio_policy="not_larger">(x, , w)', "aspect"),
         ("y = TopK<sorted=0>(x, k)", "no order"),
         ('y = ScatterElements<reduction="mul">(x, i, z)', "mul"),

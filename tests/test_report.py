@@ -54,10 +54,10 @@ def made(tmp_path_factory):
     for k in range(10):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(home / "in" / f"picture{k}.png")
     options = ["--preset", "unit", "--size", 32, "--fit", "stretch", "--no-values"]
-    run("atlas", home / "net.onnx", home / "in", "-o", home / "atlas", "--top", 4, *options)
+    run("atlas", "build", home / "net.onnx", home / "in", "-o", home / "atlas", "--top", 4, *options)
     photos = [home / "in" / f"picture{k}.png" for k in (1, 2)]
     more = ["--model", home / "net.onnx", "--layer", "first", "--top", 2]
-    run("report", home / "atlas", *photos, *more, "-o", home / "report.html")
+    run("atlas", "report", home / "atlas", *photos, *more, "-o", home / "report.html")
     return home
 
 
@@ -66,6 +66,7 @@ def contents(path):
     return page, json.loads(re.search(r'<script type="application/json" id="atlas">(.*?)</script>', page)[1])
 
 
+@pytest.mark.slow
 def test_everything_is_in_it(made):
     page, found = contents(made / "report.html")
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
@@ -104,6 +105,7 @@ def test_names_cannot_break_out_of_the_page(made, tmp_path):
     assert found["images"][0] == reader.atlas.images[0]
 
 
+@pytest.mark.slow
 def test_it_is_made_small_enough_or_refused(made, tmp_path):
     reader = Reader(made / "atlas")
     whole = write_report(tmp_path / "a.html", reader)
@@ -115,12 +117,12 @@ def test_it_is_made_small_enough_or_refused(made, tmp_path):
 
 def test_mistakes_are_one_line(made, tmp_path):
     photo, out = made / "in" / "picture0.png", tmp_path / "report.html"
-    assert "no finished atlas" in run("report", tmp_path, "-o", out, code=2).stderr
-    assert "--model" in run("report", made / "atlas", photo, "-o", out, code=2).stderr
+    assert "no finished atlas" in run("atlas", "report", tmp_path, "-o", out, code=2).stderr
+    assert "--model" in run("atlas", "report", made / "atlas", photo, "-o", out, code=2).stderr
     other = onnx.load(made / "net.onnx")
     other.graph.name = "other"
     onnx.save(other, tmp_path / "other.onnx")
-    args = ["report", made / "atlas", photo, "--model", tmp_path / "other.onnx", "-o", out]
+    args = ["atlas", "report", made / "atlas", photo, "--model", tmp_path / "other.onnx", "-o", out]
     assert "not the model of the atlas" in run(*args, code=2).stderr
 
 

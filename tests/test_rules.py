@@ -86,6 +86,7 @@ def test_far_from_zero_the_derivatives_are_still_right(case):
     assert_close(reconstruction(proto, {"x": x}, rules="gradient"), expected.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("real", "tolerance"), [("double", 1e-5), ("float16", 2e-2)])
 def test_a_model_of_another_precision_is_explained_in_single_precision(real, tolerance):
     explained = 0
@@ -109,6 +110,7 @@ def in_its_own_opset(case):
     return plain(case.proto(), case.feeds())["y"], send_back(case, rules="gradient")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", range(7, 27))
 def test_a_form_that_other_opsets_write_alike_is_explained_alike(opset):
     """From the oldest opset that onnxruntime runs to the newest."""

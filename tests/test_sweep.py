@@ -26,7 +26,8 @@ import small_nets  # noqa: E402  (they need torch)
 import zoo_check  # noqa: E402
 from torch_export import Net, dynamo, settle, torchscript  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of exporters, about themselves
+# The warnings are exporters', about themselves.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 NETS = small_nets.all_nets(Net)
 DEMO = Path(__file__).parents[1] / "models" / "demo.onnx"
 # No exporter of this PyTorch has them, or (the last two) they are here under another name already.

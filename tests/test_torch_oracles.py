@@ -29,6 +29,7 @@ from networks import (  # noqa: E402  (it needs torch)
     randomised,
 )
 
+pytestmark = pytest.mark.slow
 TABLES = ["deconvnet", "guided", "gradient"]
 
 

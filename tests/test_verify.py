@@ -239,10 +239,11 @@ def test_a_table_of_the_callers_own_is_not_covered_by_the_reference():
         ("r = Round(x) y = Add(r, x)", "Round"),
         ("h = Cast<to = 10>(x) r = Relu(h) y = Cast<to = 1>(r)", "float16"),
         ("c = Mul(x, tiny) y = Add(c, large)", "rounding"),
+        ("y = Add(x, nan)", "is a number"),
     ],
 )
 def test_what_steps_cannot_tell_is_not_covered(body, why):
-    weights = {"tiny": np.float32(1e-9), "large": np.float32(1e3)}
+    weights = {"tiny": np.float32(1e-9), "large": np.float32(1e3), "nan": np.full(6, np.nan, np.float32)}
     checks = checks_of(model_of(body, {"x": (1, 6)}, weights), tables=["gradient"])
     stepped = [c for c in checks if c.name == "difference"]
     assert {c.verdict for c in stepped} == {"not covered"}
@@ -348,6 +349,7 @@ def test_random_input_has_the_models_sizes():
         feeds_of(load(model_of("y = Relu(x)", {"x": (1, "L")})))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["squeezenet1.1-caffe2-fp16", "mnist-cntk", "cifar10-pytorch1.7", "textline-orientation-paddle"]
 )

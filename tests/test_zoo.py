@@ -25,6 +25,7 @@ from onnx_deconv.model.heads import scores_value
 from onnx_deconv.runtime import PairSession, numpy_of
 from onnx_deconv.verification.reference import ReferenceOptions, reference
 
+pytestmark = pytest.mark.slow
 TABLES = ["deconvnet", "guided", "gradient"]
 ROOT = Path(__file__).parents[1]
 

@@ -1,101 +1,153 @@
-"""Change the program at random, one place at a time, and count how many changes no test notices.
+"""Change the program at random, one place at a time, and count the changes that no test notices.
 
     pip install cosmic-ray
     python tools/mutants.py receptive operators --count 150
 
 Places are drawn at random with a fixed seed, and one of Cosmic Ray's mutations at each. What survives is
-printed as a diff: either a test is missing, or the change makes no difference (CONTRIBUTING.md says which).
+printed as a diff: either a test is missing, or the change makes no difference.
 """
 
-import json
+import difflib
 import os
 import random
 import re
 import shlex
-import sqlite3
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
+import onnx.backend.test
+import onnx.reference
+import onnx_graphsurgeon
+import onnxruntime
+import pytest
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+PRELOADED = onnx.backend.test, onnx.reference, onnx_graphsurgeon, onnxruntime, Image
+"""What every test run would spend most of its time importing; each runs in a fork of this process."""
+
+
+class Room(NamedTuple):
+    """What is changed, and the tests that are to notice: those that matter first."""
+
+    files: Sequence[str]
+    tests: str
+    without: Sequence[str] = ()
+
+
+SIGHT = "operators/fields.py", "operators/sight.py", "operators/taps.py"
 ROOMS = {
-    "receptive": ("onnx_deconv/receptive", "tests/test_receptive.py -k 'not squeezenet'"),
-    "canonical": (
-        "onnx_deconv/model/canonical.py",
-        "tests/test_composite.py tests/test_branches.py tests/test_legacy.py tests/test_model.py",
+    "receptive": Room(("receptive/*.py", *SIGHT), "tests/test_receptive.py -k 'not squeezenet'"),
+    "canonical": Room(
+        ("model/canonical.py",),
+        "tests/test_composite.py tests/test_branches.py tests/test_patterns.py tests/test_legacy.py"
+        " tests/test_model.py tests/test_dynamic.py",
     ),
-    "operators": ("onnx_deconv/operators", "tests/test_rules.py tests/test_geometry.py tests/test_emit.py"),
-    "passes": ("onnx_deconv/compiler/passes", "tests/test_lower.py tests/test_cancel.py"),
+    "operators": Room(("operators/*.py",), "tests/test_rules.py tests/test_geometry.py -m 'not slow'", SIGHT),
+    "passes": Room(("compiler/passes/*.py",), "tests/test_passes.py tests/test_scalings.py -m 'not slow'"),
 }
-"""What is changed, and the tests that are to notice."""
 POINTLESS = re.compile(r"BitOr_.*|ReplaceTrueWithFalse.*\b(frozen|strict)=True.*")
 """Of ``|``, which stands in annotations and joins dictionaries, any other operator stops the import;
 ``frozen`` and ``strict`` guard against mistakes of ours that nothing makes.
 """
-CONFIG = """
-[cosmic-ray]
-module-path = {path}
-timeout = 120
-excluded-modules = []
-test-command = {command}
-distributor.name = "local"
-"""
+LONGEST = 300
+"""Seconds after which a run of the tests is taken for an endless loop, which is noticed too."""
 
 
-def sampled(session: Path, tree: Path, count: int, random_state: int) -> int:
-    """Keep one mutation at each of some places of the source; return how many mutations there were."""
-    with sqlite3.connect(session) as database:
-        places = defaultdict(list)
-        for module, operator, row, column, job in database.execute(
-            "SELECT module_path, operator_name, start_pos_row, start_pos_col, job_id FROM mutation_specs"
-            " ORDER BY module_path, start_pos_row, start_pos_col, operator_name, occurrence, operator_args"
-        ):
-            line = (tree / module).read_text().splitlines()[row - 1]
-            if not POINTLESS.search(f"{operator} {line}"):
-                places[module, row, column, operator.partition("_")[0]].append(job)
-        draw = random.Random(random_state)  # noqa: S311  (no secrets)
-        chosen = draw.sample(sorted(places), min(count, len(places)))
-        jobs = [(draw.choice(places[place]),) for place in chosen]
-        database.execute("CREATE TEMP TABLE chosen (job_id)")
-        database.executemany("INSERT INTO chosen VALUES (?)", jobs)
-        for table in ("work_items", "mutation_specs"):
-            database.execute(f"DELETE FROM {table} WHERE job_id NOT IN chosen")  # noqa: S608
-    return sum(map(len, places.values()))
+class Mutation(NamedTuple):
+    """One operator of Cosmic Ray at its n-th place in a file."""
+
+    path: Path
+    operator: str
+    occurrence: int
+    place: tuple[int, int]
 
 
-def mutate(room: str, count: int, random_state: int) -> None:
+def mutations(path: Path) -> Iterator[Mutation]:
+    """List all mutations of a file."""
+    source = path.read_text(encoding="utf-8")
+    lines, tree = source.splitlines(), get_ast(source)
+    for name in sorted(operator_names()):
+        operator = get_operator(name)
+        if operator.arguments():
+            continue
+        places = (start for node in ast_nodes(tree) for start, _ in operator().mutation_positions(node))
+        for occurrence, place in enumerate(places):
+            if not POINTLESS.search(f"{name} {lines[place[0] - 1]}"):
+                yield Mutation(path, name, occurrence, place)
+
+
+def drawn(candidates: Sequence[Mutation], count: int, random_state: int) -> list[Mutation]:
+    """Draw places, and one mutation at each."""
+    places = defaultdict(list)
+    for each in candidates:
+        places[str(each.path), each.place, each.operator.partition("_")[0]].append(each)
+    draw = random.Random(random_state)  # noqa: S311  (no secrets)
+    return [draw.choice(places[place]) for place in draw.sample(sorted(places), min(count, len(places)))]
+
+
+def passes(tree: Path, tests: str) -> bool:
+    """Tell whether the tests pass, run in a fork of this process."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            signal.alarm(LONGEST)
+            os.chdir(tree)
+            sys.path.insert(0, str(tree))
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
+            code = pytest.main(["-xq", "-p", "no:cacheprovider", *shlex.split(tests)])
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def mutate(name: str, count: int, random_state: int) -> None:
     """Try the mutations of one room in a copy of the sources, and print what survived."""
-    path, tests = ROOMS[room]
+    room = ROOMS[name]
     with tempfile.TemporaryDirectory() as folder:
-        tree, session, config = (Path(folder) / name for name in ("tree", "session.sqlite", "config.toml"))
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True)  # noqa: S607
-        tree.mkdir()
-        subprocess.run(["tar", "x"], cwd=tree, input=archive.stdout, check=True)  # noqa: S607
-        command = shlex.join(
-            [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider", *shlex.split(tests)]
-        )
-        config.write_text(CONFIG.format(path=json.dumps(path), command=json.dumps(command)))
-        ray = [sys.executable, "-c", "from cosmic_ray.cli import main; main()"]
-        env = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-        subprocess.run(shlex.split(command), cwd=tree, env=env, check=True)
-        subprocess.run([*ray, "init", str(config), str(session)], cwd=tree, env=env, check=True)
-        total = sampled(session, tree, count, random_state)
-        subprocess.run([*ray, "exec", str(config), str(session)], cwd=tree, env=env, check=True)
-        report(room, session, total)
+        subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)  # noqa: S607
+        tree = Path(folder)
+        if not passes(tree, room.tests):
+            raise click.ClickException(f"{room.tests}: they fail as it is")
+        candidates = [each for path in files(tree / "onnx_deconv", room) for each in mutations(path)]
+        chosen = drawn(candidates, count, random_state)
+        with click.progressbar(chosen, label=name, file=sys.stderr, show_pos=True) as shown:
+            survivors = [each for each in shown if survives(each, tree, room.tests)]
+    print(f"{name}: {len(chosen)} of {len(candidates)} mutations, {len(survivors)} survived")
 
 
-def report(room: str, session: Path, total: int) -> None:
-    """Print the figures and the survivors' diffs."""
-    with sqlite3.connect(session) as database:
-        results = database.execute("SELECT test_outcome, diff FROM work_results").fetchall()
-    survived = [diff for outcome, diff in results if "SURVIVED" in str(outcome).upper()]
-    print(f"{room}: {len(results)} of {total} mutations, {len(survived)} survived")
-    for diff in survived:
-        print(diff)
+def files(package: Path, room: Room) -> list[Path]:
+    """List a room's files."""
+    without = {package / name for name in room.without}
+    return sorted({path for pattern in room.files for path in package.glob(pattern)} - without)
+
+
+def survives(mutation: Mutation, tree: Path, tests: str) -> bool:
+    """Tell whether no test notices, and print the diff if so."""
+    source = mutation.path.read_text(encoding="utf-8")
+    changed = mutate_code(source, get_operator(mutation.operator)(), mutation.occurrence)
+    mutation.path.write_text(changed, encoding="utf-8")
+    unnoticed = passes(tree, tests)
+    mutation.path.write_text(source, encoding="utf-8")
+    if unnoticed:
+        name = str(mutation.path.relative_to(tree))
+        diff = difflib.unified_diff(source.splitlines(), changed.splitlines(), name, name, n=0, lineterm="")
+        print("\n".join(diff), flush=True)
+    return unnoticed
 
 
 @click.command()
@@ -104,6 +156,7 @@ def report(room: str, session: Path, total: int) -> None:
 @click.option("--random-state", default=0, show_default=True, help="Seeds the choice of mutations.")
 def main(rooms: tuple[str, ...], count: int, random_state: int) -> None:
     """Count the changes that no test notices."""
+    sys.dont_write_bytecode = True
     for room in rooms or ROOMS:
         mutate(room, count, random_state)
 

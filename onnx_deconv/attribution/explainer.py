@@ -23,7 +23,7 @@ from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import Semantics
 
 Batch = Array | Mapping[str, Array]
-Channel = int | str | Sequence[int | str]
+Target = int | str | Sequence[int | str]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Explainer:
     def __call__(
         self,
         batch: Batch,
-        channel: Channel | None = None,
+        target: Target | None = None,
         *,
         layer: str | None = None,
         position: Sequence[int] | None = None,
@@ -151,15 +151,15 @@ class Explainer:
         batch
             Images as the model takes them, shape (N, ...), or one such array per input name. Where the
             model's batch size is fixed, N may be any multiple of it.
-        channel
-            The class, or the layer's channel: an index, a label, or one of either per image. By
-            default the ``top`` strongest of each image.
+        target
+            What is explained: a class, by index or label, or a channel of the layer; one for all
+            images, or one for each. By default the ``top`` strongest of each image.
         layer
             A value's or a node's name; by default the scores, or what a saved pair was made to explain.
         position
             A position in the channel's feature map; by default ``seed`` decides.
         top
-            How many channels per image where none is given.
+            How many channels to explain in each image where no target is given.
         seed
             What to start with, see :data:`~onnx_deconv.attribution.seed.SeedKind`. With ``auto``, a class
             is explained from its own feature map where the model has one below its global pool, and from its
@@ -173,16 +173,16 @@ class Explainer:
         Raises
         ------
         InputError
-            If the batch, the channel or the position does not fit.
+            If the batch, the target or the position does not fit the model.
         UnknownLayerError
             If there is no such layer.
         """
         name = self._named(layer)
         found: list[Explanation] = []
         whole = self._feeds(batch)
-        channels = _per_image(channel, _length(whole))
+        targets = _per_image(target, _length(whole))
         for first, feeds in self._chunks(whole):
-            chosen = channels and channels[first : first + _length(feeds)]
+            chosen = targets and targets[first : first + _length(feeds)]
             found += self._explain(name, feeds, first, _Choice(chosen, position, top, seed))
         if self.low_memory:
             return_freed_memory()
@@ -229,9 +229,8 @@ class Explainer:
             for channel, column in zip(channels, columns, strict=True):
                 parts = {name: r[image] for name, r in column.reconstructions.items()}
                 position = None if choice.position is None else tuple(choice.position)
-                score = scores[image, channel]
-                if position is not None:
-                    score = start.explained[(image, channel, *position)]
+                unit = None if position is None else (image, channel, *position)
+                score = scores[image, channel] if unit is None else start.explained[unit]
                 if column.kinds[image] == "strongest":
                     position = strongest(passes[column.layers[image]].explained[image, channel])
                 label = self.labels.name(channel) if of_classes else None
@@ -293,12 +292,12 @@ class Explainer:
     def _ranked(self, scores: Array, choice: "_Choice", of_classes: bool) -> Array:  # noqa: FBT001
         """Return the channels to explain, shape (N, number per image)."""
         count = scores.shape[1]
-        if choice.channels is None:
+        if choice.targets is None:
             if not 1 <= choice.top <= count:
                 raise InputError(f"top={choice.top}: the explained value has {count} channels")
             return np.argsort(-scores, axis=1, kind="stable")[:, : choice.top]
         index = self.labels.index if of_classes else _whole
-        channels = [index(c) for c in choice.channels]
+        channels = [index(target) for target in choice.targets]
         for channel in channels:
             if not 0 <= channel < count:
                 what = "class" if of_classes else "channel"
@@ -355,7 +354,7 @@ class Explainer:
 class _Choice(NamedTuple):
     """What to explain in each image of a chunk."""
 
-    channels: Sequence[int | str] | None
+    targets: Sequence[int | str] | None
     position: Sequence[int] | None
     top: int
     seed: SeedKind
@@ -421,19 +420,19 @@ def _length(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
 
 
-def _per_image(channel: Channel | None, total: int) -> list[int | str] | None:
-    """Return one channel per image."""
-    if channel is None:
+def _per_image(target: Target | None, total: int) -> list[int | str] | None:
+    """Return one target per image."""
+    if target is None:
         return None
-    if isinstance(channel, int | np.integer | str):
-        return [channel if isinstance(channel, str) else int(channel)] * total
-    if len(channel) != total:
-        raise InputError(f"{len(channel)} channels for {total} images")
-    return list(channel)
+    if isinstance(target, int | np.integer | str):
+        return [target if isinstance(target, str) else int(target)] * total
+    if len(target) != total:
+        raise InputError(f"{len(target)} targets for {total} images: give one for all, or one for each")
+    return list(target)
 
 
-def _whole(channel: int | str) -> int:
+def _whole(target: int | str) -> int:
     try:
-        return int(channel)
+        return int(target)
     except ValueError:
-        raise InputError(f"channel {channel!r}: a layer's channel is a number") from None
+        raise InputError(f"target {target!r}: a channel of a layer is given by its number") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,13 @@ class Target:
 
     Attributes
     ----------
-    channels
+    targets
         Classes or channels, by index or label; empty for the ``top`` strongest.
     layer, position, top, seed
         As for :meth:`onnx_deconv.attribution.explainer.Explainer.__call__`.
     """
 
-    channels: Sequence[int | str] = ()
+    targets: Sequence[int | str] = ()
     layer: str | None = None
     position: Sequence[int] | None = None
     top: int = 1
@@ -54,12 +55,9 @@ def explain_photos(explainer: Explainer, photos: Sequence[Photo], target: Target
     missing = max(0, (explainer.model.batch or 0) - len(photos))
     batch = np.stack([p.tensor for p in photos] + [photos[-1].tensor] * missing)
     found: list[list[Explanation]] = [[] for _ in range(len(photos) + missing)]
-    asked: Sequence[int | str | None] = target.channels or [None]
-    for channel in asked:
-        top = 1 if target.channels else target.top
-        explained = explainer(
-            batch, channel, layer=target.layer, position=target.position, top=top, seed=target.seed
-        )
-        for one in explained:
+    asked: Sequence[int | str | None] = target.targets or [None]
+    how: dict[str, Any] = {"layer": target.layer, "position": target.position, "seed": target.seed}
+    for each in asked:
+        for one in explainer(batch, each, top=1 if target.targets else target.top, **how):
             found[one.image].append(one)
     return found[: len(photos)]

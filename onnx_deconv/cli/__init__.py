@@ -1,9 +1,8 @@
 """The command line: thin commands over the library; click is imported in this package alone.
 
-Here is the one place where errors become a line on stderr and an exit code.
+Errors become one line on stderr and an exit code here, and nowhere else.
 """
 
-import importlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,56 +11,43 @@ from typing import Any
 import click
 
 from onnx_deconv import __version__
+from onnx_deconv.cli.commands import CommandGroup
 from onnx_deconv.cli.console import Console
 from onnx_deconv.errors import DeconvError
 
 FELL_SHORT, MISTAKE, FAULT, INTERRUPTED = 1, 2, 3, 130
 
-_COMMANDS = (
-    "demo",
-    "explain",
-    "atlas",
-    "report",
-    "convert",
-    "inspect",
-    "ops",
-    "verify",
-    "occlude",
-    "sheet",
-    "invariance",
-    "evolution",
-    "correspondence",
-)
+_COMMANDS = {
+    "demo": "Explain the embedded photograph with the embedded model.",
+    "explain": "Draw what in photographs excited a class or a unit.",
+    "atlas": "Find the images that excite each feature map most; draw and share the result.",
+    "convert": "Write a model and its companion as ONNX files for any onnxruntime.",
+    "inspect": "List a model's layers and the rule of each node.",
+    "ops": "List the operators that have a rule.",
+    "verify": "Check a model's explanations against independent answers.",
+    "occlude": "Slide a square over photographs and draw how the scores change.",
+    "sheet": "Compare rule tables, classes or layers side by side.",
+    "invariance": "Measure features as photographs are shifted, scaled and rotated.",
+    "evolution": "Follow feature maps through the checkpoints of a training.",
+    "correspondence": "Compare what hiding the same part of several objects does to features.",
+}
 
 _EPILOG = """\b
 Exit codes:
-  0    all went well
-  1    a check fell short, or some of several pictures failed
-  2    a mistake that the message says how to put right
-  3    a fault of this program, or not enough memory
+  0    success
+  1    a check failed, or some of several photographs could not be explained
+  2    a mistake in the command or its files; the message says how to correct it
+  3    an error in this program, or not enough memory
   130  interrupted
 
 \b
-Completion of commands, for bash (zsh_source and fish_source likewise):
+Completion in bash (for zsh and fish write zsh_source or fish_source):
   eval "$(_ONNX_DECONV_COMPLETE=bash_source onnx-deconv)"
 """
 
 
-class Program(click.Group):
-    """Commands that are imported when called, and the one exit for all errors."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands, the likeliest first."""
-        del ctx
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command: what one needs, the others do not wait for."""
-        del ctx
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"onnx_deconv.cli.{cmd_name}").command
-        return command
+class Program(CommandGroup):
+    """The program: its commands, and the one exit for all errors."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, then exit."""
@@ -71,10 +57,10 @@ class Program(click.Group):
 
 
 def _outcome(console: Console, run: Callable[[], int | None]) -> int:
-    """Run a command; return its exit code, having said why if it is not 0."""
+    """Run a command; return its exit code, after a message if that is not 0."""
     failure: BaseException
     try:
-        return run() or 0
+        code = run() or 0
     except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
         raise  # click's own
     except KeyboardInterrupt:
@@ -84,12 +70,15 @@ def _outcome(console: Console, run: Callable[[], int | None]) -> int:
         console.error(str(error))
         failure, code = error, MISTAKE
     except MemoryError as error:
-        console.error("not enough memory: try a smaller --size, or fewer classes at once")
+        console.error("not enough memory: try a smaller --size, or a smaller --top")
         failure, code = error, FAULT
     except Exception as error:  # noqa: BLE001  (the last resort: still one line)
-        hint = "run again with -v to see where, and report it"
+        hint = "run again with -v for the traceback, and report it"
         console.error(f"unexpected {type(error).__name__} ({error}): {hint}")
         failure, code = error, FAULT
+    else:
+        console.finish()
+        return code
     if console.verbose:
         traceback.print_exception(failure, file=sys.stderr)
     return code
@@ -97,12 +86,14 @@ def _outcome(console: Console, run: Callable[[], int | None]) -> int:
 
 @click.group(
     cls=Program,
+    module=__name__,
+    commands=_COMMANDS,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__)
 def main() -> None:
-    """Explain any CNN in an ONNX file: what in a picture excited a class, or any unit of any layer.
+    """Explain any CNN in an ONNX file: show what in an image excited a class, or a unit of any layer.
 
-    Begin with 'onnx-deconv demo'. Every command has examples: 'onnx-deconv explain --help'.
+    Start with 'onnx-deconv demo'. The help of each command has examples: 'onnx-deconv explain --help'.
     """

@@ -1,4 +1,4 @@
-"""What a command says, and where: results on stdout, all else on stderr."""
+"""What a command prints, and where: results on stdout, all else on stderr."""
 
 import io
 import json
@@ -23,21 +23,22 @@ class Console:
     Attributes
     ----------
     json
-        Results are JSON objects, one a line, and nothing else is written to stdout.
+        Results are JSON objects, one per line, and nothing else is written to stdout.
     quiet
-        Nothing but errors is said (and JSON, where it was asked for).
+        Nothing but errors is printed (and JSON, where it was asked for).
     verbose
-        Details are said, and errors come with a traceback.
+        Details are printed, and the traceback of an error.
     """
 
     def __init__(self) -> None:
         self.json = self.quiet = self.verbose = False
         self._status = 0
+        self._warnings: list[str] = []
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name or a symbol that the terminal cannot show
             sys.stdout.reconfigure(errors="backslashreplace")
 
     def result(self, record: Mapping[str, Any], text: str | Callable[[], str]) -> None:
-        """Print one result: as JSON, or as text."""
+        """Print one result, as JSON or as text."""
         self._clear()
         if self.json:
             click.echo(json.dumps(plain_data(record)))
@@ -45,39 +46,44 @@ class Console:
             click.echo(text if isinstance(text, str) else text())
 
     def say(self, text: str) -> None:
-        """Print what is for people only."""
+        """Print what is for people only, not for programs."""
         if not self.json and not self.quiet:
             self._clear()
             click.echo(text)
 
     def detail(self, text: str) -> None:
-        """Say what only ``--verbose`` asks for."""
+        """Print what only ``--verbose`` asks for."""
         if self.verbose:
             self._err(text)
 
     def warn(self, text: str) -> None:
-        """Say what did not stop the command but should be known."""
+        """Print what did not stop the command but should be known."""
         if not self.quiet:
             self._err(f"Warning: {_one_line(text)}")
 
+    def warn_at_the_end(self, text: str) -> None:
+        """Print a warning after the results; a command that fails prints its error alone."""
+        self._warnings.append(text)
+
+    def finish(self) -> None:
+        """Print the warnings that were kept for the end."""
+        while self._warnings:
+            self.warn(self._warnings.pop(0))
+
     def error(self, text: str, prefix: str = "Error: ") -> None:
-        """Say what went wrong, in one line."""
+        """Print what went wrong, in one line."""
         self._err(f"{prefix}{_one_line(text)}")
 
     def progress(self, items: Sequence[_Item], name: Callable[[_Item], str]) -> Iterator[_Item]:
-        """Show how far we are: on stderr, only on a terminal, only where there is more than one."""
-        shown = len(items) > 1 and not self.quiet and sys.stderr.isatty()
+        """Show which of several items is being worked on: on stderr, only on a terminal."""
         for number, item in enumerate(items, 1):
-            if shown:
-                text = f"{number}/{len(items)} {name(item)}"[:79]
-                self._clear()
-                click.echo(text, err=True, nl=False)
-                self._status = len(text)
+            if len(items) > 1:
+                self.status(f"{number}/{len(items)} {name(item)}")
             yield item
         self._clear()
 
     def status(self, text: str) -> None:
-        """Show what is going on: on stderr, only on a terminal, in place of what was shown before."""
+        """Show what is being done: on stderr, only on a terminal, in place of what was shown before."""
         if self.quiet or not sys.stderr.isatty():
             return
         self._clear()
@@ -100,7 +106,7 @@ class Console:
         click.echo(text, err=True)
 
     def _clear(self) -> None:
-        """Wipe the progress off the terminal's line."""
+        """Remove the status from the terminal."""
         if self._status:
             click.echo("\r" + " " * self._status + "\r", err=True, nl=False)
             self._status = 0
@@ -121,18 +127,20 @@ def _one_line(text: str) -> str:
 
 
 def plain_data(value: Any) -> Any:
-    """Make JSON of anything: what JSON cannot hold (infinity, no number) becomes null."""
+    """Convert to what JSON can hold: arrays become lists, infinite numbers and NaN null."""
     if isinstance(value, Mapping):
         return {str(key): plain_data(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain_data(each) for each in value]
+    if hasattr(value, "tolist"):  # an array, or a number of NumPy's, which is not imported for it
+        return plain_data(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    """Lay rows of text out in columns; the last column may be of any width."""
+    """Write rows of text as columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(indent + line for line in lines)

@@ -1,15 +1,21 @@
-"""``onnx-deconv correspondence``: whether the same part of different objects is one thing to a model."""
+"""``onnx-deconv correspondence``: whether hiding the same part of several objects changes features alike."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import click
 import numpy as np
 
-from onnx_deconv.cli import options
+from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, table
-from onnx_deconv.cli.preparation import on_photographs, preprocess_of
-from onnx_deconv.cli.records import made_by, save_json
+from onnx_deconv.cli.groups import PATH
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.model_options import ModelOptions
+from onnx_deconv.cli.options import takes, whole
+from onnx_deconv.cli.records import save_json
+from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.correspondence import Correspondence, correspondence
 from onnx_deconv.experiments.figures import draw_correspondence
@@ -23,65 +29,74 @@ Examples:
   onnx-deconv correspondence model.onnx eyes.csv
   onnx-deconv correspondence model.onnx eyes.csv --layer conv5 --layer fc7 --draws 50
 
-\b
-PARTS is a CSV file with the columns image,part,x0,y0,x1,y1: where a part is in a photograph, in its
-pixels, each part once in each photograph; paths are relative to the file. The part named 'object' is
-not hidden but bounds the random boxes.
+PARTS is a CSV file with the columns image,part,x0,y0,x1,y1. A row gives the box of one part of the object
+in one photograph, in pixels of the photograph; each photograph needs one box of each part. Paths are
+relative to the file. The part named 'object' is not hidden: random boxes are drawn within it.
 
-\b
-Told is, for each layer, the mean share of features whose change has different signs in two
-photographs, and its standard deviation over the pairs: lower than random means that hiding the part
-changes the layer alike in all of them. Zeiler & Fergus 2013, section 4.3, table 1 and figure 8.
+Hiding a part changes features. For each layer the table gives the share of features whose changes have
+different signs in two photographs: the mean and the standard deviation over all pairs of photographs. A
+share below that of random boxes means that hiding the part changes the layer alike in all photographs.
+Zeiler & Fergus 2013, section 4.3, table 1 and figure 8.
 """
 
 
-@click.command(
-    "correspondence", epilog=_EPILOG, short_help="Hide the same part in several photographs; compare."
-)
-@options.model
-@click.argument("parts", type=click.Path(path_type=Path))
-@options.output("onnx-deconv-correspondence")
-@click.option(
-    "--layer", "layers", multiple=True, metavar="NAME",
-    help="May be repeated.  [default: the first and the last convolution, and the scores]",
-)  # fmt: skip
-@click.option(
-    "--draws", type=click.IntRange(1), default=10, show_default=True, help="How many sets of random boxes."
-)
-@click.option("--random-seed", type=click.IntRange(0), default=0, show_default=True, help="Of their places.")
+@dataclass(frozen=True)
+class CorrespondenceOptions:
+    """What is compared."""
+
+    layers: Annotated[
+        Sequence[str],
+        groups.layers(
+            "A layer whose features are compared", "the first and the last convolution, and the scores"
+        ),
+    ] = ()
+    draws: Annotated[
+        int,
+        whole("--draws", "How many sets of random boxes are hidden, to compare the parts with.", least=1),
+    ] = 10
+    random_state: Annotated[
+        int,
+        groups.random_state(
+            "place the random boxes",
+        ),
+    ] = 0
+
+
+@click.command(epilog=_EPILOG)
+@groups.model
+@click.argument("parts", type=PATH)
+@groups.output("onnx-deconv-correspondence", "Folder for the figure and the numbers.")
+@takes("options", CorrespondenceOptions)
 @on_photographs
 @click.pass_obj
-def command(console: Console, /, model: Path, parts: Path, **given: Any) -> int:
-    """Compare how the features of MODEL change when the same PARTS of different photographs are hidden."""
+def command(
+    console: Console, /, model: Path, parts: Path, output: Path, *, options: CorrespondenceOptions,
+    images: ImageOptions, run: ModelOptions,
+) -> int:  # fmt: skip
+    """Compare how the features of MODEL change when the same PARTS of several photographs are hidden."""
     found = read_parts(parts)
     names = list(dict.fromkeys(image for boxes in found.values() for image in boxes))
-    explainer = options.explainer_of(model, given)
-    preprocess, warning = preprocess_of(explainer.model, given, console)
-    if preprocess.size is None:
-        raise InputError("photographs in their own sizes cannot be compared: give a --size")
-    photos = [Photo.read(parts.parent / name, preprocess) for name in names]
+    study = Study.of(console, run.explainer(model), images)
+    photos = study.read((parts.parent / name for name in names), as_batch=True)
     boxes = {part: _placed(part, found[part], names, photos) for part in found}
     within = boxes.pop(OBJECT, None)
     result = correspondence(
-        explainer,
-        np.stack([photo.tensor for photo in photos]) if photos else np.empty(0),
+        study.explainer,
+        batch_of(photos),
         boxes,
         within=within,
-        layers=given["layers"] or None,
-        draws=given["draws"],
-        rng=np.random.default_rng(given["random_seed"]),
-        preprocess=preprocess,
+        layers=options.layers or None,
+        draws=options.draws,
+        rng=np.random.default_rng(options.random_state),
+        preprocess=study.preprocess,
         watch=lambda steps: console.progress(steps, lambda _: "sets of boxes"),
     )
-    home = folder(given["output"])
+    home = folder(output)
     sheet, record = home / "correspondence.png", home / "correspondence.json"
     save_png(sheet, draw_correspondence(result, photos, [Path(name).name for name in names]))
-    save_json(
-        record, {"images": names, "table": _told(result), **vars(result), **made_by(explainer, preprocess)}
-    )
-    console.result({"sheet": sheet, "record": record, "table": _told(result)}, f"{sheet}\n{_table(result)}")
-    if warning:
-        console.warn(warning)
+    numbers = {"table": _numbers(result)}
+    save_json(record, {"images": names, **numbers, **vars(result), **study.made_by()})
+    console.result({"sheet": sheet, "record": record, **numbers}, f"{sheet}\n{_table(result)}")
     return 0
 
 
@@ -92,15 +107,11 @@ def _placed(part: str, boxes: dict[str, Box], names: list[str], photos: list[Pho
     return np.array([photo.geometry.box_in_input(boxes[n]) for n, photo in zip(names, photos, strict=True)])
 
 
-def _told(found: Correspondence) -> dict[str, dict[str, dict[str, float]]]:
+def _numbers(found: Correspondence) -> dict[str, dict[str, dict[str, float]]]:
+    measures = {"mean": found.mean, "std": found.std, "delta": found.delta}
     return {
         layer: {
-            part: {
-                "mean": found.mean(layer, part),
-                "std": found.std(layer, part),
-                "delta": found.delta(layer, part),
-            }
-            for part in found.parts
+            part: {name: measure(layer, part) for name, measure in measures.items()} for part in found.parts
         }
         for layer in found.layers
     }

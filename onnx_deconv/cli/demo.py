@@ -1,18 +1,21 @@
 """``onnx-deconv demo``: the embedded model explains the embedded photograph."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 import onnx_deconv
-from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.photographs import Target
-from onnx_deconv.cli import options
+from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
-from onnx_deconv.cli.explain import Job, explain
+from onnx_deconv.cli.explaining import explain
+from onnx_deconv.cli.explanation import Job
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.options import takes
+from onnx_deconv.cli.study import Study
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import VIEWS, preprocess_for
+from onnx_deconv.imaging import VIEWS
 
 _EPILOG = """\b
 Examples:
@@ -21,40 +24,32 @@ Examples:
 """
 
 
-@click.command("demo", epilog=_EPILOG, short_help="Explain the embedded photograph with the embedded model.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default="onnx-deconv-demo",
-    show_default=True,
-    help="Folder for the pictures.",
-)
-@options.semantics_options(without=("activations", "lrn", "unpool", "precision"))
-@options.providers
-@options.common
+@click.command(epilog=_EPILOG)
+@groups.output("onnx-deconv-demo", "Folder for the pictures.")
+@takes("semantics", SemanticsOptions, without=("activations", "lrn", "unpool", "precision"))
+@takes("run", ModelOptions, without=("labels", "shapes"))
+@groups.common
 @click.pass_obj
-def command(console: Console, /, output: Path, **given: Any) -> int:
-    """Classify the embedded photograph with the embedded model, and draw what it saw.
+def command(console: Console, /, output: Path, semantics: SemanticsOptions, run: ModelOptions) -> int:
+    """Classify the embedded photograph with the embedded model, and draw what excited the class.
 
     Nothing is downloaded.
     """
-    model, photograph = embedded("demo.onnx"), embedded("chelsea.png")
-    explainer = Explainer(model, options.semantics_of(given), providers=given["providers"])
-    preprocess, _ = preprocess_for(explainer.model)
-    classes = len(explainer.labels.names)
-    console.say(f"The embedded model (it knows {classes} classes) looks at the embedded photograph of a cat:")
-    code = explain(console, Job(explainer, preprocess, Target(), VIEWS, output), [photograph])
+    study = Study.of(console, run.explainer(embedded("demo.onnx"), semantics), ImageOptions())
+    classes = len(study.explainer.labels.names)
+    console.say(f"The embedded model, which knows {classes} classes, sees the embedded photograph of a cat:")
+    code = explain(console, Job(study, [Target()], VIEWS, output), [embedded("chelsea.png")])
     console.say(
-        "Side by side: the photograph; the reconstruction, whose colours are what in the pixels excited\n"
-        "the class, on grey; how much of it lies where; and that over the photograph. Beside the\n"
-        "pictures lie its numbers (.npy) and what made it (.json). Next: onnx-deconv explain --help"
+        "The side-by-side picture shows the photograph; the reconstruction, which is what in the pixels\n"
+        "excited the class, in colour on grey; its magnitude as a heat map; and that over the photograph.\n"
+        "The numbers (.npy) and a description (.json) are in the same folder.\n"
+        "Next: onnx-deconv explain --help"
     )
     return code
 
 
 def embedded(name: str) -> Path:
-    """Find a file that comes with the package: inside it, or in a checkout beside it.
+    """Find a file that comes with the package: inside it, or in a checkout next to it.
 
     Raises
     ------
@@ -65,4 +60,4 @@ def embedded(name: str) -> Path:
     for home in (package / "models", package.parent / "models"):
         if (home / name).is_file():
             return home / name
-    raise InputError(f"{name} does not lie in {package / 'models'}: install onnx-deconv again")
+    raise InputError(f"{name} is not in {package / 'models'}: install onnx-deconv again")

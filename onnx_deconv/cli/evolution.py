@@ -1,98 +1,129 @@
 """``onnx-deconv evolution``: feature maps through the checkpoints of a training."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import click
 import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import last_convolution
-from onnx_deconv.cli import options
+from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.groups import PATH
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.options import takes, whole
 from onnx_deconv.cli.pictures import find_pictures, safe
-from onnx_deconv.cli.preparation import on_photographs, preprocess_of
-from onnx_deconv.cli.records import made_by, save_json
+from onnx_deconv.cli.records import save_json
+from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.errors import InputError
-from onnx_deconv.experiments.evolution import checkpoints_in, evolution
+from onnx_deconv.experiments.evolution import Evolution, checkpoints_in, evolution
 from onnx_deconv.experiments.figures import draw_evolution
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Photo, save_npy, save_png
+from onnx_deconv.imaging import save_npy, save_png
 
 _EPILOG = """\b
 Examples:
   onnx-deconv evolution checkpoints/ photos/ --layer conv3 --maps 6
-  onnx-deconv evolution checkpoints/ photos/ --layer conv1 --layer conv5 --channel 3 --channel 17
+  onnx-deconv evolution checkpoints/ photos/ --layer conv1 --layer conv5 --target 3 --target 17
 
-\b
-For each layer: a sheet (.png), the projections (.npy: checkpoint, map, then as the model takes images)
-and the activations, images and positions (.json). Zeiler & Fergus 2013, section 4 and figure 4.
+Writes for each layer a sheet (.png), the projections (.npy: checkpoint, feature map, then the axes of
+the model's input) and the activations, images and positions (.json).
+Zeiler & Fergus 2013, section 4 and figure 4.
 """
 
 
-@click.command(
-    "evolution", epilog=_EPILOG, short_help="Follow feature maps through a training's checkpoints."
-)
-@click.argument("checkpoints", type=click.Path(path_type=Path))
-@options.images
-@options.output("onnx-deconv-evolution")
-@click.option(
-    "--layer", "layers", multiple=True, metavar="NAME",
-    help="May be repeated.  [default: the last convolution below the class maps]",
-)  # fmt: skip
-@click.option(
-    "--channel", "feature_maps", type=click.IntRange(0), multiple=True, help="A feature map; may be repeated."
-)
-@click.option(
-    "--maps", type=click.IntRange(1), default=6, show_default=True,
-    help="Without --channel: how many, drawn at random but always the same.",
-)  # fmt: skip
-@options.semantics_options()
+@dataclass(frozen=True)
+class EvolutionOptions:
+    """The feature maps to follow."""
+
+    layers: Annotated[
+        Sequence[str],
+        groups.layers(
+            "A layer whose feature maps are followed", "the last convolution before the class maps"
+        ),
+    ] = ()
+    targets: Annotated[
+        Sequence[int],
+        whole(
+            "--target",
+            "A feature map, by its channel; may be repeated.  [default: drawn at random]",
+            multiple=True,
+            metavar="CHANNEL",
+            least=0,
+        ),
+    ] = ()
+    maps: Annotated[
+        int,
+        whole(
+            "--maps",
+            "The number of feature maps that are drawn at random where no --target is given.",
+            least=1,
+        ),
+    ] = 6
+    random_state: Annotated[
+        int,
+        groups.random_state(
+            "choose feature maps",
+        ),
+    ] = 0
+
+    def channels(self, explainer: Explainer, layer: str) -> Sequence[int]:
+        """Choose the feature maps of a layer."""
+        if self.targets:
+            return self.targets
+        shape = explainer.model.type_of(layer).shape
+        count = shape[1] if shape is not None and len(shape) > 1 else None
+        if count is None:
+            raise InputError(
+                f"the file does not say how many channels {layer!r} has: name some with --target"
+            )
+        chosen = np.random.default_rng(self.random_state).permutation(count)[: self.maps]
+        return sorted(int(channel) for channel in chosen)
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("checkpoints", type=PATH)
+@groups.photographs
+@groups.output("onnx-deconv-evolution", "Folder for the sheets, projections and numbers.")
+@takes("options", EvolutionOptions)
+@takes("semantics", SemanticsOptions)
 @on_photographs
 @click.pass_obj
-def command(console: Console, /, checkpoints: Path, images: tuple[str, ...], **given: Any) -> int:
-    """Draw the strongest activation of feature maps over IMAGES, for each ONNX file in CHECKPOINTS.
+def command(
+    console: Console, /, checkpoints: Path, paths: Sequence[str], output: Path, *,
+    options: EvolutionOptions, semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+) -> int:  # fmt: skip
+    """Draw the strongest activation of feature maps over photographs, for each ONNX file in CHECKPOINTS.
 
-    The files are one model's, in the order of the numbers in their names.
+    The files are checkpoints of one model, in the order of the numbers in their names.
     """
-    files, paths = checkpoints_in(checkpoints), find_pictures(images)
-    semantics, shapes, providers = options.semantics_of(given), given["shapes"], given["providers"]
-
-    def opened(path: Any) -> Explainer:
-        return Explainer(path, semantics, providers=providers, input_shapes=shapes)
-
-    last = opened(files[-1])
-    preprocess, warning = preprocess_of(last.model, given, console)
-    if preprocess.size is None:
-        raise InputError("photographs in their own sizes cannot be compared: give a --size")
-    batch = np.stack([Photo.read(path, preprocess).tensor for path in paths])
-    layers = [last.model.layer(layer) for layer in given["layers"] or [last_convolution(last)]]
-    channels = {layer: given["feature_maps"] or _some(last, layer, given["maps"]) for layer in layers}
+    files, photographs = checkpoints_in(checkpoints), find_pictures(paths)
+    study = Study.of(console, run.explainer(files[-1], semantics), images)
+    batch, model = batch_of(study.read(photographs, as_batch=True)), study.explainer.model
+    layers = [model.layer(layer) for layer in options.layers or [last_convolution(study.explainer)]]
     for found in evolution(
         files,
         batch,
-        channels,
-        open_checkpoint=opened,
+        {layer: options.channels(study.explainer, layer) for layer in layers},
+        open_checkpoint=lambda path: run.explainer(Path(path), semantics),
         watch=lambda steps: console.progress(steps, lambda path: path.name),
     ):
-        stem = folder(given["output"]) / safe(found.layer)
-        sheet, values, record = (Path(f"{stem}-evolution.{suffix}") for suffix in ("png", "npy", "json"))
-        save_png(sheet, draw_evolution(found, preprocess))
-        save_npy(values, found.projections)
-        numbers = {name: value for name, value in vars(found).items() if name != "projections"}
-        save_json(record, {**numbers, "files": paths, **made_by(last, preprocess)})
-        told = {"layer": found.layer, "channels": found.channels, "sheet": sheet, "values": values}
-        console.result(told | {"record": record}, f"{found.layer}: {len(files)} checkpoints\n  {sheet}")
-    if warning:
-        console.warn(warning)
+        _write(console, study, found, photographs, folder(output))
     return 0
 
 
-def _some(explainer: Explainer, layer: str, count: int) -> list[int]:
-    """Choose feature maps at random, always the same."""
-    shape = explainer.model.type_of(layer).shape
-    channels = shape[1] if shape is not None and len(shape) > 1 else None
-    if channels is None:
-        raise InputError(f"the file does not say how many channels {layer!r} has: name them with --channel")
-    chosen = np.random.default_rng(0).permutation(channels)[:count]
-    return sorted(int(channel) for channel in chosen)
+def _write(console: Console, study: Study, found: Evolution, photographs: Sequence[Path], home: Path) -> None:
+    files = {
+        what: home / f"{safe(found.layer)}-evolution.{suffix}"
+        for what, suffix in (("sheet", "png"), ("values", "npy"), ("record", "json"))
+    }
+    save_png(files["sheet"], draw_evolution(found, study.preprocess))
+    save_npy(files["values"], found.projections)
+    numbers = {name: value for name, value in vars(found).items() if name != "projections"}
+    save_json(files["record"], {**numbers, "files": photographs, **study.made_by()})
+    text = f"{found.layer}: {len(found.checkpoints)} checkpoints\n  {files['sheet']}"
+    console.result({"layer": found.layer, "channels": found.channels, **files}, text)

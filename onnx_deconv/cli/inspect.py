@@ -1,13 +1,16 @@
-"""``onnx-deconv inspect``: what a model is made of, and how far it can be explained."""
+"""``onnx-deconv inspect``: what a model is made of, and which of its layers can be explained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import click
 
-from onnx_deconv.cli import FELL_SHORT, options
+from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console, sizes, table
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.options import takes
 from onnx_deconv.compiler.inspection import Inspection, Layer, inspect_model
 
 _EPILOG = """\b
@@ -16,29 +19,40 @@ Examples:
   onnx-deconv inspect model.onnx --rules guided --layer conv4
   onnx-deconv inspect model.onnx --json | jq -r '.layers[].layer'
 
-\b
-Exit code 1 says that the layer cannot be explained; the last lines say why, and which can.
+Exit code 1 means that the layer cannot be explained; the end of the output says why, and which layer can.
 """
 
 
-@click.command("inspect", epilog=_EPILOG, short_help="List a model's layers and the rule each node gets.")
-@options.model
-@options.layer
-@options.semantics_options(without=("precision",))
-@options.input_shape
-@options.common
-@click.pass_obj
-def command(console: Console, /, model: Path, layer: str | None, **given: Any) -> int:
-    """List the layers of MODEL, the rule that each node gets, and what has none.
+@dataclass(frozen=True)
+class InspectOptions:
+    """What is to be explained."""
 
-    Nothing runs, and no weight is read. Only nodes between the input and the explained layer are listed: no
-    others need a rule.
+    layers: Annotated[Sequence[str], groups.layers("A layer to be explained", groups.SCORES)] = ()
+
+
+@click.command(epilog=_EPILOG)
+@groups.model
+@takes("options", InspectOptions)
+@takes("semantics", SemanticsOptions, without=("precision",))
+@takes("run", ModelOptions, without=("labels", "providers"))
+@groups.common
+@click.pass_obj
+def command(
+    console: Console, /, model: Path, options: InspectOptions, semantics: SemanticsOptions, run: ModelOptions
+) -> int:
+    """List the layers of MODEL, the rule of each node, and the nodes that have none.
+
+    Only nodes between the input and the explained layer are listed; no others need a rule. The model
+    does not run, and its weights are not read.
     """
-    semantics = options.semantics_of(given, model)
-    loaded = options.open_model(model, given["shapes"])
-    found = inspect_model(loaded, semantics, layer)
-    console.result(found.as_dict(), lambda: "\n".join(_lines(found)))
-    return FELL_SHORT if found.problem else 0
+    choices, loaded = semantics.of(model), run.load(model)
+    problems = 0
+    wanted: Sequence[str | None] = options.layers or (None,)
+    for layer in wanted:
+        found = inspect_model(loaded, choices, layer)
+        console.result(found.as_dict(), "\n".join(_lines(found)))
+        problems += found.problem is not None
+    return FELL_SHORT if problems else 0
 
 
 def _lines(found: Inspection) -> Iterator[str]:
@@ -51,22 +65,24 @@ def _lines(found: Inspection) -> Iterator[str]:
         ],
         indent="  ",
     )
-    facts = [
-        ("explains", found.explained + (f", cut off behind it: {', '.join(found.cut)}" if found.cut else ""))
-    ]
-    if found.class_maps:
-        facts.append(("", f"a class from its own map in {found.class_maps} (--seed auto)"))
-    facts.append(
-        ("sizes", f"known at run time: {', '.join(found.dynamic)}" if found.dynamic else "all fixed")
-    )
-    if found.labels:
-        facts.append(("labels", f"{found.labels} in the metadata"))
-    yield table(facts, indent="  ")
+    yield table(_facts(found), indent="  ")
     if found.layers:
         yield ""
         yield table([_HEADER, *map(_row, found.layers)])
     yield ""
     yield from _verdict(found)
+
+
+def _facts(found: Inspection) -> list[tuple[str, str]]:
+    cut = f", without the nodes after it: {', '.join(found.cut)}" if found.cut else ""
+    facts = [("explains", found.explained + cut)]
+    if found.class_maps:
+        facts.append(("", f"each class from its own map in {found.class_maps} (--seed auto)"))
+    known = f"known at run time: {', '.join(found.dynamic)}" if found.dynamic else "all fixed"
+    facts.append(("sizes", known))
+    if found.labels:
+        facts.append(("labels", f"{found.labels} in the metadata"))
+    return facts
 
 
 _HEADER = ("layer", "node", "operator", "shape", "number", "rule")
@@ -86,4 +102,4 @@ def _verdict(found: Inspection) -> Iterator[str]:
         return
     yield f"{found.explained} cannot be explained: {found.problem}"
     if found.deepest:
-        yield f"The last layer that can be: --layer {found.deepest}"
+        yield f"The last layer that can be explained: --layer {found.deepest}"

@@ -1,94 +1,125 @@
 """``onnx-deconv invariance``: what shifting, scaling and rotating photographs does to features and scores."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import click
 import numpy as np
 
-from onnx_deconv.cli import options
+from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.model_options import ModelOptions
+from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
-from onnx_deconv.cli.preparation import on_photographs, preprocess_of
-from onnx_deconv.cli.records import made_by, save_json
-from onnx_deconv.errors import InputError
+from onnx_deconv.cli.records import save_json
+from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.experiments.figures import draw_invariance
 from onnx_deconv.experiments.invariance import TRANSFORMS, Invariance, invariance, transformation
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Photo, save_png
+from onnx_deconv.imaging import save_png
 
 _EPILOG = """\b
 Examples:
   onnx-deconv invariance model.onnx cat.png dog.png cup.png
   onnx-deconv invariance model.onnx photos/ --transform rotation --steps 73 --layer conv1 --layer fc7
 
-\b
 Writes invariance.png and invariance.json (amounts, Euclidean distances by layer, the norms of the
-untransformed features, probabilities, most probable classes). Shifts go from -60/224 to 60/224 of the
-height, scales from 1 to 1.8, rotations from 0 to 360 degrees, as in the paper; mid-grey comes in from
-outside. Zeiler & Fergus 2013, section 4 and figure 5.
+untransformed features, probabilities, most probable classes). As in the paper, shifts go from -60/224
+to 60/224 of the height, scales from 1 to 1.8 and rotations from 0 to 360 degrees; the uncovered border
+is filled with mid-grey. Zeiler & Fergus 2013, section 4 and figure 5.
 """
 _RANGES = {"shift": (-60 / 224, 60 / 224), "scale": (1.0, 1.8), "rotation": (0.0, 360.0)}
 
 
-@click.command(
-    "invariance", epilog=_EPILOG, short_help="Shift, scale and rotate photographs; measure features."
-)
-@options.model
-@options.images
-@options.output("onnx-deconv-invariance")
-@click.option(
-    "--transform", "kinds", type=click.Choice(list(TRANSFORMS)), multiple=True,
-    help="How photographs are transformed; may be repeated.  [default: all]",
-)  # fmt: skip
-@click.option(
-    "--steps", type=click.IntRange(2), default=25, show_default=True, help="How many amounts of each."
-)
-@click.option(
-    "--layer", "layers", multiple=True, metavar="NAME",
-    help="May be repeated.  [default: the first and the last convolution, and the scores]",
-)  # fmt: skip
-@click.option(
-    "--class", "classes", multiple=True, metavar="CLASS",
-    help="The true class: one for all photographs, or one for each.  [default: the top one]",
-)  # fmt: skip
+@dataclass(frozen=True)
+class InvarianceOptions:
+    """How photographs are transformed, and what is measured."""
+
+    transforms: Annotated[
+        Sequence[str],
+        option(
+            "--transform",
+            "How photographs are transformed; may be repeated.  [default: all of these]",
+            type=click.Choice(list(TRANSFORMS)),
+            multiple=True,
+        ),
+    ] = ()
+    steps: Annotated[
+        int,
+        whole("--steps", "The number of amounts that each transformation is applied with.", least=2),
+    ] = 25
+    layers: Annotated[
+        Sequence[str],
+        groups.layers(
+            "A layer whose features are measured", "the first and the last convolution, and the scores"
+        ),
+    ] = ()
+    targets: Annotated[
+        Sequence[str],
+        groups.targets(
+            "The true class, by index or label: one for all photographs, or one for each.  "
+            "[default: the most probable class of each photograph]",
+        ),
+    ] = ()
+
+    def targets_of(self, count: int) -> Sequence[str] | None:
+        """Return one target for each photograph."""
+        return tuple(self.targets) * (count if len(self.targets) == 1 else 1) or None
+
+
+@click.command(epilog=_EPILOG)
+@groups.model
+@groups.photographs
+@groups.output("onnx-deconv-invariance", "Folder for the figure and the numbers.")
+@takes("options", InvarianceOptions)
 @on_photographs
 @click.pass_obj
-def command(console: Console, /, model: Path, images: tuple[str, ...], **given: Any) -> int:
-    """Measure how far features and scores of MODEL move as photographs are shifted, scaled, rotated."""
-    paths = find_pictures(images)
-    explainer = options.explainer_of(model, given)
-    preprocess, warning = preprocess_of(explainer.model, given, console)
-    if preprocess.size is None:
-        raise InputError("photographs in their own sizes cannot be compared: give a --size")
-    photos = [Photo.read(path, preprocess) for path in paths]
+def command(
+    console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: InvarianceOptions,
+    images: ImageOptions, run: ModelOptions,
+) -> int:  # fmt: skip
+    """Measure how much the features and scores of MODEL change as photographs are transformed.
+
+    Photographs are shifted, scaled and rotated by several amounts.
+    """
+    files = find_pictures(paths)
+    study = Study.of(console, run.explainer(model), images)
+    photos = study.read(files, as_batch=True)
     views = [photo.view for photo in photos]
-    units = given["classes"] * (len(photos) if len(given["classes"]) == 1 else 1)
     found: dict[str, Invariance] = {}
-    for kind in given["kinds"] or TRANSFORMS:
+    for kind in options.transforms or TRANSFORMS:
         found[kind] = invariance(
-            explainer,
-            np.stack([photo.tensor for photo in photos]),
-            transformation(kind, views, preprocess),
-            np.linspace(*_RANGES[kind], given["steps"]).tolist(),
-            layers=given["layers"] or None,
-            targets=units or None,
+            study.explainer,
+            batch_of(photos),
+            transformation(kind, views, study.preprocess),
+            np.linspace(*_RANGES[kind], options.steps).tolist(),
+            layers=options.layers or None,
+            targets=options.targets_of(len(photos)),
             watch=lambda amounts: console.progress(amounts, lambda amount: f"amounts, now {amount:.3g}"),
         )
-    home = folder(given["output"])
+    home = folder(output)
     sheet, record = home / "invariance.png", home / "invariance.json"
-    save_png(sheet, draw_invariance(found, views, [path.name for path in paths], explainer.labels))
+    save_png(sheet, draw_invariance(found, views, [path.name for path in files], study.explainer.labels))
     values = {kind: vars(one) for kind, one in found.items()}
-    save_json(record, {"images": paths, **values, **made_by(explainer, preprocess)})
-    told = {kind: _medians(one) for kind, one in found.items()}
-    lines = [f"  {kind}: {_spoken(medians)}" for kind, medians in told.items()]
-    title = "largest distance to the untransformed features, over their norm, median of the photographs:"
-    console.result(
-        {"sheet": sheet, "record": record, "largest": told}, "\n".join([f"{sheet}", title, *lines])
-    )
-    if warning:
-        console.warn(warning)
+    save_json(record, {"images": files, **values, **study.made_by()})
+    _report(console, sheet, record, {kind: _medians(one) for kind, one in found.items()})
     return 0
+
+
+def _report(console: Console, sheet: Path, record: Path, medians: dict[str, dict[str, float]]) -> None:
+    title = (
+        "largest distance from the untransformed features, relative to their norm, median over photographs:"
+    )
+    rows = (
+        f"  {kind}: " + ", ".join(f"{layer} {value:.3g}" for layer, value in of_layers.items())
+        for kind, of_layers in medians.items()
+    )
+    console.result(
+        {"sheet": sheet, "record": record, "largest": medians}, "\n".join([str(sheet), title, *rows])
+    )
 
 
 def _medians(found: Invariance) -> dict[str, float]:
@@ -97,7 +128,3 @@ def _medians(found: Invariance) -> dict[str, float]:
         layer: float(np.median(distances.max(axis=1) / np.maximum(found.norms[layer], 1e-12)))
         for layer, distances in found.distances.items()
     }
-
-
-def _spoken(medians: dict[str, float]) -> str:
-    return ", ".join(f"{layer} {value:.3g}" for layer, value in medians.items())

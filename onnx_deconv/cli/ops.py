@@ -2,7 +2,7 @@
 
 import click
 
-from onnx_deconv.cli import options
+from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.compiler.inspection import Operator, grouped, operator_table_markdown, operators
 
@@ -14,12 +14,12 @@ Examples:
 """
 
 
-@click.command("ops", epilog=_EPILOG, short_help="List the operators that have a rule.")
-@click.option("--markdown", is_flag=True, help="As a page of the documentation.")
-@options.common
+@click.command(epilog=_EPILOG)
+@click.option("--markdown", is_flag=True, help="Print the list as a page of the documentation.")
+@groups.common
 @click.pass_obj
 def command(console: Console, /, *, markdown: bool) -> None:
-    """List the operators that have a rule, and what happens to the signal there."""
+    """List the operators that have a rule, and what each rule does to the signal."""
     if markdown:
         click.echo(operator_table_markdown(), nl=False)
         return
@@ -31,7 +31,7 @@ def command(console: Console, /, *, markdown: bool) -> None:
 
 
 def _text(each: Operator, widest: int) -> str:
-    """Write one operator: a line, and where the tables differ one for each."""
+    """Describe an operator in one line, or in one per rule table where they differ."""
     head = f"{each.operator:<{widest}}  {each.family:<11}  "
     if len(set(each.rules.values())) == 1:
         return head + each.rules["gradient"]

@@ -1,18 +1,23 @@
-"""``onnx-deconv sheet``: classes, layers or rule tables compared over photographs, as one picture."""
+"""``onnx-deconv sheet``: explanations of photographs side by side: rule tables, classes or layers."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal
 
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import feature_layers
 from onnx_deconv.attribution.photographs import Target
-from onnx_deconv.cli import options
+from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
-from onnx_deconv.cli.preparation import on_photographs, preprocess_of
-from onnx_deconv.cli.records import made_by, save_json
+from onnx_deconv.cli.records import save_json
+from onnx_deconv.cli.study import Study, on_photographs
 from onnx_deconv.experiments.sheet import (
     Cell,
     Column,
@@ -25,130 +30,167 @@ from onnx_deconv.experiments.sheet import (
 )
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import Photo, save_png
-from onnx_deconv.semantics import Semantics
 
 _EPILOG = """\b
 Examples:
-  onnx-deconv sheet model.onnx cat.png dog.png -o tables.png
+  onnx-deconv sheet model.onnx cat.png dog.png -o tables
   onnx-deconv sheet model.onnx photos/ --across classes --top 4
-  onnx-deconv sheet model.onnx cat.png --across classes --class tabby --class lynx --brightness sheet
+  onnx-deconv sheet model.onnx cat.png --across classes --target tabby --target lynx --brightness sheet
   onnx-deconv sheet model.onnx cat.png --across layers --layer conv1 --layer conv3 --layer conv5
 
-\b
-Beside the picture lies what it shows (.json). --brightness column or sheet makes brightness comparable;
-the scales of different layers and tables are different things.
+Writes sheet.png, and sheet.json with what it shows. --brightness column or sheet makes the brightness of
+pictures comparable; do not compare the brightness of different layers or rule tables, whose signals have
+different units.
 """
-_FIVE = 5
+_LAYERS, _CLASSES = 5, 3
+
+Across = Literal["tables", "classes", "layers"]
 
 
-@click.command("sheet", epilog=_EPILOG, short_help="Compare tables, classes or layers over photographs.")
-@options.model
-@options.images
-@options.output("onnx-deconv-sheet.png", "The picture.")
-@click.option(
-    "--across",
-    type=click.Choice(["tables", "classes", "layers"]),
-    default="tables",
-    show_default=True,
-    help="What stands side by side.",
-)
-@click.option(
-    "--class", "classes", multiple=True, metavar="CLASS",
-    help="A class, by index or label; may be repeated across classes.  [default: the top one]",
-)  # fmt: skip
-@click.option("--top", type=click.IntRange(1), help="Across classes: the K strongest.  [default: 3]")
-@click.option(
-    "--layer", "layers", multiple=True, metavar="NAME",
-    help="A layer; may be repeated across layers.  [default there: five convolutions from first to last]",
-)  # fmt: skip
-@click.option(
-    "--view", type=click.Choice(get_args(View)), default="projection", show_default=True,
-    help="What is drawn of each explanation.",
-)  # fmt: skip
-@click.option(
-    "--brightness", type=click.Choice(get_args(Scale)), default="own", show_default=True,
-    help="Each picture's own, or shared by its column or the sheet.",
-)  # fmt: skip
-@click.option(
-    "--height",
-    type=click.IntRange(16, 2048),
-    default=256,
-    show_default=True,
-    help="Of each picture, in pixels.",
-)
-@options.semantics_options()
+@dataclass(frozen=True)
+class SheetOptions:
+    """What is compared, and how it is drawn."""
+
+    across: Annotated[
+        Across,
+        option("--across", "What is compared: rule tables, classes, or layers."),
+    ] = "tables"
+    targets: Annotated[
+        Sequence[str],
+        groups.targets(
+            "What is explained: a class, by index or label, or a channel of --layer; may be repeated with "
+            "--across classes.  [default: the strongest]",
+        ),
+    ] = ()
+    top: Annotated[
+        int | None,
+        whole(
+            "--top",
+            f"With --across classes: explain the K strongest.  [default: {_CLASSES}]",
+            metavar="K",
+            least=1,
+        ),
+    ] = None
+    layers: Annotated[
+        Sequence[str],
+        groups.layers(
+            "A layer that is explained",
+            "the scores; with --across layers five convolutions from first to last",
+        ),
+    ] = ()
+    view: Annotated[
+        View,
+        option(
+            "--view",
+            "How an explanation is drawn: in colour on grey, as a heat map, or as one over the photograph.",
+        ),
+    ] = "projection"
+    brightness: Annotated[
+        Scale,
+        option(
+            "--brightness",
+            "Whether each picture has its own scale of brightness, or shares its column's or the sheet's.",
+        ),
+    ] = "own"
+    height: Annotated[
+        int,
+        whole("--height", "The height of each picture.", metavar="PIXELS", least=16, most=2048),
+    ] = 256
+
+    def columns(self, explainer: Explainer) -> list[Column]:
+        """Decide what stands in the columns of the sheet."""
+        return {"tables": self._tables, "classes": self._classes, "layers": self._layers}[self.across](
+            explainer
+        )
+
+    def _tables(self, explainer: Explainer) -> list[Column]:
+        self._refuse_top()
+        if len(self.targets) > 1 or len(self.layers) > 1:
+            raise click.UsageError(
+                "--across tables compares one explanation: give one --target and one --layer at most"
+            )
+        layer = self.layers[0] if self.layers else None
+        return across_tables(explainer, groups.table_names(), Target(self.targets, layer))
+
+    def _classes(self, explainer: Explainer) -> list[Column]:
+        if self.layers:
+            raise click.UsageError("--across classes compares the scores of classes: leave out --layer")
+        if self.targets:
+            self._refuse_top()
+        top = 1 if self.targets else self.top or _CLASSES
+        return [Column(explainer, Target(self.targets, top=top))]
+
+    def _layers(self, explainer: Explainer) -> list[Column]:
+        self._refuse_top()
+        if self.targets:
+            raise click.UsageError(
+                "--across layers compares the strongest feature map of each layer: leave out --target"
+            )
+        return across_layers(explainer, self.layers or _spread(feature_layers(explainer)))
+
+    def _refuse_top(self) -> None:
+        if self.top:
+            raise click.UsageError(
+                "--top takes the strongest classes: it is for --across classes without --target"
+            )
+
+
+@click.command(epilog=_EPILOG)
+@groups.model
+@groups.photographs
+@groups.output("onnx-deconv-sheet", "Folder for the sheet and its description.")
+@takes("options", SheetOptions)
+@takes("semantics", SemanticsOptions)
 @on_photographs
 @click.pass_obj
-def command(console: Console, /, model: Path, images: tuple[str, ...], **given: Any) -> int:
-    """Compare explanations of photographs: rule tables, classes or layers of MODEL, as one picture.
+def command(
+    console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: SheetOptions,
+    semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+) -> int:  # fmt: skip
+    """Compare explanations of photographs on one sheet: rule tables, classes or layers of MODEL.
 
-    Each row is a photograph as the model sees it and its explanations, each with its score or activation.
+    Each row shows a photograph as the model sees it, then its explanations with their scores or activations.
     """
-    if given["across"] == "tables" and given["rules"]:
-        raise click.UsageError("--across tables compares all --rules: leave them out")
-    paths = find_pictures(images)
-    explainer = options.explainer_of(model, given)
-    preprocess, warning = preprocess_of(explainer.model, given, console)
-    photos = [Photo.read(path, preprocess) for path in paths]
-    columns = _columns(explainer, given)
-    rows = [
-        next(compare(columns, [photo]))
-        for photo, path in console.progress(list(zip(photos, paths, strict=True)), lambda each: each[1].name)
-    ]
-    output = folder(given["output"].parent) / given["output"].name
-    names = [path.name for path in paths]
-    save_png(
-        output,
-        draw_sheet(
-            rows,
-            photos,
-            names,
-            preprocess,
-            view=given["view"],
-            scale=given["brightness"],
-            height=given["height"],
-        ),
-    )
-    record = {
-        "across": given["across"],
-        "view": given["view"],
-        "brightness": given["brightness"],
-        "sheet": output,
-    }
-    shown = {str(path): [_told(cell) for cell in row] for path, row in zip(paths, rows, strict=True)}
-    save_json(output.with_suffix(".json"), record | {"rows": shown} | made_by(explainer, preprocess))
-    console.result(record | {"rows": shown}, f"{output}: {len(rows)} rows of {len(rows[0])} explanations")
-    if warning:
-        console.warn(warning)
+    if options.across == "tables" and semantics.rules:
+        raise click.UsageError("--across tables compares all rule tables: leave out --rules")
+    files = find_pictures(paths)
+    study = Study.of(console, run.explainer(model, semantics), images)
+    photos = study.read(files)
+    columns = options.columns(study.explainer)
+    named = list(zip(photos, files, strict=True))
+    rows = [next(compare(columns, [one])) for one, _ in console.progress(named, lambda each: each[1].name)]
+    _write(console, study, rows, photos, files, folder(output), options)
     return 0
 
 
-def _columns(explainer: Explainer, given: dict[str, Any]) -> list[Column]:
-    across, classes, layers, top = (given[name] for name in ("across", "classes", "layers", "top"))
-    if top and (across != "classes" or classes):
-        raise click.UsageError(
-            "--top takes the strongest classes: it is for --across classes without --class"
-        )
-    if across == "layers":
-        if classes:
-            raise click.UsageError("--across layers compares the strongest feature maps: leave out --class")
-        return across_layers(explainer, layers or _spread(feature_layers(explainer)))
-    if across == "classes":
-        if layers:
-            raise click.UsageError("--across classes compares scores: leave out --layer")
-        return [Column(explainer, Target(classes, top=1 if classes else top or 3))]
-    if len(classes) > 1 or len(layers) > 1 or (classes and layers):
-        raise click.UsageError("--across tables compares one target: one --class, or one --layer")
-    return across_tables(explainer, Semantics.choices()["rules"], Target(classes, *layers))
+def _write(
+    console: Console, study: Study, rows: Sequence[list[Cell]], photos: Sequence[Photo],
+    files: Sequence[Path], home: Path, options: SheetOptions,
+) -> None:  # fmt: skip
+    sheet, description = home / "sheet.png", home / "sheet.json"
+    drawn = draw_sheet(
+        rows, photos, [path.name for path in files], study.preprocess,
+        view=options.view, scale=options.brightness, height=options.height,
+    )  # fmt: skip
+    save_png(sheet, drawn)
+    record = {
+        "across": options.across,
+        "view": options.view,
+        "brightness": options.brightness,
+        "sheet": sheet,
+        "record": description,
+        "rows": {str(path): [_record(cell) for cell in row] for path, row in zip(files, rows, strict=True)},
+    }
+    save_json(description, record | study.made_by())
+    console.result(record, f"{sheet}: {len(rows)} rows of {len(rows[0])} explanations")
 
 
 def _spread(layers: list[str]) -> list[str]:
-    """Take five of them, evenly from the first to the last."""
-    count = min(_FIVE, len(layers))
+    """Take five layers at equal distances, the first and the last among them."""
+    count = min(_LAYERS, len(layers))
     return [layers[round(k * (len(layers) - 1) / max(1, count - 1))] for k in range(count)]
 
 
-def _told(cell: Cell) -> dict[str, Any]:
-    one = cell.explanation
+def _record(cell: Cell) -> dict[str, Any]:
     names = ("layer", "channel", "label", "score", "position", "seed", "note")
-    return {"caption": cell.caption, **{name: getattr(one, name) for name in names}}
+    return {"caption": cell.caption, **{name: getattr(cell.explanation, name) for name in names}}

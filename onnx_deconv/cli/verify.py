@@ -1,14 +1,19 @@
-"""``onnx-deconv verify``: is it exact? Against answers that share no code with the rules."""
+"""``onnx-deconv verify``: is it exact? Checks against answers that share no code with the rules."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import click
 import numpy as np
 
-from onnx_deconv.cli import FELL_SHORT, options
+from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console
-from onnx_deconv.cli.preparation import preparation, preprocess_of
+from onnx_deconv.cli.groups import PATH
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.options import option, takes
 from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput, read_image
@@ -24,98 +29,113 @@ Examples:
   onnx-deconv verify pair
 
 \b
-What is checked, and how far off it may be, as a share of the largest expected number:
+The checks, and the largest error that passes, relative to the largest expected number:
   forward      the forward model's outputs are the original's                        1e-05
-  switches     each points to the maximum of its own window                          exactly
-  companion    it sends back what a slow NumPy deconvnet in float64 does, which is   1e-04
-               fed with the very values that the companion reads
+  switches     each points to the maximum of its own window                          exact
+  companion    it sends a seed back as a slow NumPy deconvnet in float64 does,       1e-04
+               which gets the forward values that the companion reads
   difference   a step along the gradient changes the unit as the gradient says,      0.05
                and so do steps in eight random directions, in float32                0.3
-The first and third are 1e-02 where the numbers are float16. Seeds are the strongest unit and, for models of
-up to 20 million weights, random numbers.
 
-\b
-A check is ok, FAILED, or not covered: there is nothing to compare with, and the line says why (an operator
-that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit code 1 if a check failed.
+Where the numbers are float16, the first and the third limit are 1e-02. The seeds are the strongest unit
+and, for models of up to 20 million weights, random numbers.
+
+A check is ok, FAILED, or not covered: then there is nothing to compare with, and the output says why (an
+operator that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit code 1 means that a
+check failed.
 """
 
 
-@click.command("verify", epilog=_EPILOG, short_help="Check a model's pair against independent answers.")
-@options.model
-@options.layer
-@click.option(
-    "--rules",
-    "tables",
-    type=click.Choice(Semantics.choices()["rules"]),
-    multiple=True,
-    help="A rule table to check; may be repeated.  [default: all three]",
-)
-@options.semantics_options(without=("rules",))
-@click.option("--image", type=click.Path(path_type=Path), help="A photograph.  [default: random input]")
-@click.option(
-    "--seed-rng", type=click.IntRange(0), default=0, show_default=True, help="Of the random numbers."
-)
-@preparation
-@options.input_shape
-@options.providers
-@options.common
-@click.pass_obj
-def command(console: Console, /, model: Path, tables: tuple[str, ...], **given: Any) -> int:
-    """Check MODEL's pair against the original and an independent, slow deconvnet.
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What is checked."""
 
-    MODEL is an ONNX file, or a folder that 'convert' wrote: then that very pair is checked.
+    layers: Annotated[
+        Sequence[str],
+        groups.layers("A layer whose explanation is checked", groups.SCORES),
+    ] = ()
+    tables: Annotated[
+        Sequence[str],
+        groups.rules("A rule table to check; may be repeated (default: all).", multiple=True),
+    ] = ()
+    image: Annotated[
+        Path | None,
+        option("--image", "A photograph to check with.  [default: random input]", type=PATH),
+    ] = None
+    random_state: Annotated[
+        int,
+        groups.random_state(
+            "make inputs and seeds",
+        ),
+    ] = 0
+
+
+@click.command(epilog=_EPILOG)
+@groups.model
+@takes("options", VerifyOptions)
+@takes("semantics", SemanticsOptions, without=("rules",))
+@takes("images", ImageOptions)
+@takes("run", ModelOptions, without=("labels",))
+@groups.common
+@click.pass_obj
+def command(
+    console: Console, /, model: Path, *, options: VerifyOptions, semantics: SemanticsOptions,
+    images: ImageOptions, run: ModelOptions,
+) -> int:  # fmt: skip
+    """Check the forward model and the companion of MODEL against the original and a slow reference.
+
+    MODEL is an ONNX file, or a folder that 'convert' wrote; then the pair in the folder is checked.
     """
     saved = load_pair(model) if is_pair(model) else None
-    if saved is not None and (given["layer"] or tables):
-        raise click.UsageError("a saved pair has its layer and rule table: leave out --layer and --rules")
-    semantics = options.semantics_of(given) or Semantics()
-    loaded = options.open_model(model, given["shapes"])
-    rng = np.random.default_rng(given["seed_rng"])
-    feeds = _feeds(loaded, given, console, rng)
-    verdicts = []
-    for check in verify(
-        loaded,
-        feeds,
-        given["layer"],
-        tables or Semantics.choices()["rules"],
-        semantics,
-        given["providers"],
-        rng,
-        saved,
-    ):
-        console.result(check.as_dict(), _line(check))
-        verdicts.append(check.verdict)
+    if saved is not None and (options.layers or options.tables):
+        raise click.UsageError("a saved pair has its own layer and rules: leave out --layer and --rules")
+    loaded = run.load(model)
+    feeds = _feeds(loaded, options, images, console)
+    verdicts: list[Verdict] = []
+    layers = options.layers or (None,)
+    for layer in layers:
+        if len(layers) > 1:
+            console.say(f"layer {layer}:")
+        for check in verify(
+            loaded,
+            feeds,
+            layer,
+            options.tables or groups.table_names(),
+            semantics.of() or Semantics(),
+            run.providers,
+            np.random.default_rng(options.random_state),
+            saved,
+        ):
+            console.result({"layer": layer, **check.as_dict()}, _text(check))
+            verdicts.append(check.verdict)
     return _summary(console, verdicts)
 
 
 def _summary(console: Console, verdicts: list[Verdict]) -> int:
-    failed, open_ = verdicts.count("failed"), verdicts.count("not covered")
+    failed, uncovered = verdicts.count("failed"), verdicts.count("not covered")
     if failed:
-        console.error(f"{failed} of {len(verdicts)} checks fell short")
+        console.error(f"{failed} of {len(verdicts)} checks failed")
         return FELL_SHORT
-    console.say(f"no check failed; {open_} of {len(verdicts)} not covered" if open_ else "all checks passed")
+    passed = f"no check failed; {uncovered} of {len(verdicts)} not covered"
+    console.say(passed if uncovered else "all checks passed")
     return 0
 
 
-def _feeds(
-    model: Model, given: dict[str, Any], console: Console, rng: np.random.Generator
-) -> dict[str, Array]:
+def _feeds(model: Model, options: VerifyOptions, images: ImageOptions, console: Console) -> dict[str, Array]:
     """Make one batch: of the photograph, or at random."""
-    if given["image"] is not None:
-        takes = ImageInput.of(model, given["layout"])
-        preprocess, warning = preprocess_of(model, given, console)
-        if warning:
-            console.warn(warning)
-        tensor, _ = preprocess.apply(read_image(given["image"]))
+    rng = np.random.default_rng(options.random_state)
+    if options.image is not None:
+        takes = ImageInput.of(model, images.layout)
+        tensor, _ = images.preprocess(model, console).apply(read_image(options.image))
         return {takes.name: np.repeat(tensor[None], takes.batch or 1, 0)}
     try:
-        preprocess, _ = preprocess_of(model, given)
-    except InputError:  # its input is no picture
+        preprocess = images.preprocess(model)
+    except InputError:  # its input is no image
         return random_feeds(model, rng)
     return random_feeds(model, rng, preprocess)
 
 
-def _line(check: Check) -> str:
+def _text(check: Check) -> str:
     verdict = "FAILED" if check.verdict == "failed" else check.verdict
     error = "-" if check.error is None else f"{check.error:.1e}"
     limit = f"(at most {check.limit:.0e})"

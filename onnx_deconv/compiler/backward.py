@@ -6,20 +6,24 @@ meet are summed.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto, helper
 
+from onnx_deconv.compiler.class_activation import class_activation_map, on_image
 from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError
+from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import FLOATS
+from onnx_deconv.model.heads import FLOATS, feature_maps
 from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domain, rules_for, spelled
 from onnx_deconv.operators.builder import Emitter, Signal
+from onnx_deconv.operators.forward_values import ForwardValues
 from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import QUANTISER
-from onnx_deconv.semantics import Semantics
+from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
 SEED, RECONSTRUCTION = "seed", "reconstruction"
 
@@ -64,8 +68,7 @@ class Walk:
         self.model, self.value, self.semantics = model, value, semantics
         self.rules = rules_for(semantics)
         self.op = Emitter(np.dtype(semantics.precision))
-        self.taps: dict[str, Tap] = {}
-        self.weights: dict[str, TensorProto] = {}
+        self.values = ForwardValues(model, self.op)
         wanted = list(inputs) if inputs is not None else self._real_inputs()
         for name in wanted:
             if name not in model.inputs:
@@ -77,6 +80,23 @@ class Walk:
             raise ModelError(
                 f"{model.name}: no path leads from {', '.join(wanted) or 'an input'} to {value!r}"
             )
+
+    @cached_property
+    def maps(self) -> str | None:
+        """The last feature maps before the explained value, where the semantics read them.
+
+        Raises
+        ------
+        ModelError
+            If there are none.
+        """
+        if not self.semantics.reads_feature_maps:
+            return None
+        maps = feature_maps(self.model, self.value, self.path, self.reached)
+        if maps is None:
+            way = "choose rules without a class activation map"
+            raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {way}")
+        return maps
 
     def missing(self) -> list[tuple[str, str]]:
         """Return (operator, node) for each node on the path that has no rule."""
@@ -90,23 +110,46 @@ class Walk:
         """Emit the companion; return it with the taps it reads."""
         if missing := self.missing():
             raise MissingRuleError(missing)
-        types = self.model.type_of(self.value)
+        seed = self.op.input(SEED, self.model.type_of(self.value).dims)
+        start, nodes, cam = {self.value: seed}, self.path, None
+        if self.maps is not None:
+            above, below = _parted(self.path, self.value, self.maps)
+            gradient = self._sent_back(start, above, rules_for(GRADIENT)).get(self.maps)
+            if gradient is None:
+                raise ModelError(f"{self.model.name}: no gradient of {self.value!r} reaches {self.maps!r}")
+            activations = self.values.value(self.maps)
+            cam = class_activation_map(self.op, self.semantics.cam, gradient, activations)
+            if self.semantics.head == "class-map":
+                start, nodes = {self.maps: self.op.Mul(gradient, activations)}, below
+        found = self._sent_back(start, nodes, self.rules) if self.semantics.rules != NO_RULES else {}
+        return self._export(found, cam)
+
+    def _sent_back(
+        self, start: Mapping[str, Signal], nodes: Sequence[gs.Node], rules: Mapping[Key, Rule]
+    ) -> dict[str, Signal]:
+        """Send signals back through some nodes; return what arrived, by value."""
         signals: dict[str, list[Signal]] = defaultdict(list)
-        signals[self.value] = [self.op.input(SEED, types.dims)]
-        for node in reversed(self.path):
+        signals |= {value: [signal] for value, signal in start.items()}
+        for node in reversed(nodes):
             arrived = [self._met(signals, v.name) for v in node.outputs]
             if any(s is not None for s in arrived):
-                self._apply(node, arrived, signals)
-        return self._export(signals)
+                self._apply(node, arrived, signals, rules)
+        return {value: self._met(signals, value) for value in list(signals) if signals[value]}
 
-    def _apply(self, node: gs.Node, arrived: list[Signal | None], signals: dict[str, list[Signal]]) -> None:
+    def _apply(
+        self,
+        node: gs.Node,
+        arrived: list[Signal | None],
+        signals: dict[str, list[Signal]],
+        rules: Mapping[Key, Rule],
+    ) -> None:
         self.op.origin = label(node)
         names = [v.name for v in node.inputs]
         site = Site(
             node, self.model, self.op, self.semantics, arrived,
-            self.reached, self.readers, self.taps, self.weights,
+            self.reached, self.readers, self.values,
         )  # fmt: skip
-        passed = self._passed(site, self.rules[_key(node)], names)
+        passed = self._passed(site, rules[_key(node)], names)
         for name, signal in zip(names, passed, strict=False):
             if signal is not None and name in self.reached:
                 signals[name].append(signal)
@@ -139,19 +182,22 @@ class Walk:
         signals[value] = [self.op.sum(signals[value])]
         return signals[value][0]
 
-    def _export(self, signals: dict[str, list[Signal]]) -> tuple[ModelProto, list[Tap]]:
+    def _export(self, found: Mapping[str, Signal], cam: Signal | None) -> tuple[ModelProto, list[Tap]]:
+        if cam is not None and len(self.inputs) > 1:
+            raise ModelError(f"{self.model.name}: a class activation map needs one image, not several inputs")
         outputs = []
         for name in self.inputs:
-            types = self.model.type_of(name)
-            shape = types.dims
-            signal = self._met(signals, name)
+            signal, dims = found.get(name), self.model.type_of(name).dims
+            if cam is not None:
+                signal, dims = on_image(self.values, cam, signal, name, dims, input_layout(self.model, name))
             if signal is None:
                 raise ModelError(f"{self.model.name}: no signal from {self.value!r} can reach {name!r}")
             output = RECONSTRUCTION if len(self.inputs) == 1 else f"{RECONSTRUCTION}/{name}"
-            outputs.append((output, signal, helper.make_tensor_value_info(output, self.op.elem_type, shape)))
-        proto = self.op.export(outputs, self.weights.values(), f"deconv of {self.value}")
+            outputs.append((output, signal, helper.make_tensor_value_info(output, self.op.elem_type, dims)))
+        weights = self.values.weights.values()
+        proto = self.op.export(outputs, weights, f"deconv of {self.value}")
         used = {i.name for i in proto.graph.input}
-        return proto, [t for t in self.taps.values() if t.name in used]
+        return proto, [t for t in self.values.taps.values() if t.name in used]
 
     def _real_inputs(self) -> list[str]:
         types = {i: self.model.type_of(i).dtype for i in self.model.inputs}
@@ -159,6 +205,18 @@ class Walk:
         return [i for i, t in types.items() if t in FLOATS] or [
             i for i, t in types.items() if t in _QUANTISED
         ]
+
+
+def _parted(path: Sequence[gs.Node], value: str, maps: str) -> tuple[list[gs.Node], list[gs.Node]]:
+    """Part the path into the nodes after a value that all of it goes through, and those before."""
+    wanted, above = {value}, []
+    for node in reversed(path):
+        outputs = {v.name for v in node.outputs}
+        if outputs & wanted and maps not in outputs:
+            above.append(node)
+            wanted.update(v for v in _reads(node) if v != maps)
+    kept = {id(node) for node in above}
+    return above[::-1], [node for node in path if id(node) not in kept]
 
 
 def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node], set[str]]:

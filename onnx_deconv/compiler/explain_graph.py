@@ -71,7 +71,7 @@ def explain_graph(
     top: int = 1,
     seed: GraphSeed = "auto",
     ranking: str | None = None,
-    target: Literal["optional", "required"] = "optional",
+    target_input: Literal["optional", "required"] = "optional",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
     passes: Iterable[str] = EXPLAIN["cpu"],
@@ -94,7 +94,7 @@ def explain_graph(
     ranking
         The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
         which it is for units.
-    target
+    target_input
         Whether a caller may leave the input ``target`` out. onnxruntime's JavaScript cannot set an input
         that may be left out; there ``required`` makes one that must be given, -1 for the model's own top.
         A channel or unit that the value does not have gives a reconstruction of zeros.
@@ -143,7 +143,7 @@ def explain_graph(
     seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
     chosen = graph.append(seeds, {TARGET: interface[TARGET]})
     shape: list[int | str] = ["targets"] if top == 1 else ["targets", top]
-    graph.add_target(interface[TARGET], shape, optional=target == "optional")
+    graph.add_target(interface[TARGET], shape, optional=target_input == "optional")
     deconv = at_opset(pair.deconv, opset, IR_VERSION)
     back = [graph.append(deconv, {SEED: value}) for value in chosen.values()]
     for name in _results(pair):
@@ -178,7 +178,7 @@ def explain_graph(
             "name": interface[TARGET],
             "shape": shape,
             "dtype": "int64",
-            "input": target,
+            "input": target_input,
             "meaning": _TARGET_UNIT if seed == "unit" else _TARGET,
         },
         "outputs": [*pair.manifest["outputs"], *entries],

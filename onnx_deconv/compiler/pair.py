@@ -117,7 +117,7 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence
         "model": Path(model.name).name,
         "explained": {"value": walk.value, **_type(model, walk.value), "cut": list(cut)},
         "semantics": walk.semantics.as_dict(),
-        "rules": _rules(walk.semantics.table),
+        "rules": _rules(walk.semantics),
         "inputs": [{"name": name, **_type(model, name)} for name in model.inputs],
         "outputs": [{"name": name, **_type(model, name)} for name in model.outputs],
         "deconv_inputs": [
@@ -130,10 +130,11 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence
     }
 
 
-def _rules(table: RuleTable) -> dict[str, str | None]:
+def _rules(semantics: Semantics) -> dict[str, str | None]:
     """Say which rule table it was: a later version, or another package, may have another of that name."""
+    table = semantics.table
     parent = None if table.parent is None else table.parent.name
-    return {"name": table.name, "parent": parent, "digest": table.digest}
+    return {"name": semantics.rules, "parent": parent, "digest": table.digest}
 
 
 def _meaning(tap: Tap | None) -> dict[str, str]:

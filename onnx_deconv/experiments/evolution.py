@@ -55,7 +55,7 @@ class Evolution:
 def evolution(
     checkpoints: Sequence[str | PathLike[str]],
     images: Array,
-    channels: Mapping[str, Sequence[int]],
+    targets: Mapping[str, Sequence[int]],
     *,
     open_checkpoint: Callable[[str | PathLike[str]], Explainer] = Explainer,
     batch: int = _BATCH,
@@ -69,7 +69,7 @@ def evolution(
         ONNX files of one model, in order; :func:`checkpoints_in` lists those of a folder.
     images
         As the model takes them, shape (N, ...).
-    channels
+    targets
         The feature maps to follow, by layer: a value or a node that every checkpoint has.
     open_checkpoint
         Makes an Explainer from a file: for other rules or another provider.
@@ -90,12 +90,12 @@ def evolution(
     UnknownLayerError
         If a checkpoint lacks a layer.
     """
-    if not len(checkpoints) or not len(images) or not all(map(len, channels.values())):
+    if not len(checkpoints) or not len(images) or not all(map(len, targets.values())):
         raise InputError("there is nothing to follow: give checkpoints, images and feature maps")
-    stages = [_stages(open_checkpoint(path), images, channels, batch) for path in watch(checkpoints)]
+    stages = [_stages(open_checkpoint(path), images, targets, batch) for path in watch(checkpoints)]
     names = tuple(Path(path).stem for path in checkpoints)
     found = []
-    for (layer, maps), of_layer in zip(channels.items(), zip(*stages, strict=True), strict=True):
+    for (layer, maps), of_layer in zip(targets.items(), zip(*stages, strict=True), strict=True):
         activations, best, positions, projections = (
             np.stack(column) for column in zip(*of_layer, strict=True)
         )

@@ -1,6 +1,6 @@
 """What pictures a model takes, and how a photograph becomes one of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from onnx_deconv.imaging.picture import Size
 from onnx_deconv.imaging.preprocess import Preprocess
 from onnx_deconv.imaging.presets import preprocess_from_metadata, preset
 from onnx_deconv.model import Model
-from onnx_deconv.operators import Shape
 
 _DEFAULT_SIZE = 224
 _CHANNELS: Mapping[int, Channels] = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -70,7 +69,7 @@ class ImageInput:
                 f"input {name!r} has shape {types}, which is no batch of pictures: "
                 "from Python, Explainer takes any array"
             )
-        layout = layout or _layout(types.shape, _denotations(model, name))
+        layout = layout or input_layout(model, name)
         batch, *rest = types.shape
         channels, *size = rest if layout == "NCHW" else (rest[2], rest[0], rest[1])
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype)).name
@@ -98,9 +97,13 @@ class ImageInput:
         return self.size[0] or height, self.size[1] or width
 
 
-def _layout(shape: Shape, denotations: Sequence[str]) -> Layout:
+def input_layout(model: Model, name: str) -> Layout:
+    """Tell where an input's channels are: by its denotations, else by its shape, else first."""
+    shape, denotations = model.type_of(name).shape, _denotations(model, name)
     if _CHANNEL_AXIS in denotations:
         return "NCHW" if denotations.index(_CHANNEL_AXIS) == 1 else "NHWC"
+    if shape is None or len(shape) != len("NCHW"):
+        return "NCHW"
     return "NHWC" if shape[3] in _CHANNELS and shape[1] not in _CHANNELS else "NCHW"
 
 

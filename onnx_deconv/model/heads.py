@@ -1,6 +1,7 @@
 """What the outputs of a model are, where an explanation starts, and which values are feature maps."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
@@ -83,6 +84,44 @@ def class_maps(model: Model, scores: str) -> str | None:
             return None
         value = below
     return None
+
+
+def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: AbstractSet[str]) -> str | None:
+    """Find the last feature maps: the nearest value with positions that all of another depends on.
+
+    Parameters
+    ----------
+    model
+        The model.
+    value
+        The explained value.
+    path
+        The nodes between the image and the value, in order.
+    reached
+        The values between them.
+
+    Returns
+    -------
+    str or None
+        Its name; ``None`` where there is none before the image.
+    """
+    frontier, found = {value}, None
+    for node in reversed(path):
+        outputs = {v.name for v in node.outputs}
+        if not outputs & frontier:
+            continue
+        if found in outputs and VIEW not in _traits(node):
+            return found
+        frontier = frontier - outputs | {v.name for v in node.inputs if v.name in reached}
+        only = next(iter(frontier)) if len(frontier) == 1 else None
+        if only is not None and only not in model.inputs and (found is None or found in outputs):
+            found = only if _has_positions(model, only) else None
+    return found
+
+
+def _has_positions(model: Model, value: str) -> bool:
+    shape = model.type_of(value).shape
+    return shape is not None and len(shape) > 2 and any(d != 1 for d in shape[2:])  # noqa: PLR2004
 
 
 def channels(model: Model, value: str) -> int | None:

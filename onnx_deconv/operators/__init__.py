@@ -19,6 +19,7 @@ from onnx_deconv.operators import (  # noqa: F401
     reshape,
     sample,
 )
+from onnx_deconv.operators.forward_values import Tap
 from onnx_deconv.operators.registry import (
     Entry,
     Operator,
@@ -30,7 +31,7 @@ from onnx_deconv.operators.registry import (
     rules_for,
     spelled,
 )
-from onnx_deconv.operators.site import Site, Tap
+from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import (
     Key,
     Rule,

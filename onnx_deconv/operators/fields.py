@@ -148,7 +148,7 @@ def slicing(at: ForwardNode, seen: Seen) -> Sight | None:
         return None
     along = _from_last(at, axes or range(len(starts)))
     cuts = zip(along, starts, ends, steps or [1] * len(starts), strict=True)
-    by_axis = {a: slice(b, e if e > -(1 << 31) else None, t) for a, b, e, t in cuts}
+    by_axis = {a: slice(b, e, t) for a, b, e, t in cuts}
     return pointwise(at, seen).map(lambda s: picked(s, by_axis[s.axis]) if s.axis in by_axis else s)
 
 

@@ -1,43 +1,17 @@
 """A forward node and the signal that reached it: all that a rule gets to see."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import TensorProto
-from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_deconv.operators.builder import Emitter, Operand, Signal
-from onnx_deconv.operators.node import Forward, ForwardNode
+from onnx_deconv.operators.forward_values import ForwardValues
+from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.registry import find
 from onnx_deconv.operators.tables import RuleTable
 from onnx_deconv.operators.traits import FILTER
-
-# Computed constants that are small enough to be written into the companion, in elements.
-_SMALL = 64
-# What the companion calls its own values; a model's values of such names get others there.
-_OWN_NAMES = ("seed", "reconstruction", "deconv/")
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A forward value that the companion reads.
-
-    Attributes
-    ----------
-    kind
-        ``switches`` (a MaxPool's indices), ``value``, or ``shape`` (of a value, int64).
-    value
-        The forward value it is of; for switches the MaxPool's first output.
-    name
-        Its name, both as an output of the forward model and as an input of the companion.
-    """
-
-    kind: str
-    value: str
-    name: str
 
 
 class Choices(Protocol):
@@ -82,10 +56,8 @@ class Site(ForwardNode):
         The values between the explained inputs and the explained value.
     readers
         The nodes that read each of them and lead to the explained value.
-    taps
-        Filled by asking: the forward values that the rules read.
-    weights
-        Filled by asking: the initializers that the rules use.
+    values
+        Gives the forward values that rules read.
     """
 
     op: Emitter
@@ -93,8 +65,7 @@ class Site(ForwardNode):
     signals: Sequence[Signal | None]
     reached: Container[str]
     readers: Mapping[str, Sequence[gs.Node]]
-    taps: dict[str, Tap] = field(default_factory=dict)
-    weights: dict[str, TensorProto] = field(default_factory=dict)
+    values: ForwardValues
 
     @property
     def signal(self) -> Signal:
@@ -132,7 +103,7 @@ class Site(ForwardNode):
 
     def raw_output(self, k: int = 0) -> Signal:
         """Return the forward value of output ``k`` in its own type (indices)."""
-        return self._raw(self.node.outputs[k].name)
+        return self.values.raw(self.node.outputs[k].name)
 
     def input(self, i: int) -> Signal:
         """Return the forward value of input ``i`` in the signal's type.
@@ -140,22 +111,19 @@ class Site(ForwardNode):
         A weight is the forward model's own initializer; a value computed from weights is computed
         again; anything else becomes a tap.
         """
-        return self._value(self.node.inputs[i].name)
+        return self.values.value(self.node.inputs[i].name)
 
     def output(self, k: int = 0) -> Signal:
         """Return the forward value of output ``k``, as :meth:`input` does."""
-        return self._value(self.node.outputs[k].name)
+        return self.values.value(self.node.outputs[k].name)
 
     def raw(self, i: int) -> Signal:
         """Return the forward value of input ``i`` in its own type (indices, conditions)."""
-        return self._raw(self.node.inputs[i].name)
+        return self.values.raw(self.node.inputs[i].name)
 
     def switches(self) -> Signal:
         """Return the positions of the maxima that this MaxPool found: int64, flat over the whole input."""
-        y = self.node.outputs[0].name
-        own = [v.name for v in self.node.outputs[1:2] if v.name]
-        name = own[0] if own else _free(self.model, f"{y}/switches")
-        return self._tap(Tap("switches", y, name), self.model.type_of(y).dims, np.int64)
+        return self.values.switches(self.node)
 
     def size(self, i: int, axis: int) -> Operand:
         """Return the size of one axis of input ``i`` as a 1-element int64 value."""
@@ -169,8 +137,7 @@ class Site(ForwardNode):
         known = self.shape_of(i)
         if None not in known:
             return [d for d in known if d is not None]
-        name = self.node.inputs[i].name
-        return self._tap(Tap("shape", name, _free(self.model, f"{name}/shape")), [len(known)], np.int64)
+        return self.values.shape(self.node.inputs[i].name, len(known))
 
     def batch_shape(self, i: int) -> Operand:
         """Return :meth:`shape`, for a node that keeps the batch: the signal tells its size."""
@@ -194,70 +161,3 @@ class Site(ForwardNode):
         if lead:
             signal = self.op.ReduceSum(signal, list(range(lead)), keepdims=0)
         return self.op.ReduceSum(signal, [k - lead for k in ones]) if ones else signal
-
-    def _value(self, name: str) -> Signal:
-        value = self._raw(name)
-        if self.model.type_of(name).dtype in (self.op.elem_type, TensorProto.UNDEFINED):
-            return value
-        return self.op.Cast(value, to=self.op.elem_type)
-
-    def _raw(self, name: str) -> Signal:
-        if name in self.model.tensors:
-            tensor = TensorProto()
-            tensor.CopyFrom(self.model.tensors[name])
-            tensor.name = _free(self.model, f"{name}/weight") if name.startswith(_OWN_NAMES) else name
-            self.weights[name] = tensor
-            return gs.Variable(tensor.name)
-        if name in self.model.constants:
-            again = self._again(name)
-            if again is not None:
-                return again
-        types = self.model.type_of(name)
-        return self._tap(Tap("value", name, tap_name(self.model, name)), types.dims, _np_dtype(types.dtype))
-
-    def _tap(self, tap: Tap, dims: Sequence[int | str | None] | None, dtype: Any) -> Signal:
-        self.taps[tap.name] = tap
-        return self.op.input(tap.name, dims, dtype)
-
-    def _again(self, name: str) -> Signal | None:
-        """Compute a constant in the companion as the forward model does, storing as little as possible."""
-        shape, dtype = self.model.type_of(name).shape, self.model.type_of(name).dtype
-        numbers = self.model.constant(name) if shape is None or None in shape else None
-        shape = shape if numbers is None else numbers.shape
-        node = self.model.producers[name]
-        if node.op == "ConstantOfShape" and shape is not None and None not in shape:
-            value = node.attrs.get("value")
-            numbers = np.zeros(1, np.float32) if value is None else value.values
-            return self.op.ConstantOfShape(list(shape), value=gs.Constant("value", numbers))
-        inputs = [v.name for v in node.inputs]
-        if node.op == "Cast" and "to" in node.attrs:
-            return self.op.Cast(self._raw(inputs[0]), to=dtype)
-        if node.op == "Transpose":
-            return self.op.Transpose(self._raw(inputs[0]), perm=node.attrs.get("perm"))
-        if node.op in ("Reshape", "Unsqueeze", "Squeeze", "Flatten") and shape is not None:
-            return self.op.Reshape(self._raw(inputs[0]), list(shape))
-        if node.op in ("Identity", "Dropout"):
-            return self._raw(inputs[0])
-        if node.op in ("Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "DequantizeLinear"):
-            axis = node.attrs.get("axis") if node.op == "DequantizeLinear" else None
-            extra = {} if axis is None else {"axis": axis}
-            return getattr(self.op, node.op)(*[self._raw(v) if v else None for v in inputs], **extra)
-        numbers = self.model.constant(name)
-        return self.op.constant(numbers) if numbers is not None and numbers.size <= _SMALL else None
-
-
-def tap_name(model: Forward, value: str) -> str:
-    """Name the forward output that carries a value: as the value, if no input or companion's value is."""
-    other = value in model.inputs or value.startswith(_OWN_NAMES)
-    return _free(model, f"{value}/value") if other else value
-
-
-def _free(model: Forward, name: str) -> str:
-    """Make a name longer until none of the model's values has it."""
-    while name in model.producers or name in model.tensors or name in model.inputs:
-        name += "_"
-    return name
-
-
-def _np_dtype(dtype: int) -> Any:
-    return tensor_dtype_to_np_dtype(dtype) if dtype else np.float32

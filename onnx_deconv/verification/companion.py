@@ -47,6 +47,8 @@ def compared(batch: Batch, values: Mapping[str, Array], kind: str, seed: Array) 
 
 
 def _options(semantics: Mapping[str, Any]) -> ReferenceOptions:
+    if semantics.get("cam", "none") != "none" or semantics.get("head", "signal") != "signal":
+        raise RuleError("the reference knows neither class activation maps nor class maps")
     if semantics["rules"] not in get_args(ReferenceRules):
         raise RuleError(f"the reference has no rule table {semantics['rules']!r}")
     return ReferenceOptions(

@@ -91,7 +91,7 @@ def _checks(steps: "Steps", name: str, rng: np.random.Generator) -> Iterator[Che
 def _check(error: float | None, limit: float, what: str) -> Check:
     detail = f"{what}, in the runtime's own precision"
     if error is None:
-        detail = f"{what}: none stands out of the score's rounding"
+        detail = f"{what}: no change stands out of the score's rounding, or is a number"
     return Check("difference", "gradient", error, limit, detail)
 
 
@@ -138,8 +138,8 @@ class Steps:
     def error(self, directions: Array, lengths: Sequence[float], limit: float) -> float | None:
         """Return how far the prediction is off, as a share of it, for steps along all directions together.
 
-        That is of the first length at which it is within the limit, else the least; None if no step stands
-        out of rounding.
+        That is of the first length at which it is within the limit, else the least; None if no step tells:
+        the score is no number, or changes by no more than rounding.
         """
         errors = []
         for length in lengths:
@@ -151,10 +151,12 @@ class Steps:
 
     def _error_at(self, directions: Array, length: float, limit: float) -> float | None:
         predicted, measured, scale = np.transpose([self._step(d, length) for d in directions])
-        expected = np.linalg.norm(predicted)
-        if max(expected, np.linalg.norm(measured)) * limit <= ROUNDING * scale.max():
+        expected, seen = np.linalg.norm(predicted), np.linalg.norm(measured)
+        if not np.isfinite(seen) or max(expected, seen) * limit <= ROUNDING * scale.max():
             return None
-        return float(np.linalg.norm(measured - predicted) / expected) if expected else float("inf")
+        if not 0 < expected < np.inf:
+            return float("inf")
+        return float(np.linalg.norm(measured - predicted) / expected)
 
     def _step(self, direction: Array, length: float) -> tuple[float, float, float]:
         """Return the change that is predicted, the one that is measured, and the score's size."""

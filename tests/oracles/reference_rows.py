@@ -420,6 +420,12 @@ OTHERS = [
     Row("y = InstanceNormalization<epsilon=0.01>(x, s, b)", weights=STATISTICS),
     Row("y = InstanceNormalization(x, s, b)", x=(2, 4, 7), weights=STATISTICS),
     Row("y = LayerNormalization(x, s, b)", x=(2, 3, 4), weights=STATISTICS),
+    Row(
+        "a, m, d = LayerNormalization<axis=1>(x, w) b = Mul(a, m) y = Add(b, d)",
+        x=(2, 3, 4),
+        weights={"w": (3, 4)},
+    ),
+    Row("a, m, y = LayerNormalization(x, w)", x=(2, 3, 4), weights={"w": (4,)}),
     Row("y = LayerNormalization<axis=1, epsilon=0.1>(x, s)", x=(2, 3, 4), weights={"s": (3, 4)}),
     Row("y = GroupNormalization<num_groups=2, stash_type=11>(x, s, b)", opset=21, weights=STATISTICS),
     Row("y = LRN<size=3, alpha=0.8, beta=0.6, bias=1.5>(x)", x=(2, 7, 2, 3)),

@@ -1,5 +1,7 @@
 """Normalisations: their true derivatives; a deconvnet does not undo local response normalisation."""
 
+import math
+
 import numpy as np
 
 from onnx_deconv.verification.reference.graph import Array
@@ -10,7 +12,7 @@ from onnx_deconv.verification.reference.visit import Visit
 @of_first_input("BatchNormalization")
 def batch_normalization(at: Visit) -> Array:
     """scale·(x - mean)/√(var + ε) + B with constant statistics: linear in x."""
-    if at.attr("training_mode", 0):
+    if at.attr("training_mode", 0) or len([name for name in at.node.output if name]) > 1:
         raise at.unsupported("training mode")
     factor = at.x(1) / np.sqrt(at.x(4) + at.real("epsilon", 1e-5))
     return at.signal * factor.reshape(*factor.shape, *[1] * (len(at.shape()) - factor.ndim - 1))
@@ -49,10 +51,18 @@ def group_normalization(at: Visit) -> Array:
 
 @of_first_input("LayerNormalization")
 def layer_normalization(at: Visit) -> Array:
-    """scale·x̂ + B, normalised over the axes from `axis` on."""
-    rank = len(at.shape())
+    """scale·x̂ + B, normalised over the axes from `axis` on; the mean and 1/√(var + ε) may be read too.
+
+    The mean sends each of n numbers signal/n, D = 1/√(var + ε) sends -D³·(x - mean)·signal/n.
+    """
+    rank, x = len(at.shape()), at.x()
     axes = tuple(range(at.attr("axis", -1) % rank, rank))
-    return normalized(at.x(), at.signal * at.x(1), axes, at.real("epsilon", 1e-5))
+    output, mean, inverse = (0.0 if s is None else s for s in (*at.arrived, None, None)[:3])
+    back = normalized(x, np.broadcast_to(output * at.x(1), x.shape), axes, at.real("epsilon", 1e-5))
+    count = math.prod(x.shape[axis] for axis in axes)
+    factor = (x.var(axes, keepdims=True) + at.real("epsilon", 1e-5)) ** -1.5
+    centred = x - x.mean(axes, keepdims=True)
+    return back + (mean - factor * centred * inverse) / count
 
 
 @of_first_input("MeanVarianceNormalization")

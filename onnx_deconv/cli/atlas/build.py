@@ -1,0 +1,160 @@
+"""``onnx-deconv atlas build``: scan many images, then project what excites each feature map most."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+
+from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
+from onnx_deconv.atlas.store import Writer, plans
+from onnx_deconv.atlas.unfinished import digest, load_partial, save_partial
+from onnx_deconv.cli import groups
+from onnx_deconv.cli.atlas.progress import Progress
+from onnx_deconv.cli.atlas.summary import summarise
+from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.pictures import find_pictures
+from onnx_deconv.cli.study import Study
+from onnx_deconv.files import folder
+from onnx_deconv.imaging import read_image
+from onnx_deconv.model import Model
+from onnx_deconv.model.heads import convolutions, rectified_convolution
+
+_SAVE_EVERY = 5.0
+"""Seconds between two saves of the state that an interrupted run continues from."""
+
+_EPILOG = """\b
+Examples:
+  onnx-deconv atlas build squeezenet.onnx photos/ --preset imagenet-caffe -o atlas
+  onnx-deconv atlas build model.onnx images.zip --layer conv1 --layer conv5 --top 4
+
+IMAGE is a photograph, a folder (folders in it included), a zip or tar file, or a text file of paths. Each
+layer gets two sheets (-projections.png, -patches.png) and their arrays (.npy); atlas.json says which image
+and position each comes from. A number such as conv3 stands for the rectified values of
+the third convolution. An interrupted run continues when the same command is run again. Atlases of
+different images, made on different machines, are put together by 'atlas merge'.
+"""
+
+
+@dataclass(frozen=True)
+class AtlasOptions:
+    """What an atlas holds."""
+
+    layers: Annotated[
+        Sequence[str],
+        groups.layers("A layer of the atlas", "all convolutions, rectified"),
+    ] = ()
+    top: Annotated[
+        int,
+        whole("--top", "How many images are kept for each feature map.", metavar="K", least=1),
+    ] = 9
+    values: Annotated[
+        bool,
+        option(
+            "--values/--no-values",
+            "Whether to save the numbers of the reconstructions, which take most of the disk space.",
+        ),
+    ] = True
+
+    def of(self, model: Model) -> list[str]:
+        """Return the values whose feature maps the atlas holds."""
+        if not self.layers:
+            return convolutions(model)
+        values = [(name, model.layer(name)) for name in self.layers]
+        number = model.ordinals.get
+        found = [
+            rectified_convolution(model, value) if number(value) == name else value for name, value in values
+        ]
+        return list(dict.fromkeys(found))
+
+
+@click.command(epilog=_EPILOG)
+@groups.model
+@groups.photographs
+@groups.output("onnx-deconv-atlas", "Folder for the atlas.")
+@takes("options", AtlasOptions)
+@takes("semantics", SemanticsOptions)
+@takes("images", ImageOptions)
+@takes("run", ModelOptions, without=("labels",))
+@groups.common
+@click.pass_obj
+def command(
+    console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: AtlasOptions,
+    semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+) -> int:  # fmt: skip
+    """Find the images that excite each feature map of MODEL most, and project them back to pixels."""
+    start = time.monotonic()
+    study = Study.of(console, run.explainer(model, semantics), images)
+    layers = options.of(study.explainer.model)
+    projector = Projector(study.explainer, layers, study.preprocess)  # refuses what cannot be explained
+    source, made = _source(paths), _made(study, layers)
+    home = folder(output)
+    atlas = load_partial(home, made, options.top) or Atlas(options.top, made)
+    _scan(console, study, source, atlas, layers, home)
+    windows = {layer: projector.window(layer) for layer in layers}
+    channels = study.preprocess.channels
+    plan = plans(atlas, windows, len(channels), values=options.values)
+    writer = Writer(home, atlas, plan, channels)
+    _project(console, projector, atlas, source, writer)
+    console.status("drawing the sheets")
+    writer.finish()
+    return summarise(console, atlas, output, time.monotonic() - start)
+
+
+def _scan(
+    console: Console, study: Study, source: Images, atlas: Atlas, layers: Sequence[str], home: Path
+) -> None:
+    """Find the strongest activations; the state is saved now and then, and on an interruption."""
+    progress, saved = Progress(console, "images", source.count, atlas.seen), time.monotonic()
+    if atlas.seen:
+        console.warn(f"continuing after {atlas.seen} images")
+
+    def after_batch(atlas: Atlas) -> None:
+        nonlocal saved
+        progress.show(atlas.seen)
+        if time.monotonic() - saved > _SAVE_EVERY:
+            save_partial(home, atlas)
+            saved = time.monotonic()
+
+    try:
+        scan(study.explainer, source, study.preprocess, atlas, layers, after_batch=after_batch)
+    finally:
+        save_partial(home, atlas)
+
+
+def _project(console: Console, projector: Projector, atlas: Atlas, source: Images, writer: Writer) -> None:
+    """Project what was found and is not projected yet."""
+    count = sum(int((t.taken & (t.activations != 0)).sum()) for t in atlas.layers.values())
+    done = len(writer.done)
+    if done:
+        console.warn(f"continuing after {done} projections")
+    progress = Progress(console, "projections", count, done)
+    drawn = projector.run(atlas, source, lambda unit: unit[:3] not in writer.done, writer.draw)
+    for number, one in enumerate(drawn, done + 1):
+        writer.add(one)
+        progress.show(number)
+
+
+def _source(paths: Sequence[str]) -> Images:
+    if len(paths) == 1:
+        return images_of(paths[0])
+    listed = sorted((str(path), path) for path in find_pictures(paths))
+    return Images("the images", lambda: ((n, partial(read_image, p)) for n, p in listed), len(listed))
+
+
+def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
+    """Return what an atlas depends on, except for the images."""
+    preprocess = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(study.preprocess).items()}
+    return {
+        "model": Path(study.explainer.model.name).name,
+        "sha256": digest(study.explainer.model),
+        "semantics": study.explainer.semantics.as_dict(),
+        "preprocess": preprocess,
+        "layers": list(layers),
+    }

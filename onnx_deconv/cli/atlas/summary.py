@@ -1,0 +1,35 @@
+"""What is printed of a finished atlas."""
+
+from pathlib import Path
+from typing import Any
+
+from onnx_deconv.atlas import Atlas
+from onnx_deconv.cli import FELL_SHORT
+from onnx_deconv.cli.console import Console
+
+_MOST = 20
+"""How many images that failed are named on stderr; ``atlas.json`` names all."""
+
+
+def summarise(console: Console, atlas: Atlas, output: Path, seconds: float | None = None) -> int:
+    """Print what an atlas holds, and the images that failed; return the exit code."""
+    maps = sum(len(table.activations) for table in atlas.layers.values())
+    record: dict[str, Any] = {
+        "atlas": output,
+        "layers": len(atlas.layers),
+        "feature_maps": maps,
+        "top": atlas.top,
+        "images": atlas.seen,
+        "failed": atlas.failed,
+    }
+    text = f"{output}: {min(atlas.top, atlas.seen)} of {atlas.seen} images"
+    text += f" for each of {maps} feature maps in {len(atlas.layers)} layers"
+    if seconds is not None:
+        record["seconds"] = round(seconds, 1)
+        text += f" ({seconds:.0f} s)"
+    for reason in list(atlas.failed.values())[:_MOST]:
+        console.error(reason)
+    if atlas.failed:
+        console.warn(f"{len(atlas.failed)} of {atlas.seen} images could not be read; atlas.json names them")
+    console.result(record, text)
+    return FELL_SHORT if atlas.failed else 0

@@ -1,0 +1,91 @@
+"""What both forms of ``onnx-deconv convert`` share: what is converted, its checks, and what is printed."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_deconv.cli.console import sizes
+from onnx_deconv.model import Array, Model
+from onnx_deconv.runtime import Providers, Session
+from onnx_deconv.semantics import Semantics
+from onnx_deconv.verification import Check, random_feeds
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is converted, and where to.
+
+    Attributes
+    ----------
+    model, layer, semantics
+        What is explained, and how.
+    output
+        The folder for the files.
+    checks
+        How many random inputs the result is checked on.
+    providers
+        What the checks run on.
+    seconds
+        How long each step took, by its name.
+    """
+
+    model: Model
+    layer: str | None
+    semantics: Semantics
+    output: Path
+    checks: int
+    providers: Providers
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Measure a step."""
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - start, 3)
+
+    def original(self) -> tuple[Session, list[dict[str, Array]]] | None:
+        """Return the model itself, ready to run, and random inputs to compare results on.
+
+        It is called before anything is written, so that no files are left of a model that cannot be
+        checked; ``None`` where no check was asked for.
+        """
+        if not self.checks:
+            return None
+        session = Session(self.model.proto, self.model.folder, self.providers)
+        return session, [random_feeds(self.model, np.random.default_rng(k)) for k in range(self.checks)]
+
+    def record(self, files: Sequence[Path], checks: Sequence[Check], **more: Any) -> dict[str, Any]:
+        """Return what there is to say about the files written."""
+        return {
+            "model": self.model.name,
+            "folder": self.output,
+            **more,
+            "bytes": {file.name: file.stat().st_size for file in files},
+            "seconds": self.seconds,
+            "checks": [each.as_dict() for each in checks],
+            "passed": all(each.verdict == "ok" for each in checks),
+        }
+
+
+def named(semantics: Mapping[str, str]) -> str:
+    """Write the choices of a record."""
+    return ", ".join(f"{name}={value}" for name, value in semantics.items())
+
+
+def check_lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """Describe the checks of a record, one line each."""
+    for check in record["checks"]:
+        verdict = "ok" if check["verdict"] == "ok" else "FAILED"
+        what = "outputs differ by" if check["name"] == "forward" else "values that are not finite:"
+        yield f"  check {verdict}: {what} {check['error']:.2g} ({check['detail']})"
+
+
+def shape_of(value: Mapping[str, Any]) -> str:
+    """Write the name and the shape of a value in a manifest."""
+    return f"{value['name']} {sizes(value['shape'])}"

@@ -1,0 +1,161 @@
+"""``onnx-deconv convert --form explain``: one graph that answers and explains."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from onnx import ModelProto
+
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.cli.console import in_bytes, sizes, table
+from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
+from onnx_deconv.cli.options import option, whole
+from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.pair import compile_pair
+from onnx_deconv.compiler.passes import EXPLAIN, PASSES
+from onnx_deconv.compiler.seed_graph import GraphSeed
+from onnx_deconv.imaging import ImageInput, Preprocess
+from onnx_deconv.model import Array
+from onnx_deconv.runtime import Session, numpy_of
+from onnx_deconv.verification import Check, same_outputs
+
+TargetInput = Literal["optional", "required"]
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What the graph explains, takes and returns."""
+
+    top: Annotated[
+        int,
+        whole(
+            "--top",
+            "With --form explain: return reconstructions of the K strongest classes, or units, of "
+            "each image.",
+            metavar="K",
+            least=1,
+        ),
+    ] = 1
+    seed: Annotated[
+        GraphSeed,
+        option(
+            "--seed",
+            "With --form explain: what an explanation starts from: one is 1 at the channel's "
+            "strongest unit, map the channel's whole feature map, strongest the map's strongest activation "
+            "alone, unit the unit whose index in the layer 'target' gives. auto: a class starts from its "
+            "own feature map where the model has one.",
+        ),
+    ] = "auto"
+    target_input: Annotated[
+        TargetInput,
+        option(
+            "--target-input",
+            "With --form explain: whether a caller may leave the input 'target' out. onnxruntime for "
+            "JavaScript cannot set an optional input: choose required there, and give -1 for the strongest.",
+        ),
+    ] = "optional"
+    pictures: Annotated[
+        bool,
+        option(
+            "--pictures",
+            "With --form explain: take images as uint8 N×H×W×3, RGB, of the input's size, and "
+            "preprocess them in the graph as the options below say.",
+            is_flag=True,
+        ),
+    ] = False
+    heat: Annotated[
+        bool,
+        option("--heat", "With --form explain: return heat maps too, uint8 N×H×W×3.", is_flag=True),
+    ] = False
+    passes: Annotated[
+        Sequence[str],
+        option(
+            "--passes",
+            "With --form explain: the optimisation passes to apply, those for a device or by name ("
+            + ", ".join(PASSES)
+            + "), '' for none.",
+            metavar="cpu|cuda|NAMES",
+            default="cpu",
+            show_default=True,
+            callback=lambda *given: EXPLAIN.get(given[-1]) or tuple(filter(None, given[-1].split(","))),
+        ),
+    ] = EXPLAIN["cpu"]
+
+
+def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess) -> dict[str, Any]:
+    """Write the explain graph and check it; return its record.
+
+    It starts where an explanation by the library does: a class from its own map where the model has one.
+    """
+    model, explainer = conversion.model, Explainer(conversion.model)
+    auto = conversion.layer is None and options.seed == "auto"
+    maps = explainer.class_maps if auto else None
+    with conversion.timed("compile"):
+        pair = compile_pair(model, maps or conversion.layer, semantics=conversion.semantics)
+        graph = explain_graph(
+            pair,
+            top=options.top,
+            seed=options.seed,
+            ranking=explainer.scores_layer if maps else None,
+            target_input=options.target_input,
+            preprocess=preprocess if options.pictures else None,
+            passes=options.passes,
+            rendering=ImageInput.of(model, preprocess.layout).layout if options.heat else None,
+        )
+    original = conversion.original()
+    with conversion.timed("save"):
+        files = graph.save(conversion.output)
+    checks: list[Check] = []
+    if original is not None:
+        session = Session(ModelProto.FromString(files[0].read_bytes()), files[0].parent, conversion.providers)
+        with conversion.timed("check"):
+            for k, batch in enumerate(original[1]):
+                own, asked = _feeds(graph, options, preprocess, batch, k)
+                expected, found = original[0].run(own), session.run(asked)
+                checks += _compared(conversion, graph, expected, found)
+    keys = ("explained", "semantics", "inputs", "target", "outputs")
+    return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+
+
+def _feeds(
+    graph: ExplainGraph, options: GraphOptions, preprocess: Preprocess, batch: Mapping[str, Array], k: int
+) -> tuple[Mapping[str, Array], dict[str, Array]]:
+    """Make one batch of random inputs: for the model itself, and for the graph."""
+    own, asked = batch, dict(batch)
+    if options.pictures:
+        ((name, array),) = batch.items()
+        n, h, w = (array.shape[axis] for axis in ((0, 2, 3) if preprocess.layout == "NCHW" else (0, 1, 2)))
+        pictures = np.random.default_rng(k).integers(0, 256, (n, h, w, 3), np.uint8)
+        own = {name: np.stack([preprocess.normalise(picture) for picture in pictures])}
+        asked = {graph.manifest["inputs"][0]["name"]: pictures}
+    target = graph.manifest["target"]
+    if target["input"] == "required":
+        asked[target["name"]] = np.full([1, options.top][2 - len(target["shape"]) :], -1)
+    return own, asked
+
+
+def _compared(
+    conversion: Conversion, graph: ExplainGraph, expected: Mapping[str, Any], found: Mapping[str, Any]
+) -> Iterator[Check]:
+    """Check that the outputs are the original's, and that reconstructions are finite."""
+    yield same_outputs(conversion.model, expected, found, "explain")
+    for entry in graph.manifest["outputs"][len(conversion.model.outputs) :]:
+        result = numpy_of(found[entry["name"]])
+        bad = int((~np.isfinite(result)).sum())
+        yield Check("companion", entry["name"], float(bad), 0.0, f"finite, {sizes(result.shape)}")
+
+
+def lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """Describe what was written."""
+    yield f"{record['folder']}: " + ", ".join(f"{n} {in_bytes(b)}" for n, b in record["bytes"].items())
+    explained, target = record["explained"], record["target"]
+    rows = [
+        ("explains", f"{explained['value']} ({sizes(explained['shape'])})"),
+        *(("takes", f"{shape_of(i)} {i['dtype']}") for i in record["inputs"]),
+        ("", f"{shape_of(target)} int64, {target['input']}"),
+        *(("returns", f"{shape_of(o)} {o['dtype']}") for o in record["outputs"]),
+        ("choices", named(record["semantics"])),
+    ]
+    yield table(rows, indent="  ")
+    yield from check_lines(record)

@@ -1,0 +1,81 @@
+"""The arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.options import Decorator, Option, once, option, together, whole
+from onnx_deconv.operators import rule_tables
+
+PATH: Any = click.Path(path_type=Path)
+FIRST_AND_LAST = "the first and the last convolution, and the scores"
+LAST_CONVOLUTION = "the last convolution before the class maps"
+SCORES = "the scores, before a final softmax"
+_LAYER = "the name of a value or node, or conv3 for the third convolution ('onnx-deconv inspect' lists them)"
+
+model = click.argument("model", type=PATH)
+photographs = click.argument("paths", metavar="IMAGE...", nargs=-1, required=True)
+
+
+def output(default: str, help: str) -> Decorator:  # noqa: A002
+    """Make the option for where results are written."""
+    return click.option("-o", "--output", type=PATH, default=default, show_default=True, help=help)
+
+
+def layers(what: str, default: str) -> Option:
+    """Declare the option for any number of layers."""
+    text = f"{what}: {_LAYER}; may be repeated.  [default: {default}]"
+    return option("--layer", text, multiple=True, metavar="NAME")
+
+
+def layer(what: str, default: str) -> Option:
+    """Declare the option for one layer."""
+    text = f"{what}: {_LAYER}.  [default: {default}]"
+    return option("--layer", text, multiple=True, callback=once, metavar="NAME")
+
+
+def target(help: str) -> Option:  # noqa: A002
+    """Declare the option for one class."""
+    return option("--target", help, multiple=True, callback=once, metavar="TARGET")
+
+
+def targets(help: str) -> Option:  # noqa: A002
+    """Declare the option for any number of classes or channels."""
+    return option("--target", help, multiple=True, metavar="TARGET")
+
+
+def random_state(what: str) -> Option:
+    """Declare the option that makes random numbers the same in every run."""
+    return whole("--random-state", f"Seed of the random numbers that {what}.", metavar="N", least=0)
+
+
+def table_names() -> tuple[str, ...]:
+    """Name the rule tables that are registered, the default first."""
+    return tuple(rule_tables())
+
+
+def rules(help: str, **attributes: Any) -> Option:  # noqa: A002
+    """Declare the option for rule tables, with those that are registered as its choices."""
+    listed = " ".join(f"{name}: {each.doc}" for name, each in rule_tables().items())
+    return option("--rules", f"{help} {listed}", type=click.Choice(table_names()), **attributes)
+
+
+def _switch(name: str, *also: str, help: str) -> Decorator:  # noqa: A002
+    def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: FBT001
+        del param
+        if value:
+            setattr(ctx.ensure_object(Console), name, True)
+
+    return click.option(
+        *also, f"--{name}", is_flag=True, expose_value=False, is_eager=True, callback=callback, help=help
+    )
+
+
+common = together(
+    _switch("json", help="Print one JSON object per result on stdout, and nothing else there."),
+    _switch("quiet", help="Print errors only."),
+    _switch("verbose", "-v", help="Print details, and the traceback of an error."),
+)
+"""What every command takes: they set the console that it prints to."""

@@ -1,0 +1,141 @@
+"""The option groups for how a model is explained, read and run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.cli import groups
+from onnx_deconv.cli.groups import PATH
+from onnx_deconv.cli.options import Option, option
+from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
+from onnx_deconv.labels import Labels
+from onnx_deconv.model import Model, load, parse_input_shape
+from onnx_deconv.runtime import Providers
+from onnx_deconv.semantics import Semantics
+
+
+def _shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Any:
+    del ctx, param
+    return tuple(parse_input_shape(value) for value in values)
+
+
+def _providers(ctx: click.Context, param: click.Parameter, value: str) -> Providers:
+    del ctx, param
+    names = [name.strip() for name in value.split(",") if name.strip()] or ["auto"]
+    return names[0] if len(names) == 1 else names
+
+
+def _choice(name: str, help: str) -> Option:  # noqa: A002
+    choices = Semantics.choices()[name]
+    return option(f"--{name}", f"{help}  [default: {choices[0]}]", type=click.Choice(choices))
+
+
+@dataclass(frozen=True)
+class SemanticsOptions:
+    """The named choices of :class:`~onnx_deconv.semantics.Semantics`; ``None`` where none was made."""
+
+    rules: Annotated[
+        str | None,
+        groups.rules(
+            "The rule table, which says what each operator does to the signal (default: deconvnet)."
+        ),
+    ] = None
+    activations: Annotated[
+        str | None,
+        _choice(
+            "activations",
+            "Which activations the deconvnet and guided tables treat as rectifiers: all of them, or Relu "
+            "alone as Captum does.",
+        ),
+    ] = None
+    lrn: Annotated[
+        str | None,
+        _choice(
+            "lrn",
+            "How the signal passes local response normalisation: unchanged, or by the true derivative; auto: "
+            "as the rule table says.",
+        ),
+    ] = None
+    unpool: Annotated[
+        str | None,
+        _choice(
+            "unpool",
+            "Where pooling windows overlap, signals that meet are added, or the last one overwrites the "
+            "others.",
+        ),
+    ] = None
+    precision: Annotated[
+        str | None,
+        _choice(
+            "precision",
+            "The number type that the companion computes in.",
+        ),
+    ] = None
+
+    def of(self, path: Path | None = None) -> Semantics | None:
+        """Return the semantics, or ``None`` where no choice was made.
+
+        Parameters
+        ----------
+        path
+            The model; where it is a saved pair, choices not made are the pair's.
+        """
+        chosen = {name: value for name, value in vars(self).items() if value is not None}
+        if not chosen:
+            return None
+        base = Semantics(**load_pair(path).manifest["semantics"]) if path and is_pair(path) else Semantics()
+        return replace(base, **chosen)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is read and run."""
+
+    labels: Annotated[
+        Path | None,
+        option(
+            "--labels",
+            "Names of the classes: a text file with one name per line, or JSON.  "
+            "[default: the names in the model's metadata]",
+            type=PATH,
+            metavar="FILE",
+        ),
+    ] = None
+    shapes: Annotated[
+        Sequence[tuple[str, tuple[int, ...]]],
+        option(
+            "--input-shape",
+            "Shape of an input whose sizes the file leaves open; may be repeated.",
+            multiple=True,
+            callback=_shapes,
+            metavar="NAME:1,3,224,224",
+        ),
+    ] = ()
+    providers: Annotated[
+        Providers,
+        option(
+            "--providers",
+            "What the model runs on. auto: CUDA where it works, else the CPU. It is an error if a "
+            "provider that is named here is not available.",
+            callback=_providers,
+            metavar="auto|cpu|cuda|cuda,cpu",
+        ),
+    ] = "auto"
+
+    def load(self, path: Path) -> Model:
+        """Load a model, or the forward model of a saved pair."""
+        return load(path / FORWARD if is_pair(path) else path, dict(self.shapes))
+
+    def explainer(self, path: Path, semantics: SemanticsOptions | None = None) -> Explainer:
+        """Make an explainer of a model or a saved pair."""
+        return Explainer(
+            path,
+            None if semantics is None else semantics.of(path),
+            providers=self.providers,
+            labels=None if self.labels is None else Labels.read(self.labels).names,
+            input_shapes=dict(self.shapes),
+        )

@@ -1,0 +1,89 @@
+"""``onnx-deconv convert --form pair``: two models that run one after the other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx_deconv.cli.console import in_bytes, sizes, table
+from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
+from onnx_deconv.compiler.backward import Walk
+from onnx_deconv.compiler.package import DECONV, FORWARD, WEIGHTS, load_pair, save
+from onnx_deconv.compiler.pair import Pair, compile_pair
+from onnx_deconv.model import Model, all_tensors
+from onnx_deconv.verification import Check, check_pair
+
+_SHOWN = 6
+"""How many switches and taps are named."""
+
+
+def write(conversion: Conversion) -> dict[str, Any]:
+    """Write the pair and check it; return its record."""
+    model = conversion.model
+    with conversion.timed("compile"):
+        pair = compile_pair(model, conversion.layer, semantics=conversion.semantics)
+    original, checks = conversion.original(), list[Check]()
+    with conversion.timed("save"):
+        files = save(pair, conversion.output)
+    if original is not None:
+        session, batches = original
+        with conversion.timed("check"):
+            saved = load_pair(conversion.output)
+            for batch in batches:
+                checks += check_pair(model, session, saved, batch, conversion.providers)
+    record = conversion.record(files, checks, **_facts(conversion, pair))
+    record["bytes"]["model"] = _size(model)
+    return record
+
+
+def _facts(conversion: Conversion, pair: Pair) -> dict[str, Any]:
+    explained, entries = pair.manifest["explained"], pair.manifest["deconv_inputs"]
+    model, semantics = conversion.model, conversion.semantics
+    walk = Walk(model, explained["value"], semantics)
+    return {
+        "explained": explained,
+        "semantics": semantics.as_dict(),
+        "nodes": {
+            "model": len(model.proto.graph.node),
+            "path": len(walk.path),
+            "deconv": len(pair.deconv.graph.node),
+        },
+        "switches": [e["of"] for e in entries if e["kind"] == "switches"],
+        "taps": [e["name"] for e in entries if e["kind"] in ("value", "shape")],
+        "reconstructions": pair.manifest["reconstructions"],
+    }
+
+
+def _size(model: Model) -> int:
+    """Measure the model's file and its external data."""
+    locations = {e.value for t in all_tensors(model.proto) for e in t.external_data if e.key == "location"}
+    paths = {Path(model.name).resolve(), *((model.folder / location).resolve() for location in locations)}
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """Describe what was written."""
+    explained, nodes, size, seconds = (record[k] for k in ("explained", "nodes", "bytes", "seconds"))
+    spent = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
+    yield f"{record['folder']}: written in {sum(seconds.values()):.2f} s ({spent})"
+    rows = [
+        (record["model"], f"{nodes['model']} nodes", in_bytes(size["model"])),
+        (FORWARD, f"{nodes['path']} on the path", in_bytes(size[FORWARD])),
+        (DECONV, f"{nodes['deconv']} nodes", in_bytes(size[DECONV])),
+        (WEIGHTS, "of both", in_bytes(size[WEIGHTS])),
+    ]
+    yield table(rows, indent="  ")
+    cut = f"; without the nodes after it: {', '.join(explained['cut'])}" if explained["cut"] else ""
+    facts = [
+        ("explains", f"{explained['value']} ({sizes(explained['shape'])}){cut}"),
+        ("returns", ", ".join(map(shape_of, record["reconstructions"]))),
+        ("choices", named(record["semantics"])),
+        ("switches", _first(record["switches"])),
+        ("taps", _first(record["taps"])),
+    ]
+    yield table(facts, indent="  ")
+    yield from check_lines(record)
+
+
+def _first(names: Sequence[str]) -> str:
+    rest = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)}: {', '.join(names[:_SHOWN])}{rest}" if names else "none"

@@ -1,0 +1,86 @@
+"""Class activation maps: where in the last feature maps the class was seen."""
+
+from collections.abc import Sequence
+
+from onnx_deconv.imaging import Layout
+from onnx_deconv.operators.builder import Emitter, Operand, Signal
+from onnx_deconv.operators.forward_values import ForwardValues
+
+Dims = list[int | str | None]
+
+
+def class_activation_map(op: Emitter, kind: str, gradient: Signal, activations: Signal) -> Signal | None:
+    """Make a map of one channel, shape (N, 1, ...), of what is positive for the class.
+
+    Parameters
+    ----------
+    op
+        Writes nodes of the companion.
+    kind
+        ``grad-cam``: channels weighted by their mean gradient (Selvaraju et al. 2017, equations 1 and 2).
+        ``layer-cam``: each position by its own positive gradient (Jiang et al. 2021, equation 5). ``cam``:
+        each position by its own gradient (Draelos & Carin 2020, equation 5). ``none``: no map.
+    gradient, activations
+        Of the last feature maps, shape (N, C, ...).
+    """
+    if kind == "none":
+        return None
+    weights = gradient
+    if kind == "grad-cam":
+        weights = op.GlobalAveragePool(gradient)
+    elif kind == "layer-cam":
+        weights = op.Relu(gradient)
+    return op.Relu(op.ReduceSum(op.Mul(weights, activations), [1], keepdims=1))
+
+
+def on_image(
+    values: ForwardValues,
+    cam: Signal,
+    reconstruction: Signal | None,
+    image: str,
+    dims: Dims | None,
+    layout: Layout,
+) -> tuple[Signal, Dims | None]:
+    """Enlarge a map to an image, and multiply the image's reconstruction by it if there is one.
+
+    Parameters
+    ----------
+    values
+        Gives the image's size where it is only known at run time.
+    cam
+        Shape (N, 1, ...).
+    reconstruction
+        Of the image, in its layout.
+    image
+        The model's input.
+    dims
+        Its shape.
+    layout
+        Where its channels are.
+
+    Returns
+    -------
+    tuple
+        The product, or the map with one channel in the image's layout; and its shape.
+    """
+    op, shape = values.op, list(values.model.type_of(image).shape or ())
+    rank = len(shape)
+    channels_last = layout == "NHWC"
+    first = 1 if channels_last else 2
+    spatial = list(range(first, first + rank - 2))
+    large = op.Resize(
+        cam, None, None, _sizes(values, image, shape, spatial), axes=list(range(2, rank)), mode="linear"
+    )
+    if channels_last:
+        large = op.Transpose(large, perm=[0, *range(2, rank), 1])
+    if reconstruction is not None:
+        return op.Mul(reconstruction, large), dims
+    channel = rank - 1 if channels_last else 1
+    return large, None if dims is None else [1 if k == channel else d for k, d in enumerate(dims)]
+
+
+def _sizes(values: ForwardValues, image: str, shape: Sequence[int | None], axes: Sequence[int]) -> Operand:
+    known = [shape[k] for k in axes]
+    if None not in known:
+        return [d for d in known if d is not None]
+    return values.op.Slice(values.shape(image, len(shape)), [axes[0]], [axes[-1] + 1], [0])

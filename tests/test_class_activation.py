@@ -1,0 +1,190 @@
+"""Class activation maps and class maps against PyTorch's own gradients and interpolation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from oracle import assert_close, model_of, numbers
+
+from onnx_deconv import InputError, ModelError, Semantics, compile_pair, load
+from onnx_deconv.runtime import PairSession, numpy_of
+
+torch = pytest.importorskip("torch")
+
+CAMS = ["grad-cam", "layer-cam", "cam"]
+WEIGHTS = {
+    "w1": numbers((6, 3, 3, 3), "w1"),
+    "w2": numbers((8, 6, 3, 3), "w2"),
+    "fc": numbers((5, 8), "fc"),
+    "bias": numbers((5,), "bias"),
+    "wide": numbers((7, 8 * 9), "wide"),
+    "last": numbers((5, 7), "last"),
+    "classes": numbers((5, 8, 1, 1), "classes"),
+    "s": np.array([1.2] * 8, "f"),
+}
+FEATURES = (
+    "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w1) b = Relu(a)"
+    " c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(b, w2) f = Relu(c) "
+)
+HEADS = {
+    "pool and linear layer": "g = GlobalAveragePool(f) h = Flatten(g) y = Gemm<transB = 1>(h, fc, bias)",
+    "pool, normalisation and linear layer": "g = GlobalAveragePool(f) h = Flatten(g)"
+    " n = BatchNormalization(h, s, s, s, s) d = Dropout(n) y = Gemm<transB = 1>(d, fc, bias)",
+    "two linear layers": "h = Flatten(f) k = Gemm<transB = 1>(h, wide) r = Relu(k)"
+    " y = Gemm<transB = 1>(r, last)",
+    "maximum": "g = GlobalMaxPool(f) h = Flatten(g) y = Gemm<transB = 1>(h, fc, bias)",
+    "channels last": "t = Transpose<perm = [0, 2, 3, 1]>(f) g = ReduceMean<axes = [1, 2], keepdims = 0>(t)"
+    " y = Gemm<transB = 1>(g, fc, bias)",
+    "softmax": "g = GlobalAveragePool(f) h = Flatten(g) z = Gemm<transB = 1>(h, fc, bias) y = Softmax(z)",
+}
+X = numbers((2, 3, 12, 12), "x")
+TARGETS = [3, 1]
+
+
+def network(head):
+    used = {name: array for name, array in WEIGHTS.items() if f"{name}" in FEATURES + HEADS[head]}
+    return model_of(FEATURES + HEADS[head], {"x": ("N", 3, 12, 12)}, used)
+
+
+def explained(proto, semantics, x=X, targets=TARGETS):
+    pair = compile_pair(load(proto), semantics=semantics)
+    session = PairSession(pair, "cpu")
+    values = session.run_forward({"x": x})
+    seed = np.zeros_like(numpy_of(values[pair.manifest["explained"]["value"]]))
+    for image, target in enumerate(targets):
+        seed[image, target] = 1
+    return session.run_deconv(values, seed)["reconstruction"]
+
+
+def head_in_torch(head, f):
+    t = {name: torch.from_numpy(array.astype("d")) for name, array in WEIGHTS.items()}
+    pooled = f.amax((2, 3)) if head == "maximum" else f.mean((2, 3))
+    if head == "two linear layers":
+        return torch.relu(f.flatten(1) @ t["wide"].T) @ t["last"].T
+    if "normalisation" in head:
+        pooled = (pooled - 1.2) / (1.2 + 1e-5) ** 0.5 * 1.2 + 1.2
+    return pooled @ t["fc"].T + t["bias"]
+
+
+def features_and_gradient(head):
+    """The last feature maps and the gradient of each image's target, in double precision."""
+    t = {name: torch.from_numpy(array.astype("d")) for name, array in WEIGHTS.items()}
+    conv = torch.nn.functional.conv2d
+    b = torch.relu(conv(torch.from_numpy(X.astype("d")), t["w1"], stride=2, padding=1))
+    f = torch.relu(conv(b, t["w2"], stride=2, padding=1)).requires_grad_()
+    scores = head_in_torch(head, f)
+    scores[range(len(X)), TARGETS].sum().backward()
+    return f.detach(), f.grad
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("cam", CAMS)
+def test_a_map_is_what_its_paper_says(cam, head):
+    f, gradient = features_and_gradient(head)
+    weights = {"grad-cam": gradient.mean((2, 3), keepdim=True), "layer-cam": gradient.relu(), "cam": gradient}
+    small = (weights[cam] * f).sum(1, keepdim=True).relu()
+    large = torch.nn.functional.interpolate(small, (12, 12), mode="bilinear", align_corners=False)
+    assert_close(explained(network(head), cam), large.numpy(), 1e-5)
+
+
+def test_captum_agrees():
+    captum = pytest.importorskip("captum.attr")
+    t = torch.nn
+    net = t.Sequential(
+        t.Conv2d(3, 6, 3, 2, 1, bias=False), t.ReLU(), t.Conv2d(6, 8, 3, 2, 1, bias=False), t.ReLU(),
+        t.AdaptiveAvgPool2d(1), t.Flatten(), t.Linear(8, 5),
+    ).double()  # fmt: skip
+    for layer, names in ((0, ["w1"]), (2, ["w2"]), (6, ["fc", "bias"])):
+        for parameter, name in zip(net[layer].parameters(), names, strict=True):
+            parameter.data = torch.from_numpy(WEIGHTS[name].astype("d"))
+    x = torch.from_numpy(X.astype("d"))
+    small = captum.LayerGradCam(net, net[3]).attribute(x, TARGETS, relu_attributions=True)
+    large = captum.LayerAttribution.interpolate(small, (12, 12), "bilinear")
+    ours = explained(network("pool and linear layer"), "grad-cam")
+    assert_close(ours, large.detach().numpy(), 1e-5)
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+def test_a_product_is_one(rules):
+    proto = network("pool and linear layer")
+    product = explained(proto, f"{rules}*grad-cam")
+    assert_close(product, explained(proto, rules) * explained(proto, "grad-cam"), 1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("rules", ["deconvnet", "guided"])
+def test_a_class_map_starts_with_what_each_position_contributes(rules, head):
+    f, gradient = features_and_gradient(head)
+    proto = network(head)
+    below = PairSession(compile_pair(load(proto), "f", semantics=rules), "cpu")
+    seed = (f * gradient).numpy().astype("f")
+    expected = below.run_deconv(below.run_forward({"x": X}), seed)["reconstruction"]
+    assert_close(explained(proto, Semantics(rules, head="class-map")), expected, 1e-5)
+
+
+def test_a_linear_layer_after_the_pool_is_a_convolution_before_it():
+    """Zhou et al. 2016: both compute the same, so both have the same class maps."""
+    before = f"{FEATURES} k = Conv(f, classes) g = GlobalAveragePool(k) y = Flatten(g)"
+    after = f"{FEATURES} g = GlobalAveragePool(f) h = Flatten(g) y = Gemm<transB = 1>(h, matrix)"
+    matrix = WEIGHTS["classes"].reshape(5, 8)
+    inputs = {"x": ("N", 3, 12, 12)}
+    filters = {name: WEIGHTS[name] for name in ("w1", "w2")}
+    one = model_of(before, inputs, filters | {"classes": WEIGHTS["classes"]})
+    other = model_of(after, inputs, filters | {"matrix": matrix})
+    f, _ = features_and_gradient("pool and linear layer")
+    expected = np.einsum("nc,ncyx->nyx", matrix[TARGETS], f.numpy()) / f[0, 0].numel()
+    expected = torch.from_numpy(np.maximum(expected, 0)[:, None])
+    large = torch.nn.functional.interpolate(expected, (12, 12), mode="bilinear", align_corners=False)
+    for proto in (one, other):
+        assert_close(explained(proto, "grad-cam"), large.numpy(), 1e-5)
+
+
+def test_an_image_with_channels_last_has_the_same_map():
+    first = network("pool and linear layer")
+    body = f"image = Transpose<perm = [0, 3, 1, 2]>(x) {FEATURES.replace('(x,', '(image,')}"
+    used = {name: WEIGHTS[name] for name in ("w1", "w2", "fc", "bias")}
+    last = model_of(body + HEADS["pool and linear layer"], {"x": ("N", 12, 12, 3)}, used)
+    for method in ("grad-cam", "guided*grad-cam"):
+        ours = explained(last, method, X.transpose(0, 2, 3, 1).copy())
+        assert_close(ours.transpose(0, 3, 1, 2), explained(first, method), 1e-6)
+
+
+def test_sizes_may_be_known_at_run_time_only():
+    used = {name: WEIGHTS[name] for name in ("w1", "w2", "fc", "bias")}
+    free = model_of(FEATURES + HEADS["pool and linear layer"], {"x": ("N", 3, "H", "W")}, used)
+    for method in ("grad-cam", "guided*grad-cam"):
+        assert_close(explained(free, method), explained(network("pool and linear layer"), method), 1e-6)
+
+
+def test_an_image_gets_the_same_alone():
+    proto, method = network("two linear layers"), Semantics("guided", "grad-cam", "class-map")
+    together = explained(proto, method)
+    for image, target in enumerate(TARGETS):
+        assert_close(
+            together[image : image + 1], explained(proto, method, X[image : image + 1], [target]), 1e-6
+        )
+
+
+def test_a_model_without_feature_maps_is_refused():
+    proto = model_of("h = Flatten(x) y = Gemm(h, m)", {"x": ("N", 3, 4, 4)}, {"m": numbers((48, 5))})
+    with pytest.raises(ModelError, match="no feature maps lie before 'y'"):
+        compile_pair(load(proto), semantics="grad-cam")
+
+
+def test_methods_have_names():
+    assert Semantics.of("guided*grad-cam") == Semantics("guided", "grad-cam")
+    assert Semantics.of("layer-cam") == Semantics("none", "layer-cam")
+    for method in ("guided*grad-cam", "layer-cam", "deconvnet"):
+        assert Semantics.of(method).method == method
+    with pytest.raises(InputError, match="there is nothing to make"):
+        Semantics("none")
+    with pytest.raises(InputError, match="choose one of deconvnet"):
+        Semantics.of("guided*score-cam")
+
+
+def test_what_was_done_stands_in_the_manifest():
+    pair = compile_pair(
+        load(network("softmax")), semantics=replace(Semantics.of("guided*cam"), head="class-map")
+    )
+    chosen = pair.manifest["semantics"]
+    assert (chosen["rules"], chosen["cam"], chosen["head"]) == ("guided", "cam", "class-map")
