@@ -16,6 +16,12 @@ BACK = "deconv/"
 BLOCK = 16
 """Channels that onnxruntime's blocked layout keeps together, at most."""
 
+_MADE_AT_LOAD = {
+    "Add", "Cast", "ConstantOfShape", "Div", "Max", "Min", "Mul", "Neg", "Relu", "Reshape", "Slice", "Sqrt",
+    "Sub", "Transpose",
+}  # fmt: skip
+"""What companions compute of weights alone: their positive parts, scaled, turned around."""
+
 _PICTURE_BY_PICTURE = {"Conv", "Relu", "Split", "Sum"}
 
 
@@ -38,20 +44,22 @@ class Rewriter:
             for value in set(node.input):
                 self._readers.setdefault(value, []).append(node)
         self.types = _types(proto)
-        self.dims = {t.name: tuple(t.dims) for t in self.graph.initializer} | self._filled()
+        self.dims = {t.name: tuple(t.dims) for t in self.graph.initializer} | self._made_at_load()
         self._declared: set[str] = {i.name for i in self.graph.value_info}
         self._made: dict[object, str] = {}
         self._instead: dict[int, list[NodeProto]] = {}
 
-    def _filled(self) -> dict[str, tuple[int, ...]]:
-        """Return the sizes of constants that are one number throughout, which no file stores."""
-        made = {n.output[0] for n in self.nodes if n.op_type == "ConstantOfShape"}
+    def _made_at_load(self) -> dict[str, tuple[int, ...]]:
+        """Return the sizes of what a runtime computes of constants alone when it loads the model."""
+        held = {t.name for t in self.graph.initializer} - {i.name for i in self.graph.input}
         found = {}
-        for value in made & set(self.types):
-            dims = self.types[value][1]
-            known = tuple(d for d in dims if isinstance(d, int) and d > 0)
-            if known and len(known) == len(dims):
-                found[value] = known
+        for node in self.nodes:
+            if node.op_type in _MADE_AT_LOAD and held.issuperset(filter(None, node.input)):
+                held.update(node.output)
+                dims = self.types.get(node.output[0], (0, ("",)))[1]
+                known = tuple(d for d in dims if isinstance(d, int) and d > 0)
+                if len(known) == len(dims):
+                    found[node.output[0]] = known
         return found
 
     def sizes(self, value: str) -> list[int] | None:
