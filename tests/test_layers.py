@@ -29,7 +29,7 @@ CONTRACT = {
     "attribution": "compiler imaging labels model operators runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",
-    "atlas": "attribution compiler files imaging model operators receptive runtime semantics",
+    "atlas": "attribution compiler files imaging model operators receptive runtime",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
     "cli": (

@@ -18,7 +18,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
 from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height, draw, webp
 from onnx_deconv.model import Array
-from onnx_deconv.semantics import Semantics
+from onnx_deconv.operators import compared_tables
 
 LARGEST = 25_000_000
 """Bytes that a report takes at most; its pictures are made smaller and coarser until it does."""
@@ -119,7 +119,7 @@ def explanations(
         Each photograph's classes first, then its layers.
     """
     how: dict[str, Any] = {"providers": explainer.providers, "labels": explainer.labels.names or None}
-    tables = [Explainer(explainer.model, name, **how) for name in Semantics.choices()["rules"]]
+    tables = [Explainer(explainer.model, name, **how) for name in compared_tables()]
     for name, photo in photos:
         for layer in (None, *layers):
             for each in tables:

@@ -249,9 +249,9 @@ class Explainer:
         if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [_Try(layer, choice.seed)]
         scores = [_Try(self.scores_layer, "one")]
-        if self.class_maps is None:
+        if self.first_maps is None:
             return scores
-        maps = [_Try(self.class_maps, "map"), _Try(self.class_maps, "strongest")]
+        maps = [_Try(self.first_maps, "map"), _Try(self.first_maps, "strongest")]
         # A saved pair was made to start where it starts.
         return scores + maps if self.saved else maps + scores
 
@@ -288,6 +288,14 @@ class Explainer:
     def class_maps(self) -> str | None:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
         return class_maps(self.model, self.scores_layer)
+
+    @property
+    def first_maps(self) -> str | None:
+        """The class maps that a class is explained from unless told; ``None`` where its score is better.
+
+        Rules of relevance divide what a score has among the positions of its map, as its activations are.
+        """
+        return None if self.semantics.table.conserves else self.class_maps
 
     def _ranked(self, scores: Array, choice: "_Choice", of_classes: bool) -> Array:  # noqa: FBT001
         """Return the channels to explain, shape (N, number per image)."""

@@ -88,9 +88,9 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
-    model, explainer = conversion.model, Explainer(conversion.model)
+    model, explainer = conversion.model, Explainer(conversion.model, conversion.semantics)
     auto = conversion.layer is None and options.seed == "auto"
-    maps = explainer.class_maps if auto else None
+    maps = explainer.first_maps if auto else None
     with conversion.timed("compile"):
         pair = compile_pair(model, maps or conversion.layer, semantics=conversion.semantics)
         graph = explain_graph(

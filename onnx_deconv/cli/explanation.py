@@ -42,7 +42,7 @@ class Subject:
     def start(self) -> str:
         """The value that the explanation starts from at first."""
         auto = self.target.seed == "auto" and self.target.position is None and self.of_classes
-        maps = self.explainer.class_maps if auto and not self.explainer.saved else None
+        maps = self.explainer.first_maps if auto and not self.explainer.saved else None
         return maps or self.layer
 
     @property

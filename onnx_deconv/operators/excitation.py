@@ -8,7 +8,7 @@ winner, hands on evenly, so that the probabilities at the image add up to the se
 """
 
 from onnx_deconv.operators.builder import Signal
-from onnx_deconv.operators.filters import CONVOLUTIONS, PRODUCTS, filter_at
+from onnx_deconv.operators.filters import CONVOLUTIONS, PRODUCTS, filter_at, where_present
 from onnx_deconv.operators.pooling import spread, window_sums
 from onnx_deconv.operators.relevance import (
     LEAST,
@@ -18,7 +18,6 @@ from onnx_deconv.operators.relevance import (
     in_proportion,
     only,
     signals_of,
-    where_present,
 )
 from onnx_deconv.operators.signs import is_nonnegative
 from onnx_deconv.operators.site import Site

@@ -5,10 +5,12 @@ the filter, so that one network gets one explanation whether or not an exporter 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 from onnx_deconv.operators import linear
 from onnx_deconv.operators.builder import Signal
+from onnx_deconv.operators.reshape import padded_alike
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.window import Window, spatial_shape
 
@@ -57,8 +59,8 @@ class Filter:
 
         What a result's weights add up to counts so much more.
         """
-        op = self.at.op
-        total = self.forward(op.ones(self.at.batch_shape(self.i)), weight, op.filled([1], least))
+        op, ones = self.at.op, where_present(self.at, self.i, _ones)
+        total = self.forward(ones, weight, op.filled([1], least))
         return self.back(op.Div(signal, total), weight)
 
     def evenly(self, signal: Signal, least: float) -> Signal:
@@ -118,9 +120,7 @@ class _Convolution(Filter):
             return super().evenly(signal, least)
         # All channels are alike: one does for all.
         weight = op.ones([1, 1, *kernel])
-        sizes = spatial_shape(at, 0)
-        shape = [1, 1, *sizes] if isinstance(sizes, list) else op.Concat([1, 1], sizes, axis=0)
-        counts = op.Mul(self.forward(op.ones(shape), weight), float(inputs or 0))
+        counts = op.Mul(self.forward(where_present(at, 0, _one_channel), weight), float(inputs or 0))
         ratio = op.Div(op.ReduceSum(signal, [1]), op.Add(counts, least))
         return op.Expand(self.back(ratio, weight), [1, inputs, *[1] * len(kernel)])
 
@@ -250,6 +250,38 @@ CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul", "Einsum")
 def filter_at(at: Site, i: int = 0) -> Filter:
     """Return the filter that a node is, as a map of its input ``i``."""
     return _KINDS[at.node.op](at, i)
+
+
+def where_present(at: Site, i: int, make: Callable[[Site, int], Signal]) -> Signal:
+    """Make a value of input ``i``'s shape; zero in the padding, where the input comes from a Pad.
+
+    Parameters
+    ----------
+    at, i
+        The node and its input.
+    make
+        From a node and its input to a value of that input's shape; it is called for the Pad where there is
+        one.
+    """
+    node = at.model.producers.get(at.node.inputs[i].name)
+    if node is None or node.op != "Pad":
+        return make(at, i)
+    pad = replace(at, node=node, signals=())
+    if pad.attr("mode", "constant") != "constant":
+        return make(at, i)
+    return padded_alike(pad, make(pad, 0))
+
+
+def _ones(at: Site, i: int) -> Signal:
+    """Return ones in the shape of an input; of one image, where the batch's size is not known."""
+    batch, *rest = at.shape_of(i)
+    return at.op.ones([1, *rest] if batch is None and None not in rest else at.shape(i))
+
+
+def _one_channel(at: Site, i: int) -> Signal:
+    sizes = spatial_shape(at, i)
+    shape = [1, 1, *sizes] if isinstance(sizes, list) else at.op.Concat([1, 1], sizes, axis=0)
+    return at.op.ones(shape)
 
 
 def _affine(

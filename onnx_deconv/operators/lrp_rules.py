@@ -6,15 +6,16 @@ contribution, too, whose share goes nowhere. Denominators are moved away from 0 
 sign.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from onnx_deconv.operators.builder import Emitter, Operand, Signal
-from onnx_deconv.operators.filters import Filter
+from onnx_deconv.operators.builder import Emitter, Signal
+from onnx_deconv.operators.filters import Filter, where_present
 from onnx_deconv.operators.signs import is_nonnegative
+from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.vanishing import rectifier_behind
 
 STABILISER = 1e-6
@@ -189,22 +190,25 @@ class Box:
 
     def __call__(self, at: Filter, signal: Signal) -> Signal:
         """Emit the nodes; return the relevance of the input."""
-        op, low, high = (
-            at.at.op,
-            self._bound(at, self.low, "ReduceMin"),
-            self._bound(at, self.high, "ReduceMax"),
-        )
-        above = _Term(op.Sub(at.x, low), part(op, at.weight, 1))
-        below = _Term(op.Sub(at.x, high), part(op, at.weight, -1))
-        total = op.Add(*(at.forward(x, weight) for x, weight in (above, below)))
-        return _handed_back(at, op.Div(signal, stabilised(op, total, STABILISER)), [above, below])
+        op, bounds = at.at.op, ((self.low, "ReduceMin", 1), (self.high, "ReduceMax", -1))
+        terms = [
+            _Term(where_present(at.at, at.i, _beyond(bound, search)), part(op, at.weight, sign))
+            for bound, search, sign in bounds
+        ]
+        total = op.Add(*(at.forward(x, weight) for x, weight in terms))
+        return _handed_back(at, op.Div(signal, stabilised(op, total, STABILISER)), terms)
 
-    @staticmethod
-    def _bound(at: Filter, given: float | Sequence[float] | None, search: str) -> Operand:
-        rank = len(at.at.shape_of(at.i))
+
+def _beyond(given: float | Sequence[float] | None, search: str) -> Callable[[Site, int], Signal]:
+    """Return how to take a bound off an input."""
+
+    def beyond(at: Site, i: int) -> Signal:
+        x, positions = at.input(i), list(range(2, len(at.shape_of(i))))
         if given is None:
-            return getattr(at.at.op, search)(at.x, list(range(2, rank)) or [1])
-        return np.reshape(given, [-1] + [1] * (rank - 2)).astype(at.at.op.dtype)
+            return at.op.Sub(x, getattr(at.op, search)(x, positions or [1]))
+        return at.op.Sub(x, np.reshape(given, [-1] + [1] * len(positions)).astype(at.op.dtype))
+
+    return beyond
 
 
 def stabilised(op: Emitter, total: Signal, epsilon: float) -> Signal:

@@ -6,14 +6,12 @@ normalisations and quantisers change nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.join import extremum, where
 from onnx_deconv.operators.pooling import spread, window_sums
 from onnx_deconv.operators.reduce import axes_of, kept
 from onnx_deconv.operators.registry import find
-from onnx_deconv.operators.reshape import padded_alike
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, RuleTable, Signals, register
 from onnx_deconv.operators.traits import (
@@ -58,23 +56,6 @@ def shared(*keys: object) -> Callable[[Rule], Rule]:
         return rule
 
     return register_both
-
-
-def where_present(at: Site, i: int, make: Callable[[Site, int], Signal]) -> Signal:
-    """Make a value of input ``i``'s shape; zero in the padding, where the input comes from a Pad.
-
-    Parameters
-    ----------
-    at, i
-        The node and its input.
-    make
-        From a node and its input to a value of that input's shape; also called for the Pad's.
-    """
-    node = at.model.producers.get(at.node.inputs[i].name)
-    pad = replace(at, node=node, signals=()) if node is not None else at
-    if node is None or node.op != "Pad" or pad.attr("mode", "constant") != "constant":
-        return make(at, i)
-    return padded_alike(pad, make(pad, 0))
 
 
 def only(at: Site, i: int, signal: Signal) -> Signals:
@@ -169,7 +150,9 @@ def signals_of(at: Site) -> Sequence[int]:
     A gate is what an activation between two bounds or a Softmax computed, or what is stretched to the
     other's size.
     """
-    factors = depending(at)
+    factors = [i for i in depending(at) if i < 2]  # noqa: PLR2004  (a Gemm's third is added)
+    if not factors:
+        raise at.unsupported("what is added to its product alone depends on the explained input")
     return [i for i in factors if not _is_gate(at, i)] or factors
 
 

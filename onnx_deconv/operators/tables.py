@@ -186,6 +186,11 @@ def rule_tables() -> Mapping[str, RuleTable]:
     return _TABLES
 
 
+def compared_tables() -> tuple[str, ...]:
+    """Name the tables that comparisons take unless they are told: those whose signals are no shares."""
+    return tuple(name for name, each in rule_tables().items() if not each.conserves)
+
+
 register(RuleTable("deconvnet", doc="Zeiler & Fergus 2013, section 2.1: rectifies the signal itself."))
 register(
     RuleTable(

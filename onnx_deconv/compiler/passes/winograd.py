@@ -66,7 +66,8 @@ def winograd(graph: Rewriter) -> None:
     memory. The user's own convolutions stay as they are, so that the model answers what it answers.
     """
     for node in graph.nodes:
-        axes = _axes(graph, node) if node.name.startswith(BACK) and node.op_type == "Conv" else []
+        back = node.name.startswith(BACK) and node.op_type == "Conv" and not _divides(graph, node)
+        axes = _axes(graph, node) if back else []
         if axes and _is_worth(axes, *_channels(graph, node)):
             graph.replace(node, _tiled(graph, node, axes))
 
@@ -80,6 +81,15 @@ def _axes(graph: Rewriter, node: NodeProto) -> list[_Axis]:
     if not is_dense(node) or "auto_pad" in attributes:
         return []
     return [_Axis(*line) for line in zip(sizes, results, attributes.get("pads", [0] * 4)[:2], strict=True)]
+
+
+def _divides(graph: Rewriter, node: NodeProto) -> bool:
+    """Tell whether a convolution's signal or its result takes part in a division.
+
+    What is divided by next to nothing is huge, and would drown its neighbours in the tile.
+    """
+    before, behind = graph.producers.get(node.input[0]), graph.readers(node.output[0])
+    return any(n is not None and n.op_type == "Div" for n in (before, *behind))
 
 
 def _channels(graph: Rewriter, node: NodeProto) -> list[int]:
