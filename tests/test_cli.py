@@ -556,7 +556,7 @@ def test_ops_lists_every_rule_and_the_page_is_its_own():
         name for (_, name), entry in operators_by_key().items() if entry.rule
     )
     relu = next(row for row in listed if row["operator"] == "Relu")
-    assert len(set(relu["rules"].values())) == 3
+    assert len(set(relu["rules"].values())) == 4
     assert "Relu" in run("ops")[1]
 
 

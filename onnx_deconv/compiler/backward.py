@@ -190,6 +190,8 @@ class Walk:
             signal, dims = found.get(name), self.model.type_of(name).dims
             if cam is not None:
                 signal, dims = on_image(self.values, cam, signal, name, dims, input_layout(self.model, name))
+            if signal is None and self.semantics.table.conserves and len(self.inputs) > 1:
+                signal = self.op.filled(self.values.shape(name, len(dims or ())), 0.0)  # all went elsewhere
             if signal is None:
                 raise ModelError(f"{self.model.name}: no signal from {self.value!r} can reach {name!r}")
             output = RECONSTRUCTION if len(self.inputs) == 1 else f"{RECONSTRUCTION}/{name}"

@@ -35,10 +35,10 @@ def activations(at: Site, i: int) -> Signal:
 
 def _counted(at: Site, i: int) -> Signal:
     op, x = at.op, at.input(i)
-    if is_nonnegative(at.model, at.node.inputs[i].name):
-        return op.Max(x, LEAST)
-    axes = list(range(1, len(at.shape_of(i))))
-    return op.Sub(x, op.Sub(op.ReduceMin(x, axes), LEAST))
+    if not is_nonnegative(at.model, at.node.inputs[i].name):
+        rank = len(at.shape_of(i))
+        x = op.Sub(x, op.ReduceMin(x, list(range(min(1, rank - 1), rank))))
+    return op.Max(x, LEAST)
 
 
 @excitation.row(*CONVOLUTIONS, *PRODUCTS)
@@ -95,7 +95,7 @@ def among_all_positions(at: Site) -> Signals:
     return [op.Mul(op.Div(at.signal, op.ReduceSum(x, at.spatial_axes())), x)]
 
 
-@excitation.row("ReduceSum", "ReduceMean", "ReduceLogSum")
+@excitation.row("ReduceSum", "ReduceMean")
 def among_elements(at: Site) -> Signals:
     """Divided in proportion to activations."""
     return in_proportion(at, activations(at, 0))

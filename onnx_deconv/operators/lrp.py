@@ -20,8 +20,7 @@ from onnx_deconv.operators.lrp_rules import (
     Gamma,
     stabilised,
 )
-from onnx_deconv.operators.registry import find
-from onnx_deconv.operators.relevance import depending, divided, lrp, only, signals_of
+from onnx_deconv.operators.relevance import depending, derivative_alone, divided, lrp, only, signals_of
 from onnx_deconv.operators.signs import is_nonnegative
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, RuleTable, Signals, register
@@ -110,16 +109,13 @@ def among_terms(at: Site) -> Signals:
     return divided(at, at.signal, parts, _moved(at, total, sure=sure))
 
 
-@lrp.row("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "ReduceLogSum", "DeformConv")
+@lrp.row("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "DeformConv")
 def in_proportion(at: Site) -> Signals:
     """Divided in proportion to contributions."""
     sure = is_nonnegative(at.model, at.node.outputs[0].name)
     ratio = at.op.Div(at.signal, _moved(at, at.output(), sure=sure))
-    rule = find(at.node.op, at.node.domain).rule
-    if rule is None or any(at.needs(i) for i in range(1, len(at.node.inputs))):
-        raise at.unsupported("relevance of any input but the first")
-    slopes = rule(replace(at, signals=[ratio]))
-    return only(at, 0, at.op.Mul(slopes[0], at.input(0)))
+    slopes = derivative_alone(replace(at, signals=[ratio]))
+    return only(at, 0, at.op.Mul(slopes, at.input(0)))
 
 
 def _moved(at: Site, total: Signal, *, sure: bool) -> Signal:

@@ -203,9 +203,10 @@ def _beyond(given: float | Sequence[float] | None, search: str) -> Callable[[Sit
     """Return how to take a bound off an input."""
 
     def beyond(at: Site, i: int) -> Signal:
-        x, positions = at.input(i), list(range(2, len(at.shape_of(i))))
+        x, rank = at.input(i), len(at.shape_of(i))
+        positions = list(range(2, rank))
         if given is None:
-            return at.op.Sub(x, getattr(at.op, search)(x, positions or [1]))
+            return at.op.Sub(x, getattr(at.op, search)(x, positions or [rank - 1]))
         return at.op.Sub(x, np.reshape(given, [-1] + [1] * len(positions)).astype(at.op.dtype))
 
     return beyond

@@ -6,9 +6,9 @@ normalisations and quantisers change nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from onnx_deconv.operators.builder import Signal
-from onnx_deconv.operators.join import extremum, where
 from onnx_deconv.operators.pooling import spread, window_sums
 from onnx_deconv.operators.reduce import axes_of, kept
 from onnx_deconv.operators.registry import find
@@ -68,6 +68,34 @@ def depending(at: Site) -> list[int]:
     return [i for i in range(len(at.node.inputs)) if at.needs(i)]
 
 
+def gradient_rule(at: Site) -> Rule:
+    """Return the derivative of a node's operator.
+
+    Raises
+    ------
+    RuleError
+        If it has none.
+    """
+    rule = find(at.node.op, at.node.domain).rule
+    if rule is None:
+        raise at.unsupported("it has no derivative")
+    return rule
+
+
+def derivative_alone(at: Site) -> Signal:
+    """Send the signal back to the first input by the derivative, as if no other depended on the image.
+
+    Raises
+    ------
+    RuleError
+        If the first does not.
+    """
+    if not at.needs(0):
+        raise at.unsupported("what it reads does not depend on the explained input, but where it reads does")
+    alone = replace(at, reached={at.node.inputs[0].name})
+    return gradient_rule(at)(alone)[0]
+
+
 def divided(at: Site, signal: Signal, parts: Mapping[int, Signal], total: Signal) -> Signals:
     """Divide a signal among inputs, to each its part of a total."""
     ratio = at.op.Div(signal, total)
@@ -89,9 +117,10 @@ def to_what_is_gated(at: Site) -> Signals:
     return [at.unbroadcast(share, i) if i in taking else None for i in range(len(at.node.inputs))]
 
 
-for _names, _entry in ((("Max", "Min"), extremum), (("Where",), where)):
-    if _entry.operators[0].rule is not None:
-        shared(*_names)(_entry.operators[0].rule)
+@shared("Max", "Min", "Where")
+def to_what_is_taken(at: Site) -> Signals:
+    """To the operand that was taken."""
+    return gradient_rule(at)(at)
 
 
 @shared("Div")
@@ -99,6 +128,26 @@ def to_numerator(at: Site) -> Signals:
     """To the numerator, where it depends on the image."""
     first = depending(at)[0]
     return only(at, first, at.unbroadcast(at.signal, first))
+
+
+@shared("GridSample")
+def to_pixels(at: Site) -> Signals:
+    """Shared among the pixels that each sample was mixed from; the grid gets nothing."""
+    return [derivative_alone(at), None]
+
+
+@shared("Scatter", "ScatterElements", "ScatterND")
+def to_what_is_there(at: Site) -> Signals:
+    """The updates get what is at their places, the rest goes to what they did not replace."""
+    if at.attr("reduction", "none") != "none":
+        raise at.unsupported("relevance where updates do not replace what was there")
+    return gradient_rule(at)(at)
+
+
+@shared("ReduceLogSum")
+def by_element(at: Site) -> Signals:
+    """Divided in proportion to x."""
+    return in_proportion(at, at.input(0))
 
 
 @shared("ReduceL1")
@@ -150,9 +199,9 @@ def signals_of(at: Site) -> Sequence[int]:
     A gate is what an activation between two bounds or a Softmax computed, or what is stretched to the
     other's size.
     """
-    factors = [i for i in depending(at) if i < 2]  # noqa: PLR2004  (a Gemm's third is added)
-    if not factors:
-        raise at.unsupported("what is added to its product alone depends on the explained input")
+    factors = depending(at)
+    if factors[-1] > 1:
+        raise at.unsupported("what it adds to its product depends on the explained input")
     return [i for i in factors if not _is_gate(at, i)] or factors
 
 
