@@ -14,7 +14,8 @@ from onnx_deconv.errors import (
 )
 
 if TYPE_CHECKING:
-    from onnx_deconv.attribution.explainer import Explainer, Explanation
+    from onnx_deconv.attribution.explainer import Explainer
+    from onnx_deconv.attribution.explanation import Explanation
     from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
     from onnx_deconv.compiler.package import load_pair, save
     from onnx_deconv.compiler.pair import Pair, compile_pair
@@ -49,7 +50,8 @@ __all__ = [
 
 # Imported on first use, so that "onnx-deconv --help" does not wait for onnx and NumPy.
 _HOMES = {
-    "attribution.explainer": ("Explainer", "Explanation"),
+    "attribution.explainer": ("Explainer",),
+    "attribution.explanation": ("Explanation",),
     "compiler.explain_graph": ("ExplainGraph", "explain_graph"),
     "compiler.package": ("load_pair", "save"),
     "compiler.pair": ("Pair", "compile_pair"),

@@ -2,16 +2,16 @@
 
 ::
 
-    DeconvError                     something a user can put right
-    ├── ModelError                  the file is no ONNX model, is broken, or cannot be explained
+    DeconvError                     something that a user can correct
+    ├── ModelError                  the file is not an ONNX model, is broken, or cannot be explained
     │   └── UnknownLayerError       no value or node has that name
     ├── MissingRuleError            operators on the path for which no rule is registered
     ├── RuleError                   a known operator in a form that its rule does not support
     ├── PluginError                 an installed plug-in that cannot be loaded
-    ├── InputError                  a picture, an array, a target or an option that does not fit
-    └── RuntimeUnavailableError     onnxruntime, or the provider asked for, cannot be had
+    ├── InputError                  an image, an array, a target or an option that does not fit
+    └── RuntimeUnavailableError     onnxruntime, or the provider asked for, is not available
 
-Each message is one line that names the thing and the way out.
+Each message is one line that says what is wrong and how to correct it.
 """
 
 import difflib
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 
 class DeconvError(Exception):
-    """The base of all errors that a user can put right."""
+    """The base of all errors that a user can correct."""
 
 
 class ModelError(DeconvError):
@@ -57,10 +57,10 @@ class MissingRuleError(DeconvError):
     def __init__(self, missing: Sequence[tuple[str, str]]) -> None:
         operators = sorted({operator for operator, _ in missing})
         nodes = ", ".join(f"{node} ({operator})" for operator, node in missing)
-        way = "explain a layer below them with --layer, or add a rule (docs/add-an-operator.md)"
+        remedy = "explain an earlier layer with --layer, or add a rule (docs/add-an-operator.md)"
         if all(operator.startswith("com.microsoft.nchwc::") for operator in operators):
-            way = "saved for one kind of machine: save it at onnxruntime's level 'extended', not at 'all'"
-        super().__init__(f"no rule for {', '.join(operators)}: needed by {nodes}; {way}")
+            remedy = "the file was optimised for one kind of CPU: save it at onnxruntime's level 'extended'"
+        super().__init__(f"no rule for {', '.join(operators)}: needed by {nodes}; {remedy}")
         self.missing = list(missing)
 
 
@@ -73,8 +73,8 @@ class PluginError(DeconvError):
 
 
 class InputError(DeconvError):
-    """A picture, an array, a target or an option does not fit the model."""
+    """An image, an array, a target or an option does not fit the model."""
 
 
 class RuntimeUnavailableError(DeconvError):
-    """onnxruntime, or the execution provider that was asked for, cannot be had."""
+    """onnxruntime, or the execution provider that was asked for, is not available."""

@@ -46,7 +46,8 @@ class Labels:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: no labels can be read there ({error})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
         return cls(tuple(_parsed(text)))
 
     def name(self, index: int) -> str | None:

@@ -5,7 +5,7 @@ from itertools import groupby
 import pytest
 from hypothesis import HealthCheck, settings
 
-from onnx_deconv import operators
+from onnx_deconv.operators import rule_tables
 
 # The same examples everywhere and no deadline: a slow machine is no failure. New examples are looked
 # for by "pytest --hypothesis-profile=search".
@@ -52,7 +52,7 @@ def _one_thread_per_session():
 @pytest.fixture(autouse=True)
 def _rule_tables_of_one_test_alone():
     """A table that a test makes is known by its name from then on: to no other test."""
-    known = operators.rule_tables()
+    known = rule_tables()
     before = dict(known)
     yield
     known.clear()

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it fails."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -21,12 +22,14 @@ from onnx_deconv import load
 from onnx_deconv.attribution import explainer
 from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.demo import embedded
+from onnx_deconv.cli.model_options import SemanticsOptions
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
 from onnx_deconv.compiler.inspection import operator_table_markdown
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput
 from onnx_deconv.operators import operators_by_key, rule_tables
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import reference
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +46,7 @@ COMMANDS = [
     "ops",
     "verify",
     "occlude",
+    "evaluate",
     "sheet",
     "invariance",
     "evolution",
@@ -100,10 +104,12 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def explained(*arguments):
-    """Run ``explain --json``; return its results."""
-    code, stdout, stderr = run("explain", *arguments, "--json")
-    assert (code, stderr) == (0, "")
+def explained(*arguments, rules="deconvnet", blind=False):
+    """Run ``explain --json`` with a rule table; return its results."""
+    chosen = () if rules is None or "--rules" in arguments else ("--rules", rules)
+    code, stdout, stderr = run("explain", *arguments, *chosen, "--json")
+    assert code == 0
+    assert all("the image" in line for line in stderr.splitlines()) if blind else not stderr
     return [json.loads(line) for line in stdout.splitlines()]
 
 
@@ -135,8 +141,23 @@ def test_explain_writes_pictures_and_says_where(model, photo, out):
     assert record["projection"]["scale"] == pytest.approx(np.percentile(magnitudes, 99.5), rel=1e-3)
 
 
+def test_by_default_a_class_is_explained_by_what_depends_on_the_photograph(model, photo, out):
+    (result,) = explained(model, photo, "-o", out, rules=None)
+    assert (result["method"], result["seed"], result["layer"]) == ("guided*grad-cam", "one", "logits")
+    record = json.loads(Path(result["files"]["record"]).read_text())
+    assert record["semantics"]["head"] == "class-map"
+    assert Path(result["files"]["values"]).name.endswith("-guided-grad-cam.npy")
+    (unit,) = explained(model, photo, "-o", out, "--layer", "r1", rules=None)
+    assert unit["method"] == "guided"
+
+
+def test_a_picture_that_does_not_depend_on_the_photograph_says_so(model, photo, out):
+    (blind,) = explained(model, photo, "--layer", "r1", "--seed", "strongest", "-o", out, blind=True)
+    assert blind["note"].startswith("deconvnet does not depend on the image here")
+
+
 def test_without_json_lines_are_for_people(model, photo, out):
-    code, stdout, stderr = run("explain", model, photo, "-o", out)
+    code, stdout, stderr = run("explain", model, photo, "--rules", "deconvnet", "-o", out)
     assert (code, stderr) == (0, "")
     first, *files = stdout.splitlines()
     assert re.fullmatch(rf"{re.escape(str(photo))}: .+ \(class \d\), score [\d.]+", first)
@@ -194,7 +215,7 @@ def test_folders_and_patterns_name_photographs_each_once(model, photo, tmp_path,
 
 def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
     unit = ["--target", 3, "--position", "4,5", "-o", out]
-    results = [explained(model, photo, "--layer", name, *unit)[0] for name in ("r1", "activation")]
+    results = [explained(model, photo, "--layer", n, *unit, blind=True)[0] for n in ("r1", "activation")]
     assert results[0] == results[1]
     assert (results[0]["class"], results[0]["channel"], results[0]["position"]) == (None, 3, [4, 5])
     assert Path(results[0]["files"]["values"]).name == "photo-r1-3-4-5-deconvnet.npy"
@@ -206,7 +227,9 @@ def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):
 
 
 def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
-    found = explained(model, photo, "--layer", "conv1", "--seed", "strongest", "--top", 2, "-o", out)
+    found = explained(
+        model, photo, "--layer", "conv1", "--seed", "strongest", "--top", 2, "-o", out, blind=True
+    )
     for one in found:
         y, x = one["position"]
         raw = np.load(one["files"]["values"])
@@ -217,11 +240,25 @@ def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
         assert not raw.any()
 
 
+def test_every_named_choice_is_an_option():
+    assert [field.name for field in dataclasses.fields(SemanticsOptions)] == list(Semantics.choices())
+
+
+def test_a_class_activation_map_is_drawn_alone_or_times_a_reconstruction(model, photo, out):
+    (alone,) = explained(model, photo, "-o", out, "--rules", "none", "--cam", "grad-cam", "--target", 2)
+    (both,) = explained(model, photo, "-o", out, "--rules", "guided", "--cam", "grad-cam", "--target", 2)
+    assert Path(alone["files"]["values"]).name == "photo-cat-grad-cam.npy"
+    assert Path(both["files"]["values"]).name == "photo-cat-guided-grad-cam.npy"
+    assert "nothing to make" in refused("explain", model, photo, "-o", out, "--rules", "none")
+
+
 def test_several_layers_are_explained_in_turn(model, photo, out):
-    results = explained(model, photo, "--layer", "r1", "--layer", "conv2", "--target", 2, "-o", out)
+    results = explained(
+        model, photo, "--layer", "r1", "--layer", "conv2", "--target", 2, "-o", out, blind=True
+    )
     assert [(r["layer"], r["channel"], r["rank"]) for r in results] == [("r1", 2, 1), ("maps", 2, 1)]
     assert len({r["files"]["values"] for r in results}) == 2
-    (alone,) = explained(model, photo, "--layer", "r1", "--target", 2, "-o", out)
+    (alone,) = explained(model, photo, "--layer", "r1", "--target", 2, "-o", out, blind=True)
     np.testing.assert_array_equal(np.load(alone["files"]["values"]), np.load(results[0]["files"]["values"]))
 
 
@@ -355,7 +392,7 @@ def test_an_empty_reconstruction_is_said(photo, tmp_path, out):
 def test_a_converted_folder_can_be_explained(model, photo, tmp_path, out):
     assert run("convert", model, "-o", tmp_path / "pair", "--rules", "guided", "--quiet") == (0, "", "")
     same = [photo, "-o", out, "--seed", "one", "--layer", "logits"]
-    from_pair = explained(tmp_path / "pair", *same)
+    from_pair = explained(tmp_path / "pair", *same, rules=None)
     assert from_pair == explained(model, *same, "--rules", "guided")
     assert "guided" in from_pair[0]["files"]["values"]
     assert "gradient" in explained(tmp_path / "pair", *same, "--rules", "gradient")[0]["files"]["values"]
@@ -657,7 +694,7 @@ def test_every_command_has_help_with_examples(command):
 def test_an_option_that_does_not_exist_is_one_line_with_a_suggestion(model, photo, out):
     message = refused("explain", model, photo, "-o", out, "--layers", "r1,maps")
     assert "--layers" in message
-    assert re.search(r"Did you mean.*--layer\b", message)
+    assert re.search(r"(Did you mean|Possible options).*--layer\b", message)
     assert "--target" in refused("explain", model, photo, "-o", out, "--targets", 1)
     assert "did you mean explain?" in refused("explian", model, photo)
     assert "atlas" in refused("report", out)
@@ -685,6 +722,7 @@ def test_options_of_the_explain_graph_are_refused_for_a_pair(model, out):
         (["convert", "MODEL", "--form", "explain"], 2),
         (["atlas", "build", "MODEL", "PHOTO", "--no-values"], 9),
         (["occlude", "MODEL", "PHOTO", "--square", "30"], 7),
+        (["evaluate", "MODEL", "PHOTO", "--steps", "1"], 3),
         (["sheet", "MODEL", "PHOTO"], 2),
         (["invariance", "MODEL", "PHOTO", "--steps", "2"], 2),
     ],
@@ -717,9 +755,9 @@ def test_the_programs_help_documents_exit_codes_and_completion():
 def test_warnings_of_the_library_are_lines_on_stderr(model, photo, out, monkeypatch):
     real = explainer.Explainer.session
 
-    def warning(self, layer=None):
+    def warning(self, *given):
         logging.getLogger("onnx_deconv.runtime.session").warning("no usable\ndevice")
-        return real(self, layer)
+        return real(self, *given)
 
     monkeypatch.setattr(explainer.Explainer, "session", warning)
     code, _, err = run("explain", model, photo, "-o", out, "--json")

@@ -1,4 +1,4 @@
-"""The commands occlude, sheet, invariance, evolution and correspondence: files, words, refusals."""
+"""The commands occlude, evaluate, sheet, invariance, evolution and correspondence: files, words, refusals."""
 
 import json
 
@@ -11,6 +11,7 @@ from small_networks import labelled, network, random
 from small_networks import model as small_model
 
 from onnx_deconv import Explainer
+from onnx_deconv.evaluation import evaluate
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.imaging import PRESETS, Photo
 
@@ -51,7 +52,7 @@ def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
     for what, values in {
         "scores": expected.scores,
         "probabilities": expected.probabilities,
-        "classes": expected.predictions,
+        "predictions": expected.predictions,
         "activations": expected.activations,
     }.items():
         np.testing.assert_allclose(np.load(record["files"][what]), values, rtol=1e-6)
@@ -78,7 +79,7 @@ def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(model, photos
     (photos / "broken.png").write_bytes(b"nothing")
     code, stdout, stderr = run("occlude", model, photos, *SIZE, "-o", out)
     assert code == 1
-    assert stdout.count("with the square") == 2
+    assert stdout.count("lowest with the square") == 2
     assert "broken.png: not a picture" in stderr
 
 
@@ -194,7 +195,82 @@ def test_correspondence_needs_each_part_in_each_photograph(model, photos, out):
     assert "two images or more" in refused("correspondence", model, table, *SIZE, "-o", out)
 
 
-@pytest.mark.parametrize("command", ["occlude", "sheet", "invariance", "evolution", "correspondence"])
+EVALUATE = (*SIZE, "--steps", 2, "--method", "guided", "--method", "guided*grad-cam", "--method", "centre")
+
+
+def boxes(folder, *lines):
+    path = folder / "boxes.csv"
+    path.write_text("image,class,x0,y0,x1,y1\n" + "\n".join(lines))
+    return path
+
+
+def test_evaluate_writes_what_the_library_measures(model, photos, out):
+    table = boxes(photos, "a.png,dog,0,0,25,20", "b.png,1,10,10,40,40")
+    (record,) = results("evaluate", model, photos, *EVALUATE, "--boxes", table, "-o", out)
+    preprocess = PRESETS["imagenet"].replace(size=(24, 24))
+    expected = evaluate(
+        Explainer(model),
+        [photos / "a.png", photos / "b.png"],
+        ["guided", "guided*grad-cam", "centre"],
+        boxes=table,
+        preprocess=preprocess,
+        steps=2,
+    )
+    assert record["means"] == expected.as_dict()["means"]
+    saved = json.loads((out / "evaluation.json").read_text())
+    assert saved["rows"] == [vars(row) for row in expected.rows()]
+    assert {row["target"] for row in saved["rows"] if row["photograph"] == "a.png"} == {3}
+    assert saved["preprocess"]["size"] == [24, 24]
+    page = (out / "evaluation.html").read_text()
+    assert page.count("<img") == 3 * 2
+    assert "a.png, dog: energy" in page
+
+
+def test_evaluate_goes_on_and_tells_its_table(model, photos, out):
+    assert run("evaluate", model, photos, *EVALUATE, "--measure", "blank", "-o", out)[0] == 0
+    journal = (out / "evaluation.jsonl").read_text()
+    code, stdout, _ = run("evaluate", model, photos, *EVALUATE, "--measure", "sparsity", "-o", out)
+    assert code == 0
+    assert (out / "evaluation.jsonl").read_text().startswith(journal)
+    assert stdout.splitlines()[0] == str(out / "evaluation.html")
+    assert stdout.splitlines()[1].split() == ["guided", "guided*grad-cam", "centre"]
+    assert stdout.splitlines()[2].startswith("gini")
+    message = refused("evaluate", model, photos, *EVALUATE, "--random-state", 3, "-o", out)
+    assert "belongs to an evaluation with other photographs or options" in message
+
+
+def test_evaluate_passes_over_what_is_no_picture(model, photos, out):
+    (photos / "c.png").write_bytes(b"no picture")
+    code, stdout, stderr = run("evaluate", model, photos, *EVALUATE, "--measure", "cascade", "-o", out)
+    assert code == 1
+    assert "c.png: not a picture" in stderr
+    assert "weights-3_spearman" in stdout
+
+
+def test_evaluate_takes_masks(model, photos, tmp_path, out):
+    for k, name in enumerate(("a.png", "b.png")):
+        picture(tmp_path / "masks" / name, 40 + 3 * k, 50)
+    more = ("--measure", "rank", "--masks", tmp_path / "masks", "--worst", 1, "-o", out)
+    (record,) = results("evaluate", model, photos, *EVALUATE, *more)
+    assert record["means"]["centre"]["rank"]["size"] == 2
+    assert "give one of them" in refused(
+        "evaluate",
+        model,
+        photos,
+        *SIZE,
+        "--masks",
+        tmp_path,
+        "--boxes",
+        boxes(photos, "a.png,1,0,0,9,9"),
+        "-o",
+        out,
+    )
+    assert "'lime'" in refused("evaluate", model, photos, *SIZE, "--method", "lime", "-o", out)
+
+
+@pytest.mark.parametrize(
+    "command", ["occlude", "evaluate", "sheet", "invariance", "evolution", "correspondence"]
+)
 def test_paths_that_lead_nowhere_are_named(model, photos, tmp_path, command):
     absent = tmp_path / "absent"
     second = parts(photos, ["a.png,eye,1,1,9,9"]) if command == "correspondence" else photos
@@ -203,7 +279,7 @@ def test_paths_that_lead_nowhere_are_named(model, photos, tmp_path, command):
         assert "absent" in refused(command, model, absent)
 
 
-@pytest.mark.parametrize("command", ["invariance", "evolution"])
+@pytest.mark.parametrize("command", ["evaluate", "invariance", "evolution"])
 def test_photographs_in_their_own_sizes_cannot_be_compared(model, photos, tmp_path, command):
     first = tmp_path if command == "evolution" else model
     assert "give a --size" in refused(command, first, photos, "--size", "photo")

@@ -314,6 +314,14 @@ def test_published_topologies(path):
     assert sum(t.ByteSize() for t in all_tensors(graph.proto)) < 1 << 20
 
 
+def test_no_more_is_explained_than_there_is():
+    pair = compile_pair(load(DEMO))
+    with pytest.raises(InputError, match=r"top=101: .* has 100 channels"):
+        explain_graph(pair, top=101)
+    with pytest.raises(InputError, match=r"top=101: .* has 100 units"):
+        explain_graph(pair, top=101, seed="unit")
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("top", [1, 2])
 def test_every_node_of_the_explain_graph_runs_on_cuda(top):

@@ -23,18 +23,19 @@ CONTRACT = {
     "model": "operators",
     "receptive": "model operators",
     "imaging": "files model",
-    "compiler.passes": "model",
+    "compiler.passes": "model operators",
     "compiler": "compiler.passes files imaging labels model operators semantics",
     "runtime": "compiler compiler.passes model operators",
     "attribution": "compiler imaging labels model operators runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime",
+    "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
     "cli": (
-        "atlas attribution compiler compiler.passes experiments experiments.figures files imaging labels "
-        "model operators package receptive runtime semantics verification"
+        "atlas attribution compiler compiler.passes evaluation experiments experiments.figures files imaging "
+        "labels model operators package receptive runtime semantics verification"
     ),
     "package": "attribution compiler labels model semantics",
     "__main__": "cli",

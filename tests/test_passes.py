@@ -11,6 +11,7 @@ from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, apply_passes
+from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
 RNG = np.random.default_rng(2)
@@ -170,6 +171,20 @@ def test_parts_of_a_picture_that_others_read_too_are_put_together_before():
     assert (found.count("Conv"), found.count("Relu")) == (4, 1)
     x = normal(2, 8, 6, 7)
     np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=1e-5, atol=1e-4)
+
+
+def test_nodes_without_names_are_told_apart():
+    attributes = {"strides": [2] * 2, "group": 8}
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["a"], **attributes),
+        helper.make_node("Sigmoid", ["a"], ["b"]),
+        helper.make_node("ConvTranspose", ["b", "w"], ["y"], **attributes),
+    ]
+    proto = model(nodes, ["N", 8, 6, 7], {"w": normal(8, 1, 3, 3)})
+    optimised = apply_passes(proto, ["depthwise"])
+    assert "ConvTranspose" not in operators(optimised)
+    x = normal(2, 8, 6, 7)
+    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +370,7 @@ def pooled(k, size, **attributes):
     return proto
 
 
-@pytest.mark.parametrize(("k", "size"), [(2, (8, 12)), (3, (9, 6)), (4, (8, 8))])
+@pytest.mark.parametrize(("k", "size"), [(1, (5, 4)), (2, (8, 12)), (3, (9, 6)), (4, (8, 8))])
 def test_windows_side_by_side_find_their_first_maxima_by_comparing(k, size):
     net = pooled(k, size)
     pair = compile_pair(load(net))
@@ -417,7 +432,7 @@ def reconstructions(net, x):
     return *(f["reconstruction"] for f in found), proto
 
 
-def unpooling(size, batch="N", *, rectified=False, **attributes):
+def unpooling(size, batch="N", *, rectified=False, data="zeros", name="deconv/unpool", **attributes):
     """Pool a picture, and put a signal back by switches; both come from convolutions."""
     attributes = {"kernel_shape": [3, 3], "strides": [2, 2]} | attributes
     one = np.ones((16, 1, 1, 1), np.float32)
@@ -428,11 +443,11 @@ def unpooling(size, batch="N", *, rectified=False, **attributes):
         helper.make_node("Conv", ["signal", "one"], ["s"], group=16),
         helper.make_node("Shape", ["r"], ["shape"]),
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
-        *(helper.make_node("Reshape", [v, "flat"], [f"{v}/flat"]) for v in ("zeros", "switches", "s")),
+        *(helper.make_node("Reshape", [v, "flat"], [f"{v}/flat"]) for v in (data, "switches", "s")),
         helper.make_node(
-            "ScatterElements", [f"{v}/flat" for v in ("zeros", "switches", "s")], ["sum"], reduction="add"
+            "ScatterElements", [f"{v}/flat" for v in (data, "switches", "s")], ["sum"], reduction="add"
         ),
-        helper.make_node("Reshape", ["sum", "shape"], ["y"], "unpool"),
+        helper.make_node("Reshape", ["sum", "shape"], ["y"], name),
     ]
     proto = model(nodes, (batch, 16, *size), {"one": one, "flat": np.array([-1])})
     proto.graph.input.append(
@@ -472,6 +487,13 @@ def test_overlapping_windows_find_their_first_maxima_in_the_blocked_layout(
     x = np.round(np.random.default_rng(seed).standard_normal((2, 16, *size))).astype(np.float32)
     x[0, 0] = 0
     assert_unpooled_alike(net, x, ort_optimises=ort_optimises)
+
+
+@pytest.mark.parametrize("other", [{"data": "r"}, {"name": "the user's own"}])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_signals_that_are_scattered_otherwise_stay(other, kernel):
+    net = unpooling((8, 8), rectified=True, kernel_shape=[kernel] * 2, **other)
+    assert "ScatterElements" in operators(apply_passes(net, ["blocked", "pools"]))
 
 
 LARGEST = np.finfo(np.float32).max
@@ -697,6 +719,17 @@ def test_a_model_that_gives_its_switches_keeps_them():
 def test_no_pass_goes_by_another_name():
     with pytest.raises(InputError, match="filters"):
         explain_graph(compile_pair(load(pooled(2, (8, 8)))), passes=["faster"])
+
+
+def test_a_pass_is_registered_once():
+    before = dict(PASSES)
+    with pytest.raises(ValueError, match="'filters'"):
+        optimisation_pass("filters")(PASSES["sums"])
+    assert before == PASSES
+
+
+def test_every_pass_helps_some_device():
+    assert {name for names in (*EXPLAIN.values(), *COMPANION.values()) for name in names} == set(PASSES)
 
 
 def test_an_optimised_graph_is_valid(tmp_path):

@@ -53,6 +53,10 @@ def check(proto, layer, shape=(1, HEIGHT, WIDTH), **options):
         assert axis is None or len(bounds) == pixels.shape[2 + axis]
     for position in np.ndindex(*pixels.shape[2:]):
         assert field.box(position) == hull(pixels[(..., *position)]), position
+        if any(field.box(position)):
+            first, last = np.transpose(field.reach(position))
+            assert (first <= field.box(position)[:2]).all()
+            assert (last >= field.box(position)[2:]).all()
     return field
 
 
@@ -107,7 +111,7 @@ def test_closed_form_far_from_the_border():
     y0, x0, y1, x1 = field.box((8, 8))
     assert (y0, x0) == (8 * 4 - 9, 8 * 4 - 9)
     assert (y1 - y0, x1 - x0) == (19, 19)
-    assert field.at((0, 15)) == (0, 51, 10, 64)
+    assert field.box((0, 15)) == (0, 51, 10, 64)
     assert field.reach((0, 15)) == [(-9, 10), (51, 70)]
 
 
@@ -175,6 +179,15 @@ FORMS = {
         "a = Reshape(image, s) b = Conv(a, w) y = Reshape(b, t)",
         {"s": [-1, 1, HEIGHT, WIDTH], "w": (1, 1, 2, 3), "t": [0, 1, HEIGHT - 1, WIDTH - 2]},
     ),
+    "channels reshaped to the last": (
+        "a = Reshape(image, s) y = Transpose<perm = [0, 3, 1, 2]>(a)",
+        {"s": [-1, HEIGHT, WIDTH, 1]},
+    ),
+    "split after a global pool": (
+        "c = Conv(image, w) g = GlobalAveragePool(c) a, b = Split<axis = 1>(g) y = Add(a, b)",
+        {"w": (4, 1, 3, 3)},
+        13,
+    ),
     "reshaped to rows": ("y = Reshape(image, s)", {"s": [-1, PIXELS]}),
     "flattened": ("y = Flatten(image)", {}),
     "mean of columns": ("y = ReduceMean<axes = [3]>(image)", {}, 17),
@@ -210,6 +223,7 @@ FORMS = {
         {"w": (4, 1, 3, 3)},
         13,
     ),
+    "split along the batch": ("a, b = Split(image) y = Concat<axis = 0>(a, b)", {}, 13),
     "joined channels": (
         "c = Conv<pads = [1, 1, 1, 1]>(image, w) y = Concat<axis = -3>(image, c)",
         {"w": (2, 1, 3, 3)},
@@ -318,7 +332,10 @@ def test_gates_and_global_pools_see_everything():
     field = receptive_field(load(net.model()), gated)
     assert field.note is None
     assert field.box((4, 4)) == (0, 0, HEIGHT, WIDTH)
-    assert receptive_field(load(net.model()), gate).box((0, 0)) == (0, 0, HEIGHT, WIDTH)
+    everything = receptive_field(load(net.model()), gate)
+    assert everything.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
+    assert (everything.size, everything.jump, everything.offset) == ((HEIGHT, WIDTH), (0, 0), (0, 0))
+    assert everything.reach((0, 0)) == [(0, HEIGHT), (0, WIDTH)]
 
 
 def test_a_pool_sees_no_further_than_its_windows():
@@ -329,7 +346,9 @@ def test_a_pool_sees_no_further_than_its_windows():
     assert check(net.model(), net.last, (1, 12, 12)).box((0, 0)) == (0, 0, 11, 11)
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride", "pads"), [(4, 2, 2, (0, 1)), (11, 2, 3, (1, 1))])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"), [(4, 2, 2, (0, 1)), (11, 2, 3, (1, 1)), (11, 2, 3, (0, 1))]
+)
 def test_a_window_that_would_start_in_the_padding_behind_the_input_is_not_counted(size, kernel, stride, pads):
     net = Net((1, size, size))
     pool = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "ceil_mode": 1}

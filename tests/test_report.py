@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from onnx_deconv import InputError
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.report import write_report
-from onnx_deconv.atlas.store import Reader
 from onnx_deconv.cli import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -92,9 +92,9 @@ def test_a_sprite_holds_the_blocks_in_order(made):
         sprite = np.array(picture.convert("RGB")).astype(int)
     height, width = layer["block"]
     assert sprite.shape == (height, 6 * width, 3)  # 70 feature maps: the last six
-    shelf = Reader(made / "atlas").shelf("second")
+    arrays = Reader(made / "atlas").arrays("second")
     first = sprite[:height, width : width + width // 2][: height // 2].mean((0, 1))
-    assert np.abs(first - shelf.patches[65, 0].mean((0, 1))).max() < 6
+    assert np.abs(first - arrays.patches[65, 0].mean((0, 1))).max() < 6
 
 
 def test_names_cannot_break_out_of_the_page(made, tmp_path):

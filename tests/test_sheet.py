@@ -12,16 +12,9 @@ from onnx_deconv import Explainer, InputError, Semantics
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.experiments.sheet import Column, across_layers, across_tables, compare, draw_sheet
 from onnx_deconv.imaging import BLACK, Canvas, Photo, Preprocess, montage, scale_of
-from onnx_deconv.imaging.charts import (
-    COLOURS,
-    bar_chart,
-    coloured,
-    line_chart,
-    number,
-    ticks,
-    with_colour_bar,
-    with_legend,
-)
+from onnx_deconv.imaging.axes import number, ticks
+from onnx_deconv.imaging.charts import bar_chart, line_chart
+from onnx_deconv.imaging.legends import COLOURS, coloured, with_colour_bar, with_legend
 
 PREPROCESS = Preprocess(size=(16, 16), fit="stretch", scale=1 / 64, mean=(2.0,))
 TABLES = ["deconvnet", "guided", "gradient"]

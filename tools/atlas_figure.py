@@ -14,8 +14,9 @@ import numpy as np
 
 from onnx_deconv import Explainer
 from onnx_deconv.atlas import Atlas, Projector, images_of, scan
-from onnx_deconv.atlas.shelf import sheet
-from onnx_deconv.atlas.store import Reader, Writer, plans
+from onnx_deconv.atlas.reader import Reader
+from onnx_deconv.atlas.sheets import sheet
+from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.imaging import Picture, montage, preprocess_for, read_image, save_png
 
 MODEL = Path(__file__).parents[1] / "models" / "demo.onnx"
@@ -35,9 +36,9 @@ def pieces(name: str, photo: Picture) -> Iterator[tuple[str, Picture]]:
 
 def row(reader: Reader, layer: str) -> list[Picture]:
     """Draw the projections and the patches of the maps that nine pieces excite most."""
-    table, shelf = reader.atlas.layers[layer], reader.shelf(layer)
+    table, arrays = reader.atlas.layers[layer], reader.arrays(layer)
     numbers = sorted(int(n) for n in np.argsort(-table.activations[:, -1])[:MAPS])
-    return [sheet(array[numbers], numbers) for array in (shelf.projections, shelf.patches)]
+    return [sheet(array[numbers], numbers) for array in (arrays.projections, arrays.patches)]
 
 
 @click.command()

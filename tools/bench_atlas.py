@@ -88,7 +88,7 @@ def measured_scan(
 
 def singly(explainer: Explainer, atlas: Atlas, tensor: np.ndarray) -> float:
     """Return the seconds that a unit takes by itself, in the mean over the atlas."""
-    counts = {layer: int((t.taken & (t.activations != 0)).sum()) for layer, t in atlas.layers.items()}
+    counts = {layer: int(t.active.sum()) for layer, t in atlas.layers.items()}
     batch = tensor[None]
     medians = {layer: statistics.median(list(one_by_one(explainer, layer, batch))[1:]) for layer in counts}
     return sum(counts[layer] * medians[layer] for layer in counts) / sum(counts.values())

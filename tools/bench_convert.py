@@ -4,8 +4,9 @@
     python tools/bench_convert.py nodes 2500 5000 10000 20000   # of a network of that many
     python tools/bench_convert.py explain MODEL IMAGE [options of onnx-deconv explain]
 
-Each figure is the median of several runs of the whole program, its start included. The memory is the peak
-of the resident set; pages of a mapped file count while they are resident.
+Each figure is the median of several runs of the whole program, its start included: seconds on the clock,
+seconds of processor time (which other programs move less), and the peak of the resident set, where pages of
+a mapped file count while they are resident.
 """
 
 import os
@@ -23,8 +24,8 @@ from onnx import helper
 from onnx_deconv import compile_pair, load
 
 
-def measure(*arguments: str) -> tuple[float, float]:
-    """Run the command line once; return (seconds, peak resident memory in MB)."""
+def measure(*arguments: str) -> tuple[float, float, float]:
+    """Run the command line once; return (seconds, processor seconds, peak resident memory in MB)."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "onnx_deconv", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -33,14 +34,15 @@ def measure(*arguments: str) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise click.ClickException(f"{' '.join(command)} failed")
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
-def report(runs: list[tuple[float, float]], size: float) -> None:
+def report(runs: list[tuple[float, float, float]], size: float) -> None:
     """Print the medians."""
-    seconds, peak = (statistics.median(column) for column in zip(*runs, strict=True))
+    seconds, processor, peak = (statistics.median(column) for column in zip(*runs, strict=True))
     times = f"{peak / size:.2f} times the file ({size:.0f} MB)"
-    print(f"{seconds:.2f} s, peak {peak:.0f} MB = {times}, {len(runs)} runs")
+    took = f"{seconds:.2f} s, {processor:.2f} s of processor time"
+    print(f"{took}, peak {peak:.0f} MB = {times}, {len(runs)} runs")
 
 
 @click.group(help=__doc__)
@@ -65,13 +67,12 @@ def nodes(counts: tuple[int, ...]) -> None:
     """Measure loading and compiling networks of many nodes, in this process."""
     for count in counts:
         proto = residual_network(count)
-        start = time.perf_counter()
+        start = time.process_time()
         pair = compile_pair(load(proto))
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         made = f"{len(pair.deconv.graph.node)} in the companion"
-        print(
-            f"{len(proto.graph.node)} nodes, {made}: {seconds:.2f} s, {1e6 * seconds / count:.0f} µs a node"
-        )
+        each = f"{1e6 * seconds / count:.0f} µs a node"
+        print(f"{len(proto.graph.node)} nodes, {made}: {seconds:.2f} s of processor time, {each}")
 
 
 def residual_network(count: int) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Many pictures by name, one at a time: a folder, a list, an archive, or anything that can be iterated."""
+"""Many named pictures, read one at a time: from a folder, a list, an archive, or an iterable."""
 
 import io
 import os
@@ -15,7 +15,7 @@ Load = Callable[[], Picture]
 
 
 class Images:
-    """Pictures by name, to be gone through more than once.
+    """Named pictures that can be iterated more than once.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Images:
     each
         Makes an iterator of (name, function that reads the picture), in the same order every time.
     count
-        How many there are, where that is known.
+        How many there are, if known.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Pict
     Parameters
     ----------
     source
-        A folder (all pictures in it, folders inside included, by their path in it); a text file of
-        paths, one a line (relative ones are looked for beside it); a zip or tar file; or an iterable
-        of (name, picture), H×W×3, uint8, RGB, that can be iterated twice (a list, say, but no
-        generator). Names tell images apart and break ties: the same images must have the same names.
+        A folder (all pictures in it and in its folders, named by their path in it); a text file of
+        paths, one a line, relative to the file; a zip or tar file; or an iterable of (name, picture),
+        H×W×3, uint8, RGB, that can be iterated twice (a list, for instance, but no generator). Names
+        identify images and break ties: the same images must have the same names.
 
     Returns
     -------
@@ -54,13 +54,13 @@ def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Pict
     Raises
     ------
     InputError
-        If there is nothing to be read, or an iterator can be used only once.
+        If there are no pictures, or the iterable can be used only once.
     """
     if isinstance(source, Images):
         return source
     if not isinstance(source, str | os.PathLike):
         if isinstance(source, Iterator):
-            raise InputError("the images are gone through twice: give a list, not a generator")
+            raise InputError("the images are read twice: give a list, not a generator")
         return Images("the given images", lambda: ((n, partial(_itself, p)) for n, p in source))
     path = Path(source)
     if path.is_dir():
@@ -110,7 +110,7 @@ def _tarred(path: Path) -> Iterator[tuple[str, Load]]:
     with tarfile.open(path) as archive:
         for member in archive:
             if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                # Now or never: the archive is read from its beginning to its end.
+                # Now, not when it is wanted: the archive can only be read from its beginning to its end.
                 file = archive.extractfile(member)
                 yield member.name, partial(_in_memory, file.read() if file is not None else b"", member.name)
             archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every member

@@ -1,19 +1,25 @@
-"""Atlases that were made of parts of the images, merged into one."""
+"""Merge finished atlases, with their projections, into one folder."""
 
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
-from onnx_deconv.atlas.shelf import Plan
-from onnx_deconv.atlas.store import Reader, Writer
-from onnx_deconv.atlas.tally import Atlas, merge
+from onnx_deconv.atlas.arrays import Plan
+from onnx_deconv.atlas.reader import Reader
+from onnx_deconv.atlas.top_activations import Atlas, merge
+from onnx_deconv.atlas.writer import Writer
 
 
 def merge_folders(homes: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> Atlas:
     """Merge finished atlases of disjoint sets of images into the folder of one.
 
     The projections are copied: neither the model nor the images are needed.
+
+    Parameters
+    ----------
+    homes
+        The atlases' folders.
+    output
+        The merged atlas's folder.
 
     Raises
     ------
@@ -22,26 +28,29 @@ def merge_folders(homes: Sequence[str | os.PathLike[str]], output: str | os.Path
     """
     readers = [Reader(home) for home in homes]
     whole = merge([reader.atlas for reader in readers])
-    places = [_owners(reader.atlas) for reader in readers]
-    plan = {layer: _common([reader.shelf(layer).plan for reader in readers]) for layer in whole.layers}
+    ranks = [_rank_by_image(reader.atlas) for reader in readers]
+    plan = {layer: _common([reader.arrays(layer).plan for reader in readers]) for layer in whole.layers}
     writer = Writer(output, whole, plan, "RGB")
     for layer, table in whole.layers.items():
-        for channel, rank in np.argwhere(table.taken).tolist():
-            key = layer, channel, whole.images[table.images[channel, rank]]
-            reader, source = next((r, p[key]) for r, p in zip(readers, places, strict=True) if key in p)
-            writer.copy(reader, layer, (channel, rank), (channel, source))
+        for channel, rank in table.ranks():
+            key = layer, channel, whole.image_of(layer, channel, rank)
+            reader, old = next(
+                (r, found[key]) for r, found in zip(readers, ranks, strict=True) if key in found
+            )
+            writer.copy(reader, layer, (channel, rank), (channel, old))
     writer.finish()
     return whole
 
 
-def _owners(atlas: Atlas) -> dict[tuple[str, int, str], int]:
+def _rank_by_image(atlas: Atlas) -> dict[tuple[str, int, str], int]:
+    """Return the rank of each unit by layer, channel and image."""
     return {
-        (layer, channel, atlas.images[table.images[channel, rank]]): rank
+        (layer, channel, atlas.image_of(layer, channel, rank)): rank
         for layer, table in atlas.layers.items()
-        for channel, rank in np.argwhere(table.taken).tolist()
+        for channel, rank in table.ranks()
     }
 
 
 def _common(plans: Sequence[Plan]) -> Plan:
-    """Return what all atlases keep of a layer."""
-    return {kind: what for kind, what in plans[0].items() if all(kind in plan for plan in plans)}
+    """Return the arrays that all atlases keep of a layer."""
+    return {kind: array for kind, array in plans[0].items() if all(kind in plan for plan in plans)}

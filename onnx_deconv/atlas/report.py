@@ -1,6 +1,5 @@
-"""An atlas as one HTML file to read: no server, no network."""
+"""An atlas as one HTML file, which needs neither a server nor a network."""
 
-import base64
 import json
 import math
 import os
@@ -9,40 +8,36 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
-
-from onnx_deconv.atlas.store import Reader
+from onnx_deconv.atlas.reader import Reader
+from onnx_deconv.atlas.sprites import BLOCKS, encoded, shown_size, sprites
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
-from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height, draw, webp
-from onnx_deconv.model import Array
+from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height, draw
 from onnx_deconv.operators import compared_tables
 
 LARGEST = 25_000_000
-"""Bytes that a report takes at most; its pictures are made smaller and coarser until it does."""
+"""Bytes that a report may take; its pictures are made smaller and coarser until it does."""
 
-_PER = 64
-"""Feature maps per sprite: a browser decodes only what is looked at."""
-_STEPS = ((48, 60), (48, 40), (40, 40), (32, 40), (32, 20), (24, 20), (16, 10))
-"""Size of a picture and quality of the compression, the best first."""
+_QUALITIES = ((48, 60), (48, 40), (40, 40), (32, 40), (32, 20), (24, 20), (16, 10))
+"""Sizes of a unit's picture, in pixels, and qualities of the compression; the best first."""
 _COARSE = 24
-"""Pixels up to which a picture is shown with its pixels as squares."""
-_PHOTO = 288
-"""Height of the pictures of a photograph."""
+"""Pictures of at most this many pixels along an axis are shown with their pixels as squares."""
+_PHOTO_HEIGHT, _PHOTO_QUALITY = 288, 75
+"""Height in pixels, and quality of the compression, of the pictures of a photograph."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One choice of the pickers, with its pictures.
+    """One explanation of a photograph, as the report's pickers offer it.
 
     Attributes
     ----------
     photo, layer, subject, rules
-        What is picked.
+        What a reader picks: the photograph, the layer, its class or feature map, and the rule table.
     pictures
-        Captions with pictures.
+        Captions and pictures.
     """
 
     photo: str
@@ -70,7 +65,7 @@ def write_report(
     explained
         Explanations of photographs, for the pickers.
     largest
-        Bytes that it may take.
+        Bytes that the file may take.
 
     Returns
     -------
@@ -80,10 +75,10 @@ def write_report(
     Raises
     ------
     InputError
-        If it cannot be written, or not made as small as that.
+        If it cannot be written, or cannot be made that small.
     """
     template = files("onnx_deconv.atlas").joinpath("report.html").read_text(encoding="utf-8")
-    for tile, quality in _STEPS:
+    for tile, quality in _QUALITIES:
         record = json.dumps(_record(reader, explained, tile, quality), separators=(",", ":"))
         # Within a script element "</" would end it.
         page = template.replace("/*ATLAS*/", record.replace("</", "<\\/")).encode()
@@ -107,19 +102,19 @@ def explanations(
     photos
         Names and photographs.
     preprocess
-        How they became the model's input.
+        How the photographs became the model's input.
     layers
-        Whose strongest feature map is explained too.
+        Layers whose strongest feature map is explained too.
     classes
-        How many classes of each photograph, the most probable first.
+        How many classes of each photograph are explained, the strongest first.
 
     Yields
     ------
     Explained
         Each photograph's classes first, then its layers.
     """
-    how: dict[str, Any] = {"providers": explainer.providers, "labels": explainer.labels.names or None}
-    tables = [Explainer(explainer.model, name, **how) for name in compared_tables()]
+    options: dict[str, Any] = {"providers": explainer.providers, "labels": explainer.labels.names or None}
+    tables = [Explainer(explainer.model, name, **options) for name in compared_tables()]
     for name, photo in photos:
         for layer in (None, *layers):
             for each in tables:
@@ -147,77 +142,55 @@ def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: 
                 "layer": one.layer,
                 "class": one.subject,
                 "rules": one.rules,
-                "pictures": [(caption, _text(at_height(p, _PHOTO), 75)) for caption, p in one.pictures],
+                "pictures": [(caption, _photo_picture(p)) for caption, p in one.pictures],
             }
             for one in explained
         ],
     }
 
 
+def _photo_picture(picture: Picture) -> str:
+    return encoded(at_height(picture, _PHOTO_HEIGHT), _PHOTO_QUALITY)
+
+
 def _layer(reader: Reader, layer: str, tile: int, quality: int) -> dict[str, Any]:
-    table, shelf = reader.atlas.layers[layer], reader.shelf(layer)
+    table, arrays = reader.atlas.layers[layer], reader.arrays(layer)
     channels, top = table.activations.shape
-    height, width = _size(shelf.projections.shape[2:4], tile)
+    kept = arrays.projections.shape[2:4]
+    height, width = shown_size(kept, tile)
     columns = math.ceil(math.sqrt(top))
     rows = math.ceil(top / columns)
-    units: list[list[Any]] = [[] for _ in range(channels)]
-    for channel, rank in np.argwhere(table.taken).tolist():
-        seen = reader.seen[layer, channel, rank].get("receptive_field", [])
-        image, position = int(table.images[channel, rank]), table.positions[channel, rank].tolist()
-        activation = float(f"{table.activations[channel, rank]:.5g}")
-        units[channel].append([activation, image, position, seen])
-    windows = [reader.seen[key].get("window") for key in reader.seen if key[0] == layer]
-    window = next((w for w in windows if w), [0, 0, height, width])
+    window = _window(reader, layer) or [0, 0, height, width]
     return {
         "layer": layer,
         "channels": channels,
         "window": [window[2] - window[0], window[3] - window[1]],
         "grid": [rows, columns],
         "block": [rows * height, columns * width],
-        "per": _PER,
-        "across": math.isqrt(_PER),
-        "coarse": max(shelf.projections.shape[2:4]) <= _COARSE,
+        "per": BLOCKS,
+        "across": math.isqrt(BLOCKS),
+        "coarse": max(kept) <= _COARSE,
         "sprites": {
-            "projections": list(_sprites(shelf.projections, (height, width), columns, quality)),
-            "patches": list(_sprites(shelf.patches, (height, width), columns, quality)),
+            kind: list(sprites(pictures, (height, width), columns, quality))
+            for kind, pictures in (("projections", arrays.projections), ("patches", arrays.patches))
         },
-        "units": units,
+        "units": _units(reader, layer),
     }
 
 
-def _size(kept: Sequence[int], tile: int) -> tuple[int, int]:
-    """Return the size of a layer's pictures in the report: few pixels are repeated, many averaged."""
-    height, width = kept
-    if max(kept) <= tile:
-        times = max(1, tile // max(kept))
-        return height * times, width * times
-    factor = tile / max(kept)
-    return max(1, round(height * factor)), max(1, round(width * factor))
+def _units(reader: Reader, layer: str) -> list[list[Any]]:
+    """Return, for each feature map, what the report tells of its strongest units."""
+    table = reader.atlas.layers[layer]
+    units: list[list[Any]] = [[] for _ in table.activations]
+    for channel, rank in table.ranks():
+        box = reader.entries[layer, channel, rank].get("receptive_field", [])
+        image, position = int(table.images[channel, rank]), table.positions[channel, rank].tolist()
+        activation = float(f"{table.activations[channel, rank]:.5g}")
+        units[channel].append([activation, image, position, box])
+    return units
 
 
-def _sprites(tiles: Array, size: tuple[int, int], columns: int, quality: int) -> Iterator[str]:
-    """Yield pictures of many feature maps each, one block of its nine per feature map."""
-    across = math.isqrt(_PER)
-    for first in range(0, len(tiles), _PER):
-        blocks = [_block(block, size, columns) for block in tiles[first : first + _PER]]
-        blank = np.full_like(blocks[0], 255)
-        missing = -len(blocks) % min(across, len(blocks))
-        wide = min(across, len(blocks))
-        blocks += [blank] * missing
-        lines = [np.concatenate(blocks[k : k + wide], axis=1) for k in range(0, len(blocks), wide)]
-        yield _text(np.concatenate(lines), quality)
-
-
-def _block(tiles: Array, size: tuple[int, int], columns: int) -> Picture:
-    height, width = size
-    rows = math.ceil(len(tiles) / columns)
-    block = np.full((rows * height, columns * width, 3), 255, np.uint8)
-    for k, tile in enumerate(tiles):
-        row, column = divmod(k, columns)
-        shown = at_height(np.asarray(tile), height)[:, :width]
-        block[row * height : (row + 1) * height, column * width : column * width + shown.shape[1]] = shown
-    return block
-
-
-def _text(picture: Picture, quality: int) -> str:
-    return base64.b64encode(webp(picture, quality)).decode()
+def _window(reader: Reader, layer: str) -> list[int] | None:
+    """Return the window of any of a layer's units: they have one size."""
+    windows = (entry.get("window") for unit, entry in reader.entries.items() if unit[0] == layer)
+    return next((window for window in windows if window), None)

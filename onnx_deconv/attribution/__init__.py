@@ -1,1 +1,1 @@
-"""What in an image excited a unit: forward once, seeds back."""
+"""Explain a model's answers: run images forward, send seeds back, return reconstructions."""

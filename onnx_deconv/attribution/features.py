@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_deconv.attribution.batches import as_input
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.seed import scores_of
 from onnx_deconv.compiler.forward import forward
@@ -49,7 +50,6 @@ class Features:
         if len(self.model.inputs) != 1:
             raise InputError(f"the model has inputs {', '.join(self.model.inputs)}: one is supported here")
         (self._input,) = self.model.inputs
-        self._as_input = explainer.as_input
         self.layers = [self.model.layer(name) for name in layers]
         self.scores_layer, cut = scores_value(self.model)
         self._last_operator = next((step.partition(" ")[0] for step in reversed(cut)), None)
@@ -70,7 +70,7 @@ class Features:
         InputError
             If the batch does not fit.
         """
-        chunks = [self._run(chunk) for chunk in self._chunks(self._as_input(self._input, batch))]
+        chunks = [self._run(chunk) for chunk in self._chunks(as_input(self.model, self._input, batch))]
         joined = {name: np.concatenate([c[name] for c in chunks])[: len(batch)] for name in chunks[0]}
         scores = scores_of(joined[self.scores_layer])
         return Values(joined, scores, self._probabilities(joined, scores))

@@ -1,4 +1,4 @@
-"""One batch's way forward through a pair, and any number of ways back."""
+"""One forward pass of a batch through a pair, and any number of backward passes."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -16,16 +16,16 @@ from onnx_deconv.operators.traits import AFFINE, COMBINATION, PLACEMENT, RECTIFI
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
 _CAN_STOP = {RECTIFIER, AFFINE, COMBINATION, PLACEMENT}
-"""Traits of the companion's nodes that may let nothing of a signal pass."""
+"""Traits of the companion's nodes that can stop a signal altogether."""
 
 
 class Pass:
-    """A batch that has gone forward: its activations wait on the device for seeds to send back.
+    """A batch that has run forward; its activations stay on the device for the backward passes.
 
     Parameters
     ----------
     pair
-        Explains the value ``layer``.
+        The pair that explains the value ``layer``.
     layer
         The explained value.
     feeds
@@ -56,8 +56,9 @@ class Pass:
         Parameters
         ----------
         output
-            The model's own output; it is taken if it has one number per channel (it may be behind a
-            softmax that the explanation starts before), else the channel's strongest activation.
+            The model's own output, which gives the scores if it has one number per channel (also where
+            the explanation starts before a final softmax); else they are the channels' strongest
+            activations.
         """
         strongest = scores_of(self.explained)
         own = numpy_of(self._values[output])
@@ -67,6 +68,11 @@ class Pass:
         self, channels: Sequence[int], position: Sequence[int] | None, kind: SeedKind
     ) -> tuple[dict[str, Array], Array, str]:
         """Send one seed per image back.
+
+        Parameters
+        ----------
+        channels, position, kind
+            As for :func:`~onnx_deconv.attribution.seed.make_seed`.
 
         Returns
         -------
@@ -79,7 +85,7 @@ class Pass:
         return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
 
     def where_signals_died(self, seed: Array, images: Sequence[int]) -> list[str | None]:
-        """Name, for each of these images, the last forward node that let nothing of its seed pass.
+        """Name, for each of these images, the last forward node at which its signal became zero.
 
         ``None`` where the seed itself is zero: nothing was active there.
         """

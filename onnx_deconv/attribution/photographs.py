@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_deconv.attribution.explainer import Explainer, Explanation
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.seed import SeedKind
 from onnx_deconv.imaging import Photo
 

@@ -1,4 +1,4 @@
-"""Seeds: which unit an explanation starts from, and with what.
+"""Seeds: the signals that explanations start with.
 
 All activations of the explained value but the chosen unit's are set to zero (Zeiler & Fergus 2013,
 section 2.1).

@@ -3,7 +3,6 @@
 Errors become one line on stderr and an exit code here, and nowhere else.
 """
 
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +25,7 @@ _COMMANDS = {
     "ops": "List the operators that have a rule.",
     "verify": "Check a model's explanations against independent answers.",
     "occlude": "Slide a square over photographs and draw how the scores change.",
+    "evaluate": "Measure whether saliency maps are about the photograph and the class.",
     "sheet": "Compare rule tables, classes or layers side by side.",
     "invariance": "Measure features as photographs are shifted, scaled and rotated.",
     "evolution": "Follow feature maps through the checkpoints of a training.",
@@ -80,7 +80,7 @@ def _outcome(console: Console, run: Callable[[], int | None]) -> int:
         console.finish()
         return code
     if console.verbose:
-        traceback.print_exception(failure, file=sys.stderr)
+        click.echo("".join(traceback.format_exception(failure)), err=True, nl=False)
     return code
 
 

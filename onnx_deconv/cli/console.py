@@ -153,6 +153,11 @@ def sizes(shape: Sequence[int | str | None] | None) -> str:
     return "×".join("?" if size is None else str(size) for size in shape) or "scalar"
 
 
+def counted(number: int, what: str) -> str:
+    """Write a number of things: 1 layer, 2 layers."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def in_bytes(size: float) -> str:
     """Write a file's size."""
     for unit in ("B", "kB"):

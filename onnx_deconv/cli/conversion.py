@@ -82,8 +82,12 @@ def check_lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Describe the checks of a record, one line each."""
     for check in record["checks"]:
         verdict = "ok" if check["verdict"] == "ok" else "FAILED"
-        what = "outputs differ by" if check["name"] == "forward" else "values that are not finite:"
-        yield f"  check {verdict}: {what} {check['error']:.2g} ({check['detail']})"
+        error = check["error"]
+        found = f"{check['detail']} differ by {error:.2g}"
+        if check["name"] == "companion":
+            wrong = f"{error:.0f} values are not finite" if error else "all values are finite"
+            found = f"{check['of']} {check['detail']}: {wrong}"
+        yield f"  check {verdict}: {found}"
 
 
 def shape_of(value: Mapping[str, Any]) -> str:

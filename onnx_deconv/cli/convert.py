@@ -59,7 +59,6 @@ class ConvertOptions:
             "--check",
             "Check on N random inputs that the outputs equal the original's and the reconstruction is "
             "finite; 0 for no check.",
-            metavar="N",
             least=0,
         ),
     ] = 1
@@ -114,7 +113,8 @@ def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:
 
 def _recommend(console: Console, conversion: Conversion) -> None:
     """Name the layer that a class is drawn from more clearly than from its score."""
-    explainer = Explainer(conversion.model, conversion.semantics)
-    maps = explainer.first_maps if conversion.layer is None else None
+    if conversion.layer is not None or conversion.semantics.table.conserves:
+        return
+    maps = Explainer(conversion.model).class_maps
     if maps:
         console.say(f"  {maps} has one feature map per class: --layer {maps} shows a class more clearly")

@@ -19,9 +19,9 @@ from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.correspondence import Correspondence, correspondence
 from onnx_deconv.experiments.figures import draw_correspondence
-from onnx_deconv.experiments.parts import OBJECT, Box, read_parts
+from onnx_deconv.experiments.parts import OBJECT, read_parts
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Photo, save_png
+from onnx_deconv.imaging import Box, Photo, save_png
 from onnx_deconv.model import Array
 
 _EPILOG = """\b

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 import onnx_deconv
+from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
@@ -26,7 +27,7 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @groups.output("onnx-deconv-demo", "Folder for the pictures.")
-@takes("semantics", SemanticsOptions, without=("activations", "lrn", "unpool", "precision"))
+@takes("semantics", SemanticsOptions, without=("head", "activations", "lrn", "unpool", "precision"))
 @takes("run", ModelOptions, without=("labels", "shapes"))
 @groups.common
 @click.pass_obj
@@ -35,7 +36,7 @@ def command(console: Console, /, output: Path, semantics: SemanticsOptions, run:
 
     Nothing is downloaded.
     """
-    study = Study.of(console, run.explainer(embedded("demo.onnx"), semantics), ImageOptions())
+    study = Study.of(console, run.explainer(embedded("demo.onnx"), semantics, AUTO), ImageOptions())
     classes = len(study.explainer.labels.names)
     console.say(f"The embedded model, which knows {classes} classes, sees the embedded photograph of a cat:")
     code = explain(console, Job(study, [Target()], VIEWS, output), [embedded("chelsea.png")])

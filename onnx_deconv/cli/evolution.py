@@ -11,7 +11,7 @@ import numpy as np
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import last_convolution
 from onnx_deconv.cli import groups
-from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
@@ -125,5 +125,5 @@ def _write(console: Console, study: Study, found: Evolution, photographs: Sequen
     save_npy(files["values"], found.projections)
     numbers = {name: value for name, value in vars(found).items() if name != "projections"}
     save_json(files["record"], {**numbers, "files": photographs, **study.made_by()})
-    text = f"{found.layer}: {len(found.checkpoints)} checkpoints\n  {files['sheet']}"
+    text = f"{found.layer}: {counted(len(found.checkpoints), 'checkpoint')}\n  {files['sheet']}"
     console.result({"layer": found.layer, "channels": found.channels, **files}, text)

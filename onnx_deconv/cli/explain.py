@@ -7,6 +7,7 @@ from typing import Annotated
 
 import click
 
+from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.attribution.seed import SeedKind
 from onnx_deconv.cli import groups
@@ -110,6 +111,6 @@ def command(
     """
     targets = options.of_layers()
     found = find_pictures(paths)
-    study = Study.of(console, run.explainer(model, semantics), images)
+    study = Study.of(console, run.explainer(model, semantics, AUTO), images)
     drawn = VIEWS if "all" in views else views or _VIEWS
     return explain(console, Job(study, targets, drawn, output), found)

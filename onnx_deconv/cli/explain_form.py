@@ -88,9 +88,9 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
-    model, explainer = conversion.model, Explainer(conversion.model, conversion.semantics)
-    auto = conversion.layer is None and options.seed == "auto"
-    maps = explainer.first_maps if auto else None
+    model, explainer = conversion.model, Explainer(conversion.model)
+    auto = conversion.layer is None and options.seed == "auto" and not conversion.semantics.table.conserves
+    maps = explainer.class_maps if auto else None
     with conversion.timed("compile"):
         pair = compile_pair(model, maps or conversion.layer, semantics=conversion.semantics)
         graph = explain_graph(
@@ -143,7 +143,7 @@ def _compared(
     for entry in graph.manifest["outputs"][len(conversion.model.outputs) :]:
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
-        yield Check("companion", entry["name"], float(bad), 0.0, f"finite, {sizes(result.shape)}")
+        yield Check("companion", entry["name"], float(bad), 0.0, sizes(result.shape))
 
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnx_deconv.attribution.explainer import Explanation
+from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import explain_photos
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.explanation import Job, Subject, lines, write
@@ -21,7 +21,7 @@ def explain(console: Console, job: Job, paths: Sequence[Path]) -> int:
     class that does not exist, a full disk) would occur for each of them, and ends the command.
     """
     for subject in job.subjects():
-        job.study.explainer.session(subject.start)  # errors of the model come before any photograph
+        subject.prepare()  # errors of the model come before any photograph
     _check_labels(console, job)
     names, failures = dict(zip(paths, stems(paths), strict=True)), Failures(console, len(paths))
     for group in console.progress(_groups(job, paths), lambda group: group[0].name):

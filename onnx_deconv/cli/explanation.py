@@ -6,7 +6,8 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
-from onnx_deconv.attribution.explainer import Explainer, Explanation
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
@@ -38,12 +39,9 @@ class Subject:
         asked = self.target.layer
         return self.explainer.layer if asked is None else self.explainer.model.layer(asked)
 
-    @property
-    def start(self) -> str:
-        """The value that the explanation starts from at first."""
-        auto = self.target.seed == "auto" and self.target.position is None and self.of_classes
-        maps = self.explainer.first_maps if auto and not self.explainer.saved else None
-        return maps or self.layer
+    def prepare(self) -> None:
+        """Make the sessions that the explanation needs at first."""
+        self.explainer.prepare(self.target.layer, self.target.position, self.target.seed)
 
     @property
     def of_classes(self) -> bool:
@@ -103,10 +101,10 @@ class Job:
         return [Subject(self.study.explainer, target) for target in self.targets]
 
     def name(self, stem: str, rank: int | None, subject: Subject, one: Explanation) -> str:
-        """Name the files of an explanation: photograph, rank, label or channel, rules; each name once."""
+        """Name the files of an explanation: photograph, rank, label or channel, method; each name once."""
         ranked = [] if rank is None else [str(rank)]
-        rules = self.study.explainer.semantics.rules
-        name = unique(["-".join([stem, *ranked, safe(subject.file_name(one)), rules])], self.taken)
+        method = safe(one.method)
+        name = unique(["-".join([stem, *ranked, safe(subject.file_name(one)), method])], self.taken)
         self.taken.append(name)
         return name
 
@@ -125,8 +123,8 @@ def write(
     """
     name = job.name(stem, rank, subject, one)
     box = subject.box(one, photo, job.study)
-    rules = job.study.explainer.semantics.rules
-    captions = (path.name, f"{subject.words(one)}, {one.score:.3g}", f"{rules}, saliency", "overlay")
+    method = one.method
+    captions = (path.name, f"{subject.words(one)}, {one.score:.3g}", f"{method}, saliency", "overlay")
     pictures = draw(photo, one.reconstruction, job.study.preprocess, job.views, captions, box)
     home = folder(job.output)
     files = {view: home / f"{name}-{view}.png" for view in pictures}
@@ -142,6 +140,7 @@ def write(
         "position": one.position,
         "receptive_field": box,
         "seed": one.seed,
+        "method": one.method,
         "note": one.note,
         "empty": one.is_empty,
         "files": files,
@@ -149,7 +148,15 @@ def write(
     for view, picture in pictures.items():
         save_png(files[view], picture)
     save_npy(files["values"], one.reconstruction)
-    save_json(files["record"], {**record, **job.study.made_by(), **_drawn(job.study, photo, one)})
+    save_json(
+        files["record"],
+        {
+            **record,
+            **job.study.made_by(),
+            "semantics": one.semantics.as_dict(),
+            **_drawn(job.study, photo, one),
+        },
+    )
     return record
 
 

@@ -1,6 +1,8 @@
 """The arguments and options that several commands share."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -9,6 +11,7 @@ from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.options import Decorator, Option, once, option, together, whole
 from onnx_deconv.operators import rule_tables
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 PATH: Any = click.Path(path_type=Path)
 FIRST_AND_LAST = "the first and the last convolution, and the scores"
 LAST_CONVOLUTION = "the last convolution before the class maps"
@@ -48,18 +51,24 @@ def targets(help: str) -> Option:  # noqa: A002
 
 def random_state(what: str) -> Option:
     """Declare the option that makes random numbers the same in every run."""
-    return whole("--random-state", f"Seed of the random numbers that {what}.", metavar="N", least=0)
+    return whole("--random-state", f"Seed of the random numbers that {what}.", least=0)
 
 
-def table_names() -> tuple[str, ...]:
-    """Name the rule tables that are registered, the default first."""
-    return tuple(rule_tables())
+def rules(help: str, also: Mapping[str, str] = _NOTHING, **attributes: Any) -> Option:  # noqa: A002
+    """Declare the option for rule tables, with those that are registered as its choices.
 
-
-def rules(help: str, **attributes: Any) -> Option:  # noqa: A002
-    """Declare the option for rule tables, with those that are registered as its choices."""
-    listed = " ".join(f"{name}: {each.doc}" for name, each in rule_tables().items())
-    return option("--rules", f"{help} {listed}", type=click.Choice(table_names()), **attributes)
+    Parameters
+    ----------
+    help
+        What is chosen; what each table does is added to it.
+    also
+        More choices, and what they do.
+    **attributes
+        As for :func:`~onnx_deconv.cli.options.option`.
+    """
+    choices = {name: each.doc for name, each in rule_tables().items()} | dict(also)
+    listed = " ".join(f"{name}: {says}" for name, says in choices.items())
+    return option("--rules", f"{help} {listed}", type=click.Choice(list(choices)), **attributes)
 
 
 def _switch(name: str, *also: str, help: str) -> Decorator:  # noqa: A002

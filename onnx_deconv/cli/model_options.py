@@ -15,7 +15,7 @@ from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, load, parse_input_shape
 from onnx_deconv.runtime import Providers
-from onnx_deconv.semantics import Semantics
+from onnx_deconv.semantics import NO_RULES, Semantics
 
 
 def _shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Any:
@@ -41,7 +41,26 @@ class SemanticsOptions:
     rules: Annotated[
         str | None,
         groups.rules(
-            "The rule table, which says what each operator does to the signal (default: deconvnet)."
+            "The rule table, which says what each operator does to the signal (default: deconvnet; explain "
+            "and demo choose one that depends on the photograph).",
+            {NO_RULES: "No signal goes to the image; the map of --cam alone is made."},
+        ),
+    ] = None
+    cam: Annotated[
+        str | None,
+        _choice(
+            "cam",
+            "A class activation map that the reconstruction is multiplied by: grad-cam (Selvaraju et al. "
+            "2017), layer-cam (Jiang et al. 2021), or cam, gradient times activation (Draelos & Carin "
+            "2020).",
+        ),
+    ] = None
+    head: Annotated[
+        str | None,
+        _choice(
+            "head",
+            "What is sent back from the last feature maps: the signal that arrives there, or the class-map, "
+            "which is what each position contributes to the class (gradient times activation).",
         ),
     ] = None
     activations: Annotated[
@@ -130,11 +149,20 @@ class ModelOptions:
         """Load a model, or the forward model of a saved pair."""
         return load(path / FORWARD if is_pair(path) else path, dict(self.shapes))
 
-    def explainer(self, path: Path, semantics: SemanticsOptions | None = None) -> Explainer:
-        """Make an explainer of a model or a saved pair."""
+    def explainer(
+        self, path: Path, semantics: SemanticsOptions | None = None, default: str | None = None
+    ) -> Explainer:
+        """Make an explainer of a model or a saved pair.
+
+        Parameters
+        ----------
+        default
+            The method where the semantics make no choice.
+        """
+        chosen = None if semantics is None else semantics.of(path)
         return Explainer(
             path,
-            None if semantics is None else semantics.of(path),
+            default if chosen is None else chosen,
             providers=self.providers,
             labels=None if self.labels is None else Labels.read(self.labels).names,
             input_shapes=dict(self.shapes),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import click
 
-from onnx_deconv.attribution.explainer import Explanation
+from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
@@ -39,7 +39,7 @@ of a map at row r, column c belongs to the stride×stride pixels of the model's 
 
 
 def _fill(ctx: click.Context, param: click.Parameter, value: str) -> Fill:
-    return "grey" if value == "grey" else parse_numbers(float)(ctx, param, value)
+    return "grey" if value == "grey" else parse_numbers(float, "grey, or ")(ctx, param, value)
 
 
 @dataclass(frozen=True)
@@ -155,15 +155,15 @@ def _write(console: Console, study: Study, photo: Photo, found: Occlusion, path:
     more = {"boxes": found.boxes, "top": found.prediction, "note": projected.note}
     save_json(files["record"], record | more | study.made_by())
     what = "score" if found.probability is None else "probability"
-    told = f"{what} {found.probability_or_score:.3g}, at the least {record['least']:.3g} with the square"
-    console.result(record, f"{path}: {labels.spoken(found.target)}, {told}\n  {files['sheet']}")
+    text = f"{what} {found.probability_or_score:.3g}, lowest with the square {record['least']:.3g}"
+    console.result(record, f"{path}: {labels.spoken(found.target)}, {text}\n  {files['sheet']}")
 
 
 def _maps(found: Occlusion, projected: Explanation) -> dict[str, Array]:
     maps = {
         "scores": found.scores,
         "probabilities": found.probabilities,
-        "classes": found.predictions,
+        "predictions": found.predictions,
         "activations": found.activations,
         "projection": projected.reconstruction,
     }

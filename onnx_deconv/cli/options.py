@@ -100,8 +100,16 @@ def together(*options: Decorator) -> Decorator:
     return lambda command: functools.reduce(lambda decorated, one: one(decorated), reversed(options), command)
 
 
-def parse_numbers(kind: type[float] | type[int]) -> Callback:
-    """Make a parser of numbers between commas, such as ``0.485,0.456,0.406``."""
+def parse_numbers(kind: type[float] | type[int], also: str = "") -> Callback:
+    """Make a parser of numbers between commas, such as ``0.485,0.456,0.406``.
+
+    Parameters
+    ----------
+    kind
+        Of the numbers.
+    also
+        What else may be written, for the message.
+    """
 
     def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
         if value is None:
@@ -109,7 +117,7 @@ def parse_numbers(kind: type[float] | type[int]) -> Callback:
         try:
             return tuple(kind(part) for part in value.split(","))
         except ValueError:
-            text = f"{value!r}: write {'whole ' if kind is int else ''}numbers with commas between them"
+            text = f"{value!r}: write {also}{'whole ' if kind is int else ''}numbers with commas between them"
             raise click.BadParameter(text, ctx, param) from None
 
     return parse

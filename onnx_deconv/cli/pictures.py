@@ -1,4 +1,4 @@
-"""The pictures that a command reads, and the names of those that it writes."""
+"""The photographs that a command reads, and the names of the files that it writes."""
 
 import glob
 import os
@@ -11,21 +11,21 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import SUFFIXES
 
 _LONGEST = 60
-"""Of a part of a name, in bytes: several fit into the 255 that file systems allow."""
+"""The bytes that one component of a file's name may take; file systems allow 255 for the whole name."""
 
 
 def find_pictures(arguments: Iterable[str]) -> list[Path]:
-    """List pictures, each once, in the order given.
+    """List photographs, each once, in the order given.
 
     Parameters
     ----------
     arguments
-        Files, folders (the pictures right inside, sorted) and patterns that the shell left as they are.
+        Files, folders (the pictures directly in them, sorted), and patterns that the shell did not expand.
 
     Raises
     ------
     InputError
-        If a folder or a pattern holds no picture.
+        If there is no picture in a folder, or no file matches a pattern.
     """
     found: dict[str, Path] = {}
     for argument in arguments:
@@ -56,16 +56,16 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def safe(text: str) -> str:
-    """Make a part of a file's name: letters, digits, dots, hyphens and underscores; never empty."""
+    """Make a text safe for a file's name: letters, digits, dots, hyphens and underscores; never empty."""
     text = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", text))
     text = text.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
     return text.strip("-._") or "unnamed"
 
 
 def stems(paths: Sequence[Path]) -> list[str]:
-    """Name each picture's results: its stem, and more where that would not tell it from another.
+    """Name the results of each photograph: by its stem, and by more where another has the same.
 
-    Pictures of the same stem are told apart by their folder, else by their suffix, else by a number.
+    This is the folder, else the suffix, else a number.
     """
     names: list[str] = []
     for path in paths:

@@ -11,7 +11,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import feature_layers
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import groups
-from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, takes, whole
@@ -183,7 +183,7 @@ def _write(
         "rows": {str(path): [_record(cell) for cell in row] for path, row in zip(files, rows, strict=True)},
     }
     save_json(description, record | study.made_by())
-    console.result(record, f"{sheet}: {len(rows)} rows of {len(rows[0])} explanations")
+    console.result(record, f"{sheet}: {counted(len(rows), 'row')} of {counted(len(rows[0]), 'explanation')}")
 
 
 def _spread(layers: list[str]) -> list[str]:

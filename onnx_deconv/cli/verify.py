@@ -57,7 +57,9 @@ class VerifyOptions:
     ] = ()
     tables: Annotated[
         Sequence[str],
-        groups.rules("A rule table to check; may be repeated (default: those of signals).", multiple=True),
+        groups.rules(
+            "A rule table to check; may be repeated (default: all but those of relevance).", multiple=True
+        ),
     ] = ()
     image: Annotated[
         Path | None,
@@ -66,7 +68,7 @@ class VerifyOptions:
     random_state: Annotated[
         int,
         groups.random_state(
-            "make inputs and seeds",
+            "make inputs, seeds and directions",
         ),
     ] = 0
 

@@ -22,7 +22,7 @@ from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domai
 from onnx_deconv.operators.builder import Emitter, Signal
 from onnx_deconv.operators.forward_values import ForwardValues
 from onnx_deconv.operators.node import label
-from onnx_deconv.operators.traits import QUANTISER
+from onnx_deconv.operators.traits import QUANTISER, RECTIFIER
 from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
 SEED, RECONSTRUCTION = "seed", "reconstruction"
@@ -56,6 +56,8 @@ class Walk:
         The nodes among them that read a value, by its name.
     rules
         The rule that the semantics choose for each operator that has one.
+    reads_rectifiers
+        After :meth:`run`: whether a rectifier's rule read forward values.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Walk:
         self.rules = rules_for(semantics)
         self.op = Emitter(np.dtype(semantics.precision))
         self.values = ForwardValues(model, self.op)
+        self.reads_rectifiers = False
         wanted = list(inputs) if inputs is not None else self._real_inputs()
         for name in wanted:
             if name not in model.inputs:
@@ -149,7 +152,10 @@ class Walk:
             node, self.model, self.op, self.semantics, arrived,
             self.reached, self.readers, self.values,
         )  # fmt: skip
+        before = self.values.reads
         passed = self._passed(site, rules[_key(node)], names)
+        if rules is self.rules and RECTIFIER in find(*reversed(_key(node))).traits:
+            self.reads_rectifiers |= self.values.reads > before
         for name, signal in zip(names, passed, strict=False):
             if signal is not None and name in self.reached:
                 signals[name].append(signal)

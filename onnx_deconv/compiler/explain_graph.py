@@ -8,6 +8,7 @@ between them that choose the unit: the strongest channel of each image, unless t
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -103,7 +104,7 @@ def explain_graph(
         and make of them what :meth:`onnx_deconv.imaging.Preprocess.normalise` does.
     rendering
         Have the graph also return ``heat``, the reconstruction's saliency in colours as
-        :mod:`onnx_deconv.imaging.render` draws it, uint8 (N, H, W, 3): the layout of the model's input.
+        :mod:`onnx_deconv.imaging` draws it, uint8 (N, H, W, 3): the layout of the model's input.
     passes
         Optimisation passes to apply, by name, see :mod:`onnx_deconv.compiler.passes`; ``()`` for none. By
         default those for CPUs, ``EXPLAIN["cpu"]``; a graph for a GPU takes ``EXPLAIN["cuda"]``.
@@ -119,8 +120,8 @@ def explain_graph(
         If a node of either model has no equivalent at the other's opset; or if pictures are asked for and
         the model takes more than one input.
     InputError
-        If ``top`` is not positive, there is no such ``seed`` or value ``ranking``, or units are ranked by
-        another value than theirs.
+        If ``top`` is not positive, or more than there are channels or units; there is no such ``seed`` or
+        value ``ranking``; or units are ranked by another value than theirs.
 
     Examples
     --------
@@ -131,9 +132,14 @@ def explain_graph(
         raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
     if top < 1:
         raise InputError(f"top={top}: give a number above 0")
+    explained = pair.manifest["explained"]
+    count = _count(explained["shape"], seed)
+    if count is not None and top > count:
+        raise InputError(
+            f"top={top}: {explained['value']!r} has {count} {'units' if seed == 'unit' else 'channels'}"
+        )
     opset = max(OPSET, opset_of(pair.forward))
     graph = _Assembly(at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]))
-    explained = pair.manifest["explained"]
     ranked = ranking or explained["value"]
     if ranked not in graph.taken:
         raise InputError(f"ranking={ranking!r}: the model has no such value")
@@ -167,7 +173,10 @@ def explain_graph(
         graph.replace_input(name, _info(inputs[0]))
     graph.graph.output.extend(_info(entry) for entry in entries)
     manifest = {
-        **{key: pair.manifest[key] for key in ("format", "version", "model", "explained", "semantics")},
+        **{
+            key: pair.manifest[key]
+            for key in ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
+        },
         "form": "explain",
         "opset": opset,
         "seed": seed,
@@ -186,11 +195,19 @@ def explain_graph(
     return graph.finished(pair, manifest, passes)
 
 
+_SHARED = ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
+"""What an explain graph's manifest has in common with a pair's."""
 _TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
 _TARGET_UNIT = (
     "which unit to explain in each image, by its index in the explained value, in row-major order over "
     "the axes behind the batch; -1 (the default): the image's strongest"
 )
+
+
+def _count(shape: Sequence[Any] | None, seed: GraphSeed) -> int | None:
+    """Return how many channels, or units, each image has; ``None`` where the model does not say."""
+    sizes = (shape or [])[1:] if seed == "unit" else (shape or [])[1:2]
+    return prod(sizes) if sizes and all(isinstance(size, int) for size in sizes) else None
 
 
 def _results(pair: Pair) -> dict[str, Mapping[str, Any]]:

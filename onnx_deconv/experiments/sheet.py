@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from onnx_deconv.attribution.explainer import Explainer, Explanation
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import (
@@ -22,7 +23,7 @@ from onnx_deconv.imaging import (
     saliency,
     scale_of,
 )
-from onnx_deconv.imaging.charts import number
+from onnx_deconv.imaging.axes import number
 from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
 

@@ -5,11 +5,13 @@ that array a model's input (:func:`preprocess_for` finds out how), and :class:`G
 photograph was placed in it, so that a reconstruction can be put back on the photograph.
 From numbers to a file: :func:`projection`, :func:`saliency` and :func:`heat_map` give them colours,
 :func:`draw` makes all views of one reconstruction, :func:`montage` lays pictures out on a sheet, and
-:func:`save_png` writes them. Charts are in :mod:`onnx_deconv.imaging.charts`.
+:func:`save_png` writes them. Charts are in :mod:`onnx_deconv.imaging.charts`, their legends in
+:mod:`onnx_deconv.imaging.legends`.
 
 Sizes are (height, width) everywhere; a *picture* is a uint8 array H×W×3, RGB, 0..255.
 """
 
+from onnx_deconv.imaging.boxes import Box, BoxRow, read_boxes
 from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, outlined, text_length, text_size
 from onnx_deconv.imaging.channels import Channels, Layout, channels_first
 from onnx_deconv.imaging.colour import (
@@ -30,7 +32,7 @@ from onnx_deconv.imaging.picture import Interpolation, PathLike, Picture, Size, 
 from onnx_deconv.imaging.preprocess import Dtype, Fit, Preprocess
 from onnx_deconv.imaging.presets import PRESETS, preprocess_from_metadata, preset
 from onnx_deconv.imaging.read import SUFFIXES, read_image
-from onnx_deconv.imaging.transform import at_height, map_resized, moved
+from onnx_deconv.imaging.transform import at_height, jpeg_compressed, map_resized, moved
 from onnx_deconv.imaging.views import CAPTIONS, VIEWS, draw, overlay
 from onnx_deconv.imaging.write import save_npy, save_png, webp
 
@@ -43,6 +45,8 @@ __all__ = [
     "SALIENCY_PERCENTILE",
     "SUFFIXES",
     "VIEWS",
+    "Box",
+    "BoxRow",
     "Canvas",
     "Channels",
     "Colour",
@@ -64,6 +68,7 @@ __all__ = [
     "draw",
     "heat_map",
     "joined",
+    "jpeg_compressed",
     "map_resized",
     "montage",
     "moved",
@@ -73,6 +78,7 @@ __all__ = [
     "preprocess_from_metadata",
     "preset",
     "projection",
+    "read_boxes",
     "read_image",
     "saliency",
     "save_npy",

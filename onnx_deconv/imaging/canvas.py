@@ -1,4 +1,4 @@
-"""Drawing lines, boxes and text on a picture."""
+"""Drawing on a picture: lines, boxes, text."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ Colour = tuple[int, int, int]
 BLACK: Colour = (0, 0, 0)
 _SMALLEST, _LARGEST = 12, 20
 _CELL_TO_TEXT = 16
-"""Text is this many times lower than the cell above it is wide, within the sizes above, in pixels."""
+"""Text is this many times smaller than the picture beside it is wide, within the sizes above."""
 
 
 class Canvas:
-    """A copy of a picture to draw on. Places are (left, top) in pixels; lines are joined roundly.
+    """A copy of a picture to draw on. Points are (left, top) in pixels.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image)
 
     def line(self, points: Sequence[tuple[float, float]], colour: Colour = BLACK, width: int = 1) -> None:
-        """Join points."""
+        """Connect points, with round joints."""
         self._draw.line(list(points), fill=colour, width=width, joint="curve")
 
     def box(
@@ -40,13 +40,13 @@ class Canvas:
         width: int = 1,
         fill: Colour | None = None,
     ) -> None:
-        """Draw the outline of (top, left, bottom, right) inside it, and fill it."""
+        """Draw a box (top, left, bottom, right): its outline just inside, and a fill if given."""
         top, left, bottom, right = box
         if bottom > top and right > left:
             self._draw.rectangle(((left, top), (right - 1, bottom - 1)), fill, colour, width)
 
     def text(self, place: tuple[float, float], text: str, size: int, anchor: str = "la") -> None:
-        """Write one line; `anchor` says, as in Pillow, what of it is at `place`."""
+        """Write a line of text; `anchor` is Pillow's code for the point of the text that is at `place`."""
         self._draw.text(place, text, fill=BLACK, font=font_of(size), anchor=anchor)
 
     def picture(self) -> Picture:
@@ -55,7 +55,7 @@ class Canvas:
 
 
 def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255, 220, 0)) -> Picture:
-    """Draw the outline of a box around the pixels that it holds.
+    """Draw an outline around the pixels of a box.
 
     Parameters
     ----------
@@ -64,17 +64,17 @@ def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255,
     box
         (y0, x0, y1, x1) in pixels, half open.
     colour
-        RGB of the line, two pixels wide, between two black ones.
+        RGB of the outline, which is two pixels wide, between two black lines.
 
     Returns
     -------
     numpy.ndarray
-        A copy of the same size; where the box ends at the picture's edge the line lies inside.
+        A copy of the same size; where the box ends at the picture's edge the outline is inside the box.
 
     Raises
     ------
     InputError
-        The array is no picture.
+        If the array is no picture.
     """
     check_picture(picture)
     drawn = picture.copy()
@@ -98,10 +98,10 @@ def text_length(text: str, size: int) -> float:
 
 
 def text_size(width: int) -> int:
-    """Choose the size of a text that is read beside a picture of some width, both in pixels."""
+    """Choose a text size for captions of a picture of some width, both in pixels."""
     return min(max(_SMALLEST, width // _CELL_TO_TEXT), _LARGEST)
 
 
 def font_of(size: int) -> Font:
-    """Return Pillow's own font at a size in pixels."""
+    """Return Pillow's own font in a size in pixels."""
     return ImageFont.load_default(size)

@@ -13,10 +13,10 @@ from onnx_deconv.imaging.picture import Interpolation, Picture, Size, check_pict
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a photograph lies in a model's input.
+    """How a photograph is placed in a model's input.
 
-    The photograph is resized to ``resized`` and laid so that its top left corner is at ``offset``
-    of an input of ``size``: what sticks out is cropped, what stays bare is padding.
+    The photograph is resized to ``resized`` and placed with its top left corner at ``offset`` of an
+    input of ``size``. What is outside the input is cropped; input pixels it does not cover are padding.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Geometry:
     offset
         (top, left) in pixels of the input; negative where the photograph is cropped.
     interpolation
-        How the photograph is resized.
+        How pixels are interpolated when the photograph is resized.
     fill
-        Grey value, 0..255, of the padding.
+        Grey value of the padding, 0..255.
     """
 
     photo: Size
@@ -49,7 +49,7 @@ class Geometry:
 
     @property
     def padding(self) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right): rows and columns of the input that show no photograph."""
+        """(top, left, bottom, right): how many rows and columns of the input are padding."""
         (top, bottom), (left, right) = self._in_input(0), self._in_input(1)
         return top, left, self.size[0] - bottom, self.size[1] - right
 
@@ -69,7 +69,7 @@ class Geometry:
         Raises
         ------
         InputError
-            The array is no picture or has another size.
+            If the array is no picture or has another size.
         """
         check_picture(photo)
         check_size("photograph", photo.shape[:2], self.photo)
@@ -84,7 +84,7 @@ class Geometry:
         """Put a map from the model's input back on the photograph.
 
         Values are interpolated linearly (and averaged where the photograph is the coarser of the
-        two); those that lie in the padding take no part.
+        two). Values in the padding are ignored.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Geometry:
         Raises
         ------
         InputError
-            The map has another size than the model's input.
+            If the map has another size than the model's input.
         """
         check_size("map", values.shape, self.size)
         (top, bottom), (left, right) = self._in_input(0), self._in_input(1)
@@ -140,13 +140,13 @@ class Geometry:
         return max(0, offset), min(self.size[axis], offset + self.resized[axis])
 
     def _in_photo(self, axis: int) -> tuple[float, float]:
-        """(start, stop) of what the input shows, in pixels of the photograph."""
+        """(start, stop) of the photograph's rows (0) or columns (1) that the input shows, as fractions."""
         photo, resized, offset = self.photo[axis], self.resized[axis], self.offset[axis]
         start, stop = ((edge - offset) * photo / resized for edge in self._in_input(axis))
         return start, stop
 
     def _seen(self, axis: int) -> npt.NDArray[np.bool_]:
-        """Which rows (0) or columns (1) of the photograph have a centre that the input shows."""
+        """Find the rows (0) or columns (1) of the photograph whose centres the input shows."""
         start, stop = self._in_photo(axis)
         centres = np.arange(self.photo[axis]) + 0.5
         return (centres >= start) & (centres < stop)

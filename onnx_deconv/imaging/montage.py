@@ -1,4 +1,4 @@
-"""Pictures in rows on a sheet, with captions."""
+"""Several pictures on one sheet, with captions."""
 
 import math
 from collections.abc import Sequence
@@ -24,16 +24,16 @@ def montage(
     Parameters
     ----------
     pictures
-        Each H×W×3 (RGB) or H×W (grey), uint8, of any size; each is at the top left of its cell, and
-        all cells are as large as the largest picture.
+        Each H×W×3 (RGB) or H×W (grey), uint8, of any size. All cells have the size of the largest
+        picture, and each picture is at the top left of its cell.
     columns
-        How many pictures stand side by side; fewer if there are fewer.
+        How many pictures in a row.
     captions
-        Text under each picture, as large as the cell allows; what does not fit its lines is cut.
+        Text under each picture; it is cut where it does not fit.
     gap
         White pixels around and between the cells.
     lines
-        How many lines a caption may take at most.
+        The most lines of text that a caption may have.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def montage(
     Raises
     ------
     InputError
-        There are no pictures, a number of captions that differs, or an impossible column or gap.
+        If there are no pictures, not one caption for each, or `columns` or `gap` is impossible.
     """
     _check_montage(pictures, columns, captions, gap)
     columns = min(columns, len(pictures))

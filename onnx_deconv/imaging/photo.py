@@ -14,7 +14,7 @@ from onnx_deconv.imaging.read import read_image
 _LEAST_HEIGHT, _MOST_WIDTH = 320, 640
 """Pixels of an enlarged view: it is at least this high, unless it would get wider than that."""
 _MOST_PIXELS = 1 << 26
-"""Of a whole photograph, enlarged for its view: more is not worth the memory."""
+"""Photographs that would have more pixels than this when enlarged are not enlarged, to save memory."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Photo:
         return self.geometry.view(self.picture)
 
     def enlarged_view(self) -> tuple[Picture, int]:
-        """Show what the model sees in more of the photograph's own pixels, for people to look at.
+        """Show what the model sees at a higher resolution, for people to look at.
 
         Returns
         -------

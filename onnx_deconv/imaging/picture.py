@@ -1,4 +1,4 @@
-"""What a picture and its size are, and how Pillow resizes one."""
+"""Pictures and their sizes: types, checks, and resizing."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from PIL import Image
 from onnx_deconv.errors import InputError
 
 Picture = npt.NDArray[np.uint8]
-"""H×W×3, RGB, 0..255."""
+"""A picture: H×W×3, uint8, RGB, 0..255."""
 PathLike = str | os.PathLike[str]
 Size = tuple[int, int]
 """(height, width)"""
@@ -28,36 +28,36 @@ def resize(picture: Image.Image, size: Size, interpolation: Interpolation) -> Im
     return picture.resize((size[1], size[0]), _FILTERS[interpolation])
 
 
-def by(size: Sequence[int]) -> str:
-    """Write a size as messages do: 224×320."""
+def written(size: Sequence[int]) -> str:
+    """Write a size for a message: 224×320."""
     return "×".join(map(str, size))
 
 
-def check_size(what: str, size: Sequence[int], wanted: Size, way_out: str = "give one of that size") -> None:
-    """Refuse what has another size than the one wanted."""
+def check_size(what: str, size: Sequence[int], wanted: Size, hint: str = "give one of that size") -> None:
+    """Raise an InputError unless a size is the one wanted."""
     if tuple(size) != tuple(wanted):
-        raise InputError(f"the {what} is {by(size)} but {by(wanted)} is expected: {way_out}")
+        raise InputError(f"the {what} is {written(size)} but {written(wanted)} is expected: {hint}")
 
 
 def check_picture(picture: npt.NDArray[Any], *, grey: bool = False) -> None:
-    """Make sure that an array is a picture.
+    """Check that an array is a picture.
 
     Parameters
     ----------
     picture
-        What should be H×W×3, uint8, with at least one pixel.
+        An array that should be H×W×3, uint8, with at least one pixel.
     grey
-        Whether H×W will do too.
+        Whether H×W is allowed too.
 
     Raises
     ------
     InputError
-        It is not.
+        If it is not.
     """
     axes = ((3,), ()) if grey else ((3,),)
     if picture.dtype != np.uint8 or picture.ndim < len("HW") or picture.shape[2:] not in axes:
         raise InputError(
-            f"a picture is a uint8 array H×W×3, this is {picture.dtype} {by(picture.shape)}: "
+            f"a picture is a uint8 array H×W×3, this is {picture.dtype} {written(picture.shape)}: "
             "read it with read_image"
         )
     if not picture.size:

@@ -1,4 +1,4 @@
-"""From a picture to the numbers that a model expects."""
+"""Preprocessing: from a photograph to the numbers that a model expects."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from PIL import Image
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging.channels import Channels, Layout, channel_of, reordered
 from onnx_deconv.imaging.geometry import Geometry
-from onnx_deconv.imaging.picture import Interpolation, Picture, Size, by, check_picture, check_size
+from onnx_deconv.imaging.picture import Interpolation, Picture, Size, check_picture, check_size, written
 
 Fit = Literal["crop", "stretch", "pad", "none"]
 Dtype = Literal["float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64"]
@@ -22,30 +22,30 @@ Dtype = Literal["float32", "float16", "float64", "uint8", "int8", "uint16", "int
 class Preprocess:
     """Everything that turns an RGB photograph into one input of a model.
 
-    The photograph is brought to `size`, its channels are ordered, and each pixel p becomes
-    ``(p * scale - mean) / std``. Integer inputs are rounded and kept within their range.
+    The photograph is resized and cropped or padded to `size`, its channels are ordered, and each pixel
+    value p becomes ``(p * scale - mean) / std``. Integer inputs are rounded and clipped to their range.
 
     Attributes
     ----------
     size
-        (h, w) of the input; ``None`` takes each photograph in its own size.
+        (h, w) of the input; ``None`` for each photograph's own size.
     fit
-        How the photograph is brought to `size`. ``"crop"``: the shorter side is resized to
-        `resize`, then the centre is cropped, as torchvision does; ``"stretch"``: resized, without
-        regard to proportions; ``"pad"``: resized to fit inside, the rest filled with `fill`
-        (letterbox); ``"none"``: as it is, which must be `size`.
+        How the photograph gets that size. ``"crop"``: its shorter side is resized to `resize`, then
+        the centre is cropped, as torchvision does. ``"stretch"``: it is resized without keeping its
+        proportions. ``"pad"``: it is resized to fit inside, and the rest is filled with `fill`
+        (letterbox). ``"none"``: it must have that size already.
     resize
-        Length of the shorter side before the centre is cropped, at least the longer of `size`.
-        ``None`` stands for 256/224 of what the crop needs: 256 for 224×224, 342 for 299×299.
+        Length of the shorter side before the centre is cropped, at least the longer side of `size`;
+        by default 256/224 of what the crop needs: 256 for 224×224, 342 for 299×299.
     interpolation
         How pixels are interpolated, always with antialiasing as in Pillow.
     fill
         Grey value of the padding, 0..255.
     channels
-        The planes of the input, in order: red, green, blue, alpha (opaque), or L, the luma
+        The channels of the input, in order: red, green, blue, alpha (always opaque), or L, the luma
         (ITU-R 601).
     scale
-        Factor that pixels 0..255 are multiplied with, before `mean` and `std`.
+        Factor for pixel values 0..255, applied before `mean` and `std`.
     mean, std
         One value for all channels, or one per channel in the order of `channels`.
     layout
@@ -56,7 +56,7 @@ class Preprocess:
     Raises
     ------
     InputError
-        A value is out of its range, or the values contradict each other.
+        If a value is out of its range, or the values contradict each other.
     """
 
     size: Size | None = (224, 224)
@@ -79,8 +79,8 @@ class Preprocess:
     def replace(self, **changes: Any) -> "Preprocess":
         """Return a copy with some attributes changed.
 
-        Where `channels` changes and the statistics do not, they follow the colours: reversed from
-        RGB to BGR, averaged for one channel, 0 and 1 for an alpha channel.
+        Where `channels` changes and `mean` and `std` are not given, they are adapted to the channels:
+        reversed from RGB to BGR, averaged for one channel, 0 and 1 for an alpha channel.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class Preprocess:
         Raises
         ------
         InputError
-            The result is invalid.
+            If the result is invalid.
         """
         channels = changes.get("channels", self.channels)
         if channels != self.channels:
@@ -99,7 +99,7 @@ class Preprocess:
         return dataclasses.replace(self, **changes)
 
     def apply(self, photo: Picture) -> tuple[npt.NDArray[Any], Geometry]:
-        """Make the photograph an input of the model.
+        """Turn a photograph into an input of the model.
 
         Parameters
         ----------
@@ -111,19 +111,19 @@ class Preprocess:
         tensor : numpy.ndarray
             C×h×w or h×w×C by `layout`, of `dtype`; one image, no batch axis.
         geometry : Geometry
-            Where the photograph lies in the input.
+            How the photograph is placed in the input.
 
         Raises
         ------
         InputError
-            The array is no picture, or its size does not fit.
+            If the array is no picture, or its size does not fit.
         """
         check_picture(photo)
         geometry = self.geometry((photo.shape[0], photo.shape[1]))
         return self.normalise(geometry.view(photo)), geometry
 
     def normalise(self, view: Picture) -> npt.NDArray[Any]:
-        """Turn pixels that have the input's size already into the numbers that the model expects.
+        """Turn the pixels of a picture of the input's size into the numbers that the model expects.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class Preprocess:
         Raises
         ------
         InputError
-            The array is no picture.
+            If the array is no picture.
         """
         check_picture(view)
         dtype = np.dtype(self.dtype)
@@ -153,7 +153,7 @@ class Preprocess:
         return np.ascontiguousarray(tensor, dtype)
 
     def geometry(self, photo: Size) -> Geometry:
-        """Say where a photograph of a given size lies in the input.
+        """Compute how a photograph of a given size is placed in the input.
 
         Parameters
         ----------
@@ -163,8 +163,8 @@ class Preprocess:
         Raises
         ------
         InputError
-            `fit` is ``"none"`` and the sizes differ, or the photograph is so long that resizing its
-            shorter side takes it past Pillow's limit of pixels.
+            If `fit` is ``"none"`` and the sizes differ, or the photograph is so long that resizing its
+            shorter side exceeds Pillow's limit of pixels.
         """
         size = self.size or photo
         if self.fit == "none":
@@ -173,7 +173,7 @@ class Preprocess:
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and math.prod(resized) > limit:
             raise InputError(
-                f"a photograph of {by(photo)} would be resized to {by(resized)}, "
+                f"a photograph of {written(photo)} would be resized to {written(resized)}, "
                 f"more than {limit:,} pixels: try fit pad or stretch, or a smaller size"
             )
         place = round if self.fit == "crop" else math.floor  # as torchvision, as letterboxes
@@ -181,7 +181,7 @@ class Preprocess:
         return Geometry(photo, size, resized, (top, left), self.interpolation, self.fill)
 
     def _resized(self, photo: Size, size: Size) -> Size:
-        """Size of the whole photograph on the input's grid."""
+        """Compute the size of the whole photograph in pixels of the input."""
         if self.size is None or self.fit in ("stretch", "none"):
             return size
         ratios = [inner / outer for inner, outer in zip(size, photo, strict=True)]

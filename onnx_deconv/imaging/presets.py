@@ -1,4 +1,4 @@
-"""The common conventions of preprocessing, and what a model's metadata say of its own."""
+"""Presets for preprocessing, and what a model's metadata say about it."""
 
 import difflib
 import re
@@ -20,7 +20,7 @@ PRESETS: Mapping[str, Preprocess] = MappingProxyType(
         "raw": Preprocess(),
     }
 )
-"""The common conventions, all bilinear with a centre crop of 224×224 from a short side of 256:
+"""Common kinds of preprocessing, all bilinear with a centre crop of 224×224 from a shorter side of 256:
 ``imagenet`` (PyTorch), ``imagenet-caffe`` (BGR, 0..255 less the mean), ``imagenet-tf`` (-1..1),
 ``unit`` (0..1) and ``raw`` (0..255)."""
 _RANGES: Mapping[str, Mapping[str, Any]] = {
@@ -44,12 +44,12 @@ def preset(name: str) -> Preprocess:
     Parameters
     ----------
     name
-        Its key.
+        A key of :data:`PRESETS`.
 
     Raises
     ------
     InputError
-        There is none of that name; the message lists them.
+        If there is none of that name; the message offers some.
     """
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=1)
@@ -59,29 +59,28 @@ def preset(name: str) -> Preprocess:
 
 
 def preprocess_from_metadata(metadata: Mapping[str, str], base: Preprocess) -> Preprocess:
-    """Follow what a model's metadata say about the pictures it takes.
+    """Apply what a model's metadata say about the pictures it takes.
 
-    1. ``preset`` (this package's key): one of :data:`PRESETS` replaces everything but the size, the
-       layout and the element type.
-    2. ``Image.NominalPixelRange`` (ONNX): replaces `scale`, `mean` and `std`, unless there is a
-       preset, which says more.
-    3. ``Image.BitmapPixelFormat`` (ONNX): replaces `channels`; statistics follow their colours.
-    4. ``size`` (this package's key): ``"224"`` or, height first, ``"224x320"``.
+    1. ``preset`` (this package's key) names one of :data:`PRESETS`, which replaces everything but the
+       size, the layout and the element type.
+    2. ``Image.NominalPixelRange`` (ONNX) replaces `scale`, `mean` and `std`, unless there is a preset.
+    3. ``Image.BitmapPixelFormat`` (ONNX) replaces `channels`; `mean` and `std` are reordered with them.
+    4. ``size`` (this package's key) is ``"224"`` or, height first, ``"224x320"``.
 
-    A base of one channel stays of one channel. ``Image.ColorSpaceGamma`` is not needed: a
-    photograph is sRGB. ONNX values that are unknown here change nothing.
+    A base with one channel keeps one channel. ``Image.ColorSpaceGamma`` is ignored, as photographs are
+    sRGB; so are values that are unknown here.
 
     Parameters
     ----------
     metadata
         The model's ``metadata_props`` as a mapping.
     base
-        What holds where the metadata are silent.
+        The preprocessing where the metadata say nothing.
 
     Raises
     ------
     InputError
-        ``preset`` or ``size`` is malformed.
+        If ``preset`` or ``size`` is malformed.
     """
     result = base
     if "preset" in metadata:

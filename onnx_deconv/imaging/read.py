@@ -1,4 +1,4 @@
-"""Reading: any picture file becomes an RGB array."""
+"""Read any picture file as an RGB array."""
 
 import os
 import warnings
@@ -17,21 +17,21 @@ SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
     | {".tga", ".tif", ".tiff", ".webp"}
 )
-"""What counts as a picture in a folder; a file that is named may have any."""
+"""Suffixes by which pictures in a folder are found; a file given by name may have any suffix."""
 
 
 def read_image(path: PathLike | BinaryIO) -> Picture:
     """Read a picture of any format, mode and bit depth that Pillow knows.
 
-    EXIF orientation is applied; transparent pixels are laid over white; of an animation the first
-    frame is taken. 16-bit greys span 0..65535. Floating point greys span 0..1, 0..255 or 0..65535,
-    the first that holds them all, and otherwise 0 to their maximum. Colour profiles are not
-    applied, as they are not in the pipelines that train models.
+    EXIF orientation is applied; transparency is blended with white; an animation gives its first frame.
+    16-bit grey values range over 0..65535. Floating point grey values range over 0..1, 0..255 or
+    0..65535, whichever is the first to hold them all, else from 0 to their maximum. Colour profiles are
+    ignored, as in the pipelines that train models.
 
     Parameters
     ----------
     path
-        The picture file, or a file that is open (its ``name`` is what messages call it).
+        The picture file, or an open file (messages call it by its ``name``).
 
     Returns
     -------
@@ -41,7 +41,7 @@ def read_image(path: PathLike | BinaryIO) -> Picture:
     Raises
     ------
     InputError
-        The file is missing, a folder, not a picture, damaged, or has more pixels than Pillow's
+        If the file is missing, a folder, not a picture, damaged, or has more pixels than Pillow's
         limit against decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
     try:
@@ -89,7 +89,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bit(values: npt.NDArray[Any], whites: Sequence[float]) -> Picture:
-    """Greys to 0..255: white is the first of `whites` that no value exceeds, or the maximum."""
+    """Scale grey values to 0..255: white is the first of `whites` that no value exceeds, or the maximum."""
     values = values.astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError("some of its values are infinite or not a number")

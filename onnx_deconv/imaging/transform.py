@@ -1,5 +1,6 @@
-"""Pictures and maps resized, shifted, scaled and rotated."""
+"""Pictures and maps resized, shifted, scaled, rotated and compressed with loss."""
 
+import io
 import math
 from typing import Any
 
@@ -19,8 +20,8 @@ def at_height(picture: Picture, height: int) -> Picture:
     picture
         H×W×3, uint8.
     height
-        In pixels. Pixels are repeated to enlarge a picture (a few pixels of a reconstruction are
-        to be seen as they are) and averaged to reduce it.
+        In pixels. Pixels are repeated to enlarge a picture, so that the few pixels of a reconstruction
+        stay visible, and averaged to reduce it.
 
     Returns
     -------
@@ -30,7 +31,7 @@ def at_height(picture: Picture, height: int) -> Picture:
     Raises
     ------
     InputError
-        The array is no picture, or the height is not positive.
+        If the array is no picture, or the height is not positive.
     """
     check_picture(picture)
     if height < 1:
@@ -48,41 +49,41 @@ def map_resized(values: npt.NDArray[Any], size: Size) -> npt.NDArray[np.float32]
 def moved(
     picture: Picture, *, down: float = 0.0, scale: float = 1.0, angle: float = 0.0, fill: int = 128
 ) -> Picture:
-    """Shift a picture down, scale it about its centre, and rotate it about its centre.
+    """Shift a picture down, then scale and rotate it about its centre.
 
     Parameters
     ----------
     picture
         H×W×3, uint8.
     down
-        In pixels; negative shifts up.
+        Pixels; negative shifts up.
     scale
-        Above 1 enlarges.
+        A factor; above 1 enlarges.
     angle
-        In degrees, anticlockwise.
+        Degrees, anticlockwise.
     fill
-        Grey value, 0..255, of what comes from outside the picture.
+        Grey value, 0..255, of pixels that come from outside the picture.
 
     Returns
     -------
     numpy.ndarray
-        Of the same size, interpolated linearly.
+        H×W×3, uint8, of the same size, interpolated linearly.
 
     Raises
     ------
     InputError
-        The array is no picture, or the scale is not positive.
+        If the array is no picture, or the scale is not positive.
     """
     check_picture(picture)
     if not scale > 0:
         raise InputError(f"scale is {scale}: give a number above 0")
     height, width = picture.shape[:2]
-    # Pillow asks for each pixel of the result where it comes from: the way back.
+    # Pillow wants the inverse: from each pixel of the result to where it comes from.
     turn = math.radians(angle)
-    # Rounded, lest a quarter turn fall short of a pixel by a rounding error.
+    # Rounded, so that rounding errors do not cost a pixel at quarter turns.
     cosine, sine = (round(f(turn), 12) / scale for f in (math.cos, math.sin))
     x, y = width / 2, height / 2
-    back = (
+    inverse = (
         cosine,
         -sine,
         x - cosine * x + sine * (y + down),
@@ -91,6 +92,33 @@ def moved(
         y - sine * x - cosine * (y + down),
     )
     image = Image.fromarray(picture).transform(
-        (width, height), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR, fillcolor=(fill,) * 3
+        (width, height), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR, fillcolor=(fill,) * 3
     )
     return np.array(image)
+
+
+def jpeg_compressed(picture: Picture, quality: int) -> Picture:
+    """Return what is left of a picture that was saved as JPEG.
+
+    Parameters
+    ----------
+    picture
+        H×W×3, uint8, RGB.
+    quality
+        1 (small) to 95 (good), as in Pillow.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same size.
+
+    Raises
+    ------
+    InputError
+        The array is no picture.
+    """
+    check_picture(picture)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="JPEG", quality=quality)
+    with Image.open(file) as compressed:
+        return np.array(compressed)

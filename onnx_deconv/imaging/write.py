@@ -1,4 +1,4 @@
-"""Writing: arrays become files, whole or not at all."""
+"""Write pictures and arrays to files, completely or not at all."""
 
 import io
 from typing import Any
@@ -12,7 +12,7 @@ from onnx_deconv.imaging.picture import PathLike, Picture, check_picture
 
 
 def save_png(path: PathLike, picture: Picture) -> None:
-    """Write a picture as PNG, whole or not at all.
+    """Write a picture as PNG, completely or not at all.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def save_png(path: PathLike, picture: Picture) -> None:
     Raises
     ------
     InputError
-        The array is no picture, or the file cannot be written.
+        If the array is no picture, or the file cannot be written.
     """
     check_picture(picture, grey=True)
     with replacing(path) as temporary:
@@ -49,7 +49,7 @@ def webp(picture: Picture, quality: int) -> bytes:
     Raises
     ------
     InputError
-        The array is no picture.
+        If the array is no picture.
     """
     check_picture(picture)
     file = io.BytesIO()
@@ -58,19 +58,19 @@ def webp(picture: Picture, quality: int) -> bytes:
 
 
 def save_npy(path: PathLike, array: npt.NDArray[Any]) -> None:
-    """Write an array in NumPy's format, whole or not at all.
+    """Write an array in NumPy's format, completely or not at all.
 
     Parameters
     ----------
     path
-        The file; its folder must exist. The name is taken as it is, no suffix is added.
+        The file; its folder must exist. No suffix is added to the name.
     array
         Any numbers, any shape.
 
     Raises
     ------
     InputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)

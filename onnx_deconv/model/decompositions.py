@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
+from onnx_deconv.model.node_builder import NodeBuilder
 from onnx_deconv.model.protos import attributes_of, replace
 
 MICROSOFT = "com.microsoft"
 
 
-class Call:
+class Call(NodeBuilder):
     """One composite node, and the plain nodes that replace it.
-
-    An operator's name is a method that appends a node and returns its output's name.
 
     Parameters
     ----------
@@ -36,8 +35,8 @@ class Call:
     """
 
     def __init__(self, node: NodeProto, graph: GraphProto, dequantised: dict[tuple[str, ...], str]) -> None:
+        super().__init__(node.output[0])
         self.node, self.graph, self.dequantised = node, graph, dequantised
-        self.nodes: list[NodeProto] = []
         self._attributes = attributes_of(node)
 
     def attr(self, name: str, default: Any = None) -> Any:
@@ -59,18 +58,6 @@ class Call:
         name = f"{self.node.output[0]}/constant_{len(self.graph.initializer)}"
         self.graph.initializer.append(numpy_helper.from_array(numbers, name))
         return name
-
-    def __getattr__(self, operator: str) -> Callable[..., str]:
-        if not operator[0].isupper():
-            raise AttributeError(operator)
-
-        def append(*inputs: str, **attributes: Any) -> str:
-            name = f"{self.node.output[0]}/{operator}_{len(self.nodes)}"
-            given = {k: v for k, v in attributes.items() if v is not None}
-            self.nodes.append(helper.make_node(operator, inputs, [name], name, **given))
-            return name
-
-        return append
 
     def replace(self, result: str) -> list[NodeProto]:
         """Give the result the composite's name; return the nodes."""

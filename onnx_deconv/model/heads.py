@@ -44,7 +44,7 @@ def scores_value(model: Model, output: str | None = None) -> tuple[str, list[str
     Returns
     -------
     tuple
-        The value's name, and the names of the nodes that were cut off behind it.
+        The value's name, and the operators and names of the nodes after it that were cut off.
     """
     value = output or next((o for o in model.outputs if model.type_of(o).dtype in FLOATS), model.outputs[0])
     trail: list[str] = []
@@ -150,10 +150,10 @@ def convolutions(model: Model) -> list[str]:
 def rectified_convolution(model: Model, value: str) -> str:
     """Follow a convolution to the value that its rectifier gives.
 
-    The rectifier is found behind any number of nodes that scale or shift by constants (a
-    BatchNormalization, a bias added apart) or copy (Cast, Dropout, quantisers), as long as nothing
-    else reads what is between. The rectifier itself need not be the only reader: a residual branch
-    may start at the same value.
+    There may be any number of nodes between the two that scale or shift by constants (a
+    BatchNormalization, a bias added separately) or copy (Cast, Dropout, quantisers), as long as nothing
+    else reads what they compute. The rectifier itself need not be the only reader of its input: a
+    residual branch may start there.
 
     Parameters
     ----------
@@ -196,15 +196,15 @@ def _scales(model: Model, node: gs.Node, value: str) -> bool:
 
 
 def _copies(node: gs.Node) -> bool:
-    """Tell whether a node passes numbers on at their places, rounded at most."""
+    """Tell whether a node passes each number on to the same position, at most rounded."""
     traits = _traits(node)
     return POINTWISE in traits and bool(traits & {VIEW, QUANTISER})
 
 
 def _readers(model: Model) -> _Readers:
-    """Return the nodes that read each value, but for those whose results nothing needs.
+    """Return the nodes that read each value, leaving out nodes whose results nothing needs.
 
-    What a recognised activation was spelled with is still in the graph, and needed no more.
+    Nodes that spelled out an activation stay in the graph when it is recognised, but are not needed.
     """
     needed, live = set(model.outputs), list[gs.Node]()
     for node in reversed(model.nodes):

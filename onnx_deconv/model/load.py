@@ -6,6 +6,7 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 (:mod:`onnx_deconv.model.activation_matching`).
 """
 
+import hashlib
 import math
 import mmap
 import os
@@ -287,6 +288,11 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
     if model.opset >= upgrade.OLDEST_OPSET:
         return model
     return _spooled(upgrade.upgrade(onnx.load(path)).SerializeToString(), str(path), input_shapes)
+
+
+def digest(model: Model) -> str:
+    """Return what tells one model's file from another's: the start of the SHA-256 of its graph."""
+    return hashlib.sha256(model.proto.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 @contextmanager

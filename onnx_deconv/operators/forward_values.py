@@ -51,12 +51,15 @@ class ForwardValues:
         Filled by asking: the forward values that become inputs of the companion, by name.
     weights
         Filled by asking: the initializers that both models share, by name.
+    reads
+        How often a forward value was asked for that depends on the image.
     """
 
     model: Forward
     op: Emitter
     taps: dict[str, Tap] = field(default_factory=dict)
     weights: dict[str, TensorProto] = field(default_factory=dict)
+    reads: int = 0
 
     def switches(self, pool: gs.Node) -> Signal:
         """Return the positions of the maxima that a MaxPool found: int64, flat over the whole input."""
@@ -96,6 +99,7 @@ class ForwardValues:
         return self._tap(Tap("value", name, tap_name(self.model, name)), types.dims, _np_dtype(types.dtype))
 
     def _tap(self, tap: Tap, dims: Sequence[int | str | None] | None, dtype: Any) -> Signal:
+        self.reads += tap.kind == "value"
         self.taps[tap.name] = tap
         return self.op.input(tap.name, dims, dtype)
 

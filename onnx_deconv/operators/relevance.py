@@ -196,19 +196,19 @@ def in_proportion(at: Site, parts: Signal) -> Signals:
 def signals_of(at: Site) -> Sequence[int]:
     """Return the factors of a product that depend on the image and are no gates, or all if none is left.
 
-    A gate is what an activation between two bounds or a Softmax computed, or what is stretched to the
-    other's size.
+    A gate is what is stretched to the other's size, else what an activation between two bounds or a Softmax
+    computed.
     """
     factors = depending(at)
     if factors[-1] > 1:
         raise at.unsupported("what it adds to its product depends on the explained input")
-    return [i for i in factors if not _is_gate(at, i)] or factors
+    if find(at.node.op, at.node.domain).traits & {POINTWISE}:
+        factors = [i for i in factors if at.shape_of(i) == at.shape_of_output()] or factors
+    return [i for i in factors if not _is_bounded(at, i)] or factors
 
 
-def _is_gate(at: Site, i: int) -> bool:
+def _is_bounded(at: Site, i: int) -> bool:
     node = at.model.producers.get(at.node.inputs[i].name)
     while node is not None and (VIEW in find(node.op, node.domain).traits or node.op == "Expand"):
         node = at.model.producers.get(node.inputs[0].name)
-    if node is not None and find(node.op, node.domain).traits & {SQUASHING, PROBABILITY}:
-        return True
-    return at.node.op == "Mul" and at.shape_of(i) != at.shape_of_output()
+    return node is not None and bool(find(node.op, node.domain).traits & {SQUASHING, PROBABILITY})

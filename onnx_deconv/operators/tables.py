@@ -187,7 +187,7 @@ def rule_tables() -> Mapping[str, RuleTable]:
 
 
 def compared_tables() -> tuple[str, ...]:
-    """Name the tables that comparisons take unless they are told: those whose signals are no shares."""
+    """Name the tables that comparisons take unless they are told: all but those of relevance."""
     return tuple(name for name, each in rule_tables().items() if not each.conserves)
 
 

@@ -1,11 +1,11 @@
 """Receptive fields: which pixels of the image a unit can see.
 
-Along each axis of the image every value carries, for each of its positions, the first and the last
-pixel that can change it. An operator is described by its *taps*: the input positions that each output
-position reads; taps in the padding read nothing. So borders, strides, dilations, branches and
-residuals come out exactly (but for branches that part at a border of a ``Pad`` node, where the box may
-be too large), where the usual closed form (Araujo, Norris & Sim, "Computing Receptive
-Fields of Convolutional Neural Networks", Distill 2019) is right for units far from the border alone.
+For every position of every value, and along each axis of the image, the first and the last pixel are
+computed that can change it. An operator is described by its *taps*: the input positions that each output
+position reads; taps in the padding read nothing. So the result is exact at borders too, for any strides,
+dilations, branches and residuals, where the usual closed form (Araujo, Norris & Sim, "Computing Receptive
+Fields of Convolutional Neural Networks", Distill 2019) is right only for units far from the border. There
+is one exception: after a ``Pad`` node that only some branches pass, the box may be too large.
 """
 
 from onnx_deconv.receptive.field import Raster, ReceptiveField, rasters, receptive_field

@@ -1,4 +1,4 @@
-"""The receptive field of a layer, and the raster of every value."""
+"""The receptive fields of a layer's units, and how every value's positions are spaced over the image."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,27 +13,27 @@ from onnx_deconv.receptive.walk import sights_of
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What the units of one layer can see.
+    """Which pixels of the image the units of one layer can see.
 
     Attributes
     ----------
     layer
         The value.
     size
-        Pixels along each axis of the image that a unit sees where no border cuts it off. Exact for
+        For each axis of the image: how many pixels a unit sees that is far from the border. Exact for
         convolutions and pools, rounded up after a resampling.
     jump
-        Pixels between what neighbouring units see; 0 where every unit sees the same.
+        How many pixels apart neighbouring units are; 0 where every unit sees the same.
     offset
         The first pixel that the unit at position 0 sees, padding included: often negative.
     axes
-        For each axis of the image the layer's axis behind the channel that runs along it, or ``None``
-        where every unit sees the same.
+        For each axis of the image: the layer's axis along it, counted from the first after the channel;
+        ``None`` where every unit sees the same.
     bounds
-        For each axis of the image, for each position: first pixel and one past the last, int64,
+        For each axis of the image, for each position: the first pixel and one past the last, int64,
         clipped to the image.
     note
-        Which operators made it necessary to assume that a unit sees everything; else ``None``.
+        The operators for which it was assumed that a unit sees the whole image; else ``None``.
     """
 
     layer: str
@@ -50,7 +50,7 @@ class ReceptiveField:
         Parameters
         ----------
         position
-            One index per axis behind the channel; empty for scores.
+            One index per axis after the channel; empty for scores.
 
         Returns
         -------
@@ -68,9 +68,9 @@ class ReceptiveField:
         return tuple(first for first, _ in rows) + tuple(last for _, last in rows)
 
     def reach(self, position: Sequence[int]) -> list[tuple[int, int]]:
-        """Return, per axis, the first pixel that a unit sees and one past the last; outside the image too.
+        """Return, per axis, the first pixel that a unit sees and one past the last, padding included.
 
-        What lies outside is padding, the image's or that of a layer on the way.
+        The padding, outside the image, may be that of any layer between the image and the unit.
         """
         return [
             (min(first, closed[0]), max(last, closed[1])) if first < last else closed
@@ -80,7 +80,7 @@ class ReceptiveField:
         ]
 
     def _closed(self, position: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Return the same in closed form: a resampling's positions see more or less than it says."""
+        """Return the same in closed form, which is inexact only after a resampling."""
         for axis, size, jump, offset in zip(self.axes, self.size, self.jump, self.offset, strict=True):
             start = 0 if axis is None else position[axis] * jump + offset
             yield math.floor(start), math.ceil(start + size)
@@ -107,12 +107,12 @@ def receptive_field(
     size
         The image's size, one number per spatial axis, where the model leaves it open.
     layout
-        Where the image's channels are: ``"NCHW"`` or ``"NHWC"``.
+        The layout of the model's input: ``"NCHW"`` or ``"NHWC"``.
 
     Returns
     -------
     ReceptiveField
-        Exact but for operators that its ``note`` names.
+        It is exact, except for operators that its ``note`` names.
 
     Raises
     ------
@@ -129,28 +129,39 @@ def receptive_field(
 
 
 class Raster(NamedTuple):
-    """How a value's positions lie over the image.
+    """How a value's positions are spaced over the image, one entry per axis of the image.
 
     Attributes
     ----------
     axes
-        For each axis of the image the value's axis that runs along it, counted from the last (-1);
-        ``None`` where there is none, or it is not known.
+        The value's axis that runs along the image's, counted from the last (-1); ``None`` where there
+        is none, or it is not known.
     jumps
         Pixels between neighbouring positions; 0 where ``axes`` has ``None``.
+    offsets
+        The first pixel that position 0 sees, padding included.
+    sizes
+        How many pixels a position sees.
     """
 
     axes: tuple[int | None, ...]
     jumps: tuple[float, ...]
+    offsets: tuple[float, ...]
+    sizes: tuple[float, ...]
 
 
 def rasters(model: Model, *, size: Sequence[int] | None = None, layout: str = "NCHW") -> dict[str, Raster]:
-    """Find out how every value lies over the image that depends on it, by name.
+    """Find out how the positions of every value that depends on the image are spaced over it, by name.
 
     Parameters and errors are those of :func:`receptive_field`.
     """
     return {
-        value: Raster(tuple(s.axis for s in sight.strips), tuple(s.jump for s in sight.strips))
+        value: Raster(
+            tuple(s.axis for s in sight.strips),
+            tuple(s.jump for s in sight.strips),
+            tuple(s.offset for s in sight.strips),
+            tuple(s.size for s in sight.strips),
+        )
         for value, sight in sights_of(model, size, layout).items()
     }
 

@@ -1,4 +1,4 @@
-"""The walk forward through a model's graph, from the image to every value that depends on it."""
+"""Walk forward through a model's graph, from the image to every value that depends on it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -44,7 +44,7 @@ def _walk(model: Model, sights: dict[str, Sight]) -> Mapping[str, Sight]:
 
 
 def _through(at: ForwardNode, entry: Operator, seen: Mapping[int, Sight]) -> Sight:
-    """Return what a node's results see, given what those of its inputs see that depend on the image."""
+    """Return what a node's outputs see, given what its inputs see, as far as they depend on the image."""
     field = entry.field or next((f for t, f in _BY_TRAIT.items() if t in entry.traits), None)
     found = field(at, seen) if field is not None else None
     if found is not None:
@@ -58,4 +58,4 @@ _BY_TRAIT: Mapping[Trait, Field] = {
     REDUCTION: fields.reduction,
     POINTWISE: fields.pointwise,
 }
-"""What is true of all operators with a trait, unless their entries say otherwise."""
+"""The fields of operators whose entries give none, by trait."""

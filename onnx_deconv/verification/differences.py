@@ -25,7 +25,7 @@ rounding, a long one crosses rectifiers; any of the steps counts."""
 
 RANDOM_LIMIT = 0.3
 """Of steps in random directions. They change the unit by as much as a step along the gradient does, but all
-numbers of the input move for it, and more rectifiers are crossed: on 15 correct networks the error was 0.18
+numbers of the input move for it, and more rectifiers are crossed: on 15 correct networks the error was 0.15
 at most. A gradient that lost half of the signal is off by about 1."""
 
 ALONG = (1e-2, 1e-3, 1e-1, 1e-4, 1.0)
@@ -106,8 +106,8 @@ def why_not(batch: Batch, name: str) -> str:
         return f"{', '.join(others)} passes the signal otherwise than by the derivative"
     if chosen.unpool == "overwrite" and any(SWITCHES in find(name, domain).traits for domain, name in keys):
         return "unpool=overwrite is no derivative"
-    computed = [batch.feeds[name], *(batch.values[v] for node in batch.path for v in node.output if v)]
-    coarse = {str(value.dtype) for value in computed} - {"float32", "float64", "int64", "bool"}
+    values = [name, *(v for node in batch.path for v in node.output if v in batch.values)]
+    coarse = {str(batch.values[v].dtype) for v in values} - {"float32", "float64", "int64", "bool"}
     if coarse:
         return f"a short step is rounded away in {', '.join(sorted(coarse))}"
     return ""
@@ -144,9 +144,10 @@ class Steps:
         errors = []
         for length in lengths:
             error = self._error_at(directions, length, limit)
-            errors += [] if error is None else [error]
-            if error is not None and error <= limit:
-                return error
+            if error is not None:
+                errors.append(error)
+                if error <= limit:
+                    break
         return min(errors, default=None)
 
     def _error_at(self, directions: Array, length: float, limit: float) -> float | None:

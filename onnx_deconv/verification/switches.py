@@ -7,9 +7,10 @@ from math import prod
 from typing import Any, Self
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
 from onnx_deconv.model import Array
+from onnx_deconv.model.protos import attributes_of
 from onnx_deconv.verification.batch import Batch
 from onnx_deconv.verification.checks import Check
 
@@ -45,22 +46,15 @@ class SwitchWindows:
     @classmethod
     def of(cls, pool: NodeProto, shape: tuple[int, ...], out: tuple[int, ...]) -> Self:
         """Read the windows of a pool whose input and output have these shapes."""
-        attributes = {a.name: helper.get_attribute_value(a) for a in pool.attribute}
+        attributes = attributes_of(pool)
         kernel = attributes["kernel_shape"]
         strides = attributes.get("strides", [1] * len(kernel))
         dilations = attributes.get("dilations", [1] * len(kernel))
         pads = attributes.get("pads", [0] * 2 * len(kernel))
-        how = attributes.get("auto_pad", b"NOTSET").decode()
         positions = []
         for k, (size, count) in enumerate(zip(shape[2:], out[2:], strict=True)):
             reach = (count - 1) * strides[k] + (kernel[k] - 1) * dilations[k] + 1
-            total = max(0, reach - size)
-            begin = {
-                "NOTSET": pads[k],
-                "VALID": 0,
-                "SAME_UPPER": total // 2,
-                "SAME_LOWER": total - total // 2,
-            }[how]
+            begin = _begin(attributes.get("auto_pad", b"NOTSET"), pads[k], max(0, reach - size))
             starts = np.arange(count)[:, None] * strides[k] - begin
             places = starts + np.arange(kernel[k])[None] * dilations[k]
             positions.append(np.where((places >= 0) & (places < size), places, -1))
@@ -98,15 +92,20 @@ class SwitchWindows:
         found = self.by_row(switches)
         inside = (found >= 0) & (found < x.size)
         found = np.where(inside, found, 0)
-        at = np.unravel_index(found, x.shape)
+        place = np.unravel_index(found, x.shape)
         own = np.meshgrid(*map(np.arange, y.shape), indexing="ij", sparse=True)
         for k in range(2):
-            inside &= at[k] == own[k]
+            inside &= place[k] == own[k]
         for k, places in enumerate(self.positions):
             # All positions of the window along this axis, against the one that was chosen.
-            here = places[own[k + 2]]
-            inside &= (here == at[k + 2][..., None]).any(-1)
+            inside &= (places[own[k + 2]] == place[k + 2][..., None]).any(-1)
         first = self.first_maxima(x)
         maximum = np.where(first >= 0, x.reshape(-1)[first], x.dtype.type(0))
         pointed = x.reshape(-1)[found]
         return np.asarray(inside & (pointed == maximum) & (pointed == y))
+
+
+def _begin(automatic: bytes, given: int, total: int) -> int:
+    """Return the padding before an axis, `total` being what automatic padding adds in all."""
+    own = {b"VALID": 0, b"SAME_UPPER": total // 2, b"SAME_LOWER": total - total // 2}
+    return own.get(automatic, given)

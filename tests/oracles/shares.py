@@ -101,7 +101,7 @@ class Oracle:
         return [*pad, node, *self.follows(node)], (pad or [node])[0].input[0]
 
     def matrix(self, chain, read, *, ones=False):
-        """Return W (results x inputs) and b of a chain; with ``ones``, of its filter with a weight of ones."""
+        """Return W (results x inputs) and b of a chain; with ``ones``, as if the filter were of ones."""
         shape = self.values[read].shape
         size = int(np.prod(shape))
         images = np.concatenate([np.zeros((1, size)), np.eye(size)]).reshape(-1, *shape[1:])
@@ -150,7 +150,9 @@ class Oracle:
         if first and self.table == "lrp-gamma":
             image = self.values[read]
             axes = tuple(range(2, image.ndim)) or (image.ndim - 1,)
-            low, high = ((image - e).ravel() for e in (image.min(axes, keepdims=True), image.max(axes, keepdims=True)))
+            low, high = (
+                (image - e).ravel() for e in (image.min(axes, keepdims=True), image.max(axes, keepdims=True))
+            )
             return self.by(low * np.maximum(w, 0) + high * np.minimum(w, 0), np.zeros_like(b), r)
         if dense or self.table == "lrp-epsilon":
             return self.by(contributions, b, r)
@@ -160,7 +162,9 @@ class Oracle:
         self.closest = min(self.closest, np.abs(z[r != 0]).min(initial=np.inf))
         total = np.zeros(len(x))
         for sign in (1, -1):
-            favoured = [a + 0.25 * (np.maximum(a, 0) if sign > 0 else np.minimum(a, 0)) for a in (contributions, b)]
+            favoured = [
+                a + 0.25 * (np.maximum(a, 0) if sign > 0 else np.minimum(a, 0)) for a in (contributions, b)
+            ]
             total += self.by(*favoured, np.where(np.sign(z) == sign, r, 0))
         return total
 
@@ -209,7 +213,10 @@ class Oracle:
                 return
             total = sum(terms)
         else:
-            terms = [self.values[node.input[0]], self.values[node.input[1]] * (-1 if node.op_type == "Sub" else 1)]
+            terms = [
+                self.values[node.input[0]],
+                self.values[node.input[1]] * (-1 if node.op_type == "Sub" else 1),
+            ]
             total = sum(terms)
             gain = (sum(map(np.abs, terms)) / (np.abs(total) + EPSILON))[share != 0]
             self.steepest = max(self.steepest, (gain**2 * np.abs(share[share != 0])).max(initial=0))
@@ -218,13 +225,11 @@ class Oracle:
             yield v, share * term / total
 
     def through_gate(self, node, share):
-        open_ = [v for v in node.input if not self.is_gate(v, share.shape)] or list(node.input)
-        for v in open_:
-            yield v, share / len(open_)
-
-    def is_gate(self, value, shape):
-        node = self.source.get(value)
-        return (node is not None and node.op_type in BOUNDED) or self.values[value].shape != shape
+        whole = [v for v in node.input if self.values[v].shape == share.shape]
+        bounded = [v for v in whole if v in self.source and self.source[v].op_type in BOUNDED]
+        taking = [v for v in whole if v not in bounded] or whole
+        for v in taking:
+            yield v, share / len(taking)
 
     def has_filter_before(self, value):
         node = self.source.get(value)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import click
 
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
-from onnx_deconv.atlas.store import Writer, plans
-from onnx_deconv.atlas.unfinished import digest, load_partial, save_partial
+from onnx_deconv.atlas.resume import load_partial, save_partial
+from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
 from onnx_deconv.cli.atlas.summary import summarise
@@ -23,7 +23,7 @@ from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import read_image
-from onnx_deconv.model import Model
+from onnx_deconv.model import Model, digest
 from onnx_deconv.model.heads import convolutions, rectified_convolution
 
 _SAVE_EVERY = 5.0
@@ -130,7 +130,7 @@ def _scan(
 
 def _project(console: Console, projector: Projector, atlas: Atlas, source: Images, writer: Writer) -> None:
     """Project what was found and is not projected yet."""
-    count = sum(int((t.taken & (t.activations != 0)).sum()) for t in atlas.layers.values())
+    count = sum(int(t.active.sum()) for t in atlas.layers.values())
     done = len(writer.done)
     if done:
         console.warn(f"continuing after {done} projections")

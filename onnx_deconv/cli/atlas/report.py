@@ -7,17 +7,17 @@ from typing import Annotated, Any
 
 import click
 
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.report import Explained, explanations, write_report
-from onnx_deconv.atlas.store import Reader
-from onnx_deconv.atlas.unfinished import digest
 from onnx_deconv.cli import groups
-from onnx_deconv.cli.console import Console, in_bytes
+from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo, Preprocess
+from onnx_deconv.model import digest
 
 _EPILOG = """\b
 Examples:
@@ -65,7 +65,8 @@ def command(
     size = write_report(output, reader, explained)
     maps = sum(len(table.activations) for table in reader.atlas.layers.values())
     record = {"report": output, "bytes": size, "feature_maps": maps, "explanations": len(explained)}
-    console.result(record, f"{output}: {maps} feature maps, {len(explained)} explanations, {in_bytes(size)}")
+    holds = f"{counted(maps, 'feature map')}, {counted(len(explained), 'explanation')}, {in_bytes(size)}"
+    console.result(record, f"{output}: {holds}")
     return 0
 
 

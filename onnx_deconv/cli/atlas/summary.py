@@ -5,7 +5,7 @@ from typing import Any
 
 from onnx_deconv.atlas import Atlas
 from onnx_deconv.cli import FELL_SHORT
-from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.console import Console, counted
 
 _MOST = 20
 """How many images that failed are named on stderr; ``atlas.json`` names all."""
@@ -22,8 +22,8 @@ def summarise(console: Console, atlas: Atlas, output: Path, seconds: float | Non
         "images": atlas.seen,
         "failed": atlas.failed,
     }
-    text = f"{output}: {min(atlas.top, atlas.seen)} of {atlas.seen} images"
-    text += f" for each of {maps} feature maps in {len(atlas.layers)} layers"
+    text = f"{output}: {min(atlas.top, atlas.seen)} of {counted(atlas.seen, 'image')}"
+    text += f" for each of {counted(maps, 'feature map')} in {counted(len(atlas.layers), 'layer')}"
     if seconds is not None:
         record["seconds"] = round(seconds, 1)
         text += f" ({seconds:.0f} s)"

@@ -8,8 +8,20 @@ from collections.abc import Iterable
 
 from onnx import ModelProto
 
-from onnx_deconv.compiler.passes import filters, pools, residuals, scalings, splits, sums, uniform, winograd  # noqa: F401
-from onnx_deconv.compiler.passes.rewriter import PASSES, Rewriter
+from onnx_deconv.compiler.passes import (  # noqa: F401
+    blocked,
+    depthwise,
+    filters,
+    pools,
+    residuals,
+    scalings,
+    splits,
+    sums,
+    uniform,
+    winograd,
+)
+from onnx_deconv.compiler.passes.registry import PASSES
+from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.errors import InputError
 
 __all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "apply_passes"]

@@ -1,28 +1,28 @@
-"""A graph to be rewritten, and the passes that do it, by name."""
+"""A graph to be rewritten: what its values are, who makes and who reads them, and what is put where."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, TypeGuard
 
-import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_deconv.model.protos import opset_of
+from onnx_deconv.compiler.passes.builder import Builder
+from onnx_deconv.compiler.passes.constants import Constants
+from onnx_deconv.model.protos import copy_of, opset_of, replace, subgraphs
 
-BACK = "deconv/"
-"""What names of nodes on the way back begin with."""
+BACKWARD = "deconv/"
+"""What names of nodes of the backward pass begin with; other nodes are the user's model's."""
 
 BLOCK = 16
-"""Channels that onnxruntime's blocked layout keeps together, at most."""
+"""The most channels that a block of onnxruntime's blocked layout (NCHWc) holds."""
 
-_MADE_AT_LOAD = {
-    "Add", "Cast", "ConstantOfShape", "Div", "Max", "Min", "Mul", "Neg", "Relu", "Reshape", "Slice", "Sqrt",
-    "Sub", "Transpose",
-}  # fmt: skip
-"""What companions compute of weights alone: their positive parts, scaled, turned around."""
+Dims = tuple[int | str, ...]
+"""A shape; sizes that are known only at run time are names, or empty."""
 
-_PICTURE_BY_PICTURE = {"Conv", "Relu", "Split", "Sum"}
+_IMAGE_BY_IMAGE = {"Conv", "Relu", "Split", "Sum"}
 
 
 class Rewriter:
@@ -32,6 +32,19 @@ class Rewriter:
     ----------
     proto
         The model; it is changed.
+
+    Attributes
+    ----------
+    nodes
+        The nodes as they were, in order.
+    producers
+        The node that makes each value.
+    results
+        Values that keep their names: the graph's outputs, and what a branch or loop reads.
+    types
+        Each value's element type and shape.
+    dims
+        Shapes of the constants that are stored, or made of such when the model is loaded.
     """
 
     def __init__(self, proto: ModelProto) -> None:
@@ -44,168 +57,148 @@ class Rewriter:
             for value in set(node.input):
                 self._readers.setdefault(value, []).append(node)
         self.types = _types(proto)
-        self.dims = {t.name: tuple(t.dims) for t in self.graph.initializer} | self._made_at_load()
+        self.dims: dict[str, Dims] = {t.name: tuple(t.dims) for t in self.graph.initializer}
+        self.dims |= self._made_at_load()
+        self._taken = {*self.producers, *(t.name for t in self.graph.initializer)}
         self._declared: set[str] = {i.name for i in self.graph.value_info}
-        self._made: dict[object, str] = {}
+        self._constants: dict[object, str] = {}
         self._instead: dict[int, list[NodeProto]] = {}
 
-    def _made_at_load(self) -> dict[str, tuple[int, ...]]:
-        """Return the sizes of what a runtime computes of constants alone when it loads the model."""
-        held = {t.name for t in self.graph.initializer} - {i.name for i in self.graph.input}
-        found = {}
-        for node in self.nodes:
-            if node.op_type in _MADE_AT_LOAD and held.issuperset(filter(None, node.input)):
-                held.update(node.output)
-                dims = self.types.get(node.output[0], (0, ("",)))[1]
-                known = tuple(d for d in dims if isinstance(d, int) and d > 0)
-                if len(known) == len(dims):
-                    found[node.output[0]] = known
-        return found
+    def _made_at_load(self) -> dict[str, Dims]:
+        """Return the shapes of constants that no file stores: filled with one number, or parts of weights."""
+        return {v: dims for v, dims in self.constants.dims.items() if dims and all(map(_is_size, dims))}
+
+    def shape(self, value: str) -> Dims:
+        """Return a value's shape; empty where its rank is not known."""
+        return self.types.get(value, (0, ()))[1]
 
     def sizes(self, value: str) -> list[int] | None:
-        """Return a float32 value's spatial sizes; ``None`` where they are not known, or the type is not."""
+        """Return a float32 value's spatial sizes; ``None`` where one is not known, or the type differs."""
         dtype, dims = self.types.get(value, (0, ()))
-        sizes = [d for d in dims[2:] if isinstance(d, int) and d > 0]
+        sizes = [d for d in dims[2:] if _is_size(d)]
         return sizes if dtype == TensorProto.FLOAT and len(sizes) == len(dims) - 2 else None
 
-    def filter_sizes(self, conv: NodeProto) -> list[int | str]:
-        """Return the sizes of a convolution's filter, stored or made at load; nothing where not known."""
-        return list(self.dims.get(conv.input[1]) or self.types.get(conv.input[1], (0, ()))[1])
+    def filter_shape(self, conv: NodeProto) -> Dims:
+        """Return the shape of a convolution's filter, stored or made at load; empty where not known."""
+        return self.dims.get(conv.input[1]) or self.shape(conv.input[1])
 
     def readers(self, value: str) -> list[NodeProto]:
-        """List the nodes that read a value; none where the graph gives it, or a branch or loop reads it."""
+        """List the nodes that read a value; none where it is a result."""
         return [] if value in self.results else self._readers.get(value, [])
 
     def only_reader(self, value: str) -> NodeProto | None:
-        """Return the one node that reads a value; ``None`` where others do, or the graph gives it."""
+        """Return the one node that reads a value; ``None`` where there are several, or it is a result."""
         readers = self.readers(value)
         return readers[0] if len(readers) == 1 else None
 
     def declare(self, value: str, dims: Sequence[int | str]) -> None:
-        """Write down a float32 value's sizes, and those of what it was computed from picture by picture.
+        """Write down a float32 value's shape, and those of what it was computed from image by image.
 
-        A runtime that knows sizes to be equal can compute in place, and keep a layout of its own.
+        A runtime that knows shapes to be equal can compute in place, and keep a layout of its own.
         """
         while value not in self._declared:
             self._declared.add(value)
             self.graph.value_info.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, dims))
             node = self.producers.get(value)
-            if node is None or node.op_type not in _PICTURE_BY_PICTURE or not self.sizes(node.input[0]):
+            if node is None or node.op_type not in _IMAGE_BY_IMAGE or not self.sizes(node.input[0]):
                 break
             value = node.input[0]
             dims = [dims[0], *self.types[value][1][1:]]
 
-    def replace(self, node: NodeProto, by: Sequence[NodeProto]) -> None:
-        """Put other nodes in the place of one; the last gives its output."""
-        by[-1].output[0] = node.output[0]
-        self._instead[id(node)] = list(by)
+    @cached_property
+    def constants(self) -> Constants:
+        """The values that are the same in every run, computed ones too."""
+        return Constants(self)
 
-    def append(self, node: NodeProto, behind: Sequence[NodeProto]) -> None:
-        """Put nodes behind one, which stays where something reads it."""
-        self._instead[id(node)] = [node, *behind]
+    def builder(self, name: str) -> Builder:
+        """Begin a few nodes whose names start with a name."""
+        return Builder(self, name)
 
-    def constant(self, numbers: Any, dtype: Any = np.int64) -> str:
-        """Store a small constant, once."""
-        array = np.asarray(numbers, dtype)
-        key = array.dtype.str, array.shape, array.tobytes()
-        if key not in self._made:
-            # Earlier passes have left theirs.
-            free = (
-                f"optimised/constant_{k}"
-                for k in itertools.count()
-                if f"optimised/constant_{k}" not in self.dims
-            )
-            self._made[key] = name = next(free)
-            self.dims[name] = array.shape
-            self.graph.initializer.append(numpy_helper.from_array(array, name))
-        return self._made[key]
+    def replace(self, node: NodeProto, by: Builder, *results: str) -> None:
+        """Put other nodes in the place of one; the results, in order, get the names of its outputs."""
+        by.rename(zip(results, node.output, strict=False))
+        self._instead[id(node)] = by.nodes
+        self.producers |= {v: made for made in by.nodes for v in made.output}
+
+    def insert_before(self, node: NodeProto, nodes: Sequence[NodeProto]) -> None:
+        """Put nodes before one."""
+        self._instead[id(node)] = [*nodes, node]
+
+    def insert_after(self, node: NodeProto, nodes: Sequence[NodeProto]) -> None:
+        """Put nodes after one, which stays where something reads it."""
+        self._instead[id(node)] = [node, *nodes]
+
+    def bypass(self, node: NodeProto, source: str) -> None:
+        """Have the readers of a node's output read another value; a result is still given by its name."""
+        output = node.output[0]
+        if output in self.results:
+            add = self.builder(node.name)
+            self.replace(node, add, add.Identity(source))
+        for reader in self.readers(output):
+            reader.input[:] = [source if value == output else value for value in reader.input]
+
+    def free(self, name: str) -> str:
+        """Take a name that no value has: this one, or a longer one."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
+    def constant(self, numbers: NDArray[Any]) -> str:
+        """Store a small constant, once; return its name."""
+        key = numbers.dtype.str, numbers.shape, numbers.tobytes()
+        if key not in self._constants:
+            names = map("optimised/constant_{}".format, itertools.count())
+            self._constants[key] = name = self.free(next(n for n in names if n not in self._taken))
+            self.dims[name] = numbers.shape
+            self.graph.initializer.append(numpy_helper.from_array(numbers, name))
+        return self._constants[key]
 
     def finish(self) -> None:
         """Write the nodes back, without those that nothing reads."""
-        nodes = [m for n in self.nodes for m in self._instead.get(id(n), [n])]
+        nodes = [made for node in self.nodes for made in self._written(node)]
         wanted = {o.name for o in self.graph.output} | _read_inside(nodes)
         live: list[NodeProto] = []
         for node in reversed(nodes):
             if any(v in wanted for v in node.output):
-                live.append(NodeProto.FromString(node.SerializeToString()))
+                live.append(copy_of(node))
                 wanted.update(node.input)
         for node in live:
             if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1] not in wanted:
                 del node.output[1:]
-        kept = [t for t in self.graph.initializer if t.name in wanted]
-        tensors = [TensorProto.FromString(t.SerializeToString()) for t in kept]
-        del self.graph.node[:], self.graph.initializer[:]
-        self.graph.node.extend(live[::-1])
-        self.graph.initializer.extend(tensors)
+        replace(self.graph.node, live[::-1])
+        replace(self.graph.initializer, [t for t in self.graph.initializer if t.name in wanted])
+
+    def _written(self, node: NodeProto) -> Iterator[NodeProto]:
+        """Yield what stands in the place of a node, where some of it may have been replaced as well."""
+        for made in self._instead.get(id(node), [node]):
+            if made is node:
+                yield node
+            else:
+                yield from self._written(made)
 
 
-class Branch:
-    """Nodes to be put in the place of one, named after it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.nodes: list[NodeProto] = []
-
-    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> list[str]:
-        """Append a node; return its outputs."""
-        name = f"{self.name}/{operator}_{len(self.nodes)}"
-        names = [f"{name}:{k}" if k else name for k in range(outputs)]
-        self.nodes.append(helper.make_node(operator, inputs, names, name, **attributes))
-        return names
-
-    def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node of one output; return it."""
-        return self.add(operator, *inputs, **attributes)[0]
+def _is_size(dim: int | str) -> TypeGuard[int]:
+    return isinstance(dim, int) and dim > 0
 
 
-def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """Return a node's attributes by name; what it leaves out is not there."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
-Pass = Callable[[Rewriter], None]
-PASSES: dict[str, Pass] = {}
-
-
-def lowering(name: str) -> Callable[[Pass], Pass]:
-    """Register a pass under its name."""
-
-    def register(function: Pass) -> Pass:
-        PASSES[name] = function
-        return function
-
-    return register
-
-
-def _types(proto: ModelProto) -> dict[str, tuple[int, tuple[int | str, ...]]]:
-    """Infer each value's element type and sizes; those known only at run time are strings."""
+def _types(proto: ModelProto) -> dict[str, tuple[int, Dims]]:
+    """Infer each value's element type and shape."""
     inferred = onnx.shape_inference.infer_shapes(proto).graph
-    return {
-        i.name: (
-            i.type.tensor_type.elem_type,
-            tuple(
-                d.dim_value if d.HasField("dim_value") else d.dim_param for d in i.type.tensor_type.shape.dim
-            ),
-        )
-        for i in (*inferred.input, *inferred.value_info, *inferred.output)
-    }
+    found = {}
+    for info in (*inferred.input, *inferred.value_info, *inferred.output):
+        tensor = info.type.tensor_type
+        dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim]
+        found[info.name] = tensor.elem_type, tuple(dims)
+    return found
 
 
 def _read_inside(nodes: Iterable[NodeProto]) -> set[str]:
     """Collect what branches and loops read from outside."""
     read: set[str] = set()
-
-    def look(graph: GraphProto) -> None:
+    inside = [graph for node in nodes for graph in subgraphs(node)]
+    for graph in inside:  # grows as it is gone through
         for node in graph.node:
             read.update(node.input)
-            for inner in _graphs(node):
-                look(inner)
-
-    for node in nodes:
-        for inner in _graphs(node):
-            look(inner)
+            inside += subgraphs(node)
     return read
-
-
-def _graphs(node: NodeProto) -> list[GraphProto]:
-    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]

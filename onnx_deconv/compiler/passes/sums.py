@@ -1,19 +1,22 @@
 """Sums where signals meet."""
 
-from onnx_deconv.compiler.passes.rewriter import BACK, Branch, Rewriter, lowering
+from onnx_deconv.compiler.passes.pattern import ANY, backward, op
+from onnx_deconv.compiler.passes.registry import optimisation_pass
+from onnx_deconv.compiler.passes.rewriter import Rewriter
+
+_SUM = op.Sum(ANY, ANY).where(backward)
 
 
-@lowering("sums")
+@optimisation_pass("sums")
 def sums(graph: Rewriter) -> None:
-    """A sum of several signals becomes additions of two.
+    """A sum of several signals becomes additions of two, in the backward pass.
 
-    onnxruntime adds two by all threads, where a Sum is one thread's work, and a convolution before takes an
-    addition in.
+    onnxruntime adds two by all threads, where a Sum is one thread's work, and a convolution takes in the
+    addition of its result.
     """
-    for node in graph.nodes:
-        if node.op_type == "Sum" and len(node.input) > 1 and node.name.startswith(BACK):
-            add = Branch(node.name)
-            total, *others = node.input
-            for term in others:
-                total = add("Add", total, term)
-            graph.replace(node, add.nodes)
+    for found in _SUM.matches(graph):
+        add = graph.builder(found.node.name)
+        total, *others = found.node.input
+        for term in others:
+            total = add.Add(total, term)
+        graph.replace(found.node, add, total)

@@ -9,10 +9,13 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import NodeProto
 
-from onnx_deconv.compiler.passes.parts import interleaved, is_dense
-from onnx_deconv.compiler.passes.rewriter import BACK, BLOCK, Branch, Rewriter, attributes_of, lowering
+from onnx_deconv.compiler.passes.builder import Builder
+from onnx_deconv.compiler.passes.operations import dense_convolution
+from onnx_deconv.compiler.passes.pattern import Match, backward
+from onnx_deconv.compiler.passes.polyphase import Polyphase, interleaved
+from onnx_deconv.compiler.passes.registry import optimisation_pass
+from onnx_deconv.compiler.passes.rewriter import BLOCK, Rewriter
 
 _KERNEL, _TILE = 3, 4
 _POINTS = 0, 1, -1, 1 / 2, -2
@@ -56,45 +59,46 @@ class _Axis(NamedTuple):
         return np.sum(each, axis=0)
 
 
-@lowering("winograd")
-def winograd(graph: Rewriter) -> None:
-    """A 3×3 convolution of many channels on a small picture becomes 36 of single values, on the way back.
+def _is_3x3(found: Match) -> bool:
+    return found.graph.filter_shape(found.node)[2:] == (_KERNEL, _KERNEL)
 
-    A product for each axis takes the picture apart into tiles' numbers, which are the channels of a
+
+def _divides_nothing(found: Match) -> bool:
+    """Tell whether neither what a convolution reads nor what it gives takes part in a division.
+
+    What is divided by next to nothing is huge, and would drown its neighbours in the tile.
+    """
+    graph, node = found.graph, found.node
+    beside = (graph.producers.get(node.input[0]), *graph.readers(node.output[0]))
+    return all(each is None or each.op_type != "Div" for each in beside)
+
+
+_CONV = dense_convolution(auto_pad="NOTSET").where(backward, _is_3x3, _divides_nothing)
+
+
+@optimisation_pass("winograd")
+def winograd(graph: Rewriter) -> None:
+    """A 3×3 convolution of many channels on a small map becomes 36 of single values, in the backward pass.
+
+    A product for each axis takes the map apart into the tiles' numbers, which are the channels of a
     convolution in 36 groups; another gives each tile's results, which are interleaved. The filter's numbers
     are made in the graph, when the model is loaded: no file stores them; they take four times the filter's
     memory. The user's own convolutions stay as they are, so that the model answers what it answers.
     """
-    for node in graph.nodes:
-        back = node.name.startswith(BACK) and node.op_type == "Conv" and not _divides(graph, node)
-        axes = _axes(graph, node) if back else []
-        if axes and _is_worth(axes, *_channels(graph, node)):
-            graph.replace(node, _tiled(graph, node, axes))
+    for found in _CONV.matches(graph):
+        axes, (after, before, *_) = _axes(found), graph.filter_shape(found.node)
+        if axes and isinstance(after, int) and isinstance(before, int) and _is_worth(axes, after, before):
+            add = graph.builder(found.node.name)
+            graph.replace(found.node, add, _tiled(add, found, axes, after, before))
 
 
-def _axes(graph: Rewriter, node: NodeProto) -> list[_Axis]:
-    """Match a 3×3 convolution in steps of 1, of all channels with all, without a bias; nothing for others."""
-    attributes = attributes_of(node)
-    weight, sizes, results = graph.filter_sizes(node), *map(graph.sizes, (node.input[0], node.output[0]))
-    if weight[2:] != [_KERNEL] * 2 or not sizes or not results:
+def _axes(found: Match) -> list[_Axis]:
+    """Return the geometry along each axis; nothing where a size is not known."""
+    signal, result = (found.graph.sizes(v) for v in (found.node.input[0], found.node.output[0]))
+    if not signal or not result:
         return []
-    if not is_dense(node) or "auto_pad" in attributes:
-        return []
-    return [_Axis(*line) for line in zip(sizes, results, attributes.get("pads", [0] * 4)[:2], strict=True)]
-
-
-def _divides(graph: Rewriter, node: NodeProto) -> bool:
-    """Tell whether a convolution's signal or its result takes part in a division.
-
-    What is divided by next to nothing is huge, and would drown its neighbours in the tile.
-    """
-    before, behind = graph.producers.get(node.input[0]), graph.readers(node.output[0])
-    return any(n is not None and n.op_type == "Div" for n in (before, *behind))
-
-
-def _channels(graph: Rewriter, node: NodeProto) -> list[int]:
-    """Count the channels of a convolution's result, and of its signal; 0 where it is not known."""
-    return [d if isinstance(d, int) else 0 for d in graph.filter_sizes(node)[:2]]
+    pads = found.attributes.get("pads", [0] * 4)[:2]
+    return [_Axis(*each) for each in zip(signal, result, pads, strict=True)]
 
 
 def _is_worth(axes: Sequence[_Axis], after: int, before: int) -> bool:
@@ -108,29 +112,24 @@ def _is_worth(axes: Sequence[_Axis], after: int, before: int) -> bool:
     return in_blocks and in_all >= _MANY and apart + products < _WORTH * in_all
 
 
-def _tiled(graph: Rewriter, node: NodeProto, axes: Sequence[_Axis]) -> list[NodeProto]:
-    add, (after, before) = Branch(node.name), _channels(graph, node)
+def _tiled(add: Builder, found: Match, axes: Sequence[_Axis], after: int, before: int) -> str:
     n, m, (high, wide) = _NUMBERS, _TILE, axes
 
-    def matrix(numbers: _Matrix) -> str:
-        return graph.constant(numbers, np.float32)
+    def matrix(numbers: _Matrix) -> _Matrix:
+        return numbers.astype(np.float32)
 
-    def shaped(value: str, *sizes: int) -> str:
-        return add("Reshape", value, graph.constant(sizes))
-
-    products = np.kron(_FILTER, _FILTER).T
-    filters = add("MatMul", shaped(node.input[1], after * before, _KERNEL**2), matrix(products))
-    filters = shaped(add("Transpose", filters, perm=[1, 0]), n * n * after, before, 1, 1)
-    picture = shaped(node.input[0], -1, 1, before, high.size, wide.size)
-    rows = add("MatMul", matrix(high.taken_apart()[:, None]), picture)
-    rows = shaped(rows, -1, n, 1, before * high.tiles, wide.size)
-    numbers = add("MatMul", rows, matrix(wide.taken_apart().swapaxes(1, 2)))
-    numbers = shaped(numbers, -1, n * n * before, high.tiles, wide.tiles)
-    numbers = add("Conv", numbers, filters, group=n * n)
+    filters = add.Reshape(found.values["weight"], [after * before, _KERNEL**2])
+    filters = add.MatMul(filters, matrix(np.kron(_FILTER, _FILTER).T))
+    filters = add.Reshape(add.Transpose(filters, perm=[1, 0]), [n * n * after, before, 1, 1])
+    image = add.Reshape(found.values["signal"], [-1, 1, before, high.size, wide.size])
+    rows = add.MatMul(matrix(high.taken_apart()[:, None]), image)
+    rows = add.Reshape(rows, [-1, n, 1, before * high.tiles, wide.size])
+    numbers = add.MatMul(rows, matrix(wide.taken_apart().swapaxes(1, 2)))
+    numbers = add.Reshape(numbers, [-1, n * n * before, high.tiles, wide.tiles])
+    numbers = add.Conv(numbers, filters, group=n * n)
     each = after * high.tiles * wide.tiles
-    results = add("MatMul", matrix(_OUT), shaped(numbers, -1, n, n * each))
-    results = add("MatMul", matrix(_OUT), shaped(results, -1, m, n, each))
-    together = shaped(results, -1, m * m * after, high.tiles, wide.tiles)
-    parts = add.add("Split", together, outputs=m * m, axis=1, num_outputs=m * m)
-    interleaved(add, graph, parts, after, [high.result, wide.result], m)
-    return add.nodes
+    results = add.MatMul(matrix(_OUT), add.Reshape(numbers, [-1, n, n * each]))
+    results = add.MatMul(matrix(_OUT), add.Reshape(results, [-1, m, n, each]))
+    together = add.Reshape(results, [-1, m * m * after, high.tiles, wide.tiles])
+    phases = add.Split(together, outputs=m * m, axis=1, num_outputs=m * m)
+    return interleaved(add, Polyphase(found.node.output[0], phases, after), [high.result, wide.result], m)

@@ -4,7 +4,7 @@ import numpy as np
 
 from onnx_deconv.experiments.evolution import Evolution
 from onnx_deconv.imaging import Picture, Preprocess, at_height, channels_first, montage, projection
-from onnx_deconv.imaging.charts import number
+from onnx_deconv.imaging.axes import number
 from onnx_deconv.model import Array
 
 _HEIGHT = 160

@@ -6,7 +6,8 @@ import numpy as np
 
 from onnx_deconv.experiments.invariance import TRANSFORMS, Invariance
 from onnx_deconv.imaging import Colour, Picture, at_height, joined, montage
-from onnx_deconv.imaging.charts import COLOURS, line_chart, with_legend
+from onnx_deconv.imaging.charts import line_chart
+from onnx_deconv.imaging.legends import COLOURS, with_legend
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
 

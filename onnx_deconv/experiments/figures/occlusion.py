@@ -15,7 +15,8 @@ from onnx_deconv.imaging import (
     overlay,
     projection,
 )
-from onnx_deconv.imaging.charts import COLOURS, OTHERS, coloured, number, with_colour_bar, with_legend
+from onnx_deconv.imaging.axes import number
+from onnx_deconv.imaging.legends import COLOURS, OTHERS, coloured, with_colour_bar, with_legend
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
 

@@ -1,6 +1,5 @@
-"""What an interrupted run goes on from: the table so far, and a line for each projection that is done."""
+"""Resume an interrupted run: the atlas so far, and a journal of the projections that are done."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,19 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from onnx_deconv.atlas.tally import Atlas, Strongest
+from onnx_deconv.atlas.top_activations import Atlas, TopActivations
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
-from onnx_deconv.model import Model
 
 PARTIAL, JOURNAL = "atlas.partial.npz", "atlas.projected.jsonl"
 
-Place = tuple[str, int, int]
-"""Layer, channel and rank."""
+UnitKey = tuple[str, int, int]
+"""A unit of an atlas: layer, channel and rank."""
 
 
 def save_partial(home: Path, atlas: Atlas) -> None:
-    """Write what an interrupted run goes on from, whole or not at all."""
+    """Save an atlas that is being scanned, so that an interrupted run can go on."""
     meta = {"made": atlas.made, "top": atlas.top, "seen": atlas.seen, "failed": atlas.failed}
     meta |= {"images": atlas.images, "layers": list(atlas.layers)}
     arrays = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
@@ -31,12 +29,19 @@ def save_partial(home: Path, atlas: Atlas) -> None:
 
 
 def load_partial(home: Path, made: Mapping[str, Any], top: int) -> Atlas | None:
-    """Read what an interrupted run left; ``None`` where there is none.
+    """Read the atlas that an interrupted run left; ``None`` where there is none.
+
+    Parameters
+    ----------
+    home
+        The atlas's folder.
+    made, top
+        What the new run's atlas depends on, see :class:`~onnx_deconv.atlas.Atlas`.
 
     Raises
     ------
     InputError
-        If it belongs to another run.
+        If it belongs to a run with other options, or cannot be read.
     """
     path = home / PARTIAL
     if not path.is_file():
@@ -44,7 +49,9 @@ def load_partial(home: Path, made: Mapping[str, Any], top: int) -> Atlas | None:
     try:
         with np.load(path) as arrays:
             meta = json.loads(arrays["meta"].tobytes())
-            tables = [Strongest(*(arrays[f"{k}/{c}"] for c in "aip")) for k in range(len(meta["layers"]))]
+            tables = [
+                TopActivations(*(arrays[f"{k}/{c}"] for c in "aip")) for k in range(len(meta["layers"]))
+            ]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: cannot be read ({error}); delete it to begin again") from error
     if meta["made"] != json.loads(json.dumps(made)) or meta["top"] != top:
@@ -53,13 +60,8 @@ def load_partial(home: Path, made: Mapping[str, Any], top: int) -> Atlas | None:
     return Atlas(top, dict(made), meta["images"], layers, meta["seen"], meta["failed"])
 
 
-def digest(model: Model) -> str:
-    """Return what tells one model's file from another's: the SHA-256 of its graph."""
-    return hashlib.sha256(model.proto.SerializeToString(deterministic=True)).hexdigest()[:16]
-
-
 class Journal:
-    """Which projections of an atlas are done, one line of JSON each.
+    """A file of the projections of an atlas that are done, one line of JSON each.
 
     A run that is killed leaves at most its last line half written; that unit is projected again.
 
@@ -68,24 +70,25 @@ class Journal:
     home
         The atlas's folder.
     atlas
-        The table: lines about other units than its own are passed over.
+        The atlas: lines about units that are not among its strongest any more are skipped.
 
     Attributes
     ----------
     done
-        What was noted, by (layer, channel, rank).
+        What was noted of each projection, by (layer, channel, rank).
     """
 
     def __init__(self, home: Path, atlas: Atlas) -> None:
         self._path, self._atlas = home / JOURNAL, atlas
         self._head = json.dumps({"made": atlas.made, "top": atlas.top}) + "\n"
-        self.done: dict[Place, dict[str, Any]] = {}
+        self.done: dict[UnitKey, dict[str, Any]] = {}
         lines = [line for line in self._lines() if line.endswith("\n")]
         with replacing(self._path) as temporary:
             temporary.write_text(self._head + "".join(lines), encoding="utf-8")
         for entry in map(json.loads, lines):
-            if entry["of"] == self._unit(entry["place"]):
-                self.done[tuple(entry["place"])] = entry["seen"]
+            layer, channel, rank = entry["place"]
+            if entry["of"] == self._identity((layer, channel, rank)):
+                self.done[layer, channel, rank] = entry["seen"]
 
     def _lines(self) -> list[str]:
         try:
@@ -94,27 +97,26 @@ class Journal:
             return []
         return lines if head == self._head else []
 
-    def _unit(self, place: list[Any]) -> list[Any] | None:
-        """Return which unit of which image the table has at a place."""
-        layer, *where = place
+    def _identity(self, unit: UnitKey) -> list[Any] | None:
+        """Return the image and the activation that an atlas has for a unit; ``None`` if it has none."""
+        layer, channel, rank = unit
         table = self._atlas.layers.get(layer)
-        if table is None or not table.taken[tuple(where)]:
+        if table is None or not table.filled[channel, rank]:
             return None
-        image = self._atlas.images[table.images[tuple(where)]]
-        return [image, float(table.activations[tuple(where)])]
+        return [self._atlas.image_of(*unit), float(table.activations[channel, rank])]
 
-    def note(self, place: Place, seen: Mapping[str, Any]) -> None:
-        """Note that a projection is done."""
-        entry = {"place": place, "of": self._unit(list(place)), "seen": seen}
+    def note(self, unit: UnitKey, projection: Mapping[str, Any]) -> None:
+        """Note that a unit's projection is done, and what the atlas's index tells of it."""
+        entry = {"place": unit, "of": self._identity(unit), "seen": projection}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        self.done[place] = dict(seen)
+        self.done[unit] = dict(projection)
 
-    def forget(self) -> None:
-        """Begin anew."""
+    def clear(self) -> None:
+        """Forget all projections."""
         self.done = {}
         self._path.write_text(self._head, encoding="utf-8")
 
     def remove(self) -> None:
-        """Delete what was noted: the atlas is finished."""
+        """Delete the file: the atlas is finished."""
         self._path.unlink(missing_ok=True)

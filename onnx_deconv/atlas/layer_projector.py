@@ -1,0 +1,222 @@
+"""Project units of one layer: its companion graph, fed with what a forward pass over an image gave.
+
+An image goes forward once, however many of its units are projected. Each unit needs only the values within
+its crop (:mod:`onnx_deconv.atlas.crops`); switches are renumbered for the crop. Where crops cannot be used
+the whole image is projected, which gives the same result more slowly.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onnx_deconv.atlas.crops import Crop, CropGrid
+from onnx_deconv.atlas.forward_values import ForwardValues, switches_in_crop
+from onnx_deconv.atlas.strategy import (
+    StrategyError,
+    check_known_shapes,
+    check_row_major,
+    check_shapes,
+    known_shape,
+    without_batch_axis,
+)
+from onnx_deconv.atlas.submodel import submodel
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.compiler.pair import compile_pair
+from onnx_deconv.errors import DeconvError, InputError
+from onnx_deconv.imaging import Size
+from onnx_deconv.model import Array, Model
+from onnx_deconv.operators import Tap
+from onnx_deconv.receptive import rasters, receptive_field
+from onnx_deconv.runtime import companion, numpy_of
+
+_BATCH, _OPEN = "N", ("H", "W")
+"""Names for the sizes that a submodel leaves open."""
+_MOST_UNITS, _MOST_PIXELS = 24, 20_000
+"""Units, and pixels of all their crops, that are projected at once: more gain nothing."""
+
+
+class LayerProjector:
+    """Projects units of one layer to the pixels.
+
+    Parameters
+    ----------
+    explainer
+        For the model, with the semantics to use.
+    layer
+        The layer, channels on axis 1.
+    size
+        (height, width) of the images.
+    layout
+        The layout of the model's input, ``"NCHW"`` or ``"NHWC"``.
+    crops
+        Whether units may be projected on crops.
+
+    Attributes
+    ----------
+    field
+        The layer's receptive field.
+    taps
+        What the companion reads besides the seed.
+    """
+
+    def __init__(self, explainer: Explainer, layer: str, size: Size, layout: str, *, crops: bool) -> None:
+        self.size, self._whole_crop = size, Crop((0, 0), size)
+        self._analyse(submodel(explainer.model, layer, (_BATCH, *size), layout), layer, layout)
+        # Sizes of the companion's input, the fastest first: crops, batches of whole images, whole images
+        # as many at a time as the model takes.
+        strategies: list[Sequence[int | str]] = [
+            (_BATCH, *_OPEN),
+            (_BATCH, *size),
+            (explainer.model.batch or 1, *size),
+        ]
+        self._compile_first(explainer, strategies if crops else strategies[1:], layout)
+
+    def _compile_first(
+        self, explainer: Explainer, strategies: Sequence[Sequence[int | str]], layout: str
+    ) -> None:
+        """Compile the companion by the first strategy that works for the layer."""
+        *others, last = strategies
+        for dims in others:
+            try:
+                self._compile(explainer, dims, layout)
+            except (DeconvError, StrategyError):
+                continue
+            return
+        try:
+            self._compile(explainer, last, layout)
+        except StrategyError as error:
+            raise InputError(f"{self.field.layer!r} cannot be projected: {error}") from error
+
+    def _analyse(self, whole: Model, layer: str, layout: str) -> None:
+        """Find out how the layer and the values below it are placed over a whole image."""
+        self._whole, self._below = whole, rasters(whole, layout=layout)
+        self.field = receptive_field(whole, layer, layout=layout)
+
+    @property
+    def window(self) -> Size:
+        """(height, width) of the pixels that are shown of a unit."""
+        return min(self.field.size[0], self.size[0]), min(self.field.size[1], self.size[1])
+
+    def _compile(self, explainer: Explainer, dims: Sequence[int | str], layout: str) -> None:
+        layer, on_crops = self.field.layer, tuple(dims[1:]) == _OPEN
+        model = submodel(explainer.model, layer, dims, layout)
+        pair = compile_pair(model, layer, semantics=explainer.semantics)
+        entries = pair.manifest["deconv_inputs"]
+        self.taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries if e["kind"] != "seed"]
+        pools = {tap.name: model.producers[tap.value] for tap in self.taps if tap.kind == "switches"}
+        self._pooled = {name: str(pool.inputs[0].name) for name, pool in pools.items()}
+        if not on_crops:
+            self._analyse(model, layer, layout)
+        self._fixed_batch = None if dims[0] == _BATCH else int(dims[0])
+        self._grid = self._crop_grid() if on_crops else None
+        self._check_batches(model)
+        if self._grid is not None:
+            self._check_crops(explainer.model, self._grid, layout)
+        self._session = companion(pair, explainer.providers)
+
+    def _check_batches(self, model: Model) -> None:
+        """Check that what the companion reads can be put together for several images."""
+        layer = self.field.layer
+        shapes = [tap.value for tap in self.taps if tap.kind == "shape"]
+        check_known_shapes(self._whole, [layer, *shapes, *self._pooled.values()])
+        values = [layer, *(tap.value for tap in self.taps)]
+        unbatched = without_batch_axis(model, values, self._below, _BATCH)
+        self._separable = not unbatched
+        if self._fixed_batch is None and unbatched:
+            raise StrategyError(f"{unbatched[0]!r} has no batch axis")
+
+    def _check_crops(self, model: Model, grid: CropGrid, layout: str) -> None:
+        """Check that values on a crop have the shapes that the grid computes."""
+        layer = self.field.layer
+        check_row_major(self._whole, (tap.value for tap in self.taps if tap.kind == "switches"))
+        crop = grid.crop([0] * len(known_shape(self._whole, layer)[2:]))
+        cropped = submodel(model, layer, (_BATCH, *crop.size), layout)
+        values = [layer, *(tap.value for tap in self.taps), *self._pooled.values()]
+        check_shapes(cropped, {value: grid.shape(value, crop) for value in values if value in self._below})
+
+    def _crop_grid(self) -> CropGrid:
+        shapes = {name: known_shape(self._whole, name) for name in self._below}
+        return CropGrid(self.field, self._below, shapes, self.size)
+
+    def crop(self, position: Sequence[int]) -> Crop:
+        """Return the piece of the image on which a unit is projected."""
+        return self._whole_crop if self._grid is None else self._grid.crop(position)
+
+    def cut(self, crop: Crop, forward: ForwardValues) -> dict[str, Array]:
+        """Cut what the companion reads for a crop out of a whole image's values."""
+        return {tap.name: self._cut(tap, crop, forward) for tap in self.taps if tap.kind != "shape"}
+
+    def _cut(self, tap: Tap, crop: Crop, forward: ForwardValues) -> Array:
+        values, grid = forward.values[tap.name], self._grid
+        if tap.value not in self._below or not self._separable:
+            return values
+        if grid is None or crop == self._whole_crop:
+            return values[:1]
+        starts, shape = grid.start(tap.value, crop), grid.shape(tap.value, crop)
+        inside = tuple(slice(first, first + n) for first, n in zip(starts, shape, strict=True))
+        if tap.kind != "switches":
+            return values[inside]
+        pooled = self._pooled[tap.name]
+        maxima = forward.maxima(tap.name, known_shape(self._whole, pooled))
+        rows, columns = (each[inside] for each in maxima)
+        return switches_in_crop(rows, columns, grid.start(pooled, crop), grid.shape(pooled, crop))
+
+    def most_units(self, crop: Crop) -> int:
+        """Return how many units with crops of this size are projected at once."""
+        if self._fixed_batch is not None:
+            return self._fixed_batch if self._separable else 1
+        return max(1, min(_MOST_UNITS, _MOST_PIXELS // math.prod(crop.size)))
+
+    def project(
+        self, crops: Sequence[Crop], units: Sequence[tuple[int, Sequence[int], float]],
+        values: Sequence[Mapping[str, Array]],
+    ) -> Array:  # fmt: skip
+        """Project units whose crops have one size.
+
+        Parameters
+        ----------
+        crops
+            The units' crops.
+        units
+            Channel, position and activation of each.
+        values
+            What :meth:`cut` returned for each.
+
+        Returns
+        -------
+        numpy.ndarray
+            The reconstructions within the crops, shape (units, ...) as the model's input, float32.
+        """
+        count, size = self._fixed_batch or len(units), crops[0]
+        feeds = {tap.name: self._batched(tap, values, size, count) for tap in self.taps}
+        seed = np.zeros((count, *self._shape_in(self.field.layer, size)[1:]), np.float32)
+        for k, (crop, (channel, position, activation)) in enumerate(zip(crops, units, strict=True)):
+            seed[(k, channel, *self._position_in(crop, position))] = activation
+        dtype = np.float16 if "float16" in self._session.inputs[SEED].type else np.float32
+        (found,) = self._session.run({**feeds, SEED: seed.astype(dtype, copy=False)}).values()
+        return numpy_of(found)[: len(units)].astype(np.float32, copy=False)
+
+    def _position_in(self, crop: Crop, position: Sequence[int]) -> tuple[int, ...]:
+        if self._grid is None:
+            return tuple(position)
+        starts = self._grid.start(self.field.layer, crop)[2:]
+        return tuple(k - start for k, start in zip(position, starts, strict=True))
+
+    def _shape_in(self, value: str, crop: Crop) -> list[int]:
+        return known_shape(self._whole, value) if self._grid is None else self._grid.shape(value, crop)
+
+    def _batched(self, tap: Tap, values: Sequence[Mapping[str, Array]], crop: Crop, count: int) -> Array:
+        """Put what the companion reads for several units into one batch, filled up to `count`."""
+        if tap.kind == "shape":
+            return np.array([count, *self._shape_in(tap.value, crop)[1:]], np.int64)
+        arrays = [of_unit[tap.name] for of_unit in values]
+        if tap.value not in self._below or not self._separable:
+            return arrays[0]
+        arrays += [arrays[-1]] * (count - len(arrays))
+        if tap.kind != "switches":
+            return np.concatenate(arrays)
+        # Switches count from the first image of the batch.
+        per_image = math.prod(self._shape_in(self._pooled[tap.name], crop)[1:])
+        return np.concatenate([array.astype(np.int64) + k * per_image for k, array in enumerate(arrays)])

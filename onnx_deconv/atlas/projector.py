@@ -1,0 +1,175 @@
+"""Project the strongest units of an atlas back to the pixels, many at a time."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from onnx_deconv.atlas.forward_values import ForwardValues
+from onnx_deconv.atlas.images import Images, Load
+from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, units_by_image
+from onnx_deconv.atlas.layer_projector import LayerProjector
+from onnx_deconv.atlas.top_activations import Atlas
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.compiler.forward import forward
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import Picture, Preprocess, Size
+from onnx_deconv.model import Array
+from onnx_deconv.operators import Tap
+from onnx_deconv.runtime import Session, device_of, numpy_of, workers
+
+T = TypeVar("T")
+
+_TASKS_PER_WORKER = 3
+"""Tasks, per worker, that are waiting or under way."""
+
+
+class Projector:
+    """Projects units of some layers of one model; sessions are made once.
+
+    On the CPU each core projects units of its own.
+
+    Parameters
+    ----------
+    explainer
+        For the model, with the semantics to use.
+    layers
+        The layers, channels on axis 1.
+    preprocess
+        How pictures become the model's input; all of one size.
+    crops
+        Whether units may be projected on crops, which gives the same result faster.
+
+    Raises
+    ------
+    InputError
+        If pictures keep their own sizes.
+    DeconvError
+        If a layer cannot be explained.
+    """
+
+    def __init__(
+        self, explainer: Explainer, layers: Sequence[str], preprocess: Preprocess, *, crops: bool = True
+    ) -> None:
+        if preprocess.size is None:
+            raise InputError("an atlas needs images of one size: give --size")
+        self.preprocess, self._explainer = preprocess, explainer
+        (self._input,) = explainer.model.inputs
+        size, layout = preprocess.size, preprocess.layout
+        self._layers = {
+            layer: LayerProjector(explainer, layer, size, layout, crops=crops) for layer in layers
+        }
+        taps = {t.name: t for layer in self._layers.values() for t in layer.taps if t.kind != "shape"}
+        self._workers = workers(device_of(explainer.providers))
+        self._forward = self._forward_session(taps.values()) if taps else None
+
+    def _forward_session(self, taps: Iterable[Tap]) -> Session:
+        """Make the forward model whose only outputs are what the companions read."""
+        model = self._explainer.model
+        proto, names = forward(model, taps), {tap.name for tap in taps}
+        for output in list(proto.graph.output):
+            if output.name not in names:
+                proto.graph.output.remove(output)
+        return Session(proto, model.folder, self._explainer.providers, threads=1)
+
+    def window(self, layer: str) -> Size:
+        """Return (height, width) of the pixels that are shown of a layer's units."""
+        return self._layers[layer].window
+
+    def run(
+        self,
+        atlas: Atlas,
+        images: Images,
+        wanted: Callable[[Unit], bool] = lambda _: True,
+        each: Callable[[Projection], T] = lambda one: one,  # type: ignore[assignment,return-value]
+    ) -> Iterator[T]:
+        """Project every unit of an atlas whose activation is not zero, image by image.
+
+        Parameters
+        ----------
+        atlas
+            The atlas.
+        images
+            The images that it was made of.
+        wanted
+            Chooses the units to project; by default all.
+        each
+            A function that is applied to each projection, on the core that made it; by default none.
+
+        Yields
+        ------
+        Projection
+            Or what `each` made of it; in no particular order.
+
+        Raises
+        ------
+        InputError
+            If an image of the atlas is not among the images any more.
+        """
+        units = units_by_image(atlas, wanted)
+        pool = ThreadPoolExecutor(self._workers)
+        try:
+            tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
+            jobs = _ahead(pool, self._run_forward, tasks, self._workers + 1)
+            depth = _TASKS_PER_WORKER * self._workers
+            for done in _ahead(pool, partial(self._project, each), batches(jobs), depth):
+                yield from done
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if units:
+            raise InputError(f"{len(units)} images of the atlas are missing, {min(units)!r} for one")
+
+    def _run_forward(self, task: tuple[str, Load, Sequence[Unit]]) -> list[Job]:
+        """Run an image forward and cut out what each of its units needs."""
+        name, load, units = task
+        tensor, geometry = self.preprocess.apply(picture := load())
+        view, values = geometry.view(picture), ForwardValues(self._forward_values(tensor))
+        return [self._job(unit, name, view, values) for unit in units]
+
+    def _forward_values(self, tensor: Array) -> dict[str, Array]:
+        """Return the switches and taps of one image, which is repeated to fill the model's batch."""
+        if self._forward is None:
+            return {}
+        batch = np.repeat(tensor[None], self._explainer.model.batch or 1, 0)
+        return {name: numpy_of(value) for name, value in self._forward.run({self._input: batch}).items()}
+
+    def _job(self, unit: Unit, image: str, view: Picture, values: ForwardValues) -> Job:
+        layer = self._layers[unit.layer]
+        crop, box = layer.crop(unit.position), layer.field.box(unit.position)
+        y0, x0 = (
+            min(max(first, 0), size - shown)
+            for (first, _), size, shown in zip(
+                layer.field.reach(unit.position), layer.size, layer.window, strict=True
+            )
+        )
+        height, width = layer.window
+        window = y0, x0, y0 + height, x0 + width
+        patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # a slice would keep the whole image alive
+        waits = layer.most_units(crop) > 1  # then it keeps its own crop's values, not the whole image's
+        needed = layer.cut(crop, values) if waits else values
+        return Job(unit, image, layer, crop, box, window, patch, needed)
+
+    def _project(self, each: Callable[[Projection], T], jobs: Sequence[Job]) -> list[T]:
+        """Project units of one layer, whose crops have one size."""
+        layer = jobs[0].layer
+        units = [(job.unit.channel, job.unit.position, job.unit.activation) for job in jobs]
+        found = layer.project([job.crop for job in jobs], units, [job.cut_values() for job in jobs])
+        if self.preprocess.layout == "NHWC":
+            found = found.transpose(0, 3, 1, 2)
+        return [each(job.projection(values)) for job, values in zip(jobs, found, strict=True)]
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Any], Any], tasks: Iterable[Any], depth: int
+) -> Iterator[Any]:
+    """Yield a function's result for each task in order, while the next tasks are worked on."""
+    under_way: deque[Future[Any]] = deque()
+    for task in tasks:
+        under_way.append(pool.submit(function, task))
+        if len(under_way) >= depth:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()

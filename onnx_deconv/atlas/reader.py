@@ -1,0 +1,74 @@
+"""Read a finished atlas from its folder."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from onnx_deconv.atlas.arrays import LayerArrays
+from onnx_deconv.atlas.top_activations import Atlas, TopActivations
+from onnx_deconv.errors import InputError
+
+INDEX = "atlas.json"
+
+_OF_PROJECTION = ("receptive_field", "window", "scale")
+"""What the index tells of a unit's projection."""
+
+
+class Reader:
+    """Reads a finished atlas.
+
+    Parameters
+    ----------
+    home
+        Its folder.
+
+    Attributes
+    ----------
+    atlas
+        The atlas.
+    entries
+        By (layer, channel, rank): ``receptive_field``, ``window`` and ``scale`` of each projection.
+
+    Raises
+    ------
+    InputError
+        If there is no whole atlas.
+    """
+
+    def __init__(self, home: str | os.PathLike[str]) -> None:
+        self.home = Path(home)
+        try:
+            index = json.loads((self.home / INDEX).read_text(encoding="utf-8"))
+            self._stems = {each["layer"]: each["files"] for each in index["layers"]}
+            self.entries = {
+                (each["layer"], u["channel"], u["rank"]): {k: u[k] for k in _OF_PROJECTION if k in u}
+                for each in index["layers"]
+                for u in each["units"]
+            }
+            self.atlas = _atlas(index)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{self.home}: no finished atlas ({error}); make it with 'atlas'") from error
+        self._arrays: dict[str, LayerArrays] = {}
+
+    def arrays(self, layer: str) -> LayerArrays:
+        """Open the arrays of a layer."""
+        if layer not in self._arrays:
+            self._arrays[layer] = LayerArrays.open(self.home, self._stems[layer])
+        return self._arrays[layer]
+
+
+def _atlas(index: Mapping[str, Any]) -> Atlas:
+    images = sorted({u["image"] for each in index["layers"] for u in each["units"]})
+    numbers = {name: n for n, name in enumerate(images)}
+    layers = {}
+    for each in index["layers"]:
+        table = TopActivations.empty(each["channels"], index["top"], each["axes"])
+        for u in each["units"]:
+            unit = u["channel"], u["rank"]
+            table.activations[unit] = u["activation"]
+            table.images[unit] = numbers[u["image"]]
+            table.positions[unit] = u["position"]
+        layers[each["layer"]] = table
+    return Atlas(index["top"], index["made"], images, layers, index["seen"], index["failed"])

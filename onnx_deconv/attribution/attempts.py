@@ -1,0 +1,122 @@
+"""Attempts at an explanation: where a reconstruction comes out empty, the next start is tried."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from onnx_deconv.attribution.batches import length
+from onnx_deconv.attribution.forward_pass import Pass
+from onnx_deconv.attribution.seed import SeedKind
+from onnx_deconv.errors import InputError
+from onnx_deconv.model import Array
+from onnx_deconv.semantics import Semantics
+
+
+class Start(NamedTuple):
+    """A layer to start from, the seed to start with, and how signals are sent back."""
+
+    layer: str
+    seed: SeedKind
+    semantics: Semantics
+
+
+class Passes(dict[tuple[str, Semantics], Pass]):
+    """The forward passes of one chunk, by layer and semantics; each is made when it is first asked for.
+
+    Parameters
+    ----------
+    make
+        Runs the chunk forward through the pair of a layer.
+    """
+
+    def __init__(self, make: Callable[[str, Semantics], Pass]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: tuple[str, Semantics]) -> Pass:
+        self[key] = self._make(*key)
+        return self[key]
+
+    def of(self, start: Start) -> Pass:
+        """Return the pass that a start needs."""
+        return self[start.layer, start.semantics]
+
+
+@dataclass
+class Column:
+    """Reconstructions of one channel per image, and per image what they were made from.
+
+    Attributes
+    ----------
+    reconstructions
+        By input name, shape (N, ...).
+    starts, kinds
+        For each image, what its reconstruction started from, and the kind of seed.
+    notes
+        For each image, what happened to signals that became zero; else ``None``.
+    """
+
+    reconstructions: dict[str, Array]
+    starts: list[Start]
+    kinds: list[str]
+    notes: list[str | None]
+
+    @classmethod
+    def of(cls, reconstructions: dict[str, Array], start: Start, kind: str) -> "Column":
+        """Return the column of a first attempt."""
+        n = length(reconstructions)
+        return cls(reconstructions, [start] * n, [kind] * n, [None] * n)
+
+    def empty(self) -> list[int]:
+        """Return the images whose reconstructions are zero everywhere."""
+        arrays = self.reconstructions.values()
+        return [k for k in range(len(self.starts)) if not any(a[k].any() for a in arrays)]
+
+    def replace(self, images: Sequence[int], others: Mapping[str, Array], start: Start, kind: str) -> None:
+        """Take these images from another attempt, where it gave something."""
+        for k in images:
+            if any(a[k].any() for a in others.values()):
+                for name, a in others.items():
+                    self.reconstructions[name][k] = a[k]
+                other = start.semantics != self.starts[k].semantics
+                how = f"by {start.semantics.method}" if other else f"(seed {kind})"
+                self.starts[k], self.kinds[k] = start, kind
+                self.notes[k] = f"{self.notes[k]}; explained {start.layer!r} {how} instead"
+
+    def note(self, image: int, text: str) -> None:
+        """Add to what is noted of an image."""
+        self.notes[image] = f"{self.notes[image]}; {text}" if self.notes[image] else text
+
+
+def explain_column(
+    passes: Passes, starts: Sequence[Start], channels: Sequence[int], position: Sequence[int] | None
+) -> Column:
+    """Explain one channel per image, from the first of the starts that gives something.
+
+    Parameters
+    ----------
+    passes
+        The chunk's forward passes.
+    starts
+        What to start from, in order.
+    channels, position
+        As for :func:`~onnx_deconv.attribution.seed.make_seed`.
+    """
+    column: Column | None = None
+    empty: list[int] = []
+    for start in starts:
+        run = passes.of(start)
+        reconstructions, seed, kind = run.back(channels, position, start.seed)
+        if column is None:
+            column = Column.of(reconstructions, start, kind)
+        else:
+            column.replace(empty, reconstructions, start, kind)
+        empty = column.empty()
+        if not empty:
+            break
+        for image, stop in zip(empty, run.where_signals_died(seed, empty), strict=True):
+            fate = f"died at {stop!r}" if stop is not None else "is zero: nothing is active there"
+            column.note(image, f"the signal of {start.layer!r} (seed {kind}) {fate}")
+    if column is None:
+        raise InputError("nothing to start from")
+    return column

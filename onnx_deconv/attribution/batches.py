@@ -1,0 +1,83 @@
+"""Batches of images: checked against a model's inputs, and cut into what it takes at once."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from onnx import helper
+
+from onnx_deconv.errors import InputError
+from onnx_deconv.model import Array, Model
+
+Batch = Array | Mapping[str, Array]
+"""Images as a model takes them, shape (N, ...), or one such array per input name."""
+
+
+def feeds_of(model: Model, batch: Batch) -> dict[str, Array]:
+    """Return a batch by input name, each in the type that the input takes.
+
+    Raises
+    ------
+    InputError
+        If the batch does not fit the model's inputs.
+    """
+    names = model.inputs
+    if isinstance(batch, np.ndarray):
+        if len(names) != 1:
+            raise InputError(f"the model has inputs {', '.join(names)}: give a dict of arrays")
+        batch = {names[0]: batch}
+    if set(batch) != set(names):
+        raise InputError(f"the model takes {', '.join(names)}; given: {', '.join(batch)}")
+    feeds = {name: as_input(model, name, array) for name, array in batch.items()}
+    if len({len(array) for array in feeds.values()}) > 1:
+        numbers = ", ".join(f"{name}: {len(array)}" for name, array in feeds.items())
+        raise InputError(f"every input needs the same number of images, not {numbers}")
+    return feeds
+
+
+def as_input(model: Model, name: str, array: Array) -> Array:
+    """Return a batch in the type that an input of a model takes.
+
+    Raises
+    ------
+    InputError
+        If its shape or kind of numbers does not fit.
+    """
+    types = model.type_of(name)
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype))
+    if array.dtype != dtype and not (array.dtype.kind == dtype.kind == "f"):
+        raise InputError(
+            f"input {name!r} takes {dtype} numbers, not {array.dtype}; preprocess the image first"
+        )
+    if types.shape is not None:
+        fits = array.ndim == len(types.shape) and all(
+            d is None or d == a for d, a in zip(types.shape[1:], array.shape[1:], strict=True)
+        )
+        if not fits or not len(array):
+            raise InputError(f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}")
+    return array.astype(dtype, copy=False)
+
+
+def chunks(model: Model, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict[str, Array]]]:
+    """Cut a batch into what a model takes at once: all of it, or its fixed batch size.
+
+    Yields
+    ------
+    tuple
+        The index of the first image, and the images by input name.
+
+    Raises
+    ------
+    InputError
+        If the number of images is no multiple of the fixed batch size.
+    """
+    total = length(feeds)
+    step = model.batch or total
+    if total % step:
+        raise InputError(f"the model takes {step} images at a time; {total} is no multiple of that")
+    for first in range(0, total, step):
+        yield first, {name: a[first : first + step] for name, a in feeds.items()}
+
+
+def length(feeds: Mapping[str, Array]) -> int:
+    """Return the number of images in a batch."""
+    return len(next(iter(feeds.values())))

@@ -1,0 +1,102 @@
+"""Whether a picture depends on the image is known beforehand, and true of the numbers."""
+
+import numpy as np
+import pytest
+from oracle import model_of, numbers
+
+from onnx_deconv import Explainer, Semantics, compile_pair, load
+from onnx_deconv.attribution.method import CLASS_METHOD
+from onnx_deconv.runtime import PairSession, numpy_of
+
+HEAD = "g = GlobalAveragePool({}) h = Flatten(g) y = Gemm<transB = 1>(h, fc)"
+STRIDED = "Conv<strides = [2, 2], pads = [1, 1, 1, 1]>"
+SAME = "Conv<pads = [1, 1, 1, 1]>"
+POOL = "MaxPool<kernel_shape = [2, 2], strides = [2, 2]>"
+BODIES = {
+    "no pools": f"a = {STRIDED}(x, w1) b = Relu(a) c = {STRIDED}(b, w2) d = Relu(c) " + HEAD.format("d"),
+    "one pool of three": f"a = {STRIDED}(x, w1) b = Relu(a) p = {POOL}(b) c = {STRIDED}(p, w2) d = Relu(c) "
+    + HEAD.format("d"),
+    "pools alone": f"a = {SAME}(x, w1) b = Relu(a) p = {POOL}(b) c = {SAME}(p, w2) d = Relu(c) q = {POOL}(d) "
+    + HEAD.format("q"),
+    "a gate": f"a = {STRIDED}(x, w1) b = Relu(a) s = GlobalAveragePool(b) t = Sigmoid(s) u = Mul(b, t)"
+    f" c = {STRIDED}(u, w2) d = Relu(c) " + HEAD.format("d"),
+}
+WEIGHTS = {"w1": numbers((6, 3, 3, 3)), "w2": numbers((6, 6, 3, 3)), "fc": numbers((5, 6))}
+IMAGES = numbers((2, 3, 16, 16), "images")
+
+
+def network(body):
+    return load(model_of(BODIES[body], {"x": ("N", 3, 16, 16)}, WEIGHTS))
+
+
+def told(body, semantics, layer=None):
+    return compile_pair(network(body), layer, semantics=semantics).manifest["image_dependence"]
+
+
+def reconstructions(body, semantics):
+    """Of one class, for two images."""
+    session = PairSession(compile_pair(network(body), semantics=semantics), "cpu")
+    values = session.run_forward({"x": IMAGES})
+    seed = np.zeros_like(numpy_of(values["y"]))
+    seed[:, 2] = 1
+    return session.run_deconv(values, seed)["reconstruction"]
+
+
+@pytest.mark.parametrize(
+    ("body", "semantics", "depends", "through"),
+    [
+        ("no pools", "deconvnet", "no", []),
+        ("no pools", Semantics(head="class-map"), "hardly", ["class map"]),
+        ("no pools", "guided", "yes", ["rectifiers"]),
+        ("no pools", "gradient", "yes", ["rectifiers"]),
+        ("no pools", "deconvnet*grad-cam", "yes", ["class activation map"]),
+        ("no pools", "grad-cam", "yes", ["class activation map"]),
+        ("one pool of three", "deconvnet", "hardly", ["switches"]),
+        ("pools alone", "deconvnet", "yes", ["switches"]),
+        ("a gate", "deconvnet", "hardly", ["values"]),
+        ("a gate", "guided", "yes", ["rectifiers"]),
+    ],
+)
+def test_what_takes_part_is_told(body, semantics, depends, through):
+    found = told(body, semantics)
+    assert (found["depends"], found["through"]) == (depends, through)
+    assert (found["note"] is None) == (depends == "yes")
+    first, second = reconstructions(body, semantics)
+    assert np.array_equal(first, second) == (depends == "no")
+
+
+def test_the_share_is_said():
+    assert "max pools that do 33 % of the downsampling" in told("one pool of three", "deconvnet")["note"]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_auto_is_never_blind(body):
+    explainer = Explainer(network(body), "auto", providers="cpu")
+    for layer in (None, "b", "d"):
+        for one in explainer(IMAGES, 2, layer=layer):
+            assert one.note is None or "depend" not in one.note
+            assert one.semantics == explainer.method(layer)
+    assert explainer.semantics == explainer.method("y") == CLASS_METHOD
+
+
+def test_auto_keeps_the_paper_s_deconvnet_where_switches_tie_it_to_the_image():
+    layers = {"pools alone": "deconvnet", "one pool of three": "guided", "no pools": "guided"}
+    for body, rules in layers.items():
+        assert Explainer(network(body), "auto", providers="cpu").method("d") == Semantics(rules)
+
+
+def test_auto_without_feature_maps_is_guided():
+    proto = model_of("h = Flatten(x) k = Gemm(h, m) r = Relu(k) y = Gemm(r, n)", {"x": ("N", 3, 2, 2)},
+                     {"m": numbers((12, 7)), "n": numbers((7, 5))})  # fmt: skip
+    assert Explainer(proto, "auto", providers="cpu").method("y") == Semantics("guided")
+
+
+def test_a_map_that_is_nowhere_positive_gives_way():
+    body = f"a = {STRIDED}(x, w1) b = Relu(a) " + HEAD.format("b")
+    weights = {"w1": WEIGHTS["w1"], "fc": -np.abs(WEIGHTS["fc"])}
+    proto = model_of(body, {"x": ("N", 3, 16, 16)}, weights)
+    (found,) = Explainer(proto, "auto", providers="cpu")(IMAGES[:1], 2)
+    assert "(seed one) died" in found.note
+    assert found.note.endswith("explained 'y' by gradient instead")
+    assert found.method == "gradient"
+    assert not found.is_empty
