@@ -181,6 +181,11 @@ class Oracle:
     def excited(self, read, weight, r):
         x = self.activations(read).ravel()
         z = weight @ x
+        if not self.is_never_negative(read):  # what is left of a difference
+            given = self.values[read].ravel()
+            rounded = weight @ (np.abs(given) + abs(given.min()))
+            gain = rounded[r != 0] / z[r != 0]
+            self.steepest = max(self.steepest, (gain * np.abs(r[r != 0])).max(initial=0))
         return x * (weight.T @ np.divide(r, z, where=z > 0, out=np.zeros_like(r)))
 
     def through_map(self, node, read, share):
