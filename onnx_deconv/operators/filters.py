@@ -236,6 +236,16 @@ class _Summation(Filter):
             raise self.at.unsupported("relevance through more or fewer than two operands")
         return super()._weight()
 
+    def _channels(self) -> tuple[int, int | None] | None:
+        terms, result = linear.equation(self.at)
+        own = set(terms[1 - self.i]) - set(terms[self.i])
+        return (len(result) - 1, self.at.shape_of_output()[-1]) if result[-1:] in own else None
+
+    def _scaled(self, weight: Signal, scale: Signal) -> Signal:
+        terms, result = linear.equation(self.at)
+        aligned = [-1 if index == result[-1] else 1 for index in terms[1 - self.i]]
+        return self.at.op.Mul(weight, self.at.op.Reshape(scale, aligned))
+
 
 _KINDS: dict[str, Callable[[Site, int], Filter]] = {
     "Conv": _Convolution,

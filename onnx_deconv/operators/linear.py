@@ -153,7 +153,7 @@ def einsum(at: Site) -> Signals:
 
 def einsum_back(at: Site, i: int, signal: Signal, others: Sequence[Signal]) -> Signal:
     """Send a signal back to operand ``i`` of an Einsum whose other operands are given."""
-    terms, result = _equation(at)
+    terms, result = equation(at)
     rest = [term for k, term in enumerate(terms) if k != i]
     known = set(result).union(*rest)
     # An index of this operand alone was summed over: its signal is the same all along.
@@ -162,7 +162,7 @@ def einsum_back(at: Site, i: int, signal: Signal, others: Sequence[Signal]) -> S
     return _with_lost_indices(at, signal, i, [k for k, x in enumerate(terms[i]) if x not in known])
 
 
-def _equation(at: Site) -> tuple[list[str], str]:
+def equation(at: Site) -> tuple[list[str], str]:
     """Return the operands' indices and the result's; an ellipsis becomes indices of its own."""
     left, arrow, result = str(at.attr("equation")).replace(" ", "").partition("->")
     terms = left.split(",")

@@ -18,12 +18,15 @@ from onnx_deconv.operators.lrp_rules import (
     FilterRule,
     Flat,
     Gamma,
+    WSquare,
     stabilised,
 )
 from onnx_deconv.operators.relevance import depending, derivative_alone, divided, lrp, only, signals_of
 from onnx_deconv.operators.signs import is_nonnegative
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, RuleTable, Signals, register
+
+__all__ = ["AlphaBeta", "Box", "Epsilon", "FilterRule", "Flat", "Gamma", "WSquare", "composite"]
 
 
 def composite(
