@@ -358,6 +358,17 @@ def test_one_unreadable_photograph_does_not_stop_the_others(model, photo, tmp_pa
     assert "2 of 3" in errors[2]
 
 
+@pytest.mark.parametrize("rules", ["excitation", "lrp", "lrp-epsilon", "lrp-gamma"])
+def test_relevance_starts_from_the_score(model, photo, tmp_path, out, rules):
+    (result,) = explained(model, photo, "-o", out, "--rules", rules)
+    assert (result["layer"], result["seed"]) == ("logits", "one")
+    assert np.load(result["files"]["values"]).any()
+    options = ["--form", "explain", "--rules", rules, "--json"]
+    code, stdout, _ = run("convert", model, "-o", tmp_path / "graph", *options)
+    assert code == 0
+    assert json.loads(stdout)["explained"]["value"] == "logits"
+
+
 def test_a_label_cannot_lead_out_of_the_folder(model, photo, tmp_path, out):
     (tmp_path / "labels.txt").write_text("../../evil\n" * 2 + "köln / …\n" + "x" * 500 + "\n  ..  \n")
     results = explained(model, photo, "-o", out, "--labels", tmp_path / "labels.txt", "--top", 5)
