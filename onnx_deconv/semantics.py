@@ -56,6 +56,8 @@ class Semantics:
             rule_table(self.rules)
         elif self.cam == "none":
             raise InputError("neither rules nor cam: there is nothing to make")
+        if self.precision == "float16" and self.table.conserves:
+            raise InputError(f"rules={self.rules!r}: shares are too small for precision='float16'")
         for name, choices in self.choices().items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")

@@ -359,6 +359,17 @@ def test_one_unreadable_photograph_does_not_stop_the_others(model, photo, tmp_pa
     assert "2 of 3" in errors[2]
 
 
+@pytest.mark.parametrize("rules", ["excitation", "lrp", "lrp-epsilon", "lrp-gamma"])
+def test_relevance_starts_from_the_score(model, photo, tmp_path, out, rules):
+    (result,) = explained(model, photo, "-o", out, "--rules", rules)
+    assert (result["layer"], result["seed"]) == ("logits", "one")
+    assert np.load(result["files"]["values"]).any()
+    options = ["--form", "explain", "--rules", rules, "--json"]
+    code, stdout, _ = run("convert", model, "-o", tmp_path / "graph", *options)
+    assert code == 0
+    assert json.loads(stdout)["explained"]["value"] == "logits"
+
+
 def test_a_label_cannot_lead_out_of_the_folder(model, photo, tmp_path, out):
     (tmp_path / "labels.txt").write_text("../../evil\n" * 2 + "köln / …\n" + "x" * 500 + "\n  ..  \n")
     results = explained(model, photo, "-o", out, "--labels", tmp_path / "labels.txt", "--top", 5)
@@ -595,7 +606,7 @@ def test_ops_lists_every_rule_and_the_page_is_its_own():
         name for (_, name), entry in operators_by_key().items() if entry.rule
     )
     relu = next(row for row in listed if row["operator"] == "Relu")
-    assert len(set(relu["rules"].values())) == 3
+    assert len(set(relu["rules"].values())) == 4
     assert "Relu" in run("ops")[1]
 
 

@@ -55,6 +55,8 @@ def reconstructions(body, semantics):
         ("pools alone", "deconvnet", "yes", ["switches"]),
         ("a gate", "deconvnet", "hardly", ["values"]),
         ("a gate", "guided", "yes", ["rectifiers"]),
+        ("no pools", "excitation", "yes", ["activations"]),
+        ("one pool of three", "lrp", "yes", ["activations", "switches"]),
     ],
 )
 def test_what_takes_part_is_told(body, semantics, depends, through):

@@ -233,6 +233,15 @@ def test_a_table_of_the_callers_own_is_not_covered_by_the_reference():
     assert "no rule table 'doubled'" in checks[-1].detail
 
 
+@pytest.mark.parametrize("rules", ["excitation", "lrp", "lrp-epsilon", "lrp-gamma"])
+def test_tables_of_relevance_are_not_covered_and_not_differentiated(rules):
+    checks = checks_of(network(), tables=[rules])
+    assert [(c.name, c.verdict) for c in checks] == [
+        ("forward", "ok"), ("switches", "ok"), ("companion", "not covered"), ("companion", "not covered"),
+    ]  # fmt: skip
+    assert f"no rule table '{rules}'" in checks[-1].detail
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [

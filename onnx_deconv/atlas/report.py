@@ -15,7 +15,7 @@ from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
 from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height, draw
-from onnx_deconv.operators import rule_tables
+from onnx_deconv.operators import compared_tables
 
 LARGEST = 25_000_000
 """Bytes that a report may take; its pictures are made smaller and coarser until it does."""
@@ -114,7 +114,7 @@ def explanations(
         Each photograph's classes first, then its layers.
     """
     options: dict[str, Any] = {"providers": explainer.providers, "labels": explainer.labels.names or None}
-    tables = [Explainer(explainer.model, name, **options) for name in rule_tables()]
+    tables = [Explainer(explainer.model, name, **options) for name in compared_tables()]
     for name, photo in photos:
         for layer in (None, *layers):
             for each in tables:

@@ -249,8 +249,9 @@ class Explainer:
         if self.class_maps is None:
             return scores
         maps = [Start(self.class_maps, kind, chosen) for kind in _MAP_SEEDS]
-        # A saved pair was made for the layer that it starts from.
-        return scores + maps if self.saved else maps + scores
+        # A saved pair was made for the layer that it starts from. Rules of relevance divide what a score has
+        # among the positions of its map by themselves.
+        return scores + maps if self.saved or chosen.table.conserves else maps + scores
 
     def _note(self, column: Column, image: int) -> str | None:
         """Say what became of the signal, and whether the picture can be about the image."""

@@ -113,6 +113,8 @@ def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:
 
 def _recommend(console: Console, conversion: Conversion) -> None:
     """Name the layer that a class is drawn from more clearly than from its score."""
-    maps = Explainer(conversion.model).class_maps if conversion.layer is None else None
+    if conversion.layer is not None or conversion.semantics.table.conserves:
+        return
+    maps = Explainer(conversion.model).class_maps
     if maps:
         console.say(f"  {maps} has one feature map per class: --layer {maps} shows a class more clearly")

@@ -89,7 +89,7 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
     model, explainer = conversion.model, Explainer(conversion.model)
-    auto = conversion.layer is None and options.seed == "auto"
+    auto = conversion.layer is None and options.seed == "auto" and not conversion.semantics.table.conserves
     maps = explainer.class_maps if auto else None
     with conversion.timed("compile"):
         pair = compile_pair(model, maps or conversion.layer, semantics=conversion.semantics)

@@ -54,11 +54,6 @@ def random_state(what: str) -> Option:
     return whole("--random-state", f"Seed of the random numbers that {what}.", least=0)
 
 
-def table_names() -> tuple[str, ...]:
-    """Name the rule tables that are registered, the default first."""
-    return tuple(rule_tables())
-
-
 def rules(help: str, also: Mapping[str, str] = _NOTHING, **attributes: Any) -> Option:  # noqa: A002
     """Declare the option for rule tables, with those that are registered as its choices.
 

@@ -4,7 +4,7 @@ import click
 
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
-from onnx_deconv.compiler.inspection import Operator, grouped, operator_table_markdown, operators
+from onnx_deconv.compiler.inspection import Operator, deviations, operator_table_markdown, operators
 
 _EPILOG = """\b
 Examples:
@@ -31,11 +31,7 @@ def command(console: Console, /, *, markdown: bool) -> None:
 
 
 def _text(each: Operator, widest: int) -> str:
-    """Describe an operator in one line, or in one per rule table where they differ."""
+    """Describe an operator in one line, and in one more for each rule table that deviates."""
     head = f"{each.operator:<{widest}}  {each.family:<11}  "
-    if len(set(each.rules.values())) == 1:
-        return head + each.rules["gradient"]
-    return "\n".join(
-        (head if k == 0 else " " * len(head)) + f"{', '.join(names)}: {says}"
-        for k, (names, says) in enumerate(grouped(each.rules))
-    )
+    more = [f"{', '.join(names)}: {says}" for names, says in deviations(each.rules)]
+    return "\n".join([head + each.rules["gradient"], *(" " * len(head) + line for line in more)])

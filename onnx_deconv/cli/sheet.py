@@ -30,6 +30,7 @@ from onnx_deconv.experiments.sheet import (
 )
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import Photo, save_png
+from onnx_deconv.operators import compared_tables
 
 _EPILOG = """\b
 Examples:
@@ -110,7 +111,7 @@ class SheetOptions:
                 "--across tables compares one explanation: give one --target and one --layer at most"
             )
         layer = self.layers[0] if self.layers else None
-        return across_tables(explainer, groups.table_names(), Target(self.targets, layer))
+        return across_tables(explainer, compared_tables(), Target(self.targets, layer))
 
     def _classes(self, explainer: Explainer) -> list[Column]:
         if self.layers:

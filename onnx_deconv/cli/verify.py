@@ -18,6 +18,7 @@ from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput, read_image
 from onnx_deconv.model import Array, Model
+from onnx_deconv.operators import compared_tables
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import Check, Verdict, random_feeds, verify
 
@@ -56,7 +57,9 @@ class VerifyOptions:
     ] = ()
     tables: Annotated[
         Sequence[str],
-        groups.rules("A rule table to check; may be repeated (default: all).", multiple=True),
+        groups.rules(
+            "A rule table to check; may be repeated (default: all but those of relevance).", multiple=True
+        ),
     ] = ()
     image: Annotated[
         Path | None,
@@ -100,7 +103,7 @@ def command(
             loaded,
             feeds,
             layer,
-            options.tables or groups.table_names(),
+            options.tables or compared_tables(),
             semantics.of() or Semantics(),
             run.providers,
             np.random.default_rng(options.random_state),

@@ -52,6 +52,8 @@ class Walk:
         The nodes between the inputs and the value, in order.
     reached
         The values between them.
+    readers
+        The nodes among them that read a value, by its name.
     rules
         The rule that the semantics choose for each operator that has one.
     reads_rectifiers
@@ -75,6 +77,7 @@ class Walk:
             if name not in model.inputs:
                 raise ModelError(f"{model.name} has no input {name!r}; it has {', '.join(model.inputs)}")
         self.path, self.reached = _path(model, wanted, value)
+        self.readers = _readers(self.path)
         self.inputs = [i for i in wanted if i in self.reached]
         if not self.inputs or value in wanted:
             raise ModelError(
@@ -147,7 +150,7 @@ class Walk:
         names = [v.name for v in node.inputs]
         site = Site(
             node, self.model, self.op, self.semantics, arrived,
-            lambda i: i < len(names) and names[i] in self.reached, self.values,
+            self.reached, self.readers, self.values,
         )  # fmt: skip
         before = self.values.reads
         passed = self._passed(site, rules[_key(node)], names)
@@ -193,6 +196,8 @@ class Walk:
             signal, dims = found.get(name), self.model.type_of(name).dims
             if cam is not None:
                 signal, dims = on_image(self.values, cam, signal, name, dims, input_layout(self.model, name))
+            if signal is None and self.semantics.table.conserves and len(self.inputs) > 1:
+                signal = self.op.filled(self.values.shape(name, len(dims or ())), 0.0)  # all went elsewhere
             if signal is None:
                 raise ModelError(f"{self.model.name}: no signal from {self.value!r} can reach {name!r}")
             output = RECONSTRUCTION if len(self.inputs) == 1 else f"{RECONSTRUCTION}/{name}"
@@ -238,6 +243,14 @@ def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node
             path.append(node)
             wanted.update(v for v in _reads(node) if v in reached)
     return path[::-1], reached & wanted
+
+
+def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:
+    found: dict[str, list[gs.Node]] = defaultdict(list)
+    for node in path:
+        for value in set(_reads(node)):
+            found[value].append(node)
+    return dict(found)
 
 
 def _passed_on(node: gs.Node) -> list[gs.Variable]:

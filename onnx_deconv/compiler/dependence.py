@@ -33,8 +33,9 @@ class ImageDependence:
     depends
         ``yes``, ``hardly`` or ``no``.
     through
-        What of the forward pass takes part: ``rectifiers``, ``switches``, ``values`` (of gates and
-        normalisations), ``class map``, ``class activation map``.
+        What of the forward pass takes part: ``activations`` (all, in tables of relevance),
+        ``rectifiers``, ``switches``, ``values`` (of gates and normalisations), ``class map``,
+        ``class activation map``.
     note
         One line for whoever looks at the picture; ``None`` where it depends.
     """
@@ -72,12 +73,14 @@ def image_dependence(
     """
     kinds = {tap.kind for tap in taps}
     share = pooled_share(path)
+    shared_out = semantics.table.conserves and "value" in kinds
     told = {
+        "activations": shared_out,
         "rectifiers": reads_rectifiers,
         "class activation map": semantics.cam != "none",
         "switches": "switches" in kinds,
         "class map": semantics.head == "class-map",
-        "values": "value" in kinds and not reads_rectifiers and not semantics.reads_feature_maps,
+        "values": "value" in kinds and not (reads_rectifiers or shared_out or semantics.reads_feature_maps),
     }
     through = tuple(name for name, applies in told.items() if applies)
     if not through and not any(RECTIFIER in find(node.op, node.domain).traits for node in path):
@@ -86,7 +89,7 @@ def image_dependence(
     if not through:
         note = f"{semantics.method} does not depend on the image here: no forward value takes part"
         return ImageDependence("no", through, f"{note}; {_WAY}")
-    if reads_rectifiers or semantics.cam != "none" or ("switches" in kinds and share >= ENOUGH):
+    if reads_rectifiers or shared_out or semantics.cam != "none" or ("switches" in kinds and share >= ENOUGH):
         return ImageDependence("yes", through)
     what = [_SAID[name].format(round(100 * share)) for name in through]
     note = f"{semantics.method} hardly depends on the image here: only through {' and '.join(what)}"

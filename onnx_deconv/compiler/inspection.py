@@ -20,6 +20,7 @@ from onnx_deconv.operators import (
     find,
     operators_by_key,
     own_domain,
+    rule_table,
     rule_tables,
     rules_for,
     spelled,
@@ -293,9 +294,13 @@ def operator_table_markdown() -> str:
     head = [
         "# Which operators have a rule?",
         "",
-        "Made by `onnx-deconv ops --markdown > docs/operators.md`; a test keeps it true. What happens to the",
-        "signal is the same in all three rule tables unless the row says otherwise.",
-        "[How to add one](add-an-operator.md).",
+        "Made by `onnx-deconv ops --markdown > docs/operators.md`; a test keeps it true. A row says what",
+        "happens to the signal: first in the `gradient` table, then in those tables where something else",
+        "happens than in the table that they come from. [How to add one](add-an-operator.md).",
+        "",
+        "| rule table | comes from | what it is |",
+        "|---|---|---|",
+        *(f"| {t.name} | {t.parent.name if t.parent else ''} | {t.doc} |" for t in rule_tables().values()),
         "",
         "| operator | family | what happens to the signal |",
         "|---|---|---|",
@@ -317,17 +322,17 @@ def operator_table_markdown() -> str:
 
 
 def _cell(by_table: Mapping[str, str]) -> str:
-    """Say it once where all tables agree, else once for those that do."""
-    if len(set(by_table.values())) == 1:
-        return _escaped(by_table["gradient"])
-    return "<br>".join(f"*{', '.join(names)}*: {_escaped(text)}" for names, text in grouped(by_table))
+    more = [f"*{', '.join(names)}*: {_escaped(text)}" for names, text in deviations(by_table)]
+    return "<br>".join([_escaped(by_table["gradient"]), *more])
 
 
-def grouped(by_table: Mapping[str, str]) -> list[tuple[list[str], str]]:
-    """Bring together the tables that say the same."""
+def deviations(by_table: Mapping[str, str]) -> list[tuple[list[str], str]]:
+    """List what tables say that say something else than their parents, those together that say the same."""
     groups: dict[str, list[str]] = {}
     for name, text in by_table.items():
-        groups.setdefault(text, []).append(name)
+        parent = rule_table(name).parent
+        if parent is not None and text != by_table[parent.name]:
+            groups.setdefault(text, []).append(name)
     return [(names, text) for text, names in groups.items()]
 
 

@@ -13,6 +13,7 @@ from onnx_deconv.operators.tables import Signals
 from onnx_deconv.operators.traits import (
     COMBINATION,
     DISCONTINUOUS,
+    NONNEGATIVE,
     POINTWISE,
     PROBABILITY,
     SQUASHING,
@@ -39,7 +40,7 @@ def derivative(
     return register
 
 
-@derivative("Sigmoid", {POINTWISE, SQUASHING, PROBABILITY}, numbers.logistic)
+@derivative("Sigmoid", {POINTWISE, SQUASHING, PROBABILITY, NONNEGATIVE}, numbers.logistic)
 def sigmoid(at: Site) -> Signal:
     """Scaled by y·(1 - y)."""
     return at.op.Mul(at.output(), at.op.Sub(1.0, at.output()))
@@ -51,7 +52,7 @@ def tanh(at: Site) -> Signal:
     return at.op.Sub(1.0, at.op.Mul(at.output(), at.output()))
 
 
-@derivative("HardSigmoid", {POINTWISE, SQUASHING}, numbers.hard_sigmoid)
+@derivative("HardSigmoid", {POINTWISE, SQUASHING, NONNEGATIVE}, numbers.hard_sigmoid)
 def hard_sigmoid(at: Site) -> Signal:
     """Scaled by alpha between the bounds."""
     op, y = at.op, at.output()
@@ -67,7 +68,7 @@ def softsign(at: Site) -> Signal:
     return op.Reciprocal(op.Mul(root, root))
 
 
-@derivative("Exp", {POINTWISE}, np.exp)
+@derivative("Exp", {POINTWISE, NONNEGATIVE}, np.exp)
 def exp(at: Site) -> Signal:
     """Scaled by y."""
     return at.output()
@@ -79,7 +80,7 @@ def log(at: Site) -> Signal:
     return at.op.Reciprocal(at.input(0))
 
 
-@derivative("Sqrt", {POINTWISE}, np.sqrt)
+@derivative("Sqrt", {POINTWISE, NONNEGATIVE}, np.sqrt)
 def sqrt(at: Site) -> Signal:
     """Scaled by 1/(2y)."""
     return at.op.Div(0.5, at.output())
@@ -91,7 +92,7 @@ def reciprocal(at: Site) -> Signal:
     return at.op.Neg(at.op.Mul(at.output(), at.output()))
 
 
-@derivative("Abs", {POINTWISE}, np.abs)
+@derivative("Abs", {POINTWISE, NONNEGATIVE}, np.abs)
 def absolute(at: Site) -> Signal:
     """Scaled by the sign of x."""
     return at.op.Sign(at.input(0))

@@ -8,10 +8,10 @@ from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.reshape import resized
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import AFFINE, COMBINATION, LIMIT, POINTWISE
+from onnx_deconv.operators.traits import AFFINE, COMBINATION, KEEPS_SIGN, LIMIT, POINTWISE
 
 
-@operator("Add", "Sum", traits={POINTWISE, AFFINE, COMBINATION}, evaluate=lambda *x: sum(x))
+@operator("Add", "Sum", traits={POINTWISE, AFFINE, COMBINATION, KEEPS_SIGN}, evaluate=lambda *x: sum(x))
 def add(at: Site) -> Signals:
     """Every term gets the signal."""
     return [at.unbroadcast(at.signal, i) if at.needs(i) else None for i in range(len(at.node.inputs))]
@@ -26,7 +26,7 @@ def sub(at: Site) -> Signals:
     ]
 
 
-@operator("Mean", traits={POINTWISE})
+@operator("Mean", traits={POINTWISE, KEEPS_SIGN})
 def mean(at: Site) -> Signals:
     """Every term gets an equal share of the signal."""
     n = len(at.node.inputs)
@@ -34,7 +34,7 @@ def mean(at: Site) -> Signals:
     return [at.unbroadcast(share, i) if at.needs(i) else None for i in range(n)]
 
 
-@operator("Mul", traits={POINTWISE, AFFINE, COMBINATION}, evaluate=lambda a, b: a * b)
+@operator("Mul", traits={POINTWISE, AFFINE, COMBINATION, KEEPS_SIGN}, evaluate=lambda a, b: a * b)
 def mul(at: Site) -> Signals:
     """Each factor gets the signal times the other factor."""
     return [
@@ -64,7 +64,7 @@ def power(at: Site) -> Signals:
     return [_times(at, slope, 0), None]
 
 
-@operator("Concat", evaluate=numbers.concat, field=fields.concatenation)
+@operator("Concat", traits={KEEPS_SIGN}, evaluate=numbers.concat, field=fields.concatenation)
 def concat(at: Site) -> Signals:
     """Every part gets its slice of the signal."""
     axis, n = at.axis(1), len(at.node.inputs)
@@ -76,7 +76,7 @@ def concat(at: Site) -> Signals:
     return list(at.op.Split(at.signal, split, axis=axis, outputs=n))
 
 
-@operator("Split", field=fields.splitting)
+@operator("Split", traits={KEEPS_SIGN}, field=fields.splitting)
 def split(at: Site) -> Signals:
     """The parts' signals are put side by side; a part without one is empty."""
     axis = at.axis()
@@ -91,8 +91,8 @@ def split(at: Site) -> Signals:
     return [at.op.Concat(*parts, axis=axis), *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("Min", traits={POINTWISE, COMBINATION, LIMIT}, evaluate=numbers.minimum)
-@operator("Max", traits={POINTWISE, COMBINATION, LIMIT}, evaluate=numbers.maximum)
+@operator("Min", traits={POINTWISE, COMBINATION, LIMIT, KEEPS_SIGN}, evaluate=numbers.minimum)
+@operator("Max", traits={POINTWISE, COMBINATION, LIMIT, KEEPS_SIGN}, evaluate=numbers.maximum)
 def extremum(at: Site) -> Signals:
     """The signal goes to the operand that was taken, the first of equals."""
     op, last = at.op, len(at.node.inputs) - 1
@@ -106,7 +106,7 @@ def extremum(at: Site) -> Signals:
     return passed
 
 
-@operator("Where", traits={POINTWISE, COMBINATION}, evaluate=numbers.where)
+@operator("Where", traits={POINTWISE, COMBINATION, KEEPS_SIGN}, evaluate=numbers.where)
 def where(at: Site) -> Signals:
     """Each branch gets the signal where it was taken."""
     op, condition = at.op, at.raw(0)

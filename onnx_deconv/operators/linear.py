@@ -14,28 +14,47 @@ from onnx_deconv.operators.window import Window, crop, spatial_shape
 @operator("Conv", traits={FILTER, CONVOLUTION}, field=fields.window)
 def conv(at: Site) -> Signals:
     """The transposed filter: ConvTranspose with the same weight, as large as the forward input."""
+    return [conv_back(at, at.signal, given_filter(at)), None, None]
+
+
+def given_filter(at: Site) -> Signal:
+    """Return a convolution's filter.
+
+    Raises
+    ------
+    RuleError
+        If it is none of the model's own, but depends on the explained input.
+    """
     if at.needs(1):
         raise at.unsupported("its filter depends on the explained input")
+    return at.input(1)
+
+
+def conv_back(at: Site, signal: Signal, weight: Signal) -> Signal:
+    """Send a signal back through a convolution with a weight of its filter's shape."""
     window = Window.of(at, at.shape_of(1)[2:])
     same = {
         "dilations": window.dilations,
         "group": at.attr("group", 1),
         "kernel_shape": window.kernel,
     }
-    return [window.transpose(at, at.signal, at.input(1), **same), None, None]
+    return window.transpose(at, signal, weight, **same)
 
 
 @operator("ConvTranspose", traits={FILTER}, field=fields.transposed_window)
 def conv_transpose(at: Site) -> Signals:
     """The transpose of a transposed filter is the filter: Conv with the same weight."""
-    if at.needs(1):
-        raise at.unsupported("its filter depends on the explained input")
+    return [conv_transpose_back(at, at.signal, given_filter(at)), None, None]
+
+
+def conv_transpose_back(at: Site, signal: Signal, weight: Signal) -> Signal:
+    """Send a signal back through a transposed convolution with a weight of its filter's shape."""
     kernel, n = at.shape_of(1)[2:], len(at.shape_of(1)) - 2
     strides, dilations = at.attr("strides", [1] * n), at.attr("dilations", [1] * n)
     pads = _transposed_pads(at, kernel, strides, dilations)
     signal = at.op.Conv(
-        at.signal,
-        at.input(1),
+        signal,
+        weight,
         strides=strides,
         dilations=dilations,
         pads=pads,
@@ -43,19 +62,26 @@ def conv_transpose(at: Site) -> Signals:
     )
     extra = any(p >= s for p, s in zip(at.attr("output_padding", [0] * n), strides, strict=True))
     # Output padding of a stride or more makes Conv see windows that the forward pass did not have.
-    return [crop(at, signal, [0] * n, spatial_shape(at, 0)) if extra else signal, None, None]
+    return crop(at, signal, [0] * n, spatial_shape(at, 0)) if extra else signal
 
 
 @operator("Gemm", traits={FILTER, GLOBAL})
 def gemm(at: Site) -> Signals:
     """Y = αA'B' + βC, so the signal for A is αYB'ᵀ, flipped once more where A was transposed."""
-    alpha, trans_a, trans_b = at.attr("alpha", 1.0), at.attr("transA", 0), at.attr("transB", 0)
-    op, signal = at.op, at.signal
+    alpha, signal = at.attr("alpha", 1.0), at.signal
     return [
-        _product(at, signal, at.input(1), alpha, (0, 1 - trans_b), flip=trans_a) if at.needs(0) else None,
-        _product(at, at.input(0), signal, alpha, (1 - trans_a, 0), flip=trans_b) if at.needs(1) else None,
-        at.unbroadcast(op.Mul(signal, float(at.attr("beta", 1.0))), 2) if at.needs(2) else None,
+        gemm_back(at, 0, signal, at.input(1), alpha) if at.needs(0) else None,
+        gemm_back(at, 1, signal, at.input(0), alpha) if at.needs(1) else None,
+        at.unbroadcast(at.op.Mul(signal, float(at.attr("beta", 1.0))), 2) if at.needs(2) else None,
     ]
+
+
+def gemm_back(at: Site, i: int, signal: Signal, other: Signal, alpha: float = 1.0) -> Signal:
+    """Send a signal back to factor ``i`` of a Gemm whose other factor is given."""
+    trans = at.attr("transA", 0), at.attr("transB", 0)
+    if i == 0:
+        return _product(at, signal, other, alpha, (0, 1 - trans[1]), flip=trans[0])
+    return _product(at, other, signal, alpha, (1 - trans[0], 0), flip=trans[1])
 
 
 def _product(at: Site, a: Signal, b: Signal, alpha: float, trans: tuple[int, int], *, flip: int) -> Signal:
@@ -68,22 +94,22 @@ def _product(at: Site, a: Signal, b: Signal, alpha: float, trans: tuple[int, int
 @operator("MatMul", traits={FILTER}, field=fields.product)
 def matmul(at: Site) -> Signals:
     """Y = AB, so A gets YBᵀ and B gets AᵀY, summed over the axes along which either was repeated."""
+    return [matmul_back(at, i, at.signal, at.input(1 - i)) if at.needs(i) else None for i in (0, 1)]
+
+
+def matmul_back(at: Site, i: int, signal: Signal, other: Signal) -> Signal:
+    """Send a signal back to factor ``i`` of a MatMul whose other factor is given."""
     ranks = len(at.shape_of(0)), len(at.shape_of(1))
-    op = at.op
     # NumPy's rule: a vector is a row on the left and a column on the right.
-    signal = at.signal
     if ranks[0] == 1:
-        signal = op.Unsqueeze(signal, [-2] if ranks[1] > 1 else [0])
+        signal = at.op.Unsqueeze(signal, [-2] if ranks[1] > 1 else [0])
     if ranks[1] == 1:
-        signal = op.Unsqueeze(signal, [-1])
-    return [
-        _left(at, signal, ranks) if at.needs(0) else None,
-        _right(at, signal, ranks) if at.needs(1) else None,
-    ]
+        signal = at.op.Unsqueeze(signal, [-1])
+    return (_right if i else _left)(at, signal, other, ranks)
 
 
-def _left(at: Site, signal: Signal, ranks: tuple[int, int]) -> Signal:
-    op, b = at.op, at.input(1)
+def _left(at: Site, signal: Signal, b: Signal, ranks: tuple[int, int]) -> Signal:
+    op = at.op
     if ranks == (2, 2):
         return op.Gemm(signal, b, transB=1)
     if ranks[1] == 1:
@@ -91,8 +117,8 @@ def _left(at: Site, signal: Signal, ranks: tuple[int, int]) -> Signal:
     return _fold(at, op.MatMul(signal, op.Transpose(b, perm=_swapped(ranks[1]))), 0)
 
 
-def _right(at: Site, signal: Signal, ranks: tuple[int, int]) -> Signal:
-    op, a = at.op, at.input(0)
+def _right(at: Site, signal: Signal, a: Signal, ranks: tuple[int, int]) -> Signal:
+    op = at.op
     if ranks == (2, 2):
         return op.Gemm(a, signal, transA=1)
     if ranks[0] == 1:
@@ -120,23 +146,23 @@ def _swapped(rank: int) -> list[int]:
 @operator("Einsum", traits={FILTER})
 def einsum(at: Site) -> Signals:
     """Each operand gets the signal times the others, summed over the indices that it lacks."""
-    terms, result = _equation(at)
-    passed: list[Signal | None] = []
-    for i, term in enumerate(terms):
-        if not at.needs(i):
-            passed.append(None)
-            continue
-        others = [k for k in range(len(terms)) if k != i]
-        known = set(result).union(*(terms[k] for k in others))
-        # An index of this operand alone was summed over: its signal is the same all along.
-        kept = "".join(index for index in term if index in known)
-        spelled = f"{','.join([result, *(terms[k] for k in others)])}->{kept}"
-        signal = at.op.Einsum(at.signal, *(at.input(k) for k in others), equation=spelled)
-        passed.append(_with_lost_indices(at, signal, i, [k for k, x in enumerate(term) if x not in known]))
-    return passed
+    count = len(at.node.inputs)
+    others = {i: [at.input(k) for k in range(count) if k != i] for i in range(count) if at.needs(i)}
+    return [einsum_back(at, i, at.signal, others[i]) if i in others else None for i in range(count)]
 
 
-def _equation(at: Site) -> tuple[list[str], str]:
+def einsum_back(at: Site, i: int, signal: Signal, others: Sequence[Signal]) -> Signal:
+    """Send a signal back to operand ``i`` of an Einsum whose other operands are given."""
+    terms, result = equation(at)
+    rest = [term for k, term in enumerate(terms) if k != i]
+    known = set(result).union(*rest)
+    # An index of this operand alone was summed over: its signal is the same all along.
+    kept = "".join(index for index in terms[i] if index in known)
+    signal = at.op.Einsum(signal, *others, equation=f"{','.join([result, *rest])}->{kept}")
+    return _with_lost_indices(at, signal, i, [k for k, x in enumerate(terms[i]) if x not in known])
+
+
+def equation(at: Site) -> tuple[list[str], str]:
     """Return the operands' indices and the result's; an ellipsis becomes indices of its own."""
     left, arrow, result = str(at.attr("equation")).replace(" ", "").partition("->")
     terms = left.split(",")

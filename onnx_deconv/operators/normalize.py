@@ -6,7 +6,17 @@ from onnx_deconv.operators.reduce import over
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import AFFINE, GLOBAL, LOGARITHM, NORMALISATION, POINTWISE, PROBABILITY
+from onnx_deconv.operators.traits import (
+    AFFINE,
+    GLOBAL,
+    KEEPS_SIGN,
+    LOGARITHM,
+    NONNEGATIVE,
+    NORMALISATION,
+    POINTWISE,
+    PROBABILITY,
+)
+from onnx_deconv.operators.window import channels_of
 
 
 @operator("BatchNormalization", traits={POINTWISE, AFFINE})
@@ -17,7 +27,7 @@ def batch_normalization(at: Site) -> Signals:
     if at.attr("spatial", 1) == 0:
         spread = at.op.Sqrt(at.op.Add(at.input(4), float(at.attr("epsilon", 1e-5))))
         return [at.op.Mul(at.signal, at.op.Div(at.input(1), spread)), None, None, None, None]
-    zeros = at.op.filled([_channels(at)], 0.0)
+    zeros = at.op.filled([channels_of(at)], 0.0)
     epsilon = at.attr("epsilon", 1e-5)
     scaled = at.op.BatchNormalization(at.signal, at.input(1), zeros, zeros, at.input(4), epsilon=epsilon)
     return [scaled, None, None, None, None]
@@ -27,7 +37,7 @@ def batch_normalization(at: Site) -> Signals:
 def instance_normalization(at: Site) -> Signals:
     """The signal's part along the mean and along the normalised value is taken out."""
     axes = at.spatial_axes()
-    scale = at.op.Reshape(at.input(1), [_channels(at)] + [1] * len(axes))
+    scale = at.op.Reshape(at.input(1), [channels_of(at)] + [1] * len(axes))
     scaled = at.op.Mul(at.signal, scale)
     return [standardized(at, scaled, axes, at.attr("epsilon", 1e-5)), None, None]
 
@@ -43,7 +53,7 @@ def layer_normalization(at: Site) -> Signals:
 @operator("GroupNormalization", traits={NORMALISATION, GLOBAL})
 def group_normalization(at: Site) -> Signals:
     """The signal's part along the mean and along the normalised value of its group is taken out."""
-    op, groups, channels = at.op, at.attr("num_groups"), _channels(at)
+    op, groups, channels = at.op, at.attr("num_groups"), channels_of(at)
     scale = at.input(1)
     if at.shape_of(1)[0] != channels:  # opset 18: one scale for all channels of a group
         scale = op.Expand(op.Reshape(scale, [groups, 1]), [groups, channels // groups])
@@ -99,7 +109,7 @@ def _standardized(at: Site, signal: Signal, x: Signal, axes: list[int], epsilon:
     return op.Div(op.Sub(rest, op.ReduceMean(rest, axes)), spread)
 
 
-@operator("Softmax", traits={PROBABILITY}, field=fields.softmax_axes)
+@operator("Softmax", traits={PROBABILITY, NONNEGATIVE}, field=fields.softmax_axes)
 def softmax(at: Site) -> Signals:
     """y·(s - Σ s·y), inside the network; at its end it is cut off instead."""
     op, y = at.op, at.output()
@@ -122,7 +132,7 @@ def _softmax_axes(at: Site) -> list[int]:
     return list(range(at.axis(1), len(at.shape_of(0))))
 
 
-@operator("LRN", traits={POINTWISE})
+@operator("LRN", traits={POINTWISE, KEEPS_SIGN})
 def lrn(at: Site) -> Signals:
     """y = x·D^-β with D = bias + α/n·Σ x² over n neighbouring channels; its derivative."""
     op, x = at.op, at.input(0)
@@ -146,16 +156,9 @@ def lrn_identity(at: Site) -> Signals:
 def _channel_sum(at: Site, value: Signal, before: int, after: int) -> Signal:
     """Sum over a window of channels: Σ value[c-before : c+after+1]."""
     size = before + after + 1
-    planes: Operand = [0, 1, _channels(at), -1]
+    planes: Operand = [0, 1, channels_of(at), -1]
     window = at.op.AveragePool(
         at.op.Reshape(value, planes),
         kernel_shape=[size, 1], pads=[before, 0, after, 0], count_include_pad=1,
     )  # fmt: skip
     return at.reshape(at.op.Mul(window, float(size)), 0)
-
-
-def _channels(at: Site) -> int:
-    channels = at.shape_of(0)[1]
-    if channels is None:
-        raise at.unsupported("the number of channels is only known at run time")
-    return channels

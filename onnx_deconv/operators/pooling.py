@@ -10,8 +10,8 @@ from onnx_deconv.operators.reduce import over
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import GLOBAL, PLACEMENT, POOL, SWITCHES
-from onnx_deconv.operators.window import Window, spatial_shape, windows
+from onnx_deconv.operators.traits import GLOBAL, NONNEGATIVE, PLACEMENT, POOL, SWITCHES
+from onnx_deconv.operators.window import Window, channels_of, spatial_shape, windows
 
 
 @operator("MaxPool", traits={POOL, SWITCHES}, field=fields.window)
@@ -55,7 +55,7 @@ def _overwritten(at: Site, switches: Signal, shape: Operand) -> Signal:
 def average_pool(at: Site) -> Signals:
     """Spread: each window hands its share of the signal to all its positions."""
     window = Window.of(at, ())
-    return [_spread(at, window, _shared(at, window))]
+    return [spread(at, window, _shared(at, window))]
 
 
 def _shared(at: Site, window: Window) -> Signal:
@@ -94,6 +94,21 @@ def _run_time_counts(at: Site, window: Window, *, inside: bool) -> Signal:
     return op.Slice(counts, [0] * n, sizes, at.spatial_axes())
 
 
+def window_sums(at: Site, window: Window, value: Signal) -> Signal:
+    """Sum a value of the forward input's shape over each window, padding left out."""
+    op, n, channels = at.op, len(window.kernel), channels_of(at)
+    kernel = op.ones([channels, 1, *window.kernel])
+    same = {"strides": window.strides, "dilations": window.dilations, "group": channels}
+    if None in window.begins:
+        return op.Conv(value, kernel, auto_pad=at.attr("auto_pad"), **same)
+    ends = [e or 0 for e in window.ends]
+    if not window.ceil:
+        return op.Conv(value, kernel, pads=[*window.begins, *ends], **same)
+    spare = [e + s - 1 for e, s in zip(ends, window.strides, strict=True)]
+    sums = op.Conv(value, kernel, pads=[*window.begins, *spare], **same)
+    return op.Slice(sums, [0] * n, op.Slice(op.Shape(at.signal), [2], [n + 2], [0]), at.spatial_axes())
+
+
 def _static_counts(
     window: Window, *, inside: bool
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None:
@@ -111,11 +126,9 @@ def _static_counts(
     return counts[None, None]
 
 
-def _spread(at: Site, window: Window, share: Signal) -> Signal:
+def spread(at: Site, window: Window, share: Signal) -> Signal:
     """Hand each window's share to all its positions: a transposed filter of ones per channel."""
-    channels = at.shape_of(0)[1]
-    if channels is None:
-        raise at.unsupported("the number of channels is only known at run time")
+    channels = channels_of(at)
     ones = at.op.ones([channels, 1, *window.kernel])
     same = {"dilations": window.dilations, "group": channels, "kernel_shape": window.kernel}
     return window.transpose(at, share, ones, **same)
@@ -143,15 +156,15 @@ def global_max_pool(at: Site) -> Signals:
     return [at.reshape(op.ScatterElements(empty, first, signal, axis=2), 0)]
 
 
-@operator("LpPool", traits={POOL}, field=fields.window)
+@operator("LpPool", traits={POOL, NONNEGATIVE}, field=fields.window)
 def lp_pool(at: Site) -> Signals:
     """Each window hands its positions the signal times sign(x)·(|x|/y)^(p-1)."""
     op, p, y = at.op, at.attr("p", 2), at.output()
     share = at.signal if p == 1 else over(at, at.signal, y if p == 2 else op.Pow(y, float(p - 1)))  # noqa: PLR2004
-    return [op.Mul(_spread(at, Window.of(at, ()), share), _power_slope(at, at.input(0), p))]
+    return [op.Mul(spread(at, Window.of(at, ()), share), _power_slope(at, at.input(0), p))]
 
 
-@operator("GlobalLpPool", traits={POOL, GLOBAL})
+@operator("GlobalLpPool", traits={POOL, GLOBAL, NONNEGATIVE})
 def global_lp_pool(at: Site) -> Signals:
     """Each position gets the signal times sign(x)·(|x|/y)^(p-1)."""
     op, p = at.op, at.attr("p", 2)

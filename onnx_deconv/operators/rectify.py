@@ -16,7 +16,7 @@ from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, Signals, rule_table
-from onnx_deconv.operators.traits import COMBINATION, DISCONTINUOUS, LIMIT, POINTWISE, RECTIFIER
+from onnx_deconv.operators.traits import COMBINATION, DISCONTINUOUS, LIMIT, NONNEGATIVE, POINTWISE, RECTIFIER
 
 SELU_ALPHA, SELU_GAMMA = 1.6732631921768188, 1.0507010221481323
 GELU_CUBIC, GELU_SCALE = 0.044715, math.sqrt(2 / math.pi)
@@ -26,7 +26,7 @@ _ROOT_HALF, _BELL = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 # The true derivatives.
 
 
-@operator("Relu", traits={LIMIT, RECTIFIER, POINTWISE}, evaluate=lambda x: np.maximum(x, 0))
+@operator("Relu", traits={LIMIT, RECTIFIER, POINTWISE, NONNEGATIVE}, evaluate=lambda x: np.maximum(x, 0))
 def relu(at: Site) -> Signals:
     """Passes where the forward value is positive."""
     # Sign(y) is 1 where y = max(x, 0) is positive, else 0; x itself would undo the runtime's fusion.
@@ -102,7 +102,7 @@ def celu(at: Site) -> Signals:
     return [op.Mul(at.signal, decay)]
 
 
-@operator("Softplus", traits={RECTIFIER, POINTWISE}, evaluate=lambda x: np.logaddexp(0, x))
+@operator("Softplus", traits={RECTIFIER, POINTWISE, NONNEGATIVE}, evaluate=lambda x: np.logaddexp(0, x))
 def softplus(at: Site) -> Signals:
     """Scaled by σ(x)."""
     return [at.op.Mul(at.signal, at.op.Sigmoid(at.input(0)))]

@@ -7,59 +7,59 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import REDUCTION
+from onnx_deconv.operators.traits import KEEPS_SIGN, NONNEGATIVE, REDUCTION
 
 
-@operator("ReduceSum", traits={REDUCTION}, evaluate=numbers.reduced(sum))
+@operator("ReduceSum", traits={REDUCTION, KEEPS_SIGN}, evaluate=numbers.reduced(sum))
 def reduce_sum(at: Site) -> Signals:
     """Every term gets the signal."""
-    return _only(at, _spread(at, at.signal))
+    return _only(at, repeated(at, at.signal))
 
 
-@operator("ReduceMean", traits={REDUCTION})
+@operator("ReduceMean", traits={REDUCTION, KEEPS_SIGN})
 def reduce_mean(at: Site) -> Signals:
     """Spread: every position gets an equal share."""
     op, sizes = at.op, [at.shape_of(0)[axis] for axis in axes_of(at)]
     if None not in sizes:
-        return _only(at, _spread(at, op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))))
+        return _only(at, repeated(at, op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))))
     count = op.ReduceProd(op.Gather(at.shape(0), axes_of(at)), keepdims=0)
-    return _only(at, _spread(at, op.Div(at.signal, op.Cast(count, to=op.elem_type))))
+    return _only(at, repeated(at, op.Div(at.signal, op.Cast(count, to=op.elem_type))))
 
 
-@operator("ReduceL1", traits={REDUCTION})
+@operator("ReduceL1", traits={REDUCTION, NONNEGATIVE})
 def reduce_l1(at: Site) -> Signals:
     """Scaled by the sign of x."""
-    return _only(at, at.op.Mul(_kept(at, at.signal), at.op.Sign(at.input(0))))
+    return _only(at, at.op.Mul(kept(at, at.signal), at.op.Sign(at.input(0))))
 
 
-@operator("ReduceL2", traits={REDUCTION})
+@operator("ReduceL2", traits={REDUCTION, NONNEGATIVE})
 def reduce_l2(at: Site) -> Signals:
     """Scaled by x/y (zero where y is)."""
-    return _only(at, at.op.Mul(_kept(at, over(at, at.signal, at.output())), at.input(0)))
+    return _only(at, at.op.Mul(kept(at, over(at, at.signal, at.output())), at.input(0)))
 
 
-@operator("ReduceSumSquare", traits={REDUCTION})
+@operator("ReduceSumSquare", traits={REDUCTION, NONNEGATIVE})
 def reduce_sum_square(at: Site) -> Signals:
     """Scaled by 2x."""
-    return _only(at, at.op.Mul(_kept(at, at.op.Mul(at.signal, 2.0)), at.input(0)))
+    return _only(at, at.op.Mul(kept(at, at.op.Mul(at.signal, 2.0)), at.input(0)))
 
 
 @operator("ReduceLogSum", traits={REDUCTION})
 def reduce_log_sum(at: Site) -> Signals:
     """Scaled by 1/Σx = e^-y."""
     op = at.op
-    return _only(at, _spread(at, op.Mul(at.signal, op.Exp(op.Neg(at.output())))))
+    return _only(at, repeated(at, op.Mul(at.signal, op.Exp(op.Neg(at.output())))))
 
 
 @operator("ReduceLogSumExp", traits={REDUCTION})
 def reduce_log_sum_exp(at: Site) -> Signals:
     """Scaled by e^(x-y), the softmax."""
     op = at.op
-    softmax = op.Exp(op.Sub(at.input(0), _kept(at, at.output())))
-    return _only(at, op.Mul(_kept(at, at.signal), softmax))
+    softmax = op.Exp(op.Sub(at.input(0), kept(at, at.output())))
+    return _only(at, op.Mul(kept(at, at.signal), softmax))
 
 
-@operator("ReduceProd", traits={REDUCTION}, evaluate=numbers.reduced(prod))
+@operator("ReduceProd", traits={REDUCTION, KEEPS_SIGN}, evaluate=numbers.reduced(prod))
 def reduce_prod(at: Site) -> Signals:
     """Scaled by the product of the others."""
     op, x, axes = at.op, at.input(0), axes_of(at)
@@ -69,16 +69,16 @@ def reduce_prod(at: Site) -> Signals:
     # A zero's others are the product without it, if it is the only one; theirs is zero then.
     others = op.Where(op.Equal(zeros, 0.0), op.Div(product, factors), 0.0)
     alone = op.Where(op.And(zero, op.Equal(zeros, 1.0)), product, others)
-    return _only(at, op.Mul(_kept(at, at.signal), alone))
+    return _only(at, op.Mul(kept(at, at.signal), alone))
 
 
-@operator("ReduceMax", traits={REDUCTION}, evaluate=numbers.reduced(max))
+@operator("ReduceMax", traits={REDUCTION, KEEPS_SIGN}, evaluate=numbers.reduced(max))
 def reduce_max(at: Site) -> Signals:
     """The signal goes to the first maximum."""
     return _only(at, _placed(at, "ArgMax"))
 
 
-@operator("ReduceMin", traits={REDUCTION}, evaluate=numbers.reduced(min))
+@operator("ReduceMin", traits={REDUCTION, KEEPS_SIGN}, evaluate=numbers.reduced(min))
 def reduce_min(at: Site) -> Signals:
     """The signal goes to the first minimum."""
     return _only(at, _placed(at, "ArgMin"))
@@ -103,16 +103,16 @@ def _only(at: Site, signal: Signal) -> Signals:
     return [signal, *[None] * (len(at.node.inputs) - 1)]
 
 
-def _kept(at: Site, value: Signal) -> Signal:
+def kept(at: Site, value: Signal) -> Signal:
     """Give a value of the output's shape the reduced axes back, of size 1."""
     axes = axes_of(at)
     return at.op.Unsqueeze(value, axes) if axes and not at.attr("keepdims", 1) else value
 
 
-def _spread(at: Site, signal: Signal) -> Signal:
+def repeated(at: Site, signal: Signal) -> Signal:
     """Repeat a signal along the axes that the forward node reduced."""
     op, axes, shape = at.op, axes_of(at), at.shape_of(0)
-    signal = _kept(at, signal)
+    signal = kept(at, signal)
     if all(shape[axis] is not None for axis in axes):
         # Expand leaves the other axes alone where it is told 1, also those of unknown size.
         return op.Expand(signal, [d if k in axes and d else 1 for k, d in enumerate(shape)])
@@ -128,7 +128,7 @@ def _placed(at: Site, search: str) -> Signal:
     moved = op.Transpose(at.input(0), perm=order)
     line: Operand = [*[0] * (rank - len(axes)), -1]
     flat = op.Reshape(moved, line)
-    signal = op.Reshape(op.Transpose(_kept(at, at.signal), perm=order), line)
+    signal = op.Reshape(op.Transpose(kept(at, at.signal), perm=order), line)
     first = getattr(op, search)(flat, axis=-1)
     placed = op.ScatterElements(op.filled(op.Shape(flat), 0.0), first, signal, axis=-1)
     return op.Transpose(op.Reshape(placed, op.Shape(moved)), perm=[order.index(a) for a in range(rank)])

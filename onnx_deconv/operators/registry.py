@@ -242,6 +242,7 @@ def rules_for(semantics: "Choices") -> dict[Key, Rule]:
     found = {}
     for key, each in operators_by_key().items():
         spared = RECTIFIER in each.traits and semantics.activations == "relu" and key != _RELU
+        spared = spared and not chosen.conserves  # what is shared out passes every activation
         rule = (gradient if spared else lrn if key == _LRN else chosen).rule(each)
         if rule is not None:
             found[key] = rule

@@ -10,6 +10,7 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import KEEPS_SIGN
 
 _HOW = (
     "antialias",
@@ -33,7 +34,7 @@ def resize(at: Site) -> Signals:
     return [_transposed(at, how), *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("Upsample", field=fields.resampling)
+@operator("Upsample", traits={KEEPS_SIGN}, field=fields.resampling)
 def upsample(at: Site) -> Signals:
     """The transposed interpolation, axis by axis."""
     how = {"mode": at.attr("mode", "nearest"), "coordinate_transformation_mode": "asymmetric"}

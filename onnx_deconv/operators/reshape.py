@@ -11,7 +11,7 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import GLOBAL, VIEW
+from onnx_deconv.operators.traits import GLOBAL, KEEPS_SIGN, VIEW
 
 
 @operator("Flatten", traits={VIEW, GLOBAL})
@@ -30,13 +30,13 @@ def transpose(at: Site) -> Signals:
     return [at.op.Transpose(at.signal, perm=[int(k) for k in np.argsort(perm)])]
 
 
-@operator("Expand", field=fields.pointwise, shape=shapes.expand)
+@operator("Expand", traits={KEEPS_SIGN}, field=fields.pointwise, shape=shapes.expand)
 def expand(at: Site) -> Signals:
     """Summed over the axes along which it was repeated."""
     return [at.unbroadcast(at.signal, 0), None]
 
 
-@operator("Slice", evaluate=numbers.slice_, field=fields.slicing)
+@operator("Slice", traits={KEEPS_SIGN}, evaluate=numbers.slice_, field=fields.slicing)
 def slice_(at: Site) -> Signals:
     """Put back where it was cut out of an empty tensor."""
     rank, nothing = len(at.shape_of(0)), [None] * (len(at.node.inputs) - 1)
@@ -97,7 +97,7 @@ def resized(at: Site, shape: Signal, axis: int, size: Operand) -> Signal:
     return op.Concat(*parts, axis=0)
 
 
-@operator("Pad", field=fields.padding, shape=shapes.pad)
+@operator("Pad", traits={KEEPS_SIGN}, field=fields.padding, shape=shapes.pad)
 def pad(at: Site) -> Signals:
     """Padding is cut off; what it mirrored or repeated is added to where it was taken from."""
     rank, mode = len(at.shape_of(0)), at.attr("mode", "constant")
@@ -115,6 +115,12 @@ def pad(at: Site) -> Signals:
         if begin or end:
             signal = _unmirror(at, signal, axis, (begin, end))
     return [signal, *rest]
+
+
+def padded_alike(at: Site, value: Signal) -> Signal:
+    """Pad another value of a Pad's input's shape as the node does, with zeros."""
+    pads, axes = at.attr("pads"), [at.raw(3)] if at.has(3) else []
+    return at.op.Pad(value, at.raw(1) if pads is None else pads, *([None, *axes] if axes else []))
 
 
 def _unmirror(at: Site, signal: Signal, axis: int, pads: tuple[int, int]) -> Signal:
@@ -148,7 +154,7 @@ def _mirrored(line: NDArray[Any], size: int, mode: str) -> NDArray[Any]:
     return np.minimum(line % period, period - line % period)
 
 
-@operator("DepthToSpace", field=fields.blocks_to_positions)
+@operator("DepthToSpace", traits={KEEPS_SIGN}, field=fields.blocks_to_positions)
 def depth_to_space(at: Site) -> Signals:
     """Blocks of pixels become channels again: SpaceToDepth."""
     op, n, channels = at.op, int(at.attr("blocksize")), at.shape_of(0)[1]
@@ -162,7 +168,7 @@ def depth_to_space(at: Site) -> Signals:
     return [at.reshape(op.Transpose(apart, perm=[0, 2, 1, 3]), 0)]
 
 
-@operator("SpaceToDepth", field=fields.positions_to_blocks)
+@operator("SpaceToDepth", traits={KEEPS_SIGN}, field=fields.positions_to_blocks)
 def space_to_depth(at: Site) -> Signals:
     """Channels become blocks of pixels again: DepthToSpace."""
     return [at.op.DepthToSpace(at.signal, blocksize=at.attr("blocksize"))]

@@ -1,13 +1,17 @@
 """A forward node and the signal that reached it: all that a rule gets to see."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import onnx_graphsurgeon as gs
 
 from onnx_deconv.operators.builder import Emitter, Operand, Signal
 from onnx_deconv.operators.forward_values import ForwardValues
 from onnx_deconv.operators.node import ForwardNode
+from onnx_deconv.operators.registry import find
 from onnx_deconv.operators.tables import RuleTable
+from onnx_deconv.operators.traits import FILTER
 
 
 class Choices(Protocol):
@@ -48,8 +52,10 @@ class Site(ForwardNode):
         The choices made by name.
     signals
         One per forward output; ``None`` where no signal arrived.
-    needs
-        ``at.needs(i)``: whether the signal for input ``i`` leads anywhere.
+    reached
+        The values between the explained inputs and the explained value.
+    readers
+        The nodes that read each of them and lead to the explained value.
     values
         Gives the forward values that rules read.
     """
@@ -57,7 +63,8 @@ class Site(ForwardNode):
     op: Emitter
     semantics: Choices
     signals: Sequence[Signal | None]
-    needs: Callable[[int], bool]
+    reached: Container[str]
+    readers: Mapping[str, Sequence[gs.Node]]
     values: ForwardValues
 
     @property
@@ -67,6 +74,32 @@ class Site(ForwardNode):
         if signal is None:
             raise self.unsupported("only its first output can be explained")
         return signal
+
+    def needs(self, i: int) -> bool:
+        """Tell whether the signal for input ``i`` leads anywhere."""
+        return i < len(self.node.inputs) and self.node.inputs[i].name in self.reached
+
+    def is_first(self) -> bool:
+        """Tell whether no filter stands between the explained inputs and this node."""
+        seen: set[str] = set()
+        values = [v.name for v in self.node.inputs if v.name in self.reached]
+        while values:
+            node = self.model.producers.get(values.pop())
+            if node is None or node.outputs[0].name in seen:
+                continue
+            if FILTER in find(node.op, node.domain).traits:
+                return False
+            seen.add(node.outputs[0].name)
+            values += [v.name for v in node.inputs if v.name in self.reached]
+        return True
+
+    def only_reader(self) -> "Site | None":
+        """Return the site of the only node that reads this node's output, where there is only one.
+
+        Its signals are none of its own: it is there for what it computes.
+        """
+        readers = self.readers.get(self.node.outputs[0].name, ())
+        return replace(self, node=readers[0], signals=()) if len(readers) == 1 else None
 
     def raw_output(self, k: int = 0) -> Signal:
         """Return the forward value of output ``k`` in its own type (indices)."""

@@ -42,6 +42,9 @@ class RuleTable:
         Rules by operator (``"Relu"``, or ``(domain, operator)``) or by trait.
     doc
         What the table does, beginning with its source: one line.
+    conserves
+        Whether a signal is an amount that each unit divides among its inputs, as relevance is, and no
+        derivative; by default what the parent says.
 
     Raises
     ------
@@ -50,12 +53,18 @@ class RuleTable:
     """
 
     def __init__(
-        self, name: str, parent: str | None = "gradient", rows: Rows | None = None, doc: str = ""
+        self,
+        name: str,
+        parent: str | None = "gradient",
+        rows: Rows | None = None,
+        doc: str = "",
+        *,
+        conserves: bool | None = None,
     ) -> None:
         if not name or not name.replace("-", "").replace("_", "").replace("*", "").isalnum():
             raise ValueError(f"{name!r} is no name for a rule table: use letters, digits, - and _")
         self.name, self.doc = name, doc
-        self._parent = parent
+        self._parent, self._conserves = parent, conserves
         self._rows: dict[Key | Trait, Rule] = {}
         for key, rule in (rows or {}).items():
             self.row(key)(rule)
@@ -67,6 +76,13 @@ class RuleTable:
     def parent(self) -> "RuleTable | None":
         """The table that answers for operators without a row here; ``None`` for ``gradient``."""
         return None if self._parent is None else rule_table(self._parent)
+
+    @property
+    def conserves(self) -> bool:
+        """Whether a signal is an amount that each unit divides among its inputs, and no derivative."""
+        if self._conserves is None:
+            return self.parent is not None and self.parent.conserves
+        return self._conserves
 
     def row(self, *keys: Key | str | Trait) -> Callable[[Rule], Rule]:
         """Register a function as the row of some operators, or of all with a trait.
@@ -168,6 +184,11 @@ def rule_tables() -> Mapping[str, RuleTable]:
     """Return all tables, those of installed plug-ins too, by name; the default first."""
     load_plugins()
     return _TABLES
+
+
+def compared_tables() -> tuple[str, ...]:
+    """Name the tables that comparisons take unless they are told: all but those of relevance."""
+    return tuple(name for name, each in rule_tables().items() if not each.conserves)
 
 
 register(RuleTable("deconvnet", doc="Zeiler & Fergus 2013, section 2.1: rectifies the signal itself."))

@@ -49,6 +49,10 @@ class Trait(Enum):
     """Writes values to given positions."""
     DISCONTINUOUS = auto()
     """Its value jumps, which its derivative does not tell."""
+    NONNEGATIVE = auto()
+    """Gives no negative numbers, whatever it is given."""
+    KEEPS_SIGN = auto()
+    """Gives no negative numbers where it is given none; so do views and pools."""
     SHAPE_ONLY = auto()
     """Reads its input's shape, not its numbers."""
     RANDOM = auto()
@@ -75,5 +79,7 @@ LIMIT = Trait.LIMIT
 COMBINATION = Trait.COMBINATION
 PLACEMENT = Trait.PLACEMENT
 DISCONTINUOUS = Trait.DISCONTINUOUS
+NONNEGATIVE = Trait.NONNEGATIVE
+KEEPS_SIGN = Trait.KEEPS_SIGN
 SHAPE_ONLY = Trait.SHAPE_ONLY
 RANDOM = Trait.RANDOM

@@ -125,6 +125,20 @@ def windows(padded: int, window: Window, k: int, begin: int) -> int:
     return count
 
 
+def channels_of(at: Site) -> int:
+    """Return the number of channels of input 0.
+
+    Raises
+    ------
+    RuleError
+        If it is only known at run time.
+    """
+    channels = at.shape_of(0)[1]
+    if channels is None:
+        raise at.unsupported("the number of channels is only known at run time")
+    return channels
+
+
 def spatial_shape(at: Site, i: int) -> Operand:
     """Return the sizes of input ``i`` after batch and channel, as int64."""
     known = at.shape_of(i)[2:]

@@ -90,3 +90,87 @@ def nets(draw, shape=(1, HEIGHT, WIDTH)):
             cut = ([first], [np.iinfo(np.int64).max], [2], [2])
             net.add("Slice", *map(net.const, cut))
     return net
+
+
+ACTIVATIONS = ["Relu", "Relu", "LeakyRelu", "Elu", "Sigmoid", "Clip"]
+LAYERS = ["conv", "depthwise", "transpose", "normalised", "residual", "concat", "gate", "maximum", "average"]
+
+
+class Signed(Net):
+    """A network of signed weights and biases, of few channels, that ends in classes."""
+
+    def __init__(self, state, shape=(2, 6, 5)):
+        super().__init__(shape)
+        self.rng, self.channels = np.random.default_rng(state), shape[0]
+
+    def numbers(self, *shape):
+        return self.const(self.rng.standard_normal(shape).astype(np.float32))
+
+    def filtered(self, channels, kernel=(3, 3), group=1, **attributes):
+        weight = self.numbers(channels, self.channels // group, *kernel)
+        self.channels = channels
+        return self.add("Conv", weight, self.numbers(channels), group=group, **attributes)
+
+    def layer(self, kind, activation, how):
+        if kind in ("conv", "normalised", "transpose"):
+            self.convolution(kind, how)
+        elif kind == "depthwise":
+            self.filtered(self.channels, group=self.channels, pads=[1] * 4)
+        elif kind in ("residual", "concat"):
+            self.branches(kind)
+        elif kind == "gate":
+            self.gate()
+        else:
+            pool = {"maximum": "MaxPool", "average": "AveragePool"}[kind]
+            self.add(pool, kernel_shape=[2, 2], strides=[how, 1], pads=[0, 0, 1, 1])
+            return
+        if activation == "Clip":
+            self.add("Clip", self.const(np.float32(0)), self.const(np.float32(6)))
+        elif activation is not None:
+            self.add(activation)
+
+    def convolution(self, kind, how):
+        if kind == "transpose":
+            weight = self.numbers(self.channels, 2, 2, 2)
+            self.channels = 2
+            self.add("ConvTranspose", weight, self.numbers(2), strides=[how, 1])
+            return
+        if how == 2:
+            self.add("Pad", self.const(np.array([0, 0, 0, 1, 0, 0, 1, 1])))
+            self.filtered(3, strides=[1, 2])
+        else:
+            self.filtered(3, pads=[1] * 4)
+        if kind == "normalised":
+            spread = self.const(np.abs(self.rng.standard_normal(3)).astype(np.float32) + 0.5)
+            self.add("BatchNormalization", *(self.numbers(3) for _ in "sbm"), spread)
+
+    def branches(self, kind):
+        start, channels = self.last, self.channels
+        branch = self.filtered(channels, pads=[1] * 4)
+        if kind == "residual":
+            self.add("Add", inputs=[start, branch])
+            return
+        self.channels *= 2
+        self.add("Concat", inputs=[start, branch], axis=1)
+
+    def gate(self):
+        start = self.last
+        self.add("GlobalAveragePool")
+        self.filtered(self.channels, (1, 1))
+        self.add("Mul", inputs=[start, self.add("Sigmoid")])
+
+    def classes(self, count=3):
+        self.add("GlobalAveragePool")
+        self.add("Flatten")
+        return self.add("Gemm", self.numbers(count, self.channels), self.numbers(count), transB=1)
+
+
+@st.composite
+def signed_nets(draw):
+    net = Signed(draw(st.integers(0, 2**16)))
+    for _ in range(draw(st.integers(1, 4))):
+        how = draw(st.integers(1, 2))
+        net.layer(draw(st.sampled_from(LAYERS)), draw(st.sampled_from([*ACTIVATIONS, None])), how)
+    if draw(st.booleans()):
+        net.classes()
+    return net

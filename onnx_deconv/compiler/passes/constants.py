@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from onnx_deconv.compiler.passes.rewriter import Dims, Rewriter
 
 _FOLDED = {
-    "Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Div", "Expand", "Identity", "Mul", "Neg",
-    "Reciprocal", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Div", "Expand", "Identity", "Max", "Min",
+    "Mul", "Neg", "Reciprocal", "Relu", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose",
+    "Unsqueeze",
 }  # fmt: skip
 """What a runtime computes when it loads a model, where only constants go in; DequantizeLinear it does not."""
 

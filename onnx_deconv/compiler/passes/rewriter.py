@@ -44,7 +44,7 @@ class Rewriter:
     types
         Each value's element type and shape.
     dims
-        Shapes of the constants that are stored, or filled with one number when the model is loaded.
+        Shapes of the constants that are stored, or made of such when the model is loaded.
     """
 
     def __init__(self, proto: ModelProto) -> None:
@@ -57,16 +57,16 @@ class Rewriter:
             for value in set(node.input):
                 self._readers.setdefault(value, []).append(node)
         self.types = _types(proto)
-        self.dims: dict[str, Dims] = {t.name: tuple(t.dims) for t in self.graph.initializer} | self._filled()
+        self.dims: dict[str, Dims] = {t.name: tuple(t.dims) for t in self.graph.initializer}
+        self.dims |= self._made_at_load()
         self._taken = {*self.producers, *(t.name for t in self.graph.initializer)}
         self._declared: set[str] = {i.name for i in self.graph.value_info}
         self._constants: dict[object, str] = {}
         self._instead: dict[int, list[NodeProto]] = {}
 
-    def _filled(self) -> dict[str, Dims]:
-        """Return the shapes of constants that are one number throughout, which no file stores."""
-        made = {n.output[0] for n in self.nodes if n.op_type == "ConstantOfShape"}
-        return {v: self.shape(v) for v in made if self.shape(v) and all(map(_is_size, self.shape(v)))}
+    def _made_at_load(self) -> dict[str, Dims]:
+        """Return the shapes of constants that no file stores: filled with one number, or parts of weights."""
+        return {v: dims for v, dims in self.constants.dims.items() if dims and all(map(_is_size, dims))}
 
     def shape(self, value: str) -> Dims:
         """Return a value's shape; empty where its rank is not known."""

@@ -63,7 +63,17 @@ def _is_3x3(found: Match) -> bool:
     return found.graph.filter_shape(found.node)[2:] == (_KERNEL, _KERNEL)
 
 
-_CONV = dense_convolution(auto_pad="NOTSET").where(backward, _is_3x3)
+def _divides_nothing(found: Match) -> bool:
+    """Tell whether neither what a convolution reads nor what it gives takes part in a division.
+
+    What is divided by next to nothing is huge, and would drown its neighbours in the tile.
+    """
+    graph, node = found.graph, found.node
+    beside = (graph.producers.get(node.input[0]), *graph.readers(node.output[0]))
+    return all(each is None or each.op_type != "Div" for each in beside)
+
+
+_CONV = dense_convolution(auto_pad="NOTSET").where(backward, _is_3x3, _divides_nothing)
 
 
 @optimisation_pass("winograd")
