@@ -109,6 +109,12 @@ class Semantics:
         """Whether the last feature maps take part as they are."""
         return self.cam != "none" or self.head == "class-map"
 
+    @property
+    def rules_record(self) -> dict[str, str | None]:
+        """Say which rule table it is: a later version, or another package, may have another of that name."""
+        parent = None if self.table.parent is None else self.table.parent.name
+        return {"name": self.rules, "parent": parent, "digest": self.table.digest}
+
     def as_dict(self) -> dict[str, str]:
         """Return the choices as plain strings, for a manifest."""
         return asdict(self)

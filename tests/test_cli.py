@@ -146,6 +146,8 @@ def test_by_default_a_class_is_explained_by_what_depends_on_the_photograph(model
     assert (result["method"], result["seed"], result["layer"]) == ("guided*grad-cam", "one", "logits")
     record = json.loads(Path(result["files"]["record"]).read_text())
     assert record["semantics"]["head"] == "class-map"
+    assert (record["rules"]["name"], record["rules"]["parent"]) == ("guided", "gradient")
+    assert record["rules"]["digest"] == rule_tables()["guided"].digest
     assert Path(result["files"]["values"]).name.endswith("-guided-grad-cam.npy")
     (unit,) = explained(model, photo, "-o", out, "--layer", "r1", rules=None)
     assert unit["method"] == "guided"

@@ -163,6 +163,7 @@ def write(
             **record,
             **job.study.made_by(),
             "semantics": one.semantics.as_dict(),
+            "rules": one.semantics.rules_record,
             **_drawn(job.study, photo, one),
         },
     )

@@ -18,6 +18,7 @@ def made_by(explainer: Explainer, preprocess: Preprocess) -> dict[str, Any]:
         "model": explainer.model.name,
         "onnx_deconv": __version__,
         "semantics": explainer.semantics.as_dict(),
+        "rules": explainer.semantics.rules_record,
         "preprocess": vars(preprocess),
     }
 

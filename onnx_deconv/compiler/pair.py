@@ -118,7 +118,7 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence
         "model": Path(model.name).name,
         "explained": {"value": walk.value, **_type(model, walk.value), "cut": list(cut)},
         "semantics": walk.semantics.as_dict(),
-        "rules": _rules(walk.semantics),
+        "rules": walk.semantics.rules_record,
         "image_dependence": image_dependence(
             walk.semantics, walk.path, taps, reads_rectifiers=walk.reads_rectifiers
         ).as_dict(),
@@ -132,13 +132,6 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence
             for o, name in zip(deconv.graph.output, walk.inputs, strict=True)
         ],
     }
-
-
-def _rules(semantics: Semantics) -> dict[str, str | None]:
-    """Say which rule table it was: a later version, or another package, may have another of that name."""
-    table = semantics.table
-    parent = None if table.parent is None else table.parent.name
-    return {"name": semantics.rules, "parent": parent, "digest": table.digest}
 
 
 def _meaning(tap: Tap | None) -> dict[str, str]:

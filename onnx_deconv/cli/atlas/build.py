@@ -155,6 +155,7 @@ def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
         "model": Path(study.explainer.model.name).name,
         "sha256": digest(study.explainer.model),
         "semantics": study.explainer.semantics.as_dict(),
+        "rules": study.explainer.semantics.rules_record,
         "preprocess": preprocess,
         "layers": list(layers),
     }
