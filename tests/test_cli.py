@@ -14,6 +14,7 @@ import onnx
 import pytest
 from commands import picture, pixels, refused, run
 from onnx import TensorProto, helper, numpy_helper
+from oracle import model_of, numbers
 from PIL import Image
 from zoo_files import ZOO
 
@@ -157,6 +158,18 @@ def test_a_picture_that_does_not_depend_on_the_photograph_says_so(model, photo, 
     (blind,) = explained(model, photo, "--layer", "r1", "--seed", "strongest", "-o", out, blind=True)
     assert blind["note"].startswith("deconvnet does not depend on the image here")
     assert blind["depends_on_image"] == "no"
+
+
+def test_convert_and_inspect_say_what_does_not_depend_on_the_photograph(tmp_path):
+    body = "a = Conv(x, w) r = Relu(a) g = GlobalAveragePool(r) y = Flatten(g)"
+    blind = saved(model_of(body, {"x": (1, 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))}), tmp_path / "blind.onnx")
+    said = "deconvnet does not depend on the image here"
+    code, _, stderr = run("convert", blind, "-o", tmp_path / "pair")
+    assert (code, said in stderr) == (0, True)
+    assert said in run("inspect", blind)[1]
+    code, _, stderr = run("convert", blind, "-o", tmp_path / "guided", "--rules", "guided")
+    assert (code, stderr) == (0, "")
+    assert said not in run("inspect", blind, "--rules", "guided")[1]
 
 
 def test_without_json_lines_are_for_people(model, photo, out):

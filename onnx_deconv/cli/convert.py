@@ -97,6 +97,8 @@ def command(
         record = pair_form.write(conversion)
         console.result(record, lambda: "\n".join(pair_form.lines(record)))
         _recommend(console, conversion)
+    if note := record["image_dependence"]["note"]:
+        console.warn(note)
     if not record["passed"]:
         console.error("a check failed: the files do not give what they should")
     return 0 if record["passed"] else FELL_SHORT

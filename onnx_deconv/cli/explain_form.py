@@ -114,7 +114,7 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
                 own, asked = _feeds(graph, options, preprocess, batch, k)
                 expected, found = original[0].run(own), session.run(asked)
                 checks += _compared(conversion, graph, expected, found)
-    keys = ("explained", "semantics", "inputs", "target", "outputs")
+    keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
     return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
 
 

@@ -99,6 +99,8 @@ def _row(layer: Layer) -> tuple[str, ...]:
 def _verdict(found: Inspection) -> Iterator[str]:
     if found.problem is None:
         yield f"{found.explained} can be explained ({found.rules})."
+        if found.image_dependence and found.image_dependence["note"]:
+            yield f"Note: {found.image_dependence['note']}."
         return
     yield f"{found.explained} cannot be explained: {found.problem}"
     if found.deepest:

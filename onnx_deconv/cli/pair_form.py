@@ -42,6 +42,7 @@ def _facts(conversion: Conversion, pair: Pair) -> dict[str, Any]:
     return {
         "explained": explained,
         "semantics": semantics.as_dict(),
+        "image_dependence": pair.manifest["image_dependence"],
         "nodes": {
             "model": len(model.proto.graph.node),
             "path": len(walk.path),

@@ -6,7 +6,7 @@ meet are summed.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.class_activation import class_activation_map, on_image
+from onnx_deconv.compiler.dependence import ImageDependence, image_dependence
 from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
@@ -126,6 +127,10 @@ class Walk:
                 start, nodes = {self.maps: self.op.Mul(gradient, activations)}, below
         found = self._sent_back(start, nodes, self.rules) if self.semantics.rules != NO_RULES else {}
         return self._export(found, cam)
+
+    def image_dependence(self, taps: Collection[Tap]) -> ImageDependence:
+        """Tell how the reconstruction depends on the image, given the taps that :meth:`run` returned."""
+        return image_dependence(self.semantics, self.path, taps, reads_rectifiers=self.reads_rectifiers)
 
     def _sent_back(
         self, start: Mapping[str, Signal], nodes: Sequence[gs.Node], rules: Mapping[Key, Rule]

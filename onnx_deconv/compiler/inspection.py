@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.compiler.backward import Walk
+from onnx_deconv.compiler.dependence import ImageDependence
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
@@ -98,6 +99,9 @@ class Inspection:
         Why no companion can be made; ``None`` if it can.
     rules
         The rule table that was asked about.
+    image_dependence
+        Whether the reconstruction depends on the image, as in a pair's manifest; ``None`` where there is no
+        companion.
     """
 
     model: str
@@ -118,6 +122,7 @@ class Inspection:
     missing: list[Layer] = field(repr=False)
     deepest: str | None = None
     problem: str | None = None
+    image_dependence: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON data."""
@@ -147,7 +152,7 @@ def inspect_model(
     """
     semantics = semantics or Semantics()
     value, cut = scores_value(model) if layer is None else (model.layer(layer), [])
-    walk, problem = _walk(model, value, semantics)
+    walk, problem, dependence = _walk(model, value, semantics)
     layers = list(_layers(walk)) if walk is not None else []
     proto = model.proto
     return Inspection(
@@ -174,20 +179,23 @@ def inspect_model(
         missing=[each for each in layers if each.rule is None],
         deepest=_deepest(walk) if walk is not None and walk.missing() else None,
         problem=problem,
+        image_dependence=None if dependence is None else dependence.as_dict(),
     )
 
 
-def _walk(model: Model, value: str, semantics: Semantics) -> tuple[Walk | None, str | None]:
-    """Return the walk to the value, where there is one, and what is in the way of a companion."""
+def _walk(
+    model: Model, value: str, semantics: Semantics
+) -> tuple[Walk | None, str | None, ImageDependence | None]:
+    """Return the walk to the value, what is in the way of a companion, and whether that reads the image."""
     try:
         walk = Walk(model, value, semantics)
     except ModelError as error:
-        return None, str(error)
+        return None, str(error), None
     try:
-        walk.run()
+        _, taps = walk.run()
     except DeconvError as error:
-        return walk, str(error)
-    return walk, None
+        return walk, str(error), None
+    return walk, None, walk.image_dependence(taps)
 
 
 def _layers(walk: Walk) -> Iterator[Layer]:

@@ -10,7 +10,6 @@ from typing import Any
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import Walk
-from onnx_deconv.compiler.dependence import image_dependence
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.model import Model, blaming_the_file
 from onnx_deconv.model.heads import scores_value
@@ -119,9 +118,7 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence
         "explained": {"value": walk.value, **_type(model, walk.value), "cut": list(cut)},
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
-        "image_dependence": image_dependence(
-            walk.semantics, walk.path, taps, reads_rectifiers=walk.reads_rectifiers
-        ).as_dict(),
+        "image_dependence": walk.image_dependence(taps).as_dict(),
         "inputs": [{"name": name, **_type(model, name)} for name in model.inputs],
         "outputs": [{"name": name, **_type(model, name)} for name in model.outputs],
         "deconv_inputs": [
