@@ -56,7 +56,7 @@ ROOMS = {
     ),
     "operators": Room(
         ("operators/*.py",),
-        "tests/test_emit.py tests/test_rules.py tests/test_geometry.py tests/test_dynamic.py -m 'not slow'",
+        "tests/test_rules.py tests/test_dynamic.py tests/test_emit.py tests/test_geometry.py -m 'not slow'",
         SIGHT,
     ),
     "passes": Room(
