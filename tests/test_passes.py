@@ -105,7 +105,11 @@ def test_other_filters_of_many_channels_multiply_as_before(other):
 
 def test_filters_of_many_channels_are_told_from_others():
     """What the other test changes, one thing at a time, is what makes the difference."""
-    assert "Split" in operators(apply_passes(many_channels((18, 18), 512, 512), ["winograd"]))
+    proto = many_channels((18, 18), 512, 512)
+    optimised, x = apply_passes(proto, ["winograd"]), normal(1, 512, 18, 18)
+    assert "Split" in operators(optimised)
+    expected = run(proto, x)
+    np.testing.assert_allclose(run(optimised, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @settings(max_examples=100)
@@ -514,6 +518,11 @@ def test_first_maxima_of_extreme_numbers_are_found(name, rectified, ort_optimise
 def test_first_maxima_of_windows_side_by_side_are_found_in_the_blocked_layout(name, batch, ort_optimises):
     x = RNG.choice(np.array(EXTREMES[name], np.float32), (2, 16, 12, 10))
     assert_unpooled_alike(unpooling((12, 10), batch, kernel_shape=[2, 2]), x, ort_optimises=ort_optimises)
+
+
+def test_windows_side_by_side_are_padded_by_nothing_whatever_auto_pad_says():
+    x = np.round(normal(2, 16, 12, 10))
+    assert_unpooled_alike(unpooling((12, 10), 2, kernel_shape=[2, 2], auto_pad="SAME_LOWER"), x)
 
 
 def test_rectifiers_that_follow_windows_side_by_side_are_done_before():

@@ -309,6 +309,13 @@ def test_of_two_scalings_in_a_row_one_is_left(first, sizes, last, others):
     optimised(model(body, c=numbers(*sizes), d=numbers(*others)), f"{kept} Relu", rtol=PRODUCTS)
 
 
+@pytest.mark.parametrize(("first", "last"), [("Mul", "Div"), ("Div", "Mul"), ("Mul", "Mul"), ("Div", "Div")])
+def test_two_scalings_by_numbers_whose_product_is_not_one_stay_one(first, last):
+    body = f"a = {first}(x, c) b = {last}(a, d) y = Relu(b)"
+    kept = first if first == last else "Mul"
+    optimised(model(body, c=np.float32(3), d=np.float32(6)), f"{kept} Relu", rtol=PRODUCTS)
+
+
 def test_of_five_scalings_in_a_row_one_is_left():
     body = "a = Mul(x, c) b = Div(a, d) e = Mul(c, b) f = Div(e, d) g = Div(f, d) y = Relu(g)"
     optimised(model(body, c=numbers(4, 1, 1), d=np.float32(3)), "Mul Relu", rtol=PRODUCTS)

@@ -56,10 +56,15 @@ ROOMS = {
     ),
     "operators": Room(
         ("operators/*.py",),
-        "tests/test_emit.py tests/test_rules.py tests/test_geometry.py -m 'not slow'",
+        "tests/test_rules.py tests/test_dynamic.py tests/test_emit.py tests/test_geometry.py -m 'not slow'",
         SIGHT,
     ),
-    "passes": Room(("compiler/passes/*.py",), "tests/test_passes.py tests/test_scalings.py"),
+    "passes": Room(
+        ("compiler/passes/*.py",),
+        "tests/test_pass_patterns.py tests/test_scalings.py tests/test_passes.py -k 'not many_channels'",
+        ("compiler/passes/winograd.py",),
+    ),
+    "winograd": Room(("compiler/passes/winograd.py",), "tests/test_passes.py -k many_channels"),
 }
 POINTLESS = re.compile(r"BitOr_.*|ReplaceTrueWithFalse.*\b(frozen|strict)=True.*")
 """Of ``|``, which stands in annotations and joins dictionaries, any other operator stops the import;
