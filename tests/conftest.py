@@ -19,7 +19,7 @@ settings.register_profile(
 settings.register_profile("search", settings.get_profile("fixed"), derandomize=False, max_examples=1500)
 settings.load_profile("fixed")
 
-FEW = 24
+FEW = 12
 """Of a test of many cases, ``-m fast`` runs about so many, spread evenly over them."""
 
 

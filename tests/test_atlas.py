@@ -176,6 +176,8 @@ def test_atlases_of_different_making_are_not_merged():
         merge([Atlas(3, {"model": "a"}), Atlas(3, {"model": "b"})])
     with pytest.raises(InputError, match="differ in top"):
         merge([Atlas(3), Atlas(4)])
+    with pytest.raises(InputError, match="image b is in more than one atlas"):
+        merge([Atlas(3, images=["a", "b"]), Atlas(3, images=["b"])])
 
 
 def test_what_is_kept_does_not_grow_with_the_images():
@@ -509,6 +511,7 @@ def test_mistakes_are_one_line(tmp_path, model):
 # A real model
 
 
+@pytest.mark.slow
 def test_squeezenet_on_crops():
     path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
     if not path.is_file():

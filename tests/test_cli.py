@@ -154,6 +154,7 @@ def test_by_default_a_class_is_explained_by_what_depends_on_the_photograph(model
 def test_a_picture_that_does_not_depend_on_the_photograph_says_so(model, photo, out):
     (blind,) = explained(model, photo, "--layer", "r1", "--seed", "strongest", "-o", out, blind=True)
     assert blind["note"].startswith("deconvnet does not depend on the image here")
+    assert blind["depends_on_image"] == "no"
 
 
 def test_without_json_lines_are_for_people(model, photo, out):
@@ -409,6 +410,7 @@ def test_a_converted_folder_can_be_explained(model, photo, tmp_path, out):
     assert "gradient" in explained(tmp_path / "pair", *same, "--rules", "gradient")[0]["files"]["values"]
 
 
+@pytest.mark.slow
 @needs_zoo
 @pytest.mark.parametrize(
     ("photograph", "label"),

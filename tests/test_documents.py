@@ -133,6 +133,7 @@ def command(home, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_an_installed_plug_in_is_found(installed):
     listed = command(installed, "ops", "--json").stdout.splitlines()
     entry = next(row for row in map(json.loads, listed) if row["operator"] == "com.microsoft::ExpandDims")

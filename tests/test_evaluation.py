@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from onnx import TensorProto, numpy_helper
 from small_networks import labelled, model, network, random
 
-from onnx_deconv import Explainer, InputError, Labels, ModelError, load
+from onnx_deconv import Explainer, InputError, Labels, ModelError, Semantics, load
+from onnx_deconv.attribution.method import CLASS_METHOD
 from onnx_deconv.evaluation import (
     MEASURES,
     METHODS,
@@ -264,11 +265,19 @@ def test_a_map_that_follows_the_picture_follows_its_shift(tmp_path):
     assert found.mean("place", "shift_spearman").high < 0.5
 
 
-def test_a_method_may_take_a_layer_and_a_seed(tmp_path):
-    methods = [explanations("guided", seed="one"), explanations("gradient", layer="r1", name="early")]
-    found = run(tmp_path, methods, measures=["blank"])
-    assert found.methods == ["guided, seed one", "early"]
+def test_a_method_may_take_a_layer_a_seed_and_any_semantics(tmp_path):
+    methods = [
+        "auto",
+        explanations("guided", seed="one"),
+        explanations("gradient", layer="r1", name="early"),
+        explanations(Semantics(unpool="overwrite", cam="grad-cam")),
+    ]
+    found = run(tmp_path, methods, measures=["blank", "sparsity"])
+    assert found.methods == ["auto", "guided, seed one", "early", "deconvnet*grad-cam, unpool overwrite"]
     assert found.mean("early", "blank").mean == 0
+    own = run(tmp_path, [explanations(CLASS_METHOD)], measures=["sparsity"])
+    assert own.methods == ["guided*grad-cam, head class-map"]
+    assert own.values(own.methods[0], "gini") == found.values("auto", "gini")
 
 
 def test_what_is_not_finite_counts_as_blank(tmp_path):

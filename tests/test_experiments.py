@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
+from oracle import assert_close
 from small_networks import labelled, model, network, random
 
 from onnx_deconv import Explainer, InputError, UnknownLayerError
@@ -164,7 +165,7 @@ def test_each_checkpoint_shows_its_strongest_activation(tmp_path):
             np.testing.assert_array_equal(inside.positions[t, k], best[1:])
             assert inside.activations[t, k] == pytest.approx(values[:, channel].max(), rel=1e-5)
             (one,) = explainer(proto)(images[best[0] : best[0] + 1], channel, layer="r1", position=best[1:])
-            np.testing.assert_allclose(inside.projections[t, k], one.reconstruction, atol=1e-6)
+            assert_close(inside.projections[t, k], one.reconstruction)
         assert scores.images[t, 0] == logits[:, 4].argmax()
     assert scores.positions.shape == (3, 1, 0)
     assert inside.projections.shape == (3, 2, 3, 10, 10)
@@ -179,7 +180,7 @@ def test_a_fixed_batch_size_shows_the_same(tmp_path):
         evolution(checkpoints_in(tmp_path / name), images, {"r2": [0, 5]}) for name in ("free", "fixed")
     )
     np.testing.assert_array_equal(free.images, fixed.images)
-    np.testing.assert_allclose(free.projections, fixed.projections, atol=1e-6)
+    assert_close(free.projections, fixed.projections)
 
 
 def test_numbers_in_names_sort_by_size():

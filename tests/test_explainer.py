@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from oracle import assert_close
 
 from onnx_deconv import (
     Explainer,
@@ -164,7 +165,7 @@ def test_each_image_may_have_its_own_class(explainer):
     assert [e.channel for e in found] == [0, 1, 2, 3, 4, 0]
     for image, name in enumerate(classes):
         (alone,) = explainer(IMAGES[image : image + 1], name)
-        np.testing.assert_allclose(found[image].reconstruction, alone.reconstruction, atol=1e-6)
+        assert_close(found[image].reconstruction, alone.reconstruction)
 
 
 def test_a_layer_is_named_by_its_value_or_its_node(explainer):
@@ -193,7 +194,7 @@ def test_a_position_reaches_its_receptive_field_and_nothing_else(explainer):
 def test_a_position_has_its_own_activation_as_score(explainer):
     expected = values_of(network(), IMAGES)["c2"][:, 5, 2, 3]
     found = explainer(IMAGES, 5, layer="c2", position=(2, 3))
-    np.testing.assert_allclose([e.score for e in found], expected, atol=1e-5)
+    assert_close(np.array([e.score for e in found]), expected)
     assert {e.position for e in found} == {(2, 3)}
 
 
@@ -210,14 +211,14 @@ def test_a_seed_of_the_activation_is_that_many_times_the_seed_of_one(rules):
     )
     for a, b, activation in zip(one, value, maps[:, channel, i, j], strict=True):
         # The activation is not negative, and every rectifier is positively homogeneous.
-        np.testing.assert_allclose(b.reconstruction, activation * a.reconstruction, atol=1e-5)
+        assert_close(b.reconstruction, activation * a.reconstruction)
 
 
 def test_a_class_explained_by_its_value_is_its_score_before_the_softmax_times_one(explainer):
     scores = values_of(network(), IMAGES)["scores"].max(1)
     assert (scores > 0).all()
     one, value = (arrays(explainer(IMAGES, seed=seed)) for seed in ("one", "value"))
-    np.testing.assert_allclose(value, one * scores[:, None, None, None], atol=1e-5)
+    assert_close(value, one * scores[:, None, None, None])
 
 
 def test_a_map_is_the_sum_of_its_positions_where_the_way_back_is_linear():
@@ -225,7 +226,7 @@ def test_a_map_is_the_sum_of_its_positions_where_the_way_back_is_linear():
     whole = arrays(explainer(IMAGES, 1, layer="c2", seed="map"))
     parts = [arrays(explainer(IMAGES, 1, layer="c2", position=at, seed="value")) for at in np.ndindex(6, 6)]
     assert whole.any()
-    np.testing.assert_allclose(sum(parts), whole, atol=1e-5)
+    assert_close(sum(parts), whole)
     np.testing.assert_array_equal(arrays(explainer(IMAGES, 1, layer="c2")), whole)
 
 
@@ -235,7 +236,7 @@ def test_the_strongest_position_is_where_the_activation_is_largest(explainer):
     for image, e in enumerate(found):
         at = np.unravel_index(maps[image].argmax(), maps[image].shape)
         (told,) = explainer(IMAGES[image : image + 1], 4, layer="c2", position=at, seed="value")
-        np.testing.assert_allclose(e.reconstruction, told.reconstruction, atol=1e-6)
+        assert_close(e.reconstruction, told.reconstruction)
         assert e.seed == "strongest"
 
 
@@ -249,7 +250,7 @@ def test_an_image_gets_what_it_would_get_alone(rules, layer):
     together = explainer(IMAGES, layer=layer, top=2)
     alone = [e for image in IMAGES for e in explainer(image[None], layer=layer, top=2)]
     assert [(e.channel, e.seed, e.note) for e in together] == [(e.channel, e.seed, e.note) for e in alone]
-    np.testing.assert_allclose(arrays(together), arrays(alone), atol=1e-6)
+    assert_close(arrays(together), arrays(alone))
 
 
 def test_a_fixed_batch_size_takes_any_multiple_of_it(explainer):
@@ -257,7 +258,7 @@ def test_a_fixed_batch_size_takes_any_multiple_of_it(explainer):
     expected = explainer(IMAGES, [0, 1, 2, 3, 4, 0])
     found = fixed(IMAGES, [0, 1, 2, 3, 4, 0])
     assert [e.image for e in found] == [0, 1, 2, 3, 4, 5]
-    np.testing.assert_allclose(arrays(found), arrays(expected), atol=1e-6)
+    assert_close(arrays(found), arrays(expected))
     np.testing.assert_allclose(fixed.scores(IMAGES), explainer.scores(IMAGES), atol=1e-6)
     with pytest.raises(InputError, match="2 images at a time; 5"):
         fixed(IMAGES[:5])

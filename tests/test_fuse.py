@@ -278,6 +278,7 @@ def test_what_cannot_be_is_said(wrong):
         explain_graph(compile_pair(load(DEMO)), **wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["squeezenet1.1-caffe2-fp32", "cifar10-pytorch1.7", "mnist-cntk", "textline-orientation-paddle"]
 )
@@ -308,9 +309,9 @@ def test_published_topologies(path):
     graph = explain_graph(pair)
     found = run(graph, {model.inputs[0]: x})
     if expected.any():
-        # A weight's numbers are all the same there: sums of up to 9216 equal terms round all one way, in
-        # whatever order, by 2**-24 of the sum for each term at the most.
-        close(found[RECONSTRUCTION][0], expected, 1e-5)
+        # A weight's numbers are all the same there: sums of up to 9216 equal terms round all one way, by
+        # 2**-24 of the sum for each term at the most, which is 5e-4; by how much hangs on their order.
+        close(found[RECONSTRUCTION][0], expected, 1e-4)
     assert sum(t.ByteSize() for t in all_tensors(graph.proto)) < 1 << 20
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
-from oracle import Case, RefusedError, assert_transposed, node, numbers, plain, reconstruction
+from oracle import Case, RefusedError, assert_close, assert_transposed, node, numbers, plain, reconstruction
 
 small = st.integers(1, 3)
 yes_or_no = st.booleans()
@@ -549,7 +549,7 @@ def check_unpooling(pool, unpool):
         else:
             expected[positions[place]] = seed[place]
     got = reconstruction(pool.proto, {"x": x}, seed, unpool=unpool)
-    np.testing.assert_allclose(got, expected.reshape(x.shape), rtol=1e-5, atol=1e-6)
+    assert_close(got, expected.reshape(x.shape))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracle import assert_close
 
 from onnx_deconv import InputError, Semantics, compile_pair, load
 from onnx_deconv.runtime import PairSession, numpy_of
@@ -22,9 +23,7 @@ def test_many_seeds_at_once_are_many_seeds_one_by_one(rules, images):
     seeds = np.random.default_rng(2).standard_normal((images, 4, *explained.shape[1:])).astype(np.float32)
     found = session.run_deconv(values, seeds.reshape(-1, *explained.shape[1:]))["reconstruction"]
     expected = [session.run_deconv(values, seeds[:, k])["reconstruction"] for k in range(4)]
-    np.testing.assert_allclose(
-        found.reshape(images, 4, *x.shape[1:]), np.stack(expected, axis=1), rtol=0, atol=1e-6
-    )
+    assert_close(found.reshape(images, 4, *x.shape[1:]), np.stack(expected, axis=1))
 
 
 def test_a_number_of_seeds_that_does_not_fit_is_refused():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
+from oracle import assert_close
 from small_networks import labelled, model, network, random
 from zoo_files import ZOO
 
@@ -37,6 +38,11 @@ def naive(proto, image, layout, size, stride, fill, layer):
     return found
 
 
+def assert_probable(found, expected, scores):
+    """Equal as far as the scores are: a softmax changes by no more than half of their largest change."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.5e-5 * np.abs(scores).max())
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize(
     ("height", "width", "size", "stride", "layer"),
@@ -56,16 +62,14 @@ def test_equals_the_naive_loop(layout, height, width, size, stride, layer):
     assert found.channel == maps[0].sum((1, 2)).argmax()
     assert (found.layer, found.size, found.stride) == (layer, size, stride)
     expected = naive(proto, image, layout, size, stride, fill, layer)
-    for r, row in enumerate(expected):
-        for c, (s, p, m) in enumerate(row):
-            assert found.scores[r, c] == pytest.approx(s[0, found.target], abs=1e-5)
-            assert found.probabilities[r, c] == pytest.approx(p[0, found.target], abs=1e-6)
-            assert found.predictions[r, c] == s[0].argmax()
-            assert found.activations[r, c] == pytest.approx(m[0, found.channel].sum(), rel=1e-4, abs=1e-4)
-    assert found.scores.shape == (len(expected), len(expected[0]))
-    assert found.score == pytest.approx(scores[0, found.target], abs=1e-5)
-    assert found.probability == pytest.approx(probabilities[0, found.target], abs=1e-6)
-    assert found.activation == pytest.approx(maps[0, found.channel].sum(), rel=1e-4)
+    s, p, m = (np.array([[value[what][0] for value in row] for row in expected]) for what in range(3))
+    assert_close(found.scores, s[..., found.target])
+    assert_probable(found.probabilities, p[..., found.target], s)
+    np.testing.assert_array_equal(found.predictions, s.argmax(-1))
+    assert_close(found.activations, m[:, :, found.channel].sum((2, 3)))
+    assert found.score == pytest.approx(scores[0, found.target], rel=1e-5)
+    assert_probable(found.probability, probabilities[0, found.target], scores)
+    assert found.activation == pytest.approx(maps[0, found.channel].sum(), rel=1e-5)
 
 
 def test_a_linear_model_loses_what_the_square_held():
@@ -78,7 +82,8 @@ def test_a_linear_model_loses_what_the_square_held():
     change = weight[1].reshape(3, 8, 10) * (0.75 - image)
     padded = np.pad(change.sum(0, dtype=np.float64), 1)
     filtered = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).sum((2, 3))
-    np.testing.assert_allclose(found.scores - found.score, filtered, atol=2e-5)
+    slack = 1e-5 * np.abs(found.scores).max()
+    np.testing.assert_allclose(found.scores - found.score, filtered, rtol=0, atol=slack)
     assert found.probability is None
     assert found.probabilities is None
     np.testing.assert_array_equal(found.probabilities_or_scores, found.scores)
@@ -90,8 +95,8 @@ def test_a_fixed_batch_size_changes_nothing(batch):
     free, fixed = (
         occlusion(Explainer(network(n), providers="cpu"), image, size=3, stride=2) for n in ("N", batch)
     )
-    np.testing.assert_allclose(fixed.scores, free.scores, atol=1e-5)
-    np.testing.assert_allclose(fixed.activations, free.activations, rtol=1e-4)
+    assert_close(fixed.scores, free.scores)
+    assert_close(fixed.activations, free.activations)
     np.testing.assert_array_equal(fixed.predictions, free.predictions)
 
 
@@ -187,12 +192,12 @@ def test_integers_are_not_taken_for_real_numbers():
 def test_activations_are_those_of_the_reference_for_any_number_of_images(batch):
     proto, images = network(batch), random(7, 3, 8, 8)
     values = Features(Explainer(proto, providers="cpu"), ["r1", "c2"])(images)
-    feeds = {"x": images.astype(np.float64)}
-    expected = ReferenceEvaluator(network()).run(["r1", "c2", "scores", "y"], feeds)
-    found = [values.features["r1"], values.features["c2"], values.scores, values.probabilities]
-    for mine, theirs in zip(found, expected, strict=True):
-        # Four units in the last place of the largest number: runtimes add in different orders.
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=5e-7 * np.abs(theirs).max())
+    expected = ReferenceEvaluator(network()).run(["r1", "c2", "scores", "y"], {"x": images})
+    for mine, theirs in zip(
+        [values.features["r1"], values.features["c2"], values.scores], expected, strict=False
+    ):
+        assert_close(mine, theirs)
+    assert_probable(values.probabilities, expected[-1], values.scores)
 
 
 def test_the_default_layer_is_the_last_convolution_below_the_class_maps_rectified():
@@ -247,8 +252,8 @@ def test_long_batches_are_cut():
     images = random(70, 3, 6, 6)
     values = Features(Explainer(network(), providers="cpu"), ["r1"])(images)
     expected = ReferenceEvaluator(network()).run(["r1", "scores"], {"x": images})
-    np.testing.assert_allclose(values.features["r1"], expected[0], atol=1e-5)
-    np.testing.assert_allclose(values.scores, expected[1], rtol=1e-4, atol=1e-5)
+    assert_close(values.features["r1"], expected[0])
+    assert_close(values.scores, expected[1])
 
 
 # --- the figure -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from oracle import assert_close
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, load_pair, save
 from onnx_deconv.compiler.package import DECONV, FORWARD, MANIFEST, WEIGHTS
@@ -73,7 +74,7 @@ def test_a_saved_pair_is_driven_by_its_manifest_alone(tmp_path, form):
         onnx.checker.check_model(tmp_path / "pair" / name, full_check=True)
     expected = [e.reconstruction for e in Explainer(model, providers="cpu")(X, seed="one")]
     # The Explainer lowers the companion when it loads it: the same up to rounding.
-    np.testing.assert_allclose(drive(tmp_path / "pair"), expected, rtol=0, atol=1e-7)
+    assert_close(drive(tmp_path / "pair"), np.array(expected))
 
 
 @pytest.mark.parametrize("form", [{}, {"constants": True}, {"packed": True}])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from oracle import assert_close
 from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
@@ -54,7 +55,7 @@ def test_filters_in_steps_of_one_are_turned(kernel, other, channels, dilation, p
     optimised = apply_passes(proto, ["filters"])
     assert "ConvTranspose" in operators(proto) - operators(optimised)
     x = normal(*shape)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-4)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 def many_channels(size, before=256, after=512, name="deconv/c", nodes=(), weights=None, **attributes):
@@ -123,10 +124,10 @@ def test_depthwise_filters_in_larger_steps_are_taken_apart(kernel, other, step, 
     optimised = apply_passes(proto, ["depthwise"])
     if min(kernels) < step:  # some values are 0
         assert operators(optimised) == {"ConvTranspose"}
-    elif max(pads) <= min((min(kernels) - 1) // 2, min(kernels) - step):  # no phase begins in the padding
+    elif max(pads) <= min((min(kernels) - 1) // 2, min(kernels) - step):  # each part begins in the picture
         assert "ConvTranspose" not in operators(optimised)
     x = normal(2, 5, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(
@@ -155,14 +156,14 @@ def test_parts_of_a_picture_are_put_together_where_the_channels_are_fewest(chann
     found = [n.op_type for n in optimised.graph.node]
     assert {name: found.count(name) for name in others} == others
     x = normal(3, 8, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 def test_parts_of_a_picture_that_others_read_too_are_put_together_before():
     nodes = [
         helper.make_node("ConvTranspose", ["x", "w"], ["a"], "n", strides=[2] * 2, group=8),
         helper.make_node("Relu", ["a"], ["b"], "r"),
-        helper.make_node("ReduceSum", ["a"], ["s"], "s"),
+        helper.make_node("ReduceL1", ["a"], ["s"], "s"),  # a sum could come to nearly nothing
         helper.make_node("Mul", ["b", "s"], ["y"], "m"),
     ]
     proto = model(nodes, [2, 8, 6, 7], {"w": normal(8, 1, 3, 3)})
@@ -170,21 +171,7 @@ def test_parts_of_a_picture_that_others_read_too_are_put_together_before():
     found = [n.op_type for n in optimised.graph.node]
     assert (found.count("Conv"), found.count("Relu")) == (4, 1)
     x = normal(2, 8, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=1e-5, atol=1e-4)
-
-
-def test_nodes_without_names_are_told_apart():
-    attributes = {"strides": [2] * 2, "group": 8}
-    nodes = [
-        helper.make_node("ConvTranspose", ["x", "w"], ["a"], **attributes),
-        helper.make_node("Sigmoid", ["a"], ["b"]),
-        helper.make_node("ConvTranspose", ["b", "w"], ["y"], **attributes),
-    ]
-    proto = model(nodes, ["N", 8, 6, 7], {"w": normal(8, 1, 3, 3)})
-    optimised = apply_passes(proto, ["depthwise"])
-    assert "ConvTranspose" not in operators(optimised)
-    x = normal(2, 8, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +232,7 @@ def test_sums_of_signals_become_additions_of_two():
     found = [n.op_type for n in optimised.graph.node]
     assert (found.count("Add"), found.count("Sum")) == (1 + 2 + 3, 2)
     x = normal(3, 4)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 def residual_blocks(channels=16, batch="N", high=5, back="deconv/", last="Conv", *, rectified=False):
@@ -281,7 +268,7 @@ def test_a_chain_of_sums_enters_the_blocked_layout_once(rectified, last, batch):
     assert entries(optimised) == 1
     assert len(optimised.graph.node) == len(proto.graph.node) + 1  # a ReLU that was moved is not left behind
     x = normal(2, 16, 5, 4)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +289,7 @@ def test_only_those_read_the_entered_signal_that_gain(other):
     assert entries(optimised) == 1
     assert next(n.input[0] for n in optimised.graph.node if n.name == "deconv/t") == "x"
     x = normal(2, 16, 5, 4)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 def test_filters_of_one_number_that_no_file_stores_are_turned_too():
@@ -316,7 +303,7 @@ def test_filters_of_one_number_that_no_file_stores_are_turned_too():
     optimised = apply_passes(proto, ["filters"])
     assert "ConvTranspose" not in operators(optimised)
     x = normal(2, 5, 6, 7)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 WEIGHTS = {"each": normal(6, 1, 1).reshape(1, 6, 1, 1), "number": np.float32(3)}
@@ -330,7 +317,7 @@ def test_what_is_done_to_pictures_of_one_value_is_done_to_that_value(name, batch
     first = next(n for n in optimised.graph.node if n.op_type != "Expand")
     assert first.input[0] == "x"
     x = normal(3, 6, 1, 1)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-6)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(
@@ -469,8 +456,9 @@ def assert_unpooled_alike(net, x, *, ort_optimises=True):
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         found.append(session.run(["y"], feeds)[0])
-    # Up to four signals meet, in another order.
-    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=4e-6)
+    # Up to four signals meet, in another order: three sums are rounded, each of at most four signals.
+    slack = 3 * 2.0**-24 * 4 * np.abs(feeds["signal"]).max()
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=slack)
     np.testing.assert_array_equal(found[1] == 0, found[0] == 0)
 
 
@@ -697,7 +685,7 @@ def test_a_convolution_whose_channels_are_split_becomes_several(sizes, attribute
     assert "Split" in operators(proto) - operators(optimised)
     assert [n.op_type for n in optimised.graph.node].count("Conv") == len(sizes)
     x = normal(2, 3, 9, 8)
-    np.testing.assert_allclose(run(optimised, x), run(proto, x), rtol=0, atol=1e-5)
+    assert_close(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize(("sizes", "more"), [([3, 4], {"axis": 2}), ([2, 4], {"bias": True})])
@@ -748,4 +736,4 @@ def test_a_companion_optimised_for_the_cpu_gives_the_same(opset):
         session = PairSession(pair, "cpu", passes)
         values = session.run_forward({"x": np.ones((2, 3, 8, 8), np.float32)})
         found.append(session.run_deconv(values, np.ones((2, 5, 4, 4), np.float32))["reconstruction"])
-    np.testing.assert_allclose(*found, rtol=0, atol=1e-6)
+    assert_close(*found[::-1])

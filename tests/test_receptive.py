@@ -232,6 +232,17 @@ FORMS = {
     "scaled by a computed constant": ("n = Neg(k) y = Mul(n, image)", {"k": (1,)}),
     "reshaped to its own shape": ("s = Shape(image) y = Reshape(image, s)", {}),
     "a sum of unlike shapes": ("c = ReduceMean<axes = [2]>(image) y = Add(c, image)", {}, 17),
+    "interpolated in opset 10": (
+        'y = Resize<mode = "linear">(image, s)',
+        {"s": np.float32([1, 1, 1.6, 0.7])},
+        10,
+    ),
+    "nearest in opset 10, unevenly": ("y = Resize(image, s)", {"s": np.float32([1, 1, 1.7, 0.7])}, 10),
+    "interpolated in opset 11": (
+        'y = Resize<mode = "linear">(image, none, s)',
+        {"none": np.float32([]), "s": np.float32([1, 1, 1.6, 0.7])},
+        11,
+    ),
     "interpolated": ('y = Resize<mode = "linear">(image, , , t)', {"t": [PIXELS + 1, 1, 26, 22]}),
     "made smaller without aliasing": (
         'y = Resize<mode = "linear", antialias = 1>(image, , , t)',
@@ -367,6 +378,15 @@ def test_an_unknown_operator_is_named():
     field = receptive_field(load(net.model()), net.last)
     assert "CumSum" in field.note
     assert field.box((0, 0)) == (0, 0, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("sum_", ["Add(c, image)", "Add(image, c)"])
+def test_one_row_added_to_all_is_seen_by_all(sum_):
+    body = f"c = Conv<strides = [20, 1]>(image, w) y = {sum_}"
+    check(
+        model_of(body, {"image": (PIXELS + 1, 1, HEIGHT, WIDTH)}, {"w": np.full((1, 1, 3, 1), 0.25, "f")}),
+        "y",
+    )
 
 
 def test_rows_multiplied_by_rows_see_both():

@@ -19,11 +19,11 @@ from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.operators.builder import Emitter, Signal
 
 GEOMETRIES = {
-    "VGG 64×224×224, 2×2 in steps of 2": (64, 224, 2, 2, 0),
-    "VGG 256×56×56, 2×2 in steps of 2": (256, 56, 2, 2, 0),
-    "SqueezeNet 64×111×111, 3×3 in steps of 2": (64, 111, 3, 2, 0),
-    "ResNet 64×112×112, 3×3 in steps of 2, padded": (64, 112, 3, 2, 1),
-    "Inception 192×71×71, 3×3 in steps of 2": (192, 71, 3, 2, 0),
+    "VGG 64×224×224, 2×2 with stride 2": (64, 224, 2, 2, 0),
+    "VGG 256×56×56, 2×2 with stride 2": (256, 56, 2, 2, 0),
+    "SqueezeNet 64×111×111, 3×3 with stride 2": (64, 111, 3, 2, 0),
+    "ResNet 64×112×112, 3×3 with stride 2, padded": (64, 112, 3, 2, 1),
+    "Inception 192×71×71, 3×3 with stride 2": (192, 71, 3, 2, 0),
 }
 Way = Callable[["Pool"], tuple[Signal, Signal]]
 
@@ -132,7 +132,7 @@ def slices(pool: Pool) -> tuple[Signal, Signal]:
 
 
 def phases(pool: Pool) -> tuple[Signal, Signal]:
-    """As `blocks`, for 3×3 in steps of 2: of SpaceToDepth's four pictures each position is a part."""
+    """As `blocks`, for 3×3 with stride 2: of SpaceToDepth's four maps each position is a slice."""
     op, n, steps = pool.op, pool.out, list(product(range(pool.kernel), repeat=2))
     y = op.MaxPool(pool.x, **pool.window)
     more = 2 * (n + 1) - pool.size - pool.pad

@@ -27,7 +27,7 @@ NETWORKS = {
     "MobileNetV2": ("mobilenetv2-tflite.onnx", "imagenet-tf"),
     "EfficientNet-lite0": ("efficientnet-lite0-pytorch.onnx", "imagenet-tf"),
 }
-METHODS = (*rule_tables(), "grad-cam", "layer-cam", "guided*grad-cam", *BASELINES)
+METHODS = ("auto", *rule_tables(), "grad-cam", "layer-cam", "guided*grad-cam", *BASELINES)
 FEW, FEW_STEPS, STEPS = 20, 14, 28
 
 

@@ -27,7 +27,8 @@ onnxruntime's forward values and switches, so that both take the same branches.
 * *ok, rounded*: up to 2e-3 for float16 files, whose forward values have three digits, and 2e-2 for quantised
   ones, whose forward values have 256 steps: derivatives are taken at these, and by which of two rounded
   values (an activation's input, or its result) is a choice. Where no forward value takes part they are as
-  exact as the others.
+  exact as the others. The oracle takes the forward values as they are, also where a CPU's products of
+  eight bits saturate ([optimised and quantised files](explanation.md#optimised-and-quantised-files)).
 * *s*: seconds to load and convert, on 2 CPU cores that two sweeps and other jobs shared.
 
 Files that onnxruntime saved at its level `all` (`ort-all_*`) are refused, where it laid weights out for one

@@ -24,7 +24,7 @@ def merge_folders(homes: Sequence[str | os.PathLike[str]], output: str | os.Path
     Raises
     ------
     InputError
-        If a folder holds no finished atlas, or they were made in different ways.
+        If a folder holds no finished atlas, or they were made with different options or of the same image.
     """
     readers = [Reader(home) for home in homes]
     whole = merge([reader.atlas for reader in readers])

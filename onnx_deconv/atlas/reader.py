@@ -49,7 +49,10 @@ class Reader:
             }
             self.atlas = _atlas(index)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{self.home}: no finished atlas ({error}); make it with 'atlas'") from error
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"{self.home}: no finished atlas ({reason}); make it with 'atlas build'"
+            ) from error
         self._arrays: dict[str, LayerArrays] = {}
 
     def arrays(self, layer: str) -> LayerArrays:

@@ -1,5 +1,6 @@
 """The strongest activations of each feature map: all that is kept of the images that were scanned."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -171,7 +172,7 @@ def merge(atlases: Sequence[Atlas]) -> Atlas:
     Raises
     ------
     InputError
-        If there are none, or they were made in different ways.
+        If there are none, they were made with different options, or two hold the same image.
     """
     if not atlases:
         raise InputError("there is nothing to merge")
@@ -181,6 +182,10 @@ def merge(atlases: Sequence[Atlas]) -> Atlas:
         if different or atlas.top != first.top:
             what = ", ".join(sorted(different) or ["top"])
             raise InputError(f"the atlases cannot be merged: they differ in {what}")
+    names = Counter(name for atlas in atlases for name in {*atlas.images})
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise InputError(f"image {twice[0]} is in more than one atlas: merge atlases of different images")
     whole = Atlas(first.top, first.made)
     for atlas in atlases:
         whole.add_atlas(atlas)

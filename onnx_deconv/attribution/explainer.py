@@ -15,7 +15,7 @@ from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
-from onnx_deconv.compiler.dependence import note_of_a_map
+from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
@@ -228,7 +228,7 @@ class Explainer:
                 yield Explanation(
                     first + image, column.starts[image].layer, int(channel), label, float(score), position,
                     column.kinds[image], next(iter(found.values())), found, self._note(column, image),
-                    column.starts[image].semantics,
+                    column.starts[image].semantics, self._dependence(column, image).depends,
                 )  # fmt: skip
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:
@@ -255,12 +255,14 @@ class Explainer:
 
     def _note(self, column: Column, image: int) -> str | None:
         """Say what became of the signal, and whether the picture can be about the image."""
+        blind = self._dependence(column, image).note
+        return "; ".join(filter(None, (column.notes[image], blind))) or None
+
+    def _dependence(self, column: Column, image: int) -> ImageDependence:
         start = column.starts[image]
         manifest = self.session(start.layer, start.semantics).pair.manifest
-        blind = manifest.get("image_dependence", {}).get("note")
-        if blind and column.kinds[image] == "map":
-            blind = note_of_a_map(start.semantics)
-        return "; ".join(filter(None, (column.notes[image], blind))) or None
+        found = ImageDependence.of(manifest)
+        return of_a_map(start.semantics) if found.note and column.kinds[image] == "map" else found
 
     @cached_property
     def class_maps(self) -> str | None:

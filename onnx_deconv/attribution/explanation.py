@@ -40,6 +40,9 @@ class Explanation:
         ``None``.
     semantics
         All choices that it was made with.
+    depends
+        Whether the picture depends on the image: ``yes``, ``hardly`` or ``no``, see
+        :class:`~onnx_deconv.compiler.dependence.ImageDependence`.
     """
 
     image: int
@@ -53,6 +56,7 @@ class Explanation:
     reconstructions: Mapping[str, Array] = field(repr=False)
     note: str | None = None
     semantics: Semantics = field(default_factory=Semantics, repr=False)
+    depends: str = "yes"
 
     @property
     def method(self) -> str:

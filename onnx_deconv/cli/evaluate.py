@@ -60,9 +60,9 @@ class EvaluationOptions:
         Sequence[str],
         option(
             "--method",
-            "A method that makes saliency maps: a rule table, a class activation map (grad-cam, layer-cam, "
-            "cam), a product of both (guided*grad-cam), or a baseline (centre, edges, random); may be "
-            f"repeated.  [default: {', '.join(METHODS)}]",
+            "A method that makes saliency maps: auto, a rule table, a class activation map (grad-cam, "
+            "layer-cam, cam), a product of both (guided*grad-cam), or a baseline (centre, edges, random); "
+            f"may be repeated.  [default: {', '.join(METHODS)}]",
             multiple=True,
             metavar="NAME",
         ),

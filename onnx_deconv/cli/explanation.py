@@ -25,6 +25,9 @@ from onnx_deconv.imaging import (
 )
 from onnx_deconv.receptive import receptive_field
 
+_SAID = {"yes": "", "hardly": " (hardly about the photograph)", "no": " (not about the photograph)"}
+"""What a caption says of a method, by whether its picture depends on the photograph."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -124,7 +127,12 @@ def write(
     name = job.name(stem, rank, subject, one)
     box = subject.box(one, photo, job.study)
     method = one.method
-    captions = (path.name, f"{subject.words(one)}, {one.score:.3g}", f"{method}, saliency", "overlay")
+    captions = (
+        path.name,
+        f"{subject.words(one)}, {one.score:.3g}",
+        f"{method}{_SAID[one.depends]}, saliency",
+        "overlay",
+    )
     pictures = draw(photo, one.reconstruction, job.study.preprocess, job.views, captions, box)
     home = folder(job.output)
     files = {view: home / f"{name}-{view}.png" for view in pictures}
@@ -141,6 +149,7 @@ def write(
         "receptive_field": box,
         "seed": one.seed,
         "method": one.method,
+        "depends_on_image": one.depends,
         "note": one.note,
         "empty": one.is_empty,
         "files": files,

@@ -7,7 +7,7 @@ Deconvolutional Networks").
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,6 +43,12 @@ class ImageDependence:
     depends: Literal["yes", "hardly", "no"]
     through: tuple[str, ...]
     note: str | None = None
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> "ImageDependence":
+        """Read it from a manifest; pairs of earlier versions do not tell."""
+        told = manifest.get("image_dependence", {"depends": "yes", "through": (), "note": None})
+        return cls(told["depends"], tuple(told["through"]), told["note"])
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for a manifest."""
@@ -90,9 +96,10 @@ def image_dependence(
     return ImageDependence("hardly", through, f"{note}; {_WAY}")
 
 
-def note_of_a_map(semantics: Semantics) -> str:
-    """Say the same of a reconstruction that starts from a whole feature map with its activations."""
-    return f"{semantics.method} hardly depends on the image here: only through the map it starts from; {_WAY}"
+def of_a_map(semantics: Semantics) -> ImageDependence:
+    """Tell the same of a reconstruction that starts from a whole feature map with its activations."""
+    note = f"{semantics.method} hardly depends on the image here: only through the map it starts from; {_WAY}"
+    return ImageDependence("hardly", ("class map",), note)
 
 
 _SAID = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.errors import InputError
 from onnx_deconv.evaluation.bench import Bench, Trial
 from onnx_deconv.evaluation.cases import Boxes, Case, boxes_from
@@ -21,7 +22,7 @@ from onnx_deconv.imaging import PathLike, Preprocess, preprocess_for
 from onnx_deconv.model import Model, Source, digest
 from onnx_deconv.operators import RuleTable
 
-METHODS = ("deconvnet", "guided", "gradient", *BASELINES)
+METHODS = (AUTO, "deconvnet", "guided", "gradient", *BASELINES)
 """What is evaluated by default."""
 _BATCH = 8
 

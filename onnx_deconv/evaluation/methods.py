@@ -2,12 +2,13 @@
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.seed import SeedKind
 from onnx_deconv.imaging import Layout, channels_first, saliency
 from onnx_deconv.model import Array, Model
@@ -53,21 +54,21 @@ def explanations(
     Parameters
     ----------
     semantics
-        The explainer's.
+        The explainer's; ``auto`` is what it chooses by itself.
     layer, seed
         As for :meth:`onnx_deconv.attribution.explainer.Explainer.__call__`.
     providers
         The explainer's.
     name
-        By default the method's own, and the seed's and the layer's where they are given.
+        By default the method's own, and whatever choice is not the default one.
 
     Raises
     ------
     InputError
         If there is no such method.
     """
-    chosen = Semantics.of(semantics)
-    words = [chosen.method, *([f"seed {seed}"] if seed != "auto" else []), *([layer] if layer else [])]
+    chosen: Semantics | str = AUTO if semantics == AUTO else Semantics.of(semantics)
+    words = [*_words(chosen), *([f"seed {seed}"] if seed != "auto" else []), *([layer] if layer else [])]
 
     def on(model: Model, layout: Layout) -> Maps:
         explainer = Explainer(model, chosen, providers=providers)
@@ -148,6 +149,15 @@ def _maps(
     whole = np.concatenate([images, images[-1:].repeat(missing, axis=0)])
     found = explainer(whole, [*targets, *list(targets[-1:]) * missing], layer=layer, seed=seed)
     return np.stack([_map(channels_first(one.reconstruction, layout)) for one in found[: len(images)]])
+
+
+def _words(semantics: Semantics | str) -> list[str]:
+    """Name a method, then each choice that is not the default one."""
+    if isinstance(semantics, str):
+        return [semantics]
+    others = {f.name: f.default for f in fields(semantics) if f.name not in ("rules", "cam")}
+    chosen = {name: getattr(semantics, name) for name in others}
+    return [semantics.method, *(f"{name} {chosen[name]}" for name in others if chosen[name] != others[name])]
 
 
 def _map(reconstruction: Array) -> Array:

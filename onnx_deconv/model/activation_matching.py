@@ -186,7 +186,7 @@ class _Groups:
         return self._numbers[value.name]
 
     def _find_numbers(self, value: gs.Tensor) -> Array | None:
-        known = value.values if isinstance(value, gs.Constant) else self._constant(value.name)
+        known = self._constant(value.name)
         if known is None:
             return None
         if known.dtype == np.float16:

@@ -69,14 +69,15 @@ def _plain(values: Any) -> Numbers:
 
 
 def _computed(node: NodeProto, shapes: Mapping[str, Sizes], numbers: Mapping[str, Numbers]) -> Numbers | None:
-    at, entry = attributes_of(node), find(node.op_type, node.domain)
+    entry = find(node.op_type, node.domain)
+    if not entry.can_evaluate or QUANTISER in entry.traits or not node.input:
+        return None
     if SHAPE_ONLY in entry.traits:
         sizes = shapes.get(node.input[0])
-        return None if sizes is None else entry.evaluate(at, sizes)
-    given = [numbers.get(name) for name in node.input]
-    unknown = any(g is None and n for g, n in zip(given, node.input, strict=True))
-    if not given or unknown or not entry.can_evaluate or QUANTISER in entry.traits:
+        return None if sizes is None else entry.evaluate(attributes_of(node), sizes)
+    if any(name and name not in numbers for name in node.input):
         return None
+    at, given = attributes_of(node), [numbers.get(name) for name in node.input]
     try:
         with np.errstate(all="raise"):
             found = _pointwise(entry, at, given) if POINTWISE in entry.traits else entry.evaluate(at, *given)

@@ -174,9 +174,22 @@ RESIZE_BY_ATTRIBUTES = 11
 """The first opset whose Resize says by attributes how it interpolates; its scales moved too."""
 
 
+_DEFAULTS = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "half_pixel",
+    "nearest_mode": "round_prefer_floor",
+    "antialias": 0,
+}
+_BEFORE_ATTRIBUTES = _DEFAULTS | {"coordinate_transformation_mode": "asymmetric", "nearest_mode": None}
+
+
 def scales_input(at: ForwardNode) -> int:
     """Tell which input of a Resize or Upsample its scales are."""
-    return 2 if at.node.op == "Resize" and at.model.opset >= RESIZE_BY_ATTRIBUTES else 1
+    return 2 if _by_attributes(at) else 1
+
+
+def _by_attributes(at: ForwardNode) -> bool:
+    return at.node.op == "Resize" and at.model.opset >= RESIZE_BY_ATTRIBUTES
 
 
 def resampling(at: ForwardNode, seen: Seen) -> Sight | None:
@@ -184,9 +197,8 @@ def resampling(at: ForwardNode, seen: Seen) -> Sight | None:
     scales = _scales(at)
     if scales is None:
         return None
-    return pointwise(at, seen).map(
-        lambda s: resampled(s, at.node, *scales[s.axis]) if s.axis in scales else s
-    )
+    how = (_DEFAULTS if _by_attributes(at) else _BEFORE_ATTRIBUTES) | at.node.attrs
+    return pointwise(at, seen).map(lambda s: resampled(s, how, *scales[s.axis]) if s.axis in scales else s)
 
 
 def _scales(at: ForwardNode) -> dict[int | None, tuple[int, float]] | None:

@@ -203,7 +203,12 @@ def operator(
 
 def find(name: str, domain: str | None = "") -> Operator:
     """Look an operator up; one that nobody knows has no facets and no traits."""
-    return operators_by_key().get((own_domain(domain), name), _UNKNOWN)
+    key = own_domain(domain), name
+    found = _OPERATORS.get(key)
+    if found is None:
+        load_plugins()
+        found = _OPERATORS.get(key, _UNKNOWN)
+    return found
 
 
 def own_domain(domain: str | None) -> str:

@@ -74,15 +74,16 @@ def picked(strip: Strip, cut: slice) -> Strip:
     return strip.read(taps[:, None], step, int(taps[0]) if len(taps) else 0, 1)
 
 
-def resampled(strip: Strip, node: gs.Node, length: int, scale: float) -> Strip:
-    """Go through a Resize: which positions an output is interpolated from, as its specification says."""
-    old, mode = len(strip.bounds), node.attrs.get("mode", "nearest")
-    default = "asymmetric" if node.op == "Upsample" else "half_pixel"
-    how = node.attrs.get("coordinate_transformation_mode", default)
+def resampled(strip: Strip, how: Mapping[str, Any], length: int, scale: float) -> Strip:
+    """Go through a Resize of these attributes: which positions an output is interpolated from.
+
+    Without a ``nearest_mode`` it rounds down, and up where it shrinks, as before opset 11.
+    """
+    old, mode = len(strip.bounds), how["mode"]
     if length == old and scale == 1:
         return strip
     at = np.arange(length).astype(float)
-    match how:
+    match how["coordinate_transformation_mode"]:
         case "asymmetric":
             centre = at / scale
         case "align_corners":
@@ -97,12 +98,11 @@ def resampled(strip: Strip, node: gs.Node, length: int, scale: float) -> Strip:
             return strip.whole()
     centre = np.round(centre, 5)  # the scale is a float32
     if mode == "nearest":
-        default = "floor" if node.op == "Upsample" else "round_prefer_floor"
-        rounding = node.attrs.get("nearest_mode", default)
+        rounding = how["nearest_mode"] or ("ceil" if scale < 1 else "floor")
         taps = _ROUNDED[rounding](centre)[:, None]
         reach = 1.0
     else:
-        wide = 1 / scale if node.attrs.get("antialias", 0) and scale < 1 else 1
+        wide = 1 / scale if how["antialias"] and scale < 1 else 1
         reach = (1 if mode == "linear" else 2) * wide
         near = np.arange(-math.ceil(reach), math.ceil(reach) + 1)
         taps = np.floor(centre)[:, None] + near

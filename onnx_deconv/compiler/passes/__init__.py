@@ -1,13 +1,15 @@
-"""Lowerings: rewrites of a companion or an explain graph that compute the same, faster.
+"""Optimisation passes: rewrites of a companion or an explain graph that compute the same, faster.
 
-Each is a pass with a name, may be left out, and is in the list for a provider because it was measured to
-be faster there (docs/performance.md). Only standard operators come and go.
+A pass has a name and may be left out. A list of passes for each device holds those that were measured to help
+there; each pass says where it did, docs/performance.md has the figures and ``tools/bench_passes.py`` repeats
+them. Standard operators are replaced by standard operators alone.
 """
 
 from collections.abc import Iterable
 
 from onnx import ModelProto
 
+# Importing a pass registers it.
 from onnx_deconv.compiler.passes import (  # noqa: F401
     blocked,
     depthwise,
@@ -24,7 +26,7 @@ from onnx_deconv.compiler.passes.registry import PASSES
 from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.errors import InputError
 
-__all__ = ["COMPANION", "EXPLAIN", "PASSES", "Rewriter", "apply_passes"]
+__all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
 
 EXPLAIN = {
     "cpu": (
@@ -33,7 +35,7 @@ EXPLAIN = {
     ),
     "cuda": ("filters", "uniform", "pools"),
 }  # fmt: skip
-"""What is done to an explain graph, by the device that it is made for.
+"""The passes for an explain graph, in order, by the device that it is made for.
 
 ``blocked`` needs convolutions in float32, which GPUs may round (TF32).
 """
@@ -42,11 +44,23 @@ COMPANION = {
     "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
     "cuda": ("filters", "uniform"),
 }
-"""What is done to a companion when it is loaded, by device."""
+"""The passes for a companion, in order, by the device on which it is loaded."""
 
 
 def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
-    """Return a copy of a model to which passes were applied, in order.
+    """Apply optimisation passes to a copy of a model.
+
+    Parameters
+    ----------
+    proto
+        A companion or an explain graph; not changed. Large tensors may be external.
+    passes
+        Names out of :data:`PASSES`, in the order in which they are applied.
+
+    Returns
+    -------
+    ModelProto
+        The copy, with the same inputs and outputs.
 
     Raises
     ------
@@ -56,7 +70,7 @@ def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
     passes = list(passes)
     unknown = [name for name in passes if name not in PASSES]
     if unknown:
-        raise InputError(f"no pass is named {unknown[0]!r}: choose among {', '.join(PASSES)}")
+        raise InputError(f"no optimisation pass is named {unknown[0]!r}: choose among {', '.join(PASSES)}")
     copy = ModelProto()
     copy.CopyFrom(proto)
     for name in passes:

@@ -7,12 +7,15 @@
         found.node, found.nodes["conv"], found.values["weight"]
 
 The pattern's operator is searched for among the nodes; its operands are matched with what makes the node's
-inputs. Inputs that a pattern does not list may be anything, and so may attributes.
+inputs. Inputs that a pattern does not list may be anything, and so may attributes; an attribute that a node
+leaves out has its default. ``a | b`` matches what either matches, ``.named("conv")`` captures a node,
+``.where(test)`` puts a test to it, ``.giving(1)`` is its second output.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from onnx import NodeProto
@@ -53,7 +56,7 @@ Test: TypeAlias = Callable[[Match], bool]
 
 
 class Pattern(ABC):
-    """What matches a value by what makes it; ``a | b`` matches what either does, the first that does."""
+    """What matches a value by what makes it, or a node; made by :data:`op`, :func:`value` and others here."""
 
     @abstractmethod
     def of_value(self, found: Match, value: str) -> Iterator[Match]:
@@ -63,9 +66,16 @@ class Pattern(ABC):
         """Yield how ``found.node`` can match."""
         return iter(())
 
+    @property
+    def operators(self) -> frozenset[str]:
+        """What operators a node that matches may have."""
+        return frozenset()
+
     def match(self, graph: Rewriter, node: NodeProto | None) -> Match | None:
         """Match a node; ``None`` where there is none, or it does not match."""
-        return next(self.of_node(Match(graph, node)), None) if node is not None else None
+        if node is None or node.op_type not in self.operators:
+            return None
+        return next(self.of_node(Match(graph, node)), None)
 
     def matches(self, graph: Rewriter) -> Iterator[Match]:
         """Yield the match of each node that matches, in order; nodes may be changed meanwhile."""
@@ -89,6 +99,10 @@ class Pattern(ABC):
 @dataclass(frozen=True)
 class _Either(Pattern):
     options: tuple[Pattern, ...]
+
+    @cached_property
+    def operators(self) -> frozenset[str]:
+        return frozenset().union(*(option.operators for option in self.options))
 
     def named(self, name: str) -> Pattern:
         return _Either(tuple(option.named(name) for option in self.options))
@@ -140,6 +154,10 @@ class _Operation(Pattern):
     name: str = ""
     output: int = 0
     tests: tuple[Test, ...] = ()
+
+    @cached_property
+    def operators(self) -> frozenset[str]:
+        return frozenset({self.operator})
 
     def named(self, name: str) -> "_Operation":
         return replace(self, name=name)

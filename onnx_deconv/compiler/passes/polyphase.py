@@ -1,4 +1,4 @@
-"""Feature maps as their phases: with step 2 along an axis, the even values and the odd ones.
+"""Feature maps as their phases (polyphase components): with step 2 along an axis, even and odd values.
 
 In two dimensions and with step 2 there are four: even and odd rows at even and odd columns, in row-major
 order. What is done to all values alike can be done to each phase, which a runtime may keep in a layout of its

@@ -14,6 +14,9 @@ def pools(graph: Rewriter) -> None:
 
     A MaxPool that is asked for switches is many times slower than one that is not, and takes the signal out
     of onnxruntime's blocked layout.
+
+    Measured by ``tools/bench_pools.py`` to take a quarter less time for 64 channels of 224×224, 40 % less for
+    256 of 56×56. On CPUs it is left what ``blocked`` does not do.
     """
     for node in graph.nodes:
         unpooling = unpooling_of(graph, node)

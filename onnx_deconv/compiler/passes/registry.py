@@ -14,7 +14,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(_PASSES)
 
 
 def optimisation_pass(name: str) -> Callable[[Pass], Pass]:
-    """Register a function as the pass of a name.
+    """Register a function as the pass of that name.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.compiler.passes.builder import Builder
 from onnx_deconv.compiler.passes.constants import Constants
-from onnx_deconv.model.protos import copy_of, opset_of, replace, subgraphs
+from onnx_deconv.model.protos import opset_of, replace, subgraphs
 
 BACKWARD = "deconv/"
 """What names of nodes of the backward pass begin with; other nodes are the user's model's."""
@@ -161,7 +161,7 @@ class Rewriter:
         live: list[NodeProto] = []
         for node in reversed(nodes):
             if any(v in wanted for v in node.output):
-                live.append(copy_of(node))
+                live.append(node)
                 wanted.update(node.input)
         for node in live:
             if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1] not in wanted:

@@ -21,6 +21,8 @@ def splits(graph: Rewriter) -> None:
 
     In onnxruntime a Split takes the signal out of the blocked layout, with the ReLU that follows.
     The filter is cut in the graph, when the model is loaded.
+
+    Measured to help SqueezeNet 1.1, where the Splits are left that ``blocked`` does not take: 1 to 8 %.
     """
     for found in _SPLIT.matches(graph):
         conv, counts, add = found.nodes["conv"], _channels(found), graph.builder(found.node.name)
