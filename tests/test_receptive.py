@@ -430,6 +430,8 @@ def test_mistakes():
     with pytest.raises(InputError, match="no unit at"):
         field.box((HEIGHT, 0))
     with pytest.raises(InputError, match="no unit at"):
+        field.box((0, -1))
+    with pytest.raises(InputError, match="no unit at"):
         field.box(())
     with pytest.raises(UnknownLayerError):
         receptive_field(load(net.model()), "nowhere")
