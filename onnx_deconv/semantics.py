@@ -20,7 +20,8 @@ class Semantics:
         The name of a rule table: ``deconvnet`` rectifies the signal itself (Zeiler & Fergus 2013,
         section 2.1), ``guided`` does so too and stops it where the forward input was not positive
         (Springenberg et al. 2015, section 3.4), ``gradient`` is the true derivative (Simonyan et al.
-        2014); or a table that was registered (:func:`onnx_deconv.operators.register`).
+        2014); ``excitation`` (Zhang et al. 2018), ``lrp``, ``lrp-epsilon`` and ``lrp-gamma`` (Montavon et
+        al. 2019) divide relevance; or a table that was registered (:func:`onnx_deconv.operators.register`).
         ``none``: no signal goes to the image, the map of ``cam`` alone is made.
     cam
         A class activation map at the last feature maps, enlarged to the image, that the reconstruction is
@@ -40,7 +41,8 @@ class Semantics:
         Where windows of a MaxPool overlap, signals that meet ``add`` up (the transpose), or the last
         one ``overwrite`` s the others, as a plain MaxUnpool does.
     precision
-        The type that the companion computes in: ``float32`` or ``float16``.
+        The type that the companion computes in: ``float32`` or ``float16``, which is too coarse for
+        tables of relevance.
     """
 
     rules: str = "deconvnet"

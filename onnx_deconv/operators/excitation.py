@@ -8,7 +8,8 @@ winner, hands on evenly, so that the probabilities at the image add up to the se
 """
 
 from onnx_deconv.operators.builder import Signal
-from onnx_deconv.operators.filters import CONVOLUTIONS, PRODUCTS, filter_at, where_present
+from onnx_deconv.operators.filter_kinds import CONVOLUTIONS, PRODUCTS, filter_at
+from onnx_deconv.operators.filters import where_present
 from onnx_deconv.operators.pooling import spread, window_sums
 from onnx_deconv.operators.relevance import (
     LEAST,

@@ -3,24 +3,16 @@
 Montavon, Binder, Lapuschkin, Samek & Müller, "Layer-Wise Relevance Propagation: An Overview", in Explainable
 AI: Interpreting, Explaining and Visualizing Deep Learning, 2019, chapter 10. A unit's relevance is divided
 among the units below in proportion to what they contributed to it; section 10.3 says which rule suits which
-layers. The rules of filters are in :mod:`onnx_deconv.operators.lrp_rules`.
+layers. The rules of filters are in :mod:`onnx_deconv.operators.lrp_rules`
+and :mod:`onnx_deconv.operators.lrp_first_layer`.
 """
 
 from dataclasses import replace
 
 from onnx_deconv.operators.builder import Signal
-from onnx_deconv.operators.filters import CONVOLUTIONS, PRODUCTS, filter_at
-from onnx_deconv.operators.lrp_rules import (
-    STABILISER,
-    AlphaBeta,
-    Box,
-    Epsilon,
-    FilterRule,
-    Flat,
-    Gamma,
-    WSquare,
-    stabilised,
-)
+from onnx_deconv.operators.filter_kinds import CONVOLUTIONS, PRODUCTS, filter_at
+from onnx_deconv.operators.lrp_first_layer import Box, Flat, WSquare
+from onnx_deconv.operators.lrp_rules import STABILISER, AlphaBeta, Epsilon, FilterRule, Gamma, stabilised
 from onnx_deconv.operators.relevance import depending, derivative_alone, divided, lrp, only, signals_of
 from onnx_deconv.operators.signs import is_nonnegative
 from onnx_deconv.operators.site import Site
