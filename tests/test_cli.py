@@ -663,7 +663,7 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
     code, stdout, _ = run("verify", pair, "--json")
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert code == 0
-    assert [c["name"] for c in checks] == ["forward", "switches", "companion", "companion"]
+    assert [c["name"] for c in checks] == ["forward", "switches", "companion", "companion", "image", "class"]
     assert {c["of"] for c in checks if c["name"] == "companion"} == {"guided"}
     assert "--rules" in refused("verify", pair, "--rules", "gradient")
     deconv = onnx.load(pair / "deconv.onnx", load_external_data=False)
@@ -672,7 +672,9 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
     (pair / "deconv.onnx").write_bytes(deconv.SerializeToString())
     code, stdout, _ = run("verify", pair, "--json")
     assert code == 1
-    assert [json.loads(line)["verdict"] for line in stdout.splitlines()] == ["ok", "ok", "failed", "failed"]
+    verdicts = {c["name"]: c["verdict"] for c in map(json.loads, stdout.splitlines())}
+    assert verdicts["companion"] == "failed"
+    assert verdicts["forward"] == verdicts["switches"] == "ok"
 
 
 def test_verify_fails_where_a_rule_is_wrong(model, monkeypatch):
@@ -689,14 +691,14 @@ def test_verify_says_what_it_could_not_check(model, monkeypatch):
     monkeypatch.delitem(reference.BACKWARD, "MaxPool")
     code, stdout, stderr = run("verify", model, "--rules", "guided")
     assert (code, stderr) == (0, "")
-    assert stdout.splitlines()[-1] == "no check failed; 2 of 4 not covered"
+    assert stdout.splitlines()[-1] == "no check failed; 2 of 6 not covered"
     assert stdout.count("not covered  companion") == 2
     assert "the reference lacks MaxPool" in stdout
     code, stdout, _ = run("verify", model, "--rules", "guided", "--json")
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert code == 0
-    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered"]
-    assert checks[-1]["error"] is None
+    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered", "ok", "ok"]
+    assert checks[3]["error"] is None
 
 
 # manners

@@ -13,6 +13,7 @@ from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import Check, same_outputs
 from onnx_deconv.verification.companion import check_companion
+from onnx_deconv.verification.dependence import check_dependence
 from onnx_deconv.verification.differences import check_differences
 from onnx_deconv.verification.switches import check_switches
 
@@ -70,6 +71,7 @@ def verify(
         if batch.pools and (saved is not None or rules == tables[0]):
             yield check_switches(batch)
         yield from check_companion(batch, rng)
+        yield from check_dependence(plain, feeds)
         if rules == "gradient":
             yield from check_differences(batch, plain, rng)
 
