@@ -16,6 +16,8 @@ from onnx_deconv.errors import (
 if TYPE_CHECKING:
     from onnx_deconv.attribution.explainer import Explainer
     from onnx_deconv.attribution.explanation import Explanation
+    from onnx_deconv.attribution.explanations import Explanations
+    from onnx_deconv.attribution.images import explain
     from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
     from onnx_deconv.compiler.package import load_pair, save
     from onnx_deconv.compiler.pair import Pair, compile_pair
@@ -30,6 +32,7 @@ __all__ = [
     "ExplainGraph",
     "Explainer",
     "Explanation",
+    "Explanations",
     "InputError",
     "Labels",
     "MissingRuleError",
@@ -42,6 +45,7 @@ __all__ = [
     "UnknownLayerError",
     "__version__",
     "compile_pair",
+    "explain",
     "explain_graph",
     "load",
     "load_pair",
@@ -52,6 +56,8 @@ __all__ = [
 _HOMES = {
     "attribution.explainer": ("Explainer",),
     "attribution.explanation": ("Explanation",),
+    "attribution.explanations": ("Explanations",),
+    "attribution.images": ("explain",),
     "compiler.explain_graph": ("ExplainGraph", "explain_graph"),
     "compiler.package": ("load_pair", "save"),
     "compiler.pair": ("Pair", "compile_pair"),

@@ -110,7 +110,9 @@ def explained(*arguments, rules="deconvnet", blind=False):
     chosen = () if rules is None or "--rules" in arguments else ("--rules", rules)
     code, stdout, stderr = run("explain", *arguments, *chosen, "--json")
     assert code == 0
-    assert all("the image" in line for line in stderr.splitlines()) if blind else not stderr
+    # A random network is as sure of its class as of nothing else.
+    said = [line for line in stderr.splitlines() if "the model hardly sees this class" not in line]
+    assert all("the image" in line for line in said) if blind else not said
     return [json.loads(line) for line in stdout.splitlines()]
 
 

@@ -30,7 +30,7 @@ def explain(console: Console, job: Job, paths: Sequence[Path]) -> int:
             for path, explanations in _explained(job, subject, photos, failures):
                 for rank, one in enumerate(explanations, 1):
                     number = rank if len(explanations) > 1 else None
-                    record = write(job, subject, one, photos[path], path, names[path], number)
+                    record = write(job, subject, one, path, names[path], number)
                     _report(console, subject, one, record)
     return failures.exit_code()
 
@@ -57,7 +57,13 @@ def _explained(
     if not photos:
         return
     try:
-        found = explain_photos(subject.explainer, list(photos.values()), subject.target)
+        found = explain_photos(
+            subject.explainer,
+            list(photos.values()),
+            subject.target,
+            job.study.preprocess,
+            [path.name for path in photos],
+        )
     except InputError as error:
         # Only photographs in their own sizes differ in what the model can do with them.
         if job.study.preprocess.size is not None:
@@ -81,5 +87,7 @@ def _report(console: Console, subject: Subject, one: Explanation, record: Mappin
     console.result(record, lambda: "\n".join(lines(subject, one, record)))
     if one.note:
         console.warn(f"{record['image']}: {one.note}")
+    if one.standing.warning and subject.target.targets:  # who asks for the strongest knows their order
+        console.warn(f"{record['image']}: {one.name}: {one.standing.warning}")
     if one.is_empty:
         console.warn(f"{record['image']}: the reconstruction is zero, so its pictures are blank")
