@@ -26,7 +26,7 @@ def grid(pictures: Sequence[tuple[Picture | None, str, str]]) -> str:
     figures = "".join(
         "<figure style='margin:0;max-width:256px'>"
         f"{'' if picture is None else _image(picture, caption)}"
-        f"<figcaption>{escape(caption)}<br><small>{escape(note)}</small></figcaption></figure>"
+        f"<figcaption>{escape(caption)}<br/><small>{escape(note)}</small></figcaption></figure>"
         for picture, caption, note in pictures
     )
     return f"<div style='display:flex;flex-wrap:wrap;gap:8px'>{figures}</div>"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def config_beside(folder: Path) -> Path | None:
     """
     homes = [folder, folder.parent] if folder.name == "onnx" else [folder]
     found = (home / name for home in homes for name in NAMES)
-    return next((path for path in found if path.is_file() and _describes(_read(path))), None)
+    return next((path for path in found if path.is_file() and _is_about_preprocessing(path)), None)
 
 
 def changes_from(path: Path) -> dict[str, Any]:
@@ -75,6 +76,14 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); {_WAY_OUT}") from error
     return config if isinstance(config, Mapping) else {}
+
+
+def _is_about_preprocessing(path: Path) -> bool:
+    if path.name == NAMES[0]:
+        return True
+    with suppress(InputError):  # many programs call their settings config.json
+        return _describes(_read(path))
+    return False
 
 
 def _describes(config: Mapping[str, Any]) -> bool:

@@ -15,8 +15,11 @@ _STRONG = 0.25
 """The share of what is finer than a period that must repeat with it for the lattice to be called strong."""
 _NEARLY = 0.8
 """The shortest period that explains this share of what the best one does is the lattice's."""
-_PIXELS_PER_PLACE = 16
-"""How many pixels each place of the pattern must be seen at, so that it is no accident."""
+_VISIBLE = 0.1**2
+"""The least power that a pattern must have, as a share of the power of what it lies over."""
+_TINY = np.finfo(np.float64).tiny
+_ACCIDENT = 3.0
+"""How many times what noise explains on average a lattice has to explain beside."""
 
 
 class Lattice(NamedTuple):
@@ -27,7 +30,7 @@ class Lattice(NamedTuple):
     period
         In pixels of the model's input.
     share
-        How much of what is finer than the period the pattern explains, 0..1.
+        How much of what is finer than the period the pattern explains, less what it would by accident.
     """
 
     period: int
@@ -84,15 +87,20 @@ def _share(magnitude: npt.NDArray[Any], period: int) -> float:
     places = period * period
     if min(height, width) < 2 * period:
         return 0.0
-    mean = smoothed(magnitude, period)[:height, :width]
-    detail = np.asarray(magnitude, np.float64)[:height, :width] - mean
-    means, details = _by_place(mean, period), _by_place(detail, period)
-    energy, weight = (detail**2).sum(), (means**2).sum(axis=1)
-    seen = (mean**2).sum() ** 2 / max((mean**4).sum(), np.finfo(float).tiny)
-    if not energy or not weight.all() or seen < _PIXELS_PER_PLACE * places:
+    values = np.asarray(magnitude, np.float64)
+    mean, detail = (v[:height, :width] for v in (smoothed(values, period), values))
+    weight = (mean**2).sum()
+    if not weight:
         return 0.0
-    explained = ((details * means).sum(axis=1) ** 2 / weight).sum()
-    return float(explained / energy)
+    # What is the same at all places is no pattern: a hill's top is higher than its mean everywhere.
+    detail = detail - (detail * mean).sum() / weight * mean
+    means, details = _by_place(mean, period), _by_place(detail, period)
+    explained = ((details * means).sum(axis=1) ** 2 / np.maximum((means**2).sum(axis=1), _TINY)).sum()
+    if explained < _VISIBLE * weight:
+        return 0.0
+    # So many pixels of one strength would say as much; few of them repeat anything by accident.
+    pixels = (values**2).sum() ** 2 / (values**4).sum()
+    return float(explained / (detail**2).sum() - _ACCIDENT * places / pixels)
 
 
 def _by_place(values: npt.NDArray[np.float64], period: int) -> npt.NDArray[np.float64]:

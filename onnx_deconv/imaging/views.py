@@ -44,12 +44,6 @@ class Scales(NamedTuple):
     saliency: float
 
     @classmethod
-    def of(cls, reconstruction: npt.NDArray[Any], axes: InputAxes) -> "Scales":
-        """Measure those of one reconstruction, as the model takes images; 0 where it is empty."""
-        values = channels_first(reconstruction, axes.layout)
-        return cls(scale_of(values), scale_of(magnitude_of(values)[0], SALIENCY_PERCENTILE))
-
-    @classmethod
     def largest(cls, several: Sequence["Scales"]) -> "Scales":
         """Return the scales at which none of several pictures is brighter than its own would be."""
         return cls(max(each.projection for each in several), max(each.saliency for each in several))
@@ -97,8 +91,8 @@ class Views:
         self.photo, self._axes, self._captions, self._badge = photo, axes, captions, badge
         self._box = None if box is None or box[2] <= box[0] or box[3] <= box[1] else box
         self._values = channels_first(reconstruction, axes.layout)
-        self.scales = scales or Scales.of(reconstruction, axes)
         magnitude, self.lattice = magnitude_of(self._values)
+        self.scales = scales or Scales(scale_of(self._values), scale_of(magnitude, SALIENCY_PERCENTILE))
         self._salient = saliency(magnitude, scale=self.scales.saliency)
 
     def __getitem__(self, view: str) -> Picture:
