@@ -14,6 +14,7 @@ from onnx_deconv.errors import (
 )
 
 if TYPE_CHECKING:
+    from onnx_deconv.attribution.examples import example
     from onnx_deconv.attribution.explainer import Explainer
     from onnx_deconv.attribution.explanation import Explanation
     from onnx_deconv.attribution.explanations import Explanations
@@ -45,6 +46,7 @@ __all__ = [
     "UnknownLayerError",
     "__version__",
     "compile_pair",
+    "example",
     "explain",
     "explain_graph",
     "load",
@@ -54,6 +56,7 @@ __all__ = [
 
 # Imported on first use, so that "onnx-deconv --help" does not wait for onnx and NumPy.
 _HOMES = {
+    "attribution.examples": ("example",),
     "attribution.explainer": ("Explainer",),
     "attribution.explanation": ("Explanation",),
     "attribution.explanations": ("Explanations",),

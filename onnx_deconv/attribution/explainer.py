@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -210,7 +211,8 @@ class Explainer:
             for names in (self.model.inputs, self.model.outputs)
         )
         method = AUTO if self.auto else self.semantics.method
-        return f"Explainer({self.model.name}: {inputs} → {outputs}; {method}; providers {self.providers})"
+        name = Path(self.model.name).name
+        return f"Explainer({name}: {inputs} → {outputs}; {method}; providers {self.providers})"
 
     def scores(self, batch: Batch) -> Array:
         """Return the model's scores, shape (N, K): its output for each class.
