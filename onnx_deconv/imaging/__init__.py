@@ -26,7 +26,7 @@ from onnx_deconv.imaging.colour import (
 )
 from onnx_deconv.imaging.custom import CustomPreprocess
 from onnx_deconv.imaging.geometry import Geometry
-from onnx_deconv.imaging.lattice import Lattice, lattice_of
+from onnx_deconv.imaging.lattice import Lattice, lattice_of, magnitude_of
 from onnx_deconv.imaging.layout import SheetLayout
 from onnx_deconv.imaging.model_input import ImageInput, preprocess_for
 from onnx_deconv.imaging.montage import joined, laid_out, montage
@@ -37,7 +37,7 @@ from onnx_deconv.imaging.presets import PRESETS, preprocess_from_metadata, prese
 from onnx_deconv.imaging.read import SUFFIXES, read_image
 from onnx_deconv.imaging.sources import Source, holds_several, is_array, read_source
 from onnx_deconv.imaging.transform import at_height, jpeg_compressed, map_resized, moved
-from onnx_deconv.imaging.vector import VECTOR, save_sheet
+from onnx_deconv.imaging.vector import VECTOR, SheetFormat, save_sheet
 from onnx_deconv.imaging.views import CAPTIONS, ON_PHOTO, VIEWS, Scales, Views, overlay
 from onnx_deconv.imaging.write import FORMATS, Image, as_image, png, save_npy, save_picture, save_png, webp
 
@@ -74,6 +74,7 @@ __all__ = [
     "Preprocess",
     "Saliency",
     "Scales",
+    "SheetFormat",
     "SheetLayout",
     "Size",
     "Source",
@@ -89,6 +90,7 @@ __all__ = [
     "jpeg_compressed",
     "laid_out",
     "lattice_of",
+    "magnitude_of",
     "map_resized",
     "montage",
     "moved",

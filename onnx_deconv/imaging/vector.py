@@ -5,6 +5,7 @@ import io
 import zlib
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
@@ -100,6 +101,8 @@ def _file(objects: list[bytes]) -> bytes:
     return file.getvalue()
 
 
+SheetFormat = Literal["png", "jpg", "webp", "svg", "pdf"]
+"""The formats that sheets are offered in."""
 VECTOR = {".svg": svg, ".pdf": pdf}
 """What writes a sheet, by the file's suffix."""
 
