@@ -1,6 +1,7 @@
 """Several explanations: a list that shows itself as a grid of pictures."""
 
 import math
+from collections.abc import Sequence
 
 from onnx_deconv.attribution import notebook
 from onnx_deconv.attribution.explanation import Explanation
@@ -72,8 +73,7 @@ class Explanations(list[Explanation]):
             self.grid.show()
 
     def _pictures(self, view: str) -> list[Picture]:
-        scales = _shared_scales(self)
-        return [one.views(scales[_compared(one)])[view] for one in self]
+        return [one.views(scales)[view] for one, scales in zip(self, shared_scales(self), strict=True)]
 
     def _repr_png_(self) -> bytes | None:
         drawable = self and all(one.shown is not None for one in self)
@@ -89,13 +89,20 @@ class Explanations(list[Explanation]):
         return notebook.grid(list(zip(pictures, captions, notes, strict=True)))
 
 
-def _compared(one: Explanation) -> tuple[int, str, str]:
-    """What explanations share that are drawn to one scale."""
-    return one.image, one.layer, one.method
+def shared_scales(explanations: Sequence[Explanation]) -> list[Scales]:
+    """Return the scale of each: one for all that show one photograph by one method.
 
-
-def _shared_scales(explanations: list[Explanation]) -> dict[tuple[int, str, str], Scales]:
+    Raises
+    ------
+    InputError
+        If one has no photograph.
+    """
     found: dict[tuple[int, str, str], list[Scales]] = {}
     for one in explanations:
         found.setdefault(_compared(one), []).append(one.views().scales)
-    return {key: Scales.largest(each) for key, each in found.items()}
+    return [Scales.largest(found[_compared(one)]) for one in explanations]
+
+
+def _compared(one: Explanation) -> tuple[int, str, str]:
+    """What explanations share that are drawn to one scale."""
+    return one.image, one.layer, one.method

@@ -16,10 +16,14 @@ from onnx_deconv.files import folder
 from onnx_deconv.imaging import (
     PROJECTION_PERCENTILE,
     SALIENCY_PERCENTILE,
+    VECTOR,
     VIEWS,
+    Scales,
     Views,
+    at_most,
     save_npy,
-    save_png,
+    save_picture,
+    save_sheet,
 )
 
 
@@ -68,6 +72,10 @@ class Job:
         Which pictures are drawn.
     output
         The folder for the files; it is made when the first is written.
+    suffix
+        The format of the pictures.
+    most
+        The most pixels along a side of a picture; ``None`` for as many as there are.
     taken
         The names that files have already.
     """
@@ -76,6 +84,8 @@ class Job:
     targets: Sequence[Target]
     views: Sequence[str]
     output: Path
+    suffix: str = "png"
+    most: int | None = None
     taken: list[str] = attribute(default_factory=list)
 
     def subjects(self) -> list[Subject]:
@@ -92,7 +102,13 @@ class Job:
 
 
 def write(
-    job: Job, subject: Subject, one: Explanation, path: Path, stem: str, rank: int | None
+    job: Job,
+    subject: Subject,
+    one: Explanation,
+    path: Path,
+    stem: str,
+    rank: int | None = None,
+    scales: Scales | None = None,
 ) -> dict[str, Any]:
     """Draw and write one explanation; return its record.
 
@@ -102,12 +118,13 @@ def write(
         The photograph's file, and what the names of its results begin with.
     rank
         Among several explanations of the photograph, from 1.
+    scales
+        For pictures that are compared; by default their own.
     """
     name = job.name(stem, rank, subject, one)
-    views = one.views()
-    pictures = {view: views[view] for view in job.views}
+    views = one.views(scales)
     home = folder(job.output)
-    files = {view: home / f"{name}-{view}.png" for view in pictures}
+    files = {view: home / f"{name}-{view}.{job.suffix}" for view in job.views}
     files |= {"values": home / f"{name}.npy", "record": home / f"{name}.json"}
     record = {
         "image": path,
@@ -129,8 +146,12 @@ def write(
         "empty": one.is_empty,
         "files": files,
     }
-    for view, picture in pictures.items():
-        save_png(files[view], picture)
+    for view in job.views:
+        if files[view].suffix in VECTOR:
+            save_sheet(files[view], views.sheet())
+        else:
+            picture = views[view]
+            save_picture(files[view], picture if job.most is None else at_most(picture, job.most))
     save_npy(files["values"], one.reconstruction)
     save_json(
         files["record"],

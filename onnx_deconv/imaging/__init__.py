@@ -36,7 +36,7 @@ from onnx_deconv.imaging.preprocess import Dtype, Fit, Preprocess
 from onnx_deconv.imaging.presets import PRESETS, preprocess_from_metadata, preset
 from onnx_deconv.imaging.read import SUFFIXES, read_image
 from onnx_deconv.imaging.sources import Source, holds_several, is_array, read_source
-from onnx_deconv.imaging.transform import at_height, jpeg_compressed, map_resized, moved
+from onnx_deconv.imaging.transform import at_height, at_most, jpeg_compressed, map_resized, moved
 from onnx_deconv.imaging.vector import VECTOR, SheetFormat, save_sheet
 from onnx_deconv.imaging.views import CAPTIONS, ON_PHOTO, VIEWS, Scales, Views, overlay
 from onnx_deconv.imaging.write import FORMATS, Image, as_image, png, save_npy, save_picture, save_png, webp
@@ -81,6 +81,7 @@ __all__ = [
     "Views",
     "as_image",
     "at_height",
+    "at_most",
     "channels_first",
     "check_picture",
     "heat_map",
