@@ -62,9 +62,12 @@ def encoded(picture):
         Image.fromarray,
         np.asarray,
         encoded,
-        as_a_tensor,
+        pytest.param(as_a_tensor, marks=pytest.mark.slow),  # importing PyTorch takes seconds
         as_preprocessed,
-        lambda picture: pytest.importorskip("torch").from_numpy(as_preprocessed(picture)),
+        pytest.param(
+            lambda picture: pytest.importorskip("torch").from_numpy(as_preprocessed(picture)),
+            marks=pytest.mark.slow,
+        ),
         lambda picture: {"image": Image.fromarray(picture), "label": 3},
         lambda picture: {"img": {"bytes": encoded(picture), "path": None}, "label": 3},
         lambda picture: {"pixel_values": as_preprocessed(picture), "id": "a"},
@@ -131,6 +134,7 @@ def test_what_is_no_image_is_refused_in_one_line(explainer, held, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_tensor_of_bytes_has_its_channels_first():
     torch = pytest.importorskip("torch")
     (picture,) = read_source(torch.from_numpy(noise().transpose(2, 0, 1).copy())).pictures
@@ -414,6 +418,7 @@ def test_a_function_that_does_more_is_refused(explainer, function):
         explainer.explain(noise(), preprocess=function)
 
 
+@pytest.mark.slow
 def test_a_function_with_a_batch_axis_and_a_tensor(explainer):
     torch = pytest.importorskip("torch")
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from onnx_deconv.imaging import (
     PRESETS,
     CustomPreprocess,
     Geometry,
+    Image,
     ImageInput,
     Photo,
     Preprocess,
@@ -78,6 +79,33 @@ def preprocessing(
     return CustomPreprocess(chosen, takes.layout, takes.dtype), None
 
 
+_OnePicture = str | os.PathLike[str] | bytes | Image
+
+
+@overload
+def explain(
+    model: ModelSource | Model,
+    images: _OnePicture,
+    target: int | str | None = None,
+    *,
+    top: Literal[1] = 1,
+    **options: Any,
+) -> Explanation: ...
+@overload
+def explain(
+    model: ModelSource | Model,
+    images: list[Any] | tuple[Any, ...],
+    target: Targets | None = None,
+    **options: Any,
+) -> Explanations: ...
+@overload
+def explain(
+    model: ModelSource | Model, images: Iterator[Any], target: Targets | None = None, **options: Any
+) -> Iterator[Explanation]: ...
+@overload
+def explain(
+    model: ModelSource | Model, images: Any, target: Targets | None = None, **options: Any
+) -> Any: ...
 def explain(
     model: ModelSource | Model,
     images: Any,

@@ -74,7 +74,8 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); {_WAY_OUT}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read as JSON ({reason}); {_WAY_OUT}") from error
     return config if isinstance(config, Mapping) else {}
 
 
