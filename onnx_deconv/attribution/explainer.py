@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -29,7 +29,8 @@ from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
 
 if TYPE_CHECKING:
-    from onnx_deconv.attribution.images import Explained, Preprocessing
+    from onnx_deconv.attribution.explanations import Explanations
+    from onnx_deconv.attribution.images import Explained, OnePicture, Preprocessing
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
@@ -155,6 +156,20 @@ class Explainer:
             return_freed_memory()
         return found
 
+    @overload
+    def explain(
+        self, images: "OnePicture", target: int | str | None = None, *, top: Literal[1] = 1, **how: Any
+    ) -> Explanation: ...
+    @overload
+    def explain(
+        self, images: list[Any] | tuple[Any, ...], target: Targets | None = None, **how: Any
+    ) -> "Explanations": ...
+    @overload
+    def explain(
+        self, images: Iterator[Any], target: Targets | None = None, **how: Any
+    ) -> Iterator[Explanation]: ...
+    @overload
+    def explain(self, images: Any, target: Targets | None = None, **how: Any) -> Any: ...
     def explain(
         self,
         images: Any,

@@ -79,13 +79,14 @@ def preprocessing(
     return CustomPreprocess(chosen, takes.layout, takes.dtype), None
 
 
-_OnePicture = str | os.PathLike[str] | bytes | Image
+OnePicture = str | os.PathLike[str] | bytes | Image
+"""What cannot be anything but one picture."""
 
 
 @overload
 def explain(
     model: ModelSource | Model,
-    images: _OnePicture,
+    images: OnePicture,
     target: int | str | None = None,
     *,
     top: Literal[1] = 1,
