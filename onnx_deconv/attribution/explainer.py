@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,7 @@ from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
 
 if TYPE_CHECKING:
-    from onnx_deconv.attribution.explanations import Explanations
-    from onnx_deconv.attribution.images import Explained, OnePicture, Preprocessing
+    from onnx_deconv.attribution.images import Preprocessing
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
@@ -156,20 +155,6 @@ class Explainer:
             return_freed_memory()
         return found
 
-    @overload
-    def explain(
-        self, images: "OnePicture", target: int | str | None = None, *, top: Literal[1] = 1, **how: Any
-    ) -> Explanation: ...
-    @overload
-    def explain(
-        self, images: list[Any] | tuple[Any, ...], target: Targets | None = None, **how: Any
-    ) -> "Explanations": ...
-    @overload
-    def explain(
-        self, images: Iterator[Any], target: Targets | None = None, **how: Any
-    ) -> Iterator[Explanation]: ...
-    @overload
-    def explain(self, images: Any, target: Targets | None = None, **how: Any) -> Any: ...
     def explain(
         self,
         images: Any,
@@ -180,7 +165,7 @@ class Explainer:
         top: int = 1,
         seed: SeedKind = "auto",
         preprocess: "Preprocessing | None" = None,
-    ) -> "Explained":
+    ) -> Any:
         """Explain photographs, whichever way a program holds them; the result can be looked at.
 
         Parameters
