@@ -110,7 +110,9 @@ def explained(*arguments, rules="deconvnet", blind=False):
     chosen = () if rules is None or "--rules" in arguments else ("--rules", rules)
     code, stdout, stderr = run("explain", *arguments, *chosen, "--json")
     assert code == 0
-    assert all("the image" in line for line in stderr.splitlines()) if blind else not stderr
+    # A random network is as sure of its class as of nothing else.
+    said = [line for line in stderr.splitlines() if "the model hardly sees this class" not in line]
+    assert all("the image" in line for line in said) if blind else not said
     return [json.loads(line) for line in stdout.splitlines()]
 
 
@@ -226,7 +228,9 @@ def test_folders_and_patterns_name_photographs_each_once(model, photo, tmp_path,
         str(p) for p in (folder / "a.png", folder / "b.jpg", folder / "sub" / "a.png", photo)
     ]
     files = [f for r in results for f in r["files"].values()]
-    assert len(set(files)) == len(files) == len(inside(out))
+    assert len(set(files)) == len(files)
+    of_all = {"explained.jsonl", "index.html", "summary.csv", "thumbnails"}
+    assert {Path(f).name for f in files} == set(inside(out)) - of_all
 
 
 def test_a_unit_of_a_layer_by_value_or_node_name(model, photo, out):

@@ -2,7 +2,14 @@
 
 from onnx_deconv.runtime.pair_session import PairSession, companion
 from onnx_deconv.runtime.providers import Providers
-from onnx_deconv.runtime.session import Session, device_of, numpy_of, return_freed_memory, workers
+from onnx_deconv.runtime.session import (
+    Session,
+    device_of,
+    limit_threads,
+    numpy_of,
+    return_freed_memory,
+    workers,
+)
 
 __all__ = [
     "PairSession",
@@ -10,6 +17,7 @@ __all__ = [
     "Session",
     "companion",
     "device_of",
+    "limit_threads",
     "numpy_of",
     "return_freed_memory",
     "workers",
