@@ -134,6 +134,11 @@ class Model:
         return [o.name for o in self.proto.graph.output]
 
     @cached_property
+    def recognised(self) -> frozenset[str]:
+        """Names of the values that stand for an activation written as several nodes."""
+        return frozenset(self.gained.results)
+
+    @cached_property
     def batch(self) -> int | None:
         """How many images the model takes at once; ``None`` where the file leaves that open."""
         shapes = [self.type_of(name).shape for name in self.inputs]
