@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
@@ -42,6 +41,12 @@ G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
 Array = np.ndarray[Any, np.dtype[Any]]
 _QUANTISERS_SINCE = 19
 _COMPUTED = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32}
+_PACKED = {
+    getattr(TensorProto, name)
+    for name in ("INT4", "UINT4", "INT2", "UINT2", "FLOAT4E2M1")
+    if hasattr(TensorProto, name)
+}
+"""Types of which several numbers share a byte."""
 _INTEGERS = {TensorProto.INT64, TensorProto.INT32}
 Source = str | os.PathLike[str] | bytes | ModelProto
 
@@ -200,6 +205,12 @@ class Model:
         where = {e.key: e.value for e in tensor.external_data}
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         path, offset = self.folder / where["location"], int(where.get("offset", 0))
+        if tensor.data_type in _PACKED:
+            whole = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
+            with path.open("rb") as file:
+                file.seek(offset)
+                whole.raw_data = file.read(int(where["length"]) if "length" in where else -1)
+            return numpy_helper.to_array(whole)
         return np.memmap(path, dtype, mode="r", offset=offset, shape=tuple(tensor.dims))
 
     @staticmethod
@@ -427,6 +438,9 @@ def _check(model: Model) -> None:
     """Refuse what is no model, and external data that are not there or not the model's own."""
     if not model.proto.graph.node:
         raise ModelError(f"{model.name}: no ONNX model (it has no graph)")
+    standard = any(own_domain(o.domain) == "" for o in model.proto.opset_import)
+    if not standard and not model.proto.functions:
+        raise ModelError(f"{model.name}: no ONNX model (it does not say of which opset its operators are)")
     home, sizes = model.folder.resolve(), dict[str, int]()
     for tensor in _external_tensors(model.proto):
         where = {e.key: e.value for e in tensor.external_data}

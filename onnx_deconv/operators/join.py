@@ -1,5 +1,8 @@
 """Operators with several inputs on the path: sums, products, concatenations."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from onnx_deconv.operators import fields, numbers
@@ -96,6 +99,13 @@ def split(at: Site) -> Signals:
         empty = signal is None
         parts.append(at.op.filled(resized(at, at.op.Shape(like), axis, [size]), 0.0) if empty else signal)
     return [at.op.Concat(*parts, axis=axis), *[None] * (len(at.node.inputs) - 1)]
+
+
+@split.fault
+def split_into(attributes: Mapping[str, Any], _: int, outputs: int) -> str | None:
+    """Refuse a number of parts that is not the number of outputs."""
+    parts = attributes.get("num_outputs", outputs)
+    return None if parts == outputs else f"num_outputs={parts}, and {outputs} outputs"
 
 
 @operator("Min", traits={POINTWISE, COMBINATION, LIMIT, KEEPS_SIGN}, evaluate=numbers.minimum)

@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from onnx_deconv.operators import fields
+from onnx_deconv.operators import fields, shapes
 from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.reduce import over
 from onnx_deconv.operators.registry import operator
@@ -179,7 +179,7 @@ def _power_slope(at: Site, x: Signal, p: int) -> Signal:
     return op.Sign(x) if p == 1 else op.Mul(op.Sign(x), op.Pow(op.Abs(x), float(p - 1)))
 
 
-@operator("MaxUnpool", traits={PLACEMENT})
+@operator("MaxUnpool", traits={PLACEMENT}, shape=shapes.max_unpool)
 def max_unpool(at: Site) -> Signals:
     """Each value's signal is read back from where it was put."""
     op = at.op

@@ -1,6 +1,6 @@
 """Models and pairs, ready to run: the only room that imports onnxruntime."""
 
-from onnx_deconv.runtime.pair_session import PairSession, companion
+from onnx_deconv.runtime.pair_session import PairSession, companion, seed_type
 from onnx_deconv.runtime.providers import Providers
 from onnx_deconv.runtime.session import Session, device_of, numpy_of, return_freed_memory, workers
 
@@ -12,5 +12,6 @@ __all__ = [
     "device_of",
     "numpy_of",
     "return_freed_memory",
+    "seed_type",
     "workers",
 ]

@@ -245,7 +245,7 @@ CASES = [
         x=(2, 3, 4),
         weights={"s": (4,)},
         torch=lambda t, v: (
-            v["x"].mean(-1, keepdim=True) * (v["x"].var(-1, keepdim=True, correction=0) + 1e-5).rsqrt()
+            t.mean(v["x"], -1, keepdim=True) * (v["x"].var(-1, keepdim=True, correction=0) + 1e-5).rsqrt()
         ),
     ),
     Case(
