@@ -5,7 +5,7 @@ that has every operator the rules need (ScatterElements that adds, Split by numb
 range of runtimes loads the result, and the CUDA provider has all its kernels.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -62,11 +62,12 @@ class Emitter:
         """The signal's element type as ONNX counts them."""
         return int(onnx.helper.np_dtype_to_tensor_dtype(self.dtype))
 
-    def take(self, operator: str, elem_type: int) -> None:
-        """Raise the opset to the first whose operator takes a first input of some element type."""
+    def take(self, operator: str, elem_type: int, attributes: Collection[str] = ()) -> None:
+        """Raise the opset to the first whose operator takes a first input of some type, and attributes."""
         text = f"tensor({TensorProto.DataType.Name(elem_type).lower()})"
         newest = onnx.defs.onnx_opset_version()
-        takes = (k for k in range(self.opset, newest + 1) if text in _first_types(operator, k))
+        schemas = ((k, onnx.defs.get_schema(operator, k, "")) for k in range(self.opset, newest + 1))
+        takes = (k for k, s in schemas if text in s.inputs[0].types and {*attributes} <= set(s.attributes))
         self.opset = next(takes, newest)
 
     def input(self, name: str, shape: Sequence[int | str | None] | None, dtype: Any = None) -> gs.Variable:
@@ -175,10 +176,6 @@ class Emitter:
         del proto.graph.value_info[:], proto.graph.output[:]
         proto.graph.output.extend(info for _, _, info in outputs)
         return proto
-
-
-def _first_types(operator: str, opset: int) -> set[str]:
-    return set(onnx.defs.get_schema(operator, opset, "").inputs[0].types)
 
 
 def _typed(operator: str, attributes: dict[str, Any], origin: str, opset: int) -> dict[str, Any]:

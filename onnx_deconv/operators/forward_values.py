@@ -126,10 +126,10 @@ class ForwardValues:
         if node.op in ("Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "DequantizeLinear"):
             extra = {}
             if node.op == "DequantizeLinear":
-                self.op.take(node.op, self.model.type_of(inputs[0]).dtype)
-                extra = {name: node.attrs.get(name) for name in ("axis", "block_size")}
+                extra = {k: v for k, v in node.attrs.items() if k == "axis" or (k == "block_size" and v)}
+                self.op.take(node.op, self.model.type_of(inputs[0]).dtype, extra)
             given = [self.raw(v) if v else None for v in inputs]
-            return getattr(self.op, node.op)(*given, **{k: v for k, v in extra.items() if v})
+            return getattr(self.op, node.op)(*given, **extra)
         numbers = self.model.constant(name)
         return self.op.constant(numbers) if numbers is not None and numbers.size <= _SMALL else None
 

@@ -167,6 +167,12 @@ CASES = [
             *t.nn.functional.max_pool2d(v["x"], 2, 2, return_indices=True), 2, 2
         ),
     ),
+    # No autograd here: PyTorch counts a value twice that two windows put at one place.
+    Case(
+        "p, i = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(x) s = Shape(x)"
+        " y = MaxUnpool<kernel_shape = [3, 3], strides = [2, 2]>(p, i, s)",
+        x=(1, 2, 5, 7),
+    ),
     # Sums and products of several values.
     Case("y = Add(x, z)", z=(4, 1, 1)),
     Case("y = Add(z, x)", x=(3, 4), z=(2, 1, 1)),
