@@ -6,12 +6,15 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study
+from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import (
     PROJECTION_PERCENTILE,
@@ -133,6 +136,8 @@ def write(
         f"{method}{_SAID[one.depends]}, saliency",
         "overlay",
     )
+    if not np.isfinite(one.reconstruction).all():
+        raise InputError(f"{subject.words(one)}: {one.note}")
     pictures = draw(photo, one.reconstruction, job.study.preprocess, job.views, captions, box)
     home = folder(job.output)
     files = {view: home / f"{name}-{view}.png" for view in pictures}

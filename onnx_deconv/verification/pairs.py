@@ -9,7 +9,7 @@ import numpy as np
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Array, Model
-from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of, seed_type
+from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of, seed_type, why_not_finite
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import Check, same_outputs
@@ -105,9 +105,11 @@ def check_pair(
     yield same_outputs(model, original.run(feeds), values, pair.manifest["semantics"]["rules"])
     explained = numpy_of(values[pair.manifest["explained"]["value"]])
     reads = {name: values[name] for name in companion.inputs if name != SEED}
-    found = companion.run_plainly({**reads, SEED: strongest_unit(explained).astype(seed_type(companion))})
+    sent = {**reads, SEED: strongest_unit(explained).astype(seed_type(companion))}
+    found = companion.run_plainly(sent)
     for entry in pair.manifest["reconstructions"]:
         result, shape = found[entry["name"]], feeds[entry["of"]].shape
         bad = int((~np.isfinite(result)).sum()) if result.shape == shape else prod(shape)
         sizes = "×".join(map(str, result.shape))
-        yield Check("companion", entry["of"], float(bad), 0.0, sizes)
+        reason = f" ({why_not_finite(pair, feeds, sent)})" if not np.isfinite(result).all() else ""
+        yield Check("companion", entry["of"], float(bad), 0.0, sizes + reason)
