@@ -7,8 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close, model_of, numbers, plain, reconstruction
 
-from onnx_deconv import compile_pair, explain_graph, load
+from onnx_deconv import Explainer, compile_pair, explain_graph, load
 from onnx_deconv.errors import DeconvError, ModelError
+from onnx_deconv.verification import verify
 
 X = {"x": numbers((3, 3, 8, 8), "x")}
 BODY = "c = Conv<pads = [1, 1, 1, 1]>(x, w) r = LeakyRelu<alpha = 0.3>(c) m = Conv(r, v)"
@@ -294,3 +295,35 @@ def test_statistics_that_a_composite_gives_beside_its_result_are_not_left_out():
     proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     with pytest.raises(DeconvError, match="SkipLayerNormalization"):
         compile_pair(load(proto))
+
+
+def test_an_output_of_other_sizes_is_warned_of(caplog):
+    load(declared("N", 5))
+    load(declared(1, 5))
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == []
+    load(declared(1, 1000))
+    (record,) = caplog.records
+    assert record.getMessage() == "the given model: output 'y' is ?×5, not 1×1000 as the file says"
+
+
+def not_a_number():
+    v = WEIGHTS["v"].copy()
+    v[2, 1] = np.nan
+    return usual(v=v)
+
+
+def test_a_nan_of_the_models_own_is_said_to_be_its_own():
+    (first_image, *_) = Explainer(not_a_number(), semantics="gradient")(X)
+    assert "the model's own Conv 'm' gives NaN" in first_image.note
+    checks = [c for c in verify(load(not_a_number()), X, tables=["guided"]) if c.name == "companion"]
+    assert [(c.verdict, "the model's own Conv 'm' gives NaN" in c.detail) for c in checks] == [
+        ("not covered", True), ("not covered", True),
+    ]  # fmt: skip
+
+
+def test_a_nan_of_the_signal_is_traced_to_its_node():
+    """The smallest numbers' reciprocals are infinite."""
+    proto = model_of("p = Log(x) q = Mul(p, zero) y = Flatten(q)", {"x": ("N", 2)}, {"zero": np.float32(0)})
+    x = np.float32([[1e-42, 1]])
+    (found,) = Explainer(proto, semantics="gradient")({"x": x})
+    assert "the signal is first infinite or NaN at 'p'" in found.note

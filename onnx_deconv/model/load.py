@@ -7,6 +7,7 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 """
 
 import hashlib
+import logging
 import math
 import mmap
 import os
@@ -23,13 +24,13 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
 from onnx_deconv.model import activation_matching, upgrade
 from onnx_deconv.model.canonical import read_view, value_types
-from onnx_deconv.model.constant_folding import known_numbers
+from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.external_data import skim
 from onnx_deconv.model.protos import all_tensors, opset_of, stored_tensors
 from onnx_deconv.operators import ValueType, find, own_domain
@@ -37,6 +38,8 @@ from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RAND
 
 # Its notes about types that NumPy lacks go to stdout, which belongs to a caller's results.
 G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
+
+_log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _QUANTISERS_SINCE = 19
@@ -117,6 +120,7 @@ class Model:
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
         self._read_nodes()
+        self._warn_of_declarations()
 
     @property
     def opset(self) -> int:
@@ -218,6 +222,19 @@ class Model:
         """Write a node of the view as ONNX does."""
         return gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
 
+    def _warn_of_declarations(self) -> None:
+        """Warn of outputs that have other sizes than the file declares, as runtimes do."""
+        declared = known_shapes(GraphProto(output=self.proto.graph.output))
+        for name, stated in declared.items():
+            shape = self.type_of(name).shape
+            if (
+                shape is None
+                or len(shape) != len(stated)
+                or any(a and b and a != b for a, b in zip(shape, stated, strict=True))
+            ):
+                found, said = ("×".join(str(d or "?") for d in sizes or ()) for sizes in (shape, stated))
+                _log.warning("%s: output %r is %s, not %s as the file says", self.name, name, found, said)
+
     def _small_constant(self, value: str) -> Array | None:
         """Read a constant during pattern matching, unless it is large."""
         shape = self.type_of(value).shape
@@ -316,17 +333,21 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
         return _spooled(_serialised(source), "the given model", input_shapes)
     if isinstance(source, bytes | bytearray | memoryview):
         return _spooled(bytes(source), "the given model", input_shapes)
-    path = Path(source)
+    return _from_file(Path(source), str(Path(source)), input_shapes)
+
+
+def _from_file(path: Path, name: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
+    """Load a model that messages call by some name."""
     try:
         with path.open("rb") as file, _mapped(file.fileno()) as content:
-            proto = _parse(content, path)
-            with blaming_the_file(proto, str(path)):
-                model = Model(proto, path.parent, str(path), input_shapes)
+            proto = _parse(content, path, name)
+            with blaming_the_file(proto, name):
+                model = Model(proto, path.parent, name, input_shapes)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); is the path right?") from error
+        raise ModelError(f"{name}: cannot be read ({error.strerror or error}); is the path right?") from error
     if model.opset >= upgrade.OLDEST_OPSET:
         return model
-    return _spooled(upgrade.upgrade(onnx.load(path)).SerializeToString(), str(path), input_shapes)
+    return _spooled(upgrade.upgrade(onnx.load(path)).SerializeToString(), name, input_shapes)
 
 
 def digest(model: Model) -> str:
@@ -421,17 +442,16 @@ def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]
     spool = Spool()
     path = spool.folder / "model.onnx"
     path.write_bytes(content)
-    model = load(path, input_shapes)
-    model.name = name
+    model = _from_file(path, name, input_shapes)
     model.spool = model.spool or spool
     return model
 
 
-def _parse(content: memoryview, path: Path) -> ModelProto:
+def _parse(content: memoryview, path: Path, name: str) -> ModelProto:
     try:
         return ModelProto.FromString(skim(content, path.name))
     except (ValueError, DecodeError) as error:
-        raise ModelError(f"{path}: no ONNX model, or cut short ({error})") from error
+        raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
 
 
 def _check(model: Model) -> None:
