@@ -258,6 +258,9 @@ INFINITE = {
     "a limited logarithm": ("r = Relu(x) l = Log(r) y = Max(l, low)", [0, 1, 0, 1 / 4]),
     "a limited reciprocal": ("r = Relu(x) l = Reciprocal(r) y = Min(l, high)", [0, -1, 0, -1 / 16]),
     "a limited quotient": ("r = Relu(x) l = Div(one, r) y = Min(l, high)", [0, -1, 0, -1 / 16]),
+    "a limited logarithm of a sum": (
+        "r = Relu(x) l = ReduceLogSum<axes = [0]>(r) y = Max(l, low)", [0, 1, 0, 1 / 4],
+    ),
     "a quotient put aside": (
         "r = Relu(x) q = Mul(r, r) l = Div(q, r) m = Greater(r, zero) y = Where(m, l, zero)", [0, 1, 0, 1],
     ),

@@ -190,6 +190,17 @@ def test_packed_weights_that_lie_in_a_file_are_read():
     np.testing.assert_array_equal(model.constant("d").reshape(-1), packed * 0.5)
 
 
+def test_pads_that_follow_from_a_known_size_are_known_where_the_batch_is_free():
+    head, tail = "c = Conv(x, w) r = Relu(c)", 'q = Pad<mode = "edge">(r, p) y = Relu(q)'
+    sizes = "s = Shape(r) h = Gather(s, two) d = Sub(h, four) p = Concat<axis = 0>(z, d, d, z, d, d)"
+    weights = {"w": numbers((4, 3, 3, 3), "w")}
+    held = weights | {"two": np.array([2]), "four": np.array([4]), "z": np.array([0, 0])}
+    computed = model_of(f"{head} {sizes} {tail}", {"x": ("N", 3, 8, 8)}, held)
+    given = weights | {"p": np.array([0, 0, 2, 2, 0, 0, 2, 2])}
+    expected = reconstruction(model_of(f"{head} {tail}", {"x": ("N", 3, 8, 8)}, given), X)
+    assert_close(reconstruction(computed, X), expected)
+
+
 def test_an_output_keeps_what_only_its_declaration_says():
     proto = usual()
     proto.graph.node.append(helper.make_node("Reshape", ["g", "row"], ["z"]))

@@ -43,9 +43,9 @@ def reduce_sum_square(at: Site) -> Signals:
 
 @operator("ReduceLogSum", traits={REDUCTION})
 def reduce_log_sum(at: Site) -> Signals:
-    """Scaled by 1/Σx = e^-y."""
+    """Scaled by 1/Σx = 1/e^y (zero where the sum is)."""
     op = at.op
-    return _only(at, repeated(at, op.Mul(at.signal, op.Exp(op.Neg(at.output())))))
+    return _only(at, repeated(at, op.Mul(at.signal, inverse(at, op.Exp(at.output())))))
 
 
 @operator("ReduceLogSumExp", traits={REDUCTION})
