@@ -112,12 +112,18 @@ def in_its_own_opset(case):
     return plain(case.proto(), case.feeds())["y"], send_back(case, rules="gradient")
 
 
+STANDARD_SINCE = 17
+"""Of LayerNormalization."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("opset", range(7, 27))
 def test_a_form_that_other_opsets_write_alike_is_explained_alike(opset):
     """From the oldest opset that onnxruntime runs to the newest."""
     explained = 0
     for case in CASES:
+        if opset < STANDARD_SINCE and case.body.startswith("n, "):
+            continue  # onnxruntime runs LayerNormalization, but nobody says which shape its statistics have
         proto = model_of(case.body, case.inputs, case.arrays(), opset)
         try:
             y = plain(proto, case.feeds())["y"]
