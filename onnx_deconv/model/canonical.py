@@ -146,7 +146,7 @@ def _check_forms(graph: GraphProto, name: str) -> None:
         wrong = fault and fault(attributes_of(node), len(node.input), len(node.output))
         if wrong:
             called = node.name or next(iter(node.output), "")
-            raise ModelError(f"{name}: {node.op_type} {called!r} cannot be: {wrong}")
+            raise ModelError(f"{name}: {node.op_type} {called!r} cannot be: {wrong}; export the model again")
 
 
 def put_in_order(graph: GraphProto, name: str) -> None:
