@@ -78,9 +78,8 @@ def _sizes(node: NodeProto, shape: Sizes | None) -> Sizes | None:
     least = min((size for size in shape or () if size is not None), default=0)
     if least < 0:
         called = node.name or node.output[0]
-        raise ModelError(
-            f"{node.op_type} {called!r} gives an axis of size {least}: export the model again for this size of its input"
-        )
+        fault = f"{node.op_type} {called!r} gives an axis of size {least}"
+        raise ModelError(f"{fault}: export the model again for this size of its input")
     return None if shape is None else [size or None for size in shape]
 
 
