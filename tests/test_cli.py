@@ -641,7 +641,7 @@ def test_verify_finds_the_pair_exact(model, photo):
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert (code, stderr) == (0, "")
     assert all(c["verdict"] == "ok" for c in checks)
-    assert {c["name"] for c in checks} == {"forward", "switches", "companion", "difference"}
+    assert {c["name"] for c in checks} == {"forward", "switches", "companion", "image", "class", "difference"}
     assert {c["of"] for c in checks if c["name"] == "companion"} == {"deconvnet", "guided", "gradient"}
     code, stdout, _ = run("verify", model, "--image", photo, "--rules", "guided", "--layer", "r1")
     assert code == 0

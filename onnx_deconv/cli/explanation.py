@@ -6,12 +6,15 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study
+from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import (
     PROJECTION_PERCENTILE,
@@ -122,6 +125,8 @@ def write(
         For pictures that are compared; by default their own.
     """
     name = job.name(stem, rank, subject, one)
+    if not np.isfinite(one.reconstruction).all():
+        raise InputError(f"{one.name}: {one.note}")
     views = one.views(scales)
     home = folder(job.output)
     files = {view: home / f"{name}-{view}.{job.suffix}" for view in job.views}

@@ -155,6 +155,22 @@ class Session:
             ) from error
         return dict(zip(self.outputs, binding.get_outputs(), strict=True))
 
+    def run_plainly(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model as its users will, on arrays and without bindings; return arrays by output name.
+
+        Raises
+        ------
+        InputError
+            If an array does not fit the model, or one is missing.
+        """
+        try:
+            results = self._session.run(None, dict(feeds))
+        except Exception as error:  # onnxruntime has no common base for its exceptions
+            raise InputError(
+                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
+            ) from error
+        return dict(zip(self.outputs, results, strict=True))
+
 
 def device_of(providers: Providers) -> str:
     """Return where sessions really run, ``cuda`` or ``cpu``: a session of one node tells."""
@@ -179,8 +195,8 @@ def workers(device: str) -> int:
 
 
 def numpy_of(value: Any) -> Array:
-    """Copy a session's result to a NumPy array."""
-    array: Array = value.numpy()
+    """Copy a session's result to a NumPy array; an array is returned as it is."""
+    array: Array = value if isinstance(value, np.ndarray) else value.numpy()
     return array
 
 
