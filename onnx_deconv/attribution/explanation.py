@@ -43,6 +43,13 @@ class Explanation:
     depends
         Whether the picture depends on the image: ``yes``, ``hardly`` or ``no``, see
         :class:`~onnx_deconv.compiler.dependence.ImageDependence`.
+    output, kind
+        The model's output that was explained, and what it is (see :data:`~onnx_deconv.model.heads.Head`);
+        ``None`` for layers.
+    words
+        What was explained, where it is more than one class or channel: ``tabby - tiger cat``.
+    place
+        Where in its map it was explained, if in a region or a mask.
     """
 
     image: int
@@ -57,6 +64,10 @@ class Explanation:
     note: str | None = None
     semantics: Semantics = field(default_factory=Semantics, repr=False)
     depends: str = "yes"
+    output: str | None = None
+    kind: str | None = None
+    words: str | None = None
+    place: str | None = None
 
     @property
     def method(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.dependence import ENOUGH, pooled_share
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import feature_maps, scores_value
+from onnx_deconv.model.heads import feature_maps, heads
 from onnx_deconv.semantics import Semantics
 
 AUTO = "auto"
@@ -35,7 +35,7 @@ def chosen_method(model: Model, layer: str, inputs: Sequence[str] | None = None)
         If no path leads from an input to the value.
     """
     walk = Walk(model, layer, Semantics(), inputs)
-    if layer != scores_value(model)[0]:
+    if layer not in {head.start for head in heads(model)}:
         return Semantics("deconvnet" if pooled_share(walk.path) >= ENOUGH else "guided")
     maps = feature_maps(model, layer, walk.path, walk.reached)
     return Semantics("guided") if maps is None or len(walk.inputs) > 1 else CLASS_METHOD

@@ -14,7 +14,7 @@ from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.decompositions import composites
-from onnx_deconv.model.heads import class_maps, scores_value
+from onnx_deconv.model.heads import class_maps, explainable, head_of
 from onnx_deconv.operators import (
     Key,
     Rule,
@@ -133,6 +133,7 @@ def inspect_model(
     model: Model,
     semantics: Semantics | None = None,
     layer: str | None = None,
+    output: str | None = None,
 ) -> Inspection:
     """Look at a model; no weight is read and nothing runs.
 
@@ -144,6 +145,8 @@ def inspect_model(
         The choices that decide which rule a node gets.
     layer
         The value to explain; by default the scores.
+    output
+        The output that these belong to; by default the first that is real numbers, or made of such.
 
     Raises
     ------
@@ -151,8 +154,11 @@ def inspect_model(
         If there is no such layer.
     """
     semantics = semantics or Semantics()
-    value, cut = scores_value(model) if layer is None else (model.layer(layer), [])
+    head = head_of(model, output)
+    value, cut = (head.start, list(head.cut)) if layer is None else (model.layer(layer), [])
     walk, problem, dependence = _walk(model, value, semantics)
+    if layer is None and head.problem is not None:
+        problem = _problem(model, head.output)
     layers = list(_layers(walk)) if walk is not None else []
     proto = model.proto
     return Inspection(
@@ -171,7 +177,7 @@ def inspect_model(
         ],
         explained=value,
         cut=cut,
-        class_maps=class_maps(model, scores_value(model)[0]),
+        class_maps=class_maps(model, head.start),
         labels=len(Labels.of(None, model.metadata).names),
         metadata=sorted(model.metadata),
         rules=semantics.rules,
@@ -181,6 +187,15 @@ def inspect_model(
         problem=problem,
         image_dependence=None if dependence is None else dependence.as_dict(),
     )
+
+
+def _problem(model: Model, output: str) -> str | None:
+    """Return why an output cannot be explained, and what can."""
+    try:
+        explainable(model, output)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 def _walk(

@@ -1,12 +1,14 @@
 """Small graphs that stand between the parts of an explain graph: which units, and a row of results."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import Emitter, Signal
 
 TARGET = "target"
@@ -16,7 +18,28 @@ OWN_TOP = -1
 GraphSeed = Literal["auto", "one", "map", "strongest", "unit"]
 
 
-def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, kind: GraphSeed) -> ModelProto:
+@dataclass(frozen=True)
+class Ranked:
+    """The value whose strongest class or channel is taken where ``target`` does not say.
+
+    Attributes
+    ----------
+    value
+        Its name.
+    axes
+        Its axes.
+    elements
+        As in :class:`onnx_deconv.model.heads.Head`: what the classes of the output are among its channels.
+    """
+
+    value: str
+    axes: Axes
+    elements: Sequence[Sequence[int]] | None = None
+
+
+def seeds(
+    explained: Mapping[str, Any], ranked: Ranked, precision: str, top: int, kind: GraphSeed
+) -> ModelProto:
     """Choose each image's channels, or units, and make their seeds.
 
     Parameters
@@ -24,8 +47,7 @@ def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, k
     explained
         The manifest's entry of the explained value.
     ranked
-        The value whose strongest channel is taken where ``target`` does not say, shape (N, K, ...); for
-        units the explained value.
+        For units the explained value.
     precision
         The seed's type.
     top
@@ -40,19 +62,33 @@ def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, k
     """
     op = Emitter(np.dtype(precision))
     op.origin = SEED
-    value = op.Cast(op.input(explained["value"], None), to=op.elem_type)
-    by = op.Cast(op.input(ranked, None), to=op.elem_type)
+    axes = Axes.of(explained["axes"])
+    value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
+    by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
     target = op.input(TARGET, None, np.int64)
     if kind == "unit":
         scores = op.Reshape(by, [0, -1])
     else:
         scores = op.ReduceMax(op.Reshape(by, [0, 0, -1]), [2], keepdims=0)
+    channels, signs = zip(*ranked.elements, strict=True) if ranked.elements else ((), ())
+    if channels:
+        scores = op.Mul(op.Gather(scores, np.array(channels), axis=1), np.array(signs, op.dtype))
     best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
     targets = op.Where(op.Less(target, np.int64(0)), best, target)
     made = []
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
-        made.append(_seed(op, value, chosen, explained["shape"][2:], kind))
+        sign = None
+        if channels:
+            known = op.Min(chosen, np.int64(len(channels) - 1))
+            beyond = op.Less(np.int64(len(channels) - 1), chosen)
+            sign = op.Where(beyond, np.zeros((), op.dtype), op.Gather(np.array(signs, op.dtype), known))
+            chosen = op.Gather(np.array(channels), known)
+        sizes = axes.sizes(explained["shape"]) or []
+        seed = _seed(op, value, chosen, sizes[2:], kind)
+        if sign is not None:
+            seed = op.Mul(seed, op.Reshape(sign, [-1] + [1] * (len(sizes) - 1)))
+        made.append(_restored(op, seed, axes))
     return exported(op, {f"{SEED}/{k}": signal for k, signal in enumerate(made)}, "seeds")
 
 
@@ -75,6 +111,22 @@ def _seed(
         unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
         mask = op.Mul(_mask(op, value, unit), mask)
     return mask if kind == "one" else op.Mul(value, mask)
+
+
+def _canonical(op: Emitter, value: Signal, axes: Axes) -> Signal:
+    """Bring a value into the order (N, K, ...)."""
+    if axes.usual:
+        return value
+    turned = op.Transpose(value, perm=axes.order)
+    return turned if axes.classes is not None else op.Unsqueeze(turned, [1])
+
+
+def _restored(op: Emitter, seed: Signal, axes: Axes) -> Signal:
+    """Bring a seed from the order (N, K, ...) into the value's own."""
+    if axes.usual:
+        return seed
+    plain = seed if axes.classes is not None else op.Squeeze(seed, [1])
+    return op.Transpose(plain, perm=[axes.order.index(k) for k in range(len(axes.order))])
 
 
 def _mask(op: Emitter, value: Signal, unit: Signal) -> Signal:
