@@ -14,15 +14,16 @@ from onnx_deconv.attribution.batches import Batch, chunks, feeds_of, length
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
-from onnx_deconv.attribution.seed import Place, SeedKind, scores_of, strongest
-from onnx_deconv.attribution.target import Choices, Target, Wanted, per_image, place_words
+from onnx_deconv.attribution.seed import Place, SeedKind, strongest
+from onnx_deconv.attribution.subject import Subject, fields_of
+from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, Model, Source, load
-from onnx_deconv.model.heads import axes_of, class_maps, explainable, head_of
+from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
@@ -101,7 +102,8 @@ class Explainer:
         if saved is not None and self.semantics == stored and inputs is None:
             session = PairSession(saved, providers, low_memory=low_memory)
             self._sessions[self.layer, self.semantics] = session
-        self.labels = Labels.of(labels, self.model.metadata)
+        self.labels = self._names(labels)
+        self.fields = fields_of(self.model, self.head, self.labels)
 
     def __call__(
         self,
@@ -127,8 +129,8 @@ class Explainer:
         layer
             A value's or a node's name; by default the scores, or what a saved pair was made to explain.
         position
-            A position in the channel's feature map, a mask of the map's shape, or ``region``: where the class
-            wins over all others; by default ``seed`` decides.
+            A position in the channel's feature map; a mask, which is fitted to the map; or ``region``: where
+            the class wins over all others; by default ``seed`` decides.
         top
             How many channels to explain in each image where no target is given.
         seed
@@ -219,6 +221,14 @@ class Explainer:
             self._chosen[name] = chosen_method(self.model, name, self._inputs)
         return self._chosen[name] if self.auto else self.semantics
 
+    def _names(self, given: Sequence[str] | None) -> Labels:
+        """Return the names of the classes: those given, in the metadata, or beside the model if as many."""
+        found = Labels.of(given, self.model.metadata)
+        if found.names or given is not None or self.model.spool is not None:
+            return found
+        beside = Labels.beside(self.model.folder)
+        return beside if len(beside.names) == class_count(self.model, self.head) else found
+
     def _named(self, layer: str | None) -> str:
         name = self.layer if layer is None else self.model.layer(layer)
         if layer is None and name == self.scores_layer:
@@ -234,20 +244,19 @@ class Explainer:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
         passes = Passes(lambda value, semantics: self._pass(feeds, value, semantics))
-        start = passes.of(starts[0])
         of_classes = layer == self.scores_layer
-        scores = start.scores(self.head) if of_classes else scores_of(start.explained)
-        named = (self.labels, self.head.elements) if of_classes else (None, None)
-        choices = Choices(scores.shape[1], *named)
-        ranked = _ranked(scores, choice, choices)
-        aims = [[choices.aim(wanted, choice.position) for wanted in row] for row in ranked]
-        columns = [explain_column(passes, starts, list(column)) for column in zip(*aims, strict=True)]
-        for image, row in enumerate(ranked):
-            for wanted, aim, column in zip(row, aims[image], columns, strict=True):
-                position, score = aim.position, wanted.score(scores[image])
-                if position is not None:
-                    there = np.moveaxis(start.explained[image], 0, -1)[position]
-                    score = Wanted(aim.weights).score(there)
+        head = self.head if of_classes else None
+        subject = Subject(passes.of(starts[0]), head, self.labels, self.fields if of_classes else None)
+        rows = [
+            [subject.aim(image, wanted, choice.position) for wanted in row]
+            for image, row in enumerate(subject.wanted(choice.targets, choice.top))
+        ]
+        columns = [
+            explain_column(passes, starts, [aim for _, aim in each]) for each in zip(*rows, strict=True)
+        ]
+        for image, row in enumerate(rows):
+            for (wanted, aim), column in zip(row, columns, strict=True):
+                position, score = aim.position, subject.score(image, wanted, aim)
                 if column.kinds[image] == "strongest":
                     values = passes.of(column.starts[image]).explained[image]
                     position = strongest(values[aim.weights[0][0]])
@@ -293,7 +302,7 @@ class Explainer:
         if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [Start(layer, choice.seed, chosen)]
         if self.head.has_positions:
-            return [Start(layer, "map", chosen)]
+            return [Start(layer, "one" if self.head.kind == "detections" else "map", chosen)]
         if chosen.reads_feature_maps:
             plain = [replace(chosen, cam="none")] if chosen.rules != NO_RULES else []
             others = [Semantics("guided"), Semantics("gradient")] if self.auto else []
@@ -338,16 +347,6 @@ def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequ
     if saved is not None and isinstance(source, str | PathLike):
         return load(f"{source}/{FORWARD}", shapes)
     return load(source, shapes)
-
-
-def _ranked(scores: Array, choice: _Choice, choices: Choices) -> list[list[Wanted]]:
-    """Return what to explain in each image, the strongest first."""
-    if choice.targets is not None:
-        return [[choices.understood(target)] for target in choice.targets]
-    if not 1 <= choice.top <= choices.count:
-        raise InputError(f"top={choice.top}: the explained value has {choices.count} channels")
-    order = np.argsort(-scores, axis=1, kind="stable")[:, : choice.top]
-    return [[Wanted(((int(k), 1.0),)) for k in row] for row in order]
 
 
 def _whole_shape(explained: Array, axes: Axes, seed: Array, total: int) -> tuple[int, ...]:

@@ -20,8 +20,8 @@ activations. ``strongest``: the map's strongest activation alone. ``auto``: ``va
 is given, ``one`` for a value with one unit per channel (scores), else ``map``."""
 
 Place = Sequence[int] | Array | Literal["region"] | None
-"""Where in a channel's map: a position, one index per axis behind the channel; a mask, an array shaped as the
-map; ``region``, where the channel is larger than all others; ``None`` for the whole map."""
+"""Where in a channel's map: a position, one index per axis behind the channel; a mask, an
+array with as many axes, which is fitted to the map; ``region``, where the channel is larger than all others; ``None`` for the whole map."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _of_channel(values: Array, channel: int, place: Place, kind: SeedKind) -> Ar
     """Make the seed of one channel, shape as its map."""
     feature_map = values[channel]
     if is_area(place):
-        area = region(values, channel) if isinstance(place, str) else np.asarray(place, np.float32)
+        area = region(values, channel) if isinstance(place, str) else fitted(place, feature_map.shape)
         if kind != "strongest":
             return area if kind == "one" else area * feature_map
         feature_map = np.where(area != 0, feature_map, 0)
@@ -138,6 +138,15 @@ def _of_channel(values: Array, channel: int, place: Place, kind: SeedKind) -> Ar
     aim = Aim((), place).position
     where = strongest(feature_map) if aim is None else aim
     found[where] = 1.0 if kind == "one" else feature_map[where]
+    return found
+
+
+def fitted(mask: Place, sizes: Sequence[int]) -> Array:
+    """Return a mask of the wanted size: each position takes what the mask has there."""
+    found = np.asarray(mask, np.float32)
+    for axis, size in enumerate(sizes):
+        middles = (np.arange(size) + 0.5) * found.shape[axis] / size
+        found = found.take(middles.astype(np.int64), axis)
     return found
 
 
@@ -171,7 +180,7 @@ def _check(values: Array, aim: Aim) -> None:
     sizes, position = values.shape[2:], aim.position
     if isinstance(aim.place, str) and aim.place != "region":
         raise InputError(f"position={aim.place!r}: give indices, a mask, or region")
-    if isinstance(aim.place, np.ndarray) and is_area(aim.place) and aim.place.shape != sizes:
+    if isinstance(aim.place, np.ndarray) and is_area(aim.place) and aim.place.ndim != len(sizes):
         raise InputError(f"a mask of shape {aim.place.shape}: the explained maps have the shape {sizes}")
     if position is None:
         return

@@ -1,8 +1,8 @@
 """Targets: what is explained, as a person writes it, and what of the explained value that is."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -14,9 +14,14 @@ from onnx_deconv.model import Array
 
 Target = SupportsIndex | str
 """A class by index or label, or a channel; or a sum of these, such as ``-tabby``, ``tabby - tiger cat``,
-``0.5*tabby + 207``."""
+``0.5*tabby + 207``. Of detections: a class (its strongest box), ``person#2`` (its second), ``person at
+120,80`` (the one around that point of the input, x and y), ``at 120,80`` (of any class), ``field 4`` (of one
+box, by its position)."""
 
 _SIGN = re.compile(r"\s+([+-])\s+")
+_RANK = re.compile(r"(.+)#(\d+)", re.DOTALL)
+_POINT = re.compile(r"(?:(.*\S)\s+)?at\s+(-?[\d.]+)\s*,\s*(-?[\d.]+)", re.DOTALL)
+_FIELD = re.compile(r"field\s+(\d+)")
 _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s*\*\s*)?(.+)", re.DOTALL)
 
 
@@ -30,10 +35,19 @@ class Wanted:
         Classes or channels as a caller counts them, each with its weight.
     words
         The target for people; ``None`` for a single class or channel.
+    rank
+        Of detections: which of a class's boxes, from 1.
+    point
+        Of detections: a point (x, y) of the input that the box is around.
+    field
+        Of detections: whether terms are fields, not classes.
     """
 
     terms: tuple[tuple[int, float], ...]
     words: str | None = None
+    rank: int = 1
+    point: tuple[float, float] | None = None
+    field: bool = False
 
     @property
     def first(self) -> int:
@@ -58,11 +72,14 @@ class Choices:
     elements
         For each class its channel of the explained value, and the sign that it has there; ``None`` where
         these are the same.
+    fields
+        How many fields the boxes of a detector have; ``None`` of other outputs.
     """
 
     count: int
     labels: Labels | None
     elements: Sequence[tuple[int, int]] | None = None
+    fields: int | None = None
 
     def understood(self, target: Target) -> Wanted:
         """Read a target.
@@ -77,6 +94,8 @@ class Choices:
         alone = self._label(target)
         if alone is not None:
             return Wanted(((self._checked(alone), 1.0),))
+        if self.fields is not None and (box := self._box(target)) is not None:
+            return box
         signs, parts = _parts(target)
         terms = tuple(self._term(sign, part) for sign, part in zip(signs, parts, strict=True))
         if len(terms) == 1 and terms[0][1] == 1.0:
@@ -85,10 +104,24 @@ class Choices:
 
     def aim(self, wanted: Wanted, place: Place) -> Aim:
         """Return what of the explained value a target is."""
-        if self.elements is None:
+        if self.elements is None or wanted.field:
             return Aim(wanted.terms, place)
         own = self.elements
         return Aim(tuple((own[k][0], own[k][1] * weight) for k, weight in wanted.terms), place)
+
+    def _box(self, text: str) -> Wanted | None:
+        """Read a target that only detections have; ``None`` if it is none."""
+        if match := _FIELD.fullmatch(text.strip()):
+            field = int(match[1])
+            if field >= (self.fields or 0):
+                raise InputError(f"there is no field {field}: boxes have 0 to {(self.fields or 0) - 1}")
+            return Wanted(((field, 1.0),), f"field {field}", field=True)
+        if match := _POINT.fullmatch(text.strip()):
+            terms = self.understood(match[1]).terms if match[1] else ()
+            return Wanted(terms, text.strip(), point=(float(match[2]), float(match[3])))
+        if match := _RANK.fullmatch(text.strip()):
+            return replace(self.understood(match[1]), words=text.strip(), rank=max(1, int(match[2])))
+        return None
 
     def _label(self, text: str) -> int | None:
         """Return the class that a text names as a whole, so that labels may hold signs."""
@@ -117,6 +150,15 @@ class Choices:
         name = f"channel {index}" if self.labels is None else self.labels.spoken(index)
         sign = ("-" if weight < 0 else "") if place == 0 else "- " if weight < 0 else "+ "
         return f"{sign}{'' if abs(weight) == 1 else f'{abs(weight):g}*'}{name}"
+
+
+def moved(target: Target, place: Callable[[float, float], tuple[float, float]]) -> Target:
+    """Return a target with the point in it, if there is one, moved: from a photograph to a model's input."""
+    match = _POINT.fullmatch(target.strip()) if isinstance(target, str) else None
+    if match is None:
+        return target
+    x, y = place(float(match[2]), float(match[3]))
+    return f"{match[1] or ''} at {x:g},{y:g}".strip()
 
 
 def place_words(place: Place) -> str | None:

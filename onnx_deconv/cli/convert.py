@@ -87,10 +87,12 @@ def command(
     _refuse_to_overwrite(loaded, model, output)
     seconds = {"load": round(time.perf_counter() - start, 3)}
     conversion = Conversion(
-        loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds
-    )
+        loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds,
+        run.output,
+    )  # fmt: skip
     if options.form == "explain":
-        preprocess = images.preprocess(loaded, console if graph.pictures else None)
+        drawn = graph.pictures or graph.heat or changed(images)
+        preprocess = images.preprocess(loaded, console if graph.pictures else None) if drawn else None
         record = explain_form.write(conversion, graph, preprocess)
         console.result(record, lambda: "\n".join(explain_form.lines(record)))
     else:
@@ -117,6 +119,6 @@ def _recommend(console: Console, conversion: Conversion) -> None:
     """Name the layer that a class is drawn from more clearly than from its score."""
     if conversion.layer is not None or conversion.semantics.table.conserves:
         return
-    maps = Explainer(conversion.model).class_maps
+    maps = Explainer(conversion.model, output=conversion.model_output).class_maps
     if maps:
         console.say(f"  {maps} has one feature map per class: --layer {maps} shows a class more clearly")

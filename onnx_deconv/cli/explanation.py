@@ -53,16 +53,23 @@ class Subject:
 
     def words(self, one: Explanation) -> str:
         """Name a class or a unit for people."""
+        if one.words is not None or one.place is not None:
+            return ", ".join(filter(None, (one.words or self._class(one), one.place)))
         if self.of_classes:
-            return self.explainer.labels.spoken(one.channel)
+            return self._class(one)
         position = "" if one.position is None else f" at {','.join(map(str, one.position))}"
         return f"{self.layer} channel {one.channel}{position}"
+
+    def _class(self, one: Explanation) -> str:
+        return self.explainer.labels.spoken(one.channel) if self.of_classes else f"channel {one.channel}"
 
     def file_name(self, one: Explanation) -> str:
         """Name a class or a unit in a file's name: by its label if no other class has the same."""
         if not self.of_classes:
             return "-".join(map(str, (safe(self.layer), one.channel, *(one.position or ()))))
-        named = self.explainer.labels.spoken(one.channel)
+        if one.words is not None:
+            return one.words
+        named = self._class(one)
         shared = one.label is not None and self.explainer.labels.names.count(one.label) > 1
         return f"{named}-{one.channel}" if shared else named
 
@@ -140,6 +147,9 @@ def write(
     record = {
         "image": path,
         "rank": rank or 1,
+        "output": one.output,
+        "kind": one.kind,
+        "target": subject.words(one),
         "layer": one.layer,
         "class": one.channel if subject.of_classes else None,
         "channel": one.channel,
@@ -182,7 +192,9 @@ def _drawn(study: Study, photo: Photo, one: Explanation) -> dict[str, Any]:
 
 def lines(subject: Subject, one: Explanation, record: Mapping[str, Any]) -> Iterator[str]:
     """Describe an explanation for people, and name its pictures."""
-    if subject.of_classes:
+    if one.words is not None or one.place is not None:
+        what = f"{subject.words(one)}, score {one.score:.3g}"
+    elif subject.of_classes:
         what = f"{one.label} (class {one.channel})" if one.label else f"class {one.channel}"
         what += f", score {one.score:.3g}"
     else:

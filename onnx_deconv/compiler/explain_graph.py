@@ -23,6 +23,7 @@ from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
 from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed, Ranked
 from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, stored_tensors
 from onnx_deconv.model.value_axes import Axes
@@ -206,14 +207,25 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
     """Return the value by which classes or channels are ranked, and what is known of it."""
     scores, explained = pair.manifest["scores"], pair.manifest["explained"]
     if seed != "unit" and scores is not None and value == scores["value"]:
-        return Ranked(value, Axes.of(scores["axes"]), scores["classes"])
+        if scores["kind"] == "detections" and scores["fields"] is None:
+            raise ModelError(
+                f"output {scores['output']!r} holds boxes, and nothing tells which of their fields are "
+                "classes: put the classes' labels into the model's metadata, or choose units (seed 'unit')"
+            )
+        if scores["kind"] == "embedding":
+            raise ModelError(
+                f"output {scores['output']!r} is an embedding, whose dimensions have no meaning: choose "
+                "units (seed 'unit')"
+            )
+        fields = None if scores["fields"] is None else Fields(**scores["fields"])
+        return Ranked(value, Axes.of(scores["axes"]), scores["classes"], fields)
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 
 
 def _count(explained: Mapping[str, Any], ranked: Ranked, seed: GraphSeed) -> int | None:
     """Return how many channels, or units, each image has; ``None`` where the model does not say."""
-    if ranked.elements is not None:
-        return len(ranked.elements)
+    if ranked.elements is not None or ranked.fields is not None:
+        return ranked.fields.count if ranked.fields is not None else len(ranked.elements or ())
     shape = Axes.of(explained["axes"]).sizes(explained["shape"]) or []
     sizes = shape[1:] if seed == "unit" else shape[1:2]
     whole = [size for size in sizes if isinstance(size, int)]

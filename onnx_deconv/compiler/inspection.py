@@ -14,7 +14,7 @@ from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.decompositions import composites
-from onnx_deconv.model.heads import class_maps, explainable, head_of
+from onnx_deconv.model.heads import Head, class_maps, explainable, head_of, heads
 from onnx_deconv.operators import (
     Key,
     Rule,
@@ -66,6 +66,38 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What one output of a model is, and how it is explained.
+
+    Attributes
+    ----------
+    output
+        Its name.
+    kind
+        See :data:`~onnx_deconv.model.output_kinds.Kind`.
+    axes
+        What runs along each axis of the value that an explanation starts from: ``images``, ``classes``, or a
+        position's size.
+    start
+        The value that an explanation starts from.
+    cut
+        The nodes behind it that take no part.
+    targets
+        What can be asked for.
+    problem
+        Why nothing can; ``None`` if something can.
+    """
+
+    output: str
+    kind: str
+    axes: list[str]
+    start: str
+    cut: list[str]
+    targets: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a model is, and how far it can be explained.
 
@@ -79,6 +111,8 @@ class Inspection:
         By name, each with ``shape`` and ``dtype``.
     dynamic
         Axes whose size is only known at run time, as ``input[axis]``.
+    heads
+        What each output is.
     explained
         The value an explanation starts from.
     cut
@@ -112,6 +146,7 @@ class Inspection:
     inputs: dict[str, dict[str, Any]]
     outputs: dict[str, dict[str, Any]]
     dynamic: list[str]
+    heads: list[Output]
     explained: str
     cut: list[str]
     class_maps: str | None
@@ -175,6 +210,7 @@ def inspect_model(
             for axis, dim in enumerate(model.type_of(name).dims or ())
             if not isinstance(dim, int)
         ],
+        heads=[_output(model, each) for each in heads(model)],
         explained=value,
         cut=cut,
         class_maps=class_maps(model, head.start),
@@ -187,6 +223,30 @@ def inspect_model(
         problem=problem,
         image_dependence=None if dependence is None else dependence.as_dict(),
     )
+
+
+_TARGETS = {
+    "classes": "a class",
+    "class map": "a class: its map, its region, a mask, or one position",
+    "sequence": "a class: its row, or one step by its position",
+    "detections": "a class (its best box), class#RANK, 'class at X,Y'; or 'field F' and a box's position",
+    "embedding": "a dimension, or an array",
+    "regression": "the number (0)",
+    "image": "a channel, or one position of it",
+    "unknown": "a class, or an array",
+}
+
+
+def _output(model: Model, head: Head) -> Output:
+    """Describe an output."""
+    dims, axes = model.type_of(head.start).dims or [], head.axes
+    spoken = ["?" if d is None else str(d) for d in dims]
+    if head.problem is None and len(dims) == len(axes.order):
+        spoken[axes.batch] += " images"
+        if axes.classes is not None:
+            spoken[axes.classes] += " fields" if head.kind == "detections" else " classes"
+    targets = "" if head.problem else _TARGETS[head.kind]
+    return Output(head.output, head.kind, spoken, head.start, list(head.cut), targets, head.problem)
 
 
 def _problem(model: Model, output: str) -> str | None:

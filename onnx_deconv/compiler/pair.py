@@ -11,8 +11,10 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.forward import forward
+from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, blaming_the_file
-from onnx_deconv.model.heads import Head, axes_of, explainable, head_of
+from onnx_deconv.model.detections import Fields
+from onnx_deconv.model.heads import Head, axes_of, class_count, explainable, head_of
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -121,7 +123,7 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head) -
         "version": version("onnx-deconv"),
         "model": Path(model.name).name,
         "explained": {"value": walk.value, **_type(model, walk.value), **_explained(model, walk.value, head)},
-        "scores": _scores(head) if head.problem is None else None,
+        "scores": _scores(model, head) if head.problem is None else None,
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
@@ -148,10 +150,18 @@ def _explained(model: Model, value: str, head: Head) -> dict[str, Any]:
     }
 
 
-def _scores(head: Head) -> dict[str, Any]:
+def _scores(model: Model, head: Head) -> dict[str, Any]:
     """Say what the scores are, by which classes are ranked, and what their classes are among them."""
-    elements = None if head.elements is None else [list(each) for each in head.elements]
-    return {"value": head.start, "output": head.output, "axes": head.axes.as_dict(), "classes": elements}
+    labels = len(Labels.of(None, model.metadata).names)
+    fields = Fields.of(head.kind, class_count(model, head), bool(head.cut), labels)
+    return {
+        "value": head.start,
+        "output": head.output,
+        "kind": head.kind,
+        "axes": head.axes.as_dict(),
+        "classes": None if head.elements is None else [list(each) for each in head.elements],
+        "fields": None if fields is None else fields.as_dict(),
+    }
 
 
 def _meaning(tap: Tap | None) -> dict[str, str]:

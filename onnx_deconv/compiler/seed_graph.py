@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import Emitter, Signal
 
@@ -30,11 +31,14 @@ class Ranked:
         Its axes.
     elements
         As in :class:`onnx_deconv.model.heads.Head`: what the classes of the output are among its channels.
+    fields
+        Of a detector's boxes: which of its channels are classes.
     """
 
     value: str
     axes: Axes
     elements: Sequence[Sequence[int]] | None = None
+    fields: Fields | None = None
 
 
 def seeds(
@@ -66,30 +70,69 @@ def seeds(
     value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
     by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
     target = op.input(TARGET, None, np.int64)
-    if kind == "unit":
-        scores = op.Reshape(by, [0, -1])
-    else:
-        scores = op.ReduceMax(op.Reshape(by, [0, 0, -1]), [2], keepdims=0)
-    channels, signs = zip(*ranked.elements, strict=True) if ranked.elements else ((), ())
-    if channels:
-        scores = op.Mul(op.Gather(scores, np.array(channels), axis=1), np.array(signs, op.dtype))
+    rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
+    scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
     best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
     targets = op.Where(op.Less(target, np.int64(0)), best, target)
     made = []
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
-        sign = None
-        if channels:
-            known = op.Min(chosen, np.int64(len(channels) - 1))
-            beyond = op.Less(np.int64(len(channels) - 1), chosen)
-            sign = op.Where(beyond, np.zeros((), op.dtype), op.Gather(np.array(signs, op.dtype), known))
-            chosen = op.Gather(np.array(channels), known)
-        sizes = axes.sizes(explained["shape"]) or []
-        seed = _seed(op, value, chosen, sizes[2:], kind)
-        if sign is not None:
-            seed = op.Mul(seed, op.Reshape(sign, [-1] + [1] * (len(sizes) - 1)))
+        if ranked.fields is not None and kind != "unit":
+            seed = _box(op, value, rank, chosen, ranked.fields)
+        else:
+            seed = _of_class(op, value, chosen, ranked, axes.sizes(explained["shape"]) or [], kind)
         made.append(_restored(op, seed, axes))
     return exported(op, {f"{SEED}/{k}": signal for k, signal in enumerate(made)}, "seeds")
+
+
+def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
+    """Return the numbers that classes are ranked by, shape (N, K, ...)."""
+    if ranked.fields is not None:
+        first, count, objectness = ranked.fields.first, ranked.fields.count, ranked.fields.objectness
+        scores = op.Slice(by, [first], [first + count], [1])
+        return (
+            scores
+            if objectness is None
+            else op.Mul(scores, op.Slice(by, [objectness], [objectness + 1], [1]))
+        )
+    if ranked.elements is None:
+        return by
+    channels, signs = zip(*ranked.elements, strict=True)
+    scores = op.ReduceMax(op.Reshape(by, [0, 0, -1]), [2], keepdims=0)
+    return op.Mul(op.Gather(scores, np.array(channels), axis=1), np.array(signs, op.dtype))
+
+
+def _box(op: Emitter, value: Signal, scores: Signal, chosen: Signal, fields: Fields) -> Signal:
+    """Make 1 at the score of one class of each image in the box where it is best; shape as the value."""
+    off_on = np.array([0, 1], op.dtype)
+    mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), [2])
+    inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), scores, np.asarray(np.finfo(op.dtype).min))
+    unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
+    boxes = op.Squeeze(op.Shape(value, start=2, end=3))
+    there = _mask(op, value, op.Add(unit, op.Mul(boxes, np.int64(fields.first))))
+    return op.Mul(there, op.ReduceMax(mask, [1], keepdims=1))  # nothing for a class that there is not
+
+
+def _of_class(
+    op: Emitter,
+    value: Signal,
+    chosen: Signal,
+    ranked: Ranked,
+    sizes: Sequence[int | str | None],
+    kind: GraphSeed,
+) -> Signal:
+    """Make the seed of one class, channel or unit per image, shape as the value."""
+    if ranked.elements is None or kind == "unit":
+        return _seed(op, value, chosen, sizes[2:], kind)
+    channels, signs = zip(*ranked.elements, strict=True)
+    last = np.int64(len(channels) - 1)
+    known = op.Min(chosen, last)
+    sign = op.Gather(np.array(signs, op.dtype), known)
+    sign = op.Where(
+        op.Less(last, chosen), np.zeros((), op.dtype), sign
+    )  # nothing for a class that there is not
+    seed = _seed(op, value, op.Gather(np.array(channels), known), sizes[2:], kind)
+    return op.Mul(seed, op.Reshape(sign, [-1] + [1] * (len(sizes) - 1)))
 
 
 def _seed(

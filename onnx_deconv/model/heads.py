@@ -116,6 +116,14 @@ def explainable(model: Model, output: str | None = None) -> Head:
     raise ModelError(f"{model.name}: {head.problem}: {also}")
 
 
+def class_count(model: Model, head: Head) -> int | None:
+    """Return how many classes an output has; ``None`` where the model leaves that open."""
+    if head.elements is not None:
+        return len(head.elements)
+    sizes = head.axes.sizes(model.type_of(head.start).shape) or []
+    return int(sizes[1]) if len(sizes) > 1 and isinstance(sizes[1], int) else None
+
+
 def _head(model: Model, names: AxisNames, output: str) -> Head:
     tail = tail_of(model, output)
     shape = model.type_of(tail.start).shape
@@ -249,8 +257,10 @@ def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: Abs
 
 
 def _has_positions(model: Model, value: str) -> bool:
-    shape = model.type_of(value).shape
-    return shape is not None and len(shape) > 2 and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+    """Tell whether a value has positions along as many axes as an image has."""
+    shape, images = model.type_of(value).shape, [model.type_of(name).shape for name in model.inputs]
+    most = max((len(image) for image in images if image is not None), default=0)
+    return shape is not None and len(shape) > 2 and len(shape) >= most and any(d != 1 for d in shape[2:])  # noqa: PLR2004
 
 
 def channels(model: Model, value: str) -> int | None:
