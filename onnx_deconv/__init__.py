@@ -14,7 +14,6 @@ from onnx_deconv.errors import (
 )
 
 if TYPE_CHECKING:
-    from onnx_deconv.attribution.examples import example
     from onnx_deconv.attribution.explainer import Explainer
     from onnx_deconv.attribution.explanation import Explanation
     from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
@@ -51,7 +50,6 @@ __all__ = [
 
 # Imported on first use, so that "onnx-deconv --help" does not wait for onnx and NumPy.
 _HOMES = {
-    "attribution.examples": ("example",),
     "attribution.explainer": ("Explainer",),
     "attribution.explanation": ("Explanation",),
     "compiler.explain_graph": ("ExplainGraph", "explain_graph"),
