@@ -20,8 +20,9 @@ activations. ``strongest``: the map's strongest activation alone. ``auto``: ``va
 is given, ``one`` for a value with one unit per channel (scores), else ``map``."""
 
 Place = Sequence[int] | Array | Literal["region"] | None
-"""Where in a channel's map: a position, one index per axis behind the channel; a mask, an
-array with as many axes, which is fitted to the map; ``region``, where the channel is larger than all others; ``None`` for the whole map."""
+"""Where in a channel's map: a position, one index per axis behind the channel; a mask, an array with as many
+axes, which is fitted to the map; ``region``, where the channel is larger than all others; ``None`` for the
+whole map."""
 
 
 @dataclass(frozen=True)

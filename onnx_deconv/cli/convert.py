@@ -18,6 +18,7 @@ from onnx_deconv.cli.options import changed, option, takes, whole
 from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, all_tensors, load
+from onnx_deconv.model.heads import explainable
 from onnx_deconv.semantics import Semantics
 
 _EPILOG = """\b
@@ -86,6 +87,8 @@ def command(
     loaded = load(model, dict(run.shapes))
     _refuse_to_overwrite(loaded, model, output)
     seconds = {"load": round(time.perf_counter() - start, 3)}
+    if options.layer is None:
+        explainable(loaded, run.output)
     conversion = Conversion(
         loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds,
         run.output,

@@ -48,9 +48,9 @@ class TargetOptions:
     targets: Annotated[
         Sequence[str],
         groups.targets(
-            "What is explained: a class, by index or label, or a channel of --layer; a class's absence, as in "
-            "-tabby; a sum, as in 'tabby - tiger cat'; of a detector a box, as in person, person#2 or 'person "
-            "at 120,80'; may be repeated.  [default: the strongest]",
+            "What is explained: a class, by index or label, or a channel of --layer; a class's absence, as "
+            "in -tabby; a sum, as in 'tabby - tiger cat'; of a detector a box, as in person, person#2 or "
+            "'person at 120,80'; may be repeated.  [default: the strongest]",
         ),
     ] = ()
     top: Annotated[
@@ -67,9 +67,10 @@ class TargetOptions:
         Place,
         option(
             "--position",
-            "Where in the map of the class or channel: one position (a step of a sequence, a box's place among "
-            "the boxes); region, where the class wins over all others; or a mask, a picture that is white there "
-            "or an .npy file.  [default: see --seed]",
+            "Where in the map of the class or channel: one position (a step of a sequence, a box's place "
+            "among the boxes); region, where the class wins over all others; or a mask, a picture that is "
+            "white there or an .npy file.  [default: see --seed]",
+            type=str,
             callback=parse_place,
             metavar="Y,X|region|MASK",
         ),

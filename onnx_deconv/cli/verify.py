@@ -96,8 +96,11 @@ def command(
     loaded = run.load(model)
     feeds = _feeds(loaded, options, images, console)
     verdicts: list[Verdict] = []
-    scores = None if run.output is None else explainable(loaded, run.output).start
-    layers = options.layers or (scores,)
+    layers: Sequence[str | None] = options.layers
+    if saved is None and not layers:
+        scores = explainable(loaded, run.output).start
+        layers = (scores if run.output else None,)
+    layers = layers or (None,)
     for layer in layers:
         if len(layers) > 1:
             console.say(f"layer {layer}:")

@@ -206,6 +206,8 @@ _TARGET_UNIT = (
 def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
     """Return the value by which classes or channels are ranked, and what is known of it."""
     scores, explained = pair.manifest["scores"], pair.manifest["explained"]
+    if scores is None and explained["output"] is not None:
+        raise ModelError(f"the graph does not tell what output {explained['output']!r} is: choose a layer")
     if seed != "unit" and scores is not None and value == scores["value"]:
         if scores["kind"] == "detections" and scores["fields"] is None:
             raise ModelError(

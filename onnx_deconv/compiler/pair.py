@@ -14,7 +14,7 @@ from onnx_deconv.compiler.forward import forward
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, blaming_the_file
 from onnx_deconv.model.detections import Fields
-from onnx_deconv.model.heads import Head, axes_of, class_count, explainable, head_of
+from onnx_deconv.model.heads import Head, axes_of, class_count, head_of
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -88,7 +88,7 @@ def compile_pair(
     RuleError
         If an operator has a form that its rule does not support.
     ModelError
-        If no path leads from an input to the value, or the graph does not tell what the output is.
+        If no path leads from an input to the value.
     """
     with blaming_the_file(model.proto, model.name):
         return _compiled(model, explained, Semantics.of(semantics), inputs, output)
@@ -101,7 +101,7 @@ def _compiled(
     inputs: Sequence[str] | None,
     output: str | None,
 ) -> Pair:
-    head = explainable(model, output) if explained is None else head_of(model, output)
+    head = head_of(model, output)
     value = head.start if explained is None else model.layer(explained)
     walk = Walk(model, value, semantics, inputs)
     deconv, taps = walk.run()

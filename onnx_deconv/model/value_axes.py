@@ -101,7 +101,8 @@ def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None
     """Return the axis of scores that holds the classes; ``None`` where the graph does not tell.
 
     It is the one that a softmax or an ArgMax of the tail compares along; else the one that the channels of a
-    filter became, with no position of the input in it; else the only one that is left.
+    filter became, with no position of the input in it; else the only one that is left, or that the input's
+    channels became.
     """
     rest = [k for k in range(len(shape)) if k != batch]
     if tail.compares in rest:
@@ -109,7 +110,9 @@ def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None
     wide = [k for k in rest if shape[k] != 1]
     placeless = [k for k in rest if not where[k] - {CHANNEL, BATCH}]
     made = [k for k in placeless if CHANNEL in where[k]]
-    for found in (made, wide, placeless, wide or rest[:1]):
+    # Where no filter made channels, the input's own are followed.
+    carried = [k for k in rest if where[k] and all(name.endswith("[1]") for name in where[k])]
+    for found in (made, wide, placeless, [] if made else carried):
         if len(found) == 1:
             return found[0]
     return rest[0] if not wide and rest else None
