@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.attribution.seed import Aim, Place, scores_of
+from onnx_deconv.attribution.seed import Aim, Place, of_classes, scores_of
 from onnx_deconv.attribution.target import Choices, Target, Wanted
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
@@ -50,7 +50,8 @@ class Subject:
             raise InputError(why)
         if not 1 <= top <= self.choices.count:
             raise InputError(f"top={top}: the explained value has {self.choices.count} channels")
-        order = np.argsort(-self.scores, axis=1, kind="stable")[:, :top]
+        # Probabilities may be equal where rounding made them so: scores before the softmax tell them apart.
+        order = np.lexsort((-self._before(), -self.scores), axis=1)[:, :top]
         return [[Wanted(((int(k), 1.0),)) for k in row] for row in order]
 
     def aim(self, image: int, wanted: Wanted, place: Place) -> tuple[Wanted, Aim]:
@@ -76,6 +77,11 @@ class Subject:
             values = self.run.explained
             return scores_of(values if self.fields is None else self.fields.scores(values))
         return self.run.scores(self.head)
+
+    def _before(self) -> Array:
+        """Return the scores that the explanation starts from, shape (N, K)."""
+        plain = self.head is None or self.boxes
+        return self.scores if plain or self.head is None else of_classes(self.run.explained, self.head)
 
     def _choices(self) -> Choices:
         if self.head is None:

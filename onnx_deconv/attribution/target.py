@@ -178,7 +178,7 @@ def per_image(target: Any, total: int) -> list[Target] | None:
     """
     if target is None:
         return None
-    if isinstance(target, str) or _is_index(target):
+    if isinstance(target, str) or not hasattr(target, "__len__") or _is_index(target):
         return [target] * total
     if len(target) != total:
         raise InputError(f"{len(target)} targets for {total} images: give one for all, or one for each")
