@@ -76,12 +76,12 @@ def tail_of(model: Model, output: str) -> Tail:
     They stand before the last softmax or sigmoid if only nodes follow it that scale, shift, limit, round,
     compare, pick or reorder what it gives; a softmax makes every class's signal depend on all others, and
     Simonyan et al. (2014, section 2) start before it for that reason. Else they stand before the first of
-    such nodes that lets no derivative pass.
+    such nodes that lets no derivative pass. What is computed from an input right away is no score.
     """
     value, steps, found = output, list[gs.Node](), Tail(output, output, ())
     while (node := model.producers.get(value)) is not None:
         below, passed = _below(model, node)
-        if below is None:
+        if below is None or below in model.inputs:
             break
         steps += passed
         value = below
