@@ -205,7 +205,7 @@ def class_maps(model: Model, scores: str) -> str | None:
     model
         The model.
     scores
-        The value of the scores, see :func:`scores_value`.
+        The value of the scores: where a :class:`Head` starts.
 
     Returns
     -------

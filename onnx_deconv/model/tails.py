@@ -181,9 +181,10 @@ def slopes(model: Model, node: gs.Node) -> NDArray[np.int64] | None:
             ]
     except (TypeError, ValueError):
         return None
-    steps = np.diff(np.stack(np.broadcast_arrays(*found)), axis=0)
-    rises, falls = (steps >= 0).all(axis=0), (steps <= 0).all(axis=0)
-    return np.where(rises, 1, -1) if (rises | falls).all() else None
+    values = np.stack(np.broadcast_arrays(*found))
+    rises = (values[1:] >= values[:-1]).all(axis=0)
+    falls = (values[1:] <= values[:-1]).all(axis=0)
+    return np.where(rises, 1, -1) if (rises ^ falls).all() else None
 
 
 def _filled(node: gs.Node, constants: Sequence[Array | None], x: float) -> Iterator[Array | None]:
