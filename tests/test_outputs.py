@@ -108,6 +108,13 @@ def test_scores_are_found_above_what_no_derivative_passes():
     assert head(f"{MAPS} t = Mul(r, hundred) a = ArgMax<axis=1,keepdims=0>(t) y = Cast<to=6>(a)").start == "t"
 
 
+def test_boxes_that_were_picked_are_traced_to_the_scores_of_all():
+    body = f"{MAPS} q = Reshape(r, rest) p = Sigmoid(q) n = NonMaxSuppression(boxes, p) y = Cast<to=1>(n)"
+    found = head(body, "1", boxes=random(1, 54, 4))
+    assert (found.start, found.kind, found.axes) == ("q", "detections", Axes(0, 1, (2,)))
+    assert [node.partition(" ")[0] for node in found.cut] == ["Cast", "NonMaxSuppression", "Sigmoid"]
+
+
 def test_the_softmax_says_which_axis_holds_the_classes():
     body = f"{MAPS} y = Softmax<axis=2>(r)"
     assert head(body).axes == Axes(0, 2, (1, 3))

@@ -23,7 +23,7 @@ from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, Model, Source, load
-from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of
+from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
@@ -31,6 +31,7 @@ from onnx_deconv.semantics import NO_RULES, Semantics
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
+_SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
 Targets = Target | Sequence[Target]
 """One target for all images, or one for each, see :data:`~onnx_deconv.attribution.target.Target`."""
 
@@ -317,8 +318,14 @@ class Explainer:
 
     def _note(self, column: Column, image: int) -> str | None:
         """Say what became of the signal, and whether the picture can be about the image."""
-        blind = self._dependence(column, image).note
-        return "; ".join(filter(None, (column.notes[image], blind))) or None
+        blind, layer = self._dependence(column, image).note, column.starts[image].layer
+        squashed = _SQUASHED.format(layer) if layer in self._squashed else None
+        return "; ".join(filter(None, (column.notes[image], squashed, blind))) or None
+
+    @cached_property
+    def _squashed(self) -> set[str]:
+        """The outputs that are made of scores by a softmax or the like."""
+        return {head.output for head in heads(self.model) if head.start != head.output}
 
     def _dependence(self, column: Column, image: int) -> ImageDependence:
         start = column.starts[image]

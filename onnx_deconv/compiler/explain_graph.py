@@ -178,7 +178,7 @@ def explain_graph(
         **{key: pair.manifest[key] for key in _SHARED},
         "form": "explain",
         "opset": opset,
-        "seed": seed,
+        "seed": seed_graph.resolved(explained, ranked, seed),
         "top": top,
         "ranking": ranked.value,
         "inputs": inputs,

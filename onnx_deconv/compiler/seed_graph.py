@@ -66,7 +66,7 @@ def seeds(
     """
     op = Emitter(np.dtype(precision))
     op.origin = SEED
-    axes = Axes.of(explained["axes"])
+    axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
     value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
     by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
     target = op.input(TARGET, None, np.int64)
@@ -83,6 +83,14 @@ def seeds(
             seed = _of_class(op, value, chosen, ranked, axes.sizes(explained["shape"]) or [], kind)
         made.append(_restored(op, seed, axes))
     return exported(op, {f"{SEED}/{k}": signal for k, signal in enumerate(made)}, "seeds")
+
+
+def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> GraphSeed:
+    """Return the kind of seed that ``auto`` stands for: a box's score or one unit per channel, else a map."""
+    if kind != "auto":
+        return kind
+    sizes = (Axes.of(explained["axes"]).sizes(explained["shape"]) or [])[2:]
+    return "one" if ranked.fields is not None or all(size == 1 for size in sizes) else "map"
 
 
 def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
@@ -141,8 +149,6 @@ def _seed(
     """Make the seed of one channel, or unit, per image, shape as the value, whose maps have these sizes."""
     if kind == "unit":
         return op.Mul(value, _mask(op, value, chosen))
-    if kind == "auto":
-        kind = "one" if all(size == 1 for size in sizes) else "map"
     off_on = np.array([0, 1], op.dtype)
     mask = op.OneHot(chosen, op.Shape(value, start=1, end=2), off_on, axis=1)
     if sizes:

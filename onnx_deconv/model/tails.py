@@ -11,7 +11,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.load import Array, Model
 from onnx_deconv.operators import find
-from onnx_deconv.operators.axes import compared
+from onnx_deconv.operators.axes import compared, picked_from
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     DISCONTINUOUS,
@@ -130,7 +130,8 @@ def _below(model: Model, node: gs.Node) -> tuple[str | None, list[gs.Node]]:
     given = _given(model, node)
     if JOIN in traits and len(given) > 1:
         return _met(model, node, given)
-    first = node.inputs[0].name if node.inputs else ""
+    place = picked_from(ForwardNode(node, model))
+    first = node.inputs[place].name if len(node.inputs) > place else ""
     if (traits & {VIEW, PICK} or PROBABILITY in traits) and first in given:
         return first, [node]
     if POINTWISE in traits and len(given) == 1 and slopes(model, node) is not None:

@@ -212,6 +212,11 @@ def compared(at: ForwardNode) -> int | None:
 _COMPARED = {"Softmax": 1, "LogSoftmax": 1, "Hardmax": 1, "TopK": 1, "ArgMax": 0, "ArgMin": 0}
 
 
+def picked_from(at: ForwardNode) -> int:
+    """Return the number of the input that an operator picks from: boxes are picked by their scores."""
+    return 1 if at.node.op == "NonMaxSuppression" else 0
+
+
 def without_singles(names: Names, shape: Shape | None) -> Names:
     """Nothing but a batch runs along an axis of size 1."""
     sizes = shape or (None,) * len(names)

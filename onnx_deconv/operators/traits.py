@@ -54,7 +54,7 @@ class Trait(Enum):
     KEEPS_SIGN = auto()
     """Gives no negative numbers where it is given none; so do views and pools."""
     PICK = auto()
-    """Chooses among the elements of its first input, or says which it chose."""
+    """Chooses among the elements of an input, or says which it chose."""
     JOIN = auto()
     """Puts its operands one after the other."""
     SHAPE_ONLY = auto()
