@@ -108,6 +108,16 @@ def test_scores_are_found_above_what_no_derivative_passes():
     assert head(f"{MAPS} t = Mul(r, hundred) a = ArgMax<axis=1,keepdims=0>(t) y = Cast<to=6>(a)").start == "t"
 
 
+@pytest.mark.parametrize(
+    ("outputs", "boxes", "kind"),
+    [("y", "", "sequence"), ("y boxes", "boxes = MatMul(t, fours)", "detections")],
+)
+def test_a_row_of_classes_is_one_of_boxes_where_boxes_stand_beside_it(outputs, boxes, kind):
+    body = f"{MAPS} q = Reshape(r, rest) t = Transpose<perm=[0,2,1]>(q) y = Softmax<axis=2>(t) {boxes}"
+    loaded = load(model(body, WEIGHTS | {"fours": random(4, 4)}, "N,3,6,9", outputs))
+    assert head_of(loaded).kind == kind
+
+
 def test_boxes_that_were_picked_are_traced_to_the_scores_of_all():
     body = f"{MAPS} q = Reshape(r, rest) p = Sigmoid(q) n = NonMaxSuppression(boxes, p) y = Cast<to=1>(n)"
     found = head(body, "1", boxes=random(1, 54, 4))

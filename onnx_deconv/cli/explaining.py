@@ -71,7 +71,8 @@ def _explained(
 
 def _check_labels(console: Console, job: Job) -> None:
     explainer = job.study.explainer
-    classes = class_count(explainer.model, explainer.head)
+    fields = explainer.fields
+    classes = class_count(explainer.model, explainer.head) if fields is None else fields.count
     count = len(explainer.labels.names)
     if classes is not None and count not in (0, classes):
         console.warn(f"{count} labels for {classes} classes: names may be wrong")

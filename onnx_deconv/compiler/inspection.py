@@ -225,6 +225,8 @@ def inspect_model(
     )
 
 
+_LONGEST = 20
+"""Letters of a size's name, at most: some are the formula that it is computed by."""
 _TARGETS = {
     "classes": "a class",
     "class map": "a class: its map, its region, a mask, or one position",
@@ -240,7 +242,7 @@ _TARGETS = {
 def _output(model: Model, head: Head) -> Output:
     """Describe an output."""
     dims, axes = model.type_of(head.start).dims or [], head.axes
-    spoken = ["?" if d is None else str(d) for d in dims]
+    spoken = ["?" if d is None or len(str(d)) > _LONGEST else str(d) for d in dims]
     if head.problem is None and len(dims) == len(axes.order):
         spoken[axes.batch] += " images"
         if axes.classes is not None:

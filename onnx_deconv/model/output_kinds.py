@@ -13,6 +13,7 @@ from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
 from onnx_deconv.operators.traits import AFFINE, NORMALISATION, REDUCTION, VIEW, Trait
 
+_BOX = 4
 Kind = Literal[
     "classes", "class map", "sequence", "detections", "embedding", "regression", "image", "unknown"
 ]
@@ -36,7 +37,15 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
     sources = where[long[0]] - {BATCH}
     if len(sources) == 1 and CHANNEL not in sources:
         return "sequence"
+    if tail.compares is not None and not _has_boxes(model, tail.output):
+        return "sequence"  # attention joins rows and columns; a softmax without boxes beside it reads
     return "detections" if sources else "unknown"
+
+
+def _has_boxes(model: Model, output: str) -> bool:
+    """Tell whether another output holds boxes: four numbers each."""
+    shapes = (model.type_of(other).shape or () for other in model.outputs if other != output)
+    return any(_BOX in shape for shape in shapes)
 
 
 def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[int]) -> bool:
