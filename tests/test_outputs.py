@@ -144,6 +144,12 @@ def test_an_output_that_nothing_tells_about_is_refused_with_those_that_can_be_ex
         head_of(loaded, "z")
 
 
+def test_whole_numbers_that_no_scores_lead_to_are_refused():
+    proto = model(f"{SCORES} n = NonZero(s) y = Cast<to=7>(n)", WEIGHTS, "N,3,6,9")
+    proto.graph.output[0].type.tensor_type.elem_type = 7
+    assert "whole numbers" in head_of(load(proto)).problem
+
+
 def test_images_without_a_batch_axis_have_none_in_the_output():
     body = "u = Unsqueeze(x, first) c = Conv(u, k) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)"
     loaded = load(model(body, WEIGHTS, "3,6,9"))

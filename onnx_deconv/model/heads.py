@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
@@ -70,6 +71,10 @@ class Head:
         return self.kind not in ("classes", "embedding", "regression")
 
 
+_COUNTED = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL, TensorProto.STRING}
+"""Types of numbers that no signal comes from; shorter integers may be quantised."""
+
+
 def heads(model: Model) -> list[Head]:
     """Tell what each output of a model is."""
     if model not in _HEADS:
@@ -130,6 +135,9 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     spelled = f"output {output!r} ({model.type_of(output)})"
     if shape is None:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut))
+    if model.type_of(tail.start).dtype in _COUNTED:
+        problem = f"no path leads from scores to {spelled}, which is made of whole numbers"
+        return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     batch = batch_axis(model, names, tail.start)
     if batch is None:
         problem = f"the graph does not tell which axis of {spelled} holds the images"
