@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 from commands import run
 from small_networks import model, random
@@ -296,6 +297,49 @@ def test_any_output_can_be_chosen(output):
     assert (found.output, found.layer) == (output, {"a": "a", "b": "n"}[output])
     np.testing.assert_array_equal(found.reconstruction.ravel(), READER[:, 1] * (1 if output == "a" else -1))
     assert ask.scores(IMAGES).sum() == pytest.approx(2) or output == "a"
+
+
+def test_a_probability_that_is_asked_for_is_said_to_be_one():
+    ask = explainer(linear())
+    assert "'y' is computed from scores" in ask(IMAGES, 0, layer="y")[0].note
+    assert "computed from scores" not in (ask(IMAGES, 0)[0].note or "")
+
+
+@pytest.fixture
+def labelled_by_nodes(tmp_path):
+    """Ends as scikit-learn's converters write it: a label, and a dictionary of probabilities."""
+    proto = linear("p = Softmax(s) k = ArgMax<axis=1, keepdims=0>(p)")
+    del proto.graph.output[:]
+    proto.opset_import.add(domain="ai.onnx.ml", version=3)
+    names = {"keys_int64s": [0, 1, 2], "values_strings": ["a", "b", "c"]}
+    ml = {"domain": "ai.onnx.ml"}
+    proto.graph.node.append(onnx.helper.make_node("LabelEncoder", ["k"], ["label"], **ml, **names))
+    proto.graph.node.append(
+        onnx.helper.make_node("ZipMap", ["p"], ["map"], **ml, classlabels_int64s=[0, 1, 2])
+    )
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("label", onnx.TensorProto.STRING, ["N"]))
+    number = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+    maps = onnx.helper.make_sequence_type_proto(
+        onnx.helper.make_map_type_proto(onnx.TensorProto.INT64, number)
+    )
+    proto.graph.output.append(onnx.helper.make_value_info("map", maps))
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    return tmp_path / "net.onnx"
+
+
+@pytest.mark.parametrize("output", [None, "label", "map"])
+def test_labels_and_dictionaries_are_cut_off(labelled_by_nodes, output):
+    (found, _) = explainer(labelled_by_nodes, output=output)(IMAGES, 2)
+    assert found.layer == "s"
+    np.testing.assert_array_equal(found.reconstruction.ravel(), READER[:, 2])
+
+
+@pytest.mark.parametrize("form", ["pair", "explain"])
+def test_a_model_that_returns_labels_and_dictionaries_is_checked(labelled_by_nodes, form):
+    code, _, stderr = run("convert", labelled_by_nodes, "-o", labelled_by_nodes.parent / form, "--form", form)
+    assert code == 0, stderr
+    code, _, stderr = run("verify", labelled_by_nodes)
+    assert code == 0, stderr
 
 
 # --- a detector that fires on bright squares ---------------------------------------------------------

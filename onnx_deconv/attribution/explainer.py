@@ -148,7 +148,9 @@ class Explainer:
         Raises
         ------
         InputError
-            If the batch, the target or the position does not fit the model.
+            If the batch, the target or the position does not fit the model, or nothing tells what to explain.
+        ModelError
+            If nothing tells what the output is.
         UnknownLayerError
             If there is no such layer.
         """
