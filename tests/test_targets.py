@@ -517,6 +517,30 @@ def test_a_class_is_explained_under_a_mask(photo):
     assert found["target"] == "green - red"
 
 
+def test_a_fourth_channel_that_no_photograph_gives_is_told(photo):
+    filters = random(2, 4, 3, 3)
+    proto = model(
+        "c = Conv(x, k) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)", {"k": filters}, "N,4,16,16"
+    )
+    path = photo.parent / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out", "--preset", "raw")
+    assert code == 0
+    assert "the model's fourth channel is fed 255 everywhere" in stderr
+
+
+def test_channels_that_no_photograph_has_are_refused_though_the_last_axis_is_one(photo):
+    proto = model("c = Conv(x, k) y = GlobalAveragePool(c)", {"k": random(2, 11, 5, 1)}, "4,11,60,1")
+    path = photo.parent / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out")
+    assert code == 2
+    assert "'x' has 11 channels: no picture has; from Python, Explainer takes any array" in stderr
+    assert not (photo.parent / "out").exists()
+    code, _, stderr = run("convert", path, "-o", photo.parent / "graph", "--form", "explain")
+    assert code == 0, stderr
+
+
 def test_outputs_are_listed_with_what_can_be_asked_of_them(tmp_path):
     (tmp_path / "net.onnx").write_bytes(segmenter("NHWC softmax").SerializeToString())
     code, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
