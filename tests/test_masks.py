@@ -221,10 +221,11 @@ def test_masks_are_done_to_the_phases_of_depthwise_filters(height, width, activa
 def test_masks_behind_computed_pads_are_in_the_blocked_layout():
     """As PyTorch exports padding: ONNX's own inference loses the sizes there."""
     nodes = [
-        ("Shape", ["x"], "dims", {}), ("Gather", ["dims", "two"], "high", {}), ("Mod", ["high", "two"], "odd", {}),
-        ("Unsqueeze", ["odd", "axis"], "more", {}),
-        ("Concat", ["none", "more", "one", "none", "one", "one"], "pads", {"axis": 0}), ("Pad", ["x", "pads"], "p", {}),
-        ("Conv", ["p", "w"], "c", {}), ("Relu", ["c"], "r", {}), ("Conv", ["r", "v"], "d", {}),
+        ("Shape", ["x"], "dims", {}), ("Gather", ["dims", "two"], "high", {}),
+        ("Mod", ["high", "two"], "odd", {}), ("Unsqueeze", ["odd", "axis"], "more", {}),
+        ("Concat", ["none", "more", "one", "none", "one", "one"], "pads", {"axis": 0}),
+        ("Pad", ["x", "pads"], "p", {}), ("Conv", ["p", "w"], "c", {}), ("Relu", ["c"], "r", {}),
+        ("Conv", ["r", "v"], "d", {}),
         ("Relu", ["d"], "e", {}), ("Conv", ["e", "t"], "f", {}), ("Relu", ["f"], "i", {}),
         ("GlobalAveragePool", ["i"], "g", {}), ("Flatten", ["g"], "y", {}),
     ]  # fmt: skip
