@@ -495,7 +495,7 @@ def test_a_box_is_named_by_a_point_of_the_photograph(photo):
         detector(), photo, "--target", "bright at 10,6", "--rules", "gradient", "--scale", 1 / 255
     )
     assert (found["output"], found["kind"], found["position"]) == ("y", "detections", [6])
-    assert found["target"] == "bright at 10.5,6.5"
+    assert found["target"] == "bright, box 6"
     np.testing.assert_allclose(np.load(found["files"]["values"])[None], cell(1, 2), atol=1e-7)
 
 

@@ -105,9 +105,7 @@ class Subject:
             rows = [k for k, _ in wanted.terms] or list(range(fields.count))
             channel, box = max(((c, b) for c in rows for b in around), key=lambda each: scores[each])
             terms = wanted.terms or ((channel, 1.0),)
-            return Wanted(
-                terms, f"{self.labels.spoken(terms[0][0])} at {wanted.point[0]:g},{wanted.point[1]:g}"
-            ), box
+            return Wanted(terms, f"{self.labels.spoken(terms[0][0])}, box {box}"), box
         ranked = fields.ranked(values, wanted.first)
         if wanted.rank > len(ranked):
             raise InputError(f"#{wanted.rank}: the class has {len(ranked)} boxes")
