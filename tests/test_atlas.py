@@ -409,7 +409,7 @@ def test_the_command_and_its_files(tmp_path, model):
     folder = saved(tmp_path / "in", pictures(7))
     (folder / "broken.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    result = run("atlas", "build", model, folder, "-o", out, "--top", 4, *PREPARED, code=1)
+    result = run("atlas", "build", model, folder, "-o", out, "--top", 4, "--values", *PREPARED, code=1)
     record = json.loads(result.stdout)
     assert (record["images"], list(record["failed"])) == (8, ["broken.png"])
     assert "broken.png" in result.stderr
@@ -418,7 +418,7 @@ def test_the_command_and_its_files(tmp_path, model):
     assert [layer["layer"] for layer in index["layers"]] == ["r1", "r2", "r3"]
     explainer, preprocess = Explainer(model, "auto"), PREPROCESS
     for layer in index["layers"]:
-        values = np.load(out / f"{layer['files']}-values.npy")
+        values = np.load(out / f"{layer['files']}-values.npz")
         for unit in layer["units"]:
             picture = read_image(folder / unit["image"])
             batch = preprocess.apply(picture)[0][None]
@@ -426,11 +426,11 @@ def test_the_command_and_its_files(tmp_path, model):
             assert whole.score == pytest.approx(unit["activation"], rel=1e-4, abs=1e-5)
             if unit["activation"]:
                 y0, x0, y1, x1 = unit["window"]
-                found = values[unit["channel"], unit["rank"]].astype(np.float32) * unit["scale"]
+                found = values[str(unit["channel"])][unit["rank"]].astype(np.float32) * unit["scale"]
                 expected = whole.reconstruction[:, y0:y1, x0:x1]
                 assert np.abs(found - expected).max() <= 1e-3 * max(unit["scale"], 1e-9)
         for kind in ("projections", "patches"):
-            assert read_image(out / f"{layer['files']}-{kind}.png").shape[1] > 100
+            assert read_image(out / f"{layer['files']}-{kind}.webp").shape[1] > 100
 
 
 @pytest.mark.parametrize(
@@ -510,8 +510,8 @@ def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
     run("atlas", "merge", tmp_path / "part0", tmp_path / "part1", "-o", tmp_path / "merged", "--json")
     merged, one = (json.loads((tmp_path / n / "atlas.json").read_text("utf-8")) for n in ("merged", "one"))
     assert merged == one
-    for file in sorted((tmp_path / "one").glob("*.np[yz]")):
-        assert (np.load(file) == np.load(tmp_path / "merged" / file.name)).all(), file.name
+    for file in sorted((tmp_path / "one").iterdir()):
+        assert file.read_bytes() == (tmp_path / "merged" / file.name).read_bytes(), file.name
 
 
 def test_mistakes_are_one_line(tmp_path, model):

@@ -754,7 +754,7 @@ def test_options_of_the_explain_graph_are_refused_for_a_pair(model, out):
         (["explain", "MODEL", "PHOTO"], 4),
         (["convert", "MODEL"], 4),
         (["convert", "MODEL", "--form", "explain"], 2),
-        (["atlas", "build", "MODEL", "PHOTO", "--no-values"], 9),
+        (["atlas", "build", "MODEL", "PHOTO"], 9),
         (["occlude", "MODEL", "PHOTO", "--square", "30"], 7),
         (["evaluate", "MODEL", "PHOTO", "--steps", "1"], 3),
         (["sheet", "MODEL", "PHOTO"], 2),

@@ -1,13 +1,13 @@
 """Project the strongest units of an atlas back to the pixels, many at a time."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from onnx_deconv.atlas.ahead import ahead
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.images import Images, Load
 from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, units_by_image
@@ -113,9 +113,9 @@ class Projector:
         pool = ThreadPoolExecutor(self._workers)
         try:
             tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
-            jobs = _ahead(pool, self._run_forward, tasks, self._workers + 1)
+            jobs = ahead(pool, self._run_forward, tasks, self._workers + 1)
             depth = _TASKS_PER_WORKER * self._workers
-            for done in _ahead(pool, partial(self._project, each), batches(jobs), depth):
+            for done in ahead(pool, partial(self._project, each), batches(jobs), depth):
                 yield from done
         finally:
             pool.shutdown(cancel_futures=True)
@@ -160,16 +160,3 @@ class Projector:
         if self.preprocess.layout == "NHWC":
             found = found.transpose(0, 3, 1, 2)
         return [each(job.projection(values)) for job, values in zip(jobs, found, strict=True)]
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Any], Any], tasks: Iterable[Any], depth: int
-) -> Iterator[Any]:
-    """Yield a function's result for each task in order, while the next tasks are worked on."""
-    under_way: deque[Future[Any]] = deque()
-    for task in tasks:
-        under_way.append(pool.submit(function, task))
-        if len(under_way) >= depth:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()

@@ -1,12 +1,12 @@
 """Read a finished atlas from its folder."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnx_deconv.atlas.arrays import LayerArrays
+from onnx_deconv.atlas.index import checked_index
+from onnx_deconv.atlas.layer_files import LayerFiles
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
 from onnx_deconv.errors import InputError
 
@@ -40,26 +40,33 @@ class Reader:
     def __init__(self, home: str | os.PathLike[str]) -> None:
         self.home = Path(home)
         try:
-            index = json.loads((self.home / INDEX).read_text(encoding="utf-8"))
+            index = checked_index((self.home / INDEX).read_text(encoding="utf-8"))
             self._stems = {each["layer"]: each["files"] for each in index["layers"]}
+            self._tiles = {each["layer"]: tuple(each["tile"]) for each in index["layers"]}
             self.entries = {
                 (each["layer"], u["channel"], u["rank"]): {k: u[k] for k in _OF_PROJECTION if k in u}
                 for each in index["layers"]
                 for u in each["units"]
             }
             self.atlas = _atlas(index)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(
                 f"{self.home}: no finished atlas ({reason}); make it with 'atlas build'"
             ) from error
-        self._arrays: dict[str, LayerArrays] = {}
+        self._files: dict[str, LayerFiles] = {}
 
-    def arrays(self, layer: str) -> LayerArrays:
-        """Open the arrays of a layer."""
-        if layer not in self._arrays:
-            self._arrays[layer] = LayerArrays.open(self.home, self._stems[layer])
-        return self._arrays[layer]
+    @property
+    def stems(self) -> list[str]:
+        """The beginnings of the names of each layer's files."""
+        return list(self._stems.values())
+
+    def files(self, layer: str) -> LayerFiles:
+        """Open the files of a layer."""
+        if layer not in self._files:
+            units = self.atlas.layers[layer].activations.shape
+            self._files[layer] = LayerFiles(self.home, self._stems[layer], units, self._tiles[layer])
+        return self._files[layer]
 
 
 def _atlas(index: Mapping[str, Any]) -> Atlas:

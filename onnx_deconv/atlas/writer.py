@@ -1,34 +1,33 @@
-"""Write an atlas as a folder of open formats: ``atlas.json``, arrays as ``.npy``, sheets as ``.png``."""
+"""Write an atlas as a folder of open formats: ``atlas.json``, archives of pictures, sheets."""
 
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_deconv.atlas.arrays import LayerArrays, Plan, planned
+from onnx_deconv.atlas.index import FORMAT
 from onnx_deconv.atlas.jobs import Projection
+from onnx_deconv.atlas.layer_files import PICTURES, LayerPlan, Plans, files_of, pack
 from onnx_deconv.atlas.reader import INDEX, Reader
 from onnx_deconv.atlas.resume import PARTIAL, Journal, UnitKey
 from onnx_deconv.atlas.sheets import save_sheets
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
-from onnx_deconv.files import folder, replacing
-from onnx_deconv.imaging import Channels, Size, at_height, map_resized, projection
-from onnx_deconv.model import Array
+from onnx_deconv.errors import InputError
+from onnx_deconv.files import folder, replacing, writing
+from onnx_deconv.imaging import Channels, Size, map_resized, projection
 from onnx_deconv.runtime import workers
-
-FORMAT = 1
-"""The version of the index's format."""
 
 
 def plans(
-    atlas: Atlas, windows: Mapping[str, Size], channels: int, *, values: bool = True
-) -> dict[str, Plan]:
-    """Plan the arrays of an atlas, by layer.
+    atlas: Atlas, windows: Mapping[str, Size], channels: int, *, values: bool = False
+) -> dict[str, LayerPlan]:
+    """Plan what is kept of an atlas, by layer.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ def plans(
         Whether to keep the reconstructions' numbers; they take the most room.
     """
     return {
-        layer: planned(table.activations.shape, windows[layer], channels, values=values)
+        layer: LayerPlan.of(table.activations.shape, windows[layer], channels, values=values)
         for layer, table in atlas.layers.items()
     }
 
@@ -54,14 +53,14 @@ class Drawn(NamedTuple):
     ----------
     unit
         Layer, channel and rank.
-    arrays
-        What the layer's arrays hold for the unit, by kind.
+    pieces
+        What is kept of it, compressed, by kind.
     entry
         What ``atlas.json`` tells of the projection.
     """
 
     unit: UnitKey
-    arrays: Mapping[str, Array]
+    pieces: Mapping[str, bytes]
     entry: Mapping[str, Any]
 
 
@@ -75,23 +74,27 @@ class Writer:
     atlas
         The atlas.
     plan
-        The arrays to keep, by layer.
+        What to keep, by layer.
     channels
         The order of a reconstruction's channels.
     """
 
-    def __init__(
-        self, home: str | os.PathLike[str], atlas: Atlas, plan: Mapping[str, Plan], channels: Channels
-    ) -> None:
+    def __init__(self, home: str | os.PathLike[str], atlas: Atlas, plan: Plans, channels: Channels) -> None:
         self.home, self.atlas, self._channels = folder(home), atlas, channels
-        (self.home / INDEX).unlink(missing_ok=True)  # an atlas that is half written has no index
-        self._journal = Journal(self.home, atlas)
-        stems = _stems(atlas.layers)
-        found = {layer: LayerArrays.resume(self.home, stems[layer], plan[layer]) for layer in plan}
-        if not self._journal.done or None in found.values():
-            self._journal.clear()
-            found = {layer: LayerArrays.create(self.home, stems[layer], plan[layer]) for layer in plan}
-        self.arrays = {layer: arrays for layer, arrays in found.items() if arrays is not None}
+        self._plan, self._stems = plan, _stems(atlas.layers)
+        self._remove_the_old()
+        self._journal = Journal(self.home, atlas, {layer: each.kinds for layer, each in plan.items()})
+
+    def _remove_the_old(self) -> None:
+        """Remove a finished atlas, all of it: one that is half written has no index."""
+        if not (self.home / INDEX).exists():
+            return
+        with suppress(InputError):  # what is no atlas has no files that are known
+            for stem in Reader(self.home).stems:
+                for name in files_of(stem):
+                    (self.home / name).unlink(missing_ok=True)
+        with writing(self.home / INDEX):
+            (self.home / INDEX).unlink(missing_ok=True)
 
     @property
     def done(self) -> Mapping[UnitKey, Mapping[str, Any]]:
@@ -100,45 +103,41 @@ class Writer:
 
     def draw(self, one: Projection) -> Drawn:
         """Make what is kept of a projection; may be called from any thread."""
-        kept, scale = self.arrays[one.layer].plan, float(np.abs(one.values).max(initial=0))
-        height, width = kept["projections"][1][2:4]
+        kept, scale = self._plan[one.layer], float(np.abs(one.values).max(initial=0))
         values = one.values
-        if values.shape[1:] != (height, width):
+        if values.shape[1:] != kept.tile:
             # The numbers, not their picture: fine signals of both signs leave little when they are averaged.
-            values = np.stack([map_resized(channel, (height, width)) for channel in values])
-        arrays = {
-            "projections": projection(values, channels=self._channels),
-            "patches": at_height(one.patch, height),
-        }
-        if "values" in kept:
-            arrays["values"] = (one.values / np.float32(scale or 1)).astype(np.float16)
+            values = np.stack([map_resized(channel, kept.tile) for channel in values])
+        picture = projection(values, channels=self._channels)
+        pieces = kept.pieces(picture, one.patch, one.values / np.float32(scale or 1))
         entry = {"receptive_field": list(one.box), "window": list(one.window), "scale": scale}
-        return Drawn((one.layer, one.channel, one.rank), arrays, entry)
+        return Drawn((one.layer, one.channel, one.rank), pieces, entry)
 
     def add(self, drawn: Drawn) -> None:
         """Write a projection."""
-        layer, channel, rank = drawn.unit
-        for kind, array in drawn.arrays.items():
-            self.arrays[layer].write(kind, (channel, rank), array)
-        self._journal.note(drawn.unit, drawn.entry)
+        self._journal.note(drawn.unit, drawn.entry, drawn.pieces)
 
     def copy(self, other: Reader, layer: str, unit: tuple[int, int], source: tuple[int, int]) -> None:
         """Copy the projection of a unit (channel, rank) from another atlas, where it is `source`."""
-        arrays, others = self.arrays[layer], other.arrays(layer)
-        for kind in arrays.plan:
-            arrays.write(kind, unit, others.read(kind, source))
-        self._journal.note((layer, *unit), other.entries[layer, *source])
+        pieces = other.files(layer).pieces(source)
+        if pieces:
+            self._journal.note((layer, *unit), other.entries[layer, *source], pieces)
 
     def finish(self) -> Path:
         """Draw the sheets, write the index, delete what a resumed run would need; return the index's path."""
         with ThreadPoolExecutor(workers("cpu")) as pool:
-            for _ in pool.map(save_sheets, self.arrays.values()):
+            for _ in pool.map(self._finish_layer, self._plan):
                 pass  # what went wrong is raised here
         with replacing(self.home / INDEX) as temporary:
             temporary.write_text(json.dumps(self._index()) + "\n", encoding="utf-8")
         (self.home / PARTIAL).unlink(missing_ok=True)
         self._journal.remove()
         return self.home / INDEX
+
+    def _finish_layer(self, layer: str) -> None:
+        units = self._journal.units(layer, PICTURES[0])
+        with self._journal.reading(layer) as read:
+            save_sheets(pack(self.home, self._stems[layer], self._plan[layer], units, read))
 
     def _index(self) -> dict[str, Any]:
         atlas = self.atlas
@@ -151,7 +150,8 @@ class Writer:
             "layers": [
                 {
                     "layer": layer,
-                    "files": self.arrays[layer].stem,
+                    "files": self._stems[layer],
+                    "tile": list(self._plan[layer].tile),
                     "channels": len(table.activations),
                     "axes": table.positions.shape[2],
                     "units": list(self._units(layer, table)),

@@ -60,9 +60,9 @@ class AtlasOptions:
         bool,
         option(
             "--values/--no-values",
-            "Whether to save the numbers of the reconstructions, which take most of the disk space.",
+            "Whether to save the numbers of the reconstructions too, which take most of the disk space.",
         ),
-    ] = True
+    ] = False
 
     def of(self, model: Model) -> list[str]:
         """Return the values whose feature maps the atlas holds."""
