@@ -95,7 +95,7 @@ def compressed(picture: Picture) -> bytes:
 
 
 class Tiles:
-    """Pictures of a layer's units, read when they are asked for: ``tiles[5]``, ``tiles[8:16]``, ``tiles[[1, 3]]``.
+    """Pictures of a layer's units, read when asked for: ``tiles[5]``, ``tiles[8:16]``, ``tiles[[1, 3]]``.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class LayerFiles:
         """What is kept of the layer."""
         first = next(iter(self._channels), None)
         numbers = None if first is None else self._values(first).shape[1:]
-        return LayerPlan(self._units, self._tile, numbers)  # type: ignore[arg-type]
+        return LayerPlan(self._units, self._tile, numbers)
 
     @property
     def projections(self) -> Tiles:

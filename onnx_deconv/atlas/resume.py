@@ -160,7 +160,7 @@ class Journal:
         return [self._atlas.image_of(*unit), float(table.activations[channel, rank])]
 
     def note(self, unit: UnitKey, projection: Mapping[str, Any], pieces: Mapping[str, bytes]) -> None:
-        """Keep a unit's pieces, by kind, and then note that they are whole, and what the index tells of it."""
+        """Keep a unit's pieces, by kind; then note that they are whole, and what the index tells of it."""
         places, kept = {}, [(kind, pieces[kind]) for kind in self._kinds[unit[0]] if kind in pieces]
         with writing(self._pieces), self._pieces.open("ab") as file:
             file.seek(0, os.SEEK_END)

@@ -1,7 +1,7 @@
 """Scan images: only the maximum of each feature map leaves the session.
 
 Where the strongest maxima are in their maps is found afterwards, by a second pass over the images that hold
-them: to find every position of every map would take as long as the model itself.
+them: to find the position in every map of every image would take longer than the model itself.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.atlas.ahead import ahead
 from onnx_deconv.atlas.images import Images, Load
@@ -26,6 +26,9 @@ from onnx_deconv.runtime import Session, numpy_of, workers
 
 BATCH = 16
 """How many images go forward at once, where the model leaves that open."""
+
+_MAPS_BATCH = 2
+"""The same, where all their feature maps leave the session."""
 
 
 def scan(
@@ -81,8 +84,8 @@ def _unseen(images: Images, atlas: Atlas) -> Iterator[tuple[str, Load]]:
         seen = _with_name(seen, name)
     if seen != atlas.names:
         raise InputError(
-            f"the first {atlas.seen} images are not those that the interrupted run saw: give the same images, "
-            "or choose another folder"
+            f"the first {atlas.seen} images are not those that the interrupted run saw: "
+            "give the same images, or choose another folder"
         )
     return each
 
@@ -100,11 +103,11 @@ class _Batch(NamedTuple):
     images
         The images' names, and why one could not be read.
     results
-        The model's outputs for those that could be read, in their order.
+        The model's outputs for those that could be read, in their order, by name.
     """
 
     images: Sequence[tuple[str, str | None]]
-    results: Sequence[Array]
+    results: Mapping[str, Array]
 
     @property
     def read(self) -> list[str]:
@@ -115,7 +118,7 @@ class _Batch(NamedTuple):
 def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
     """Take the maxima of a batch into account; positions follow later."""
     found = {}
-    for layer, maxima in zip(layers, batch.results, strict=False):
+    for layer, maxima in zip(layers, batch.results.values(), strict=False):
         count, channels, *axes = maxima.shape
         found[layer] = maxima.reshape(count, channels), np.zeros((count, channels, len(axes)), np.int64)
     if found:
@@ -131,16 +134,17 @@ def _locate(explainer: Explainer, images: Images, preprocess: Preprocess, atlas:
     places = {layer: table for layer, table in atlas.layers.items() if table.positions.shape[2]}
     if not places:
         return
-    network = _Network(explainer, positions_model(explainer.model, list(places)), preprocess)
+    network = _Network(explainer, maps_model(explainer.model, list(places)), preprocess, batch=_MAPS_BATCH)
     numbers = {name: n for n, name in enumerate(atlas.images)}
     for batch in network.run((name, load) for name, load in images if name in numbers):
-        which = [numbers[name] for name in batch.read]
-        for k, table in enumerate(places.values() if which else ()):
-            flat, shape = batch.results[2 * k : 2 * k + 2]
-            for row, number in enumerate(which):
-                here = np.nonzero(table.images == number)
-                axes = np.unravel_index(flat[row, here[0]], tuple(shape[2:]))
-                table.positions[here] = np.stack(axes, axis=-1)
+        for row, name in enumerate(batch.read):
+            for layer, table in places.items():
+                here = np.nonzero(table.images == numbers[name])
+                if not here[0].size:
+                    continue
+                maps = batch.results[layer][row, here[0]]
+                flat = maps.reshape(len(maps), -1).argmax(axis=1)
+                table.positions[here] = np.stack(np.unravel_index(flat, maps.shape[1:]), axis=-1)
 
 
 class _Network:
@@ -150,17 +154,20 @@ class _Network:
     a core busier than one of all cores does all of them.
     """
 
-    def __init__(self, explainer: Explainer, proto: ModelProto, preprocess: Preprocess) -> None:
+    def __init__(
+        self, explainer: Explainer, proto: ModelProto, preprocess: Preprocess, batch: int = BATCH
+    ) -> None:
         (self._input,) = explainer.model.inputs
         self._session = Session(proto, explainer.model.folder, explainer.providers, threads=1, arena=True)
         self._fixed = explainer.model.batch
+        self._batch = self._fixed or batch
         self._preprocess = preprocess
 
     def run(self, images: Iterable[tuple[str, Load]]) -> Iterator[_Batch]:
         """Yield the results of batch after batch, in the images' order."""
         count = workers("cpu")
         pool, each = ThreadPoolExecutor(count), iter(images)
-        batches = iter(lambda: list(islice(each, self._fixed or BATCH)), [])
+        batches = iter(lambda: list(islice(each, self._batch)), [])
         try:
             yield from ahead(pool, self._run, batches, count + 1)
         finally:
@@ -174,14 +181,14 @@ class _Network:
                 images.append((name, None))
             except InputError as error:
                 images.append((name, str(error)))
-        return _Batch(images, self._forward(np.stack(tensors)) if tensors else [])
+        return _Batch(images, self._forward(np.stack(tensors)) if tensors else {})
 
-    def _forward(self, batch: Array) -> list[Array]:
+    def _forward(self, batch: Array) -> dict[str, Array]:
         count = len(batch)
         if self._fixed:
             batch = np.concatenate([batch, np.repeat(batch[-1:], self._fixed - count, 0)])
-        results = map(numpy_of, self._session.run({self._input: batch}).values())
-        return [each if each.ndim == 1 else each[:count] for each in results]
+        results = self._session.run({self._input: batch})
+        return {name: numpy_of(each)[:count] for name, each in results.items()}
 
 
 def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
@@ -191,41 +198,22 @@ def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
     onnxruntime computes the maxima on the CPU in the order in which its convolutions leave their results,
     so that there is nothing to rearrange.
     """
-    proto = _with_outputs_of(model, layers)
-    for k, layer in enumerate(layers):
-        flat = len(model.type_of(layer).shape or ()) == 2  # noqa: PLR2004 - an activation for each channel
-        node = helper.make_node(
-            "Identity" if flat else "GlobalMaxPool", [f"atlas/{k}/float"], [f"atlas/{k}/max"]
-        )
-        _append(proto, k, layer, [node], {"max": TensorProto.FLOAT})
-    return proto
-
-
-def positions_model(model: Model, layers: Sequence[str]) -> ModelProto:
-    """Append the position of each feature map's maximum, and the map's shape, to the user's model."""
-    proto = _with_outputs_of(model, layers)
-    proto.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, -1]), "atlas/flat"))
-    for k, layer in enumerate(layers):
-        nodes = [
-            helper.make_node("Reshape", [f"atlas/{k}/float", "atlas/flat"], [f"atlas/{k}/flat"]),
-            helper.make_node("ArgMax", [f"atlas/{k}/flat"], [f"atlas/{k}/argmax"], axis=2, keepdims=0),
-            helper.make_node("Shape", [layer], [f"atlas/{k}/shape"]),
-        ]
-        _append(proto, k, layer, nodes, {"argmax": TensorProto.INT64, "shape": TensorProto.INT64})
-    return proto
-
-
-def _with_outputs_of(model: Model, layers: Sequence[str]) -> ModelProto:
     proto = forward(model, [Tap("value", layer, layer) for layer in layers])
     del proto.graph.output[:]
+    for k, layer in enumerate(layers):
+        flat = len(model.type_of(layer).shape or ()) == 2  # noqa: PLR2004 - an activation for each channel
+        real, maxima = f"atlas/{k}/float", f"atlas/{k}/max"
+        proto.graph.node.extend([
+            helper.make_node("Cast", [layer], [real], to=TensorProto.FLOAT),
+            helper.make_node("Identity" if flat else "GlobalMaxPool", [real], [maxima]),
+        ])  # fmt: skip
+        proto.graph.output.append(helper.make_tensor_value_info(maxima, TensorProto.FLOAT, None))
     return proto
 
 
-def _append(
-    proto: ModelProto, number: int, layer: str, nodes: Sequence[NodeProto], outputs: Mapping[str, int]
-) -> None:
-    """Append nodes that read a layer as float32, and their outputs."""
-    cast = helper.make_node("Cast", [layer], [f"atlas/{number}/float"], to=TensorProto.FLOAT)
-    proto.graph.node.extend([cast, *nodes])
-    for what, dtype in outputs.items():
-        proto.graph.output.append(helper.make_tensor_value_info(f"atlas/{number}/{what}", dtype, None))
+def maps_model(model: Model, layers: Sequence[str]) -> ModelProto:
+    """Return the user's model with the feature maps of layers as its only outputs."""
+    proto = forward(model, [Tap("value", layer, layer) for layer in layers])
+    for output in [o for o in proto.graph.output if o.name not in layers]:
+        proto.graph.output.remove(output)
+    return proto
