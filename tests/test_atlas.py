@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -21,6 +23,7 @@ from zoo_files import ZOO
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, load
 from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.forward_values import ForwardValues
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.writer import Writer
 from onnx_deconv.attribution.forward_pass import Pass
@@ -206,6 +209,9 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert rows(resumed) == rows(atlas_of(explainer, source))
     with pytest.raises(InputError, match="other options"):
         load_partial(tmp_path, {"model": "another"}, 3)
+    others = images_of([("new.png", source[0][1]), *source[1:]])
+    with pytest.raises(InputError, match="first 32 images are not those"):
+        scan(explainer, others, PREPROCESS, load_partial(tmp_path, {}, 3), layers)
 
 
 def projections(explainer, atlas, source, preprocess=PREPROCESS, **options):
@@ -328,6 +334,21 @@ def test_crops_are_exact_where_layers_add_or_drop_rows(net):
     explainer = Explainer(net.model())
     rows, _ = explainer.model.type_of(net.last).shape[2:]
     assert max(errors_of_crops(explainer, net.last, [(row, 7) for row in range(rows)])) <= 1e-6
+
+
+def test_pads_that_the_file_computes_are_no_hindrance():
+    """Older exporters compute pads by nodes; ONNX's inference then forgets which axis is the batch."""
+    model = with_pads(3, 0).model()
+    (pad,) = (node for node in model.graph.node if node.op_type == "Pad")
+    halves = [numpy_helper.from_array(np.array([0, 0, n, 0]), f"half{n}") for n in (3, 0)]
+    model.graph.initializer.extend(halves)
+    joined = helper.make_node("Concat", [half.name for half in halves], ["computed"], axis=0)
+    model.graph.node.insert(0, joined)
+    pad.input[1] = "computed"
+    explainer, layer = Explainer(model), model.graph.output[0].name
+    projector = Projector(explainer, [layer], Preprocess(size=(40, 36)))
+    assert max(projector._layers[layer].crop((9, 9)).size) <= 4
+    assert max(errors_of_crops(explainer, layer, [(0, 7), (9, 9)])) <= 1e-6
 
 
 def test_a_value_of_unknown_shape_that_nothing_reads_is_no_hindrance():
@@ -525,6 +546,50 @@ def test_mistakes_are_one_line(tmp_path, model):
         result = run("atlas", *args, "-o", tmp_path / "out", code=2)
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+def test_what_it_takes_is_said_and_refused_where_there_is_no_room(tmp_path, model, monkeypatch):
+    folder, out = saved(tmp_path / "in", pictures(9)), tmp_path / "out"
+    options = [each for each in PREPARED if each != "--json"]
+    said = run("atlas", "build", model, folder, "-o", out, *options).stdout.replace(",", "")
+    maps, layers, disk, unit = re.search(
+        r"(\d+) feature maps in (\d+) layers .* (\d+) (k?B) of disk", said
+    ).groups()
+    assert (int(maps), int(layers)) == (6 + 8 + 5, 3)
+    real = sum(file.stat().st_size for file in out.iterdir())
+    assert real / 3 < int(disk) * {"B": 1, "kB": 1000}[unit] < 3 * real
+    free = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
+    result = run("atlas", "build", model, folder, "-o", tmp_path / "none", *options, code=2)
+    assert "0 MB are free: choose another folder" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "none").exists()
+
+
+def test_pictures_are_read_one_by_one_and_the_same_as_all_together(tmp_path, model):
+    folder, out = saved(tmp_path / "in", pictures(3)), tmp_path / "out"
+    run("atlas", "build", model, folder, "-o", out, "--layer", "r3", "--top", 4, *PREPARED)
+    reader = Reader(out)
+    patches = reader.files("r3").patches
+    whole = patches[:]
+    assert patches.shape == whole.shape == (5, 4, 31, 31, 3)  # 3, then 7, 15 and 31 pixels
+    np.testing.assert_array_equal(patches[3], whole[3])
+    np.testing.assert_array_equal(patches[[4, 1]], whole[[4, 1]])
+    assert (whole[:, 3] == 128).all()  # of three images there is no fourth
+    for unit in reader.atlas.layers["r3"].ranks():
+        y0, x0, y1, x1 = reader.entries["r3", *unit]["window"]
+        seen = read_image(folder / reader.atlas.image_of("r3", *unit))[y0:y1, x0:x1]
+        np.testing.assert_array_equal(whole[unit], seen)  # without loss, as there are few pixels
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no archive at all"])
+def test_damaged_archives_are_one_line(tmp_path, model, content):
+    folder, out = saved(tmp_path / "in", pictures(2)), tmp_path / "out"
+    run("atlas", "build", model, folder, "-o", out, "--layer", "r3", *PREPARED)
+    (out / "001-r3-pictures.zip").write_bytes(content)
+    result = run("atlas", "report", out, "-o", tmp_path / "r.html", code=2)
+    assert "no whole atlas" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 # A real model

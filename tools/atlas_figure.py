@@ -54,7 +54,8 @@ def main(output: Path, photos: tuple[Path, ...]) -> None:
     projector = Projector(explainer, layers, preprocess)
     with tempfile.TemporaryDirectory() as home:
         windows = {layer: projector.window(layer) for layer in layers}
-        writer = Writer(home, atlas, plans(atlas, windows, 3), preprocess.channels)
+        units = {layer: table.activations.shape for layer, table in atlas.layers.items()}
+        writer = Writer(home, atlas, plans(units, windows, 3), preprocess.channels)
         for drawn in projector.run(atlas, source, each=writer.draw):
             writer.add(drawn)
         writer.finish()

@@ -25,7 +25,7 @@ KINDS = (*PICTURES, VALUES)
 
 _TILE = 64
 """Height and width, at most, of the pictures that are kept of each unit."""
-_EXACT = 1024
+EXACT = 1024
 """Pixels of pictures that are compressed without loss: those of few pixels are shown enlarged."""
 _QUALITY = 80
 _GREY = 128
@@ -90,7 +90,7 @@ class LayerPlan:
 
 def compressed(picture: Picture) -> bytes:
     """Compress a unit's picture: without loss if it has few pixels."""
-    exact = picture.shape[0] * picture.shape[1] <= _EXACT
+    exact = picture.shape[0] * picture.shape[1] <= EXACT
     return webp(picture, _QUALITY, lossless=exact, effort=0)
 
 

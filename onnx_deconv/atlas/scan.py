@@ -5,6 +5,7 @@ them: to find the position in every map of every image would take longer than th
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -75,6 +76,19 @@ def scan(
     _locate(explainer, images, preprocess, atlas)
     after_batch(atlas)
     return atlas
+
+
+def scan_seconds(
+    explainer: Explainer, images: Images, preprocess: Preprocess, layers: Sequence[str]
+) -> float:
+    """Measure how long a scan takes for one image, by the first few images; those that fail count too."""
+    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+    first = list(islice(images, 2 * BATCH))
+    for each in (first[:1], first):  # the first run takes longer
+        start = time.perf_counter()
+        for _ in network.run(each):
+            pass
+    return (time.perf_counter() - start) / max(1, len(first))
 
 
 def _unseen(images: Images, atlas: Atlas) -> Iterator[tuple[str, Load]]:

@@ -25,14 +25,14 @@ from onnx_deconv.runtime import workers
 
 
 def plans(
-    atlas: Atlas, windows: Mapping[str, Size], channels: int, *, values: bool = False
+    units: Mapping[str, tuple[int, int]], windows: Mapping[str, Size], channels: int, *, values: bool = False
 ) -> dict[str, LayerPlan]:
     """Plan what is kept of an atlas, by layer.
 
     Parameters
     ----------
-    atlas
-        The atlas.
+    units
+        How many feature maps each layer has, and how many ranks of each.
     windows
         (height, width) of the pixels that are shown of each layer's units.
     channels
@@ -41,8 +41,7 @@ def plans(
         Whether to keep the reconstructions' numbers; they take the most room.
     """
     return {
-        layer: LayerPlan.of(table.activations.shape, windows[layer], channels, values=values)
-        for layer, table in atlas.layers.items()
+        layer: LayerPlan.of(each, windows[layer], channels, values=values) for layer, each in units.items()
     }
 
 

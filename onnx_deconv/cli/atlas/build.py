@@ -10,13 +10,16 @@ from typing import Annotated, Any
 import click
 
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
+from onnx_deconv.atlas.layer_files import Plans
+from onnx_deconv.atlas.means import check_room, means
 from onnx_deconv.atlas.resume import load_partial, save_partial
+from onnx_deconv.atlas.scan import scan_seconds
 from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
-from onnx_deconv.cli.atlas.progress import Progress
+from onnx_deconv.cli.atlas.progress import Progress, lasting
 from onnx_deconv.cli.atlas.summary import summarise
-from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, takes, whole
@@ -37,8 +40,9 @@ Examples:
   onnx-deconv atlas build model.onnx images.zip --layer conv1 --layer conv5 --top 4
 
 IMAGE is a photograph, a folder (folders in it included), a zip or tar file, or a text file of paths. Each
-layer gets two sheets (-projections.png, -patches.png) and their arrays (.npy); atlas.json says which image
-and position each comes from. A number such as conv3 stands for the rectified values of
+layer gets two sheets (-projections.webp, -patches.webp) and an archive of their pictures (-pictures.zip);
+atlas.json says which image and position each comes from. What it will take is said before, and refused
+where the disk has no room. A number such as conv3 stands for the rectified values of
 the third convolution. An interrupted run continues when the same command is run again. Atlases of
 different images, made on different machines, are put together by 'atlas merge'.
 """
@@ -60,7 +64,7 @@ class AtlasOptions:
         bool,
         option(
             "--values/--no-values",
-            "Whether to save the numbers of the reconstructions too, which take most of the disk space.",
+            "Whether to save the numbers of the reconstructions too (-values.npz): many times as much disk.",
         ),
     ] = False
 
@@ -96,17 +100,40 @@ def command(
     layers = options.of(study.explainer.model)
     projector = Projector(study.explainer, layers, study.preprocess)  # refuses what cannot be explained
     source, made = _source(paths), _made(study, layers)
+    units = {layer: (projector.channels(layer), options.top) for layer in layers}
+    windows, channels = {layer: projector.window(layer) for layer in layers}, study.preprocess.channels
+    plan = plans(units, windows, len(channels), values=options.values)
+    _tell_means(console, study, projector, plan, source, output)
     home = folder(output)
     atlas = load_partial(home, made, options.top) or Atlas(options.top, made)
     _scan(console, study, source, atlas, layers, home)
-    windows = {layer: projector.window(layer) for layer in layers}
-    channels = study.preprocess.channels
-    plan = plans(atlas, windows, len(channels), values=options.values)
-    writer = Writer(home, atlas, plan, channels)
+    writer = Writer(home, atlas, {layer: plan[layer] for layer in atlas.layers}, channels)
     _project(console, projector, atlas, source, writer)
     console.status("drawing the sheets")
     writer.finish()
     return summarise(console, atlas, output, time.monotonic() - start)
+
+
+def _tell_means(
+    console: Console, study: Study, projector: Projector, plan: Plans, source: Images, output: Path
+) -> None:
+    """Say what the atlas will take.
+
+    Raises
+    ------
+    InputError
+        If the disk cannot hold it.
+    """
+    console.status("measuring how long it will take")
+    each = scan_seconds(study.explainer, source, study.preprocess, list(plan))
+    takes = means(study.explainer.model, projector, plan, source.count, each)
+    free = check_room(output, takes.making)
+    lasts = lasting(1e3 * each) + " per 1,000 images" if takes.seconds is None else lasting(takes.seconds)
+    console.say(
+        f"{counted(takes.maps, 'feature map')} in {counted(len(plan), 'layer')} will take about "
+        f"{in_bytes(takes.disk)} of disk ({in_bytes(takes.making)} while it is made, {in_bytes(free)} free), "
+        f"at most about {in_bytes(takes.memory)} of memory, and last about {lasts}"
+    )
 
 
 def _scan(
