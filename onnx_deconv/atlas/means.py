@@ -96,7 +96,8 @@ def check_room(home: Path, needed: int) -> int:
     if needed > free:
         raise InputError(
             f"{home}: the atlas takes about {needed / 1e6:,.0f} MB while it is made, and "
-            f"{free / 1e6:,.0f} MB are free: choose another folder, fewer layers, a smaller --top, or leave out --values"
+            f"{free / 1e6:,.0f} MB are free: choose another folder, fewer layers, "
+            "a smaller --top, or leave out --values"
         )
     return free
 
