@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from onnx_deconv.errors import InputError
+from onnx_deconv.files import embedded
 
 # Where exporters and model zoos put them.
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
+IMAGENET = "imagenet"
+IMAGENET_CLASSES = 1000, 1001
+"""What asks for ImageNet's names, and how many classes a model has whose classes they may be."""
 _MOST = 1_000_000
 """Classes, at most: an index beyond is no class's."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|\x9b[0-?]*[ -/]*[@-~]")
@@ -75,6 +79,20 @@ class Labels:
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
         table = _rows(text) if Path(path).suffix.lower() == ".csv" else None
         return cls(tuple(_parsed(text) if table is None else table))
+
+    @classmethod
+    def imagenet(cls, classes: int | None) -> Self:
+        """Return ImageNet's names, for a model that has its 1000 classes, or 1001: "background" is the first.
+
+        Raises
+        ------
+        InputError
+            If it has another number of classes.
+        """
+        if classes not in IMAGENET_CLASSES:
+            raise InputError(f"labels {IMAGENET!r} are for 1000 or 1001 classes: the model has {classes}")
+        names = cls.read(embedded("imagenet-labels.txt")).names
+        return cls(names if classes == len(names) else ("background", *names))
 
     def name(self, index: int) -> str | None:
         """Return a class's name, or ``None``."""

@@ -23,7 +23,7 @@ from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
-from onnx_deconv.labels import Labels
+from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
 from onnx_deconv.model.value_axes import Axes
@@ -58,7 +58,8 @@ class Explainer:
     providers
         ``auto``, ``cpu``, ``cuda``, or a list of onnxruntime's names.
     labels
-        Names of the classes; by default those in the model's metadata.
+        Names of the classes; by default those in the model's metadata, or in a ``config.json`` beside it.
+        ``imagenet`` takes ImageNet's, for a model of 1000 classes, or 1001.
     inputs
         The inputs to send signals back to, where a model has several; by default all.
     input_shapes
@@ -82,7 +83,7 @@ class Explainer:
         semantics: Semantics | RuleTable | str | None = None,
         *,
         providers: Providers = "auto",
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str] | str | None = None,
         inputs: Sequence[str] | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         output: str | None = None,
@@ -288,8 +289,12 @@ class Explainer:
             self._chosen[name] = chosen_method(self.model, name, self._inputs)
         return self._chosen[name] if self.auto else self.semantics
 
-    def _names(self, given: Sequence[str] | None) -> Labels:
+    def _names(self, given: Sequence[str] | str | None) -> Labels:
         """Return the names of the classes: those given, in the metadata, or beside the model if as many."""
+        if isinstance(given, str):
+            if given != IMAGENET:
+                raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
+            return Labels.imagenet(class_count(self.model, self.head))
         found = Labels.of(given, self.model.metadata)
         if found.names or given is not None or self.model.spool is not None:
             return found

@@ -135,6 +135,8 @@ def _check_labels(console: Console, job: Job) -> None:
     count = len(explainer.labels.names)
     if classes is not None and count not in (0, classes):
         console.warn(f"{count} labels for {classes} classes: names may be wrong")
+    if count == 0 and classes in IMAGENET_CLASSES:
+        console.warn(f"the model names no classes; if they are ImageNet's, --labels {IMAGENET} does")
 
 
 def _report(console: Console, subject: Subject, one: Explanation, record: Mapping[str, Any]) -> None:
