@@ -14,6 +14,7 @@ from onnx_deconv.cli.pictures import stems
 from onnx_deconv.cli.study import Failures
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo
+from onnx_deconv.labels import IMAGENET, IMAGENET_CLASSES
 from onnx_deconv.model.heads import class_count
 
 
