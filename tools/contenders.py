@@ -39,6 +39,8 @@ class Case:
     threads: int
     path: Path
     """The network as an ONNX file, input ``x``, output ``y``."""
+    tf32: bool = True
+    """Whether torch may round factors to TF32 on a GPU, as onnxruntime does unless told otherwise."""
 
     @property
     def x(self) -> np.ndarray:
@@ -237,7 +239,7 @@ def _torch(case: Case) -> tuple[Any, Any, Any]:
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(case.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as onnxruntime does
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.tf32
     net = copy.deepcopy(network(case.net)).to(case.device)
     for module in net.modules():
         if hasattr(module, "inplace"):
