@@ -25,7 +25,7 @@ CONTRACT = {
     "imaging": "files model",
     "compiler.passes": "model operators",
     "compiler": "compiler.passes files imaging labels model operators semantics",
-    "runtime": "compiler compiler.passes model operators",
+    "runtime": "compiler compiler.passes model",
     "attribution": "compiler imaging labels model operators runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",

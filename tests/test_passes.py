@@ -430,17 +430,22 @@ def unpooling(size, batch="N", *, rectified=False, data="zeros", name="deconv/un
     nodes = [
         helper.make_node("Conv", ["x", "one"], ["c"], group=16),
         helper.make_node("Relu" if rectified else "Identity", ["c"], ["r"]),
-        helper.make_node("MaxPool", ["r"], ["p", "switches"], **attributes),
+        helper.make_node("MaxPool", ["r"], ["p", "places"], **attributes),
         helper.make_node("Conv", ["signal", "one"], ["s"], group=16),
         helper.make_node("Shape", ["r"], ["shape"]),
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
-        *(helper.make_node("Reshape", [v, "flat"], [f"{v}/flat"]) for v in (data, "switches", "s")),
+        helper.make_node("Mod", ["places", "size"], ["switches"]),
+        *(helper.make_node("Flatten", [v], [f"{v}/flat"]) for v in (data, "switches", "s")),
         helper.make_node(
-            "ScatterElements", [f"{v}/flat" for v in (data, "switches", "s")], ["sum"], reduction="add"
+            "ScatterElements",
+            [f"{v}/flat" for v in (data, "switches", "s")],
+            ["sum"],
+            axis=1,
+            reduction="add",
         ),
         helper.make_node("Reshape", ["sum", "shape"], ["y"], name),
     ]
-    proto = model(nodes, (batch, 16, *size), {"one": one, "flat": np.array([-1])})
+    proto = model(nodes, (batch, 16, *size), {"one": one, "size": np.array(16 * size[0] * size[1])})
     proto.graph.input.append(
         helper.make_tensor_value_info("signal", TensorProto.FLOAT, [batch, 16, None, None])
     )

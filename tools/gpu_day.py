@@ -141,7 +141,7 @@ def session_options(*, tf32: bool, capture: bool = False) -> dict[str, str]:
 
 
 def networks() -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """Return models, and the shapes of their images: pools side by side and overlapping, and a trained one."""
+    """Return models and the shapes of their images: pools side by side, overlapping ones, a trained net."""
     weights = {
         "w1": small_networks.random(4, 3, 3, 3), "b1": small_networks.random(4),
         "w2": small_networks.random(6, 4, 3, 3) / 2, "w3": small_networks.random(5, 6, 1, 1),

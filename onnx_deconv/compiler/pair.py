@@ -22,7 +22,7 @@ FORMAT = 1
 
 _MEANINGS = {
     "seed": "what to explain: zero but for the chosen unit of the explained value",
-    "switches": "where each window of the MaxPool found its maximum: flat index into its whole input",
+    "switches": "where each window of the MaxPool found its maximum: flat index into its input, by image",
     "value": "a forward value",
     "shape": "the shape of a forward value",
 }
