@@ -155,9 +155,11 @@ def unoptimised(case: Case) -> Run:
 
 def _explain(case: Case, passes: tuple[str, ...]) -> Run:
     from onnx_deconv import explain_graph  # noqa: PLC0415
+    from onnx_deconv.compiler.explain_graph import own_top  # noqa: PLC0415
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
 
-    graph, feeds = explain_graph(_pair(case), passes=passes), _feeds(case)
+    graph = explain_graph(_pair(case), passes=passes)
+    feeds = _feeds(case) | own_top(graph.manifest)
     session = Session(graph.proto, graph.folder, case.device)
     return lambda: numpy_of(session.run(feeds)["reconstruction"])
 

@@ -35,6 +35,7 @@ from contenders import CAPTUM, CONTENDERS, SIZES, Case, exported
 from onnx import ModelProto
 
 from onnx_deconv import Semantics, compile_pair, explain_graph, load
+from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.passes import EXPLAIN
 from onnx_deconv.errors import DeconvError
 from onnx_deconv.operators import rule_tables
@@ -129,6 +130,10 @@ class Bound:
         values = self.binding.get_outputs()
         return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
 
+    def fetched(self, name: str) -> np.ndarray:
+        """Return an output of the last run."""
+        return self.binding.get_outputs()[self.outputs.index(name)].numpy()
+
     def settle(self) -> None:
         """Have all later runs write to where the last one wrote, as CUDA graphs need it."""
         for name, value in zip(self.outputs, self.binding.get_outputs(), strict=True):
@@ -165,7 +170,7 @@ def images(kind: str, shape: Sequence[int]) -> np.ndarray:
 
 def feeds_of(graph: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     """Return what an explain graph takes for images: each image's strongest class."""
-    return {graph.manifest["inputs"][0]["name"]: x, graph.manifest["target"]["name"]: np.full(len(x), -1)}
+    return {graph.manifest["inputs"][0]["name"]: x, **own_top(graph.manifest)}
 
 
 def error(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
@@ -197,7 +202,7 @@ def _compared(day: Day, what: Mapping[str, Any], source: Any, shape: Sequence[in
         pair = compile_pair(load(source), semantics=Semantics(what["rules"], precision=what["precision"]))
     except DeconvError as refusal:
         return {"refused": str(refusal)}
-    graph, plain = (explain_graph(pair, target_input="required", passes=p) for p in (passes, ()))
+    graph, plain = (explain_graph(pair, passes=p) for p in (passes, ()))
     feeds = feeds_of(graph, images(what["images"], shape))
     there = Bound(graph.proto, graph.folder, day.device, feeds, **session_options(tf32=False)).results()
     here = Bound(plain.proto, plain.folder, "cpu", feeds).results()
@@ -324,7 +329,7 @@ def _timed(day: Day, net: Exported, batch: int, *, tf32: bool) -> dict[str, floa
     runs = {
         "plain forward": net.plain(batch, day.device, **options).run,
         # As Captum's: the images lie on the device, the reconstruction is fetched.
-        "explain graph": lambda: (explain.run(), explain.binding.get_outputs()[-1].numpy()),
+        "explain graph": lambda: (explain.run(), explain.fetched("reconstruction")),
         CAPTUM: theirs,
     }
     return _milliseconds(runs, 3 if day.small else 15)

@@ -34,8 +34,8 @@ the unit to explain; then run deconv.onnx with the seed and with those outputs o
 names of its other inputs. Its output 'reconstruction' has the shape of the image.
 
 With --form explain, writes explain.onnx, manifest.json and, for a large model, weights.bin. explain.onnx
-takes an image and returns the model's own outputs and 'reconstruction'. It explains the strongest class of
-each image, or the class that the int64 input 'target' says.
+takes an image and the int64 'target', which says what class to explain in each image, -1 for the strongest.
+It returns the model's own outputs, 'reconstruction', 'scores' and 'explained', the class that was explained.
 """
 
 Form = Literal["pair", "explain"]

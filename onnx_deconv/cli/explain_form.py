@@ -11,7 +11,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.cli.options import option, whole
-from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph, own_top
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.seed_graph import GraphSeed
@@ -51,10 +51,11 @@ class GraphOptions:
         TargetInput,
         option(
             "--target-input",
-            "With --form explain: whether a caller may leave the input 'target' out. onnxruntime for "
-            "JavaScript cannot set an optional input: choose required there, and give -1 for the strongest.",
+            "With --form explain: whether a caller must give the input 'target', -1 for the strongest, or "
+            "may leave it out. Some runtimes take an optional input for a constant and ignore what is given: "
+            "choose optional for onnxruntime in Python, C++, C# or Java alone.",
         ),
-    ] = "optional"
+    ] = "required"
     pictures: Annotated[
         bool,
         option(
@@ -129,10 +130,7 @@ def _feeds(
         pictures = np.random.default_rng(k).integers(0, 256, (n, h, w, 3), np.uint8)
         own = {name: np.stack([preprocess.normalise(picture) for picture in pictures])}
         asked = {graph.manifest["inputs"][0]["name"]: pictures}
-    target = graph.manifest["target"]
-    if target["input"] == "required":
-        asked[target["name"]] = np.full([1, options.top][2 - len(target["shape"]) :], -1)
-    return own, asked
+    return own, asked | own_top(graph.manifest)
 
 
 def _compared(
@@ -140,7 +138,9 @@ def _compared(
 ) -> Iterator[Check]:
     """Check that the outputs are the original's, and that reconstructions are finite."""
     yield same_outputs(conversion.model, expected, found, "explain")
-    for entry in graph.manifest["outputs"][len(conversion.model.outputs) :]:
+    for entry in graph.manifest["outputs"]:
+        if "of" not in entry:
+            continue
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
         yield Check("companion", entry["name"], float(bad), 0.0, sizes(result.shape))

@@ -1,8 +1,8 @@
 """The explain graph: forward model, seed and companion in one file; picture in, answer and why out.
 
 The nodes of a pair are put into one graph, tied by the names that both models use, with a few nodes
-between them that choose the unit: the strongest channel of each image, unless the optional input
-``target`` says otherwise. Every weight is stored once.
+between them that choose the unit: the one that the input ``target`` says, or the strongest channel of each
+image. Every weight is stored once.
 """
 
 import json
@@ -21,8 +21,9 @@ from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.package import save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
-from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
+from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model import Array
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, stored_tensors
 from onnx_deconv.operators.builder import IR_VERSION, OPSET
@@ -40,8 +41,9 @@ class ExplainGraph:
     Attributes
     ----------
     proto
-        The model. Inputs: the user's model's own, and optionally ``target``. Outputs: the user's model's
-        own, and ``reconstruction``.
+        The model. Inputs: the user's model's own, and ``target``. Outputs: the user's model's own,
+        ``reconstruction``, ``scores`` (of each channel, by which the strongest is found), and ``explained``
+        (which channels were: what ``target`` said, or the strongest).
     manifest
         Names, shapes, types and meaning of all that goes in and comes out, as plain JSON data.
     folder
@@ -72,7 +74,7 @@ def explain_graph(
     top: int = 1,
     seed: GraphSeed = "auto",
     ranking: str | None = None,
-    target_input: Literal["optional", "required"] = "optional",
+    target_input: Literal["optional", "required"] = "required",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
     passes: Iterable[str] = EXPLAIN["cpu"],
@@ -96,9 +98,11 @@ def explain_graph(
         The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
         which it is for units.
     target_input
-        Whether a caller may leave the input ``target`` out. onnxruntime's JavaScript cannot set an input
-        that may be left out; there ``required`` makes one that must be given, -1 for the model's own top.
-        A channel or unit that the value does not have gives a reconstruction of zeros.
+        Whether a caller may leave the input ``target`` out, or must give it, -1 for the model's own top. Only
+        for onnxruntime in Python, C++, C#, Java: other runtimes (onnxruntime for JavaScript, its OpenVINO
+        provider, tract) take the default of an optional input for a constant, and explain the strongest
+        class whatever they are given. A channel or unit that the value does not have gives a reconstruction
+        of zeros.
     preprocess
         Have the graph take uint8 pictures (N, H, W, 3), RGB, of the model's size, as its input ``picture``,
         and make of them what :meth:`onnx_deconv.imaging.Preprocess.normalise` does.
@@ -145,13 +149,14 @@ def explain_graph(
         raise InputError(f"ranking={ranking!r}: the model has no such value")
     if seed == "unit" and ranked != explained["value"]:
         raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
-    interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, *_results(pair))}
+    interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, SCORES, EXPLAINED, *_results(pair))}
     seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
-    chosen = graph.append(seeds, {TARGET: interface[TARGET]})
-    shape: list[int | str] = ["targets"] if top == 1 else ["targets", top]
+    chosen = graph.append(seeds, {name: interface[name] for name in (TARGET, SCORES, EXPLAINED)})
+    shape = _target_shape(pair, top)
     graph.add_target(interface[TARGET], shape, optional=target_input == "optional")
     deconv = at_opset(pair.deconv, opset, IR_VERSION)
-    back = [graph.append(deconv, {SEED: value}) for value in chosen.values()]
+    starts = [value for name, value in chosen.items() if name.startswith(SEED)]
+    back = [graph.append(deconv, {SEED: value}) for value in starts]
     for name in _results(pair):
         parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
         graph.append(seed_graph.stacked(name, top), parts | {name: interface[name]})
@@ -163,6 +168,7 @@ def explain_graph(
         names = {name: interface[name], HEAT: interface[HEAT]}
         graph.append(image_graph.rendering(name, rendering, top), names)
         entries.append(_heat(result, interface[HEAT], rendering))
+    entries += _answers(pair, interface, count, top)
     inputs = list(pair.manifest["inputs"])
     if preprocess is not None:
         from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - see above
@@ -195,13 +201,42 @@ def explain_graph(
     return graph.finished(pair, manifest, passes)
 
 
+def own_top(manifest: Mapping[str, Any]) -> dict[str, Array]:
+    """Return what to give as ``target`` to have each image's strongest explained, by the input's name."""
+    target = manifest["target"]
+    shape = [size if isinstance(size, int) else 1 for size in target["shape"]]
+    return {target["name"]: np.full(shape, OWN_TOP)}
+
+
 _SHARED = ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
 """What an explain graph's manifest has in common with a pair's."""
-_TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
+_TARGET = "which channel (class) to explain in each image; -1: the image's strongest"
 _TARGET_UNIT = (
     "which unit to explain in each image, by its index in the explained value, in row-major order over "
-    "the axes behind the batch; -1 (the default): the image's strongest"
+    "the axes behind the batch; -1: the image's strongest"
 )
+_SCORES = (
+    "each channel's (class's) strongest activation, or each unit's activation; the strongest is taken for -1"
+)
+_EXPLAINED = "what was explained in each image: what 'target' said, or the strongest"
+
+
+def _target_shape(pair: Pair, top: int) -> list[int | str]:
+    """Return the shape of ``target``; where the batch is free, one target may do for all images."""
+    batch = (pair.manifest["explained"]["shape"] or [None])[0]
+    first: int | str = batch if isinstance(batch, int) else "targets"
+    return [first] if top == 1 else [first, top]
+
+
+def _answers(pair: Pair, names: Mapping[str, str], count: int | None, top: int) -> list[dict[str, Any]]:
+    """Describe the outputs that say what was chosen, and by what."""
+    batch, precision = (pair.manifest["explained"]["shape"] or [None])[0], np.dtype(_seed_type(pair))
+    dtype = TensorProto.DataType.Name(helper.np_dtype_to_tensor_dtype(precision)).lower()
+    chosen = [batch] if top == 1 else [batch, top]
+    return [
+        {"name": names[SCORES], "shape": [batch, count], "dtype": dtype, "meaning": _SCORES},
+        {"name": names[EXPLAINED], "shape": chosen, "dtype": "int64", "meaning": _EXPLAINED},
+    ]
 
 
 def _count(shape: Sequence[Any] | None, seed: GraphSeed) -> int | None:

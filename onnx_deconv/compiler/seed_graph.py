@@ -1,6 +1,7 @@
 """Small graphs that stand between the parts of an explain graph: which units, and a row of results."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from onnx import ModelProto, TensorProto, helper
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.operators.builder import Emitter, Signal
 
-TARGET = "target"
+TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
@@ -36,7 +37,8 @@ def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, k
     Returns
     -------
     ModelProto
-        Inputs: the two values and ``target``; outputs: ``seed/0``, ``seed/1`` ...
+        Inputs: the two values and ``target``; outputs: ``seed/0``, ``seed/1`` ..., ``scores``, by which the
+        strongest is found, and ``explained``, which channels or units were taken.
     """
     op = Emitter(np.dtype(precision))
     op.origin = SEED
@@ -52,20 +54,25 @@ def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, k
     made = []
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
-        made.append(_seed(op, value, chosen, explained["shape"][2:], kind))
-    return exported(op, {f"{SEED}/{k}": signal for k, signal in enumerate(made)}, "seeds")
+        made.append(_seed(op, value, chosen, explained["shape"][1:], kind))
+    starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
+    return exported(op, starts | {SCORES: scores, EXPLAINED: targets}, "seeds")
 
 
 def _seed(
     op: Emitter, value: Signal, chosen: Signal, sizes: Sequence[int | str | None], kind: GraphSeed
 ) -> Signal:
-    """Make the seed of one channel, or unit, per image, shape as the value, whose maps have these sizes."""
+    """Make the seed of one channel, or unit, per image, shape as the value, whose images have these sizes."""
     if kind == "unit":
-        return op.Mul(value, _mask(op, value, chosen))
+        return op.Mul(value, _mask(op, value, chosen, sizes))
+    channels, *sizes = sizes
     if kind == "auto":
         kind = "one" if all(size == 1 for size in sizes) else "map"
     off_on = np.array([0, 1], op.dtype)
-    mask = op.OneHot(chosen, op.Shape(value, start=1, end=2), off_on, axis=1)
+    depth = (
+        op.Squeeze(op.Shape(value, start=1, end=2)) if not isinstance(channels, int) else np.int64(channels)
+    )
+    mask = op.OneHot(chosen, depth, off_on, axis=1)
     if sizes:
         mask = op.Unsqueeze(mask, list(range(2, 2 + len(sizes))))
     if sizes and kind != "map":
@@ -73,14 +80,17 @@ def _seed(
         inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), value, lowest)
         # The first of equals, as everywhere.
         unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
-        mask = op.Mul(_mask(op, value, unit), mask)
+        mask = op.Mul(_mask(op, value, unit, [channels, *sizes]), mask)
     return mask if kind == "one" else op.Mul(value, mask)
 
 
-def _mask(op: Emitter, value: Signal, unit: Signal) -> Signal:
+def _mask(op: Emitter, value: Signal, unit: Signal, sizes: Sequence[int | str | None]) -> Signal:
     """Make 1 at one unit of each image, by its row-major index, and 0 elsewhere; shape as the value."""
-    size = op.Shape(op.Reshape(value, [0, -1]), start=1)
-    return op.Reshape(op.OneHot(unit, size, np.array([0, 1], op.dtype), axis=1), op.Shape(value))
+    known = [size for size in sizes if isinstance(size, int)]
+    fixed = len(known) == len(sizes)
+    depth = np.int64(prod(known)) if fixed else op.Squeeze(op.Shape(op.Reshape(value, [0, -1]), start=1))
+    mask = op.OneHot(unit, depth, np.array([0, 1], op.dtype), axis=1)
+    return op.Reshape(mask, [-1, *known] if fixed else op.Shape(value))
 
 
 def stacked(name: str, top: int) -> ModelProto:
