@@ -323,6 +323,19 @@ def test_names_that_a_model_has_taken_get_longer():
     close(found, np.stack([e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]))
 
 
+@pytest.mark.parametrize("name", ["target", "scores", "explained", "reconstruction", "heat", "seed"])
+def test_the_explained_value_may_have_any_name(name, tmp_path):
+    model, x = network(), pictures(2, 16)
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [name if v == "logits" else v for v in values]
+    graph = explain_graph(compile_pair(load(model)), rendering="NCHW")
+    onnx.checker.check_model(graph.save(tmp_path)[0], full_check=True)
+    entry = next(o for o in graph.manifest["outputs"] if o.get("of") == "x")
+    found = run(graph, {"x": x})[entry["name"]]
+    close(found, np.stack([e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]))
+
+
 @pytest.mark.parametrize("wrong", [{"top": 0}, {"ranking": "nowhere"}])
 def test_what_cannot_be_is_said(wrong):
     with pytest.raises(InputError):

@@ -14,6 +14,7 @@ from onnx_deconv import InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, apply_passes
 from onnx_deconv.compiler.passes.registry import optimisation_pass
+from onnx_deconv.compiler.profiles import PROFILES
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
 RNG = np.random.default_rng(2)
@@ -731,8 +732,9 @@ def test_a_pass_is_registered_once():
     assert before == PASSES
 
 
-def test_every_pass_helps_some_device():
-    assert {name for names in (*EXPLAIN.values(), *COMPANION.values()) for name in names} == set(PASSES)
+def test_every_pass_helps_some_device_or_runtime():
+    lists = [*EXPLAIN.values(), *COMPANION.values(), *(profile.passes for profile in PROFILES.values())]
+    assert {name for names in lists for name in names} == set(PASSES)
 
 
 def test_an_optimised_graph_is_valid(tmp_path):

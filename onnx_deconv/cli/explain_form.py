@@ -14,6 +14,7 @@ from onnx_deconv.cli.options import option, whole
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph, own_top
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
+from onnx_deconv.compiler.profiles import RuntimeName
 from onnx_deconv.compiler.seed_graph import GraphSeed
 from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
@@ -21,6 +22,12 @@ from onnx_deconv.runtime import Session, numpy_of
 from onnx_deconv.verification import Check, same_outputs
 
 TargetInput = Literal["optional", "required"]
+
+
+def _passes(given: str | None) -> Sequence[str] | None:
+    if given is None:
+        return None
+    return EXPLAIN.get(given) or tuple(filter(None, given.split(",")))
 
 
 @dataclass(frozen=True)
@@ -69,19 +76,27 @@ class GraphOptions:
         bool,
         option("--heat", "With --form explain: return heat maps too, uint8 N×H×W×3.", is_flag=True),
     ] = False
+    runtime: Annotated[
+        RuntimeName,
+        option(
+            "--for",
+            "With --form explain: what will run the graph. It is brought to the forms that this takes; "
+            "what cannot be is named. cuda: onnxruntime on NVIDIA GPUs; web: onnxruntime for JavaScript; "
+            "mobile: onnxruntime on telephones.",
+        ),
+    ] = "onnxruntime"
     passes: Annotated[
-        Sequence[str],
+        Sequence[str] | None,
         option(
             "--passes",
             "With --form explain: the optimisation passes to apply, those for a device or by name ("
             + ", ".join(PASSES)
-            + "), '' for none.",
+            + "), '' for none.  [default: those for the runtime]",
             metavar="cpu|cuda|NAMES",
-            default="cpu",
-            show_default=True,
-            callback=lambda *given: EXPLAIN.get(given[-1]) or tuple(filter(None, given[-1].split(","))),
+            default=None,
+            callback=lambda *given: _passes(given[-1]),
         ),
-    ] = EXPLAIN["cpu"]
+    ] = None
 
 
 def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess) -> dict[str, Any]:
@@ -101,6 +116,7 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
             ranking=explainer.scores_layer if maps else None,
             target_input=options.target_input,
             preprocess=preprocess if options.pictures else None,
+            runtime=options.runtime,
             passes=options.passes,
             rendering=ImageInput.of(model, preprocess.layout).layout if options.heat else None,
         )

@@ -18,9 +18,11 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from onnx_deconv.compiler import seed_graph
 from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
-from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
+from onnx_deconv.compiler.passes import apply_passes
+from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array
@@ -77,7 +79,8 @@ def explain_graph(
     target_input: Literal["optional", "required"] = "required",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
-    passes: Iterable[str] = EXPLAIN["cpu"],
+    runtime: str = "onnxruntime",
+    passes: Iterable[str] | None = None,
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
@@ -109,9 +112,12 @@ def explain_graph(
     rendering
         Have the graph also return ``heat``, the reconstruction's saliency in colours as
         :mod:`onnx_deconv.imaging` draws it, uint8 (N, H, W, 3): the layout of the model's input.
+    runtime
+        What will run the graph, see :mod:`onnx_deconv.compiler.profiles`: it is brought to the forms that the
+        runtime takes, and checked to have no other.
     passes
         Optimisation passes to apply, by name, see :mod:`onnx_deconv.compiler.passes`; ``()`` for none. By
-        default those for CPUs, ``EXPLAIN["cpu"]``; a graph for a GPU takes ``EXPLAIN["cuda"]``.
+        default those for the runtime.
 
     Returns
     -------
@@ -121,17 +127,24 @@ def explain_graph(
     Raises
     ------
     ModelError
-        If a node of either model has no equivalent at the other's opset; or if pictures are asked for and
-        the model takes more than one input.
+        If a node of either model has no equivalent at the other's opset; if pictures are asked for and
+        the model takes more than one input; or if the graph cannot be brought to the runtime.
     InputError
-        If ``top`` is not positive, or more than there are channels or units; there is no such ``seed`` or
-        value ``ranking``; or units are ranked by another value than theirs.
+        If there is no such ``runtime``, it needs sizes that are not known, or ignores optional inputs; if
+        ``top`` is not positive, or more than there are channels or units; there is no such ``seed`` or value
+        ``ranking``; or units are ranked by another value than theirs.
 
     Examples
     --------
     >>> graph = explain_graph(compile_pair(load("squeezenet.onnx")), top=5)
     >>> graph.save("explain")
     """
+    takes = profile(runtime)
+    check_sizes(runtime, pair.manifest["inputs"])
+    if target_input == "optional" and not takes.optional_target:
+        raise InputError(
+            f"target_input='optional': {runtime} would ignore what is given to an optional input"
+        )
     if seed not in get_args(GraphSeed):
         raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
     if top < 1:
@@ -151,12 +164,12 @@ def explain_graph(
         raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
     interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, SCORES, EXPLAINED, *_results(pair))}
     seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
-    chosen = graph.append(seeds, {name: interface[name] for name in (TARGET, SCORES, EXPLAINED)})
+    told = (TARGET, SCORES, EXPLAINED)
+    chosen = graph.append(seeds, {f"{SEED}/{name}": interface[name] for name in told})
     shape = _target_shape(pair, top)
     graph.add_target(interface[TARGET], shape, optional=target_input == "optional")
     deconv = at_opset(pair.deconv, opset, IR_VERSION)
-    starts = [value for name, value in chosen.items() if name.startswith(SEED)]
-    back = [graph.append(deconv, {SEED: value}) for value in starts]
+    back = [graph.append(deconv, {SEED: chosen[f"{SEED}/{k}"]}) for k in range(top)]
     for name in _results(pair):
         parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
         graph.append(seed_graph.stacked(name, top), parts | {name: interface[name]})
@@ -184,6 +197,8 @@ def explain_graph(
             for key in ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
         },
         "form": "explain",
+        "runtime": runtime,
+        "file": FILE,
         "opset": opset,
         "seed": seed,
         "top": top,
@@ -198,7 +213,9 @@ def explain_graph(
         },
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    return graph.finished(pair, manifest, passes)
+    made = graph.finished(pair, manifest, takes.passes if passes is None else passes)
+    check(made.proto, runtime)
+    return made
 
 
 def own_top(manifest: Mapping[str, Any]) -> dict[str, Array]:

@@ -37,6 +37,8 @@ def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
     """
     copy = ModelProto()
     copy.CopyFrom(model.proto)
+    if model.pinned:
+        _pin(copy, model)
     present = {o.name for o in copy.graph.output}
     inlined = _Inlined(model, copy)
     for tap in taps:
@@ -45,6 +47,16 @@ def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
             elem_type = _append(copy, model, tap, inlined)
             _add_output(copy, model, tap, elem_type)
     return copy
+
+
+def _pin(copy: ModelProto, model: Model) -> None:
+    """Write down the sizes that a caller gave, and those that follow for the outputs."""
+    for info in (*copy.graph.input, *copy.graph.output):
+        dims = model.type_of(info.name).dims
+        if dims is not None and info.type.HasField("tensor_type"):
+            elem_type = info.type.tensor_type.elem_type
+            info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, elem_type, dims))
+    del copy.graph.value_info[:]  # what they say of other sizes may not hold
 
 
 def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> int:

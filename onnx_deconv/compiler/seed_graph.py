@@ -11,6 +11,7 @@ from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.operators.builder import Emitter, Signal
 
 TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
+"""What the graph takes and returns; here with ``seed/`` before: a model may have values of such names."""
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
@@ -37,14 +38,14 @@ def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, k
     Returns
     -------
     ModelProto
-        Inputs: the two values and ``target``; outputs: ``seed/0``, ``seed/1`` ..., ``scores``, by which the
-        strongest is found, and ``explained``, which channels or units were taken.
+        Inputs: the two values and ``seed/target``; outputs: ``seed/0``, ``seed/1`` ..., ``seed/scores``, by
+        which the strongest is found, and ``seed/explained``, which channels or units were taken.
     """
     op = Emitter(np.dtype(precision))
     op.origin = SEED
     value = op.Cast(op.input(explained["value"], None), to=op.elem_type)
     by = op.Cast(op.input(ranked, None), to=op.elem_type)
-    target = op.input(TARGET, None, np.int64)
+    target = op.input(f"{SEED}/{TARGET}", None, np.int64)
     if kind == "unit":
         scores = op.Reshape(by, [0, -1])
     else:
@@ -56,7 +57,8 @@ def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, k
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
         made.append(_seed(op, value, chosen, explained["shape"][1:], kind))
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
-    return exported(op, starts | {SCORES: scores, EXPLAINED: targets}, "seeds")
+    told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
+    return exported(op, starts | told, "seeds")
 
 
 def _seed(

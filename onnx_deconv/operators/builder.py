@@ -115,6 +115,13 @@ class Emitter:
         added = self.ScatterElements(wide[0], positions, wide[1], axis=axis, reduction="add")
         return self.Cast(added, to=self.elem_type)
 
+    def product(self, sizes: Operand, places: Sequence[int]) -> Signal:
+        """Multiply some of the sizes in a 1-D int64 value; CUDA multiplies none along an axis."""
+        product = self.Gather(sizes, np.int64(places[0]))
+        for place in places[1:]:
+            product = self.Mul(product, self.Gather(sizes, np.int64(place)))
+        return product
+
     def ones(self, shape: Operand) -> Signal:
         """Return a tensor of ones of the signal's type."""
         return self.filled(shape, 1.0)

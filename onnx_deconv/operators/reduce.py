@@ -22,7 +22,8 @@ def reduce_mean(at: Site) -> Signals:
     op, sizes = at.op, [at.shape_of(0)[axis] for axis in axes_of(at)]
     if None not in sizes:
         return _only(at, repeated(at, op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))))
-    count = op.ReduceProd(op.Gather(at.shape(0), axes_of(at)), keepdims=0)
+    rank = len(at.shape_of(0))
+    count = op.product(at.shape(0), [axis % rank for axis in axes_of(at)])
     return _only(at, repeated(at, op.Div(at.signal, op.Cast(count, to=op.elem_type))))
 
 

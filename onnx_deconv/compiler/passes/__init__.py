@@ -12,11 +12,15 @@ from onnx import ModelProto
 # Importing a pass registers it.
 from onnx_deconv.compiler.passes import (  # noqa: F401
     blocked,
+    copies,
     depthwise,
     filters,
+    maxima,
+    padding,
     pools,
     residuals,
     scalings,
+    sizes,
     splits,
     sums,
     uniform,
