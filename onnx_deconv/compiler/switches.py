@@ -64,5 +64,5 @@ class _Appended(NodeBuilder):
     """Nodes to be put at the end of a model of any opset; in old ones no constant is a whole number."""
 
     def constant(self, numbers: NDArray[Any]) -> str:
-        wide = self.append("Constant", value=numpy_helper.from_array(numbers.astype(np.float64)))
+        wide = self.Constant(value=numpy_helper.from_array(numbers.astype(np.float64)))
         return str(self.Cast(wide, to=TensorProto.INT64))
