@@ -9,9 +9,20 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close
 
-from onnx_deconv import Explainer, InputError, ModelError, Semantics, compile_pair, load, load_pair, save
+from onnx_deconv import (
+    Explainer,
+    InputError,
+    ModelError,
+    Semantics,
+    compile_pair,
+    explain_graph,
+    load,
+    load_pair,
+    save,
+)
 from onnx_deconv.compiler.package import DECONV, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.files import replacing
+from onnx_deconv.imaging import Preprocess
 
 
 def network(*, constants=False, packed=False):
@@ -194,3 +205,28 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         assert not target.exists()
     assert target.read_text() == "whole"
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_manifest_says_how_to_prepare_and_warm_up():
+    proto = network()
+    proto.metadata_props.add(key="labels", value=json.dumps(["ant", "bee"]))
+    pair = compile_pair(load(proto))
+    graph = explain_graph(pair)
+    for manifest in (pair.manifest, graph.manifest):
+        assert manifest["batch"] == {"axis": 0, "size": None}
+        assert manifest["example"] == {"x": [1, 3, 16, 16]}
+        assert manifest["labels"] == ["ant", "bee"]
+        assert manifest["preprocessing"] is None  # the model does not say
+    assert (graph.manifest["file"], graph.manifest["runtime"]) == ("explain.onnx", "onnxruntime")
+    proto.metadata_props.add(key="preset", value="imagenet")
+    told = compile_pair(load(proto, {"x": (2, 3, 16, 16)})).manifest
+    assert told["batch"] == {"axis": 0, "size": 2}
+    assert told["preprocessing"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert told["preprocessing"]["size"] == (16, 16)
+
+
+def test_the_manifest_of_a_graph_that_prepares_pictures_says_how():
+    preprocess = Preprocess((16, 16), "none", mean=(1.0, 2.0, 3.0))
+    manifest = explain_graph(compile_pair(load(network())), preprocess=preprocess).manifest
+    assert manifest["example"] == {"picture": [1, 16, 16, 3]}
+    assert manifest["preprocessing"]["mean"] == (1.0, 2.0, 3.0)

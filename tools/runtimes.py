@@ -6,8 +6,8 @@
 Each model is converted for the runtime (``convert --for``), run there in batches of 1 and 3 with targets
 other than the strongest class, and compared with the library's own Explainer: an error is the largest
 difference, as a share of the largest value. What a runtime, or ``convert``, refuses is said. The cost is the
-time of the explain graph as a multiple of that of the model itself, in the same runtime, in two threads (the
-web's: one); of each the fastest run, which other programs disturb least.
+processor time of the explain graph as a multiple of that of the model itself, in the same runtime, in one
+thread; of each the fastest run, which other programs disturb least.
 """
 
 import json

@@ -7,7 +7,7 @@ image. Every weight is stored once.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -192,10 +192,8 @@ def explain_graph(
         graph.replace_input(name, _info(inputs[0]))
     graph.graph.output.extend(_info(entry) for entry in entries)
     manifest = {
-        **{
-            key: pair.manifest[key]
-            for key in ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
-        },
+        **{key: pair.manifest[key] for key in _SHARED},
+        **({} if preprocess is None else _prepared(pair, interface[PICTURE], preprocess)),
         "form": "explain",
         "runtime": runtime,
         "file": FILE,
@@ -225,7 +223,10 @@ def own_top(manifest: Mapping[str, Any]) -> dict[str, Array]:
     return {target["name"]: np.full(shape, OWN_TOP)}
 
 
-_SHARED = ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
+_SHARED = (
+    "format", "version", "model", "explained", "semantics", "rules", "image_dependence", "batch", "example",
+    "preprocessing", "labels",
+)  # fmt: skip
 """What an explain graph's manifest has in common with a pair's."""
 _TARGET = "which channel (class) to explain in each image; -1: the image's strongest"
 _TARGET_UNIT = (
@@ -292,6 +293,13 @@ def _picture(inputs: Any, name: str, preprocess: "Preprocess") -> dict[str, Any]
     n, *rest = inputs[0]["shape"] or [None] * 4
     sizes = rest[1:] if preprocess.layout == "NCHW" else rest[:2]
     return {"name": name, "of": inputs[0]["name"], "shape": [n, *sizes, 3], "dtype": "uint8"}
+
+
+def _prepared(pair: Pair, name: str, preprocess: "Preprocess") -> dict[str, Any]:
+    """Say how pictures are prepared, which the graph itself does, and of what size they are."""
+    ((batch, *rest),) = pair.manifest["example"].values()
+    sizes = rest[1:] if preprocess.layout == "NCHW" else rest[:2]
+    return {"preprocessing": asdict(preprocess), "example": {name: [batch, *sizes, 3]}}
 
 
 def _info(entry: Mapping[str, Any]) -> ValueInfoProto:

@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.forward import forward
+from onnx_deconv.compiler.input_facts import input_facts
 from onnx_deconv.model import Model, blaming_the_file
 from onnx_deconv.model.heads import scores_value
 from onnx_deconv.operators import RuleTable, Tap
@@ -119,6 +120,7 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
+        **input_facts(model),
         "inputs": [{"name": name, **_type(model, name)} for name in model.inputs],
         "outputs": [{"name": name, **_type(model, name)} for name in model.outputs],
         "deconv_inputs": [
