@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.cli import FELL_SHORT, explain_form, groups, pair_form
+from onnx_deconv.cli import FELL_SHORT, explain_form, groups, pair_form, triton_form
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.conversion import Conversion
 from onnx_deconv.cli.explain_form import GraphOptions
@@ -26,6 +26,8 @@ Examples:
   onnx-deconv convert model.onnx -o pair --layer conv4 --rules guided
   onnx-deconv convert model.onnx -o pair --check 0     (needs no onnxruntime)
   onnx-deconv convert model.onnx -o one --form explain --pictures --heat
+  onnx-deconv convert model.onnx -o web --form explain --for web --input-shape image:1,3,224,224
+  onnx-deconv convert model.onnx -o repository --form triton
   onnx-deconv convert model.onnx -o one --form explain --layer conv3 --seed unit --top 9
 
 Writes forward.onnx (the model with more outputs), deconv.onnx (the companion), weights.bin (the weights of
@@ -38,7 +40,7 @@ takes an image and the int64 'target', which says what class to explain in each 
 It returns the model's own outputs, 'reconstruction', 'scores' and 'explained', the class that was explained.
 """
 
-Form = Literal["pair", "explain"]
+Form = Literal["pair", "explain", "triton"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,11 @@ class ConvertOptions:
 
     form: Annotated[
         Form,
-        option("--form", "Two models that run one after the other, or one model that does both."),
+        option(
+            "--form",
+            "Two models that run one after the other, one model that does both, or a model repository for "
+            "NVIDIA's Triton Inference Server: the model itself, and the one that does both.",
+        ),
     ] = "pair"
     layer: Annotated[
         str | None,
@@ -81,7 +87,7 @@ def command(
     """Write MODEL and its companion, which explain it in any language that has onnxruntime."""
     unused = [*changed(graph), *changed(images)]
     if options.form == "pair" and unused:
-        raise click.UsageError(f"{', '.join(unused)}: only with --form explain")
+        raise click.UsageError(f"{', '.join(unused)}: only with --form explain or triton")
     start = time.perf_counter()
     loaded = load(model, dict(run.shapes))
     _refuse_to_overwrite(loaded, model, output)
@@ -89,10 +95,11 @@ def command(
     conversion = Conversion(
         loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds
     )
-    if options.form == "explain":
+    if options.form != "pair":
         preprocess = images.preprocess(loaded, console if graph.pictures else None)
-        record = explain_form.write(conversion, graph, preprocess)
-        console.result(record, lambda: "\n".join(explain_form.lines(record)))
+        form = explain_form if options.form == "explain" else triton_form
+        record = form.write(conversion, graph, preprocess)
+        console.result(record, lambda: "\n".join(form.lines(record)))
     else:
         record = pair_form.write(conversion)
         console.result(record, lambda: "\n".join(pair_form.lines(record)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -100,7 +101,18 @@ class GraphOptions:
 
 
 def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess) -> dict[str, Any]:
-    """Write the explain graph and check it; return its record.
+    """Write the explain graph and check it; return its record."""
+    graph = graph_of(conversion, options, preprocess)
+    original = conversion.original()
+    with conversion.timed("save"):
+        files = graph.save(conversion.output)
+    checks = checks_of(conversion, options, preprocess, graph, files[0], original)
+    keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
+    return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+
+
+def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preprocess) -> ExplainGraph:
+    """Make the explain graph.
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
@@ -109,7 +121,7 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
     maps = explainer.class_maps if auto else None
     with conversion.timed("compile"):
         pair = compile_pair(model, maps or conversion.layer, semantics=conversion.semantics)
-        graph = explain_graph(
+        return explain_graph(
             pair,
             top=options.top,
             seed=options.seed,
@@ -120,19 +132,26 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
             passes=options.passes,
             rendering=ImageInput.of(model, preprocess.layout).layout if options.heat else None,
         )
-    original = conversion.original()
-    with conversion.timed("save"):
-        files = graph.save(conversion.output)
+
+
+def checks_of(
+    conversion: Conversion,
+    options: GraphOptions,
+    preprocess: Preprocess,
+    graph: ExplainGraph,
+    file: Path,
+    original: tuple[Session, list[dict[str, Array]]] | None,
+) -> list[Check]:
+    """Run the graph that was written, and compare what it answers with the original; none if not asked."""
     checks: list[Check] = []
     if original is not None:
-        session = Session(ModelProto.FromString(files[0].read_bytes()), files[0].parent, conversion.providers)
+        session = Session(ModelProto.FromString(file.read_bytes()), file.parent, conversion.providers)
         with conversion.timed("check"):
             for k, batch in enumerate(original[1]):
                 own, asked = _feeds(graph, options, preprocess, batch, k)
                 expected, found = original[0].run(own), session.run(asked)
                 checks += _compared(conversion, graph, expected, found)
-    keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
-    return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+    return checks
 
 
 def _feeds(

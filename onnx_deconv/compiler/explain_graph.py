@@ -59,15 +59,22 @@ class ExplainGraph:
     folder: Path
     keeps: object = field(default=None, repr=False)
 
-    def save(self, path: str | PathLike[str]) -> list[Path]:
-        """Write ``explain.onnx`` and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
+    def save(self, path: str | PathLike[str], name: str = FILE) -> list[Path]:
+        """Write the graph and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        name
+            What the graph's file is called.
 
         Raises
         ------
         InputError
             If a file cannot be written.
         """
-        return save_graph(self.proto, self.manifest, self.folder, path)
+        return save_graph(self.proto, {**self.manifest, "file": name}, self.folder, path, name)
 
 
 def explain_graph(

@@ -64,24 +64,30 @@ def save(pair: Pair, path: str | os.PathLike[str]) -> list[Path]:
 
 
 def save_graph(
-    proto: ModelProto, manifest: Mapping[str, Any], source: Path, path: str | os.PathLike[str]
+    proto: ModelProto,
+    manifest: Mapping[str, Any] | None,
+    source: Path,
+    path: str | os.PathLike[str],
+    name: str = EXPLAIN,
 ) -> list[Path]:
-    """Write an explain graph into a folder, which is made where it does not exist.
+    """Write one model into a folder, which is made where it does not exist.
 
     Parameters
     ----------
     proto
         The graph; its external tensors lie in ``source``.
     manifest
-        What goes in and comes out.
+        What goes in and comes out, if that is to be written too.
     source, path
         The folders to read from and to write to.
+    name
+        What the model's file is called.
 
     Returns
     -------
     list
-        The files written: :data:`EXPLAIN`, :data:`MANIFEST`, and :data:`WEIGHTS` where the weights are
-        of more than :data:`ONE_FILE` bytes.
+        The files written: the model's, :data:`MANIFEST`, and :data:`WEIGHTS` where the weights are of more
+        than :data:`ONE_FILE` bytes.
 
     Raises
     ------
@@ -90,16 +96,18 @@ def save_graph(
     """
     home = folder(path)
     large = sum(external_size(t) or t.ByteSize() for t in all_tensors(proto)) > ONE_FILE
-    targets = [home / name for name in (EXPLAIN, MANIFEST, *[WEIGHTS] * large)]
+    described = manifest is not None
+    targets = [home / file for file in (name, *[MANIFEST] * described, *[WEIGHTS] * large)]
     with ExitStack() as stack:
-        graph, description, *weights = [stack.enter_context(replacing(target)) for target in targets]
-        if weights:
-            with weights[0].open("wb") as file:
+        graph, *others = [stack.enter_context(replacing(target)) for target in targets]
+        if large:
+            with others[-1].open("wb") as file:
                 whole = _Weights(file, source).moved(proto)
         else:
             whole = _with_weights(proto, source)
         graph.write_bytes(whole.SerializeToString())
-        description.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if described:
+            others[0].write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return targets
 
 

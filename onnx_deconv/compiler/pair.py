@@ -121,8 +121,8 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
         **input_facts(model),
-        "inputs": [{"name": name, **_type(model, name)} for name in model.inputs],
-        "outputs": [{"name": name, **_type(model, name)} for name in model.outputs],
+        "inputs": [described(model, name) for name in model.inputs],
+        "outputs": [described(model, name) for name in model.outputs],
         "deconv_inputs": [
             {"name": i.name, **_meaning(tapped.get(i.name)), **_info_type(i)} for i in deconv.graph.input
         ],
@@ -137,6 +137,11 @@ def _meaning(tap: Tap | None) -> dict[str, str]:
     if tap is None:
         return {"kind": "seed", "meaning": _MEANINGS["seed"]}
     return {"kind": tap.kind, "of": tap.value, "meaning": _MEANINGS[tap.kind]}
+
+
+def described(model: Model, value: str) -> dict[str, Any]:
+    """Return a value's name, shape and type, as a manifest has them."""
+    return {"name": value, **_type(model, value)}
 
 
 def _type(model: Model, value: str) -> dict[str, Any]:

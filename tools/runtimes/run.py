@@ -4,7 +4,7 @@
     python run.py RUNTIME FOLDER RUNS
 
 FOLDER holds ``model.onnx`` and ``feeds.json``: {name, dtype, shape, file} of each input, whose numbers are in
-the file as they lie in memory. What comes out is written likewise, with each run's milliseconds of processor time.
+the file as they lie in memory. What comes out is written likewise, with the processor time of each run (ms).
 """
 
 import json
