@@ -182,7 +182,7 @@ def test_the_target_is_an_ordinary_input_unless_it_is_to_be_optional():
     assert [i.name for i in graph.proto.graph.input] == ["image", "target"]
     fixed = [{t.name for t in g.proto.graph.initializer} & {"target"} for g in (graph, optional)]
     assert fixed == [set(), {"target"}]
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="nothing was given for the model's input 'target'"):
         Session(graph.proto, graph.folder, "cpu").run({"image": x})
     found, given = (run(graph, {"image": x, "target": np.array([k])}) for k in (-1, 3))
     left_out = Session(optional.proto, optional.folder, "cpu").run({"image": x})

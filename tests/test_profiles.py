@@ -75,7 +75,7 @@ def test_first_maxima_of_any_windows_are_found_by_comparing(name, pads):
     body = f"c = Conv(x, w, b) p = MaxPool<{attributes}>(c) y = Conv(p, v)"
     net = model(body, weights, f"N,3,{axes}")
     pair = compile_pair(load(net), semantics="gradient")
-    plain, compared = (explain_graph(pair, seed="map", passes=p) for p in ((), ("maxima",)))
+    plain, compared = (explain_graph(pair, seed="map", passes=p) for p in ((), ("windows",)))
     assert "ScatterElements" in operators(plain.proto)
     assert not {"ScatterElements", "Mod"} & {*operators(compared.proto)}
     assert all(len(n.output) == 1 for n in compared.proto.graph.node if n.op_type == "MaxPool")
@@ -87,7 +87,7 @@ def test_first_maxima_of_any_windows_are_found_by_comparing(name, pads):
 
 def test_windows_of_unknown_size_keep_their_switches():
     net = model("p = MaxPool<kernel_shape = [2, 2]>(x) y = Relu(p)", {}, "N,3,H,W")
-    graph = explain_graph(compile_pair(load(net), semantics="gradient"), passes=("maxima",))
+    graph = explain_graph(compile_pair(load(net), semantics="gradient"), passes=("windows",))
     assert "ScatterElements" in operators(graph.proto)
 
 

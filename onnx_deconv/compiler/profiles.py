@@ -149,7 +149,7 @@ PROFILES: Mapping[str, Profile] = {
         ),
     ),
     "tensorrt": Profile(
-        ("sizes", "uniform", "pools", "maxima", "crops"),
+        ("sizes", "uniform", "pools", "windows", "crops"),
         sizes="images",
         refused=(
             _INDICES,
@@ -159,12 +159,12 @@ PROFILES: Mapping[str, Profile] = {
             Form("Gather", "is of uint8, which only casts take", _of_bytes),
         ),
     ),
-    "openvino": Profile(("sizes", *EXPLAIN["cpu"], "maxima", "copies")),
+    "openvino": Profile(("sizes", *EXPLAIN["cpu"], "windows", "copies")),
     "web": Profile(
-        ("sizes", *EXPLAIN["cpu"], "maxima"), sizes="images", refused=(_INDICES, _BY_SWITCHES),
+        ("sizes", *EXPLAIN["cpu"], "windows"), sizes="images", refused=(_INDICES, _BY_SWITCHES),
     ),
     "mobile": Profile(
-        ("sizes", "uniform", "pools", "maxima"), sizes="all", refused=(_INDICES, _BY_SWITCHES),
+        ("sizes", "uniform", "pools", "windows"), sizes="all", refused=(_INDICES, _BY_SWITCHES),
     ),
     "tract": Profile(
         ("sizes", "crops"),

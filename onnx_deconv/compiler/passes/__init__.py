@@ -15,7 +15,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     copies,
     depthwise,
     filters,
-    maxima,
+    masks,
     padding,
     pools,
     residuals,
@@ -24,6 +24,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     splits,
     sums,
     uniform,
+    windows,
     winograd,
 )
 from onnx_deconv.compiler.passes.registry import PASSES
@@ -34,8 +35,8 @@ __all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
 
 EXPLAIN = {
     "cpu": (
-        "filters", "uniform", "depthwise", "blocked", "pools",
-        "scalings", "splits", "winograd", "sums", "residuals",
+        "filters", "uniform", "depthwise", "maxima", "blocked", "pools",
+        "scalings", "splits", "winograd", "sums", "masks", "residuals",
     ),
     "cuda": ("filters", "uniform", "pools"),
 }  # fmt: skip

@@ -22,8 +22,8 @@ _UNPOOLING = op.Reshape(op.ScatterElements(*_OPERANDS, reduction="add", axis=1))
 _LOWEST = float(np.finfo(np.float32).min)
 
 
-@optimisation_pass("maxima")
-def maxima(graph: Rewriter) -> None:
+@optimisation_pass("windows")
+def windows(graph: Rewriter) -> None:
     """Find the first maxima of windows of any form by comparing, not by switches, where sizes are known.
 
     Many runtimes have no MaxPool that gives indices (WebGPU, TensorRT), or give others than the standard's.
@@ -36,10 +36,10 @@ def maxima(graph: Rewriter) -> None:
         if found is None:
             continue
         pool, signal = found.nodes["pool"], found.values["signal"]
-        windows = _Windows.of(graph, pool)
-        if windows is not None:
+        form = _Windows.of(graph, pool)
+        if form is not None:
             add = graph.builder(node.name)
-            graph.replace(node, add, windows.unpooled(add, pool, signal))
+            graph.replace(node, add, form.unpooled(add, pool, signal))
 
 
 class _Windows:
