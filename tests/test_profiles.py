@@ -91,6 +91,23 @@ def test_windows_of_unknown_size_keep_their_switches():
     assert "ScatterElements" in operators(graph.proto)
 
 
+@pytest.mark.parametrize(
+    "name", ["overlapping", "hanging over", "dilated", "one axis", "three axes", "by column"]
+)
+def test_one_graph_unpools_a_whole_batch_by_the_pools_own_indices(name):
+    forms = POOLS | {"by column": ("kernel_shape = [2, 2], strides = [2, 2], storage_order = 1", (8, 12))}
+    attributes, size = forms[name]
+    axes = ", ".join("HWD"[: len(size)])
+    body = f"c = Relu(x) p = MaxPool<{attributes}>(c) y = Neg(p)"
+    pair = compile_pair(load(model(body, {}, f"N,3,{axes}")), semantics="gradient")
+    plain, whole = (explain_graph(pair, seed="map", passes=p) for p in ((), ("batches",)))
+    assert [("Mod" in operators(g.proto)) for g in (plain, whole)] == [True, False]
+    x = random(3, 3, *size)
+    found, expected = (explained(graph, {"x": x})["reconstruction"] for graph in (whole, plain))
+    assert expected.any()
+    np.testing.assert_array_equal(found, expected)
+
+
 # --- other passes -----------------------------------------------------------------------------------
 
 

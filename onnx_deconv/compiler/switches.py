@@ -40,8 +40,9 @@ def append(model: ModelProto, pool: NodeProto, name: str, sizes: Sequence[int | 
     add = _Appended(name)
     indices = own[0] if own else f"{name}/batch"
     pool.output[:] = [pool.output[0], indices]
-    size = _image_size(add, pool.input[0], sizes)
-    if opset_of(model) >= REMAINDER:
+    opset = opset_of(model)
+    size = _image_size(add, pool.input[0], sizes, opset)
+    if opset >= REMAINDER:
         add.Mod(indices, size)
     else:
         add.Sub(indices, add.Mul(add.Div(indices, size), size))
@@ -49,14 +50,22 @@ def append(model: ModelProto, pool: NodeProto, name: str, sizes: Sequence[int | 
     model.graph.node.extend(add.nodes)
 
 
-def _image_size(add: "_Appended", pooled: str, sizes: Sequence[int | None]) -> str:
-    """Return how many positions an image has."""
-    known = np.array(math.prod(size for size in sizes[1:] if size is not None))
+def _image_size(add: "_Appended", pooled: str, sizes: Sequence[int | None], opset: int) -> str:
+    """Return how many positions an image has.
+
+    Where a GPU computes the indices, it counts the positions too: ones are added up along each axis, as
+    arithmetic on sizes, which the CPU has, would have to be copied to it.
+    """
+    total = add.constant(np.array(math.prod(size for size in sizes[1:] if size is not None)))
     unknown = [axis for axis, size in enumerate(sizes) if axis and size is None]
-    total = add.constant(known)
     shape = add.Shape(pooled) if unknown else ""
-    for axis in unknown:  # not the product of a vector: CUDA has none of whole numbers
-        total = add.Mul(total, add.Gather(shape, np.array(axis)))
+    for axis in unknown:
+        if opset < REMAINDER:
+            total = add.Mul(total, add.Gather(shape, add.constant(np.array(axis))))
+            continue
+        size = add.Gather(shape, add.constant(np.array([axis])))
+        one = numpy_helper.from_array(np.ones(1, np.int64))
+        total = add.Mul(total, add.ReduceSum(add.ConstantOfShape(size, value=one), keepdims=0))
     return total
 
 

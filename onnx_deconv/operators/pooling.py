@@ -55,7 +55,8 @@ def _over_the_batch(at: Site, switches: Signal, shape: Operand) -> Signal:
     """Count switches from the first position of the batch, not of each image."""
     op = at.op
     shape = op.Concat(shape, axis=0)
-    number, size = op.product(shape, [0]), op.product(shape, range(1, len(at.shape_of(0))))
+    number = op.Squeeze(op.Slice(shape, [0], [1], [0]))
+    size = op.ReduceProd(op.Slice(shape, [1], [len(at.shape_of(0))], [0]))
     starts = op.Mul(op.Range(np.int64(0), number, np.int64(1)), size)
     return op.Add(switches, op.Reshape(starts, [-1] + [1] * (len(at.shape_of(0)) - 1)))
 
@@ -150,7 +151,7 @@ def global_average_pool(at: Site) -> Signals:
     if None not in sizes:
         share = op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))
         return [op.Expand(share, [1, 1, *sizes])]
-    count = op.Cast(op.product(at.shape(0), range(2, 2 + len(sizes))), to=op.elem_type)
+    count = op.count(at.shape(0), range(2, 2 + len(sizes)))
     return [op.Expand(op.Div(at.signal, count), at.shape(0))]
 
 

@@ -23,8 +23,8 @@ def reduce_mean(at: Site) -> Signals:
     if None not in sizes:
         return _only(at, repeated(at, op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))))
     rank = len(at.shape_of(0))
-    count = op.product(at.shape(0), [axis % rank for axis in axes_of(at)])
-    return _only(at, repeated(at, op.Div(at.signal, op.Cast(count, to=op.elem_type))))
+    count = op.count(at.shape(0), [axis % rank for axis in axes_of(at)])
+    return _only(at, repeated(at, op.Div(at.signal, count)))
 
 
 @operator("ReduceL1", traits={REDUCTION, NONNEGATIVE})

@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 # Importing a pass registers it.
 from onnx_deconv.compiler.passes import (  # noqa: F401
+    batches,
     blocked,
     copies,
     depthwise,
@@ -35,10 +36,10 @@ __all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
 
 EXPLAIN = {
     "cpu": (
-        "filters", "uniform", "depthwise", "maxima", "blocked", "pools",
+        "filters", "uniform", "depthwise", "maxima", "blocked", "pools", "batches",
         "scalings", "splits", "winograd", "sums", "masks", "residuals",
     ),
-    "cuda": ("filters", "uniform", "pools"),
+    "cuda": ("filters", "uniform", "pools", "batches"),
 }  # fmt: skip
 """The passes for an explain graph, in order, by the device that it is made for.
 
