@@ -12,6 +12,7 @@ from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain
 from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import PROFILES, check
+from onnx_deconv.operators import rule_tables
 from onnx_deconv.runtime import Session, numpy_of
 
 POOLS = {
@@ -237,6 +238,29 @@ def test_what_the_tables_refuse_is_no_more_than_that():
     """
     for runtime in PROFILES:
         check(graph_of(text, **tensors), runtime)
+
+
+@pytest.mark.parametrize("rules", rule_tables())
+@pytest.mark.parametrize("size", ["H,W", "15,14"])
+def test_nothing_is_copied_from_a_gpu_to_the_cpu_whatever_is_free(rules, size):
+    """What onnxruntime's CUDA provider has no kernel for is known; gates and strides bring it about."""
+    body = """
+        c = Conv<strides=[2,2], pads=[0,0,1,1]>(x, w) r = HardSwish(c) g = GlobalAveragePool(r) s = Conv(g, v)
+        h = HardSigmoid(s) m = Mul(r, h) p = MaxPool<kernel_shape=[3,3], strides=[2,2]>(m)
+        d = Conv<strides=[2,2], pads=[1,1,1,1]>(p, u) e = Relu(d) y = ReduceMean<keepdims=0>(e, axes)
+    """
+    weights = {
+        "w": random(4, 3, 3, 3),
+        "v": random(4, 4, 1, 1),
+        "u": random(5, 4, 3, 3),
+        "axes": np.array([2, 3]),
+    }
+    net = model(body, weights, f"N,3,{size}")
+    graph = explain_graph(compile_pair(load(net), semantics=rules), runtime="cuda")
+    x = random(2, 3, 15, 14)
+    expected = [e.reconstruction for e in Explainer(net, rules, providers="cpu")(x, [1, 2], seed="one")]
+    found = explained(graph, {"x": x, "target": np.array([1, 2])})["reconstruction"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("runtime", [name for name, profile in PROFILES.items() if profile.sizes != "any"])

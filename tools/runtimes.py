@@ -165,10 +165,10 @@ def proved(runtime: Runtime, path: Path, batch: int, runs: int) -> Found:
 
 def _others(model: Model, x: np.ndarray) -> np.ndarray:
     """Choose a class for each image that is not its strongest."""
-    top = [e.channel for e in Explainer(model, providers="cpu")(x, seed="one")]
-    return np.array(
-        [(int(t) + 1 + k) % 10 if (int(t) + 1 + k) % 10 != t else t + 1 for k, t in enumerate(top)]
-    )
+    explainer = Explainer(model, providers="cpu")
+    classes = model.type_of(explainer.scores_layer).shape[1]
+    top = [e.channel for e in explainer(x, seed="one")]
+    return np.array([(int(t) + 1 + k % (classes - 1)) % classes for k, t in enumerate(top)])
 
 
 def _compared(

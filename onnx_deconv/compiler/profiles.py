@@ -139,7 +139,7 @@ class Profile:
 PROFILES: Mapping[str, Profile] = {
     "onnxruntime": Profile(("sizes", *EXPLAIN["cpu"]), optional_target=True),
     "cuda": Profile(
-        ("sizes", *EXPLAIN["cuda"], "pads"),
+        ("sizes", *EXPLAIN["cuda"]),
         optional_target=True,
         refused=(
             _BY_SWITCHES,

@@ -39,7 +39,7 @@ EXPLAIN = {
         "filters", "uniform", "depthwise", "maxima", "blocked", "pools", "batches",
         "scalings", "splits", "winograd", "sums", "masks", "residuals",
     ),
-    "cuda": ("filters", "uniform", "pools", "batches"),
+    "cuda": ("filters", "uniform", "pools", "batches", "pads"),
 }  # fmt: skip
 """The passes for an explain graph, in order, by the device that it is made for.
 
@@ -48,7 +48,7 @@ EXPLAIN = {
 
 COMPANION = {
     "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
-    "cuda": ("filters", "uniform"),
+    "cuda": ("filters", "uniform", "pads"),
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
 
