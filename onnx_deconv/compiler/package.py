@@ -7,6 +7,7 @@ between them. Weights are copied from file to file; they are never decoded.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -156,7 +157,10 @@ def is_pair(path: object) -> bool:
 
 
 class _Weights:
-    """The one weights file: every large tensor of either model, once."""
+    """The one weights file: every large tensor of either model, once.
+
+    Tensors that one model has twice are there twice: they are copies that a runtime must not take for one.
+    """
 
     def __init__(self, file: BinaryIO, source: Path) -> None:
         self._file, self._source = file, source
@@ -166,14 +170,18 @@ class _Weights:
         """Copy a model, its large tensors pointing into the weights file."""
         copy = ModelProto()
         copy.CopyFrom(proto)
+        seen: Counter[object] = Counter()
         for tensor in all_tensors(copy):
             if tensor.data_location == TensorProto.EXTERNAL:
                 where = {e.key: e.value for e in tensor.external_data}
                 key = where["location"], int(where.get("offset", 0)), where.get("length")
-                _point(tensor, *self._place(key, _read(self._source, *key)))
+                _point(tensor, *self._place((key, seen[key]), _read(self._source, *key)))
+                seen[key] += 1
             elif tensor.ByteSize() >= INLINE_LIMIT and tensor.data_type != TensorProto.STRING:
                 content = numpy_helper.to_array(tensor).tobytes()
-                _point(tensor, *self._place(hashlib.sha256(content).digest(), iter([content])))
+                digest = hashlib.sha256(content).digest()
+                _point(tensor, *self._place((digest, seen[digest]), iter([content])))
+                seen[digest] += 1
         return copy
 
     def _place(self, key: object, content: Iterator[bytes]) -> tuple[int, int]:
