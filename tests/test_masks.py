@@ -221,3 +221,25 @@ def test_masks_are_done_to_the_phases_of_depthwise_filters(height, width, activa
     if activation == "Relu":
         phases = [n for n in optimised.graph.node if n.op_type == "HardSigmoid"]
         assert len(phases) == 4
+
+
+def test_masks_behind_computed_pads_are_in_the_blocked_layout():
+    """As PyTorch exports padding: ONNX's own inference loses the sizes there."""
+    nodes = [
+        ("Shape", ["x"], "dims", {}), ("Gather", ["dims", "two"], "high", {}),
+        ("Mod", ["high", "two"], "odd", {}), ("Unsqueeze", ["odd", "axis"], "more", {}),
+        ("Concat", ["none", "more", "one", "none", "one", "one"], "pads", {"axis": 0}),
+        ("Pad", ["x", "pads"], "p", {}), ("Conv", ["p", "w"], "c", {}), ("Relu", ["c"], "r", {}),
+        ("Conv", ["r", "v"], "d", {}),
+        ("Relu", ["d"], "e", {}), ("Conv", ["e", "t"], "f", {}), ("Relu", ["f"], "i", {}),
+        ("GlobalAveragePool", ["i"], "g", {}), ("Flatten", ["g"], "y", {}),
+    ]  # fmt: skip
+    weights = {
+        "w": normal(CHANNELS, 3, 3, 3), "v": normal(CHANNELS, CHANNELS, 3, 3), "t": normal(5, CHANNELS, 1, 1),
+        "two": np.int64(2), "axis": np.int64([0]), "none": np.int64([0, 0]), "one": np.int64([1]),
+    }  # fmt: skip
+    optimised = explained(network(nodes, weights, ["N", 3, 9, 8]), "guided", normal(2, 3, 9, 8))
+    declared = {info.name for info in optimised.graph.value_info}
+    masked_by = [n.input[0] for n in optimised.graph.node if n.op_type == "HardSigmoid"]
+    assert masked_by
+    assert set(masked_by) <= declared

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -14,7 +14,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
-from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height, draw
+from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height
 from onnx_deconv.operators import compared_tables
 
 LARGEST = 25_000_000
@@ -119,21 +119,20 @@ def explanations(
         for layer in (None, *layers):
             for each in tables:
                 target = Target(layer=layer, top=classes if layer is None else 1)
-                for one in explain_photos(each, [photo], target)[0]:
+                for one in explain_photos(each, [photo], target, preprocess)[0]:
                     subject = one.label or f"{'class' if layer is None else 'feature map'} {one.channel}"
-                    pictures = draw(photo, one.reconstruction, preprocess, ("projection", "overlay"))
+                    views = one.views()
                     shown = [("what the model sees", photo.view)]
-                    shown += [(f"{subject}: {view}", picture) for view, picture in pictures.items()]
+                    shown += [(f"{subject}: {view}", views[view]) for view in ("projection", "overlay")]
                     yield Explained(name, layer or "classes", subject, each.semantics.rules, shown)
 
 
 def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: int) -> dict[str, Any]:
     atlas, made = reader.atlas, reader.atlas.made
-    rules = made.get("semantics", {}).get("rules", "")
     return {
         "model": made.get("model", "a model"),
         "about": f"The {atlas.top} strongest of {atlas.seen} images for each feature map, projected to the "
-        f"pixels that caused them ({rules}).",
+        f"pixels that caused them{_methods(made)}.",
         "images": atlas.images,
         "layers": [_layer(reader, layer, tile, quality) for layer in atlas.layers],
         "explanations": [
@@ -147,6 +146,16 @@ def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: 
             for one in explained
         ],
     }
+
+
+def _methods(made: Mapping[str, Any]) -> str:
+    """Say by which method, and for which layers if there are several."""
+    layers: dict[str, list[str]] = {}
+    for layer, made_by in made.get("methods", {}).items():
+        layers.setdefault(made_by["method"], []).append(layer)
+    if len(layers) < 2:  # noqa: PLR2004 - one method, or an atlas of the library, which names none
+        return "".join(f" by {method}" for method in layers)
+    return " by " + "; by ".join(f"{method}: {', '.join(names)}" for method, names in layers.items())
 
 
 def _photo_picture(picture: Picture) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
+from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
@@ -25,6 +27,9 @@ from onnx_deconv.model.heads import class_maps, scores_value
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
+
+if TYPE_CHECKING:
+    from onnx_deconv.attribution.images import Preprocessing
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
@@ -150,6 +155,65 @@ class Explainer:
             return_freed_memory()
         return found
 
+    def explain(
+        self,
+        images: Any,
+        target: Targets | None = None,
+        *,
+        layer: str | None = None,
+        position: Sequence[int] | None = None,
+        top: int = 1,
+        seed: SeedKind = "auto",
+        preprocess: "Preprocessing | None" = None,
+    ) -> Any:
+        """Explain photographs, whichever way a program holds them; the result can be looked at.
+
+        Parameters
+        ----------
+        images
+            One image, or several. An image is a path, an image of Pillow's, a uint8 array H×W×C, an array or
+            tensor as the model takes it, or the row of a data set (:mod:`onnx_deconv.imaging.sources`).
+        target
+            A class, by index or label, or a channel of the layer; several are each explained in every image.
+            By default the ``top`` strongest.
+        layer, position, top, seed
+            As for a call of the explainer.
+        preprocess
+            How photographs become the model's input: the name of a preset, a
+            :class:`~onnx_deconv.imaging.Preprocess`, a ``preprocessor_config.json`` or ``config.json``, or a
+            function of an image of Pillow's. By default what the model's metadata say, such a file beside the
+            model, else the preset ``imagenet``.
+
+        Returns
+        -------
+        Explanation, Explanations or iterator
+            For one image and one target an :class:`~onnx_deconv.attribution.explanation.Explanation`; for a
+            list, a tuple, a batch or several targets a list of them, which shows itself as a grid; for
+            anything else that is iterated over (a generator, a data set) an iterator, which reads a batch at
+            a time.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be read, or an image or the target does not fit the model.
+        UnknownLayerError
+            If there is no such layer.
+        """
+        from onnx_deconv.attribution.images import explain_images  # noqa: PLC0415 - it explains by this class
+
+        return explain_images(
+            self, images, target, layer=layer, position=position, top=top, seed=seed, preprocess=preprocess
+        )
+
+    def __repr__(self) -> str:
+        inputs, outputs = (
+            ", ".join(f"{name} {self.model.type_of(name)}" for name in names)
+            for names in (self.model.inputs, self.model.outputs)
+        )
+        method = AUTO if self.auto else self.semantics.method
+        name = Path(self.model.name).name
+        return f"Explainer({name}: {inputs} → {outputs}; {method}; providers {self.providers})"
+
     def scores(self, batch: Batch) -> Array:
         """Return the model's scores, shape (N, K): its output for each class.
 
@@ -224,11 +288,17 @@ class Explainer:
                 if column.kinds[image] == "strongest":
                     position = strongest(passes.of(column.starts[image]).explained[image, channel])
                 label = self.labels.name(channel) if of_classes else None
+                standing = (
+                    Standing.of_a_class(self.model, layer, scores[image], int(channel))
+                    if of_classes
+                    else Standing.of_a_channel(layer, scores[image], int(channel))
+                )
                 found = {name: r[image] for name, r in column.reconstructions.items()}
                 yield Explanation(
                     first + image, column.starts[image].layer, int(channel), label, float(score), position,
-                    column.kinds[image], next(iter(found.values())), found, self._note(column, image),
-                    column.starts[image].semantics, self._dependence(column, image).depends,
+                    column.kinds[image], next(iter(found.values())), found, standing,
+                    self._note(column, image), column.starts[image].semantics,
+                    self._dependence(column, image).depends,
                 )  # fmt: skip
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:

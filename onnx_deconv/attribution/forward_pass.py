@@ -13,7 +13,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.operators import find
 from onnx_deconv.operators.traits import AFFINE, COMBINATION, PLACEMENT, RECTIFIER
-from onnx_deconv.runtime import PairSession, Session, numpy_of
+from onnx_deconv.runtime import PairSession, Session, numpy_of, why_not_finite
 
 _CAN_STOP = {RECTIFIER, AFFINE, COMBINATION, PLACEMENT}
 """Traits of the companion's nodes that can stop a signal altogether."""
@@ -33,7 +33,7 @@ class Pass:
     """
 
     def __init__(self, pair: PairSession, layer: str, feeds: Mapping[str, Array]) -> None:
-        self.pair, self.layer = pair, layer
+        self.pair, self.layer, self._feeds = pair, layer, feeds
         self._values = pair.run_forward(feeds)
 
     @cached_property
@@ -83,6 +83,11 @@ class Pass:
         results = self.pair.run_deconv(self._values, seed.astype(self.pair.seed_dtype))
         of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
         return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
+
+    def why_not_finite(self, seed: Array) -> str:
+        """Say what made values of a reconstruction from this seed infinite or NaN."""
+        sent = {name: numpy_of(self._values[name]) for name in self.pair.reads}
+        return why_not_finite(self.pair.pair, self._feeds, {**sent, SEED: seed.astype(self.pair.seed_dtype)})
 
     def where_signals_died(self, seed: Array, images: Sequence[int]) -> list[str | None]:
         """Name, for each of these images, the last forward node at which its signal became zero.

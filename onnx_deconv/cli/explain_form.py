@@ -19,7 +19,7 @@ from onnx_deconv.compiler.profiles import RuntimeName
 from onnx_deconv.compiler.seed_graph import GraphSeed
 from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
-from onnx_deconv.runtime import Session, numpy_of
+from onnx_deconv.runtime import Session, first_nan, numpy_of
 from onnx_deconv.verification import Check, same_outputs
 
 TargetInput = Literal["optional", "required"]
@@ -149,8 +149,8 @@ def checks_of(
         with conversion.timed("check"):
             for k, batch in enumerate(original[1]):
                 own, asked = _feeds(graph, options, preprocess, batch, k)
-                expected, found = original[0].run(own), session.run(asked)
-                checks += _compared(conversion, graph, expected, found)
+                expected, found = original[0].run(own), session.run_plainly(asked)
+                checks += _compared(conversion, graph, asked, expected, found)
     return checks
 
 
@@ -169,7 +169,11 @@ def _feeds(
 
 
 def _compared(
-    conversion: Conversion, graph: ExplainGraph, expected: Mapping[str, Any], found: Mapping[str, Any]
+    conversion: Conversion,
+    graph: ExplainGraph,
+    feeds: Mapping[str, Array],
+    expected: Mapping[str, Any],
+    found: Mapping[str, Any],
 ) -> Iterator[Check]:
     """Check that the outputs are the original's, and that reconstructions are finite."""
     yield same_outputs(conversion.model, expected, found, "explain")
@@ -178,7 +182,9 @@ def _compared(
             continue
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
-        yield Check("companion", entry["name"], float(bad), 0.0, sizes(result.shape))
+        node = first_nan(graph.proto, graph.folder, feeds) if bad else None
+        detail = sizes(result.shape) + (f" (the first NaN is at {node})" if node else "")
+        yield Check("companion", entry["name"], float(bad), 0.0, detail)
 
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_deconv.compiler import seed_graph
@@ -22,12 +23,15 @@ from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import apply_passes
+from onnx_deconv.compiler.passes.rewriter import BACKWARD
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array
+from onnx_deconv.model.canonical import put_in_order
 from onnx_deconv.model.opset_conversion import at_opset
-from onnx_deconv.model.protos import opset_of, renamed, stored_tensors
+from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
+from onnx_deconv.model.shape_inference import infer_shapes
 from onnx_deconv.operators.builder import IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
@@ -163,7 +167,9 @@ def explain_graph(
             f"top={top}: {explained['value']!r} has {count} {'units' if seed == 'unit' else 'channels'}"
         )
     opset = max(OPSET, opset_of(pair.forward))
-    graph = _Assembly(at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]))
+    graph = _Assembly(
+        at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]), pair.manifest["model"]
+    )
     ranked = ranking or explained["value"]
     if ranked not in graph.taken:
         raise InputError(f"ranking={ranking!r}: the model has no such value")
@@ -317,9 +323,10 @@ def _info(entry: Mapping[str, Any]) -> ValueInfoProto:
 class _Assembly:
     """A graph to which others are added; values that only they know get names that are free."""
 
-    def __init__(self, proto: ModelProto, outputs: int) -> None:
+    def __init__(self, proto: ModelProto, outputs: int, name: str) -> None:
         self.proto, self.graph, self.opset = proto, proto.graph, opset_of(proto)
         del self.graph.output[outputs:]
+        put_in_order(self.graph, name)
         self.nodes = {n.name for n in self.graph.node}
         given = {i.name for i in self.graph.input}
         self.taken = {*given, *_names(self.graph)}
@@ -375,6 +382,7 @@ class _Assembly:
     def finished(self, pair: Pair, manifest: Mapping[str, Any], passes: Iterable[str]) -> ExplainGraph:
         """Optimise the model, and put the manifest into it."""
         del self.graph.value_info[:]
+        replace(self.graph.value_info, _beyond_inference(self.proto))
         kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
         helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
         return ExplainGraph(apply_passes(self.proto, passes), manifest, pair.folder, pair)
@@ -397,9 +405,30 @@ class _Assembly:
         return self.tensors[content]
 
 
+def _beyond_inference(proto: ModelProto) -> list[ValueInfoProto]:
+    """List the feature maps of the user's model whose sizes ONNX's own inference, which passes use, misses.
+
+    Most stand behind a Pad whose pads the graph computes.
+    """
+    found = onnx.shape_inference.infer_shapes(proto).graph.value_info
+    missed = {v for node in proto.graph.node if not node.name.startswith(BACKWARD) for v in node.output}
+    missed -= {info.name for info in found if _is_of_known_size(info)}
+    if not missed:
+        return []
+    known = infer_shapes(proto).graph.value_info
+    return [info for info in known if info.name in missed and _is_of_known_size(info)]
+
+
+def _is_of_known_size(info: ValueInfoProto) -> bool:
+    """Tell whether a value has a batch axis, channels, and axes of known size."""
+    sizes = list(info.type.tensor_type.shape.dim)[1:]
+    return len(sizes) > len("C") and all(dim.dim_value for dim in sizes)
+
+
 def _names(graph: GraphProto) -> set[str]:
     """Collect the names of all values, those inside branches and loops too."""
     names = {v for n in graph.node for v in n.output} | {t.name for t in graph.initializer}
+    names |= {t.values.name for t in graph.sparse_initializer}
     names |= {i.name for i in graph.input}
     for attribute in (a for n in graph.node for a in n.attribute):
         for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:

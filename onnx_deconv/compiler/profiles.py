@@ -19,6 +19,8 @@ from onnx_deconv.operators import own_domain
 RuntimeName = Literal["onnxruntime", "cuda", "tensorrt", "openvino", "web", "mobile", "tract"]
 Sizes = Literal["any", "images", "all"]
 
+_WITHOUT_INDICES = tuple("windows" if name == "batches" else name for name in EXPLAIN["cpu"])
+"""The passes for CPUs, but that no pool is left its indices."""
 _MOST_RANKED = 3840
 """Of how many TensorRT finds the largest."""
 _SHOWN = 3
@@ -159,9 +161,9 @@ PROFILES: Mapping[str, Profile] = {
             Form("Gather", "is of uint8, which only casts take", _of_bytes),
         ),
     ),
-    "openvino": Profile(("sizes", *EXPLAIN["cpu"], "windows", "copies")),
+    "openvino": Profile(("sizes", *_WITHOUT_INDICES, "copies")),
     "web": Profile(
-        ("sizes", *EXPLAIN["cpu"], "windows"), sizes="images", refused=(_INDICES, _BY_SWITCHES),
+        ("sizes", *_WITHOUT_INDICES), sizes="images", refused=(_INDICES, _BY_SWITCHES),
     ),
     "mobile": Profile(
         ("sizes", "uniform", "pools", "windows"), sizes="all", refused=(_INDICES, _BY_SWITCHES),

@@ -49,13 +49,18 @@ def read_image(path: PathLike | BinaryIO) -> Picture:
             warnings.simplefilter("ignore")  # a damaged EXIF block does no harm to the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                return np.array(_rgb(ImageOps.exif_transpose(picture)))
+                return as_picture(picture)
     except Exception as error:
         # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
         name = (
             os.fspath(path) if isinstance(path, str | os.PathLike) else str(getattr(path, "name", "a file"))
         )
         raise InputError(f"{name}: {_why_unreadable(name, error)}") from error
+
+
+def as_picture(image: Image.Image) -> Picture:
+    """Return an open picture of Pillow's as an array, as :func:`read_image` does with a file."""
+    return np.array(_rgb(ImageOps.exif_transpose(image)))
 
 
 def _why_unreadable(path: str, error: Exception) -> str:

@@ -7,6 +7,7 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 """
 
 import hashlib
+import logging
 import math
 import mmap
 import os
@@ -21,16 +22,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
 from onnx_deconv.model import activation_matching, upgrade
 from onnx_deconv.model.canonical import read_view, value_types
-from onnx_deconv.model.constant_folding import known_numbers
+from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.external_data import skim
 from onnx_deconv.model.protos import all_tensors, opset_of, stored_tensors
 from onnx_deconv.operators import ValueType, find, own_domain
@@ -39,9 +39,17 @@ from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RAND
 # Its notes about types that NumPy lacks go to stdout, which belongs to a caller's results.
 G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
 
+_log = logging.getLogger(__name__)
+
 Array = np.ndarray[Any, np.dtype[Any]]
 _QUANTISERS_SINCE = 19
 _COMPUTED = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32}
+_PACKED = {
+    getattr(TensorProto, name)
+    for name in ("INT4", "UINT4", "INT2", "UINT2", "FLOAT4E2M1")
+    if hasattr(TensorProto, name)
+}
+"""Types of which several numbers share a byte."""
 _INTEGERS = {TensorProto.INT64, TensorProto.INT32}
 Source = str | os.PathLike[str] | bytes | ModelProto
 
@@ -115,6 +123,7 @@ class Model:
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
         self._read_nodes()
+        self._warn_of_declarations()
 
     @property
     def opset(self) -> int:
@@ -135,6 +144,11 @@ class Model:
     def outputs(self) -> list[str]:
         """Names of the model's own outputs."""
         return [o.name for o in self.proto.graph.output]
+
+    @cached_property
+    def recognised(self) -> frozenset[str]:
+        """Names of the values that stand for an activation written as several nodes."""
+        return frozenset(self.gained.results)
 
     @cached_property
     def batch(self) -> int | None:
@@ -198,12 +212,31 @@ class Model:
         where = {e.key: e.value for e in tensor.external_data}
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         path, offset = self.folder / where["location"], int(where.get("offset", 0))
+        if tensor.data_type in _PACKED:
+            whole = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
+            with path.open("rb") as file:
+                file.seek(offset)
+                whole.raw_data = file.read(int(where["length"]) if "length" in where else -1)
+            return numpy_helper.to_array(whole)
         return np.memmap(path, dtype, mode="r", offset=offset, shape=tuple(tensor.dims))
 
     @staticmethod
     def node_proto(node: gs.Node) -> NodeProto:
         """Write a node of the view as ONNX does."""
         return gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
+
+    def _warn_of_declarations(self) -> None:
+        """Warn of outputs that have other sizes than the file declares, as runtimes do."""
+        declared = known_shapes(GraphProto(output=self.proto.graph.output))
+        for name, stated in declared.items():
+            shape = self.type_of(name).shape
+            if (
+                shape is None
+                or len(shape) != len(stated)
+                or any(a and b and a != b for a, b in zip(shape, stated, strict=True))
+            ):
+                found, said = ("×".join(str(d or "?") for d in sizes or ()) for sizes in (shape, stated))
+                _log.warning("%s: output %r is %s, not %s as the file says", self.name, name, found, said)
 
     def _small_constant(self, value: str) -> Array | None:
         """Read a constant during pattern matching, unless it is large."""
@@ -303,17 +336,21 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
         return _spooled(_serialised(source), "the given model", input_shapes)
     if isinstance(source, bytes | bytearray | memoryview):
         return _spooled(bytes(source), "the given model", input_shapes)
-    path = Path(source)
+    return _from_file(Path(source), str(Path(source)), input_shapes)
+
+
+def _from_file(path: Path, name: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
+    """Load a model that messages call by some name."""
     try:
         with path.open("rb") as file, _mapped(file.fileno()) as content:
-            proto = _parse(content, path)
-            with blaming_the_file(proto, str(path)):
-                model = Model(proto, path.parent, str(path), input_shapes)
+            proto = _parse(content, path, name)
+            with blaming_the_file(proto, name):
+                model = Model(proto, path.parent, name, input_shapes)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); is the path right?") from error
+        raise ModelError(f"{name}: cannot be read ({error.strerror or error}); is the path right?") from error
     if model.opset >= upgrade.OLDEST_OPSET:
         return model
-    return _spooled(upgrade.upgrade(onnx.load(path)).SerializeToString(), str(path), input_shapes)
+    return _spooled(upgrade.upgrade(onnx.load(path)).SerializeToString(), name, input_shapes)
 
 
 def digest(model: Model) -> str:
@@ -408,23 +445,25 @@ def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]
     spool = Spool()
     path = spool.folder / "model.onnx"
     path.write_bytes(content)
-    model = load(path, input_shapes)
-    model.name = name
+    model = _from_file(path, name, input_shapes)
     model.spool = model.spool or spool
     return model
 
 
-def _parse(content: memoryview, path: Path) -> ModelProto:
+def _parse(content: memoryview, path: Path, name: str) -> ModelProto:
     try:
         return ModelProto.FromString(skim(content, path.name))
     except (ValueError, DecodeError) as error:
-        raise ModelError(f"{path}: no ONNX model, or cut short ({error})") from error
+        raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
 
 
 def _check(model: Model) -> None:
     """Refuse what is no model, and external data that are not there or not the model's own."""
     if not model.proto.graph.node:
         raise ModelError(f"{model.name}: no ONNX model (it has no graph)")
+    standard = any(own_domain(o.domain) == "" for o in model.proto.opset_import)
+    if not standard and not model.proto.functions:
+        raise ModelError(f"{model.name}: no ONNX model (it does not say of which opset its operators are)")
     home, sizes = model.folder.resolve(), dict[str, int]()
     for tensor in _external_tensors(model.proto):
         where = {e.key: e.value for e in tensor.external_data}
