@@ -210,7 +210,8 @@ def test_a_graph_for_a_runtime_explains_as_the_library_does(runtime, batch):
 @pytest.mark.parametrize("runtime", [*BY_INDICES, "openvino"])
 def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
     """Overlapping windows of few channels, which the passes for CPUs leave their switches."""
-    body = "c = Conv(x, w) r = Relu(c) p = MaxPool<kernel_shape=[3,3], strides=[1,2], pads=[1,1,1,1]>(r) y = Neg(p)"
+    pool = "MaxPool<kernel_shape=[3,3], strides=[1,2], pads=[1,1,1,1]>"
+    body = f"c = Conv(x, w) r = Relu(c) p = {pool}(r) y = Neg(p)"
     net = model(body, {"w": random(4, 3, 1, 1)}, f"{batch},3,9,8")
     graph = explain_graph(compile_pair(load(net)), seed="map", runtime=runtime)
     assert all(len(n.output) == 1 for n in graph.proto.graph.node if n.op_type == "MaxPool")
