@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,13 +44,13 @@ class Console:
         if self.json:
             click.echo(json.dumps(plain_data(record)))
         elif not self.quiet:
-            click.echo(text if isinstance(text, str) else text())
+            click.echo(plain(text if isinstance(text, str) else text()))
 
     def say(self, text: str) -> None:
         """Print what is for people only, not for programs."""
         if not self.json and not self.quiet:
             self._clear()
-            click.echo(text)
+            click.echo(plain(text))
 
     def detail(self, text: str) -> None:
         """Print what only ``--verbose`` asks for."""
@@ -87,8 +88,9 @@ class Console:
         if self.quiet or not sys.stderr.isatty():
             return
         self._clear()
-        click.echo(text[:79], err=True, nl=False)
-        self._status = len(text[:79])
+        shown = plain(text)[:79]
+        click.echo(shown, err=True, nl=False)
+        self._status = len(shown)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -103,7 +105,7 @@ class Console:
 
     def _err(self, text: str) -> None:
         self._clear()
-        click.echo(text, err=True)
+        click.echo(plain(text), err=True)
 
     def _clear(self) -> None:
         """Remove the status from the terminal."""
@@ -120,6 +122,14 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say = self._console.warn if record.levelno >= logging.WARNING else self._console.detail
         say(record.getMessage())
+
+
+def plain(text: str) -> str:
+    """Spell out what would steer the terminal: names in a file may hold anything."""
+    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def _one_line(text: str) -> str:

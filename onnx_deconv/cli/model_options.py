@@ -124,10 +124,19 @@ class ModelOptions:
         Path | None,
         option(
             "--labels",
-            "Names of the classes: a text file with one name per line, or JSON.  "
+            "Names of the classes: a text file with one name per line, JSON, or CSV.  "
             "[default: the names in the model's metadata]",
             type=PATH,
             metavar="FILE",
+        ),
+    ] = None
+    output: Annotated[
+        str | None,
+        option(
+            "--model-output",
+            "The output of the model whose classes are explained, where it has several ('onnx-deconv "
+            "inspect' lists them).  [default: the first that is real numbers, or made of such]",
+            metavar="NAME",
         ),
     ] = None
     shapes: Annotated[
@@ -183,4 +192,5 @@ class ModelOptions:
             providers=self.providers,
             labels=None if self.labels is None else Labels.read(self.labels).names,
             input_shapes=dict(self.shapes),
+            output=self.output,
         )

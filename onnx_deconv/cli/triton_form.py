@@ -10,7 +10,7 @@ from onnx_deconv.compiler.triton import CONFIG, save_repository
 from onnx_deconv.imaging import Preprocess
 
 
-def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess) -> dict[str, Any]:
+def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> dict[str, Any]:
     """Write the repository and check the explain graph in it; return its record."""
     graph = graph_of(conversion, options, preprocess)
     original = conversion.original()

@@ -25,13 +25,15 @@ from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.passes.rewriter import BACKWARD
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
-from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed
+from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed, Ranked
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array
 from onnx_deconv.model.canonical import put_in_order
+from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
 from onnx_deconv.model.shape_inference import infer_shapes
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
@@ -161,7 +163,8 @@ def explain_graph(
     if top < 1:
         raise InputError(f"top={top}: give a number above 0")
     explained = pair.manifest["explained"]
-    count = _count(explained["shape"], seed)
+    ranked = _ranked(pair, ranking or explained["value"], seed)
+    count = _count(explained, ranked, seed)
     if count is not None and top > count:
         raise InputError(
             f"top={top}: {explained['value']!r} has {count} {'units' if seed == 'unit' else 'channels'}"
@@ -170,10 +173,9 @@ def explain_graph(
     graph = _Assembly(
         at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]), pair.manifest["model"]
     )
-    ranked = ranking or explained["value"]
-    if ranked not in graph.taken:
+    if ranked.value not in graph.taken:
         raise InputError(f"ranking={ranking!r}: the model has no such value")
-    if seed == "unit" and ranked != explained["value"]:
+    if seed == "unit" and ranked.value != explained["value"]:
         raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
     interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, SCORES, EXPLAINED, *_results(pair))}
     seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
@@ -211,9 +213,9 @@ def explain_graph(
         "runtime": runtime,
         "file": FILE,
         "opset": opset,
-        "seed": seed,
+        "seed": seed_graph.resolved(explained, ranked, seed),
         "top": top,
-        "ranking": ranked,
+        "ranking": ranked.value,
         "inputs": inputs,
         "target": {
             "name": interface[TARGET],
@@ -237,8 +239,8 @@ def own_top(manifest: Mapping[str, Any]) -> dict[str, Array]:
 
 
 _SHARED = (
-    "format", "version", "model", "explained", "semantics", "rules", "image_dependence", "batch", "example",
-    "preprocessing", "labels",
+    "format", "version", "model", "explained", "scores", "semantics", "rules", "image_dependence", "batch",
+    "example", "preprocessing", "labels",
 )  # fmt: skip
 """What an explain graph's manifest has in common with a pair's."""
 _TARGET = "which channel (class) to explain in each image; -1: the image's strongest"
@@ -252,16 +254,21 @@ _SCORES = (
 _EXPLAINED = "what was explained in each image: what 'target' said, or the strongest"
 
 
+def _batch(pair: Pair) -> Any:
+    explained = pair.manifest["explained"]
+    return (Axes.of(explained["axes"]).sizes(explained["shape"]) or [None])[0]
+
+
 def _target_shape(pair: Pair, top: int) -> list[int | str]:
     """Return the shape of ``target``; where the batch is free, one target may do for all images."""
-    batch = (pair.manifest["explained"]["shape"] or [None])[0]
+    batch = _batch(pair)
     first: int | str = batch if isinstance(batch, int) else "targets"
     return [first] if top == 1 else [first, top]
 
 
 def _answers(pair: Pair, names: Mapping[str, str], count: int | None, top: int) -> list[dict[str, Any]]:
     """Describe the outputs that say what was chosen, and by what."""
-    batch, precision = (pair.manifest["explained"]["shape"] or [None])[0], np.dtype(_seed_type(pair))
+    batch, precision = _batch(pair), np.dtype(_seed_type(pair))
     dtype = TensorProto.DataType.Name(helper.np_dtype_to_tensor_dtype(precision)).lower()
     chosen = [batch] if top == 1 else [batch, top]
     return [
@@ -270,10 +277,35 @@ def _answers(pair: Pair, names: Mapping[str, str], count: int | None, top: int) 
     ]
 
 
-def _count(shape: Sequence[Any] | None, seed: GraphSeed) -> int | None:
+def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
+    """Return the value by which classes or channels are ranked, and what is known of it."""
+    scores, explained = pair.manifest["scores"], pair.manifest["explained"]
+    if scores is None and explained["output"] is not None:
+        raise ModelError(f"the graph does not tell what output {explained['output']!r} is: choose a layer")
+    if seed != "unit" and scores is not None and value == scores["value"]:
+        if scores["kind"] == "detections" and scores["fields"] is None:
+            raise ModelError(
+                f"output {scores['output']!r} holds boxes, and nothing tells which of their fields are "
+                "classes: put the classes' labels into the model's metadata, or choose units (seed 'unit')"
+            )
+        if scores["kind"] == "embedding":
+            raise ModelError(
+                f"output {scores['output']!r} is an embedding, whose dimensions have no meaning: choose "
+                "units (seed 'unit')"
+            )
+        fields = None if scores["fields"] is None else Fields(**scores["fields"])
+        return Ranked(value, Axes.of(scores["axes"]), scores["classes"], fields)
+    return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
+
+
+def _count(explained: Mapping[str, Any], ranked: Ranked, seed: GraphSeed) -> int | None:
     """Return how many channels, or units, each image has; ``None`` where the model does not say."""
-    sizes = (shape or [])[1:] if seed == "unit" else (shape or [])[1:2]
-    return prod(sizes) if sizes and all(isinstance(size, int) for size in sizes) else None
+    if ranked.elements is not None or ranked.fields is not None:
+        return ranked.fields.count if ranked.fields is not None else len(ranked.elements or ())
+    shape = Axes.of(explained["axes"]).sizes(explained["shape"]) or []
+    sizes = shape[1:] if seed == "unit" else shape[1:2]
+    whole = [size for size in sizes if isinstance(size, int)]
+    return prod(whole) if sizes and len(whole) == len(sizes) else None
 
 
 def _results(pair: Pair) -> dict[str, Mapping[str, Any]]:
