@@ -110,7 +110,7 @@ class Labels:
         InputError
             If no class or several have that name; close matches are offered.
         """
-        if isinstance(label, int) or label.isdecimal():
+        if not isinstance(label, str) or label.isdecimal():
             return int(label)
         wanted = label.strip().lower()
         spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}

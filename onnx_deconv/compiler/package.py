@@ -7,6 +7,7 @@ between them. Weights are copied from file to file; they are never decoded.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,24 +65,30 @@ def save(pair: Pair, path: str | os.PathLike[str]) -> list[Path]:
 
 
 def save_graph(
-    proto: ModelProto, manifest: Mapping[str, Any], source: Path, path: str | os.PathLike[str]
+    proto: ModelProto,
+    manifest: Mapping[str, Any] | None,
+    source: Path,
+    path: str | os.PathLike[str],
+    name: str = EXPLAIN,
 ) -> list[Path]:
-    """Write an explain graph into a folder, which is made where it does not exist.
+    """Write one model into a folder, which is made where it does not exist.
 
     Parameters
     ----------
     proto
         The graph; its external tensors lie in ``source``.
     manifest
-        What goes in and comes out.
+        What goes in and comes out, if that is to be written too.
     source, path
         The folders to read from and to write to.
+    name
+        What the model's file is called.
 
     Returns
     -------
     list
-        The files written: :data:`EXPLAIN`, :data:`MANIFEST`, and :data:`WEIGHTS` where the weights are
-        of more than :data:`ONE_FILE` bytes.
+        The files written: the model's, :data:`MANIFEST`, and :data:`WEIGHTS` where the weights are of more
+        than :data:`ONE_FILE` bytes.
 
     Raises
     ------
@@ -90,16 +97,18 @@ def save_graph(
     """
     home = folder(path)
     large = sum(external_size(t) or t.ByteSize() for t in all_tensors(proto)) > ONE_FILE
-    targets = [home / name for name in (EXPLAIN, MANIFEST, *[WEIGHTS] * large)]
+    described = manifest is not None
+    targets = [home / file for file in (name, *[MANIFEST] * described, *[WEIGHTS] * large)]
     with ExitStack() as stack:
-        graph, description, *weights = [stack.enter_context(replacing(target)) for target in targets]
-        if weights:
-            with weights[0].open("wb") as file:
+        graph, *others = [stack.enter_context(replacing(target)) for target in targets]
+        if large:
+            with others[-1].open("wb") as file:
                 whole = _Weights(file, source).moved(proto)
         else:
             whole = _with_weights(proto, source)
         graph.write_bytes(whole.SerializeToString())
-        description.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if described:
+            others[0].write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return targets
 
 
@@ -148,7 +157,10 @@ def is_pair(path: object) -> bool:
 
 
 class _Weights:
-    """The one weights file: every large tensor of either model, once."""
+    """The one weights file: every large tensor of either model, once.
+
+    Tensors that one model has twice are there twice: they are copies that a runtime must not take for one.
+    """
 
     def __init__(self, file: BinaryIO, source: Path) -> None:
         self._file, self._source = file, source
@@ -158,14 +170,18 @@ class _Weights:
         """Copy a model, its large tensors pointing into the weights file."""
         copy = ModelProto()
         copy.CopyFrom(proto)
+        seen: Counter[object] = Counter()
         for tensor in all_tensors(copy):
             if tensor.data_location == TensorProto.EXTERNAL:
                 where = {e.key: e.value for e in tensor.external_data}
                 key = where["location"], int(where.get("offset", 0)), where.get("length")
-                _point(tensor, *self._place(key, _read(self._source, *key)))
+                _point(tensor, *self._place((key, seen[key]), _read(self._source, *key)))
+                seen[key] += 1
             elif tensor.ByteSize() >= INLINE_LIMIT and tensor.data_type != TensorProto.STRING:
                 content = numpy_helper.to_array(tensor).tobytes()
-                _point(tensor, *self._place(hashlib.sha256(content).digest(), iter([content])))
+                digest = hashlib.sha256(content).digest()
+                _point(tensor, *self._place((digest, seen[digest]), iter([content])))
+                seen[digest] += 1
         return copy
 
     def _place(self, key: object, content: Iterator[bytes]) -> tuple[int, int]:

@@ -86,6 +86,8 @@ class Model:
     ----------
     view
         The copy for reading, see :func:`onnx_deconv.model.canonical.read_view`.
+    pinned
+        Whether sizes were given that the file leaves open.
     gained
         Values and constants of the view that the file lacks: parts of recognised activations.
     spool
@@ -109,6 +111,7 @@ class Model:
         self.name = name
         self.spool: Spool | None = None
         _check(self)
+        self.pinned = bool(input_shapes)
         view = read_view(proto, input_shapes or {}, name)
         self.view = view
         self.types = value_types(view)
