@@ -1,6 +1,22 @@
 """``python -m onnx_deconv`` is ``onnx-deconv``."""
 
-from onnx_deconv.cli import main
+import os
+import signal
+from typing import Any
+
+
+def _stop(*_: Any) -> None:
+    """Stop while nothing has begun but imports, which a traceback would be about."""
+    os._exit(130)
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGINT, _stop)
+    from onnx_deconv.cli import main as program  # noqa: PLC0415  (it takes time)
+
+    program()
+
 
 if __name__ == "__main__":
     main()

@@ -520,17 +520,20 @@ def test_the_one_graph_may_take_pictures_and_give_heat_maps(model, tmp_path):
 def test_convert_says_when_the_pair_falls_short(model, tmp_path, monkeypatch):
     save = package.save
 
-    def spoilt(pair, folder):
+    def spoilt(pair, folder, check):
         for tensor in pair.deconv.graph.initializer:
             if tensor.name == "w1":
                 tensor.CopyFrom(numpy_helper.from_array(np.full((8, 3, 3, 3), np.nan, np.float32), "w1"))
-        return save(pair, folder)
+        return save(pair, folder, check)
 
+    run("convert", model, "-o", tmp_path / "pair")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "pair").iterdir()}
     monkeypatch.setattr("onnx_deconv.cli.pair_form.save", spoilt)
-    code, stdout, stderr = run("convert", model, "-o", tmp_path / "pair")
+    code, stdout, stderr = run("convert", model, "-o", tmp_path / "pair", "--rules", "guided")
     assert code == 1
     assert "FAILED" in stdout
     assert stderr.startswith("Error: ")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "pair").iterdir()} == before
 
 
 def test_convert_does_not_overwrite_the_model_it_reads(tmp_path):

@@ -1,11 +1,13 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from onnx_deconv.attribution.batches import Batch, chunks, feeds_of, length
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
+from onnx_deconv.attribution.recent import Recent
 from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
@@ -22,9 +25,15 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.model.heads import class_maps, scores_value
+from onnx_deconv.model.model_files import ModelFiles, check_weights
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
+
+MAX_LAYERS = 8
+"""For how many layers an explainer keeps models ready, unless told otherwise."""
+
+_EXPLAINERS: "weakref.WeakSet[Explainer]" = weakref.WeakSet()
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
@@ -56,6 +65,16 @@ class Explainer:
         Sizes to assume for inputs, by name.
     low_memory
         Whether to return all memory but the weights to the system after each call, which is a little slower.
+    max_layers
+        For how many layers (and methods) the models are kept ready. Those used longest ago are dropped, and
+        made again when they are needed.
+
+    The model is a snapshot: its files are copied to the system's folder of temporary files, and may be
+    replaced, cut short or deleted; a warning says so when it is noticed. Where there is no room for the
+    copy, a warning says that the files must stay as they are.
+
+    An explainer can be pickled, if its files are still what they were where it is unpickled, and used in a
+    forked process, where it makes its sessions anew.
 
     Examples
     --------
@@ -75,9 +94,15 @@ class Explainer:
         inputs: Sequence[str] | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         low_memory: bool = False,
+        max_layers: int = MAX_LAYERS,
     ) -> None:
+        if max_layers < 1:
+            raise InputError(f"max_layers={max_layers}: at least one layer's models have to be kept")
         saved = load_pair(model) if is_pair(model) else None  # type: ignore[arg-type]
         self.model = _model(model, saved, input_shapes)
+        if saved is not None:
+            saved = _beside(saved, self.model)
+        self.model.files.keep()
         stored = Semantics(**saved.manifest["semantics"]) if saved is not None else Semantics()
         self.auto = semantics == AUTO and saved is None
         given = CLASS_METHOD if self.auto else None if semantics == AUTO else semantics
@@ -85,16 +110,31 @@ class Explainer:
         self.providers = providers
         self.low_memory = low_memory
         self._inputs = inputs
-        self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, Semantics], PairSession] = {}
+        self.max_layers = max_layers
         self._chosen: dict[str, Semantics] = {}
         self.scores_layer, _ = scores_value(self.model)
         self.layer = self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
         self.saved = saved is not None
-        if saved is not None and self.semantics == stored and inputs is None:
-            session = PairSession(saved, providers, low_memory=low_memory)
-            self._sessions[self.layer, self.semantics] = session
+        self._pair = saved if self.semantics == stored and inputs is None else None
         self.labels = Labels.of(labels, self.model.metadata)
+        self._begin()
+        if self._pair is not None:
+            self.session(self.layer, self.semantics)  # what is wrong with a saved pair shows now
+
+    def _begin(self) -> None:
+        """Start without sessions: at first, after unpickling, and in a forked process."""
+        self._lock = threading.Lock()
+        self._sessions = Recent[tuple[str, Semantics], PairSession](self.max_layers)
+        _EXPLAINERS.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: each for name, each in vars(self).items() if name not in ("_lock", "_sessions")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._pair is not None:
+            self._pair = replace(self._pair, folder=self.model.folder)
+        self._begin()
 
     def __call__(
         self,
@@ -178,10 +218,16 @@ class Explainer:
         name = self._named(layer)
         key = name, semantics or self.method(name)
         with self._lock:
-            if key not in self._sessions:
-                pair = compile_pair(self.model, name, semantics=key[1], inputs=self._inputs)
-                self._sessions[key] = PairSession(pair, self.providers, low_memory=self.low_memory)
-            return self._sessions[key]
+            self.model.files.check()
+            return self._sessions.get(key) or self._sessions.add(key, self._made(*key))
+
+    def _made(self, layer: str, semantics: Semantics) -> PairSession:
+        """Make the pair that explains a layer ready to run."""
+        pair = self._pair
+        if pair is None or (layer, semantics) != (self.layer, self.semantics):
+            self._sessions.make_room()
+            pair = compile_pair(self.model, layer, semantics=semantics, inputs=self._inputs)
+        return PairSession(pair, self.providers, low_memory=self.low_memory)
 
     def prepare(
         self, layer: str | None = None, position: Sequence[int] | None = None, seed: SeedKind = "auto"
@@ -300,6 +346,24 @@ def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequ
     if saved is not None and isinstance(source, str | PathLike):
         return load(f"{source}/{FORWARD}", shapes)
     return load(source, shapes)
+
+
+def _beside(saved: Pair, model: Model) -> Pair:
+    """Let a saved pair read its weights where its forward model does."""
+    check_weights(saved.deconv, model.files, model.name)
+    if isinstance(saved.keeps, ModelFiles):
+        saved.keeps.check()
+    return replace(saved, folder=model.files.keep(), keeps=model.files)
+
+
+def _begin_all() -> None:
+    """Let all explainers begin anew: a session's threads do not survive a fork, nor does a held lock."""
+    for explainer in list(_EXPLAINERS):
+        explainer._begin()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all)
 
 
 def _per_image(target: Targets | None, total: int) -> list[int | str] | None:

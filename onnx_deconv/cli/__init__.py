@@ -12,9 +12,10 @@ import click
 from onnx_deconv import __version__
 from onnx_deconv.cli.commands import CommandGroup
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.stopping import INTERRUPTED, Stopping
 from onnx_deconv.errors import DeconvError
 
-FELL_SHORT, MISTAKE, FAULT, INTERRUPTED = 1, 2, 3, 130
+FELL_SHORT, MISTAKE, FAULT = 1, 2, 3
 
 _COMMANDS = {
     "demo": "Explain the embedded photograph with the embedded model.",
@@ -38,7 +39,7 @@ Exit codes:
   1    a check failed, or some of several photographs could not be explained
   2    a mistake in the command or its files; the message says how to correct it
   3    an error in this program, or not enough memory
-  130  interrupted
+  130  interrupted, or told to end (SIGTERM)
 
 \b
 Completion in bash (for zsh and fish write zsh_source or fish_source):
@@ -51,28 +52,33 @@ class Program(CommandGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, then exit."""
-        console = ctx.obj = Console()
+        console, stopping = Console(), Stopping()
+        ctx.obj = console
         with console.listening():
-            ctx.exit(_outcome(console, lambda: super(Program, self).invoke(ctx)))
+            ctx.exit(_outcome(console, stopping, lambda: super(Program, self).invoke(ctx)))
 
 
-def _outcome(console: Console, run: Callable[[], int | None]) -> int:
+def _outcome(console: Console, stopping: Stopping, run: Callable[[], int | None]) -> int:
     """Run a command; return its exit code, after a message if that is not 0."""
     failure: BaseException
     try:
-        code = run() or 0
+        with stopping.heeded():
+            code = run() or 0
     except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
         raise  # click's own
     except KeyboardInterrupt:
-        console.error("interrupted", prefix="")
-        return INTERRUPTED
+        return _interrupted(console)
     except DeconvError as error:
+        if stopping.asked:
+            return _interrupted(console)
         console.error(str(error))
         failure, code = error, MISTAKE
     except MemoryError as error:
         console.error("not enough memory: try a smaller --size, or a smaller --top")
         failure, code = error, FAULT
     except Exception as error:  # noqa: BLE001  (the last resort: still one line)
+        if stopping.asked:
+            return _interrupted(console)
         hint = "run again with -v for the traceback, and report it"
         console.error(f"unexpected {type(error).__name__} ({error}): {hint}")
         failure, code = error, FAULT
@@ -82,6 +88,11 @@ def _outcome(console: Console, run: Callable[[], int | None]) -> int:
     if console.verbose:
         click.echo("".join(traceback.format_exception(failure)), err=True, nl=False)
     return code
+
+
+def _interrupted(console: Console) -> int:
+    console.error("interrupted", prefix="")
+    return INTERRUPTED
 
 
 @click.group(

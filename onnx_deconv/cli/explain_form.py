@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.cli.options import option, whole
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.package import EXPLAIN as EXPLAIN_FILE
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.seed_graph import GraphSeed
@@ -103,17 +105,21 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
             passes=options.passes,
             rendering=ImageInput.of(model, preprocess.layout).layout if options.heat else None,
         )
-    original = conversion.original()
+    original, checks = conversion.original(), list[Check]()
+
+    def look(folder: Path) -> None:
+        if original is not None:
+            content = (folder / EXPLAIN_FILE).read_bytes()
+            session = Session(ModelProto.FromString(content), folder, conversion.providers)
+            with conversion.timed("check"):
+                for k, batch in enumerate(original[1]):
+                    own, asked = _feeds(graph, options, preprocess, batch, k)
+                    expected, found = original[0].run(own), session.run(asked)
+                    checks.extend(_compared(conversion, graph, expected, found))
+            conversion.refuse_failures(checks)
+
     with conversion.timed("save"):
-        files = graph.save(conversion.output)
-    checks: list[Check] = []
-    if original is not None:
-        session = Session(ModelProto.FromString(files[0].read_bytes()), files[0].parent, conversion.providers)
-        with conversion.timed("check"):
-            for k, batch in enumerate(original[1]):
-                own, asked = _feeds(graph, options, preprocess, batch, k)
-                expected, found = original[0].run(own), session.run(asked)
-                checks += _compared(conversion, graph, expected, found)
+        files = conversion.written(lambda: graph.save(conversion.output, look))
     keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
     return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
 
@@ -148,6 +154,9 @@ def _compared(
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Describe what was written."""
+    if not record["passed"]:
+        yield from check_lines(record)
+        return
     yield f"{record['folder']}: " + ", ".join(f"{n} {in_bytes(b)}" for n, b in record["bytes"].items())
     explained, target = record["explained"], record["target"]
     rows = [

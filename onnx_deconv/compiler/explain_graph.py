@@ -18,7 +18,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from onnx_deconv.compiler import seed_graph
 from onnx_deconv.compiler.backward import SEED
-from onnx_deconv.compiler.package import save_graph
+from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
 from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
@@ -55,15 +55,20 @@ class ExplainGraph:
     folder: Path
     keeps: object = field(default=None, repr=False)
 
-    def save(self, path: str | PathLike[str]) -> list[Path]:
+    def save(self, path: str | PathLike[str], check: Check = lambda _: None) -> list[Path]:
         """Write ``explain.onnx`` and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
+
+        Parameters
+        ----------
+        path, check
+            As for :func:`~onnx_deconv.compiler.package.save`.
 
         Raises
         ------
         InputError
             If a file cannot be written.
         """
-        return save_graph(self.proto, self.manifest, self.folder, path)
+        return save_graph(self.proto, self.manifest, self.folder, path, check)
 
 
 def explain_graph(

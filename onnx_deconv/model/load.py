@@ -8,12 +8,8 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 
 import hashlib
 import math
-import mmap
 import os
-import shutil
-import tempfile
-import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +24,13 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
+from onnx_deconv.files import Spool
 from onnx_deconv.model import activation_matching, upgrade
 from onnx_deconv.model.canonical import read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers
-from onnx_deconv.model.external_data import skim
+from onnx_deconv.model.external_data import Content, Extent, File, skim
+from onnx_deconv.model.foreign import HEAD, what_it_is
+from onnx_deconv.model.model_files import FileState, ModelFiles, check_weights
 from onnx_deconv.model.protos import all_tensors, opset_of, stored_tensors
 from onnx_deconv.operators import ValueType, find, own_domain
 from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW, Trait
@@ -44,20 +43,7 @@ _QUANTISERS_SINCE = 19
 _COMPUTED = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32}
 _INTEGERS = {TensorProto.INT64, TensorProto.INT32}
 Source = str | os.PathLike[str] | bytes | ModelProto
-
-
-class Spool:
-    """A temporary folder that goes when nobody refers to it any more.
-
-    Attributes
-    ----------
-    folder
-        Its path.
-    """
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="onnx_deconv_"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+_FOLDER = "give an ONNX file (a TensorFlow SavedModel is converted by python -m tf2onnx.convert)"
 
 
 class Model:
@@ -66,9 +52,10 @@ class Model:
     Parameters
     ----------
     proto
-        The model; its external data lie in ``folder``.
-    folder
-        Where external data are looked for.
+        The model.
+    files
+        The files that it was read from, where its external data lie; see
+        :class:`~onnx_deconv.model.model_files.ModelFiles`.
     name
         What messages call the model.
     input_shapes
@@ -80,8 +67,6 @@ class Model:
         The copy for reading, see :func:`onnx_deconv.model.canonical.read_view`.
     gained
         Values and constants of the view that the file lacks: parts of recognised activations.
-    spool
-        The temporary folder of a model that came from memory; it lives as long as the model.
 
     Raises
     ------
@@ -92,16 +77,16 @@ class Model:
     def __init__(
         self,
         proto: ModelProto,
-        folder: Path,
+        files: ModelFiles,
         name: str,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.proto = proto
-        self.folder = folder
+        self.files = files
         self.name = name
-        self.spool: Spool | None = None
+        self.input_shapes = dict(input_shapes or {})
         _check(self)
-        view = read_view(proto, input_shapes or {}, name)
+        view = read_view(proto, self.input_shapes, name)
         self.view = view
         self.types = value_types(view)
         self.graph: gs.Graph = gs.import_onnx(view)
@@ -112,6 +97,14 @@ class Model:
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
         self._read_nodes()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.proto.SerializeToString(), self.files, self.name, self.input_shapes)
+
+    @property
+    def folder(self) -> Path:
+        """Where its external data lie."""
+        return self.files.folder
 
     @property
     def opset(self) -> int:
@@ -192,10 +185,10 @@ class Model:
         """Read a tensor's numbers, mapping those that lie in a file."""
         if tensor.data_location != TensorProto.EXTERNAL:
             return onnx.numpy_helper.to_array(tensor)
-        where = {e.key: e.value for e in tensor.external_data}
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        path, offset = self.folder / where["location"], int(where.get("offset", 0))
-        return np.memmap(path, dtype, mode="r", offset=offset, shape=tuple(tensor.dims))
+        dtype, where = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type), Extent.of(tensor)
+        self.files.check()
+        path = self.folder / where.location
+        return np.memmap(path, dtype, mode="r", offset=where.offset, shape=tuple(tensor.dims))
 
     @staticmethod
     def node_proto(node: gs.Node) -> NodeProto:
@@ -281,6 +274,13 @@ class Model:
         return numbers
 
 
+def _restored(
+    content: bytes, files: ModelFiles, name: str, input_shapes: Mapping[str, Sequence[int]]
+) -> Model:
+    """Make a pickled model anew."""
+    return Model(ModelProto.FromString(content), files, name, input_shapes)
+
+
 def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
     """Load an ONNX model; one of opset 1 to 6 is rewritten for opset 7 (:mod:`onnx_deconv.model.upgrade`).
 
@@ -301,16 +301,46 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
     if isinstance(source, bytes | bytearray | memoryview):
         return _spooled(bytes(source), "the given model", input_shapes)
     path = Path(source)
+    with _blaming_the_path(path):
+        proto, files = read_proto(path)
+        with blaming_the_file(proto, str(path)):
+            model = Model(proto, files, str(path), input_shapes)
+        if model.opset >= upgrade.OLDEST_OPSET:
+            return model
+        return _spooled(_upgraded(files), str(path), input_shapes)
+
+
+def read_proto(path: Path) -> tuple[ModelProto, ModelFiles]:
+    """Read a model file, its large tensors left in it.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, or it is no ONNX model.
+    """
+    with _blaming_the_path(path):
+        if path.is_dir():
+            raise ModelError(f"{path}: is a folder, and holds no pair: {_FOLDER}")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ModelError(f"{path}: is no ordinary file: give an ONNX file")
+        with path.open("rb") as file:
+            files = ModelFiles(path, FileState.of(file.fileno()))
+            return _parse(File(file.fileno()), str(path), files.name), files
+
+
+@contextmanager
+def _blaming_the_path(path: Path) -> Iterator[None]:
+    if "\0" in str(path):
+        raise ModelError(f"{str(path)!r}: no path has a zero byte in it")
     try:
-        with path.open("rb") as file, _mapped(file.fileno()) as content:
-            proto = _parse(content, path)
-            with blaming_the_file(proto, str(path)):
-                model = Model(proto, path.parent, str(path), input_shapes)
+        yield
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); is the path right?") from error
-    if model.opset >= upgrade.OLDEST_OPSET:
-        return model
-    return _spooled(upgrade.upgrade(onnx.load(path)).SerializeToString(), str(path), input_shapes)
+        reason = error.strerror or error
+        raise ModelError(f"{path}: cannot be read ({reason}); is the path right?") from error
+
+
+def _upgraded(files: ModelFiles) -> bytes:
+    return upgrade.upgrade(onnx.load(files.folder / files.name)).SerializeToString()
 
 
 def digest(model: Model) -> str:
@@ -375,23 +405,6 @@ def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
-class _mapped:  # noqa: N801  (a context manager, used like a function)
-    """Map a file for reading; released on leaving."""
-
-    def __init__(self, file: int) -> None:
-        # An empty file cannot be mapped.
-        self._map = mmap.mmap(file, 0, access=mmap.ACCESS_READ) if os.fstat(file).st_size else None
-        self._content = memoryview(self._map or b"")
-
-    def __enter__(self) -> memoryview:
-        return self._content
-
-    def __exit__(self, *_: object) -> None:
-        self._content.release()
-        if self._map is not None:
-            self._map.close()
-
-
 def _serialised(proto: ModelProto) -> bytes:
     try:
         return proto.SerializeToString()
@@ -405,44 +418,31 @@ def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]
     spool = Spool()
     path = spool.folder / "model.onnx"
     path.write_bytes(content)
-    model = load(path, input_shapes)
-    model.name = name
-    model.spool = model.spool or spool
-    return model
+    files = ModelFiles(path, FileState.of(path), spool)
+    proto = _parse(memoryview(content), name, files.name)
+    with blaming_the_file(proto, name):
+        model = Model(proto, files, name, input_shapes)
+    if model.opset >= upgrade.OLDEST_OPSET:
+        return model
+    return _spooled(_upgraded(files), name, input_shapes)
 
 
-def _parse(content: memoryview, path: Path) -> ModelProto:
+def _parse(content: Content, name: str, location: str) -> ModelProto:
+    """Read a model, its large tensors left at `location`."""
+    foreign = what_it_is(bytes(content[:HEAD]))
+    if foreign is not None:
+        raise ModelError(f"{name}: {foreign}")
     try:
-        return ModelProto.FromString(skim(content, path.name))
+        return ModelProto.FromString(skim(content, location))
     except (ValueError, DecodeError) as error:
-        raise ModelError(f"{path}: no ONNX model, or cut short ({error})") from error
+        raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
 
 
 def _check(model: Model) -> None:
     """Refuse what is no model, and external data that are not there or not the model's own."""
     if not model.proto.graph.node:
         raise ModelError(f"{model.name}: no ONNX model (it has no graph)")
-    home, sizes = model.folder.resolve(), dict[str, int]()
-    for tensor in _external_tensors(model.proto):
-        where = {e.key: e.value for e in tensor.external_data}
-        location = where.get("location", "")
-        if location not in sizes:
-            path = (home / location).resolve()
-            if not location or not path.is_relative_to(home):
-                raise ModelError(
-                    f"{model.name}: the weights of {tensor.name!r} point outside the model's folder "
-                    f"({location!r}); refused"
-                )
-            if not path.is_file():
-                raise ModelError(f"{model.name}: its external data {location!r} are missing in {home}")
-            sizes[location] = path.stat().st_size
-        length = int(where.get("length", 0))
-        if int(where.get("offset", 0)) + length > sizes[location]:
-            raise ModelError(f"{model.name}: external data {location!r} end before {tensor.name!r} does")
-
-
-def _external_tensors(proto: ModelProto) -> Iterable[TensorProto]:
-    return (t for t in all_tensors(proto) if t.data_location == TensorProto.EXTERNAL)
+    check_weights(model.proto, model.files, model.name)
 
 
 def _is_pure(node: gs.Node) -> bool:
