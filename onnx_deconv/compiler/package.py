@@ -57,7 +57,7 @@ def save(pair: Pair, path: str | os.PathLike[str], check: Check = lambda _: None
     Returns
     -------
     list
-        The files written: :data:`FORWARD`, :data:`WEIGHTS`, :data:`MANIFEST`, :data:`DECONV`.
+        The files written: :data:`FORWARD`, :data:`DECONV`, :data:`WEIGHTS`, :data:`MANIFEST`.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def save(pair: Pair, path: str | os.PathLike[str], check: Check = lambda _: None
             for proto, name in ((pair.forward, FORWARD), (pair.deconv, DECONV)):
                 (stage / name).write_bytes(store.moved(proto).SerializeToString())
         _write_manifest(pair.manifest, stage)
-    return _present(path, names)
+    return [Path(path) / name for name in (FORWARD, DECONV, WEIGHTS, MANIFEST)]
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def save_graph(
     Returns
     -------
     list
-        The files written: :data:`MANIFEST`, :data:`EXPLAIN`, and :data:`WEIGHTS` where the weights are
+        The files written: :data:`EXPLAIN`, :data:`MANIFEST`, and :data:`WEIGHTS` where the weights are
         of more than :data:`ONE_FILE` bytes.
 
     Raises
@@ -127,7 +127,7 @@ def save_graph(
             whole = _with_weights(proto, source)
         (stage / EXPLAIN).write_bytes(whole.SerializeToString())
         _write_manifest(manifest, stage)
-    return _present(path, names)
+    return [Path(path) / name for name in reversed(names)]
 
 
 def external_size(tensor: TensorProto) -> int:
@@ -178,10 +178,6 @@ def is_pair(path: object) -> bool:
 def _stale(home: Path) -> tuple[str, ...]:
     """Name what a conversion before this one may have left; nothing where its manifest is not there."""
     return ALL_FILES if (home / MANIFEST).is_file() else ()
-
-
-def _present(path: str | os.PathLike[str], names: Sequence[str]) -> list[Path]:
-    return [Path(path) / name for name in names]
 
 
 class _Weights:
