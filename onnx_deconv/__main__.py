@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 from typing import Any
 
 
@@ -13,6 +14,7 @@ def _stop(*_: Any) -> None:
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, _stop)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a picture is said in one line
     from onnx_deconv.cli import main as program  # noqa: PLC0415  (it takes time)
 
     program()

@@ -53,7 +53,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     temporary = target.parent / f"{PREFIX}{secrets.token_hex(8)}{target.suffix}"
-    with _blaming(path), _removed(temporary):
+    with writing(path), _removed(temporary):
         if target.exists() and not target.is_file():
             raise InputError(f"{os.fspath(path)}: is no ordinary file; choose another name")
         _clear_away(target.parent)
@@ -96,7 +96,7 @@ def replacing_together(
     home = folder(path)
     stage = home / f"{PREFIX}{secrets.token_hex(8)}"
     try:
-        with _blaming(path), _removed(stage):
+        with writing(path), _removed(stage):
             _clear_away(home)
             stage.mkdir()
             with _held(stage):
@@ -169,8 +169,14 @@ def _dissolve(spool: Path, owner: int) -> None:
 
 
 @contextmanager
-def _blaming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system refuses into one line about the path."""
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system refuses (no such folder, no permission, disk full) into one line about the path.
+
+    Raises
+    ------
+    InputError
+        For any OSError.
+    """
     try:
         yield
     except OSError as error:
