@@ -11,6 +11,7 @@ from typing import Self
 from onnx_deconv.errors import InputError
 
 # Where exporters and model zoos put them.
+_MOST_BYTES, _DIGITS = 1 << 26, 10
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
 
 
@@ -44,8 +45,10 @@ class Labels:
             If the file cannot be read as text.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            if Path(path).stat().st_size > _MOST_BYTES or (Path(path).exists() and not Path(path).is_file()):
+                raise InputError(f"{path}: is no file of labels")
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
         return cls(tuple(_parsed(text)))
@@ -66,7 +69,7 @@ class Labels:
         InputError
             If no class or several have that name; close matches are offered.
         """
-        if isinstance(label, int) or label.isdecimal():
+        if isinstance(label, int) or (label.isdecimal() and len(label) < _DIGITS):
             return int(label)
         wanted = label.strip().lower()
         spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}
@@ -86,12 +89,12 @@ class Labels:
 def _parsed(text: str) -> list[str]:
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(parsed, dict):
         return (
             [str(parsed[key]) for key in sorted(parsed, key=int)]
-            if all(k.isdecimal() for k in parsed)
+            if all(k.isdecimal() and len(k) < _DIGITS for k in parsed)
             else []
         )
     return [str(name) for name in parsed] if isinstance(parsed, list) else []

@@ -17,7 +17,7 @@ import pytest
 from commands import refused, run
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_deconv import Explainer, ModelError, compile_pair, load, load_pair, save
+from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, load_pair, save
 from onnx_deconv.compiler.package import ALL_FILES, DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.files import PREFIX, Spool, replacing, replacing_together
 
@@ -666,3 +666,66 @@ def test_the_layers_used_last_are_kept():
 def test_at_least_one_layer_is_kept():
     with pytest.raises(Exception, match="max_layers"):
         Explainer(network(), max_layers=0)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_in_an_image_is_named(value):
+    batch = np.zeros((2, 3, 16, 16), np.float32)
+    batch[1, 2, 5, 7] = value
+    with pytest.raises(InputError, match=rf"'x': image 1 holds {value} at \[2, 5, 7\]"):
+        Explainer(network(), providers="cpu")(batch)
+
+
+def test_what_is_not_finite_in_the_weights_is_named():
+    model = network()
+    weights = numpy_helper.to_array(model.graph.initializer[1]).copy()
+    weights[3, 2, 1, 1] = np.nan
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(weights, "w2"))
+    with pytest.raises(InputError, match=r"begin at node 'c2' .*'w2'"):
+        Explainer(model, providers="cpu")(X, 3, seed="one")
+
+
+@pytest.mark.parametrize("target", [3, np.int64(3), np.array(3), np.array([3]), [np.int32(3)], (3,)])
+def test_whole_numbers_of_any_kind_are_targets(target):
+    (found,) = Explainer(network(), providers="cpu")(X, target, layer="r1")
+    np.testing.assert_array_equal(found.reconstruction, EXPECTED)
+
+
+@pytest.mark.parametrize("target", [1.5, None, [], object(), np.array([1.0])])
+def test_what_is_no_target_is_refused(target):
+    with pytest.raises(InputError):
+        Explainer(network(), providers="cpu")(X, [target], layer="r1")
+
+
+class Tensor:
+    """What any library's tensor is to NumPy."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+@pytest.mark.parametrize("wrap", [np.ndarray.tolist, Tensor, lambda x: {"x": Tensor(x)}, np.float64])
+def test_whatever_numpy_can_read_is_a_batch(wrap):
+    (found,) = Explainer(network(), providers="cpu")(wrap(X), 3, layer="r1")
+    np.testing.assert_array_equal(found.reconstruction, EXPECTED)
+
+
+def test_tensors_of_torch_are_batches_and_targets():
+    torch = pytest.importorskip("torch")
+    batch = torch.from_numpy(X).requires_grad_()
+    for target in (torch.tensor(3), torch.tensor([3])):
+        (found,) = Explainer(network(), providers="cpu")(batch, target, layer="r1")
+        np.testing.assert_array_equal(found.reconstruction, EXPECTED)
+
+
+@pytest.mark.parametrize("batch", [None, "cat.jpg", [[1.0], [1.0, 2.0]], object(), {"x": None}, {"z": X}, 5])
+def test_what_is_no_batch_is_refused_in_one_line(batch):
+    with pytest.raises(InputError) as error:
+        Explainer(network(), providers="cpu")(batch)
+    assert "\n" not in str(error.value)

@@ -1,5 +1,6 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
+import operator
 import os
 import threading
 import weakref
@@ -262,6 +263,8 @@ class Explainer:
         columns = [
             explain_column(passes, starts, [int(c) for c in column], choice.position) for column in ranked.T
         ]
+        if not all(np.isfinite(r).all() for column in columns for r in column.reconstructions.values()):
+            raise InputError(self._where_numbers_end(start))
         for image, channels in enumerate(ranked):
             for channel, column in zip(channels, columns, strict=True):
                 position = None if choice.position is None else tuple(choice.position)
@@ -276,6 +279,19 @@ class Explainer:
                     column.kinds[image], next(iter(found.values())), found, self._note(column, image),
                     column.starts[image].semantics, self._dependence(column, image).depends,
                 )  # fmt: skip
+
+    def _where_numbers_end(self, run: Pass) -> str:
+        """Say where a reconstruction that is not finite comes from."""
+        node = run.where_numbers_end()
+        if node is None:
+            return f"{self.model.name}: the reconstruction of {run.layer!r} is not finite: explain in float32"
+        tensors = (self.model.tensors.get(name) for name in node.input)
+        bad = [t.name for t in tensors if t is not None and not np.isfinite(self.model.read(t)).all()]
+        why = f"its weights {bad[0]!r} are not all finite" if bad else "it is the first that does so"
+        where = f"{node.name or node.output[0]!r} ({node.op_type})"
+        return (
+            f"{self.model.name}: values that are not finite begin at node {where}, so nothing is left: {why}"
+        )
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:
         """List the starts in order: where a reconstruction comes out empty, the next is tried.
@@ -370,11 +386,21 @@ def _per_image(target: Targets | None, total: int) -> list[int | str] | None:
     """Return one target per image."""
     if target is None:
         return None
-    if isinstance(target, int | np.integer | str):
-        return [target if isinstance(target, str) else int(target)] * total
-    if len(target) != total:
-        raise InputError(f"{len(target)} targets for {total} images: give one for all, or one for each")
-    return list(target)
+    if isinstance(target, str) or not np.ndim(target):
+        return [_number_or_name(target)] * total
+    if len(target) != total:  # type: ignore[arg-type]
+        raise InputError(f"{len(target)} targets for {total} images: give one for all, or one for each")  # type: ignore[arg-type]
+    return [_number_or_name(each) for each in target]  # type: ignore[union-attr]
+
+
+def _number_or_name(target: Any) -> int | str:
+    """Accept any kind of whole number: Python's, NumPy's, a tensor of one."""
+    if isinstance(target, str):
+        return str(target)
+    try:
+        return operator.index(target)
+    except TypeError:
+        raise InputError(f"target {target!r}: give a whole number or a name") from None
 
 
 def _whole(target: int | str) -> int:

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from onnx_deconv.attribution.seed import SeedKind, make_seed, scores_of
 from onnx_deconv.compiler.backward import SEED
@@ -17,6 +17,9 @@ from onnx_deconv.runtime import PairSession, Session, numpy_of
 
 _CAN_STOP = {RECTIFIER, AFFINE, COMBINATION, PLACEMENT}
 """Traits of the companion's nodes that can stop a signal altogether."""
+
+
+_REAL = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 
 
 class Pass:
@@ -33,7 +36,7 @@ class Pass:
     """
 
     def __init__(self, pair: PairSession, layer: str, feeds: Mapping[str, Array]) -> None:
-        self.pair, self.layer = pair, layer
+        self.pair, self.layer, self._feeds = pair, layer, feeds
         self._values = pair.run_forward(feeds)
 
     @cached_property
@@ -84,6 +87,16 @@ class Pass:
         of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
         return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
 
+    def where_numbers_end(self) -> NodeProto | None:
+        """Return the first node of the user's model that computes what is no number or infinite."""
+        probe = ModelProto()
+        probe.CopyFrom(self.pair.pair.forward)
+        shown = {o.name for o in probe.graph.output}
+        values = dict.fromkeys(v for n in probe.graph.node for v in n.output if v and v not in shown)
+        probe.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in values)
+        found = Session(probe, self.pair.pair.folder, "cpu").run(self._feeds)
+        return next((n for n in probe.graph.node if any(_ends(found.get(v)) for v in n.output)), None)
+
     def where_signals_died(self, seed: Array, images: Sequence[int]) -> list[str | None]:
         """Name, for each of these images, the last forward node at which its signal became zero.
 
@@ -103,6 +116,13 @@ class Pass:
             return _last_stop(probe, session.run({**feeds, SEED: alone})) if alone.any() else None
 
         return [died(image) for image in images]
+
+
+def _ends(value: Any) -> bool:
+    """Tell whether a result holds what is no number, or infinite."""
+    if value is None or not value.is_tensor() or value.element_type() not in _REAL:
+        return False
+    return not np.isfinite(numpy_of(value)).all()
 
 
 def _last_stop(probe: ModelProto, found: Mapping[str, Any]) -> str:

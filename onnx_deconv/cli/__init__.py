@@ -3,6 +3,8 @@
 Errors become one line on stderr and an exit code here, and nowhere else.
 """
 
+import os
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -60,39 +62,42 @@ class Program(CommandGroup):
 
 def _outcome(console: Console, stopping: Stopping, run: Callable[[], int | None]) -> int:
     """Run a command; return its exit code, after a message if that is not 0."""
-    failure: BaseException
     try:
         with stopping.heeded():
             code = run() or 0
+            sys.stdout.flush()
     except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
         raise  # click's own
-    except KeyboardInterrupt:
-        return _interrupted(console)
-    except DeconvError as error:
-        if stopping.asked:
-            return _interrupted(console)
-        console.error(str(error))
-        failure, code = error, MISTAKE
-    except MemoryError as error:
-        console.error("not enough memory: try a smaller --size, or a smaller --top")
-        failure, code = error, FAULT
-    except Exception as error:  # noqa: BLE001  (the last resort: still one line)
-        if stopping.asked:
-            return _interrupted(console)
-        hint = "run again with -v for the traceback, and report it"
-        console.error(f"unexpected {type(error).__name__} ({error}): {hint}")
-        failure, code = error, FAULT
-    else:
-        console.finish()
-        return code
-    if console.verbose:
-        click.echo("".join(traceback.format_exception(failure)), err=True, nl=False)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001  (the last resort: still one line)
+        if stopping.asked or isinstance(error, KeyboardInterrupt):
+            console.error("interrupted", prefix="")
+            return INTERRUPTED
+        return _failed(console, error)
+    console.finish()
     return code
 
 
-def _interrupted(console: Console) -> int:
-    console.error("interrupted", prefix="")
-    return INTERRUPTED
+def _failed(console: Console, error: BaseException) -> int:
+    """Print what went wrong; return the exit code."""
+    text, code = _described(error)
+    console.error(text)
+    if console.verbose:
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    return code
+
+
+def _described(error: BaseException) -> tuple[str, int]:
+    """Return an error's one line and its exit code."""
+    match error:
+        case DeconvError():
+            return str(error), MISTAKE
+        case MemoryError():
+            return "not enough memory: try a smaller --size, or a smaller --top", FAULT
+        case OSError():  # not foreseen where it happened: a disk or a pipe that is full, above all
+            name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            return f"{name}{error.strerror or error}", MISTAKE
+    hint = "run again with -v for the traceback, and report it"
+    return f"unexpected {type(error).__name__} ({error}): {hint}", FAULT
 
 
 @click.group(

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from typing import Any, TypeVar
 import click
 
 _Item = TypeVar("_Item")
+
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tabs and ends of lines, and those that turn the direction of writing."""
 
 logger = logging.getLogger("onnx_deconv")
 
@@ -43,18 +47,18 @@ class Console:
         if self.json:
             click.echo(json.dumps(plain_data(record)))
         elif not self.quiet:
-            click.echo(text if isinstance(text, str) else text())
+            click.echo(_plain(text if isinstance(text, str) else text()))
 
     def say(self, text: str) -> None:
         """Print what is for people only, not for programs."""
         if not self.json and not self.quiet:
             self._clear()
-            click.echo(text)
+            click.echo(_plain(text))
 
     def detail(self, text: str) -> None:
         """Print what only ``--verbose`` asks for."""
         if self.verbose:
-            self._err(text)
+            self._err(_plain(text))
 
     def warn(self, text: str) -> None:
         """Print what did not stop the command but should be known."""
@@ -87,8 +91,9 @@ class Console:
         if self.quiet or not sys.stderr.isatty():
             return
         self._clear()
-        click.echo(text[:79], err=True, nl=False)
-        self._status = len(text[:79])
+        shown = _one_line(text)[:79]
+        click.echo(shown, err=True, nl=False)
+        self._status = len(shown)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -123,7 +128,12 @@ class _Lines(logging.Handler):
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return _plain(" ".join(text.split()))
+
+
+def _plain(text: str) -> str:
+    """Replace what a terminal would obey: names and labels come from files that anybody may have written."""
+    return _OBEYED.sub("\ufffd", text)
 
 
 def plain_data(value: Any) -> Any:
