@@ -2,18 +2,20 @@
 
 import os
 import signal
-import warnings
-from typing import Any
 
 
-def _stop(*_: Any) -> None:
+def _stop(*_: object) -> None:
     """Stop while nothing has begun but imports, which a traceback would be about."""
     os._exit(130)
 
 
+signal.signal(signal.SIGINT, _stop)  # now: what follows is the import of all the rest
+
+
 def main() -> None:
     """Run the command line."""
-    signal.signal(signal.SIGINT, _stop)
+    import warnings  # noqa: PLC0415
+
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a picture is said in one line
     from onnx_deconv.cli import main as program  # noqa: PLC0415  (it takes time)
 

@@ -1077,12 +1077,17 @@ def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(model, photo, 
 
 
 @pytest.mark.parametrize(
-    ("error", "says"), [(MemoryError(), "memory"), (ZeroDivisionError("a\nb"), "ZeroDivisionError (a b)")]
+    ("error", "exit_code", "says"),
+    [
+        (MemoryError(), 2, "memory"),
+        (OSError(28, "No space left on device"), 2, "No space left"),
+        (ZeroDivisionError("a\nb"), 3, "ZeroDivisionError (a b)"),
+    ],
 )
-def test_what_nobody_expected_is_one_line_too(model, photo, out, monkeypatch, error, says):
+def test_what_nobody_expected_is_one_line_too(model, photo, out, monkeypatch, error, exit_code, says):
     monkeypatch.setattr(Image.Image, "save", broken_off(error))
     code, stdout, stderr = run("explain", model, photo, "-o", out)
-    assert (code, stdout) == (3, "")
+    assert (code, stdout) == (exit_code, "")
     assert len(stderr.splitlines()) == 1
     assert says in stderr
     assert "Traceback" in run("explain", model, photo, "-o", out, "-v")[2]

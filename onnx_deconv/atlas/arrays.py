@@ -80,7 +80,7 @@ class LayerArrays:
         kinds = [k for k in _KINDS if k in _PICTURES or files._path(k).is_file()]
         try:
             arrays = {kind: files._array(kind) for kind in kinds}
-        except (OSError, ValueError, EOFError, AttributeError) as error:
+        except Exception as error:  # a damaged header raises whatever Python's parser does
             raise InputError(f"{home}: no whole atlas ({error}); make it again") from error
         return cls(home, stem, {kind: (array.dtype, array.shape) for kind, array in arrays.items()})
 

@@ -39,8 +39,8 @@ _EPILOG = """\b
 Exit codes:
   0    success
   1    a check failed, or some of several photographs could not be explained
-  2    a mistake in the command or its files; the message says how to correct it
-  3    an error in this program, or not enough memory
+  2    a mistake in the command or its files, or not enough memory; the message says how to go on
+  3    an error in this program
   130  interrupted, or told to end (SIGTERM)
 
 \b
@@ -92,7 +92,7 @@ def _described(error: BaseException) -> tuple[str, int]:
         case DeconvError():
             return str(error), MISTAKE
         case MemoryError():
-            return "not enough memory: try a smaller --size, or a smaller --top", FAULT
+            return "not enough memory: try a smaller --size, or a smaller --top", MISTAKE
         case OSError():  # not foreseen where it happened: a disk or a pipe that is full, above all
             name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             return f"{name}{error.strerror or error}", MISTAKE

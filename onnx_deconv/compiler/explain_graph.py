@@ -138,6 +138,8 @@ def explain_graph(
     if top < 1:
         raise InputError(f"top={top}: give a number above 0")
     explained = pair.manifest["explained"]
+    if explained["shape"] is None:
+        raise InputError(f"the shape of {explained['value']!r} is not known: give --input-shape")
     count = _count(explained["shape"], seed)
     if count is not None and top > count:
         raise InputError(

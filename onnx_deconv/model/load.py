@@ -35,8 +35,8 @@ from onnx_deconv.model.protos import all_tensors, opset_of, stored_tensors
 from onnx_deconv.operators import ValueType, find, own_domain
 from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW, Trait
 
-# Its notes about types that NumPy lacks go to stdout, which belongs to a caller's results.
-G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
+# Its notes go to stdout, which belongs to a caller's results; what is fatal is raised beside.
+G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.CRITICAL + 1)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _QUANTISERS_SINCE = 19

@@ -37,6 +37,10 @@ _PACKED = {
 """Types of which several numbers share a byte; older versions of onnx lack some."""
 
 
+_PAIRS = {TensorProto.COMPLEX64, TensorProto.COMPLEX128}
+"""Types of which a number is written as two."""
+
+
 class FileState(NamedTuple):
     """What tells one state of a file from another."""
 
@@ -271,7 +275,7 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 def check_weights(proto: ModelProto, files: ModelFiles, name: str) -> None:
-    """Take in the files of a model's weights, and refuse what they cannot hold.
+    """Take in the files of a model's weights, and refuse weights that are not whole.
 
     Raises
     ------
@@ -280,6 +284,8 @@ def check_weights(proto: ModelProto, files: ModelFiles, name: str) -> None:
     """
     extents: list[tuple[TensorProto, Extent]] = []
     for tensor in all_tensors(proto):
+        if not _is_whole(tensor):
+            raise ModelError(f"{name}: damaged: the numbers of {tensor.name!r} do not fit its shape and type")
         if tensor.data_location == TensorProto.EXTERNAL:
             try:
                 extents.append((tensor, Extent.of(tensor)))
@@ -294,12 +300,29 @@ def check_weights(proto: ModelProto, files: ModelFiles, name: str) -> None:
             raise ModelError(f"{name}: external data {extent.location!r} end before {tensor.name!r} does")
 
 
+def _is_whole(tensor: TensorProto) -> bool:
+    """Tell whether a tensor has a type and as many numbers as its shape says."""
+    known = tensor.data_type and tensor.data_type in TensorProto.DataType.values()
+    if not known or min(tensor.dims, default=0) < 0:
+        return False
+    if tensor.data_type == TensorProto.STRING:
+        return len(tensor.string_data) == math.prod(tensor.dims)
+    needed = _bytes_of(tensor)
+    if tensor.data_location == TensorProto.EXTERNAL or needed is None:
+        return True
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data) == needed
+    stored = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
+    per_number = 2 if tensor.data_type in _PAIRS else 1
+    return len(stored) == math.prod(tensor.dims) * per_number
+
+
 def _bytes_of(tensor: TensorProto) -> int | None:
     """Return how many bytes a tensor's numbers take; ``None`` where several share a byte."""
     try:
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError:
         return None
-    if tensor.data_type in _PACKED or dtype.kind == "O":
+    if tensor.data_type in _PACKED:
         return None
     return math.prod(tensor.dims) * dtype.itemsize
