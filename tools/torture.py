@@ -31,6 +31,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -523,6 +524,8 @@ def in_process(arguments: list[str], out: Path, err: Path) -> int:
     """Run the command line in this process; return its exit code."""
     from onnx_deconv.cli import main  # noqa: PLC0415  (after the tool's own help)
 
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # as the program itself does
+
     kept = [os.dup(1), os.dup(2)]
     for number, path in ((1, out), (2, err)):
         with path.open("wb") as file:
@@ -641,7 +644,7 @@ def stopped(rng: random.Random, home: Path) -> list[str]:
     )
     time.sleep(rng.uniform(0.05, 1.2))
     process.send_signal(by)
-    out, err = process.communicate(timeout=3 * LONGEST)
+    _, err = process.communicate(timeout=3 * LONGEST)
     # Python's own start takes some 50 ms, in which it answers an interruption by a traceback of its own.
     wrong = ["traceback"] * ("Traceback" in err and "/onnx_deconv/" in err)
     if process.returncode not in CODES | {-by}:

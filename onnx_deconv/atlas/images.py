@@ -17,6 +17,10 @@ Load = Callable[[], Picture]
 _MOST_BYTES = 1 << 28
 """Bytes that a picture in an archive may take; no photograph takes as many."""
 _TOO_LARGE = f"takes more than {_MOST_BYTES >> 20} MB in its archive"
+_READ_WHOLE = {
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+}
 _LONGEST_HEADER, _LONGEST_LIST = 1 << 20, 1 << 26
 """Bytes of an archive's extended header, and of a list of paths."""
 
@@ -157,9 +161,7 @@ class _Member(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Read a header; those of extended headers and long names are read whole, so they must be short."""
         member = super().frombuf(buf, encoding, errors)
-        if member.type not in tarfile.SUPPORTED_TYPES or member.isfile() or member.isdir():
-            return member
-        if member.size > _LONGEST_HEADER:
+        if member.type in _READ_WHOLE and member.size > _LONGEST_HEADER:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes")
         return member
 

@@ -31,7 +31,7 @@ from onnx_deconv.model.constant_folding import known_numbers
 from onnx_deconv.model.external_data import Content, Extent, File, skim
 from onnx_deconv.model.foreign import HEAD, what_it_is
 from onnx_deconv.model.model_files import FileState, ModelFiles, check_weights
-from onnx_deconv.model.protos import all_tensors, opset_of, stored_tensors
+from onnx_deconv.model.protos import all_tensors, opset_of, read_whole, stored_tensors
 from onnx_deconv.operators import ValueType, find, own_domain
 from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW, Trait
 
@@ -433,9 +433,13 @@ def _parse(content: Content, name: str, location: str) -> ModelProto:
     if foreign is not None:
         raise ModelError(f"{name}: {foreign}")
     try:
-        return ModelProto.FromString(skim(content, location))
+        proto = ModelProto.FromString(skim(content, location))
+        read_whole(proto)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{name}: damaged: a name in it is no text ({error.reason})") from error
     except (ValueError, DecodeError) as error:
         raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
+    return proto
 
 
 def _check(model: Model) -> None:

@@ -23,6 +23,23 @@ def replace(field: Any, content: Iterable[Message]) -> None:
     field.extend(copies)
 
 
+def read_whole(message: Message) -> None:
+    """Look at every field of a message once: texts are decoded when they are looked at.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        If a text is none.
+    """
+    waiting = [message]
+    while waiting:
+        for _, value in waiting.pop().ListFields():
+            if isinstance(value, Message):
+                waiting.append(value)
+            elif not isinstance(value, str | bytes | int | float) and value and isinstance(value[0], Message):
+                waiting.extend(value)
+
+
 def opset_of(proto: ModelProto) -> int:
     """Return the version of the standard operators that a model uses."""
     return next((int(o.version) for o in proto.opset_import if own_domain(o.domain) == ""), 1)
