@@ -91,7 +91,10 @@ def _of_file(path: Path) -> Images:
     try:
         if path.stat().st_size > _LONGEST_LIST:
             raise InputError(f"{path}: neither pictures, nor an archive or a list of them")
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8")
+        if "\0" in text:
+            raise InputError(f"{path}: neither pictures, nor a whole archive or a list of them")
+        names = [line.strip() for line in text.splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: neither pictures nor a list of them ({error})") from error
     return _listed(str(path), path.parent, sorted({name for name in names if name}))
