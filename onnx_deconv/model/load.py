@@ -435,8 +435,6 @@ def _parse(content: Content, name: str, location: str) -> ModelProto:
     try:
         proto = ModelProto.FromString(skim(content, location))
         read_whole(proto)
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{name}: damaged: a name in it is no text ({error.reason})") from error
     except (ValueError, DecodeError) as error:
         raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
     return proto

@@ -24,20 +24,23 @@ def replace(field: Any, content: Iterable[Message]) -> None:
 
 
 def read_whole(message: Message) -> None:
-    """Look at every field of a message once: texts are decoded when they are looked at.
+    """Look at every field of a message once, which a parser of protobuf does not.
 
     Raises
     ------
-    UnicodeDecodeError
-        If a text is none.
+    ValueError
+        If a text is none: then it is bytes, or cannot be looked at.
     """
     waiting = [message]
     while waiting:
-        for _, value in waiting.pop().ListFields():
-            if isinstance(value, Message):
-                waiting.append(value)
-            elif not isinstance(value, str | bytes | int | float) and value and isinstance(value[0], Message):
-                waiting.extend(value)
+        for field, value in waiting.pop().ListFields():
+            if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+                continue
+            for each in [value] if isinstance(value, str | bytes | Message) else value:
+                if isinstance(each, bytes):
+                    raise ValueError(f"{field.name} {each[:40]!r} is no text")  # noqa: TRY004  (of a file)
+                if isinstance(each, Message):
+                    waiting.append(each)
 
 
 def opset_of(proto: ModelProto) -> int:
