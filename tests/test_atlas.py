@@ -422,7 +422,7 @@ def test_the_command_and_its_files(tmp_path, model):
     assert not list(out.glob("*partial*"))
     index = json.loads((out / "atlas.json").read_text(encoding="utf-8"))
     assert [layer["layer"] for layer in index["layers"]] == ["r1", "r2", "r3"]
-    explainer, preprocess = Explainer(model), PREPROCESS
+    explainer, preprocess = Explainer(model, "auto"), PREPROCESS
     for layer in index["layers"]:
         values = np.load(out / f"{layer['files']}-values.npy")
         for unit in layer["units"]:
@@ -437,6 +437,25 @@ def test_the_command_and_its_files(tmp_path, model):
                 assert np.abs(found - expected).max() <= 1e-3 * max(unit["scale"], 1e-9)
         for kind in ("projections", "patches"):
             assert read_image(out / f"{layer['files']}-{kind}.png").shape[1] > 100
+
+
+@pytest.mark.parametrize(
+    ("steps", "methods"),
+    [
+        ((1, 1, 1), {"r1": "guided", "r2": "deconvnet", "r3": "deconvnet"}),
+        ((2, 2, 1), dict.fromkeys(("r1", "r2", "r3"), "guided")),  # of three halvings one is the pool's
+    ],
+)
+def test_layers_that_no_pool_ties_to_the_image_are_projected_by_their_values(tmp_path, steps, methods):
+    onnx.save(network(steps=steps), tmp_path / "net.onnx")
+    folder, out = saved(tmp_path / "in", pictures(3)), tmp_path / "out"
+    run("atlas", "build", tmp_path / "net.onnx", folder, "-o", out, "--top", 2, *PREPARED)
+    made = json.loads((out / "atlas.json").read_text(encoding="utf-8"))["made"]
+    assert {layer: each["method"] for layer, each in made["methods"].items()} == methods
+    chosen = tmp_path / "chosen"
+    run("atlas", "build", tmp_path / "net.onnx", folder, "-o", chosen, "--rules", "gradient", *PREPARED)
+    made = json.loads((chosen / "atlas.json").read_text(encoding="utf-8"))["made"]
+    assert {each["method"] for each in made["methods"].values()} == {"gradient"}
 
 
 def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):

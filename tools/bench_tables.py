@@ -1,4 +1,4 @@
-"""Measure what an answer with its explanation costs by each rule table, in plain forward passes.
+"""Measure what an answer with its explanation costs by each method, in plain forward passes.
 
     python tools/bench_tables.py squeezenet.onnx mobilenet.onnx
 
@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 
 from onnx_deconv import Semantics, compile_pair, explain_graph, load
+from onnx_deconv.attribution.method import CLASS_METHOD
 from onnx_deconv.operators import rule_tables
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification import random_feeds
@@ -50,13 +51,14 @@ def main(models: tuple[Path, ...], runs: int, threads: int) -> None:
         return options
 
     onnxruntime.SessionOptions = limited
-    print("| model | plain forward, ms |", " | ".join(rule_tables()), "|")
-    print("|---|---|" + "---|" * len(rule_tables()))
+    methods = {"auto (classes)": CLASS_METHOD} | {m: Semantics.of(m) for m in ("grad-cam", *rule_tables())}
+    print("| model | plain forward, ms |", " | ".join(methods), "|")
+    print("|---|---|" + "---|" * len(methods))
     for path in models:
         model = load(path)
         sessions = {"": Session(model.proto, model.folder, "cpu")}
-        for name in rule_tables():
-            graph = explain_graph(compile_pair(model, semantics=Semantics(name)))
+        for name, semantics in methods.items():
+            graph = explain_graph(compile_pair(model, semantics=semantics))
             sessions[name] = Session(graph.proto, graph.folder, "cpu")
         feeds = random_feeds(model, np.random.default_rng(0))
         plain, *others = timed(sessions, feeds, runs, cpu=threads == 1).values()

@@ -43,7 +43,7 @@ class LayerProjector:
     Parameters
     ----------
     explainer
-        For the model, with the semantics to use.
+        For the model, with the method to use.
     layer
         The layer, channels on axis 1.
     size
@@ -102,7 +102,7 @@ class LayerProjector:
     def _compile(self, explainer: Explainer, dims: Sequence[int | str], layout: str) -> None:
         layer, on_crops = self.field.layer, tuple(dims[1:]) == _OPEN
         model = submodel(explainer.model, layer, dims, layout)
-        pair = compile_pair(model, layer, semantics=explainer.semantics)
+        pair = compile_pair(model, layer, semantics=explainer.method(layer))
         entries = pair.manifest["deconv_inputs"]
         self.taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries if e["kind"] != "seed"]
         pools = {tap.name: model.producers[tap.value] for tap in self.taps if tap.kind == "switches"}

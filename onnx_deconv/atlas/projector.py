@@ -35,7 +35,7 @@ class Projector:
     Parameters
     ----------
     explainer
-        For the model, with the semantics to use.
+        For the model, with the method to use.
     layers
         The layers, channels on axis 1.
     preprocess

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -133,11 +133,10 @@ def explanations(
 
 def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: int) -> dict[str, Any]:
     atlas, made = reader.atlas, reader.atlas.made
-    rules = made.get("semantics", {}).get("rules", "")
     return {
         "model": made.get("model", "a model"),
         "about": f"The {atlas.top} strongest of {atlas.seen} images for each feature map, projected to the "
-        f"pixels that caused them ({rules}).",
+        f"pixels that caused them{_methods(made)}.",
         "images": atlas.images,
         "layers": [_layer(reader, layer, tile, quality) for layer in atlas.layers],
         "explanations": [
@@ -151,6 +150,16 @@ def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: 
             for one in explained
         ],
     }
+
+
+def _methods(made: Mapping[str, Any]) -> str:
+    """Say by which method, and for which layers if there are several."""
+    layers: dict[str, list[str]] = {}
+    for layer, made_by in made.get("methods", {}).items():
+        layers.setdefault(made_by["method"], []).append(layer)
+    if len(layers) < 2:  # noqa: PLR2004 - one method, or an atlas of the library, which names none
+        return "".join(f" by {method}" for method in layers)
+    return " by " + "; by ".join(f"{method}: {', '.join(names)}" for method, names in layers.items())
 
 
 def _photo_picture(picture: Picture) -> str:

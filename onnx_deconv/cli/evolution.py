@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import last_convolution
+from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.groups import PATH
@@ -102,14 +103,14 @@ def command(
     The files are checkpoints of one model, in the order of the numbers in their names.
     """
     files, photographs = checkpoints_in(checkpoints), find_pictures(paths)
-    study = Study.of(console, run.explainer(files[-1], semantics), images)
+    study = Study.of(console, run.explainer(files[-1], semantics, AUTO), images)
     batch, model = batch_of(study.read(photographs, as_batch=True)), study.explainer.model
     layers = [model.layer(layer) for layer in options.layers or [last_convolution(study.explainer)]]
     for found in evolution(
         files,
         batch,
         {layer: options.channels(study.explainer, layer) for layer in layers},
-        open_checkpoint=lambda path: run.explainer(Path(path), semantics),
+        open_checkpoint=lambda path: run.explainer(Path(path), semantics, AUTO),
         watch=lambda steps: console.progress(steps, lambda path: path.name),
     ):
         _write(console, study, found, photographs, folder(output))

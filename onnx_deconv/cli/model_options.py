@@ -51,8 +51,8 @@ class SemanticsOptions:
         _choice(
             "cam",
             "A class activation map that the reconstruction is multiplied by: grad-cam (Selvaraju et al. "
-            "2017), layer-cam (Jiang et al. 2021), or cam, gradient times activation (Draelos & Carin "
-            "2020).",
+            "2017), layer-cam (Jiang et al. 2021), cam, gradient times activation (Draelos & Carin 2020), "
+            "or grad-cam^2, Grad-CAM times itself.",
         ),
     ] = None
     head: Annotated[

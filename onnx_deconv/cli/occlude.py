@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import click
 
 from onnx_deconv.attribution.explanation import Explanation
+from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
@@ -108,7 +109,7 @@ def command(
     the total activation of a layer's strongest feature map; and that feature map's projection.
     """
     found = find_pictures(paths)
-    study = Study.of(console, run.explainer(model, semantics), images)
+    study = Study.of(console, run.explainer(model, semantics, AUTO), images)
     failures = Failures(console, len(found))
     for path, name in zip(found, stems(found), strict=True):
         try:

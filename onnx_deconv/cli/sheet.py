@@ -9,6 +9,7 @@ import click
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import feature_layers
+from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted
@@ -154,8 +155,9 @@ def command(
     """
     if options.across == "tables" and semantics.rules:
         raise click.UsageError("--across tables compares all rule tables: leave out --rules")
+    default = None if options.across == "tables" else AUTO
     files = find_pictures(paths)
-    study = Study.of(console, run.explainer(model, semantics), images)
+    study = Study.of(console, run.explainer(model, semantics, default), images)
     photos = study.read(files)
     columns = options.columns(study.explainer)
     named = list(zip(photos, files, strict=True))
@@ -193,5 +195,5 @@ def _spread(layers: list[str]) -> list[str]:
 
 
 def _record(cell: Cell) -> dict[str, Any]:
-    names = ("layer", "channel", "label", "score", "position", "seed", "note")
+    names = ("layer", "channel", "label", "score", "position", "seed", "method", "note")
     return {"caption": cell.caption, **{name: getattr(cell.explanation, name) for name in names}}

@@ -200,7 +200,8 @@ class Walk:
         for name in self.inputs:
             signal, dims = found.get(name), self.model.type_of(name).dims
             if cam is not None:
-                signal, dims = on_image(self.values, cam, signal, name, dims, input_layout(self.model, name))
+                layout = input_layout(self.model, name)
+                signal, dims = on_image(self.values, cam, self.semantics.cam, signal, name, dims, layout)
             if signal is None and self.semantics.table.conserves and len(self.inputs) > 1:
                 signal = self.op.filled(self.values.shape(name, len(dims or ())), 0.0)  # all went elsewhere
             if signal is None:

@@ -1,6 +1,7 @@
 """Class activation maps: where in the last feature maps the class was seen."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 from onnx_deconv.imaging import Layout
 from onnx_deconv.operators.builder import Emitter, Operand, Signal
@@ -20,12 +21,13 @@ def class_activation_map(op: Emitter, kind: str, gradient: Signal, activations: 
         ``grad-cam``: channels weighted by their mean gradient (Selvaraju et al. 2017, equations 1 and 2).
         ``layer-cam``: each position by its own positive gradient (Jiang et al. 2021, equation 5). ``cam``:
         each position by its own gradient (Draelos & Carin 2020, equation 5). ``none``: no map.
+        The power in ``grad-cam^2`` is for :func:`on_image`.
     gradient, activations
         Of the last feature maps, shape (N, C, ...).
     """
     if kind == "none":
         return None
-    weights = gradient
+    kind, weights = kind.partition("^")[0], gradient
     if kind == "grad-cam":
         weights = op.GlobalAveragePool(gradient)
     elif kind == "layer-cam":
@@ -36,6 +38,7 @@ def class_activation_map(op: Emitter, kind: str, gradient: Signal, activations: 
 def on_image(
     values: ForwardValues,
     cam: Signal,
+    kind: str,
     reconstruction: Signal | None,
     image: str,
     dims: Dims | None,
@@ -49,6 +52,8 @@ def on_image(
         Gives the image's size where it is only known at run time.
     cam
         Shape (N, 1, ...).
+    kind
+        As for :func:`class_activation_map`; ``grad-cam^2`` multiplies the enlarged map by itself.
     reconstruction
         Of the image, in its layout.
     image
@@ -71,6 +76,8 @@ def on_image(
     large = op.Resize(
         cam, None, None, _sizes(values, image, shape, spatial), axes=list(range(2, rank)), mode="linear"
     )
+    if power := kind.partition("^")[2]:
+        large = reduce(op.Mul, [large] * int(power))
     if channels_last:
         large = op.Transpose(large, perm=[0, *range(2, rank), 1])
     if reconstruction is not None:

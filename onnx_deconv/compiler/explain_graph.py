@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_deconv.compiler import seed_graph
@@ -21,10 +22,12 @@ from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
+from onnx_deconv.compiler.passes.rewriter import BACKWARD
 from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.opset_conversion import at_opset
-from onnx_deconv.model.protos import opset_of, renamed, stored_tensors
+from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
+from onnx_deconv.model.shape_inference import infer_shapes
 from onnx_deconv.operators.builder import IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
@@ -315,6 +318,7 @@ class _Assembly:
     def finished(self, pair: Pair, manifest: Mapping[str, Any], passes: Iterable[str]) -> ExplainGraph:
         """Optimise the model, and put the manifest into it."""
         del self.graph.value_info[:]
+        replace(self.graph.value_info, _beyond_inference(self.proto))
         kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
         helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
         return ExplainGraph(apply_passes(self.proto, passes), manifest, pair.folder, pair)
@@ -335,6 +339,26 @@ class _Assembly:
             copy.name = self.tensors[content] = self.free(tensor.name)
             self.graph.initializer.append(copy)
         return self.tensors[content]
+
+
+def _beyond_inference(proto: ModelProto) -> list[ValueInfoProto]:
+    """List the feature maps of the user's model whose sizes ONNX's own inference, which passes use, misses.
+
+    Most stand behind a Pad whose pads the graph computes.
+    """
+    found = onnx.shape_inference.infer_shapes(proto).graph.value_info
+    missed = {v for node in proto.graph.node if not node.name.startswith(BACKWARD) for v in node.output}
+    missed -= {info.name for info in found if _is_of_known_size(info)}
+    if not missed:
+        return []
+    known = infer_shapes(proto).graph.value_info
+    return [info for info in known if info.name in missed and _is_of_known_size(info)]
+
+
+def _is_of_known_size(info: ValueInfoProto) -> bool:
+    """Tell whether a value has a batch axis, channels, and axes of known size."""
+    sizes = list(info.type.tensor_type.shape.dim)[1:]
+    return len(sizes) > len("C") and all(dim.dim_value for dim in sizes)
 
 
 def _names(graph: GraphProto) -> set[str]:

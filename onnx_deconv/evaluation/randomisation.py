@@ -17,9 +17,10 @@ from onnx_deconv.model.protos import copy_of, stored_tensors
 from onnx_deconv.operators import find
 from onnx_deconv.operators.traits import FILTER
 
-Redraw = Literal["permute", "redraw"]
-"""How weights become random. ``permute``: the same numbers in another order. ``redraw``: numbers from a
-normal distribution with the same mean and standard deviation; integers are permuted all the same."""
+Redraw = Literal["redraw", "permute"]
+"""How weights become random. ``redraw``: numbers from a normal distribution around 0 with the same standard
+deviation, as a network has before it is trained. ``permute``: the same numbers in another order, which keeps
+their mean, and with it what every class has in common. Integers are permuted all the same."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def learnt_layers(model: Model) -> list[Layer]:
     return layers
 
 
-def randomised(model: Model, layers: list[Layer], random_state: int = 0, how: Redraw = "permute") -> Model:
+def randomised(model: Model, layers: list[Layer], random_state: int = 0, how: Redraw = "redraw") -> Model:
     """Copy a model with random weights in some layers.
 
     Parameters
@@ -103,7 +104,7 @@ def _random_like(numbers: Array, name: str, rng: np.random.Generator, how: Redra
         drawn = rng.permutation(flat)
     else:
         wide = flat.astype(np.float64)
-        drawn = rng.normal(wide.mean(), wide.std(), flat.size).astype(flat.dtype)
+        drawn = rng.normal(0, wide.std(), flat.size).astype(flat.dtype)
     return numpy_helper.from_array(drawn.reshape(numbers.shape), name)
 
 

@@ -12,6 +12,7 @@ import click
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.resume import load_partial, save_partial
 from onnx_deconv.atlas.writer import Writer, plans
+from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
 from onnx_deconv.cli.atlas.summary import summarise
@@ -25,6 +26,7 @@ from onnx_deconv.files import folder
 from onnx_deconv.imaging import read_image
 from onnx_deconv.model import Model, digest
 from onnx_deconv.model.heads import convolutions, rectified_convolution
+from onnx_deconv.semantics import Semantics
 
 _SAVE_EVERY = 5.0
 """Seconds between two saves of the state that an interrupted run continues from."""
@@ -90,7 +92,7 @@ def command(
 ) -> int:  # fmt: skip
     """Find the images that excite each feature map of MODEL most, and project them back to pixels."""
     start = time.monotonic()
-    study = Study.of(console, run.explainer(model, semantics), images)
+    study = Study.of(console, run.explainer(model, semantics, AUTO), images)
     layers = options.of(study.explainer.model)
     projector = Projector(study.explainer, layers, study.preprocess)  # refuses what cannot be explained
     source, made = _source(paths), _made(study, layers)
@@ -154,8 +156,11 @@ def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
     return {
         "model": Path(study.explainer.model.name).name,
         "sha256": digest(study.explainer.model),
-        "semantics": study.explainer.semantics.as_dict(),
-        "rules": study.explainer.semantics.rules_record,
+        "methods": {layer: _method(study.explainer.method(layer)) for layer in layers},
         "preprocess": preprocess,
         "layers": list(layers),
     }
+
+
+def _method(semantics: Semantics) -> dict[str, Any]:
+    return {"method": semantics.method, "semantics": semantics.as_dict(), "rules": semantics.rules_record}

@@ -14,6 +14,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     blocked,
     depthwise,
     filters,
+    masks,
     pools,
     residuals,
     scalings,
@@ -30,8 +31,8 @@ __all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
 
 EXPLAIN = {
     "cpu": (
-        "filters", "uniform", "depthwise", "blocked", "pools",
-        "scalings", "splits", "winograd", "sums", "residuals",
+        "filters", "uniform", "depthwise", "maxima", "blocked", "pools",
+        "scalings", "splits", "winograd", "sums", "masks", "residuals",
     ),
     "cuda": ("filters", "uniform", "pools"),
 }  # fmt: skip

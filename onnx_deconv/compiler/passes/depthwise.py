@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_deconv.compiler.passes.attributes import ones
+from onnx_deconv.compiler.passes.blocked_layout import BlockedBuilder
 from onnx_deconv.compiler.passes.builder import Builder
 from onnx_deconv.compiler.passes.operations import transposed_convolution
 from onnx_deconv.compiler.passes.pattern import Match
@@ -53,9 +54,10 @@ def depthwise(graph: Rewriter) -> None:
         axes, stride = _axes(found), found.attributes["strides"][0]
         if not axes or min(number for axis in axes for phase in axis for number in phase) < 0:
             continue
-        output, add = found.node.output[0], graph.builder(found.node.name)
+        output, channels = found.node.output[0], int(graph.dims[found.values["weight"]][0])
+        add = BlockedBuilder(graph, found.node.name, channels)
         made = [_convolved(add, found, phase, stride) for phase in product(*axes)]
-        maps = Polyphase(output, made, int(graph.dims[found.values["weight"]][0]))
+        maps = Polyphase(output, made, channels)
         maps = pointwise_applied(add, maps)
         result = interleaved(add, maps, graph.sizes(output) or [], stride)
         graph.replace(graph.producers[maps.value], add, result)

@@ -9,9 +9,14 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
+from onnx import TensorProto
+
+from onnx_deconv.compiler.passes.blocked_layout import BlockedBuilder
 from onnx_deconv.compiler.passes.builder import Builder
+from onnx_deconv.compiler.passes.masking import Mask, mask_of
 from onnx_deconv.compiler.passes.operations import POINTWISE, RELU, dense_convolution
 from onnx_deconv.compiler.passes.pattern import Match
+from onnx_deconv.compiler.passes.pooling_geometry import STRIDE, every_other
 
 _CONV = dense_convolution()
 
@@ -53,18 +58,19 @@ def interleaved(add: Builder, maps: Polyphase, sizes: Sequence[int], step: int) 
     return phases[0]
 
 
-def pointwise_applied(add: Builder, maps: Polyphase) -> Polyphase:
-    """Do to the phases what follows: ReLUs, and 1×1 convolutions that leave no more channels."""
+def pointwise_applied(add: BlockedBuilder, maps: Polyphase) -> Polyphase:
+    """Do to the phases what follows: ReLUs, masks, and 1×1 convolutions that leave no more channels."""
     graph = add.graph
     while (reader := graph.only_reader(maps.value)) is not None:
         left: int | str = maps.channels
-        if POINTWISE.match(graph, reader):
-            left = graph.filter_shape(reader)[0]
-        elif not RELU.match(graph, reader):
+        phases: list[str] = []
+        if mask := mask_of(graph, reader):
+            phases = _masked(add, maps, mask)
+        elif RELU.match(graph, reader) or POINTWISE.match(graph, reader):
+            left = graph.filter_shape(reader)[0] if POINTWISE.match(graph, reader) else left
+            phases = [add.append(reader.op_type, phase, *reader.input[1:]) for phase in maps.phases]
+        if not phases or not isinstance(left, int) or left > maps.channels:
             break
-        if not isinstance(left, int) or left > maps.channels:
-            break
-        phases = [add.append(reader.op_type, phase, *reader.input[1:]) for phase in maps.phases]
         maps = Polyphase(reader.output[0], phases, left)
     return maps
 
@@ -83,6 +89,21 @@ class _Axis(NamedTuple):
     def pad_before(self, step: int, to: int, of: int) -> int:
         """Count the zeros before that phase."""
         return (of - to + self.pad) // step
+
+
+def _masked(add: BlockedBuilder, maps: Polyphase, mask: Mask) -> list[str]:
+    """Mask each phase by that of the forward value; nothing where its sizes are not known."""
+    graph, sizes = add.graph, add.graph.sizes(mask.forward) or []
+    if len(sizes) != len("HW") or len(maps.phases) != STRIDE**2:
+        return []
+    counts, masked = [-(-size // STRIDE) for size in sizes], []
+    for phase, places in zip(maps.phases, product(range(STRIDE), repeat=2), strict=True):
+        rows, columns = map(every_other, sizes, places, counts)
+        forward = add.moved(mask.forward, rows, columns, strides=(STRIDE, STRIDE))
+        dims = graph.shape(mask.forward)[0], maps.channels, *counts
+        graph.types[forward] = TensorProto.FLOAT, dims
+        masked.append(mask.applied(add, phase, forward))
+    return masked
 
 
 def convolution_applied(add: Builder, maps: Polyphase, step: int) -> Polyphase:

@@ -23,7 +23,7 @@ def _fills_blocks(found: Match) -> bool:
 
 _CONV = op.Conv(value("signal"), ANY).where(_fills_blocks)
 """A convolution in the blocked layout."""
-_KEEPS_LAYOUT = op.Relu() | op.Add() | op.Mul() | op.Concat()
+_KEEPS_LAYOUT = op.Relu() | op.HardSigmoid() | op.Add() | op.Mul() | op.Concat()
 """Operators that stay in the blocked layout where all that they read is there."""
 _CONCAT, _ADD = op.Concat(), op.Add()
 _ADDITION = op.Add(read_once(_CONV), value("other")) | op.Add(value("other"), read_once(_CONV))
@@ -41,18 +41,18 @@ def residuals(graph: Rewriter) -> None:
     """
     blocked: set[str] = set()
     for node in graph.nodes:
-        if _is_blocked(graph, node, blocked):
+        if _CONV.match(graph, node) or keeps_layout(graph, node, blocked):
             blocked.update(node.output)
         elif node.name.startswith(BACKWARD) and (readers := _gaining(graph, node.output[0])):
             blocked.add(_enter(graph, node, readers))
 
 
-def _is_blocked(graph: Rewriter, node: NodeProto, blocked: Collection[str]) -> bool:
-    """Tell whether a node's result is in the blocked layout."""
-    if not _KEEPS_LAYOUT.match(graph, node):
-        return _CONV.match(graph, node) is not None
+def keeps_layout(graph: Rewriter, node: NodeProto, blocked: Collection[str]) -> bool:
+    """Tell whether a node's result is in the blocked layout because all that it reads is there."""
+    if not _KEEPS_LAYOUT.match(graph, node) or not all(v in blocked for v in node.input):
+        return False
     alike = len({_shape(graph, v) for v in (*node.input, *node.output)}) == 1
-    return all(v in blocked for v in node.input) and (alike or _CONCAT.match(graph, node) is not None)
+    return alike or _CONCAT.match(graph, node) is not None
 
 
 def _gaining(graph: Rewriter, signal: str) -> list[NodeProto]:
