@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, load_pair, save
 from onnx_deconv.compiler.package import ALL_FILES, DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.files import PREFIX, Spool, replacing, replacing_together
+from onnx_deconv.runtime import memory_needed
 
 X = np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)
 
@@ -729,3 +730,25 @@ def test_what_is_no_batch_is_refused_in_one_line(batch):
     with pytest.raises(InputError) as error:
         Explainer(network(), providers="cpu")(batch)
     assert "\n" not in str(error.value)
+
+
+def test_the_need_of_a_large_photograph_is_estimated_from_its_values():
+    """Twice the area, twice the memory; and at least what the forward model hands to the companion."""
+    model = network()
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = f"size{dim.dim_value}"
+    del model.graph.node[4:]
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("r2", TensorProto.FLOAT, None))
+    model.graph.node.append(helper.make_node("Relu", ["c2"], ["r2"]))
+    pair = compile_pair(load(model), "r2", semantics="guided")
+    small, large = (memory_needed(pair, {"x": (1, 3, 500, size)}) for size in (500, 1000))
+    assert large == 2 * small
+    # c1 and c2 (or masks of theirs in floats) go to the companion, 8 channels of 4 bytes each.
+    assert small >= 2 * 8 * 500 * 500 * 4
+
+
+def test_a_photograph_that_does_not_fit_into_the_memory_is_refused_beforehand(monkeypatch):
+    monkeypatch.setattr("onnx_deconv.attribution.room.memory_free", lambda: 1)
+    monkeypatch.setattr("onnx_deconv.attribution.room._LARGE", 1)
+    with pytest.raises(InputError, match=r"takes about .* GB of memory, and 0\.0 GB are free"):
+        Explainer(network(), providers="cpu")(X)

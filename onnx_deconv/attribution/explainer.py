@@ -18,6 +18,7 @@ from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.recent import Recent
+from onnx_deconv.attribution.room import check_room
 from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
@@ -255,6 +256,7 @@ class Explainer:
     ) -> Iterator[Explanation]:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
+        check_room(self.session(starts[0].layer, starts[0].semantics), feeds)
         passes = Passes(lambda value, semantics: Pass(self.session(value, semantics), value, feeds))
         start = passes.of(starts[0])
         of_classes = layer == self.scores_layer
