@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from commands import refused, run
+from commands import picture, refused, run
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, load_pair, save
@@ -752,3 +752,39 @@ def test_a_photograph_that_does_not_fit_into_the_memory_is_refused_beforehand(mo
     monkeypatch.setattr("onnx_deconv.attribution.room._LARGE", 1)
     with pytest.raises(InputError, match=r"takes about .* GB of memory, and 0\.0 GB are free"):
         Explainer(network(), providers="cpu")(X)
+
+
+FULL = """
+import resource, signal, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from onnx_deconv.__main__ import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such limits")
+@pytest.mark.parametrize("limit", [100, 5_000])
+def test_a_disk_that_is_full_is_one_line(tmp_path, limit):
+    """Files of at most so many bytes: to the program that is what a full disk is."""
+    model, photo = saved(tmp_path / "m.onnx"), picture(tmp_path / "p.png")
+    command = [
+        "atlas",
+        "build",
+        model,
+        photo,
+        "-o",
+        tmp_path / "atlas",
+        "--size",
+        "16",
+        "--preset",
+        "imagenet",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(limit), *map(str, command)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert not [line for line in done.stderr.splitlines()[:-1] if not line.startswith("Warning: ")]
+    assert not (tmp_path / "atlas" / "atlas.json").exists()

@@ -444,6 +444,10 @@ def _check(model: Model) -> None:
     """Refuse what is no model, and external data that are not there or not the model's own."""
     if not model.proto.graph.node:
         raise ModelError(f"{model.name}: no ONNX model (it has no graph)")
+    graph, known = model.proto.graph, set(TensorProto.DataType.values())
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        if info.type.tensor_type.elem_type not in known:
+            raise ModelError(f"{model.name}: damaged: {info.name!r} has a type that ONNX does not know")
     check_weights(model.proto, model.files, model.name)
 
 
