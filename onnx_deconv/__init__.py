@@ -14,8 +14,11 @@ from onnx_deconv.errors import (
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from onnx_deconv.attribution.examples import example
     from onnx_deconv.attribution.explainer import Explainer
     from onnx_deconv.attribution.explanation import Explanation
+    from onnx_deconv.attribution.explanations import Explanations
+    from onnx_deconv.attribution.images import explain
     from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
     from onnx_deconv.compiler.package import load_pair, save
     from onnx_deconv.compiler.pair import Pair, compile_pair
@@ -30,6 +33,7 @@ __all__ = [
     "ExplainGraph",
     "Explainer",
     "Explanation",
+    "Explanations",
     "InputError",
     "Labels",
     "MissingRuleError",
@@ -42,6 +46,8 @@ __all__ = [
     "UnknownLayerError",
     "__version__",
     "compile_pair",
+    "example",
+    "explain",
     "explain_graph",
     "load",
     "load_pair",
@@ -50,8 +56,11 @@ __all__ = [
 
 # Imported on first use, so that "onnx-deconv --help" does not wait for onnx and NumPy.
 _HOMES = {
+    "attribution.examples": ("example",),
     "attribution.explainer": ("Explainer",),
     "attribution.explanation": ("Explanation",),
+    "attribution.explanations": ("Explanations",),
+    "attribution.images": ("explain",),
     "compiler.explain_graph": ("ExplainGraph", "explain_graph"),
     "compiler.package": ("load_pair", "save"),
     "compiler.pair": ("Pair", "compile_pair"),

@@ -1,6 +1,7 @@
 """The commands occlude, evaluate, sheet, invariance, evolution and correspondence: files, words, refusals."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -106,6 +107,18 @@ def test_a_sheet_has_a_row_per_photograph(model, photos, tmp_path, across, more,
     assert told["across"] == across
     assert [len(row) for row in told["rows"].values()] == [columns] * 2
     assert record["rows"] == told["rows"]
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf", "webp"])
+def test_a_sheet_in_another_format(model, photos, tmp_path, suffix):
+    made = ["sheet", model, photos, *SIZE, "--across", "classes", "-o", tmp_path / "made"]
+    code, out, _ = run(*made, "--format", suffix, "--json")
+    told = json.loads(out)
+    assert (code, told["brightness"]) == (0, "row")
+    begins = {"svg": b"<svg ", "pdf": b"%PDF-1.4", "webp": b"RIFF"}[suffix]
+    assert Path(told["sheet"]).name == f"sheet.{suffix}"
+    assert Path(told["sheet"]).read_bytes().startswith(begins)
+    assert "'gif' is not one of 'png', 'jpg', 'webp', 'svg', 'pdf'" in refused(*made, "--format", "gif")
 
 
 @pytest.mark.parametrize(

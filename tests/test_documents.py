@@ -1,8 +1,10 @@
-"""The pages that tell how to extend the package are followed to the letter."""
+"""What the pages and notebooks tell is followed to the letter."""
 
+import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -32,6 +34,41 @@ def blocks(page):
 
 def run(code, names):
     exec(compile(code, "a block of a page", "exec"), names)
+
+
+NOTEBOOKS = sorted((ROOT / "docs" / "examples").glob("*.ipynb"))
+
+
+def shown_by(source, names):
+    """Run a cell of a notebook, as Jupyter does; return the value of its last line."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "a cell", "exec"), names)
+    return None if last is None else eval(compile(ast.Expression(last.value), "a cell", "eval"), names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_pictures(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names = {"__name__": "__main__"}
+    shown = [shown_by(source, names) for source in sources]
+    pages = [value._repr_html_() for value in shown if hasattr(value, "_repr_html_")]
+    assert pages
+    assert all("<img" in page for page in pages)
+
+
+def test_the_page_on_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "models", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "demo.onnx").rename("model.onnx")
+    (tmp_path / "chelsea.png").rename("photo.jpg")
+    names = {}
+    for block in blocks("python.md"):
+        run(block, names)
+    assert (tmp_path / "photo-explained.png").is_file()
 
 
 @pytest.fixture

@@ -724,7 +724,7 @@ def test_a_folder_without_permission_is_refused(tmp_path):
 
 
 def test_pictures_are_saved_without_loss(tmp_path):
-    for name, picture in (("c.png", noise(5, 7)), ("g.any", noise(5, 7)[..., 0])):
+    for name, picture in (("c.png", noise(5, 7)), ("g.PNG", noise(5, 7)[..., 0])):
         save_png(tmp_path / name, picture)
         with Image.open(tmp_path / name) as saved:
             assert saved.format == "PNG"

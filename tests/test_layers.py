@@ -26,7 +26,7 @@ CONTRACT = {
     "compiler.passes": "model operators",
     "compiler": "compiler.passes files imaging labels model operators semantics",
     "runtime": "compiler compiler.passes files model operators",
-    "attribution": "compiler imaging labels model operators runtime semantics",
+    "attribution": "compiler imaging labels model operators receptive runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime",
@@ -35,7 +35,7 @@ CONTRACT = {
     "verification": "compiler imaging model operators runtime semantics verification.reference",
     "cli": (
         "atlas attribution compiler compiler.passes evaluation experiments experiments.figures files imaging "
-        "labels model operators package receptive runtime semantics verification"
+        "labels model operators package runtime semantics verification"
     ),
     "package": "attribution compiler labels model semantics",
     "__main__": "cli",

@@ -11,7 +11,8 @@ ROOT, PI = 2**0.5, np.pi
 NUMBERS = {
     "zero": 0.0, "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "five": 5.0, "six": 6.0,
     "sixth": 1 / 6, "root": ROOT, "root_half": 1 / ROOT, "cubic": 0.044715, "bell": (2 / PI) ** 0.5,
-    "slightly": 0.04, "far": 64.0, "tiny": 1e-6, "fifth": 0.2, "steep": numbers((4, 1, 1), "s", 0.05, 0.6),
+    "slightly": 0.04, "far": 64.0, "tiny": 1e-6, "third": 1 / 3, "fifth": 0.2,
+    "steep": numbers((4, 1, 1), "s", 0.05, 0.6),
 }  # fmt: skip
 
 
@@ -162,6 +163,21 @@ NEAR_MISSES = {
     "tanh alone": "t = Tanh(a) b = Mul(a, t)",
     "a root, of no number below zero": "q = Mul(a, a) p = Add(q, one) r = Sqrt(p) b = Mul(r, steep)",
 }
+NEARLY_RECTIFIED = {
+    "relu(x) + e": "r = Relu(a) b = Add(r, tiny)",
+    "relu(x) - e": "r = Relu(a) b = Sub(r, tiny)",
+    "clip(relu(x), e)": "r = Relu(a) b = Clip(r, tiny)",
+    "max(relu(x), e)": "r = Relu(a) b = Max(r, tiny)",
+    "max(x, e)": "b = Max(a, tiny)",
+    "max(x, 0) + e": "r = Max(a, zero) b = Add(r, tiny)",
+    "min(relu(x), 6) + e": "r = Relu(a) q = Min(r, six) b = Add(q, tiny)",
+    "√(relu(x) + e)": "r = Relu(a) q = Add(r, tiny) b = Sqrt(q)",
+    "leaky(x) + e": "r = LeakyRelu<alpha = 0.2>(a) b = Add(r, tiny)",
+    "x thresholded + e": "r = ThresholdedRelu<alpha = 0.2>(a) b = Add(r, tiny)",
+    "clip(x + e, 0)": "q = Add(a, tiny) b = Clip(q, zero)",
+    "gem": "r = Relu(a) c = Clip(r, tiny) p = Pow(c, three) m = GlobalAveragePool(p) q = Pow(m, third)"
+    " b = Mul(r, q)",
+}
 SCALED = {
     "2·Gelu, its half folded away": (
         "r = Div(a, root) e = Erf(r) p = Add(e, one) b = Mul(a, p)",
@@ -227,6 +243,39 @@ def test_an_activation_with_another_factor_is_one_times_the_factor(name, rules):
     seed = numbers((2, 2, 3, 3), "seed")
     got = reconstruction(network(spelled), X, seed, rules=rules)
     assert_close(got, reconstruction(network(single, 20), X, seed, rules=rules))
+
+
+@pytest.mark.parametrize("name", NEARLY_RECTIFIED)
+def test_what_is_nearly_a_rectifier_still_stops_what_is_dead(name):
+    seed = numbers((2, 2, 3, 3), "seed")
+    expected = differences(network(NEARLY_RECTIFIED[name], real="double"), X, seed)
+    assert_close(reconstruction(network(NEARLY_RECTIFIED[name]), X, seed, rules="gradient"), expected)
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("limit", ["c = Clip(r, tiny)", "c = Max(r, tiny)", "c = Max(tiny, r)"])
+def test_a_generalised_mean_sends_nothing_to_a_dead_channel(limit, rules):
+    body = f"r = Relu(x) {limit} p = Pow(c, three) m = GlobalAveragePool(p) y = Pow(m, third)"
+    x = np.stack([np.full((2, 2), -1.0), np.full((2, 2), 2.0)])[None].astype(np.float32)
+    weights = {"tiny": np.float32(1e-6), "three": np.float32(3), "third": np.float32(1 / 3)}
+    got = reconstruction(model_of(body, {"x": x.shape}, weights), {"x": x}, rules=rules)
+    np.testing.assert_allclose(got[0], [np.zeros((2, 2)), np.full((2, 2), 0.25)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided"])
+def test_a_small_number_added_to_a_relu_changes_nothing(rules):
+    body, seed = "r = Relu(a) b = Add(r, tiny)", numbers((2, 2, 3, 3), "seed")
+    expected = reconstruction(network("b = Relu(a)"), X, seed, rules=rules)
+    np.testing.assert_array_equal(reconstruction(network(body), X, seed, rules=rules), expected)
+
+
+def test_the_bounds_of_a_clip_are_those_of_what_it_limits():
+    """What several nodes compute is rounded: compared with a bound, it may lie beyond it."""
+    body = "p = Add(x, shift) c = Clip(p, zero, one) y = Sub(c, shift)"
+    x = np.float32([[-3, -0.2, 0.1, 0.6, 3]])
+    for shift in np.linspace(0.12, 0.18, 50, dtype=np.float32):
+        proto = model_of(body, {"x": x.shape}, {"shift": shift, "zero": np.float32(0), "one": np.float32(1)})
+        np.testing.assert_array_equal(reconstruction(proto, {"x": x}, rules="gradient"), [[0, 0, 1, 1, 0]])
 
 
 def test_a_variance_kept_from_below_zero_is_no_activation():

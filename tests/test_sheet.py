@@ -10,7 +10,7 @@ from small_networks import labelled, network
 
 from onnx_deconv import Explainer, InputError, Semantics
 from onnx_deconv.attribution.photographs import Target
-from onnx_deconv.experiments.sheet import Column, across_layers, across_tables, compare, draw_sheet
+from onnx_deconv.experiments.sheet import Column, across_layers, across_tables, compare, lay_out_sheet
 from onnx_deconv.imaging import BLACK, Canvas, Photo, Preprocess, montage, scale_of
 from onnx_deconv.imaging.axes import number, ticks
 from onnx_deconv.imaging.charts import bar_chart, line_chart
@@ -74,7 +74,7 @@ def test_nothing_to_compare_is_refused():
     with pytest.raises(InputError, match="nothing to compare"):
         next(compare([], PHOTOS))
     with pytest.raises(InputError, match="nothing to draw"):
-        draw_sheet([], [], [], PREPROCESS)
+        lay_out_sheet([], [], [], PREPROCESS)
 
 
 def cells(sheet, rows, columns, height):
@@ -95,13 +95,17 @@ def test_a_shared_scale_lets_brightness_be_compared(explainer, view):
     assert len(set(scales.ravel())) == 4
     drawn = {
         scale: cells(
-            draw_sheet(rows, PHOTOS, ["a", "b"], PREPROCESS, view=view, scale=scale, height=64), 2, 3, 64
+            lay_out_sheet(rows, PHOTOS, ["a", "b"], PREPROCESS, view=view, scale=scale, height=64).picture(),
+            2,
+            3,
+            64,
         )
-        for scale in ("own", "column", "sheet")
+        for scale in ("own", "row", "column", "sheet")
     }
     strongest = np.unravel_index(scales.argmax(), scales.shape)
     for r, c in np.ndindex(2, 2):
-        own, column, sheet = (drawn[scale][r][c + 1] for scale in ("own", "column", "sheet"))
+        own, row, column, sheet = (drawn[scale][r][c + 1] for scale in ("own", "row", "column", "sheet"))
+        assert np.array_equal(own, row) == (scales[r, c] == scales[r].max())
         assert np.array_equal(own, column) == (scales[r, c] == scales[:, c].max())
         assert np.array_equal(column, sheet) == (c == strongest[1])
     np.testing.assert_array_equal(drawn["own"][0][0], drawn["sheet"][0][0])

@@ -1,5 +1,7 @@
 """Verification passes what is exact, and finds what is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -14,6 +16,7 @@ from onnx_deconv.runtime import Session
 from onnx_deconv.verification import Check, check_pair, random_feeds, reference, relative_error, verify
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.companion import compared, settled
+from onnx_deconv.verification.dependence import correlation
 from onnx_deconv.verification.switches import SwitchWindows, check_switches
 
 POOLS = {
@@ -58,9 +61,9 @@ def batch():
 def test_every_form_of_a_pool_is_found_exact(name):
     checks = checks_of(network(*POOLS[name]))
     assert [c.name for c in checks] == [
-        "forward", "switches", "companion", "companion",
-        "forward", "companion", "companion",
-        "forward", "companion", "companion", "difference", "difference",
+        "forward", "switches", "companion", "companion", "image", "class",
+        "forward", "companion", "companion", "image", "class",
+        "forward", "companion", "companion", "image", "class", "difference", "difference",
     ]  # fmt: skip
     assert [c for c in checks if c.verdict != "ok"] == []
 
@@ -100,7 +103,9 @@ def test_a_model_in_functions_is_verified():
 
 def test_a_layer_and_some_tables_alone():
     checks = checks_of(network(), layer="r", tables=["gradient"])
-    assert [c.name for c in checks] == ["forward", "companion", "companion", "difference", "difference"]
+    assert [c.name for c in checks] == [
+        "forward", "companion", "companion", "image", "class", "difference", "difference",
+    ]  # fmt: skip
     assert all(c.verdict == "ok" for c in checks)
     with pytest.raises(UnknownLayerError):
         checks_of(network(), layer="q")
@@ -229,8 +234,9 @@ def test_a_table_of_the_callers_own_is_not_covered_by_the_reference():
     checks = list(verify(model, feeds_of(model), providers="cpu", saved=pair))
     assert [(c.name, c.verdict) for c in checks] == [
         ("forward", "ok"), ("switches", "ok"), ("companion", "not covered"), ("companion", "not covered"),
+        ("image", "ok"), ("class", "ok"),
     ]  # fmt: skip
-    assert "no rule table 'doubled'" in checks[-1].detail
+    assert "no rule table 'doubled'" in checks[3].detail
 
 
 @pytest.mark.parametrize("rules", ["excitation", "lrp", "lrp-epsilon", "lrp-gamma"])
@@ -238,8 +244,9 @@ def test_tables_of_relevance_are_not_covered_and_not_differentiated(rules):
     checks = checks_of(network(), tables=[rules])
     assert [(c.name, c.verdict) for c in checks] == [
         ("forward", "ok"), ("switches", "ok"), ("companion", "not covered"), ("companion", "not covered"),
+        ("image", "ok"), ("class", "ok"),
     ]  # fmt: skip
-    assert f"no rule table '{rules}'" in checks[-1].detail
+    assert f"no rule table '{rules}'" in checks[3].detail
 
 
 @pytest.mark.parametrize(
@@ -379,3 +386,39 @@ def test_a_half_precision_companion_has_a_wider_limit():
     ]
     assert all(c.verdict == "ok" for c in checks)
     assert {c.limit for c in checks} == {1e-2}
+
+
+def dependence(pools, rules):
+    """Return what is told of two images and of two units, of a network with max pools or without."""
+    pool = f"{'Max' if pools else 'Average'}Pool<kernel_shape = [2, 2], strides = [2, 2]>"
+    checks = checks_of(network(pool, (12, 12)), tables=[rules])
+    return [c for c in checks if c.name in {"image", "class"}]
+
+
+@pytest.mark.parametrize(
+    ("pools", "rules", "depends"),
+    [(True, "deconvnet", "yes"), (False, "deconvnet", "no"), (False, "guided", "yes")],
+)
+def test_two_images_are_told_apart_by_what_depends_on_them(pools, rules, depends):
+    about_image, about_class = dependence(pools, rules)
+    assert (about_image.verdict, about_class.verdict) == ("ok", "ok")
+    assert f"depends on the image: {depends}" in about_image.detail
+    assert ("correlate 1.00, they are alike" in about_image.detail) is (depends == "no")
+
+
+def test_a_manifest_that_denies_the_image_although_it_takes_part_is_found():
+    model = load(network())
+    pair = compile_pair(model, semantics="guided")
+    denied = {"depends": "no", "through": [], "note": ""}
+    wrong = replace(pair, manifest={**pair.manifest, "image_dependence": denied})
+    checks = {c.name: c for c in verify(model, feeds_of(model), providers="cpu", saved=wrong)}
+    assert checks["image"].verdict == "failed"
+
+
+def test_pictures_are_compared_by_their_magnitudes():
+    one = numbers((1, 3, 4, 4), "one")
+    assert correlation(one, -2 * one) == pytest.approx(1)
+    assert correlation(one, numbers((1, 3, 4, 4), "other")) == pytest.approx(
+        np.corrcoef(np.abs(one).ravel(), np.abs(numbers((1, 3, 4, 4), "other")).ravel())[0, 1]
+    )
+    assert correlation(one, np.ones_like(one)) is None

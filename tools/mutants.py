@@ -56,7 +56,8 @@ ROOMS = {
     ),
     "operators": Room(
         ("operators/*.py",),
-        "tests/test_rules.py tests/test_dynamic.py tests/test_emit.py tests/test_geometry.py -m 'not slow'",
+        "tests/test_rules.py tests/test_dynamic.py tests/test_emit.py tests/test_geometry.py "
+        "tests/test_excitation.py tests/test_lrp.py -m 'not slow'",
         SIGHT,
     ),
     "passes": Room(

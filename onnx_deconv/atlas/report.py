@@ -14,7 +14,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
-from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height, draw
+from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height
 from onnx_deconv.operators import compared_tables
 
 LARGEST = 25_000_000
@@ -123,11 +123,11 @@ def explanations(
         for layer in (None, *layers):
             for each in tables:
                 target = Target(layer=layer, top=classes if layer is None else 1)
-                for one in explain_photos(each, [photo], target)[0]:
+                for one in explain_photos(each, [photo], target, preprocess)[0]:
                     subject = one.label or f"{'class' if layer is None else 'feature map'} {one.channel}"
-                    pictures = draw(photo, one.reconstruction, preprocess, ("projection", "overlay"))
+                    views = one.views()
                     shown = [("what the model sees", photo.view)]
-                    shown += [(f"{subject}: {view}", picture) for view, picture in pictures.items()]
+                    shown += [(f"{subject}: {view}", views[view]) for view in ("projection", "overlay")]
                     yield Explained(name, layer or "classes", subject, each.semantics.rules, shown)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from onnx_deconv.attribution.batches import length
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.seed import SeedKind
@@ -53,7 +55,7 @@ class Column:
     starts, kinds
         For each image, what its reconstruction started from, and the kind of seed.
     notes
-        For each image, what happened to signals that became zero; else ``None``.
+        For each image, what happened to signals that became zero, or no numbers; else ``None``.
     """
 
     reconstructions: dict[str, Array]
@@ -71,6 +73,12 @@ class Column:
         """Return the images whose reconstructions are zero everywhere."""
         arrays = self.reconstructions.values()
         return [k for k in range(len(self.starts)) if not any(a[k].any() for a in arrays)]
+
+    def not_finite(self) -> dict[int, int]:
+        """Return how many values of an image's reconstructions are infinite or NaN, where some are."""
+        arrays = self.reconstructions.values()
+        counts = {k: sum(int((~np.isfinite(a[k])).sum()) for a in arrays) for k in range(len(self.starts))}
+        return {k: count for k, count in counts.items() if count}
 
     def replace(self, images: Sequence[int], others: Mapping[str, Array], start: Start, kind: str) -> None:
         """Take these images from another attempt, where it gave something."""
@@ -104,6 +112,7 @@ def explain_column(
     """
     column: Column | None = None
     empty: list[int] = []
+    told: dict[int, int] = {}
     for start in starts:
         run = passes.of(start)
         reconstructions, seed, kind = run.back(channels, position, start.seed)
@@ -111,6 +120,9 @@ def explain_column(
             column = Column.of(reconstructions, start, kind)
         else:
             column.replace(empty, reconstructions, start, kind)
+        for image, count in column.not_finite().items() - told.items():
+            told[image] = count
+            column.note(image, f"{count} values are not finite: {run.why_not_finite(seed)}")
         empty = column.empty()
         if not empty:
             break

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.recent import Recent
 from onnx_deconv.attribution.room import check_room
 from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
+from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
@@ -32,6 +34,8 @@ from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
 
+if TYPE_CHECKING:
+    from onnx_deconv.attribution.images import Preprocessing
 MAX_LAYERS = 8
 """For how many layers an explainer keeps models ready, unless told otherwise."""
 
@@ -192,6 +196,65 @@ class Explainer:
             return_freed_memory()
         return found
 
+    def explain(
+        self,
+        images: Any,
+        target: Targets | None = None,
+        *,
+        layer: str | None = None,
+        position: Sequence[int] | None = None,
+        top: int = 1,
+        seed: SeedKind = "auto",
+        preprocess: "Preprocessing | None" = None,
+    ) -> Any:
+        """Explain photographs, whichever way a program holds them; the result can be looked at.
+
+        Parameters
+        ----------
+        images
+            One image, or several. An image is a path, an image of Pillow's, a uint8 array H×W×C, an array or
+            tensor as the model takes it, or the row of a data set (:mod:`onnx_deconv.imaging.sources`).
+        target
+            A class, by index or label, or a channel of the layer; several are each explained in every image.
+            By default the ``top`` strongest.
+        layer, position, top, seed
+            As for a call of the explainer.
+        preprocess
+            How photographs become the model's input: the name of a preset, a
+            :class:`~onnx_deconv.imaging.Preprocess`, a ``preprocessor_config.json`` or ``config.json``, or a
+            function of an image of Pillow's. By default what the model's metadata say, such a file beside the
+            model, else the preset ``imagenet``.
+
+        Returns
+        -------
+        Explanation, Explanations or iterator
+            For one image and one target an :class:`~onnx_deconv.attribution.explanation.Explanation`; for a
+            list, a tuple, a batch or several targets a list of them, which shows itself as a grid; for
+            anything else that is iterated over (a generator, a data set) an iterator, which reads a batch at
+            a time.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be read, or an image or the target does not fit the model.
+        UnknownLayerError
+            If there is no such layer.
+        """
+        from onnx_deconv.attribution.images import explain_images  # noqa: PLC0415 - it explains by this class
+
+        return explain_images(
+            self, images, target, layer=layer, position=position, top=top, seed=seed, preprocess=preprocess
+        )
+
+    def __repr__(self) -> str:
+        inputs, outputs = (
+            ", ".join(f"{name} {self.model.type_of(name)}" for name in names)
+            for names in (self.model.inputs, self.model.outputs)
+        )
+        method = AUTO if self.auto else self.semantics.method
+        name = Path(self.model.name).name
+        return f"Explainer({name}: {inputs} → {outputs}; {method}; providers {self.providers})"
+
     def scores(self, batch: Batch) -> Array:
         """Return the model's scores, shape (N, K): its output for each class.
 
@@ -265,8 +328,6 @@ class Explainer:
         columns = [
             explain_column(passes, starts, [int(c) for c in column], choice.position) for column in ranked.T
         ]
-        if not all(np.isfinite(r).all() for column in columns for r in column.reconstructions.values()):
-            raise InputError(self._where_numbers_end(start))
         for image, channels in enumerate(ranked):
             for channel, column in zip(channels, columns, strict=True):
                 position = None if choice.position is None else tuple(choice.position)
@@ -275,25 +336,18 @@ class Explainer:
                 if column.kinds[image] == "strongest":
                     position = strongest(passes.of(column.starts[image]).explained[image, channel])
                 label = self.labels.name(channel) if of_classes else None
+                standing = (
+                    Standing.of_a_class(self.model, layer, scores[image], int(channel))
+                    if of_classes
+                    else Standing.of_a_channel(layer, scores[image], int(channel))
+                )
                 found = {name: r[image] for name, r in column.reconstructions.items()}
                 yield Explanation(
                     first + image, column.starts[image].layer, int(channel), label, float(score), position,
-                    column.kinds[image], next(iter(found.values())), found, self._note(column, image),
-                    column.starts[image].semantics, self._dependence(column, image).depends,
+                    column.kinds[image], next(iter(found.values())), found, standing,
+                    self._note(column, image), column.starts[image].semantics,
+                    self._dependence(column, image).depends,
                 )  # fmt: skip
-
-    def _where_numbers_end(self, run: Pass) -> str:
-        """Say where a reconstruction that is not finite comes from."""
-        node = run.where_numbers_end()
-        if node is None:
-            return f"{self.model.name}: the reconstruction of {run.layer!r} is not finite: explain in float32"
-        tensors = (self.model.tensors.get(name) for name in node.input)
-        bad = [t.name for t in tensors if t is not None and not np.isfinite(self.model.read(t)).all()]
-        why = f"its weights {bad[0]!r} are not all finite" if bad else "it is the first that does so"
-        where = f"{node.name or node.output[0]!r} ({node.op_type})"
-        return (
-            f"{self.model.name}: values that are not finite begin at node {where}, so nothing is left: {why}"
-        )
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:
         """List the starts in order: where a reconstruction comes out empty, the next is tried.

@@ -2,14 +2,39 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from onnx_deconv.attribution import notebook
+from onnx_deconv.attribution.shown import Shown
+from onnx_deconv.attribution.standing import Standing
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import (
+    ON_PHOTO,
+    Image,
+    PathLike,
+    Scales,
+    Views,
+    as_image,
+    png,
+    save_npy,
+    save_picture,
+    save_sheet,
+)
 from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
+
+_SAID = {"yes": "", "hardly": " (hardly about the photograph)", "no": " (not about the photograph)"}
+"""What a caption says of a method, by whether its picture depends on the photograph."""
+SHEET = "side-by-side"
 
 
 @dataclass(frozen=True)
 class Explanation:
     """What excited one unit in one image.
+
+    Where it was made by :meth:`~onnx_deconv.attribution.explainer.Explainer.explain`, it knows its photograph
+    and can be looked at: in a notebook by itself, else by ``heat``, ``overlay``, ``projection``,
+    ``side_by_side``, ``show()`` and ``save(path)``.
 
     Attributes
     ----------
@@ -34,15 +59,19 @@ class Explanation:
         explained inputs, that of the first.
     reconstructions
         All reconstructions by input name, each without the batch axis.
+    standing
+        Where the channel stands among all in this image: its rank, and its probability.
     note
         A remark for the reader: that the signal became zero before it reached the input, at which node,
         and what was explained in its place; that the picture does not, or hardly, depend on the image; else
-        ``None``.
+        ``None``. ``standing.warning`` says whether the model hardly sees the class in it.
     semantics
         All choices that it was made with.
     depends
         Whether the picture depends on the image: ``yes``, ``hardly`` or ``no``, see
         :class:`~onnx_deconv.compiler.dependence.ImageDependence`.
+    shown
+        The photograph and how the model saw it; ``None`` where arrays were explained.
     """
 
     image: int
@@ -54,9 +83,24 @@ class Explanation:
     seed: str
     reconstruction: Array = field(repr=False)
     reconstructions: Mapping[str, Array] = field(repr=False)
+    standing: Standing = field(repr=False)
     note: str | None = None
     semantics: Semantics = field(default_factory=Semantics, repr=False)
     depends: str = "yes"
+    shown: Shown | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def array(self) -> Array:
+        """The reconstruction, float32, shaped as the model takes one image."""
+        return self.reconstruction
+
+    @property
+    def name(self) -> str:
+        """What is explained, for people: ``tabby``, ``class 281``, ``conv4 channel 17 at 6,6``."""
+        if self.standing.of_class:
+            return (self.label or "").partition(",")[0].strip() or f"class {self.channel}"
+        position = "" if self.position is None else f" at {','.join(map(str, self.position))}"
+        return f"{self.standing.asked} channel {self.channel}{position}"
 
     @property
     def method(self) -> str:
@@ -67,3 +111,100 @@ class Explanation:
     def is_empty(self) -> bool:
         """Whether the reconstruction is zero everywhere."""
         return not any(r.any() for r in self.reconstructions.values())
+
+    @property
+    def heat(self) -> Image:
+        """The saliency as a heat map, on the photograph's own grid."""
+        return as_image(self.views()["heat"])
+
+    @property
+    def overlay(self) -> Image:
+        """The heat map over the photograph."""
+        return as_image(self.views()["overlay"])
+
+    @property
+    def projection(self) -> Image:
+        """The reconstruction in colour, zero mid-grey, on the photograph's own grid."""
+        return as_image(self.views()[ON_PHOTO])
+
+    @property
+    def side_by_side(self) -> Image:
+        """What the model saw, the projection, the heat map and the overlay on one sheet, with captions."""
+        return as_image(self.views()[SHEET])
+
+    @property
+    def caption(self) -> str:
+        """What is explained, its score, and a class's rank unless it is the first: ``tabby, 0.94``."""
+        rank = f", {self.standing.words}" if self.standing.of_class and self.standing.rank > 1 else ""
+        return f"{self.name}, {self.score:.3g}{rank}"
+
+    def views(self, scales: Scales | None = None) -> Views:
+        """Return all pictures as arrays, by the names in :data:`onnx_deconv.imaging.VIEWS`.
+
+        Parameters
+        ----------
+        scales
+            The magnitudes at full brightness, for pictures that are compared; by default its own.
+
+        Raises
+        ------
+        InputError
+            If no photograph belongs to the explanation.
+        """
+        if self.shown is None:
+            raise InputError("arrays alone have no photograph to draw on: explain them by Explainer.explain")
+        captions = (self.shown.name, self.caption, f"{self.method}{_SAID[self.depends]}, saliency", "overlay")
+        badge = f"{self.score:.2g}, {self.standing.words}" if self.standing.improbable else None
+        shown = self.shown
+        return Views(shown.photo, self.reconstruction, shown, captions, shown.box, badge, scales)
+
+    def save(self, path: PathLike, view: str = SHEET) -> None:
+        """Write a picture, or the numbers.
+
+        Parameters
+        ----------
+        path
+            Its suffix says what is written: ``.png``, ``.jpg``, ``.webp``; ``.svg`` or ``.pdf``, with
+            captions as text, for the side-by-side sheet; ``.npy`` for the reconstruction.
+        view
+            A name in :data:`onnx_deconv.imaging.VIEWS`.
+
+        Raises
+        ------
+        InputError
+            If the suffix is another, or the file cannot be written.
+        """
+        if Path(path).suffix.lower() == ".npy":
+            save_npy(path, self.reconstruction)
+        elif view == SHEET:
+            save_sheet(path, self.views().sheet())
+        else:
+            save_picture(path, self.views()[view])
+
+    def show(self) -> None:
+        """Show it: in a notebook's cell, else in the system's picture viewer."""
+        if not notebook.displayed(self):
+            self.side_by_side.show()
+
+    def _repr_png_(self) -> bytes | None:
+        return None if self.shown is None else png(self.views()[SHEET])
+
+    def _repr_html_(self) -> str:
+        picture = None if self.shown is None else self.views()[SHEET]
+        return notebook.figure(picture, self.caption, self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        """Return what a reader has to know of it, for people."""
+        standing = self.standing
+        labelled = standing.of_class and self.label is not None
+        of_class = "score" if standing.probability is None else "probability"
+        facts = {
+            "explained": f"{self.label} (class {self.channel})" if labelled else self.name,
+            of_class if standing.of_class else "activation": f"{self.score:.3g}",
+            "rank": f"{standing.rank} of {standing.among}",
+            "method": f"{self.method}, seed {self.seed}, from {self.layer}",
+        }
+        if self.shown is not None and self.shown.assumed is not None:
+            facts["preprocessing"] = f"{self.shown.assumed}, which was assumed: is the class right?"
+        noted = "; ".join(filter(None, (self.note, self.standing.warning)))
+        return facts | ({"note": noted} if noted else {})

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, helper
 
 from onnx_deconv.attribution.seed import SeedKind, make_seed, scores_of
 from onnx_deconv.compiler.backward import SEED
@@ -13,13 +13,10 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.operators import find
 from onnx_deconv.operators.traits import AFFINE, COMBINATION, PLACEMENT, RECTIFIER
-from onnx_deconv.runtime import PairSession, Session, numpy_of
+from onnx_deconv.runtime import PairSession, Session, numpy_of, why_not_finite
 
 _CAN_STOP = {RECTIFIER, AFFINE, COMBINATION, PLACEMENT}
 """Traits of the companion's nodes that can stop a signal altogether."""
-
-
-_REAL = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 
 
 class Pass:
@@ -87,15 +84,10 @@ class Pass:
         of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
         return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
 
-    def where_numbers_end(self) -> NodeProto | None:
-        """Return the first node of the user's model that computes what is no number or infinite."""
-        probe = ModelProto()
-        probe.CopyFrom(self.pair.pair.forward)
-        shown = {o.name for o in probe.graph.output}
-        values = dict.fromkeys(v for n in probe.graph.node for v in n.output if v and v not in shown)
-        probe.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in values)
-        found = Session(probe, self.pair.pair.folder, "cpu").run(self._feeds)
-        return next((n for n in probe.graph.node if any(_ends(found.get(v)) for v in n.output)), None)
+    def why_not_finite(self, seed: Array) -> str:
+        """Say what made values of a reconstruction from this seed infinite or NaN."""
+        sent = {name: numpy_of(self._values[name]) for name in self.pair.reads}
+        return why_not_finite(self.pair.pair, self._feeds, {**sent, SEED: seed.astype(self.pair.seed_dtype)})
 
     def where_signals_died(self, seed: Array, images: Sequence[int]) -> list[str | None]:
         """Name, for each of these images, the last forward node at which its signal became zero.
@@ -116,13 +108,6 @@ class Pass:
             return _last_stop(probe, session.run({**feeds, SEED: alone})) if alone.any() else None
 
         return [died(image) for image in images]
-
-
-def _ends(value: Any) -> bool:
-    """Tell whether a result holds what is no number, or infinite."""
-    if value is None or not value.is_tensor() or value.element_type() not in _REAL:
-        return False
-    return not np.isfinite(numpy_of(value)).all()
 
 
 def _last_stop(probe: ModelProto, found: Mapping[str, Any]) -> str:

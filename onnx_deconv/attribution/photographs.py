@@ -1,7 +1,7 @@
 """Explain photographs: what ``explain`` does, without the command line."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,9 @@ import numpy as np
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.seed import SeedKind
-from onnx_deconv.imaging import Photo
+from onnx_deconv.attribution.shown import Shown
+from onnx_deconv.imaging import InputAxes, Photo
+from onnx_deconv.receptive import receptive_field
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,14 @@ class Target:
     seed: SeedKind = "auto"
 
 
-def explain_photos(explainer: Explainer, photos: Sequence[Photo], target: Target) -> list[list[Explanation]]:
+def explain_photos(
+    explainer: Explainer,
+    photos: Sequence[Photo],
+    target: Target,
+    axes: InputAxes | None = None,
+    names: Sequence[str] = (),
+    assumed: str | None = None,
+) -> list[list[Explanation]]:
     """Explain photographs of one size together.
 
     Parameters
@@ -42,6 +51,12 @@ def explain_photos(explainer: Explainer, photos: Sequence[Photo], target: Target
         At most as many as the model takes at once; where that number is fixed, fewer will do.
     target
         What to explain.
+    axes
+        How the model's input lies: the preprocessing. Without it the explanations have no pictures.
+    names
+        What captions call the photographs.
+    assumed
+        The preset that was assumed, for want of anything that says how pixels become numbers.
 
     Returns
     -------
@@ -61,4 +76,20 @@ def explain_photos(explainer: Explainer, photos: Sequence[Photo], target: Target
     for each in asked:
         for one in explainer(batch, each, top=1 if target.targets else target.top, **how):
             found[one.image].append(one)
-    return found[: len(photos)]
+    if axes is None:
+        return found[: len(photos)]
+    named = names or ["photograph"] * len(photos)
+    return [
+        [replace(one, shown=_shown(explainer, one, photo, axes, name, assumed)) for one in each]
+        for each, photo, name in zip(found, photos, named, strict=False)
+    ]
+
+
+def _shown(
+    explainer: Explainer, one: Explanation, photo: Photo, axes: InputAxes, name: str, assumed: str | None
+) -> Shown:
+    box = None
+    if not one.standing.of_class and one.position is not None:
+        size, asked = photo.geometry.size, one.standing.asked
+        box = receptive_field(explainer.model, asked, size=size, layout=axes.layout).box(one.position)
+    return Shown(photo, axes.layout, axes.channels, name, box, assumed)

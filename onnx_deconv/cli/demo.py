@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-import onnx_deconv
+from onnx_deconv.attribution.examples import embedded
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import groups
@@ -15,7 +15,6 @@ from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import takes
 from onnx_deconv.cli.study import Study
-from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import VIEWS
 
 _EPILOG = """\b
@@ -47,18 +46,3 @@ def command(console: Console, /, output: Path, semantics: SemanticsOptions, run:
         "Next: onnx-deconv explain --help"
     )
     return code
-
-
-def embedded(name: str) -> Path:
-    """Find a file that comes with the package: inside it, or in a checkout next to it.
-
-    Raises
-    ------
-    InputError
-        If it is in neither place.
-    """
-    package = Path(onnx_deconv.__file__).parent
-    for home in (package / "models", package.parent / "models"):
-        if (home / name).is_file():
-            return home / name
-    raise InputError(f"{name} is not in {package / 'models'}: install onnx-deconv again")

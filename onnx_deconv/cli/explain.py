@@ -19,7 +19,7 @@ from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, parse_numbers, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study, on_photographs
-from onnx_deconv.imaging import VIEWS
+from onnx_deconv.imaging import VECTOR, VIEWS, SheetFormat
 
 _EPILOG = """\b
 Examples:
@@ -32,6 +32,8 @@ Examples:
 
 For each explanation the folder gets its pictures, the reconstruction (.npy, shaped as the model's input)
 and a description (.json: class, score, seed, rules, preprocessing, the scale of the projection).
+Of several photographs there are a table, summary.csv, and a page, index.html. The same command run again goes
+on where it was interrupted, and explains only what is new or has changed.
 With a wrong preset the pictures look convincing but mean nothing: check first that the class is right.
 """
 _VIEWS = ("side-by-side", "projection")
@@ -85,32 +87,69 @@ class TargetOptions:
         return [Target(self.targets, layer, self.position, self.top, self.seed) for layer in layers]
 
 
+@dataclass(frozen=True)
+class PictureOptions:
+    """Which pictures are drawn, and how they are written."""
+
+    views: Annotated[
+        Sequence[str],
+        option(
+            "--view",
+            "A picture to draw of each explanation; may be repeated.  "
+            f"[default: {' and '.join(_VIEWS)}; with --format svg or pdf side-by-side]",
+            type=click.Choice([*VIEWS, "all"]),
+            multiple=True,
+        ),
+    ] = ()
+    suffix: Annotated[
+        SheetFormat,
+        option(
+            "--format", "The format of the pictures; svg and pdf keep the captions of side-by-side as text."
+        ),
+    ] = "png"
+    most: Annotated[
+        int | None,
+        whole(
+            "--max-size",
+            "Reduce pictures whose longer side has more pixels.  [default: as large as the photograph]",
+            metavar="PIXELS",
+            least=16,
+        ),
+    ] = None
+
+    def drawn(self) -> Sequence[str]:
+        """Return the views to draw."""
+        vector = f".{self.suffix}" in VECTOR
+        chosen = VIEWS if "all" in self.views else self.views or (("side-by-side",) if vector else _VIEWS)
+        if vector and set(chosen) != {"side-by-side"}:
+            raise click.UsageError(
+                f"--format {self.suffix} is for --view side-by-side: other views are pixels"
+            )
+        if vector and self.most is not None:
+            raise click.UsageError(f"--max-size counts pixels: leave it out with --format {self.suffix}")
+        return chosen
+
+
 @click.command(epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-pictures", "Folder for the pictures, reconstructions and descriptions.")
 @takes("options", TargetOptions)
 @takes("semantics", SemanticsOptions)
-@click.option(
-    "--view",
-    "views",
-    type=click.Choice([*VIEWS, "all"]),
-    multiple=True,
-    help=f"A picture to draw of each explanation; may be repeated.  [default: {' and '.join(_VIEWS)}]",
-)
+@takes("pictures", PictureOptions)
 @on_photographs
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: TargetOptions,
-    semantics: SemanticsOptions, views: Sequence[str], images: ImageOptions, run: ModelOptions,
+    semantics: SemanticsOptions, pictures: PictureOptions, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Draw what in photographs excited a class of MODEL, or a unit of any layer.
 
     MODEL is an ONNX file, or a folder that 'convert' wrote. IMAGE is a photograph, a folder of photographs,
     or a pattern. Without --target and --layer the most probable class is explained.
     """
-    targets = options.of_layers()
+    targets, drawn = options.of_layers(), pictures.drawn()
     found = find_pictures(paths)
     study = Study.of(console, run.explainer(model, semantics, AUTO), images)
-    drawn = VIEWS if "all" in views else views or _VIEWS
-    return explain(console, Job(study, targets, drawn, output), found)
+    job = Job(study, targets, drawn, output, pictures.suffix, pictures.most)
+    return explain(console, job, found)

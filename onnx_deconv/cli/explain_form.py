@@ -19,7 +19,7 @@ from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.seed_graph import GraphSeed
 from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
-from onnx_deconv.runtime import Session, numpy_of
+from onnx_deconv.runtime import Session, first_nan, numpy_of
 from onnx_deconv.verification import Check, same_outputs
 
 TargetInput = Literal["optional", "required"]
@@ -114,8 +114,8 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
             with conversion.timed("check"):
                 for k, batch in enumerate(original[1]):
                     own, asked = _feeds(graph, options, preprocess, batch, k)
-                    expected, found = original[0].run(own), session.run(asked)
-                    checks.extend(_compared(conversion, graph, expected, found))
+                    expected, found = original[0].run(own), session.run_plainly(asked)
+                    checks.extend(_compared(conversion, graph, asked, expected, found))
             conversion.refuse_failures(checks)
 
     with conversion.timed("save"):
@@ -142,14 +142,20 @@ def _feeds(
 
 
 def _compared(
-    conversion: Conversion, graph: ExplainGraph, expected: Mapping[str, Any], found: Mapping[str, Any]
+    conversion: Conversion,
+    graph: ExplainGraph,
+    feeds: Mapping[str, Array],
+    expected: Mapping[str, Any],
+    found: Mapping[str, Any],
 ) -> Iterator[Check]:
     """Check that the outputs are the original's, and that reconstructions are finite."""
     yield same_outputs(conversion.model, expected, found, "explain")
     for entry in graph.manifest["outputs"][len(conversion.model.outputs) :]:
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
-        yield Check("companion", entry["name"], float(bad), 0.0, sizes(result.shape))
+        node = first_nan(graph.proto, graph.folder, feeds) if bad else None
+        detail = sizes(result.shape) + (f" (the first NaN is at {node})" if node else "")
+        yield Check("companion", entry["name"], float(bad), 0.0, detail)
 
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:

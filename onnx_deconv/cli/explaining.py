@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from onnx_deconv.attribution.explanation import Explanation
+from onnx_deconv.attribution.explanations import shared_scales
 from onnx_deconv.attribution.photographs import explain_photos
-from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.batch import JOURNAL, Batch
+from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.explanation import Job, Subject, lines, write
 from onnx_deconv.cli.pictures import stems
 from onnx_deconv.cli.study import Failures
@@ -23,16 +25,67 @@ def explain(console: Console, job: Job, paths: Sequence[Path]) -> int:
     for subject in job.subjects():
         subject.prepare()  # errors of the model come before any photograph
     _check_labels(console, job)
+    batch = Batch(job, paths) if len(paths) > 1 else None
+    done = {} if batch is None else dict(batch.done)
+    _report_done(console, done)
     names, failures = dict(zip(paths, stems(paths), strict=True)), Failures(console, len(paths))
-    for group in console.progress(_groups(job, paths), lambda group: group[0].name):
-        photos = _read(job, group, failures)
-        for subject in job.subjects():
-            for path, explanations in _explained(job, subject, photos, failures):
-                for rank, one in enumerate(explanations, 1):
-                    number = rank if len(explanations) > 1 else None
-                    record = write(job, subject, one, photos[path], path, names[path], number)
-                    _report(console, subject, one, record)
+    try:
+        groups = _groups(job, [path for path in paths if path not in done])
+        for group in console.progress(groups, lambda group: group[0].name):
+            written = _explain_group(console, job, group, names, failures)
+            if batch is not None:
+                _note(console, batch, group, written, failures)
+    finally:
+        made = [] if batch is None else batch.write_summary()
+    if made:
+        console.say(f"{' and '.join(map(str, made))}: all {len(paths)} photographs")
     return failures.exit_code()
+
+
+_Written = list[tuple[Explanation, Mapping[str, Any]]]
+
+
+def _explain_group(
+    console: Console, job: Job, group: Sequence[Path], names: Mapping[Path, str], failures: Failures
+) -> dict[Path, _Written]:
+    """Explain the photographs that the model takes at once; return what was written of each."""
+    written: dict[Path, _Written] = {}
+    photos = _read(job, group, failures)
+    for subject in job.subjects():
+        for path, explanations in _explained(job, subject, photos, failures):
+            scales = shared_scales(explanations)
+            for rank, (one, scale) in enumerate(zip(explanations, scales, strict=True), 1):
+                number = rank if len(explanations) > 1 else None
+                record = write(job, subject, one, path, names[path], number, scale)
+                _report(console, subject, one, record)
+                written.setdefault(path, []).append((one, record))
+    return written
+
+
+def _note(
+    console: Console,
+    batch: Batch,
+    group: Sequence[Path],
+    written: Mapping[Path, _Written],
+    failures: Failures,
+) -> None:
+    for path in group:
+        if path in failures.reasons:
+            batch.fail(path, failures.reasons[path])
+        elif path in written:
+            batch.note(path, written[path])
+            batch.say_what_it_takes(console, path)
+
+
+def _report_done(console: Console, done: Mapping[Path, Sequence[Mapping[str, Any]]]) -> None:
+    """Say what an earlier run has explained, and give its results where a program reads them."""
+    if not done:
+        return
+    console.say(f"{counted(len(done), 'photograph')} explained already; delete {JOURNAL} to begin again")
+    for records in done.values():
+        for record in records:
+            if console.json:
+                console.result(record, "")
 
 
 def _groups(job: Job, paths: Sequence[Path]) -> list[Sequence[Path]]:
@@ -57,7 +110,13 @@ def _explained(
     if not photos:
         return
     try:
-        found = explain_photos(subject.explainer, list(photos.values()), subject.target)
+        found = explain_photos(
+            subject.explainer,
+            list(photos.values()),
+            subject.target,
+            job.study.preprocess,
+            [path.name for path in photos],
+        )
     except InputError as error:
         # Only photographs in their own sizes differ in what the model can do with them.
         if job.study.preprocess.size is not None:
@@ -81,5 +140,7 @@ def _report(console: Console, subject: Subject, one: Explanation, record: Mappin
     console.result(record, lambda: "\n".join(lines(subject, one, record)))
     if one.note:
         console.warn(f"{record['image']}: {one.note}")
+    if one.standing.warning and subject.target.targets:  # who asks for the strongest knows their order
+        console.warn(f"{record['image']}: {one.name}: {one.standing.warning}")
     if one.is_empty:
         console.warn(f"{record['image']}: the reconstruction is zero, so its pictures are blank")

@@ -6,27 +6,28 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study
+from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import (
     PROJECTION_PERCENTILE,
+    SALIENCY_PERCENTILE,
+    VECTOR,
     VIEWS,
-    Photo,
-    channels_first,
-    draw,
+    Scales,
+    Views,
+    at_most,
     save_npy,
-    save_png,
-    scale_of,
+    save_picture,
+    save_sheet,
 )
-from onnx_deconv.receptive import receptive_field
-
-_SAID = {"yes": "", "hardly": " (hardly about the photograph)", "no": " (not about the photograph)"}
-"""What a caption says of a method, by whether its picture depends on the photograph."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,6 @@ class Subject:
         """Whether classes are explained."""
         return self.layer == self.explainer.scores_layer
 
-    def words(self, one: Explanation) -> str:
-        """Name a class or a unit for people."""
-        if self.of_classes:
-            return self.explainer.labels.spoken(one.channel)
-        position = "" if one.position is None else f" at {','.join(map(str, one.position))}"
-        return f"{self.layer} channel {one.channel}{position}"
-
     def file_name(self, one: Explanation) -> str:
         """Name a class or a unit in a file's name: by its label if no other class has the same."""
         if not self.of_classes:
@@ -65,14 +59,6 @@ class Subject:
         named = self.explainer.labels.spoken(one.channel)
         shared = one.label is not None and self.explainer.labels.names.count(one.label) > 1
         return f"{named}-{one.channel}" if shared else named
-
-    def box(self, one: Explanation, photo: Photo, study: Study) -> tuple[int, ...] | None:
-        """Return the receptive field of a unit in the model's input; ``None`` for classes and whole maps."""
-        if self.of_classes or one.position is None:
-            return None
-        size, layout = photo.geometry.size, study.preprocess.layout
-        field = receptive_field(self.explainer.model, self.layer, size=size, layout=layout)
-        return field.box(one.position)
 
 
 @dataclass(frozen=True)
@@ -89,6 +75,10 @@ class Job:
         Which pictures are drawn.
     output
         The folder for the files; it is made when the first is written.
+    suffix
+        The format of the pictures.
+    most
+        The most pixels along a side of a picture; ``None`` for as many as there are.
     taken
         The names that files have already.
     """
@@ -97,6 +87,8 @@ class Job:
     targets: Sequence[Target]
     views: Sequence[str]
     output: Path
+    suffix: str = "png"
+    most: int | None = None
     taken: list[str] = attribute(default_factory=list)
 
     def subjects(self) -> list[Subject]:
@@ -113,7 +105,13 @@ class Job:
 
 
 def write(
-    job: Job, subject: Subject, one: Explanation, photo: Photo, path: Path, stem: str, rank: int | None
+    job: Job,
+    subject: Subject,
+    one: Explanation,
+    path: Path,
+    stem: str,
+    rank: int | None = None,
+    scales: Scales | None = None,
 ) -> dict[str, Any]:
     """Draw and write one explanation; return its record.
 
@@ -123,19 +121,15 @@ def write(
         The photograph's file, and what the names of its results begin with.
     rank
         Among several explanations of the photograph, from 1.
+    scales
+        For pictures that are compared; by default their own.
     """
     name = job.name(stem, rank, subject, one)
-    box = subject.box(one, photo, job.study)
-    method = one.method
-    captions = (
-        path.name,
-        f"{subject.words(one)}, {one.score:.3g}",
-        f"{method}{_SAID[one.depends]}, saliency",
-        "overlay",
-    )
-    pictures = draw(photo, one.reconstruction, job.study.preprocess, job.views, captions, box)
+    if not np.isfinite(one.reconstruction).all():
+        raise InputError(f"{one.name}: {one.note}")
+    views = one.views(scales)
     home = folder(job.output)
-    files = {view: home / f"{name}-{view}.png" for view in pictures}
+    files = {view: home / f"{name}-{view}.{job.suffix}" for view in job.views}
     files |= {"values": home / f"{name}.npy", "record": home / f"{name}.json"}
     record = {
         "image": path,
@@ -146,7 +140,10 @@ def write(
         "label": one.label,
         "score": one.score,
         "position": one.position,
-        "receptive_field": box,
+        "receptive_field": None if one.shown is None else one.shown.box,
+        "standing": {"rank": one.standing.rank, "among": one.standing.among},
+        "probability": one.standing.probability,
+        "improbable": one.standing.warning,
         "seed": one.seed,
         "method": one.method,
         "depends_on_image": one.depends,
@@ -154,8 +151,12 @@ def write(
         "empty": one.is_empty,
         "files": files,
     }
-    for view, picture in pictures.items():
-        save_png(files[view], picture)
+    for view in job.views:
+        if files[view].suffix in VECTOR:
+            save_sheet(files[view], views.sheet())
+        else:
+            picture = views[view]
+            save_picture(files[view], picture if job.most is None else at_most(picture, job.most))
     save_npy(files["values"], one.reconstruction)
     save_json(
         files["record"],
@@ -164,19 +165,24 @@ def write(
             **job.study.made_by(),
             "semantics": one.semantics.as_dict(),
             "rules": one.semantics.rules_record,
-            **_drawn(job.study, photo, one),
+            **_drawn(views),
+            "shape": one.reconstruction.shape,
         },
     )
     return record
 
 
-def _drawn(study: Study, photo: Photo, one: Explanation) -> dict[str, Any]:
+def _drawn(views: Views) -> dict[str, Any]:
     """Return what it takes to draw the pictures of an explanation again from its values."""
-    values = channels_first(one.reconstruction, study.preprocess.layout)
+    geometry, scales = views.photo.geometry, views.scales
     return {
-        "photograph": {"size": photo.geometry.photo, "shown": photo.geometry.box},
-        "projection": {"scale": scale_of(values), "percentile": PROJECTION_PERCENTILE},
-        "shape": one.reconstruction.shape,
+        "photograph": {"size": geometry.photo, "shown": geometry.box},
+        "projection": {"scale": scales.projection, "percentile": PROJECTION_PERCENTILE},
+        "saliency": {
+            "scale": scales.saliency,
+            "percentile": SALIENCY_PERCENTILE,
+            "averaged_over": None if views.lattice is None else views.lattice.period,
+        },
     }
 
 
@@ -185,7 +191,8 @@ def lines(subject: Subject, one: Explanation, record: Mapping[str, Any]) -> Iter
     if subject.of_classes:
         what = f"{one.label} (class {one.channel})" if one.label else f"class {one.channel}"
         what += f", score {one.score:.3g}"
+        what += f", {one.standing.words}" if one.standing.rank > 1 else ""
     else:
-        what = f"{subject.words(one)}, activation {one.score:.3g}"
+        what = f"{one.name}, activation {one.score:.3g}"
     yield f"{record['image']}: {what}"
     yield from (f"  {path}" for view, path in record["files"].items() if view in VIEWS)

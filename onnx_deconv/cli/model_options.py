@@ -14,7 +14,7 @@ from onnx_deconv.cli.options import Option, option
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, load, parse_input_shape
-from onnx_deconv.runtime import Providers
+from onnx_deconv.runtime import Providers, limit_threads
 from onnx_deconv.semantics import NO_RULES, Semantics
 
 
@@ -27,6 +27,12 @@ def _providers(ctx: click.Context, param: click.Parameter, value: str) -> Provid
     del ctx, param
     names = [name.strip() for name in value.split(",") if name.strip()] or ["auto"]
     return names[0] if len(names) == 1 else names
+
+
+def _limit_threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    del ctx, param
+    limit_threads(value)
+    return value
 
 
 def _choice(name: str, help: str) -> Option:  # noqa: A002
@@ -144,6 +150,17 @@ class ModelOptions:
             metavar="auto|cpu|cuda|cuda,cpu",
         ),
     ] = "auto"
+
+    threads: Annotated[
+        int | None,
+        option(
+            "--threads",
+            "The most threads of the CPU that the model runs on.  [default: one per core]",
+            type=click.IntRange(1),
+            metavar="N",
+            callback=_limit_threads,
+        ),
+    ] = None
 
     def load(self, path: Path) -> Model:
         """Load a model, or the forward model of a saved pair."""

@@ -27,10 +27,10 @@ from onnx_deconv.experiments.sheet import (
     across_layers,
     across_tables,
     compare,
-    draw_sheet,
+    lay_out_sheet,
 )
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Photo, save_png
+from onnx_deconv.imaging import Photo, SheetFormat, save_sheet
 from onnx_deconv.operators import compared_tables
 
 _EPILOG = """\b
@@ -40,7 +40,7 @@ Examples:
   onnx-deconv sheet model.onnx cat.png --across classes --target tabby --target lynx --brightness sheet
   onnx-deconv sheet model.onnx cat.png --across layers --layer conv1 --layer conv3 --layer conv5
 
-Writes sheet.png, and sheet.json with what it shows. --brightness column or sheet makes the brightness of
+Writes sheet.png, and sheet.json with what it shows. --brightness row, column or sheet makes the brightness of
 pictures comparable; do not compare the brightness of different layers or rule tables, whose signals have
 different units.
 """
@@ -88,16 +88,26 @@ class SheetOptions:
         ),
     ] = "projection"
     brightness: Annotated[
-        Scale,
+        Scale | None,
         option(
             "--brightness",
-            "Whether each picture has its own scale of brightness, or shares its column's or the sheet's.",
+            "Whether each picture has its own scale of brightness, or shares its row's, its column's or the "
+            "sheet's.  [default: row with --across classes, else own]",
         ),
-    ] = "own"
+    ] = None
+    suffix: Annotated[
+        SheetFormat,
+        option("--format", "The format of the sheet; svg and pdf keep captions as text."),
+    ] = "png"
     height: Annotated[
         int,
         whole("--height", "The height of each picture.", metavar="PIXELS", least=16, most=2048),
     ] = 256
+
+    @property
+    def scale(self) -> Scale:
+        """What shares a scale: the classes of one photograph are compared, other pictures have their own."""
+        return self.brightness or ("row" if self.across == "classes" else "own")
 
     def columns(self, explainer: Explainer) -> list[Column]:
         """Decide what stands in the columns of the sheet."""
@@ -170,16 +180,16 @@ def _write(
     console: Console, study: Study, rows: Sequence[list[Cell]], photos: Sequence[Photo],
     files: Sequence[Path], home: Path, options: SheetOptions,
 ) -> None:  # fmt: skip
-    sheet, description = home / "sheet.png", home / "sheet.json"
-    drawn = draw_sheet(
+    sheet, description = home / f"sheet.{options.suffix}", home / "sheet.json"
+    laid_out = lay_out_sheet(
         rows, photos, [path.name for path in files], study.preprocess,
-        view=options.view, scale=options.brightness, height=options.height,
+        view=options.view, scale=options.scale, height=options.height,
     )  # fmt: skip
-    save_png(sheet, drawn)
+    save_sheet(sheet, laid_out)
     record = {
         "across": options.across,
         "view": options.view,
-        "brightness": options.brightness,
+        "brightness": options.scale,
         "sheet": sheet,
         "record": description,
         "rows": {str(path): [_record(cell) for cell in row] for path, row in zip(files, rows, strict=True)},

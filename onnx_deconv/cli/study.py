@@ -59,7 +59,7 @@ class Study:
 
 
 class Failures:
-    """Counts photographs that could not be explained: each is reported, and the others are explained.
+    """Keeps why photographs could not be explained: each is reported, and the others are explained.
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ class Failures:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total = console, total
-        self._failed: set[Path] = set()
+        self.reasons: dict[Path, str] = {}
 
     def note(self, path: Path, error: InputError) -> None:
         """Report a failure, or raise it where there is one photograph."""
         if self._total == 1:
             raise error
         self._console.error(str(error))
-        self._failed.add(path)
+        self.reasons[path] = str(error)
 
     def exit_code(self) -> int:
         """Sum up.
@@ -88,7 +88,7 @@ class Failures:
         InputError
             If all photographs failed.
         """
-        count = len(self._failed)
+        count = len(self.reasons)
         if count == self._total:
             raise InputError("none of the photographs could be explained")
         if count:

@@ -19,14 +19,17 @@ from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleEr
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
 from onnx_deconv.model.heads import FLOATS, feature_maps
+from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domain, rules_for, spelled
-from onnx_deconv.operators.builder import Emitter, Signal
+from onnx_deconv.operators.builder import OPSET, Emitter, Signal
 from onnx_deconv.operators.forward_values import ForwardValues
 from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import QUANTISER, RECTIFIER
 from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
 SEED, RECONSTRUCTION = "seed", "reconstruction"
+COMPANION_NODES = "deconv/"
+"""What names of a companion's nodes begin with; then comes the forward node's name."""
 
 _QUANTISED = {TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16}
 _CARRIERS = FLOATS | _QUANTISED
@@ -210,6 +213,9 @@ class Walk:
             outputs.append((output, signal, helper.make_tensor_value_info(output, self.op.elem_type, dims)))
         weights = self.values.weights.values()
         proto = self.op.export(outputs, weights, f"deconv of {self.value}")
+        if self.op.opset > OPSET:
+            ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", self.op.opset)])
+            proto = at_opset(proto, self.op.opset, ir_version)
         used = {i.name for i in proto.graph.input}
         return proto, [t for t in self.values.taps.values() if t.name in used]
 

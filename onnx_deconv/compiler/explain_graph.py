@@ -25,6 +25,7 @@ from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
 from onnx_deconv.compiler.passes.rewriter import BACKWARD
 from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model.canonical import put_in_order
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
 from onnx_deconv.model.shape_inference import infer_shapes
@@ -149,7 +150,9 @@ def explain_graph(
             f"top={top}: {explained['value']!r} has {count} {'units' if seed == 'unit' else 'channels'}"
         )
     opset = max(OPSET, opset_of(pair.forward))
-    graph = _Assembly(at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]))
+    graph = _Assembly(
+        at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]), pair.manifest["model"]
+    )
     ranked = ranking or explained["value"]
     if ranked not in graph.taken:
         raise InputError(f"ranking={ranking!r}: the model has no such value")
@@ -260,9 +263,10 @@ def _info(entry: Mapping[str, Any]) -> ValueInfoProto:
 class _Assembly:
     """A graph to which others are added; values that only they know get names that are free."""
 
-    def __init__(self, proto: ModelProto, outputs: int) -> None:
+    def __init__(self, proto: ModelProto, outputs: int, name: str) -> None:
         self.proto, self.graph, self.opset = proto, proto.graph, opset_of(proto)
         del self.graph.output[outputs:]
+        put_in_order(self.graph, name)
         self.nodes = {n.name for n in self.graph.node}
         given = {i.name for i in self.graph.input}
         self.taken = {*given, *_names(self.graph)}
@@ -364,6 +368,7 @@ def _is_of_known_size(info: ValueInfoProto) -> bool:
 def _names(graph: GraphProto) -> set[str]:
     """Collect the names of all values, those inside branches and loops too."""
     names = {v for n in graph.node for v in n.output} | {t.name for t in graph.initializer}
+    names |= {t.values.name for t in graph.sparse_initializer}
     names |= {i.name for i in graph.input}
     for attribute in (a for n in graph.node for a in n.attribute):
         for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:

@@ -88,6 +88,7 @@ class _Inlined:
     def __init__(self, model: Model, copy: ModelProto) -> None:
         self.model, self.copy = model, copy
         self.present = model.values | {t.name for t in copy.graph.initializer}
+        self.present |= {t.values.name for t in copy.graph.sparse_initializer}
         self.weights = {t.name for t in model.view.graph.initializer}
         self.producers: dict[str, NodeProto] = {}
 

@@ -13,11 +13,13 @@ from onnx_deconv.imaging import (
     Photo,
     Picture,
     Preprocess,
+    SheetLayout,
     at_height,
     channels_first,
     heat_map,
+    laid_out,
+    magnitude_of,
     map_resized,
-    montage,
     overlay,
     projection,
     saliency,
@@ -28,9 +30,9 @@ from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
 
 View = Literal["projection", "heat", "overlay"]
-Scale = Literal["own", "column", "sheet"]
-"""Whose magnitudes set what is shown at full brightness: the picture's own, or the largest of its column
-or of the sheet, so that brightness can be compared."""
+Scale = Literal["own", "row", "column", "sheet"]
+"""Whose magnitudes set what is shown at full brightness: the picture's own, or the largest of its row, of
+its column or of the sheet, so that brightness can be compared."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list
         ]
 
 
-def draw_sheet(
+def lay_out_sheet(
     rows: Sequence[Sequence[Cell]],
     photos: Sequence[Photo],
     names: Sequence[str],
@@ -129,8 +131,8 @@ def draw_sheet(
     view: View = "projection",
     scale: Scale = "own",
     height: int = 256,
-) -> Picture:
-    """Draw a comparison sheet: each photograph as the model sees it, then its explanations.
+) -> SheetLayout:
+    """Lay a comparison sheet out: each photograph as the model sees it, then its explanations.
 
     Parameters
     ----------
@@ -149,8 +151,8 @@ def draw_sheet(
 
     Returns
     -------
-    numpy.ndarray
-        H×W×3, uint8.
+    SheetLayout
+        It can be drawn, or written as SVG or PDF.
 
     Raises
     ------
@@ -168,13 +170,13 @@ def draw_sheet(
         drawn = [_drawn(*each, preprocess, shown, view) for each in zip(row, levels, strict=True)]
         pictures += [at_height(picture, height) for picture in (shown, *drawn)]
         captions += [name, *(cell.caption for cell in cells)]
-    return montage(pictures, len(values[0]) + 1, captions, lines=2)
+    return laid_out(pictures, len(values[0]) + 1, captions, lines=2)
 
 
 def _scale(values: Array, view: View) -> float:
     if view == "projection":
         return scale_of(values)
-    return scale_of(abs(values).max(axis=0), SALIENCY_PERCENTILE)
+    return scale_of(magnitude_of(values)[0], SALIENCY_PERCENTILE)
 
 
 def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
@@ -182,6 +184,7 @@ def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
     of_column = [max(column) for column in zip(*own, strict=True)]
     shared = {
         "own": own,
+        "row": [[max(row)] * len(row) for row in own],
         "column": [of_column] * len(own),
         "sheet": [[max(of_column)] * len(of_column)] * len(own),
     }
@@ -191,5 +194,5 @@ def _scales(own: Sequence[Sequence[float]], scale: Scale) -> list[list[float]]:
 def _drawn(values: Array, scale: float, preprocess: Preprocess, shown: Picture, view: View) -> Picture:
     if view == "projection":
         return at_height(projection(values, scale or None, channels=preprocess.channels), len(shown))
-    salient = map_resized(saliency(values, scale=scale), (shown.shape[0], shown.shape[1]))
+    salient = map_resized(saliency(magnitude_of(values)[0], scale=scale), (shown.shape[0], shown.shape[1]))
     return heat_map(salient) if view == "heat" else overlay(shown, salient)

@@ -11,7 +11,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
 """Red, green, blue, 0..255."""
 BLACK: Colour = (0, 0, 0)
+WHITE: Colour = (255, 255, 255)
 _SMALLEST, _LARGEST = 12, 20
+_LEGIBLE = 7
 _CELL_TO_TEXT = 16
 """Text is this many times smaller than the picture beside it is wide, within the sizes above."""
 
@@ -45,9 +47,16 @@ class Canvas:
         if bottom > top and right > left:
             self._draw.rectangle(((left, top), (right - 1, bottom - 1)), fill, colour, width)
 
-    def text(self, place: tuple[float, float], text: str, size: int, anchor: str = "la") -> None:
+    def text(
+        self,
+        place: tuple[float, float],
+        text: str,
+        size: int,
+        anchor: str = "la",
+        colour: Colour = BLACK,
+    ) -> None:
         """Write a line of text; `anchor` is Pillow's code for the point of the text that is at `place`."""
-        self._draw.text(place, text, fill=BLACK, font=font_of(size), anchor=anchor)
+        self._draw.text(place, text, fill=colour, font=font_of(size), anchor=anchor)
 
     def picture(self) -> Picture:
         """Return what was drawn, H×W×3, uint8."""
@@ -90,6 +99,34 @@ def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255,
         ):
             drawn[line] = ink
     return drawn
+
+
+def banner(picture: Picture, text: str) -> Picture:
+    """Write a line of text at the bottom of a picture, white on a dark band.
+
+    Parameters
+    ----------
+    picture
+        H×W×3, uint8, RGB.
+    text
+        It is made as small as the picture needs; what cannot be read at all is left out.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy of the same size.
+    """
+    height, width = picture.shape[:2]
+    largest = min(text_size(width), height // 2)
+    fitting = (k for k in range(largest, _LEGIBLE - 1, -1) if text_length(text, k) <= width - k)
+    size = next(fitting, None)
+    if size is None:
+        return picture
+    drawn = picture.copy()
+    drawn[-round(1.4 * size) :] //= 4
+    canvas = Canvas(drawn)
+    canvas.text((size // 2, height - round(1.25 * size)), text, size, colour=WHITE)
+    return canvas.picture()
 
 
 def text_length(text: str, size: int) -> float:

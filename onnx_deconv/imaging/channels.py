@@ -1,6 +1,6 @@
 """Channels: which ones a model takes, in which order."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,18 @@ from onnx_deconv.imaging.picture import Picture
 
 Channels = Literal["RGB", "BGR", "L", "RGBA", "BGRA"]
 Layout = Literal["NCHW", "NHWC"]
+
+
+class InputAxes(Protocol):
+    """Whatever knows how a model's input lies: a preprocessing, for instance."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where the channels are."""
+
+    @property
+    def channels(self) -> Channels:
+        """Which channels there are, in order."""
 
 
 def channels_first(image: npt.NDArray[Any], layout: Layout) -> npt.NDArray[Any]:

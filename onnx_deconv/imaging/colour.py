@@ -176,7 +176,7 @@ def _checked(reconstruction: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         raise InputError(f"a reconstruction of shape {values.shape} is no image: give C×H×W")
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
-        raise InputError(f"{count} values of the reconstruction are not finite: explain in float32")
+        raise InputError(f"{count} values of the reconstruction are not finite")
     return values
 
 

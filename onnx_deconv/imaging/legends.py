@@ -11,10 +11,11 @@ from onnx_deconv.imaging.picture import Picture
 from onnx_deconv.model import Array
 
 COLOURS: tuple[Colour, ...] = (
-    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
-    (140, 86, 75), (227, 119, 194), (188, 189, 34), (23, 190, 207),
+    (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0),
+    (86, 180, 233), (204, 121, 167), (240, 228, 66),
 )  # fmt: skip
-"""The colours of curves and classes, in order: Tableau's ten without the grey."""
+"""The colours of curves and classes, in order: those of Okabe & Ito (2008, "Color Universal Design"), which
+people with any kind of colour vision can tell apart, without the black."""
 OTHERS: Colour = (127, 127, 127)
 """The grey, for all that has no colour of its own."""
 

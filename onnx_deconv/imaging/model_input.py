@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from onnx import helper
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging.channels import Channels, Layout
+from onnx_deconv.imaging.config_files import changes_from, config_beside
 from onnx_deconv.imaging.picture import Size
 from onnx_deconv.imaging.preprocess import Preprocess
 from onnx_deconv.imaging.presets import preprocess_from_metadata, preset
@@ -113,19 +115,20 @@ def _denotations(model: Model, name: str) -> list[str]:
 
 
 def preprocess_for(
-    model: Model, chosen: str | None = None, layout: Layout | None = None, **changes: Any
+    model: Model, chosen: str | Path | None = None, layout: Layout | None = None, **changes: Any
 ) -> tuple[Preprocess, str | None]:
     """Decide how a photograph becomes the model's input.
 
-    The arguments come first, then the model's metadata, then the preset ``imagenet`` (``raw`` for an
-    input of integers). The input's own size and number of channels are kept in any case.
+    The arguments come first, then the model's metadata, then a ``preprocessor_config.json`` (Hugging Face)
+    or ``config.json`` (timm) beside the model, then the preset ``imagenet`` (``raw`` for an input of
+    integers). The input's own size and number of channels are kept in any case.
 
     Parameters
     ----------
     model
         The model.
     chosen
-        One of :data:`onnx_deconv.imaging.PRESETS`; it replaces what the metadata say.
+        One of :data:`onnx_deconv.imaging.PRESETS`, or such a file; it replaces what the metadata say.
     layout
         The input's layout, where its shape does not show it.
     **changes
@@ -144,12 +147,29 @@ def preprocess_for(
     """
     takes = ImageInput.of(model, layout)
     fallback = "imagenet" if np.dtype(takes.dtype).kind == "f" else "raw"
-    base = preset(chosen or fallback)
+    named = chosen if isinstance(chosen, str) else None
+    base = preset(named or fallback)
     base = base.replace(size=takes.size_or(base.size), layout=takes.layout, dtype=takes.dtype)
     base = base.replace(channels=takes.channels_like(base.channels))
+    in_metadata = named is None and bool({"preset", "Image.NominalPixelRange"} & set(model.metadata))
     if chosen is None:
         base = preprocess_from_metadata(model.metadata, base)
         base = base.replace(channels=takes.channels_like(base.channels), size=takes.size_or(base.size))
-    in_metadata = {"preset", "Image.NominalPixelRange"} & set(model.metadata)
-    known = chosen or in_metadata or {"mean", "std", "scale"} & set(changes)
+    config = chosen if isinstance(chosen, Path) else None
+    if chosen is None and not in_metadata:
+        config = config_beside(model.folder)
+    if config is not None:
+        base = _configured(base, takes, changes_from(config))
+    known = named or config or in_metadata or {"mean", "std", "scale"} & set(changes)
     return base.replace(**changes), None if known else fallback
+
+
+def _configured(base: Preprocess, takes: ImageInput, changes: dict[str, Any]) -> Preprocess:
+    """Apply what a file beside the model says; the input's own size and channels are kept."""
+    size = takes.size_or(changes.get("size", base.size))
+    if size != changes.get("size"):
+        changes.pop("resize", None)  # it belongs to the other size
+    channels = takes.channels_like(changes.pop("channels", base.channels))
+    statistics = {name: changes.pop(name) for name in ("mean", "std")}
+    in_colour = base.replace(channels="RGB", mean=statistics["mean"], std=statistics["std"])
+    return in_colour.replace(channels=channels, **(changes | {"size": size}))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.canvas import Canvas, Font, font_of, text_size
+from onnx_deconv.imaging.canvas import Font, font_of, text_size
+from onnx_deconv.imaging.layout import PlacedPicture, PlacedText, SheetLayout
 from onnx_deconv.imaging.picture import Picture, check_picture
 
 _LINE_HEIGHT = 1.5
@@ -46,6 +47,17 @@ def montage(
     InputError
         If there are no pictures, not one caption for each, or `columns` or `gap` is impossible.
     """
+    return laid_out(pictures, columns, captions, gap, lines).picture()
+
+
+def laid_out(
+    pictures: Sequence[Picture],
+    columns: int,
+    captions: Sequence[str] | None = None,
+    gap: int = 8,
+    lines: int = 1,
+) -> SheetLayout:
+    """Lay a :func:`montage` out, without drawing it yet; parameters and errors are the same."""
     _check_montage(pictures, columns, captions, gap)
     columns = min(columns, len(pictures))
     width = max(picture.shape[1] for picture in pictures) + gap
@@ -55,19 +67,21 @@ def montage(
     caption_height = max(map(len, below), default=0) * line_height
     height = max(picture.shape[0] for picture in pictures) + caption_height + gap
     rows = math.ceil(len(pictures) / columns)
-    sheet = np.full((rows * height + gap, columns * width + gap, 3), 255, np.uint8)
     corners = [
         (gap + row * height, gap + column * width)
         for row, column in (divmod(index, columns) for index in range(len(pictures)))
     ]
-    for (top, left), picture in zip(corners, pictures, strict=True):
-        colours = picture if picture.ndim == len("HWC") else picture[..., None]
-        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = colours
-    canvas = Canvas(sheet)
-    for (top, left), picture, caption in zip(corners, pictures, below, strict=False):
-        for number, line in enumerate(caption):
-            canvas.text((left, top + picture.shape[0] + number * line_height), line, text)
-    return canvas.picture()
+    texts = [
+        PlacedText(top + picture.shape[0] + number * line_height, left, line)
+        for (top, left), picture, caption in zip(corners, pictures, below, strict=False)
+        for number, line in enumerate(caption)
+    ]
+    placed = [PlacedPicture(*corner, _coloured(p)) for corner, p in zip(corners, pictures, strict=True)]
+    return SheetLayout((rows * height + gap, columns * width + gap), placed, texts, text)
+
+
+def _coloured(picture: Picture) -> Picture:
+    return picture if picture.ndim == len("HWC") else picture[..., None].repeat(3, axis=-1)
 
 
 def _check_montage(

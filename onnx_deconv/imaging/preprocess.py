@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.channels import Channels, Layout, channel_of, reordered
+from onnx_deconv.imaging.channels import Channels, Layout, channel_of, channels_first, reordered
 from onnx_deconv.imaging.geometry import Geometry
 from onnx_deconv.imaging.picture import Interpolation, Picture, Size, check_picture, check_size, written
 
@@ -151,6 +151,24 @@ class Preprocess:
         if self.layout == "NCHW":
             tensor = tensor.transpose(2, 0, 1)
         return np.ascontiguousarray(tensor, dtype)
+
+    def undone(self, tensor: npt.NDArray[Any]) -> Picture:
+        """Show the picture that an input of the model was made from, as far as it has its colours.
+
+        Parameters
+        ----------
+        tensor
+            C×h×w or h×w×C by `layout`: what :meth:`normalise` returns.
+
+        Returns
+        -------
+        numpy.ndarray
+            h×w×3, uint8, RGB; numbers that no pixel has are clipped.
+        """
+        pixels = channels_first(np.asarray(tensor, np.float64), self.layout).transpose(1, 2, 0)
+        pixels = (pixels * np.array(self.std) + np.array(self.mean)) / self.scale
+        kept = [0] * 3 if self.channels == "L" else [self.channels.index(colour) for colour in "RGB"]
+        return np.clip(np.rint(np.nan_to_num(pixels[..., kept])), 0, 255).astype(np.uint8)
 
     def geometry(self, photo: Size) -> Geometry:
         """Compute how a photograph of a given size is placed in the input.

@@ -54,13 +54,18 @@ def read_image(path: PathLike | BinaryIO) -> Picture:
             # Not by a warning of Pillow: filters of warnings belong to the whole process and all its threads.
             if Image.MAX_IMAGE_PIXELS and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError  # noqa: TRY301  (described below, as Pillow's own)
-            return np.array(_rgb(ImageOps.exif_transpose(picture)))
+            return as_picture(picture)
     except Exception as error:
         # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
         name = (
             os.fspath(path) if isinstance(path, str | os.PathLike) else str(getattr(path, "name", "a file"))
         )
         raise InputError(f"{name}: {_why_unreadable(name, error)}") from error
+
+
+def as_picture(image: Image.Image) -> Picture:
+    """Return an open picture of Pillow's as an array, as :func:`read_image` does with a file."""
+    return np.array(_rgb(ImageOps.exif_transpose(image)))
 
 
 def _opened(path: PathLike | BinaryIO) -> Image.Image:

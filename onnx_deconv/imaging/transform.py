@@ -41,6 +41,15 @@ def at_height(picture: Picture, height: int) -> Picture:
     return np.array(resize(Image.fromarray(picture), size, interpolation))
 
 
+def at_most(picture: Picture, side: int) -> Picture:
+    """Reduce a picture so that its longer side has at most so many pixels; a smaller one stays as it is."""
+    ratio = side / max(picture.shape[:2])
+    if ratio >= 1:
+        return picture
+    height, width = (max(1, round(ratio * each)) for each in picture.shape[:2])
+    return np.array(resize(Image.fromarray(picture), (height, width), "bilinear"))
+
+
 def map_resized(values: npt.NDArray[Any], size: Size) -> npt.NDArray[np.float32]:
     """Resize a map of numbers, H×W, linearly to (height, width), float32."""
     return np.array(resize(Image.fromarray(values.astype(np.float32)), size, "bilinear"))

@@ -1,82 +1,150 @@
 """Views of a reconstruction: the pictures that are drawn of it, alone or with its photograph."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.canvas import outlined
-from onnx_deconv.imaging.channels import channels_first
-from onnx_deconv.imaging.colour import Saliency, heat_map, projection, saliency
+from onnx_deconv.imaging.canvas import banner, outlined
+from onnx_deconv.imaging.channels import InputAxes, channels_first
+from onnx_deconv.imaging.colour import SALIENCY_PERCENTILE, heat_map, projection, saliency, scale_of
 from onnx_deconv.imaging.geometry import Geometry
-from onnx_deconv.imaging.montage import montage
+from onnx_deconv.imaging.lattice import magnitude_of
+from onnx_deconv.imaging.layout import SheetLayout
+from onnx_deconv.imaging.montage import laid_out
 from onnx_deconv.imaging.photo import Photo
-from onnx_deconv.imaging.picture import Picture, check_picture
-from onnx_deconv.imaging.preprocess import Preprocess
+from onnx_deconv.imaging.picture import Picture, Size, check_picture
 from onnx_deconv.imaging.transform import at_height
 
 VIEWS = ("projection", "heat", "overlay", "side-by-side")
 """``projection``: the reconstruction in the model's own pixels, zero mid-grey. ``heat``, ``overlay``: its
 saliency, alone and laid over the photograph, both of the photograph's size. ``side-by-side``: all of them
-on one sheet, cropped to what the model sees."""
+on one sheet, cropped to what the model sees; of a single unit also what is inside its receptive field."""
+
+ON_PHOTO = "projection-on-photo"
+"""The projection on the photograph's own grid."""
 
 CAPTIONS = ("photograph", "projection", "saliency", "overlay")
 """Captions of the side-by-side sheet."""
 
+_INSIDE = ("receptive field", "projection inside it")
+"""Captions of what that sheet shows enlarged of a single unit."""
 _TALLEST = 720
 """Pixels: larger pictures are reduced to this height on a side-by-side sheet."""
 _WIDE, _VERY_WIDE = 1.5, 3
 """Width over height of pictures that stand two in a row, or one, instead of four."""
 
 
-def draw(
-    photo: Photo,
-    reconstruction: npt.NDArray[Any],
-    preprocess: Preprocess,
-    views: Sequence[str] = VIEWS,
-    captions: Sequence[str] = CAPTIONS,
-    box: Sequence[int] | None = None,
-) -> dict[str, Picture]:
-    """Draw views of one reconstruction.
+class Scales(NamedTuple):
+    """The magnitudes shown at full brightness; pictures that are compared share them."""
+
+    projection: float
+    saliency: float
+
+    @classmethod
+    def largest(cls, several: Sequence["Scales"]) -> "Scales":
+        """Return the scales at which none of several pictures is brighter than its own would be."""
+        return cls(max(each.projection for each in several), max(each.saliency for each in several))
+
+
+class Views:
+    """The views of one reconstruction, by name; each is drawn when it is asked for.
 
     Parameters
     ----------
     photo
         The photograph that was explained.
     reconstruction
-        As the model takes images (``preprocess.layout``), finite.
-    preprocess
-        How the photograph became the model's input.
-    views
-        Some of :data:`VIEWS`.
+        As the model takes images (``axes.layout``), finite.
+    axes
+        How the model's input lies: the preprocessing, for instance.
     captions
         One for each picture of the side-by-side sheet: photograph, projection, saliency, overlay.
     box
-        A box to outline in that sheet's photograph, (y0, x0, y1, x1) in pixels of the model's input: a
-        unit's receptive field, for instance.
+        A box to outline in that sheet's photograph, and to show enlarged, (y0, x0, y1, x1) in pixels of the
+        model's input: a unit's receptive field, for instance.
+    badge
+        A text to write into each picture, at its bottom.
+    scales
+        For pictures that are compared; by default the reconstruction's own.
 
-    Returns
-    -------
-    dict
-        One picture per view, H×W×3, uint8, RGB.
+    Attributes
+    ----------
+    lattice
+        The lattice that heat map and overlay are averaged over, else ``None``.
+    scales
+        The magnitudes shown at full brightness.
 
     Raises
     ------
     InputError
         If the reconstruction has values that are not finite.
     """
-    values = channels_first(reconstruction, preprocess.layout)
-    salient = saliency(values)
-    projected = projection(values, channels=preprocess.channels)
-    makers = {
-        "projection": lambda: projected,
-        "heat": lambda: heat_map(photo.geometry.to_photo(salient)),
-        "overlay": lambda: overlay(photo.picture, photo.geometry.to_photo(salient)),
-        "side-by-side": lambda: _side_by_side(photo, projected, salient, captions, box),
-    }
-    return {view: makers[view]() for view in views}
+
+    def __init__(
+        self, photo: Photo, reconstruction: npt.NDArray[Any], axes: InputAxes,
+        captions: Sequence[str] = CAPTIONS, box: Sequence[int] | None = None, badge: str | None = None,
+        scales: Scales | None = None,
+    ) -> None:  # fmt: skip
+        self.photo, self._axes, self._captions, self._badge = photo, axes, captions, badge
+        self._box = None if box is None or box[2] <= box[0] or box[3] <= box[1] else box
+        self._values = channels_first(reconstruction, axes.layout)
+        magnitude, self.lattice = magnitude_of(self._values)
+        self.scales = scales or Scales(scale_of(self._values), scale_of(magnitude, SALIENCY_PERCENTILE))
+        self._salient = saliency(magnitude, scale=self.scales.saliency)
+
+    def __getitem__(self, view: str) -> Picture:
+        """Draw one of :data:`VIEWS`, or :data:`ON_PHOTO`: H×W×3, uint8, RGB."""
+        geometry = self.photo.geometry
+        makers: dict[str, Callable[[], Picture]] = {
+            "projection": lambda: self._projected(self._values),
+            "heat": lambda: heat_map(geometry.to_photo(self._salient)),
+            "overlay": lambda: overlay(self.photo.picture, geometry.to_photo(self._salient)),
+            ON_PHOTO: lambda: self._projected(np.stack([geometry.to_photo(each) for each in self._values])),
+        }
+        if view == "side-by-side":
+            return self.sheet().picture()
+        if view not in makers:
+            raise InputError(f"no view is named {view!r}: choose one of {', '.join([*VIEWS, ON_PHOTO])}")
+        return self._marked(makers[view]())
+
+    def sheet(self) -> SheetLayout:
+        """Lay the side-by-side view out, enlarged by a whole number: a model's pixels stay equal squares."""
+        view, factor = self.photo.enlarged_view()
+        (height, width), size = view.shape[:2], self.photo.geometry.size
+        to_view = Geometry((height, width), size, size, (0, 0))
+        projected = at_height(self._projected(self._values), height)
+        box = None if self._box is None else [factor * edge for edge in self._box]
+        pictures = [
+            view if box is None else outlined(view, box),
+            *map(
+                self._marked,
+                (
+                    projected,
+                    at_height(heat_map(self._salient), height),
+                    overlay(view, to_view.to_photo(self._salient)),
+                ),
+            ),
+        ]
+        pictures = [at_height(picture, min(height, _TALLEST)) for picture in pictures]
+        captions = [*self._captions]
+        if self.lattice is not None:
+            captions[2] += f" (averaged over a lattice of {self.lattice.period} pixels)"
+        if box is not None:
+            y0, x0, y1, x1 = box
+            room = (pictures[0].shape[0], pictures[0].shape[1])
+            pictures += [_fitted(whole[y0:y1, x0:x1], room) for whole in (view, projected)]
+            captions += _INSIDE
+        columns = _columns(width / height)
+        return laid_out(pictures, columns if box is None else min(columns, 3), captions, lines=2)
+
+    def _projected(self, values: npt.NDArray[Any]) -> Picture:
+        return projection(values, self.scales.projection or None, channels=self._axes.channels)
+
+    def _marked(self, picture: Picture) -> Picture:
+        return picture if self._badge is None else banner(picture, self._badge)
 
 
 def overlay(
@@ -122,28 +190,10 @@ def overlay(
     return blend
 
 
-def _side_by_side(
-    photo: Photo,
-    projected: Picture,
-    salient: Saliency,
-    captions: Sequence[str],
-    box: Sequence[int] | None,
-) -> Picture:
-    """Lay the four pictures out, enlarged by a whole number: pixels of the model stay square and equal."""
-    view, factor = photo.enlarged_view()
-    height, width = view.shape[:2]
-    size = photo.geometry.size
-    to_view = Geometry((height, width), size, size, (0, 0))
-    pictures = [
-        at_height(picture, min(height, _TALLEST))
-        for picture in (
-            view if box is None else outlined(view, [factor * edge for edge in box]),
-            at_height(projected, height),
-            at_height(heat_map(salient), height),
-            overlay(view, to_view.to_photo(salient)),
-        )
-    ]
-    return montage(pictures, _columns(width / height), captions)
+def _fitted(picture: Picture, room: Size) -> Picture:
+    """Enlarge or reduce a picture so that it just fits into a room, keeping its proportions."""
+    ratio = min(room[0] / picture.shape[0], room[1] / picture.shape[1])
+    return at_height(picture, max(1, int(ratio * picture.shape[0])))
 
 
 def _columns(ratio: float) -> int:

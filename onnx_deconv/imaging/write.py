@@ -1,14 +1,41 @@
 """Write pictures and arrays to files, completely or not at all."""
 
 import io
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image as PillowImage
 
+from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
 from onnx_deconv.imaging.picture import PathLike, Picture, check_picture
+
+FORMATS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 90}),
+    ".jpeg": ("JPEG", {"quality": 90}),
+    ".webp": ("WEBP", {"quality": 90, "method": 4}),
+}
+"""The formats that pictures are written in, by the file's suffix: Pillow's name, and how."""
+
+Image = PillowImage.Image
+"""A picture as Pillow has it."""
+
+
+def as_image(picture: Picture) -> Image:
+    """Return a picture, H×W×3 (RGB) or H×W (grey), as Pillow has it."""
+    check_picture(picture, grey=True)
+    return PillowImage.fromarray(picture)
+
+
+def png(picture: Picture) -> bytes:
+    """Compress a picture as PNG: the bytes of a file."""
+    file = io.BytesIO()
+    as_image(picture).save(file, format="PNG")
+    return file.getvalue()
 
 
 def save_png(path: PathLike, picture: Picture) -> None:
@@ -17,18 +44,43 @@ def save_png(path: PathLike, picture: Picture) -> None:
     Parameters
     ----------
     path
-        The file; its folder must exist.
+        The file, whose suffix is ``.png``; its folder must exist.
     picture
         uint8, H×W×3 (RGB) or H×W (grey).
 
     Raises
     ------
     InputError
-        If the array is no picture, or the file cannot be written.
+        If the array is no picture, the suffix is another, or the file cannot be written.
     """
-    check_picture(picture, grey=True)
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"{path}: this picture is written as PNG; name it so, with the suffix .png")
+    save_picture(path, picture)
+
+
+def save_picture(path: PathLike, picture: Picture) -> None:
+    """Write a picture in the format that the file's suffix names, completely or not at all.
+
+    Parameters
+    ----------
+    path
+        The file; its folder must exist. Its suffix is one of ``.png``, ``.jpg``, ``.jpeg``, ``.webp``.
+    picture
+        uint8, H×W×3 (RGB) or H×W (grey).
+
+    Raises
+    ------
+    InputError
+        If the array is no picture, the suffix is another, or the file cannot be written.
+    """
+    image, suffix = as_image(picture), Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(
+            f"{path}: pictures are written as {', '.join(FORMATS)}; choose one of these suffixes"
+        )
+    name, options = FORMATS[suffix]
     with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        image.save(temporary, format=name, **options)
 
 
 def webp(picture: Picture, quality: int) -> bytes:
@@ -53,7 +105,7 @@ def webp(picture: Picture, quality: int) -> bytes:
     """
     check_picture(picture)
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="WEBP", quality=quality, method=4)
+    PillowImage.fromarray(picture).save(file, format="WEBP", quality=quality, method=4)
     return file.getvalue()
 
 

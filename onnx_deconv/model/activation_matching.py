@@ -49,10 +49,13 @@ class Recognised:
         Constants of the new nodes (a PRelu's slopes, a factor), by name.
     values
         New values (an activation without its factor): the value of the same type and shape, by name.
+    results
+        The names of the values that the activations compute.
     """
 
     tensors: dict[str, TensorProto] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
+    results: set[str] = field(default_factory=set)
 
 
 def recognise(graph: gs.Graph, constant: Constant) -> Recognised:
@@ -80,6 +83,7 @@ def recognise(graph: gs.Graph, constant: Constant) -> Recognised:
         node.outputs.clear()
         written = _written(node.name, found[0], found[1], y, gained)
         groups.producers[y.name] = written[-1]
+        gained.results.add(written[0].outputs[0].name)
         nodes += written
     graph.nodes.clear()
     graph.nodes.extend(nodes)

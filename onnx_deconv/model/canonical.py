@@ -7,23 +7,25 @@ wherever both have it.
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-import onnx.inliner
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.control_flow import inline_branches
 from onnx_deconv.model.decompositions import spell_out
-from onnx_deconv.model.protos import copy_of, replace, subgraphs
+from onnx_deconv.model.functions import inlined
+from onnx_deconv.model.plain_forms import make_dense, name_domains
+from onnx_deconv.model.protos import attributes_of, copy_of, every_node, replace, subgraphs
 from onnx_deconv.model.shape_inference import infer_shapes
+from onnx_deconv.operators import find
 from onnx_deconv.operators.value_type import Shape, ValueType
 
 
 def read_view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name: str) -> ModelProto:
     """Copy a model for reading.
 
-    Local functions are inlined, composite operators spelled out (:mod:`onnx_deconv.model.decompositions`),
-    branches and loops that no input decides put in their place (:mod:`onnx_deconv.model.control_flow`), nodes
-    put in order, and shapes inferred.
+    The standard's domain gets one name, local functions are inlined, sparse constants written out, composite
+    operators spelled out (:mod:`onnx_deconv.model.decompositions`), branches and loops that no input decides
+    put in their place (:mod:`onnx_deconv.model.control_flow`), nodes put in order, and shapes inferred.
 
     Parameters
     ----------
@@ -39,15 +41,18 @@ def read_view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name
     InputError
         If there is no such input, or it has another number of axes.
     ModelError
-        If the nodes need each other in a circle.
+        If the nodes need each other in a circle, or one has a form that it cannot have.
     """
     view = ModelProto()
     view.CopyFrom(proto)
+    name_domains(view)
     if view.functions:
-        view = onnx.inliner.inline_local_functions(view)
+        view = inlined(view)
+    _check_forms(view.graph, name)
+    make_dense(view.graph)
     _drop_initializer_inputs(view)
     _set_input_shapes(view, input_shapes, name)
-    _put_in_order(view.graph, name)
+    put_in_order(view.graph, name)
     spell_out(view.graph)
     view = _inferred_afresh(view)
     while inline_branches(view.graph):
@@ -78,14 +83,40 @@ def _inferred_afresh(view: ModelProto) -> ModelProto:
     Exporters that rearrange a finished graph leave shapes of values as they were before.
     """
     stated = [copy_of(i) for i in view.graph.value_info]
+    declared = {o.name: copy_of(o) for o in view.graph.output}
     del view.graph.value_info[:]
+    for output in view.graph.output:
+        output.type.tensor_type.ClearField("shape")
     view = infer_shapes(view)
+    for output in view.graph.output:
+        _complete(output, declared[output.name], view.graph)
     shaped = {i.name: i for i in view.graph.value_info if i.type.tensor_type.HasField("shape")}
     missing = [i for i in stated if i.name not in shaped]
     if not missing:
         return view
     replace(view.graph.value_info, [*shaped.values(), *missing])
     return infer_shapes(view)
+
+
+def _complete(found: ValueInfoProto, declared: ValueInfoProto, graph: GraphProto) -> None:
+    """Take from an output's declaration the sizes that inference does not find.
+
+    Nobody checks a declaration: many say one image where any number may come, or what another head had.
+    """
+    shape, stated = found.type.tensor_type.shape, declared.type.tensor_type.shape
+    if not found.type.tensor_type.HasField("shape"):
+        found.CopyFrom(declared)
+        return
+    if len(shape.dim) != len(stated.dim):
+        return
+    free = any(
+        i.type.tensor_type.shape.dim[:1] and not i.type.tensor_type.shape.dim[0].dim_value
+        for i in graph.input
+    )
+    for axis, (size, given) in enumerate(zip(shape.dim, stated.dim, strict=True)):
+        known = size.HasField("dim_value") or not size.dim_param.startswith("unk__")
+        if not known and (axis or given.HasField("dim_param") or not free):
+            size.CopyFrom(given)
 
 
 def _drop_initializer_inputs(view: ModelProto) -> None:
@@ -108,8 +139,33 @@ def _set_input_shapes(view: ModelProto, shapes: Mapping[str, Sequence[int]], nam
             declared.dim.add(dim_value=size)
 
 
-def _put_in_order(graph: GraphProto, name: str) -> None:
-    """Sort nodes that some tools append at the end and onnxruntime takes in any order."""
+def _check_forms(graph: GraphProto, name: str) -> None:
+    """Refuse nodes at which the standard's own inference would end the process."""
+    for node in every_node(graph.node):
+        fault = find(node.op_type, node.domain).fault
+        wrong = fault and fault(attributes_of(node), len(node.input), len(node.output))
+        if wrong:
+            called = node.name or next(iter(node.output), "")
+            raise ModelError(f"{name}: {node.op_type} {called!r} cannot be: {wrong}; export the model again")
+
+
+def put_in_order(graph: GraphProto, name: str) -> None:
+    """Sort nodes that some tools append at the end and onnxruntime takes in any order.
+
+    Parameters
+    ----------
+    graph
+        Changed in place; the graphs of its nodes' branches and bodies, too.
+    name
+        What messages call the model.
+
+    Raises
+    ------
+    ModelError
+        If the nodes need each other in a circle.
+    """
+    for inner in (graph for node in graph.node for graph in subgraphs(node)):
+        put_in_order(inner, name)
     made = {value: k for k, node in enumerate(graph.node) for value in node.output if value}
     needs = {k: {made[v] for v in reads(node) if v in made} for k, node in enumerate(graph.node)}
     if all(before < k for k, befores in needs.items() for before in befores):

@@ -62,10 +62,7 @@ def _of_tensor(tensor: TensorProto) -> Numbers | None:
 
 def _plain(values: Any) -> Numbers:
     """Make an array of Python's own numbers, which know no width."""
-    array = np.asarray(values)
-    plain = np.empty(array.shape, object)
-    plain[...] = array.tolist()
-    return plain
+    return np.asarray(values).astype(object)
 
 
 def _computed(node: NodeProto, shapes: Mapping[str, Sizes], numbers: Mapping[str, Numbers]) -> Numbers | None:

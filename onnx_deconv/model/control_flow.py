@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
 
+from onnx_deconv.errors import ModelError
 from onnx_deconv.model.constant_folding import known_numbers
 from onnx_deconv.model.protos import renamed, replace
 from onnx_deconv.operators import own_domain
 from onnx_deconv.operators.shapes import Numbers
 
 _MOST_TURNS = 256
+_MOST_NODES = 50_000
+"""In a graph whose loops are unrolled: loops in loops multiply."""
 
 
 def inline_branches(graph: GraphProto) -> bool:
@@ -23,6 +26,11 @@ def inline_branches(graph: GraphProto) -> bool:
     ----------
     graph
         The view's graph with its shapes inferred; changed in place.
+
+    Raises
+    ------
+    ModelError
+        If there would be more nodes than any network has.
     """
     if not any(n.op_type in ("If", "Loop") for n in graph.node):
         return False
@@ -31,6 +39,9 @@ def inline_branches(graph: GraphProto) -> bool:
     for node in graph.node:
         flat = _flat(graph, node, known)
         written += [node] if flat is None else flat
+        if len(written) > _MOST_NODES:
+            name = node.name or node.output[0]
+            raise ModelError(f"{node.op_type} {name!r} would be unrolled to more than {_MOST_NODES} nodes")
     if len(written) == len(graph.node) and all(a is b for a, b in zip(written, graph.node, strict=True)):
         return False
     replace(graph.node, written)

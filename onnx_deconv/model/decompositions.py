@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from onnx_deconv.model.node_builder import NodeBuilder
-from onnx_deconv.model.protos import attributes_of, replace
+from onnx_deconv.model.protos import attributes_of, every_node, replace
 
 MICROSOFT = "com.microsoft"
 
@@ -83,13 +83,17 @@ def spell_out(graph: GraphProto) -> None:
     found = [(n.domain, n.op_type) in _SPELLINGS for n in graph.node]
     if not any(found):
         return
+    read = {v for node in every_node(graph.node) for v in node.input} | {o.name for o in graph.output}
     written: list[NodeProto] = []
     dequantised: dict[tuple[str, ...], str] = {}
     for node, composite in zip(graph.node, found, strict=True):
         if composite:
             call = Call(node, graph, dequantised)
             result = _SPELLINGS[node.domain, node.op_type](call)
-            written += [node] if result is None else call.replace(result)
+            plain = [node] if result is None else call.replace(result)
+            made = {v for each in plain for v in each.output}
+            # A further output that its parts do not have (statistics) would come from nowhere.
+            written += plain if read & {*node.output} <= made | {""} else [node]
         else:
             written.append(node)
     replace(graph.node, written)

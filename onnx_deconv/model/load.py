@@ -7,6 +7,7 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 """
 
 import hashlib
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,26 +18,27 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
 from onnx_deconv.files import Spool
 from onnx_deconv.model import activation_matching, upgrade
 from onnx_deconv.model.canonical import read_view, value_types
-from onnx_deconv.model.constant_folding import known_numbers
+from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.external_data import Content, Extent, File, skim
 from onnx_deconv.model.foreign import HEAD, what_it_is
-from onnx_deconv.model.model_files import FileState, ModelFiles, check_weights
+from onnx_deconv.model.model_files import PACKED, FileState, ModelFiles, check_weights
 from onnx_deconv.model.protos import all_tensors, opset_of, read_whole, stored_tensors
 from onnx_deconv.operators import ValueType, find, own_domain
 from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW, Trait
 
 # Its notes go to stdout, which belongs to a caller's results; what is fatal is raised beside.
 G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.CRITICAL + 1)
+
+_log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _QUANTISERS_SINCE = 19
@@ -97,6 +99,7 @@ class Model:
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
         self._read_nodes()
+        self._warn_of_declarations()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.proto.SerializeToString(), self.files, self.name, self.input_shapes)
@@ -125,6 +128,11 @@ class Model:
     def outputs(self) -> list[str]:
         """Names of the model's own outputs."""
         return [o.name for o in self.proto.graph.output]
+
+    @cached_property
+    def recognised(self) -> frozenset[str]:
+        """Names of the values that stand for an activation written as several nodes."""
+        return frozenset(self.gained.results)
 
     @cached_property
     def batch(self) -> int | None:
@@ -188,12 +196,31 @@ class Model:
         dtype, where = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type), Extent.of(tensor)
         self.files.check()
         path = self.folder / where.location
+        if tensor.data_type in PACKED:
+            whole = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
+            with path.open("rb") as file:
+                file.seek(where.offset)
+                whole.raw_data = file.read(-1 if where.length is None else where.length)
+            return numpy_helper.to_array(whole)
         return np.memmap(path, dtype, mode="r", offset=where.offset, shape=tuple(tensor.dims))
 
     @staticmethod
     def node_proto(node: gs.Node) -> NodeProto:
         """Write a node of the view as ONNX does."""
         return gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
+
+    def _warn_of_declarations(self) -> None:
+        """Warn of outputs that have other sizes than the file declares, as runtimes do."""
+        declared = known_shapes(GraphProto(output=self.proto.graph.output))
+        for name, stated in declared.items():
+            shape = self.type_of(name).shape
+            if (
+                shape is None
+                or len(shape) != len(stated)
+                or any(a and b and a != b for a, b in zip(shape, stated, strict=True))
+            ):
+                found, said = ("×".join(str(d or "?") for d in sizes or ()) for sizes in (shape, stated))
+                _log.warning("%s: output %r is %s, not %s as the file says", self.name, name, found, said)
 
     def _small_constant(self, value: str) -> Array | None:
         """Read a constant during pattern matching, unless it is large."""
@@ -444,6 +471,9 @@ def _check(model: Model) -> None:
     """Refuse what is no model, and external data that are not there or not the model's own."""
     if not model.proto.graph.node:
         raise ModelError(f"{model.name}: no ONNX model (it has no graph)")
+    standard = any(own_domain(o.domain) == "" for o in model.proto.opset_import)
+    if not standard and not model.proto.functions:
+        raise ModelError(f"{model.name}: no ONNX model (it does not say of which opset its operators are)")
     graph, known = model.proto.graph, set(TensorProto.DataType.values())
     for info in (*graph.input, *graph.output, *graph.value_info):
         if info.type.tensor_type.elem_type not in known:

@@ -29,7 +29,7 @@ _ROOM = 1 << 26
 """Bytes that a private copy leaves free on the disk."""
 
 
-_PACKED = {
+PACKED = {
     TensorProto.DataType.Value(name)
     for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
     if name in TensorProto.DataType.keys()  # noqa: SIM118  (no dict)
@@ -323,6 +323,6 @@ def _bytes_of(tensor: TensorProto) -> int | None:
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError:
         return None
-    if tensor.data_type in _PACKED:
+    if tensor.data_type in PACKED:
         return None
     return math.prod(tensor.dims) * dtype.itemsize

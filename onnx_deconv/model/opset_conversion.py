@@ -8,10 +8,11 @@ own, by the standard's version converter.
 from collections.abc import Iterator
 
 import onnx
-import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper
 
 from onnx_deconv.errors import ModelError
+from onnx_deconv.model.functions import inlined
+from onnx_deconv.model.plain_forms import name_domains
 from onnx_deconv.model.protos import copy_of, opset_of, renamed, replace, stored_tensors, subgraphs
 from onnx_deconv.operators import own_domain
 
@@ -49,8 +50,9 @@ def at_opset(proto: ModelProto, opset: int, ir_version: int) -> ModelProto:
     copy.ir_version = max(copy.ir_version, ir_version)
     if old >= opset:
         return copy
+    name_domains(copy)
     if copy.functions:
-        copy = onnx.inliner.inline_local_functions(copy)
+        copy = inlined(copy)
     _raise(copy.graph, _Types(copy), old, opset)
     for entry in copy.opset_import:
         if own_domain(entry.domain) == "":

@@ -59,6 +59,14 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         yield from [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs
 
 
+def every_node(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Yield nodes, and those in their branches and bodies."""
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from every_node(graph.node)
+
+
 def all_tensors(proto: ModelProto) -> Iterable[TensorProto]:
     """Yield every tensor of a model: initializers and attributes, in subgraphs and functions too."""
     yield from _graph_tensors(proto.graph)

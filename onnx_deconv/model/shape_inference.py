@@ -8,6 +8,7 @@ be (:mod:`onnx_deconv.model.constant_folding`), handed to the inference, and it 
 import onnx
 from onnx import ModelProto, NodeProto, helper
 
+from onnx_deconv.errors import ModelError
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.protos import attributes_of
 from onnx_deconv.operators import find
@@ -16,7 +17,13 @@ from onnx_deconv.operators.traits import NORMALISATION, POOL, RECTIFIER
 
 
 def infer_shapes(view: ModelProto) -> ModelProto:
-    """Return the model with the shapes of its values filled in as far as they can be known."""
+    """Return the model with the shapes of its values filled in as far as they can be known.
+
+    Raises
+    ------
+    ModelError
+        If a size is less than nothing.
+    """
     recounted: set[str] = set()
     while True:
         try:
@@ -53,11 +60,27 @@ def _resolve_targets(view: ModelProto) -> bool:
     shapes, numbers, found = known_shapes(view.graph), known_numbers(view.graph), False
     for node in view.graph.node:
         stated = shapes.get(node.output[0])
-        shape = None if stated and None not in stated else _followed(node, shapes, numbers)
+        shape = None if stated and None not in stated else _sizes(node, _followed(node, shapes, numbers))
         if shape is not None and (stated is None or shape.count(None) < stated.count(None)):
             _write(view, node, shape, view)
             found = True
     return found
+
+
+def _sizes(node: NodeProto, shape: Sizes | None) -> Sizes | None:
+    """Return a shape as files state it, where an empty axis is one of unknown size.
+
+    Raises
+    ------
+    ModelError
+        If the result would have an axis of less than nothing.
+    """
+    least = min((size for size in shape or () if size is not None), default=0)
+    if least < 0:
+        called = node.name or node.output[0]
+        fault = f"{node.op_type} {called!r} gives an axis of size {least}"
+        raise ModelError(f"{fault}: export the model again for this size of its input")
+    return None if shape is None else [size or None for size in shape]
 
 
 def _followed(node: NodeProto, shapes: dict[str, Sizes], numbers: dict[str, Numbers]) -> Sizes | None:

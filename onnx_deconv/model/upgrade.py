@@ -12,6 +12,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.errors import ModelError
+from onnx_deconv.model.plain_forms import name_domains
 from onnx_deconv.model.protos import replace
 
 OLDEST_OPSET = 7
@@ -41,6 +42,7 @@ def upgrade(proto: ModelProto) -> ModelProto:
     """
     new = ModelProto()
     new.CopyFrom(proto)
+    name_domains(new)
     old = [n.op_type for n in new.graph.node if n.op_type in _UNKNOWN_FORMS]
     if old:
         names = ", ".join(sorted(set(old)))

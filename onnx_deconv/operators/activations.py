@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_deconv.operators.registry import find
+from onnx_deconv.operators.traits import LIMIT
 
 Array = NDArray[np.float64]
 
@@ -43,6 +44,8 @@ LINE: Array = np.asarray([-2.0, -1.0, 1.0, 2.0])
 
 _TOLERANCE, _HALF_TOLERANCE = 3e-5, 2e-3
 """Of what constants in single and half precision leave; the two forms of Gelu are 5e-4 apart."""
+_EXACT = 1e-12
+"""Of what double precision leaves."""
 
 
 def identified(y: Array, constants: Iterable[float] = (), *, half: bool = False) -> Activation | None:
@@ -71,10 +74,24 @@ def identified(y: Array, constants: Iterable[float] = (), *, half: bool = False)
 
 
 def _closest(y: Array, candidates: list[tuple[str, dict[str, Any]]], tolerance: float) -> Activation | None:
-    errors = [_distance(y, op, attributes) for op, attributes in candidates]
+    stopping = [c for c in candidates if _stops_alike(y, *c)]
+    errors = [_distance(y, op, attributes) for op, attributes in stopping]
     if not errors or min(errors) > tolerance:
         return None
-    return Activation(*candidates[int(np.argmin(errors))])
+    return Activation(*stopping[int(np.argmin(errors))])
+
+
+def _stops_alike(y: Array, op: str, attributes: dict[str, Any]) -> bool:
+    """Tell whether what an activation stops is exactly what the group stops, if it stops anything.
+
+    ``Relu(x) + 1e-6`` is nearly a Relu, but what reads it does not get 0 from a unit that is dead.
+    """
+    if LIMIT not in find(op).traits and op != "LeakyRelu":
+        return True
+    expected = _values(op, tuple(attributes.items()))
+    if attributes.get("min"):
+        return _distance(y, op, attributes) < _EXACT
+    return not y[expected == 0].any()
 
 
 def slopes(y: Array) -> Activation | None:
@@ -112,7 +129,7 @@ def _candidates(y: Array) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from (("Relu", {}), ("Softplus", {}), ("HardSwish", {}), ("Mish", {}))
     yield from (("Gelu", {"approximate": form}) for form in ("none", "tanh"))
     floor, ceiling, one = float(y[0]), float(y[-1]), float(np.interp(1, GRID, y))
-    if GRID[0] < floor < ceiling < GRID[-1]:
+    if GRID[0] < floor < ceiling < GRID[-1] and y[-2] == ceiling:
         yield "Clip", {"min": _tidy(floor), "max": _tidy(ceiling)}
     slope = floor / GRID[0]
     if 0 < abs(slope) < 1:

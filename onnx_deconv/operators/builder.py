@@ -5,7 +5,7 @@ that has every operator the rules need (ScatterElements that adds, Split by numb
 range of runtimes loads the result, and the CUDA provider has all its kernels.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +37,11 @@ class Emitter:
     dtype
         The signal's element type; plain numbers become scalars of it.
 
+    Attributes
+    ----------
+    opset
+        The oldest opset that has all nodes so far, :data:`OPSET` at least.
+
     Examples
     --------
     >>> op = Emitter(np.dtype(np.float32))
@@ -45,6 +50,7 @@ class Emitter:
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
+        self.opset = OPSET
         self.origin = ""
         self.nodes: list[gs.Node] = []
         self.inputs: dict[str, gs.Variable] = {}
@@ -55,6 +61,14 @@ class Emitter:
     def elem_type(self) -> int:
         """The signal's element type as ONNX counts them."""
         return int(onnx.helper.np_dtype_to_tensor_dtype(self.dtype))
+
+    def take(self, operator: str, elem_type: int, attributes: Collection[str] = ()) -> None:
+        """Raise the opset to the first whose operator takes a first input of some type, and attributes."""
+        text = f"tensor({TensorProto.DataType.Name(elem_type).lower()})"
+        newest = onnx.defs.onnx_opset_version()
+        schemas = ((k, onnx.defs.get_schema(operator, k, "")) for k in range(self.opset, newest + 1))
+        takes = (k for k, s in schemas if text in s.inputs[0].types and {*attributes} <= set(s.attributes))
+        self.opset = next(takes, newest)
 
     def input(self, name: str, shape: Sequence[int | str | None] | None, dtype: Any = None) -> gs.Variable:
         """Return the graph's input of that name, declaring it on first use."""
@@ -83,7 +97,7 @@ class Emitter:
     def _append(
         self, operator: str, inputs: list[Signal], outputs: int, attributes: dict[str, Any]
     ) -> list[gs.Variable]:
-        typed = _typed(operator, attributes, self.origin)
+        typed = _typed(operator, attributes, self.origin, self.opset)
         key = (operator, tuple(v.name for v in inputs), outputs, repr(sorted(typed.items())))
         if key not in self._known:
             name = f"deconv/{self.origin}/{operator}_{len(self.nodes)}"
@@ -164,12 +178,12 @@ class Emitter:
         return proto
 
 
-def _typed(operator: str, attributes: dict[str, Any], origin: str) -> dict[str, Any]:
+def _typed(operator: str, attributes: dict[str, Any], origin: str, opset: int) -> dict[str, Any]:
     """Give attributes the types that the operator's schema says, and leave out defaults."""
     try:
-        schema = onnx.defs.get_schema(operator, OPSET, "")
+        schema = onnx.defs.get_schema(operator, opset, "")
     except onnx.defs.SchemaError:
-        raise RuleError(f"{operator} is no operator of opset {OPSET} (rule for {origin!r})") from None
+        raise RuleError(f"{operator} is no operator of opset {opset} (rule for {origin!r})") from None
     typed = {}
     for name, given in attributes.items():
         if name not in schema.attributes:

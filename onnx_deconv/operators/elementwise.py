@@ -7,9 +7,11 @@ import numpy as np
 
 from onnx_deconv.operators import fields, numbers
 from onnx_deconv.operators.builder import Signal
+from onnx_deconv.operators.reduce import inverse
 from onnx_deconv.operators.registry import Evaluate, operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.training import refuse_training
 from onnx_deconv.operators.traits import (
     COMBINATION,
     DISCONTINUOUS,
@@ -76,20 +78,21 @@ def exp(at: Site) -> Signal:
 
 @derivative("Log", {POINTWISE, COMBINATION}, np.log)
 def log(at: Site) -> Signal:
-    """Scaled by 1/x."""
-    return at.op.Reciprocal(at.input(0))
+    """Scaled by 1/x (zero where x is)."""
+    return inverse(at, at.input(0))
 
 
 @derivative("Sqrt", {POINTWISE, NONNEGATIVE}, np.sqrt)
 def sqrt(at: Site) -> Signal:
-    """Scaled by 1/(2y)."""
-    return at.op.Div(0.5, at.output())
+    """Scaled by 1/(2y) (zero where y is)."""
+    return at.op.Mul(inverse(at, at.output()), 0.5)
 
 
 @derivative("Reciprocal", {POINTWISE}, lambda x: 1 / x)
 def reciprocal(at: Site) -> Signal:
-    """Scaled by -y²."""
-    return at.op.Neg(at.op.Mul(at.output(), at.output()))
+    """Scaled by -1/x² (zero where x is)."""
+    root = inverse(at, at.input(0))
+    return at.op.Neg(at.op.Mul(root, root))
 
 
 @derivative("Abs", {POINTWISE, NONNEGATIVE}, np.abs)
@@ -126,6 +129,7 @@ def neg(at: Site) -> Signals:
 @operator("Identity", "Dropout", traits={POINTWISE, VIEW}, evaluate=numbers.identity)
 def identity(at: Site) -> Signals:
     """Passes unchanged (Dropout drops nothing at inference)."""
+    refuse_training(at)
     return [at.signal, *[None] * (len(at.node.inputs) - 1)]
 
 

@@ -11,6 +11,7 @@ from math import prod
 from onnx_deconv.operators.builder import Emitter, Signal
 from onnx_deconv.operators.reshape import padded_alike
 from onnx_deconv.operators.site import Site
+from onnx_deconv.operators.training import is_training
 
 
 class Filter:
@@ -136,7 +137,7 @@ def _affine(
     """Return by what a node scales a value and what it adds, one number per channel; ``None`` for others."""
     op, names = at.op, [v.name for v in at.node.inputs]
     if at.node.op == "BatchNormalization":
-        return _normalised(at) if axis == 1 and not at.attr("training_mode", 0) else None
+        return _normalised(at) if axis == 1 and not is_training(at) else None
     if at.node.op not in ("Add", "Sub", "Mul", "Div") or names.count(value) != 1:
         return None
     k = names.index(value)

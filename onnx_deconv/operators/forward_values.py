@@ -115,6 +115,7 @@ class ForwardValues:
             return self.op.ConstantOfShape(list(shape), value=gs.Constant("value", numbers))
         inputs = [v.name for v in node.inputs]
         if node.op == "Cast" and "to" in node.attrs:
+            self.op.take(node.op, self.model.type_of(inputs[0]).dtype)
             return self.op.Cast(self.raw(inputs[0]), to=dtype)
         if node.op == "Transpose":
             return self.op.Transpose(self.raw(inputs[0]), perm=node.attrs.get("perm"))
@@ -123,9 +124,12 @@ class ForwardValues:
         if node.op in ("Identity", "Dropout"):
             return self.raw(inputs[0])
         if node.op in ("Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "DequantizeLinear"):
-            axis = node.attrs.get("axis") if node.op == "DequantizeLinear" else None
-            extra = {} if axis is None else {"axis": axis}
-            return getattr(self.op, node.op)(*[self.raw(v) if v else None for v in inputs], **extra)
+            extra = {}
+            if node.op == "DequantizeLinear":
+                extra = {k: v for k, v in node.attrs.items() if k == "axis" or (k == "block_size" and v)}
+                self.op.take(node.op, self.model.type_of(inputs[0]).dtype, extra)
+            given = [self.raw(v) if v else None for v in inputs]
+            return getattr(self.op, node.op)(*given, **extra)
         numbers = self.model.constant(name)
         return self.op.constant(numbers) if numbers is not None and numbers.size <= _SMALL else None
 

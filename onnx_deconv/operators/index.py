@@ -1,5 +1,8 @@
 """Operators that pick or place elements by index: each value's signal goes back to where it was."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from onnx import TensorProto
 
@@ -60,6 +63,13 @@ def gather_nd(at: Site) -> Signals:
     if batch:
         indices = op.Concat(_batch_coordinates(at, batch, indices), indices, axis=-1)
     return [op.ScatterND(op.filled(at.shape(0), 0.0), indices, at.signal, reduction="add"), None]
+
+
+@gather_nd.fault
+def batch_axes(attributes: Mapping[str, Any], *_: int) -> str | None:
+    """Refuse fewer than no axes."""
+    batch = attributes.get("batch_dims", 0)
+    return None if batch >= 0 else f"batch_dims={batch}"
 
 
 def _batch_coordinates(at: Site, batch: int, indices: Signal) -> Signal:

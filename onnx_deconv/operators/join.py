@@ -1,9 +1,13 @@
 """Operators with several inputs on the path: sums, products, concatenations."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from onnx_deconv.operators import fields, numbers
 from onnx_deconv.operators.builder import Signal
+from onnx_deconv.operators.reduce import inverse
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.reshape import resized
 from onnx_deconv.operators.site import Site
@@ -45,22 +49,28 @@ def mul(at: Site) -> Signals:
 
 @operator("Div", traits={POINTWISE, AFFINE, COMBINATION}, evaluate=numbers.divide)
 def div(at: Site) -> Signals:
-    """The numerator gets signal/b, the denominator -signal·y/b."""
+    """The numerator gets signal/b, the denominator -signal·a/b² (zero where b is, if it is computed)."""
     op = at.op
-    share = op.Div(at.signal, at.input(1))
+    if not at.needs(1):
+        return [at.unbroadcast(op.Div(at.signal, at.input(1)), 0), None]
+    share = op.Mul(at.signal, inverse(at, at.input(1)))
+    ratio = op.Mul(at.input(0), inverse(at, at.input(1)))
     return [
         at.unbroadcast(share, 0) if at.needs(0) else None,
-        at.unbroadcast(op.Neg(op.Mul(share, at.output())), 1) if at.needs(1) else None,
+        at.unbroadcast(op.Neg(op.Mul(share, ratio)), 1),
     ]
 
 
 @operator("Pow", traits={POINTWISE}, evaluate=np.power)
 def power(at: Site) -> Signals:
-    """The base gets the signal times b·x^(b-1)."""
+    """The base gets the signal times b·x^(b-1) (zero where that is infinite)."""
     if at.needs(1):
         raise at.unsupported("its exponent depends on the explained input")
     op, exponent = at.op, at.input(1)
     slope = op.Mul(exponent, op.Pow(at.input(0), op.Sub(exponent, 1.0)))
+    known = at.constant(1)
+    if known is None or (known < 1).any():
+        slope = op.Where(op.And(op.Equal(at.input(0), 0.0), op.Less(exponent, 1.0)), 0.0, slope)
     return [_times(at, slope, 0), None]
 
 
@@ -89,6 +99,13 @@ def split(at: Site) -> Signals:
         empty = signal is None
         parts.append(at.op.filled(resized(at, at.op.Shape(like), axis, [size]), 0.0) if empty else signal)
     return [at.op.Concat(*parts, axis=axis), *[None] * (len(at.node.inputs) - 1)]
+
+
+@split.fault
+def split_into(attributes: Mapping[str, Any], _: int, outputs: int) -> str | None:
+    """Refuse a number of parts that is not the number of outputs."""
+    parts = attributes.get("num_outputs", outputs)
+    return None if parts == outputs else f"num_outputs={parts}, and {outputs} outputs"
 
 
 @operator("Min", traits={POINTWISE, COMBINATION, LIMIT, KEEPS_SIGN}, evaluate=numbers.minimum)

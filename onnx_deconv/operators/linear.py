@@ -1,6 +1,7 @@
 """Filters: each sends back its exact transpose; the bias takes no part."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from onnx_deconv.operators import fields
 from onnx_deconv.operators.builder import Signal
@@ -149,6 +150,14 @@ def einsum(at: Site) -> Signals:
     count = len(at.node.inputs)
     others = {i: [at.input(k) for k in range(count) if k != i] for i in range(count) if at.needs(i)}
     return [einsum_back(at, i, at.signal, others[i]) if i in others else None for i in range(count)]
+
+
+@einsum.fault
+def einsum_operands(attributes: Mapping[str, Any], inputs: int, _: int) -> str | None:
+    """Refuse an equation of another number of operands."""
+    equation = attributes.get("equation", b"").decode()
+    terms = len(equation.partition("->")[0].split(","))
+    return None if terms == inputs else f"equation={equation!r}, and {inputs} inputs"
 
 
 def einsum_back(at: Site, i: int, signal: Signal, others: Sequence[Signal]) -> Signal:

@@ -32,6 +32,10 @@ class Forward(Protocol):
         """Names of the values that no input can change."""
 
     @property
+    def recognised(self) -> Container[str]:
+        """Names of the values that stand for an activation written as several nodes."""
+
+    @property
     def inputs(self) -> list[str]:
         """Names of the inputs that a caller feeds."""
 

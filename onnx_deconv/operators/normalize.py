@@ -2,10 +2,11 @@
 
 from onnx_deconv.operators import fields
 from onnx_deconv.operators.builder import Operand, Signal
-from onnx_deconv.operators.reduce import over
+from onnx_deconv.operators.reduce import divided, over
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.training import refuse_training
 from onnx_deconv.operators.traits import (
     AFFINE,
     GLOBAL,
@@ -22,8 +23,7 @@ from onnx_deconv.operators.window import channels_of
 @operator("BatchNormalization", traits={POINTWISE, AFFINE})
 def batch_normalization(at: Site) -> Signals:
     """Scaled per channel: the same normalisation with neither mean nor shift."""
-    if at.attr("training_mode", 0):
-        raise at.unsupported("training_mode=1 mixes the images of a batch")
+    refuse_training(at)
     if at.attr("spatial", 1) == 0:
         spread = at.op.Sqrt(at.op.Add(at.input(4), float(at.attr("epsilon", 1e-5))))
         return [at.op.Mul(at.signal, at.op.Div(at.input(1), spread)), None, None, None, None]
@@ -44,10 +44,23 @@ def instance_normalization(at: Site) -> Signals:
 
 @operator("LayerNormalization", traits={NORMALISATION}, field=fields.trailing_axes)
 def layer_normalization(at: Site) -> Signals:
-    """The signal's part along the mean and along the normalised value is taken out."""
+    """The signal's part along the mean and along the normalised value is taken out.
+
+    The mean, where it is read too, is that of ReduceMean; 1/√(variance + ε) gets -(x - mean)·itself³/n.
+    """
+    op, epsilon = at.op, float(at.attr("epsilon", 1e-5))
     axes = list(range(at.axis(-1), len(at.shape_of(0))))
-    scaled = at.op.Mul(at.signal, at.input(1))
-    return [standardized(at, scaled, axes, at.attr("epsilon", 1e-5)), None, None]
+    output, mean, inverse = (*at.signals, None, None)[:3]
+    parts = []
+    if output is not None:
+        parts.append(standardized(at, op.Mul(output, at.input(1)), axes, epsilon))
+    if mean is not None:
+        parts.append(op.Expand(divided(at, mean, axes), at.shape(0)))
+    if inverse is not None:
+        centred, spread = _centred(at, at.input(0), axes, epsilon)
+        cube = op.Mul(op.Mul(spread, spread), spread)
+        parts.append(op.Neg(op.Mul(centred, op.Div(divided(at, inverse, axes), cube))))
+    return [op.sum(parts), None, None]
 
 
 @operator("GroupNormalization", traits={NORMALISATION, GLOBAL})
@@ -100,13 +113,19 @@ def standardized(at: Site, signal: Signal, axes: list[int], epsilon: float) -> S
 def _standardized(at: Site, signal: Signal, x: Signal, axes: list[int], epsilon: float) -> Signal:
     """Return (s - mean(s) - x̂·mean(s·x̂))/√(variance + ε)."""
     op = at.op
-    centred = op.Sub(x, op.ReduceMean(x, axes))
-    spread = op.Sqrt(op.Add(op.ReduceMean(op.Mul(centred, centred), axes), float(epsilon)))
+    centred, spread = _centred(at, x, axes, epsilon)
     normal = op.Div(centred, spread)
     along = op.Mul(normal, op.ReduceMean(op.Mul(signal, normal), axes))
     rest = op.Sub(signal, along)
     # The mean of x̂ is zero, so the rest has the signal's mean.
     return op.Div(op.Sub(rest, op.ReduceMean(rest, axes)), spread)
+
+
+def _centred(at: Site, x: Signal, axes: list[int], epsilon: float) -> tuple[Signal, Signal]:
+    """Return x - mean and √(variance + ε)."""
+    op = at.op
+    centred = op.Sub(x, op.ReduceMean(x, axes))
+    return centred, op.Sqrt(op.Add(op.ReduceMean(op.Mul(centred, centred), axes), float(epsilon)))
 
 
 @operator("Softmax", traits={PROBABILITY, NONNEGATIVE}, field=fields.softmax_axes)

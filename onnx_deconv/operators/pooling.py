@@ -3,8 +3,9 @@
 from math import prod
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
-from onnx_deconv.operators import fields
+from onnx_deconv.operators import fields, shapes
 from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.reduce import over
 from onnx_deconv.operators.registry import operator
@@ -179,9 +180,16 @@ def _power_slope(at: Site, x: Signal, p: int) -> Signal:
     return op.Sign(x) if p == 1 else op.Mul(op.Sign(x), op.Pow(op.Abs(x), float(p - 1)))
 
 
-@operator("MaxUnpool", traits={PLACEMENT})
+@operator("MaxUnpool", traits={PLACEMENT}, shape=shapes.max_unpool)
 def max_unpool(at: Site) -> Signals:
-    """Each value's signal is read back from where it was put."""
-    op = at.op
-    flat = op.Gather(op.Reshape(at.signal, [-1]), op.Reshape(at.raw(1), [-1]))
+    """Each value's signal is read back from where it was put; of several at one place, the last has it."""
+    op, places = at.op, at.op.Reshape(at.raw(1), [-1])
+    signal = op.Reshape(at.signal, [-1])
+    flat = op.Gather(signal, places)
+    kernel = at.attr("kernel_shape")
+    if any(k > s for k, s in zip(kernel, at.attr("strides", [1] * len(kernel)), strict=True)):
+        order = op.Range(np.int64(0), op.Size(places), np.int64(1))
+        nobody = op.ConstantOfShape(op.Shape(signal), value=gs.Constant("value", np.full(1, -1, np.int64)))
+        last = op.ScatterElements(nobody, places, order, axis=0, reduction="max")
+        flat = op.Where(op.Equal(op.Gather(last, places), order), flat, 0.0)
     return [at.reshape(flat, 0), *[None] * (len(at.node.inputs) - 1)]

@@ -29,8 +29,7 @@ _ROOT_HALF, _BELL = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 @operator("Relu", traits={LIMIT, RECTIFIER, POINTWISE, NONNEGATIVE}, evaluate=lambda x: np.maximum(x, 0))
 def relu(at: Site) -> Signals:
     """Passes where the forward value is positive."""
-    # Sign(y) is 1 where y = max(x, 0) is positive, else 0; x itself would undo the runtime's fusion.
-    return [at.op.Mul(at.signal, at.op.Sign(at.output()))]
+    return [_where_passed(at, at.signal)]
 
 
 @operator(
@@ -65,11 +64,10 @@ def clip(at: Site) -> Signals:
     """Passes where the forward input lies between the bounds."""
     op, (low, high) = at.op, _bounds(at)
     signal = at.signal
-    # The result lies between the bounds where the input does; the input would undo the runtime's fusion.
     if low is not None:
-        signal = op.Where(op.Greater(at.output(), low), signal, 0.0)
+        signal = op.Where(op.Greater(_limited(at), low), signal, 0.0)
     if high is not None:
-        signal = op.Where(op.Less(at.output(), high), signal, 0.0)
+        signal = op.Where(op.Less(_limited(at), high), signal, 0.0)
     return [signal, None, None]
 
 
@@ -190,13 +188,16 @@ def rectify_clip(at: Site) -> Signals:
 @relu.row("guided")
 def guide(at: Site) -> Signals:
     """Rectifies the signal. Stopped where the forward input was not positive."""
-    return [at.op.Mul(at.op.Relu(at.signal), at.op.Sign(at.output()))]
+    return [_where_passed(at, at.op.Relu(at.signal))]
 
 
 @clip.row("guided")
 def guide_clip(at: Site) -> Signals:
     """Guides the signal if the lower bound is 0 (ReLU6); any other Clip is no rectifier."""
-    return _stopped(at, rectify_clip(at)) if _bounds(at)[0] == 0 else clip(at)
+    if _bounds(at)[0] != 0:
+        return clip(at)
+    passed = at.op.Greater(_limited(at), 0.0)
+    return [at.op.Where(passed, at.op.Relu(at.signal), 0.0), None, None]
 
 
 def _guided(deconvnet: Rule) -> Rule:
@@ -228,13 +229,34 @@ def _bounds(at: Site) -> tuple[float | None, float | None]:
     )
 
 
+def _limited(at: Site) -> Signal:
+    """Return what lies between the bounds of a Clip exactly where its input does.
+
+    That is the result, since to read the input would undo the runtime's fusion of a filter with its Clip.
+    Where several nodes are the Clip, nothing is fused, and what they compute is rounded more than once.
+    """
+    return at.input(0) if _is_recognised(at) else at.output()
+
+
+def _where_passed(at: Site, signal: Signal) -> Signal:
+    """Pass a signal where the input of a Relu is positive."""
+    if _is_recognised(at):
+        return at.op.Where(at.op.Greater(at.input(0), 0.0), signal, 0.0)
+    # Sign(y) is 1 where y = max(x, 0) is positive, else 0; x itself would undo the runtime's fusion.
+    return at.op.Mul(signal, at.op.Sign(at.output()))
+
+
+def _is_recognised(at: Site) -> bool:
+    return at.node.outputs[0].name in at.model.recognised
+
+
 def _where_positive(at: Site, positive: Signal, negative: Signal) -> Signal:
     return at.op.Where(_is_positive(at), positive, negative)
 
 
 def _is_positive(at: Site) -> Signal:
     """Tell where the forward input is positive: from the result, where that has the input's sign."""
-    keeps_sign = at.node.op == "Clip" or (at.node.op == "LeakyRelu" and at.attr("alpha", 0.01) > 0)
+    keeps_sign = at.node.op == "LeakyRelu" and at.attr("alpha", 0.01) > 0 and not _is_recognised(at)
     return at.op.Greater(at.output() if keeps_sign else at.input(0), 0.0)
 
 

@@ -1,5 +1,6 @@
 """Reductions over axes: sums and norms spread their signal, a maximum sends it to where it was found."""
 
+from collections.abc import Sequence
 from math import prod
 
 from onnx_deconv.operators import numbers
@@ -19,11 +20,7 @@ def reduce_sum(at: Site) -> Signals:
 @operator("ReduceMean", traits={REDUCTION, KEEPS_SIGN})
 def reduce_mean(at: Site) -> Signals:
     """Spread: every position gets an equal share."""
-    op, sizes = at.op, [at.shape_of(0)[axis] for axis in axes_of(at)]
-    if None not in sizes:
-        return _only(at, repeated(at, op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))))
-    count = op.ReduceProd(op.Gather(at.shape(0), axes_of(at)), keepdims=0)
-    return _only(at, repeated(at, op.Div(at.signal, op.Cast(count, to=op.elem_type))))
+    return _only(at, repeated(at, divided(at, at.signal, axes_of(at))))
 
 
 @operator("ReduceL1", traits={REDUCTION, NONNEGATIVE})
@@ -46,9 +43,9 @@ def reduce_sum_square(at: Site) -> Signals:
 
 @operator("ReduceLogSum", traits={REDUCTION})
 def reduce_log_sum(at: Site) -> Signals:
-    """Scaled by 1/Σx = e^-y."""
+    """Scaled by 1/Σx = 1/e^y (zero where the sum is)."""
     op = at.op
-    return _only(at, repeated(at, op.Mul(at.signal, op.Exp(op.Neg(at.output())))))
+    return _only(at, repeated(at, op.Mul(at.signal, inverse(at, op.Exp(at.output())))))
 
 
 @operator("ReduceLogSumExp", traits={REDUCTION})
@@ -92,11 +89,27 @@ def axes_of(at: Site) -> list[int]:
     return sorted(axis % rank for axis in (axes or every))
 
 
+def divided(at: Site, signal: Signal, axes: Sequence[int]) -> Signal:
+    """Divide a signal by the number of the input's elements along some axes."""
+    op, sizes = at.op, [at.shape_of(0)[axis] for axis in axes]
+    if None not in sizes:
+        return op.Mul(signal, 1.0 / prod(d or 1 for d in sizes))
+    count = op.ReduceProd(op.Gather(at.shape(0), list(axes)), keepdims=0)
+    return op.Div(signal, op.Cast(count, to=op.elem_type))
+
+
 def over(at: Site, signal: Signal, norm: Signal) -> Signal:
     """Divide a signal by a norm; zero where the norm is."""
     op = at.op
     nothing = op.Equal(norm, 0.0)
     return op.Where(nothing, 0.0, op.Div(signal, op.Where(nothing, 1.0, norm)))
+
+
+def inverse(at: Site, value: Signal) -> Signal:
+    """Return 1/value; zero where the value is, since no number is infinity times zero."""
+    op = at.op
+    nothing = op.Equal(value, 0.0)
+    return op.Where(nothing, 0.0, op.Reciprocal(op.Where(nothing, 1.0, value)))
 
 
 def _only(at: Site, signal: Signal) -> Signals:

@@ -37,6 +37,13 @@ Shape = Callable[[Known], Sizes | None]
 """The shape of the first result, where the standard's own inference does not know it."""
 
 
+Fault = Callable[[Mapping[str, Any], int, int], "str | None"]
+"""What no node of an operator can have, given its attributes and its numbers of inputs and outputs, in words.
+
+Entries have one where the standard's own shape inference does not check, and reads what is not there.
+"""
+
+
 class Operator:
     """What is known of one operator.
 
@@ -52,6 +59,8 @@ class Operator:
         How receptive fields pass it; ``None`` leaves that to its traits.
     shape
         The shape of its first result, where the standard's own inference does not know it.
+    fault
+        What no node of it can have.
     """
 
     def __init__(self, name: str, domain: str, traits: Collection[Trait], evaluate: Evaluate | None) -> None:
@@ -59,6 +68,7 @@ class Operator:
         self.rule: Rule | None = None
         self.field: Field | None = None
         self.shape: Shape | None = None
+        self.fault: Fault | None = None
         self._evaluate = evaluate
         self._attributes = _names(evaluate)
 
@@ -130,6 +140,12 @@ class Entry:
         """Register the shape of the operators' first result."""
         for each in self.operators:
             each.shape = function
+        return function
+
+    def fault(self, function: Fault) -> Fault:
+        """Register what no node of the operators can have."""
+        for each in self.operators:
+            each.fault = function
         return function
 
 

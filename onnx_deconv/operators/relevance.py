@@ -14,6 +14,7 @@ from onnx_deconv.operators.reduce import axes_of, kept
 from onnx_deconv.operators.registry import find
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, RuleTable, Signals, register
+from onnx_deconv.operators.training import refuse_training
 from onnx_deconv.operators.traits import (
     LOGARITHM,
     NORMALISATION,
@@ -106,6 +107,7 @@ def divided(at: Site, signal: Signal, parts: Mapping[int, Signal], total: Signal
 @shared(RECTIFIER, SQUASHING, PROBABILITY, LOGARITHM, NORMALISATION, QUANTISER, POINTWISE, "Hardmax")
 def unchanged(at: Site) -> Signals:
     """Handed on unchanged."""
+    refuse_training(at)
     return only(at, depending(at)[0], at.signal)
 
 

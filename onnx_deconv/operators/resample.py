@@ -12,12 +12,12 @@ from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
 from onnx_deconv.operators.traits import KEEPS_SIGN
 
+# Not the constant beyond a region, which no signal comes from.
 _HOW = (
     "antialias",
     "coordinate_transformation_mode",
     "cubic_coeff_a",
     "exclude_outside",
-    "extrapolation_value",
     "mode",
     "nearest_mode",
 )

@@ -69,9 +69,15 @@ class Site(ForwardNode):
 
     @property
     def signal(self) -> Signal:
-        """The signal at the node's first output."""
+        """The signal at the node's first output, where no other output has one.
+
+        Raises
+        ------
+        RuleError
+            If another has one: a rule for that reads ``signals``.
+        """
         signal = self.signals[0]
-        if signal is None:
+        if signal is None or any(other is not None for other in self.signals[1:]):
             raise self.unsupported("only its first output can be explained")
         return signal
 

@@ -1,9 +1,17 @@
 """Models and pairs, ready to run: the only room that imports onnxruntime."""
 
 from onnx_deconv.runtime.memory import memory_free, memory_needed
-from onnx_deconv.runtime.pair_session import PairSession, companion
+from onnx_deconv.runtime.not_a_number import first_nan, why_not_finite
+from onnx_deconv.runtime.pair_session import PairSession, companion, seed_type
 from onnx_deconv.runtime.providers import Providers
-from onnx_deconv.runtime.session import Session, device_of, numpy_of, return_freed_memory, workers
+from onnx_deconv.runtime.session import (
+    Session,
+    device_of,
+    limit_threads,
+    numpy_of,
+    return_freed_memory,
+    workers,
+)
 
 __all__ = [
     "PairSession",
@@ -11,9 +19,13 @@ __all__ = [
     "Session",
     "companion",
     "device_of",
+    "first_nan",
+    "limit_threads",
     "memory_free",
     "memory_needed",
     "numpy_of",
     "return_freed_memory",
+    "seed_type",
+    "why_not_finite",
     "workers",
 ]

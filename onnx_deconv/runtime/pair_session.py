@@ -137,7 +137,12 @@ class PairSession:
     @functools.cached_property
     def seed_dtype(self) -> Any:
         """The NumPy type of the seed."""
-        return np.float16 if "float16" in self.deconv.inputs[SEED].type else np.float32
+        return seed_type(self.deconv)
+
+
+def seed_type(companion: Session) -> Any:
+    """Return the NumPy type of a companion's seed."""
+    return np.float16 if "float16" in companion.inputs[SEED].type else np.float32
 
 
 def _repeat(array: Array, times: int, kind: str, positions: int) -> Array:

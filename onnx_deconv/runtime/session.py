@@ -21,6 +21,26 @@ from onnx_deconv.runtime.providers import Providers
 
 _MOST_WORKERS = 16
 _SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
+_limit: list[int] = []
+"""The most threads that sessions may take, if there is a limit."""
+
+
+def limit_threads(most: int | None) -> None:
+    """Limit how many threads of the CPU each session takes that is made from now on, in the whole process.
+
+    Parameters
+    ----------
+    most
+        At least 1; ``None`` for all cores.
+
+    Raises
+    ------
+    InputError
+        If it is less than 1.
+    """
+    if most is not None and most < 1:
+        raise InputError(f"{most} threads: give at least 1")
+    _limit[:] = [] if most is None else [most]
 
 
 class Session:
@@ -38,7 +58,8 @@ class Session:
     alternating
         Whether it takes turns with another session: its threads must not wait actively then.
     threads
-        How many threads of the CPU one run takes; all cores if not given.
+        How many threads of the CPU one run takes; all cores, or what :func:`limit_threads` allows, if not
+        given.
     low_memory
         Whether to keep no memory from one run to the next; a little slower.
 
@@ -60,8 +81,8 @@ class Session:
     ) -> None:
         ort = execution_providers.onnxruntime()
         options = ort.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        if threads is not None or _limit:
+            options.intra_op_num_threads = min(filter(None, [threads, *_limit]))
         # Sessions that stand beside many others would each keep as much memory as they ever needed.
         options.enable_cpu_mem_arena = threads is None and not low_memory
         if alternating:
@@ -151,6 +172,22 @@ class Session:
             ) from error
         return dict(zip(self.outputs, binding.get_outputs(), strict=True))
 
+    def run_plainly(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model as its users will, on arrays and without bindings; return arrays by output name.
+
+        Raises
+        ------
+        InputError
+            If an array does not fit the model, or one is missing.
+        """
+        try:
+            results = self._session.run(None, dict(feeds))
+        except Exception as error:  # onnxruntime has no common base for its exceptions
+            raise InputError(
+                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
+            ) from error
+        return dict(zip(self.outputs, results, strict=True))
+
 
 class _Spelled:
     """A folder under a name that onnxruntime takes: it reads UTF-8, whatever the file system's encoding."""
@@ -192,12 +229,12 @@ def workers(device: str) -> int:
 
     That is up to twice as fast as one run on two cores: a reconstruction's small layers wait for each other.
     """
-    return 1 if device == "cuda" else min(os.cpu_count() or 1, _MOST_WORKERS)
+    return 1 if device == "cuda" else min(os.cpu_count() or 1, _MOST_WORKERS, *_limit)
 
 
 def numpy_of(value: Any) -> Array:
-    """Copy a session's result to a NumPy array."""
-    array: Array = value.numpy()
+    """Copy a session's result to a NumPy array; an array is returned as it is."""
+    array: Array = value if isinstance(value, np.ndarray) else value.numpy()
     return array
 
 

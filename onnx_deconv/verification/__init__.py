@@ -7,6 +7,7 @@
    the companion reads.
 4. *difference*: what the gradient table predicts for small steps, along the gradient and in random
    directions, is what the runtime then computes.
+5. *image*, *class*: what two images, and two units, have to do with the picture, as the manifest says.
 
 Each has one of three verdicts: ``ok``, ``failed``, or ``not covered`` where there is nothing to compare with.
 """

@@ -38,7 +38,7 @@ class Check:
     Attributes
     ----------
     name
-        ``forward``, ``switches``, ``companion`` or ``difference``.
+        ``forward``, ``switches``, ``companion``, ``difference``, ``image`` or ``class``.
     of
         What it was checked of: a rule table, a value.
     error

@@ -8,6 +8,7 @@ import numpy as np
 
 from onnx_deconv.errors import MissingRuleError, ModelError, RuleError
 from onnx_deconv.model import Array
+from onnx_deconv.runtime import first_nan
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import COMPANION_LIMIT, HALF_LIMIT, Check, relative_error
 from onnx_deconv.verification.reference import ReferenceOptions, ReferenceRules, reference
@@ -40,6 +41,12 @@ def compared(batch: Batch, values: Mapping[str, Array], kind: str, seed: Array) 
     except (MissingRuleError, RuleError, ModelError) as error:
         return Check("companion", semantics["rules"], None, limit, f"{kind}: {_why(error)}")
     found = batch.session.run_deconv(batch.passed, seed.astype(batch.session.seed_dtype))
+    if not all(np.isfinite(result).all() for result in found.values()):
+        own = first_nan(batch.pair.forward, batch.pair.folder, batch.feeds)
+        if own is not None:
+            return Check(
+                "companion", semantics["rules"], None, limit, f"{kind}: the model's own {own} gives NaN"
+            )
     errors = [relative_error(found[e["name"]], expected[e["of"]]) for e in entries]
     empty = not any(e.any() for e in expected.values())
     detail = f"{kind}{': nothing arrives, in the reference either' if empty else ''}"

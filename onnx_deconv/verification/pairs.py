@@ -6,13 +6,15 @@ from math import prod
 
 import numpy as np
 
+from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Array, Model
-from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of
+from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of, seed_type, why_not_finite
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import Check, same_outputs
 from onnx_deconv.verification.companion import check_companion
+from onnx_deconv.verification.dependence import check_dependence
 from onnx_deconv.verification.differences import check_differences
 from onnx_deconv.verification.switches import check_switches
 
@@ -70,6 +72,7 @@ def verify(
         if batch.pools and (saved is not None or rules == tables[0]):
             yield check_switches(batch)
         yield from check_companion(batch, rng)
+        yield from check_dependence(plain, feeds)
         if rules == "gradient":
             yield from check_differences(batch, plain, rng)
 
@@ -78,6 +81,8 @@ def check_pair(
     model: Model, original: Session, pair: Pair, feeds: Mapping[str, Array], providers: Providers = "auto"
 ) -> Iterator[Check]:
     """Check a pair, such as one that was saved, quickly: outputs are equal, reconstructions are finite.
+
+    Both models are run as their users will run them.
 
     Parameters
     ----------
@@ -97,13 +102,16 @@ def check_pair(
     Check
         ``forward``, then ``companion`` for each explained input: the number of values that are not finite.
     """
-    session = PairSession(pair, providers)
-    values = session.run_forward(feeds)
+    session, companion = (Session(part, pair.folder, providers) for part in (pair.forward, pair.deconv))
+    values = session.run_plainly(feeds)
     yield same_outputs(model, original.run(feeds), values, pair.manifest["semantics"]["rules"])
     explained = numpy_of(values[pair.manifest["explained"]["value"]])
-    found = session.run_deconv(values, strongest_unit(explained).astype(session.seed_dtype))
+    reads = {name: values[name] for name in companion.inputs if name != SEED}
+    sent = {**reads, SEED: strongest_unit(explained).astype(seed_type(companion))}
+    found = companion.run_plainly(sent)
     for entry in pair.manifest["reconstructions"]:
         result, shape = found[entry["name"]], feeds[entry["of"]].shape
         bad = int((~np.isfinite(result)).sum()) if result.shape == shape else prod(shape)
         sizes = "×".join(map(str, result.shape))
-        yield Check("companion", entry["of"], float(bad), 0.0, sizes)
+        reason = f" ({why_not_finite(pair, feeds, sent)})" if not np.isfinite(result).all() else ""
+        yield Check("companion", entry["of"], float(bad), 0.0, sizes + reason)

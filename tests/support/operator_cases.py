@@ -66,6 +66,8 @@ def resizes():
     cropped = node("Resize", "x, r, , t", mode="linear", coordinate_transformation_mode="tf_crop_and_resize")
     region = np.float32([0, 0, 0.2, -0.3, 1, 1, 0.9, 1.1])
     yield Case(f"y = {cropped}", x=(1, 2, 5, 6), weights={"t": ints(1, 2, 4, 3), "r": region})
+    beyond = cropped.replace("<", "<extrapolation_value = 0.3, ")
+    yield Case(f"y = {beyond}", x=(1, 2, 5, 6), weights={"t": ints(1, 2, 4, 3), "r": region})
 
 
 def grid_samples():
@@ -165,6 +167,12 @@ CASES = [
             *t.nn.functional.max_pool2d(v["x"], 2, 2, return_indices=True), 2, 2
         ),
     ),
+    # No autograd here: PyTorch counts a value twice that two windows put at one place.
+    Case(
+        "p, i = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(x) s = Shape(x)"
+        " y = MaxUnpool<kernel_shape = [3, 3], strides = [2, 2]>(p, i, s)",
+        x=(1, 2, 5, 7),
+    ),
     # Sums and products of several values.
     Case("y = Add(x, z)", z=(4, 1, 1)),
     Case("y = Add(z, x)", x=(3, 4), z=(2, 1, 1)),
@@ -219,6 +227,32 @@ CASES = [
         x=(2, 3, 4),
         weights={"s": (3, 4)},
         torch=lambda t, v: t.nn.functional.layer_norm(v["x"], (3, 4), v["s"], eps=0.001),
+    ),
+    Case(
+        "n, u = LayerNormalization(x, s, b) y = Add(n, u)",
+        x=(2, 3, 4),
+        weights=STATISTICS,
+        torch=lambda t, v: (
+            t.nn.functional.layer_norm(v["x"], (4,), v["s"], v["b"]) + v["x"].mean(-1, keepdim=True)
+        ),
+    ),
+    Case(
+        "n, m, i = LayerNormalization<axis = 1>(x, s) d = Mul(n, i) y = Add(d, m)",
+        x=(2, 3, 4),
+        weights={"s": (3, 4)},
+        torch=lambda t, v: (
+            t.nn.functional.layer_norm(v["x"], (3, 4), v["s"])
+            * (v["x"].var((1, 2), keepdim=True, correction=0) + 1e-5).rsqrt()
+            + v["x"].mean((1, 2), keepdim=True)
+        ),
+    ),
+    Case(
+        "n, m, i = LayerNormalization(x, s) y = Mul(m, i)",
+        x=(2, 3, 4),
+        weights={"s": (4,)},
+        torch=lambda t, v: (
+            t.mean(v["x"], -1, keepdim=True) * (v["x"].var(-1, keepdim=True, correction=0) + 1e-5).rsqrt()
+        ),
     ),
     Case(
         "y = GroupNormalization<num_groups = 2>(x, s, b)",

@@ -155,7 +155,11 @@ class Rewriter:
         return self._constants[key]
 
     def finish(self) -> None:
-        """Write the nodes back, without those that nothing reads."""
+        """Write the nodes back, without those that nothing reads, and without weights that none of them does.
+
+        A weight that is an input too, which a caller may replace, goes as both: else it would have to be
+        given.
+        """
         nodes = [made for node in self.nodes for made in self._written(node)]
         wanted = {o.name for o in self.graph.output} | _read_inside(nodes)
         live: list[NodeProto] = []
@@ -167,7 +171,9 @@ class Rewriter:
             if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1] not in wanted:
                 del node.output[1:]
         replace(self.graph.node, live[::-1])
-        replace(self.graph.initializer, [t for t in self.graph.initializer if t.name in wanted])
+        unread = {t.name for t in self.graph.initializer} - wanted
+        replace(self.graph.initializer, [t for t in self.graph.initializer if t.name not in unread])
+        replace(self.graph.input, [i for i in self.graph.input if i.name not in unread])
 
     def _written(self, node: NodeProto) -> Iterator[NodeProto]:
         """Yield what stands in the place of a node, where some of it may have been replaced as well."""

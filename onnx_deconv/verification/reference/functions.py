@@ -6,6 +6,7 @@ import numpy as np
 
 from onnx_deconv.verification.reference.activations import derivative_of, logistic
 from onnx_deconv.verification.reference.graph import Array
+from onnx_deconv.verification.reference.signals import inverse
 from onnx_deconv.verification.reference.visit import Visit
 
 
@@ -48,8 +49,8 @@ def exp(_: Visit, x: Array) -> Array:
 
 @derivative_of("Log")
 def log(_: Visit, x: Array) -> Array:
-    """Log: 1/x."""
-    return 1.0 / x
+    """Log: 1/x, 0 at 0."""
+    return inverse(x)
 
 
 @derivative_of("Sin")
@@ -66,14 +67,14 @@ def cosine(_: Visit, x: Array) -> Array:
 
 @derivative_of("Sqrt")
 def sqrt(_: Visit, x: Array) -> Array:
-    """Sqrt: ½/√x."""
-    return 0.5 / np.sqrt(x)
+    """Sqrt: ½/√x, 0 at 0."""
+    return 0.5 * inverse(np.sqrt(x))
 
 
 @derivative_of("Reciprocal")
 def reciprocal(_: Visit, x: Array) -> Array:
-    """Reciprocal: -1/x²."""
-    return -1.0 / x**2
+    """Reciprocal: -1/x², 0 at 0."""
+    return -(inverse(x) ** 2)
 
 
 @derivative_of("Abs")

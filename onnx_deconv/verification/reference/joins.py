@@ -3,7 +3,7 @@
 import numpy as np
 
 from onnx_deconv.verification.reference.graph import Array
-from onnx_deconv.verification.reference.signals import shrink
+from onnx_deconv.verification.reference.signals import inverse, shrink
 from onnx_deconv.verification.reference.table import of_each_input, of_first_input
 from onnx_deconv.verification.reference.visit import Visit
 
@@ -34,17 +34,17 @@ def multiply(at: Visit, i: int) -> Array:
 
 @of_each_input("Div")
 def divide(at: Visit, i: int) -> Array:
-    """Div, A/B: A receives signal/B, B receives -signal·A/B²."""
-    factor = 1 / at.x(1) if i == 0 else -at.x(0) / at.x(1) ** 2
+    """Div, A/B: A receives signal/B, B receives -signal·A/B²; 0 where B is."""
+    factor = inverse(at.x(1)) if i == 0 else -at.x(0) * inverse(at.x(1)) ** 2
     return shrink(at.signal * factor, at.shape(i))
 
 
 @of_each_input("Pow")
 def power(at: Visit, i: int) -> Array:
-    """Pow, A^B: A receives signal·B·A^(B-1), B receives signal·A^B·ln A (0 where A is 0)."""
+    """Pow, A^B: A receives signal·B·A^(B-1), B receives signal·A^B·ln A (0 where A is 0 and that is not)."""
     a, b = np.broadcast_arrays(at.x(0), at.x(1))
     if i == 0:
-        return shrink(at.signal * np.where(b == 0, 0.0, b * a ** (b - 1)), at.shape(0))
+        return shrink(at.signal * np.where((a == 0) & (b < 1), 0.0, b * a ** (b - 1)), at.shape(0))
     return shrink(at.signal * np.where(a == 0, 0.0, a**b * np.log(a)), at.shape(1))
 
 

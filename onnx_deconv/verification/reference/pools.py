@@ -51,8 +51,12 @@ def global_max_pool(at: Visit) -> Array:
 
 @of_first_input("MaxUnpool")
 def max_unpool(at: Visit) -> Array:
-    """Y is x put where the second input says: x receives the signal from there."""
-    return at.signal.reshape(-1)[at.raw(1)]
+    """Y is x put where the second input says: x receives the signal from there, the last one put there."""
+    places = at.raw(1).reshape(-1)
+    last = dict(zip(places.tolist(), range(places.size), strict=True))
+    stays = np.array([last[place] == k for k, place in enumerate(places.tolist())], bool)
+    back: Array = np.where(stays, at.signal.reshape(-1)[places], 0.0).reshape(at.shape())
+    return back
 
 
 @of_first_input("AveragePool")

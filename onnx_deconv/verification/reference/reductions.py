@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onnx_deconv.verification.reference.graph import Array, Positions
+from onnx_deconv.verification.reference.signals import inverse
 from onnx_deconv.verification.reference.table import of_first_input
 from onnx_deconv.verification.reference.visit import Visit
 
@@ -77,8 +78,8 @@ def of_squares(x: Array) -> Array:
 
 @slope_of("ReduceLogSum")
 def of_log_sum(x: Array) -> Array:
-    """Σ x, its logarithm: 1/Σx."""
-    return np.broadcast_to(1 / x.sum(-1, keepdims=True), x.shape)
+    """Σ x, its logarithm: 1/Σx, 0 where that is."""
+    return np.broadcast_to(inverse(x.sum(-1, keepdims=True)), x.shape)
 
 
 @slope_of("ReduceLogSumExp")

@@ -15,6 +15,11 @@ def shrink(signal: Array, shape: tuple[int, ...]) -> Array:
     return shrunk
 
 
+def inverse(x: Array) -> Array:
+    """Return 1/x, and 0 for 0: nothing comes from where a slope is infinite."""
+    return np.where(x == 0, 0.0, 1.0 / np.where(x == 0, 1.0, x))
+
+
 def return_to(places: Positions, signal: Array, shape: tuple[int, ...]) -> Array:
     """Send each signal to the flat position it belongs to, -1 being none; what meets adds up."""
     real = places >= 0

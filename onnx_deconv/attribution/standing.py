@@ -1,0 +1,104 @@
+"""Where an explained channel stands among all: its rank, and its probability."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_deconv.model import Array, Model
+from onnx_deconv.model.heads import scores_value
+from onnx_deconv.operators import find
+from onnx_deconv.operators.traits import LOGARITHM, PROBABILITY
+
+_IMPROBABLE = 0.01
+"""A class is called improbable if its probability is less than this share of the most probable one's."""
+_ROUNDING = 1e-3
+_FIRST = 5
+"""Where a model gives no probabilities, a class is called improbable if this many come before it."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an explained channel stands among all channels, for one image.
+
+    Attributes
+    ----------
+    asked
+        The value whose channel is explained: the scores, or a layer.
+    of_class
+        Whether it is the scores, so that the channel is a class.
+    rank
+        1 for the channel with the highest score or activation.
+    among
+        How many channels there are.
+    probability
+        The class's, 0..1, where the model gives any.
+    improbable
+        Whether the image hardly shows the class, by what the model says.
+    """
+
+    asked: str
+    of_class: bool
+    rank: int
+    among: int
+    probability: float | None = None
+    improbable: bool = False
+
+    @classmethod
+    def of_a_class(cls, model: Model, asked: str, scores: Array, channel: int) -> "Standing":
+        """Tell where a class stands.
+
+        Parameters
+        ----------
+        model
+            The model.
+        asked
+            The value that holds the scores.
+        scores
+            What the model gives each class of one image, shape (K,).
+        channel
+            The class.
+        """
+        rank = _rank(scores, channel)
+        probabilities = _probabilities(model, scores)
+        if probabilities is None:
+            return cls(asked, True, rank, len(scores), None, rank > _FIRST)
+        probability = float(probabilities[channel])
+        improbable = probability < _IMPROBABLE * float(probabilities.max())
+        return cls(asked, True, rank, len(scores), probability, improbable)
+
+    @classmethod
+    def of_a_channel(cls, asked: str, activations: Array, channel: int) -> "Standing":
+        """Tell where a channel of a layer stands, by the strongest activations, shape (K,)."""
+        return cls(asked, False, _rank(activations, channel), len(activations))
+
+    @property
+    def words(self) -> str:
+        """The rank for people: ``rank 3 of 1000``."""
+        return f"rank {self.rank} of {self.among}"
+
+    @property
+    def warning(self) -> str | None:
+        """A remark where the image hardly shows the class, else ``None``."""
+        if not self.improbable:
+            return None
+        chance = "" if self.probability is None else f" (probability {self.probability:.2g})"
+        return (
+            f"the model hardly sees this class here: {self.words}{chance}; the picture shows what speaks "
+            "for it most, not that it is there"
+        )
+
+
+def _rank(scores: Array, channel: int) -> int:
+    return 1 + int((scores > scores[channel]).sum())
+
+
+def _probabilities(model: Model, scores: Array) -> Array | None:
+    """Return the scores as probabilities, where the model's last operator makes them such."""
+    _, cut = scores_value(model)
+    last = next((step.partition(" ")[0] for step in reversed(cut)), None)
+    traits = frozenset() if last is None else find(last).traits
+    if not traits & {PROBABILITY, LOGARITHM}:
+        return None
+    found = np.exp(scores) if LOGARITHM in traits else scores
+    # An output of another shape than the scores is not what the scores were read from.
+    return found if ((found >= 0) & (found <= 1 + _ROUNDING)).all() else None

@@ -1,0 +1,250 @@
+"""A run over many photographs: what is done already, what it takes on the disk, and its summary."""
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from onnx_deconv.attribution.explanation import Explanation
+from onnx_deconv.cli.console import Console, counted, in_bytes, plain_data
+from onnx_deconv.cli.explanation import Job
+from onnx_deconv.errors import InputError
+from onnx_deconv.files import folder, replacing
+from onnx_deconv.imaging import VIEWS, at_most, save_picture
+
+JOURNAL, SUMMARY, INDEX, THUMBNAILS = "explained.jsonl", "summary.csv", "index.html", "thumbnails"
+_THUMBNAIL = 160
+"""Pixels along the longer side of a thumbnail."""
+_MANY = 10
+"""From so many photographs on, what they will take on the disk is said."""
+_COLUMNS = (
+    "image", "rank", "label", "class", "channel", "layer", "score", "probability", "standing", "method",
+    "seed", "depends_on_image", "note", "improbable", "picture", "error",
+)  # fmt: skip
+
+Record = Mapping[str, Any]
+
+
+class Batch:
+    """What a run over several photographs keeps beside their explanations.
+
+    Each photograph whose explanations are written gets a line of JSON in ``explained.jsonl``. A run that was
+    interrupted goes on after the last of them; other options, or a photograph that has changed, begin anew.
+
+    Parameters
+    ----------
+    job
+        What is done to each photograph.
+    paths
+        The photographs.
+    """
+
+    def __init__(self, job: Job, paths: Sequence[Path]) -> None:
+        self._job, self._paths = job, paths
+        self._made = _digest(job)
+        self._errors: dict[Path, str] = {}
+        known = {entry["image"]: entry for entry in self._read() if self._holds(entry)}
+        self.done: dict[Path, list[Record]] = {
+            path: known[str(path)]["records"] for path in paths if str(path) in known
+        }
+        job.taken.extend(Path(r["files"]["record"]).stem for found in self.done.values() for r in found)
+        self._said = False
+
+    def note(self, path: Path, explained: Sequence[tuple[Explanation, Record]]) -> None:
+        """Note that a photograph's explanations are written; draw their thumbnails."""
+        records = [plain_data(record) for _, record in explained]
+        folder(self._job.output / THUMBNAILS)
+        for one, record in explained:
+            save_picture(self._thumbnail(record), at_most(one.views()["overlay"], _THUMBNAIL))
+        entry = {"made": self._made, "image": str(path), "file": _state(path), "records": records}
+        with (self._job.output / JOURNAL).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        self.done[path] = records
+
+    def fail(self, path: Path, error: str) -> None:
+        """Note that a photograph cannot be explained."""
+        self._errors[path] = error
+
+    def say_what_it_takes(self, console: Console, path: Path) -> None:
+        """Say what the other photographs will take on the disk, judged by this one.
+
+        Raises
+        ------
+        InputError
+            If there is not so much room.
+        """
+        left = len(self._paths) - len(self.done) - len(self._errors)
+        if self._said or left < _MANY:
+            return
+        self._said = True
+        sizes = (Path(file).stat().st_size for record in self.done[path] for file in _files(record))
+        needed, free = sum(sizes) * left, shutil.disk_usage(self._job.output).free
+        text = f"{counted(left, 'photograph')} more will take about {in_bytes(needed)}"
+        if needed > free:
+            raise InputError(
+                f"{self._job.output}: {text}, and there are {in_bytes(free)}: choose another folder, fewer "
+                "--view, --format webp, or a --max-size"
+            )
+        console.say(f"{text} in {self._job.output} ({in_bytes(free)} free)")
+
+    def write_summary(self) -> list[Path]:
+        """Write the table and the page of all photographs; return the files."""
+        if not self.done:
+            return []
+        home = folder(self._job.output)
+        rows = list(self._rows())
+        table, page = home / SUMMARY, home / INDEX
+        with replacing(table) as temporary:
+            temporary.write_text(_csv(rows), encoding="utf-8", newline="")
+        with replacing(page) as temporary:
+            temporary.write_text(_page(rows), encoding="utf-8")
+        return [table, page]
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for path in self._paths:
+            for record in self.done.get(path, ()):
+                standing = record["standing"]
+                yield {
+                    **record,
+                    "standing": f"{standing['rank']} of {standing['among']}",
+                    "picture": Path(_picture(record)).name,
+                    "thumbnail": f"{THUMBNAILS}/{self._thumbnail(record).name}",
+                }
+            if path in self._errors:
+                yield {"image": str(path), "error": self._errors[path]}
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        """Read the journal; a line that was cut off counts as none."""
+        path = self._job.output / JOURNAL
+        try:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); delete it to begin again") from error
+        if text and not text.endswith("\n"):  # what is added shall stand on a line of its own
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+    def _holds(self, entry: Mapping[str, Any]) -> bool:
+        """Tell whether what a line says is still so."""
+        if entry.get("made") != self._made or entry.get("file") != _state(Path(entry["image"])):
+            return False
+        thumbnails = (self._thumbnail(record) for record in entry["records"])
+        files = (Path(file) for record in entry["records"] for file in _files(record))
+        return all(file.is_file() for file in (*files, *thumbnails))
+
+    def _thumbnail(self, record: Record) -> Path:
+        return self._job.output / THUMBNAILS / f"{_stem(record)}.webp"
+
+
+def _digest(job: Job) -> str:
+    """Identify what a photograph's explanations depend on beside the photograph."""
+    made = {
+        **job.study.made_by(),
+        "method": [job.study.explainer.method(target.layer).as_dict() for target in job.targets],
+        "labels": job.study.explainer.labels.names,
+        "file": _state(Path(job.study.explainer.model.name)),
+        "targets": [vars(target) for target in job.targets],
+        "views": job.views,
+        "suffix": job.suffix,
+        "most": job.most,
+        "output": job.output,
+    }
+    text = json.dumps(plain_data(made), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _state(path: Path) -> list[int]:
+    """Tell a file from one that was changed: its size, and when it was written."""
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _picture(record: Record) -> str:
+    """Choose the picture that a thumbnail leads to."""
+    views = [view for view in reversed(VIEWS) if view in record["files"]]
+    return str(record["files"][views[0] if views else "values"])
+
+
+def _files(record: Record) -> list[str]:
+    return [*record["files"].values()]
+
+
+def _stem(record: Record) -> str:
+    return Path(record["files"]["record"]).stem
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS)
+    for row in rows:
+        writer.writerow([_cell(row.get(column)) for column in _COLUMNS])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Keep spreadsheets from running a name as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+_HEAD = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Explanations</title>
+<style>
+body { font: 14px system-ui, sans-serif; margin: 1rem; color-scheme: light dark }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem }
+figure { margin: 0; overflow-wrap: anywhere } img { max-width: 100% } small { display: block }
+[hidden] { display: none } input { font: inherit; margin: 0 0 1rem; width: min(100%, 24rem) }
+</style>
+<h1>Explanations</h1>
+<label>Search <input type="search" id="search"></label>
+<main>
+"""
+_TAIL = """</main>
+<script>
+const figures = [...document.querySelectorAll("figure")];
+document.getElementById("search").addEventListener("input", (event) => {
+  const wanted = event.target.value.toLowerCase();
+  for (const each of figures) each.hidden = !each.textContent.toLowerCase().includes(wanted);
+});
+</script>
+</html>
+"""
+
+
+def _page(rows: Sequence[Mapping[str, Any]]) -> str:
+    return _HEAD + "".join(map(_figure, rows)) + _TAIL
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    name = escape(Path(row["image"]).name)
+    if "error" in row:
+        return (
+            f"<figure><figcaption><b>{name}</b><small>{escape(row['error'])}</small></figcaption></figure>\n"
+        )
+    what = row["label"] or (f"class {row['class']}" if row["class"] is not None else "")
+    what = what or f"{row['layer']} channel {row['channel']}"
+    notes = "".join(f"<small>{escape(row[key])}</small>" for key in ("note", "improbable") if row[key])
+    words = f"{escape(what)}, {row['score']:.3g}, rank {row['standing']}"
+    return (
+        f'<figure><a href="{quote(row["picture"])}">'
+        f'<img loading="lazy" alt="{escape(what)} in {name}" src="{quote(row["thumbnail"])}"></a>'
+        f"<figcaption><b>{name}</b><small>{words}</small><small>{escape(row['method'])}</small>{notes}"
+        "</figcaption></figure>\n"
+    )

@@ -1,0 +1,67 @@
+"""Which node of a model gives the first result that is no number."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, helper
+
+from onnx_deconv.compiler.backward import COMPANION_NODES
+from onnx_deconv.compiler.pair import Pair
+from onnx_deconv.model.protos import constant_nodes
+from onnx_deconv.runtime.session import Session, numpy_of
+
+
+def why_not_finite(pair: Pair, feeds: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
+    """Say what made values of a reconstruction infinite or NaN.
+
+    Parameters
+    ----------
+    pair
+        The pair that made it.
+    feeds, sent
+        What its forward model and its companion were given, by name; on the CPU.
+    """
+    own = first_nan(pair.forward, pair.folder, feeds)
+    if own is not None:
+        return f"the model's own {own} gives NaN"
+    found = first_nan(pair.deconv, pair.folder, sent, or_infinite=True)
+    way = "; explain in float32" if pair.manifest["semantics"]["precision"] == "float16" else ""
+    return f"the signal is first infinite or NaN at {found}{way}"
+
+
+def first_nan(
+    proto: ModelProto, folder: Path, feeds: Mapping[str, Any], *, or_infinite: bool = False
+) -> str | None:
+    """Name the first node that gives NaN, by its operator and its name; ``None`` where none does.
+
+    Parameters
+    ----------
+    proto, folder
+        A model, and where its weights lie. A companion's nodes are called after the forward nodes.
+    feeds
+        Its inputs by name.
+    or_infinite
+        Whether infinite numbers count, too.
+    """
+    probe = ModelProto()
+    probe.CopyFrom(proto)
+    shown = {o.name for o in probe.graph.output} | {*constant_nodes(probe.graph.node)}
+    values = (v for node in probe.graph.node for v in node.output if v and v not in shown)
+    probe.graph.output.extend(map(helper.make_empty_tensor_value_info, values))
+    found = Session(probe, folder, "cpu").run(feeds)
+    for node in probe.graph.node:
+        results = (numpy_of(found[v]) for v in node.output if v in found)
+        if any(_is_bad(result, or_infinite=or_infinite) for result in results):
+            name = node.name or node.output[0]
+            if name.startswith(COMPANION_NODES):
+                return repr(name.removeprefix(COMPANION_NODES).rpartition("/")[0])
+            return f"{node.op_type} {name!r}"
+    return None
+
+
+def _is_bad(values: Any, *, or_infinite: bool) -> bool:
+    if values.dtype.kind != "f":
+        return False
+    return bool((~np.isfinite(values) if or_infinite else np.isnan(values)).any())

@@ -1,0 +1,76 @@
+"""Whether a picture is about the image, and about the class, tried with two of each."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from onnx_deconv.model import Array
+from onnx_deconv.runtime import PairSession, numpy_of
+from onnx_deconv.verification.batch import strongest_unit
+from onnx_deconv.verification.checks import COMPANION_LIMIT, HALF_LIMIT, Check
+
+ALIKE = 0.99
+"""A correlation from which on two pictures are called alike."""
+
+
+def check_dependence(session: PairSession, feeds: Mapping[str, Array]) -> Iterator[Check]:
+    """Explain one unit in two images, and two units in one image; compare the pictures.
+
+    The second image is the first one, reversed along its last axis; the units are the two strongest of the
+    first image. How alike pictures are depends on the network, and is told. An error is only what contradicts
+    the manifest: pictures that differ although nothing of the image is said to take part.
+
+    Parameters
+    ----------
+    session
+        The pair.
+    feeds
+        One batch, by input name.
+
+    Yields
+    ------
+    Check
+        ``image``, and ``class`` where the explained value has several units. The error is by how much the
+        correlation falls short of 1 where it has to be 1, else 0.
+    """
+    manifest = session.pair.manifest
+    rules, depends = manifest["semantics"]["rules"], manifest["image_dependence"]["depends"]
+    limit = HALF_LIMIT if manifest["semantics"]["precision"] == "float16" else COMPANION_LIMIT
+    values = session.run_forward(feeds)
+    explained = numpy_of(values[manifest["explained"]["value"]])
+    one = _picture(session, values, strongest_unit(explained))
+    reversed_ = {name: _reversed(array) for name, array in feeds.items()}
+    other = _picture(session, session.run_forward(reversed_), strongest_unit(explained))
+    likeness = correlation(one, other)
+    error = 1 - likeness if depends == "no" and likeness is not None else 0.0
+    yield Check(
+        "image", rules, error, limit, f"two images: {_told(likeness)}; depends on the image: {depends}"
+    )
+    if explained[0].size > 1:
+        second = strongest_unit(np.where(strongest_unit(explained) > 0, -np.inf, explained))
+        likeness = correlation(one, _picture(session, values, second))
+        yield Check("class", rules, 0.0, limit, f"the two strongest units: {_told(likeness)}")
+
+
+def correlation(one: Array, other: Array) -> float | None:
+    """Correlate two pictures' magnitudes; ``None`` where one of them is the same everywhere."""
+    x, y = (np.abs(each.astype(np.float64)).ravel() for each in (one, other))
+    x, y = x - x.mean(), y - y.mean()
+    lengths = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / lengths if np.isfinite(lengths) and lengths > 0 else None
+
+
+def _picture(session: PairSession, values: Mapping[str, Any], seed: Array) -> Array:
+    (result, *_) = session.pair.manifest["reconstructions"]
+    return session.run_deconv(values, seed.astype(session.seed_dtype))[result["name"]]
+
+
+def _reversed(array: Array) -> Array:
+    return np.ascontiguousarray(array[..., ::-1]) if array.ndim > 1 and array.dtype.kind == "f" else array
+
+
+def _told(likeness: float | None) -> str:
+    if likeness is None:
+        return "nothing to compare"
+    return f"pictures correlate {likeness:.2f}" + (", they are alike" if likeness >= ALIKE else "")

@@ -1,0 +1,302 @@
+"""Many photographs explained by one command: what is kept, what is said, and how it goes on."""
+
+import csv
+import json
+import os
+import shutil
+from collections import namedtuple
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import onnx
+import pytest
+from commands import picture, pixels, refused, run
+from PIL import Image
+from small_networks import labelled, network
+
+from onnx_deconv.cli import explaining
+from onnx_deconv.cli.batch import JOURNAL
+from onnx_deconv.errors import InputError
+from onnx_deconv.runtime import limit_threads, session, workers
+
+NAMES = ["a.png", "b.png", "c & <i>.png"]
+
+
+@pytest.fixture
+def model(tmp_path):
+    onnx.save(labelled(network(size="32,32")), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in NAMES:
+        picture(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def rows(out):
+    with (out / "summary.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Page(HTMLParser):
+    """What a page shows: its links, pictures, elements and text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.pictures, self.tags, self.text = [], [], [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        told = dict(attributes)
+        self.tags.append(tag)
+        self.links += [unquote(told["href"])] if tag == "a" else []
+        self.pictures += [(unquote(told["src"]), told["alt"])] if tag == "img" else []
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def explained_in(monkeypatch):
+    """Count the photographs that really are explained."""
+    counted, real = [], explaining.explain_photos
+
+    def counting(explainer, photos, target, axes, names):
+        counted.extend(names)
+        return real(explainer, photos, target, axes, names)
+
+    monkeypatch.setattr(explaining, "explain_photos", counting)
+    return counted
+
+
+# The table and the page
+
+
+def test_several_photographs_have_a_table_and_a_page(model, photos, out):
+    code, stdout, _ = run("explain", model, photos, "--top", 2, "-o", out)
+    assert (code, str(out / "index.html") in stdout) == (0, True)
+    table = rows(out)
+    assert [Path(row["image"]).name for row in table] == [name for name in NAMES for _ in range(2)]
+    for row in table:
+        record = json.loads((out / row["picture"].replace("-side-by-side.png", ".json")).read_text())
+        assert float(row["score"]) == pytest.approx(record["score"])
+        assert row["standing"] == f"{row['rank']} of 5"
+        assert row["label"] == record["label"]
+        assert not row["error"]
+    page = Page(out / "index.html")
+    assert page.links == [row["picture"] for row in table]
+    for (thumbnail, alternative), row in zip(page.pictures, table, strict=True):
+        assert max(pixels(out / thumbnail).shape[:2]) <= 160
+        assert row["label"] in alternative
+    assert "i" not in page.tags
+    assert "c & <i>.png" in page.text
+
+
+def test_one_photograph_has_neither(model, photos, out):
+    run("explain", model, photos / "a.png", "-o", out)
+    assert not {"summary.csv", "index.html", JOURNAL, "thumbnails"} & {f.name for f in out.iterdir()}
+
+
+def test_photographs_that_fail_stand_in_the_table(model, photos, out):
+    (photos / "b.png").write_bytes(b"no picture")
+    code, _, _ = run("explain", model, photos, "-o", out)
+    assert code == 1
+    a, b, c = rows(out)
+    assert (a["error"], c["error"]) == ("", "")
+    assert "not a picture" in b["error"]
+    assert "not a picture" in Page(out / "index.html").text
+
+
+def test_no_cell_is_a_formula(photos, out, tmp_path):
+    proto = network(size="32,32")
+    proto.metadata_props.add(key="labels", value=json.dumps(["=1+1", "+1", "-1", "@x", "=2"]))
+    proto.metadata_props.add(key="preset", value="imagenet")
+    onnx.save(proto, tmp_path / "net.onnx")
+    run("explain", tmp_path / "net.onnx", photos, "-o", out)
+    assert {row["label"][0] for row in rows(out)} == {"'"}
+
+
+# Going on
+
+
+def test_the_same_command_goes_on(model, photos, out, monkeypatch):
+    real = explaining.explain_photos
+
+    def interrupted(explainer, given, target, axes, names):
+        if names == ["b.png"]:
+            raise KeyboardInterrupt
+        return real(explainer, given, target, axes, names)
+
+    monkeypatch.setattr(explaining, "explain_photos", interrupted)
+    assert run("explain", model, photos, "-o", out)[0] == 130
+    assert [Path(row["image"]).name for row in rows(out)] == ["a.png"]
+    monkeypatch.setattr(explaining, "explain_photos", real)
+    counted = explained_in(monkeypatch)
+    code, stdout, _ = run("explain", model, photos, "-o", out)
+    assert (code, counted) == (0, NAMES[1:])
+    assert "1 photograph explained already" in stdout
+    assert [Path(row["image"]).name for row in rows(out)] == NAMES
+    whole = rows(out)
+    shutil.rmtree(out)
+    run("explain", model, photos, "-o", out)
+    assert rows(out) == whole
+
+
+def test_what_is_done_is_reported_to_programs_again(model, photos, out):
+    first = run("explain", model, photos, "-o", out, "--json")[1]
+    again = run("explain", model, photos, "-o", out, "--json")[1]
+    assert [json.loads(line) for line in again.splitlines()] == [
+        json.loads(line) for line in first.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda **_: None, []),
+        (lambda photos, **_: picture(photos / "b.png", 41), ["b.png"]),
+        (lambda out, **_: next(out.glob("a-*.npy")).unlink(), ["a.png"]),
+        (lambda out, **_: next((out / "thumbnails").glob("b-*")).unlink(), ["b.png"]),
+        (lambda photos, **_: picture(photos / "d.png"), ["d.png"]),
+        (lambda out, **_: (out / JOURNAL).unlink(), NAMES),
+        (lambda out, **_: os.truncate(out / JOURNAL, (out / JOURNAL).stat().st_size - 9), NAMES[2:]),
+    ],
+    ids=["nothing", "a photograph", "a result", "a thumbnail", "a new one", "the journal", "cut off"],
+)
+def test_only_what_changed_is_explained_again(model, photos, out, monkeypatch, change, left):
+    run("explain", model, photos, "-o", out)
+    counted = explained_in(monkeypatch)
+    change(photos=photos, out=out)
+    assert run("explain", model, photos, "-o", out)[0] == 0
+    assert counted == left
+    assert len(rows(out)) == len(list(photos.iterdir()))
+    counted.clear()
+    run("explain", model, photos, "-o", out)
+    assert counted == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--rules", "gradient"),
+        ("--target", "dog"),
+        ("--view", "heat"),
+        ("--max-size", 40),
+        ("--preset", "unit"),
+    ],
+)
+def test_other_options_begin_anew(model, photos, out, monkeypatch, more):
+    run("explain", model, photos, "-o", out)
+    counted = explained_in(monkeypatch)
+    run("explain", model, photos, "-o", out, *more)
+    assert counted == NAMES
+
+
+def test_another_model_begins_anew(model, photos, out, monkeypatch):
+    run("explain", model, photos, "-o", out)
+    onnx.save(labelled(network(size="32,32", seed=1)), model)
+    counted = explained_in(monkeypatch)
+    run("explain", model, photos, "-o", out)
+    assert counted == NAMES
+
+
+# The disk
+
+
+@pytest.fixture
+def many(photos):
+    for k in range(12):
+        picture(photos / f"{k}.png")
+    return photos
+
+
+def test_what_it_takes_is_said(model, many, out):
+    _, stdout, _ = run("explain", model, many, "-o", out)
+    (line,) = (line for line in stdout.splitlines() if "more will take about" in line)
+    assert line.startswith("14 photographs more")
+    first = [f for f in out.iterdir() if f.name.startswith("0-")]
+    assert f"{14 * sum(f.stat().st_size for f in first) / 1000:.0f} kB" in line or "MB" in line
+
+
+def test_too_little_room_is_a_mistake_at_the_beginning(model, many, out, monkeypatch):
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024
+    monkeypatch.setattr("onnx_deconv.cli.batch.shutil.disk_usage", lambda _: usage(10, 10, 1000))
+    code, _, stderr = run("explain", model, many, "-o", out)
+    assert code == 2
+    assert "14 photographs more will take about" in stderr
+    assert "there are 1.0 kB" in stderr or "there are 1 kB" in stderr
+    assert len(rows(out)) == 1
+
+
+# Formats
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("jpg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
+def test_pictures_are_written_in_the_format_asked_for(model, photos, out, suffix, kind):
+    asked = ("--view", "all", "--format", suffix, "--max-size", 30)
+    _, stdout, _ = run("explain", model, photos / "a.png", "-o", out, *asked, "--json")
+    files = json.loads(stdout)["files"]
+    for view in ("projection", "heat", "overlay", "side-by-side"):
+        with Image.open(files[view]) as opened:
+            assert opened.format == kind
+            assert max(opened.size) == 30
+            assert files[view].endswith(f"-{view}.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf"])
+def test_vectors_are_for_sheets(model, photos, out, suffix):
+    _, stdout, _ = run("explain", model, photos / "a.png", "-o", out, "--format", suffix, "--json")
+    files = json.loads(stdout)["files"]
+    assert set(files) == {"side-by-side", "values", "record"}
+    assert Path(files["side-by-side"]).read_bytes().startswith({"svg": b"<svg ", "pdf": b"%PDF"}[suffix])
+    command = ("explain", model, photos / "a.png", "-o", out, "--format", suffix)
+    assert "other views are pixels" in refused(*command, "--view", "heat")
+    assert "--max-size counts pixels" in refused(*command, "--max-size", 100)
+
+
+def test_classes_of_one_photograph_share_their_scale(model, photos, out):
+    _, stdout, _ = run("explain", model, photos / "a.png", "--top", 3, "-o", out, "--json")
+    records = [
+        json.loads(Path(json.loads(line)["files"]["record"]).read_text()) for line in stdout.splitlines()
+    ]
+    assert len({record["projection"]["scale"] for record in records}) == 1
+    assert len({record["saliency"]["scale"] for record in records}) == 1
+
+
+# Threads
+
+
+@pytest.fixture
+def _no_limit():
+    yield
+    limit_threads(None)
+
+
+@pytest.mark.usefixtures("_no_limit")
+def test_threads_are_limited(model, photos, out, monkeypatch):
+    made, real = [], session.execution_providers.onnxruntime
+
+    class Runtime:
+        def __getattr__(self, name):
+            return getattr(real(), name)
+
+        def SessionOptions(self):  # noqa: N802
+            made.append(real().SessionOptions())
+            return made[-1]
+
+    monkeypatch.setattr(session.execution_providers, "onnxruntime", Runtime)
+    assert run("explain", model, photos / "a.png", "-o", out, "--threads", 3)[0] == 0
+    assert made
+    assert {options.intra_op_num_threads for options in made} == {3}
+    limit_threads(1)
+    assert workers("cpu") == 1
+    with pytest.raises(InputError, match="give at least 1"):
+        limit_threads(0)
+    assert "0 is not in the range" in refused("explain", model, photos / "a.png", "--threads", 0)
