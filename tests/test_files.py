@@ -295,6 +295,10 @@ def test_a_model_of_600_megabytes_is_a_snapshot(tmp_path, change):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_lies_beside_a_model_is_found_though_it_is_a_snapshot(tmp_path):
+    assert Explainer(saved(tmp_path / "m.onnx"), providers="cpu").model.files.home == tmp_path
+
+
 # Files that are written
 
 

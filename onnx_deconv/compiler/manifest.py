@@ -7,6 +7,7 @@ from typing import Any
 from onnx import ModelProto
 
 from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.compiler.dependence import ImageDependence
 from onnx_deconv.compiler.pair import FORMAT, MANIFEST_KEY
 from onnx_deconv.errors import InputError
 from onnx_deconv.semantics import Semantics
@@ -38,8 +39,9 @@ def checked_manifest(forward: ModelProto, deconv: ModelProto) -> dict[str, Any]:
     found = _entries(manifest, "reconstructions", ("name", "of"))
     _require({e["name"] for e in found} == _names(deconv.graph.output), "the companion returns others")
     _require({e["of"] for e in found} <= inputs, "its forward model lacks the explained input")
-    _check_semantics(manifest.get("semantics"))
-    return manifest
+    _check_dependence(manifest.get("image_dependence"))
+    dependence = ImageDependence.of(manifest).as_dict()
+    return {**manifest, "semantics": _semantics(manifest.get("semantics")), "image_dependence": dependence}
 
 
 def _carried(proto: ModelProto) -> str:
@@ -70,10 +72,23 @@ def _entries(manifest: Mapping[str, Any], key: str, keys: Iterable[str]) -> list
     return entries or []
 
 
-def _check_semantics(semantics: object) -> None:
-    _require(isinstance(semantics, dict), "its manifest does not say how it explains")
+def _check_dependence(told: object) -> None:
+    if told is None:  # pairs of earlier versions do not tell
+        return
+    if not isinstance(told, dict) or {*told} != {"depends", "through", "note"}:
+        raise ValueError("its manifest does not say how it depends on the image")
+    through = told["through"]
+    known = told["depends"] in ("yes", "hardly", "no") and isinstance(told["note"], str | None)
+    texts = isinstance(through, list) and all(isinstance(each, str) for each in through)
+    _require(known and texts, "its manifest does not say how it depends on the image")
+
+
+def _semantics(semantics: object) -> dict[str, str]:
+    """Return all choices: those of earlier versions are fewer."""
+    if not isinstance(semantics, dict):
+        raise ValueError("its manifest does not say how it explains")  # noqa: TRY004  (it is a text's)
     try:
-        Semantics(**semantics)  # type: ignore[arg-type]
+        return Semantics(**semantics).as_dict()
     except (TypeError, InputError) as error:
         raise ValueError(f"its manifest's choices: {error}") from error
 

@@ -54,7 +54,7 @@ def lattice_of(magnitude: npt.NDArray[Any]) -> Lattice | None:
     """Find a strong lattice in the magnitudes of a reconstruction, H×W, not negative; else ``None``."""
     shares = {period: _share(magnitude, period) for period in _PERIODS}
     best = max(shares.values())
-    if best < _STRONG:
+    if not best >= _STRONG:  # of magnitudes that are not finite, no share is a number
         return None
     return next(Lattice(period, share) for period, share in shares.items() if share >= _NEARLY * best)
 

@@ -70,6 +70,8 @@ class ModelFiles:
 
     Attributes
     ----------
+    home
+        The folder that the model was given in, where other files about it may lie.
     name
         What its own weights call the file.
     folder
@@ -80,7 +82,7 @@ class ModelFiles:
 
     def __init__(self, path: Path, state: FileState, spool: Spool | None = None) -> None:
         self.path = path
-        self.folder = path.parent
+        self.home = self.folder = path.parent
         self.spool = spool
         self.name = path.name if _is_utf8(path.name) else "model.onnx"
         self._private, self._warned = spool is not None, False
