@@ -1,18 +1,35 @@
 """Names of the classes."""
 
+import ast
+import csv
 import difflib
+import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from onnx_deconv.errors import InputError
+from onnx_deconv.files import embedded
 
 # Where exporters and model zoos put them.
-_MOST_BYTES, _DIGITS = 1 << 26, 10
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
+IMAGENET = "imagenet"
+IMAGENET_CLASSES = 1000, 1001
+"""What asks for ImageNet's names, and how many classes a model has whose classes they may be."""
+_MOST = 1_000_000
+"""Classes, at most: an index beyond is no class's."""
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|\x9b[0-?]*[ -/]*[@-~]")
+"""What terminals take for commands: colours, moves, titles."""
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
+"""Control characters, marks that turn the direction of writing, byte order marks."""
+
+
+_MOST_BYTES = 1 << 26
+"""Bytes that a file of names may take."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +46,30 @@ class Labels:
 
     @classmethod
     def of(cls, given: Sequence[str] | None, metadata: Mapping[str, str]) -> Self:
-        """Take the given names, else those in a model's metadata (a JSON list or object, or lines)."""
+        """Take the given names, else those in a model's metadata.
+
+        There they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or lines.
+        """
         if given is not None:
-            return cls(tuple(given))
+            return cls(tuple(_clean(str(name)) for name in given))
         text = next((metadata[key] for key in _METADATA_KEYS if metadata.get(key)), "")
         return cls(tuple(_parsed(text)))
 
     @classmethod
+    def beside(cls, folder: Path) -> Self:
+        """Take the names (``id2label``) from the ``config.json`` that Hugging Face puts beside a model."""
+        for place in (folder, folder.parent):
+            try:
+                config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError):
+                continue
+            if isinstance(config, dict) and isinstance(config.get("id2label"), dict):
+                return cls(tuple(_by_index(config["id2label"])))
+        return cls()
+
+    @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read names from a file: one per line, or JSON (a list, or an object by index).
+        """Read names from a file: one per line, JSON (a list, or an object by index), or a table (``.csv``).
 
         Raises
         ------
@@ -45,13 +77,29 @@ class Labels:
             If the file cannot be read as text.
         """
         try:
-            if Path(path).stat().st_size > _MOST_BYTES or (Path(path).exists() and not Path(path).is_file()):
-                raise InputError(f"{path}: is no file of labels")
+            about = Path(path).stat()
+            if not Path(path).is_file() or about.st_size > _MOST_BYTES:  # a pipe would be waited for
+                raise InputError(f"{path}: the labels cannot be read: it is no file of names")
             text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
-        return cls(tuple(_parsed(text)))
+        table = _rows(text) if Path(path).suffix.lower() == ".csv" else None
+        return cls(tuple(_parsed(text) if table is None else table))
+
+    @classmethod
+    def imagenet(cls, classes: int | None) -> Self:
+        """Return ImageNet's names, for a model that has its 1000 classes, or 1001: "background" is the first.
+
+        Raises
+        ------
+        InputError
+            If it has another number of classes.
+        """
+        if classes not in IMAGENET_CLASSES:
+            raise InputError(f"labels {IMAGENET!r} are for 1000 or 1001 classes: the model has {classes}")
+        names = cls.read(embedded("imagenet-labels.txt")).names
+        return cls(names if classes == len(names) else ("background", *names))
 
     def name(self, index: int) -> str | None:
         """Return a class's name, or ``None``."""
@@ -69,7 +117,7 @@ class Labels:
         InputError
             If no class or several have that name; close matches are offered.
         """
-        if isinstance(label, int) or (label.isdecimal() and len(label) < _DIGITS):
+        if isinstance(label, int) or label.isdecimal():
             return int(label)
         wanted = label.strip().lower()
         spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}
@@ -87,14 +135,69 @@ class Labels:
 
 
 def _parsed(text: str) -> list[str]:
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    if isinstance(parsed, dict):
-        return (
-            [str(parsed[key]) for key in sorted(parsed, key=int)]
-            if all(k.isdecimal() and len(k) < _DIGITS for k in parsed)
-            else []
+    """Read names from JSON, from Python's way of writing a list or a dict, or one from each line."""
+    found = _held(_value(text))
+    return [line for line in map(_clean, text.splitlines()) if line] if found is None else found
+
+
+def _value(text: str) -> Any:
+    """Return what a text holds as JSON, or as a literal of Python (never evaluated); ``None`` if neither."""
+    readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
+    for read in readers:
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _held(value: Any) -> list[str] | None:
+    """Return the names that a list or a dict holds; ``None`` where it is no such thing."""
+    if isinstance(value, Mapping):
+        inner = next(
+            (value[key] for key in _METADATA_KEYS if isinstance(value.get(key), Mapping | list)), None
         )
-    return [str(name) for name in parsed] if isinstance(parsed, list) else []
+        return _by_index(value) if inner is None else _held(inner)
+    return [_name(each) for each in value] if isinstance(value, list | tuple) else None
+
+
+def _by_index(named: Mapping[Any, Any]) -> list[str]:
+    """Return names by index, from {index: name} or {name: index}; an index that is left out has no name."""
+    pairs = [(_index(key), value) for key, value in named.items()]
+    if any(index is None for index, _ in pairs):
+        pairs = [(_index(value), key) for key, value in named.items()]
+    known = {index: _name(value) for index, value in pairs if index is not None}
+    if len(known) < len(named) or not known or max(known) >= _MOST:
+        return []
+    return [known.get(k, "") for k in range(max(known) + 1)]
+
+
+def _index(key: Any) -> int | None:
+    if isinstance(key, bool) or not (isinstance(key, int) or (isinstance(key, str) and key.isdecimal())):
+        return None
+    return int(key) if int(key) >= 0 else None
+
+
+def _name(value: Any) -> str:
+    """Return a name; of several for one class (a WordNet number and a word) the last."""
+    return _name(value[-1]) if isinstance(value, list | tuple) and value else _clean(str(value))
+
+
+def _rows(text: str) -> list[str] | None:
+    """Read names from a table with commas that has a column of indices and one of names."""
+    rows = [[_clean(cell) for cell in row] for row in csv.reader(io.StringIO(text)) if any(row)]
+    if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:  # noqa: PLR2004
+        return None
+    numbered = next((k for k in range(len(rows[0])) if all(row[k].isdecimal() for row in rows[1:])), None)
+    if numbered is None or len(rows) < 2:  # noqa: PLR2004
+        return None
+    body = rows if rows[0][numbered].isdecimal() else rows[1:]
+    names = next(k for k in range(len(rows[0])) if k != numbered)
+    return _by_index({row[numbered]: row[names] for row in body}) or None
+
+
+def _clean(text: str) -> str:
+    """Remove what is no part of a name: byte order marks, quotes around it, and what steers a terminal."""
+    text = _UNSEEN.sub(" ", _ESCAPES.sub("", text)).strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1].strip() if quoted else text

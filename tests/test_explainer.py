@@ -499,8 +499,10 @@ def test_an_unknown_layer_is_refused_with_the_close_ones():
 
 
 def test_a_layer_without_channels_is_refused():
-    proto = model("f = ReduceSum<keepdims=0>(x, a) y = Neg(f)", {"a": np.array([1, 2, 3])})
+    proto = model("f = ReduceSum<keepdims=0>(x, a) y = Neg(f)", {"a": np.array([0, 1, 2, 3])})
     with pytest.raises(InputError, match="has no channels"):
+        Explainer(proto, providers="cpu")(IMAGES, layer="f")
+    with pytest.raises(ModelError, match=r"which axis of output 'y' .* holds the images: choose a layer"):
         Explainer(proto, providers="cpu")(IMAGES)
 
 

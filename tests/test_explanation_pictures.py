@@ -288,9 +288,9 @@ def of_class(rank, probability=None, *, improbable=False):
 
 
 def test_without_probabilities_the_rank_decides():
-    model = Explainer(network(size="32,32"), providers="cpu").model
+    head = Explainer(network(size="32,32"), providers="cpu").head
     scores = np.arange(9.0, 0.0, -1.0) + 100  # no probabilities, whatever the model ends in
-    told = [Standing.of_a_class(model, "scores", scores, k).improbable for k in range(9)]
+    told = [Standing.of_a_class(head, "scores", scores, k).improbable for k in range(9)]
     assert told == [False] * 5 + [True] * 4
 
 

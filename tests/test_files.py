@@ -22,6 +22,8 @@ from onnx_deconv.compiler.package import ALL_FILES, DECONV, EXPLAIN, FORWARD, MA
 from onnx_deconv.files import PREFIX, Spool, replacing, replacing_together
 from onnx_deconv.runtime import memory_needed
 
+posix = pytest.mark.skipif(sys.platform == "win32", reason="it has no such files, signals or processes")
+
 X = np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)
 
 
@@ -106,6 +108,7 @@ def one_file(home):
     return home / "link.onnx"
 
 
+@posix
 @pytest.mark.parametrize("layout", [hugging_face, dvc, kubernetes, model_alone, one_file])
 def test_a_linked_model_loads_with_every_command(tmp_path, layout):
     model = layout(tmp_path)
@@ -116,6 +119,7 @@ def test_a_linked_model_loads_with_every_command(tmp_path, layout):
     np.testing.assert_array_equal(explained(tmp_path / "pair"), EXPECTED)
 
 
+@posix
 def test_the_files_of_a_pair_may_be_links(tmp_path):
     save(compile_pair(load(network()), "r1"), tmp_path / "real")
     (tmp_path / "pair").mkdir()
@@ -137,6 +141,7 @@ def with_places(path, **places):
     return path
 
 
+@posix
 @pytest.mark.parametrize(
     "location", ["../m.onnx.data", "/etc/hostname", "sub/../../m.onnx.data", "a\0b", "", ".", "x" * 5000]
 )
@@ -154,6 +159,7 @@ def test_a_location_that_returns_to_the_folder_is_taken(tmp_path):
     np.testing.assert_array_equal(explained(path), EXPECTED)
 
 
+@posix
 def test_a_loop_of_links_is_refused(tmp_path):
     path = saved(tmp_path / "m.onnx", external=True)
     path.with_name("m.onnx.data").unlink()
@@ -170,6 +176,7 @@ def test_a_place_that_is_none_is_refused(tmp_path, key, text):
     refused("inspect", path)
 
 
+@posix
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
     assert "ordinary" in refused("inspect", tmp_path / "pipe.onnx")
@@ -379,14 +386,15 @@ def stopped(arguments, by):
     return process.returncode, stderr
 
 
+@posix
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGINT", "SIGKILL"])
 def test_a_conversion_that_is_stopped_leaves_what_was_there(tmp_path, by):
     path, out = saved(tmp_path / "m.onnx"), tmp_path / "out"
     run("convert", path, "-o", out)
     before = contents(out)
-    code, stderr = stopped(["convert", path, "-o", out, "--rules", "guided"], by)
-    if by != signal.SIGKILL:
+    code, stderr = stopped(["convert", path, "-o", out, "--rules", "guided"], getattr(signal, by))
+    if by != "SIGKILL":
         assert (code, stderr) == (130, "interrupted\n")
         assert contents(out) == before
         return
@@ -403,6 +411,7 @@ def run_in_new_process(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
+@posix
 def test_what_a_living_run_writes_is_left_alone(tmp_path):
     with replacing_together(tmp_path, ["a"]) as stage, replacing(tmp_path / "b") as temporary:
         (stage / "a").write_text("a")
@@ -415,6 +424,7 @@ def test_what_a_living_run_writes_is_left_alone(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
+@posix
 def test_a_spool_goes_with_its_owner_and_not_with_a_forked_process():
     spool = Spool()
     folder = spool.folder
@@ -613,6 +623,7 @@ def test_a_pickled_explainer_is_the_model_that_was_pickled_or_none(tmp_path):
         pickle.loads(content)
 
 
+@posix
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")

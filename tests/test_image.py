@@ -865,6 +865,7 @@ def test_the_limit_of_pixels_holds_in_threads_and_leaves_the_filters_of_warnings
     assert list(warnings.filters) == before
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     refused(read_image, tmp_path / "pipe.png", match="no ordinary file")

@@ -17,7 +17,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py"))
 CONTRACT = {
     "errors": "",
     "files": "",
-    "labels": "",
+    "labels": "files",
     "operators": "",
     "semantics": "operators",
     "model": "files operators",
@@ -26,7 +26,7 @@ CONTRACT = {
     "compiler.passes": "model operators",
     "compiler": "compiler.passes files imaging labels model operators semantics",
     "runtime": "compiler compiler.passes files model operators",
-    "attribution": "compiler imaging labels model operators receptive runtime semantics",
+    "attribution": "compiler files imaging labels model operators receptive runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime",

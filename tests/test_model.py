@@ -272,3 +272,24 @@ def test_a_layer_is_found_as_the_nth_convolution():
     assert model.convolutions == ["a", "conv3", "c"]
     with pytest.raises(UnknownLayerError, match="conv"):
         model.layer("conv4")
+
+
+def test_the_size_of_a_constant_is_known_where_inference_does_not_tell_it():
+    # As YOLO's exporters make the grid of a detector: a Range as long as the image is high, moved by a half.
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[1, 1, 6, 4] x) => (float[1, 1, 6, 4] y) {
+            s = Shape (x) h = Gather (s, two) f = Cast <to = 1> (h) r = Range (zero, f, one)
+            g = Add (r, half) k = Shape (g) e = Expand (seven, k) c = Reshape (e, column) y = Mul (x, c)
+        }
+    """
+    proto = parser.parse_model(text)
+    constants = {
+        "zero": np.float32(0),
+        "one": np.float32(1),
+        "half": np.float32(0.5),
+        "seven": np.float32([7]),
+    }
+    constants |= {"two": np.array(2), "column": np.array([1, 1, -1, 1])}
+    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items())
+    np.testing.assert_array_equal(load(proto).constant("c"), np.full((1, 1, 6, 1), 7, np.float32))

@@ -21,7 +21,7 @@ from zoo_files import ZOO
 
 from onnx_deconv import Model, Semantics, compile_pair, load
 from onnx_deconv.compiler.backward import Walk
-from onnx_deconv.model.heads import scores_value
+from onnx_deconv.model.heads import head_of
 from onnx_deconv.runtime import PairSession, numpy_of
 from onnx_deconv.verification.reference import ReferenceOptions, reference
 
@@ -240,7 +240,7 @@ def test_a_pair_as_it_is_served_explains_alike(network):
 
 def test_the_companion_is_not_much_larger_than_the_network(network):
     model, semantics = network.model, Semantics()
-    path = Walk(model, scores_value(model)[0], semantics).path
+    path = Walk(model, head_of(model).start, semantics).path
     # Each of the 15 InstanceNormalizations of style-candy takes ten nodes to send a signal back.
     most = 5.0 if network.name == "style-candy-coreml" else 2.2
     assert len(compile_pair(model).deconv.graph.node) <= most * len(path)

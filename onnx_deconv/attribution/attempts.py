@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_deconv.attribution.batches import length
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.attribution.seed import SeedKind
+from onnx_deconv.attribution.seed import Aim, SeedKind
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
@@ -66,7 +65,7 @@ class Column:
     @classmethod
     def of(cls, reconstructions: dict[str, Array], start: Start, kind: str) -> "Column":
         """Return the column of a first attempt."""
-        n = length(reconstructions)
+        n = len(next(iter(reconstructions.values())))
         return cls(reconstructions, [start] * n, [kind] * n, [None] * n)
 
     def empty(self) -> list[int]:
@@ -96,10 +95,8 @@ class Column:
         self.notes[image] = f"{self.notes[image]}; {text}" if self.notes[image] else text
 
 
-def explain_column(
-    passes: Passes, starts: Sequence[Start], channels: Sequence[int], position: Sequence[int] | None
-) -> Column:
-    """Explain one channel per image, from the first of the starts that gives something.
+def explain_column(passes: Passes, starts: Sequence[Start], aims: Sequence[Aim]) -> Column:
+    """Explain one aim per image, from the first of the starts that gives something.
 
     Parameters
     ----------
@@ -107,7 +104,7 @@ def explain_column(
         The chunk's forward passes.
     starts
         What to start from, in order.
-    channels, position
+    aims
         As for :func:`~onnx_deconv.attribution.seed.make_seed`.
     """
     column: Column | None = None
@@ -115,7 +112,7 @@ def explain_column(
     told: dict[int, int] = {}
     for start in starts:
         run = passes.of(start)
-        reconstructions, seed, kind = run.back(channels, position, start.seed)
+        reconstructions, seed, kind = run.back(aims, start.seed)
         if column is None:
             column = Column.of(reconstructions, start, kind)
         else:

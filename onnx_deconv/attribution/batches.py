@@ -8,10 +8,12 @@ from onnx import helper
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array, Model
+from onnx_deconv.model.axis_names import axis_names
+from onnx_deconv.operators.axes import BATCH
 
 Batch = Any
 """Images as a model takes them, shape (N, ...): an array, a tensor of any library that NumPy can read, nested
-lists, or one of these per input name."""
+lists, or one of these per input name; inputs without a batch axis (flags, thresholds) as they are."""
 
 
 def feeds_of(model: Model, batch: Batch) -> dict[str, Array]:
@@ -30,8 +32,9 @@ def feeds_of(model: Model, batch: Batch) -> dict[str, Array]:
     if set(batch) != set(names):
         raise InputError(f"the model takes {', '.join(names)}; given: {', '.join(batch)}")
     feeds = {name: as_input(model, name, as_array(name, given)) for name, given in batch.items()}
-    if len({len(array) for array in feeds.values()}) > 1:
-        numbers = ", ".join(f"{name}: {len(array)}" for name, array in feeds.items())
+    counts = {name: len(feeds[name]) for name in batched(model)}
+    if len(set(counts.values())) > 1:
+        numbers = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise InputError(f"every input needs the same number of images, not {numbers}")
     return feeds
 
@@ -74,10 +77,11 @@ def as_input(model: Model, name: str, array: Array) -> Array:
             f"input {name!r} takes {dtype} numbers, not {array.dtype}; preprocess the image first"
         )
     if types.shape is not None:
+        skipped = int(name in batched(model))
         fits = array.ndim == len(types.shape) and all(
-            d is None or d == a for d, a in zip(types.shape[1:], array.shape[1:], strict=True)
+            d is None or d == a for d, a in zip(types.shape[skipped:], array.shape[skipped:], strict=True)
         )
-        if not fits or not len(array):
+        if not fits or not array.size:
             raise InputError(f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         image, *place = np.argwhere(~np.isfinite(array))[0].tolist()
@@ -101,14 +105,25 @@ def chunks(model: Model, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict
     InputError
         If the number of images is no multiple of the fixed batch size.
     """
-    total = length(feeds)
+    total = length(model, feeds)
     step = model.batch or total
     if total % step:
         raise InputError(f"the model takes {step} images at a time; {total} is no multiple of that")
     for first in range(0, total, step):
-        yield first, {name: a[first : first + step] for name, a in feeds.items()}
+        cut = batched(model)
+        yield first, {name: a[first : first + step] if name in cut else a for name, a in feeds.items()}
 
 
-def length(feeds: Mapping[str, Array]) -> int:
-    """Return the number of images in a batch."""
-    return len(next(iter(feeds.values())))
+def length(model: Model, feeds: Mapping[str, Array]) -> int:
+    """Return the number of images in a batch; 1 where no input has a batch axis."""
+    return next((len(feeds[name]) for name in batched(model)), 1)
+
+
+def batched(model: Model) -> list[str]:
+    """List the inputs whose first axis is the batch."""
+    names = axis_names(model).values
+    return [
+        name
+        for name in model.inputs
+        if (model.type_of(name).shape is None) or BATCH in next(iter(names.get(name, ())), ())
+    ]

@@ -1,6 +1,5 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
-import operator
 import os
 import threading
 import weakref
@@ -20,16 +19,19 @@ from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.recent import Recent
 from onnx_deconv.attribution.room import check_room
-from onnx_deconv.attribution.seed import SeedKind, scores_of, strongest
+from onnx_deconv.attribution.seed import Place, SeedKind, strongest
 from onnx_deconv.attribution.standing import Standing
+from onnx_deconv.attribution.subject import Subject, fields_of
+from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
-from onnx_deconv.labels import Labels
+from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, Model, Source, load
-from onnx_deconv.model.heads import class_maps, scores_value
+from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
 from onnx_deconv.model.model_files import ModelFiles, check_weights
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
@@ -43,8 +45,9 @@ _EXPLAINERS: "weakref.WeakSet[Explainer]" = weakref.WeakSet()
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
-Targets = int | str | Sequence[int | str]
-"""A class by index or label, or a channel of a layer: one for all images, or one for each."""
+_SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
+Targets = Target | Sequence[Target]
+"""One target for all images, or one for each, see :data:`~onnx_deconv.attribution.target.Target`."""
 
 
 class Explainer:
@@ -64,11 +67,14 @@ class Explainer:
     providers
         ``auto``, ``cpu``, ``cuda``, or a list of onnxruntime's names.
     labels
-        Names of the classes; by default those in the model's metadata.
+        Names of the classes; by default those in the model's metadata, or in a ``config.json`` beside it.
+        ``imagenet`` takes ImageNet's, for a model of 1000 classes, or 1001.
     inputs
         The inputs to send signals back to, where a model has several; by default all.
     input_shapes
         Sizes to assume for inputs, by name.
+    output
+        The output whose classes are explained; by default the first that is real numbers, or made of such.
     low_memory
         Whether to return all memory but the weights to the system after each call, which is a little slower.
     max_layers
@@ -96,9 +102,10 @@ class Explainer:
         semantics: Semantics | RuleTable | str | None = None,
         *,
         providers: Providers = "auto",
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str] | str | None = None,
         inputs: Sequence[str] | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
+        output: str | None = None,
         low_memory: bool = False,
         max_layers: int = MAX_LAYERS,
     ) -> None:
@@ -118,11 +125,14 @@ class Explainer:
         self._inputs = inputs
         self.max_layers = max_layers
         self._chosen: dict[str, Semantics] = {}
-        self.scores_layer, _ = scores_value(self.model)
+        named = output if saved is None or output else saved.manifest["explained"].get("output")
+        self.head = head_of(self.model, named)
+        self.scores_layer = self.head.start
         self.layer = self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
         self.saved = saved is not None
         self._pair = saved if self.semantics == stored and inputs is None else None
-        self.labels = Labels.of(labels, self.model.metadata)
+        self.labels = self._names(labels)
+        self.fields = fields_of(self.model, self.head, self.labels)
         self._begin()
         if self._pair is not None:
             self.session(self.layer, self.semantics)  # what is wrong with a saved pair shows now
@@ -148,9 +158,9 @@ class Explainer:
         target: Targets | None = None,
         *,
         layer: str | None = None,
-        position: Sequence[int] | None = None,
+        position: Place = None,
         top: int = 1,
-        seed: SeedKind = "auto",
+        seed: SeedKind | Array = "auto",
     ) -> list[Explanation]:
         """Explain units of one layer for every image of a batch.
 
@@ -160,16 +170,19 @@ class Explainer:
             Images as the model takes them, shape (N, ...), or one such array per input name. Where the
             model's batch size is fixed, N may be any multiple of it.
         target
-            What is explained: a class, by index or label, or a channel of the layer; one for all
-            images, or one for each. By default the ``top`` strongest of each image.
+            What is explained: a class, by index or label, or a channel of the layer, or a sum of these
+            (``-tabby``, ``tabby - tiger cat``, ``0.5*tabby + 207``); one for all images, or one for each. By
+            default the ``top`` strongest of each image.
         layer
             A value's or a node's name; by default the scores, or what a saved pair was made to explain.
         position
-            A position in the channel's feature map; by default ``seed`` decides.
+            A position in the channel's feature map; a mask, which is fitted to the map; or ``region``: where
+            the class wins over all others; by default ``seed`` decides.
         top
             How many channels to explain in each image where no target is given.
         seed
-            The kind of seed, see :data:`~onnx_deconv.attribution.seed.SeedKind`. With ``auto``, a class is
+            The kind of seed, see :data:`~onnx_deconv.attribution.seed.SeedKind`, or an array of the explained
+            value's shape that is sent back as it is. With ``auto``, a class is
             explained from its own feature map where the model has one below its global pool, else from its
             score; where a reconstruction comes out empty, the next of these is tried.
 
@@ -181,17 +194,25 @@ class Explainer:
         Raises
         ------
         InputError
-            If the batch, the target or the position does not fit the model.
+            If the batch, the target or the position does not fit the model, or nothing tells what to explain.
+        ModelError
+            If nothing tells what the output is.
         UnknownLayerError
             If there is no such layer.
         """
         name = self._named(layer)
         found: list[Explanation] = []
         whole = feeds_of(self.model, batch)
-        targets = _per_image(target, length(whole))
+        total = length(self.model, whole)
+        targets = per_image(target, total)
         for first, feeds in chunks(self.model, whole):
-            chosen = targets and targets[first : first + length(feeds)]
-            found += self._explain(name, feeds, first, _Choice(chosen, position, top, seed))
+            images = slice(first, first + length(self.model, feeds))
+            if not isinstance(seed, str):
+                found += self._sent(name, feeds, images, np.asarray(seed), total)
+                continue
+            found += self._explain(
+                name, feeds, first, _Choice(targets and targets[images], position, top, seed)
+            )
         if self.low_memory:
             return_freed_memory()
         return found
@@ -266,9 +287,10 @@ class Explainer:
         start = self._starts(self.scores_layer, _Choice(None, None, 1, "auto"))[0]
         session = self.session(start.layer, start.semantics)
         passes = [
-            Pass(session, start.layer, feeds) for _, feeds in chunks(self.model, feeds_of(self.model, batch))
+            Pass(session, start.layer, feeds, axes_of(self.model, start.layer))
+            for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
-        return np.concatenate([p.scores(self.model.outputs[0]) for p in passes])
+        return np.concatenate([p.scores(self.head) for p in passes])
 
     def session(self, layer: str | None = None, semantics: Semantics | None = None) -> PairSession:
         """Return the pair, ready to run, that explains a layer; made on first use.
@@ -291,11 +313,13 @@ class Explainer:
         pair = self._pair
         if pair is None or (layer, semantics) != (self.layer, self.semantics):
             self._sessions.make_room()
-            pair = compile_pair(self.model, layer, semantics=semantics, inputs=self._inputs)
+            pair = compile_pair(
+                self.model, layer, semantics=semantics, inputs=self._inputs, output=self.head.output
+            )
         return PairSession(pair, self.providers, low_memory=self.low_memory)
 
     def prepare(
-        self, layer: str | None = None, position: Sequence[int] | None = None, seed: SeedKind = "auto"
+        self, layer: str | None = None, position: Place = None, seed: SeedKind = "auto"
     ) -> PairSession:
         """Make what an explanation needs at first, so that a model's errors come before any image.
 
@@ -311,8 +335,26 @@ class Explainer:
             self._chosen[name] = chosen_method(self.model, name, self._inputs)
         return self._chosen[name] if self.auto else self.semantics
 
+    def _names(self, given: Sequence[str] | str | None) -> Labels:
+        """Return the names of the classes: those given, in the metadata, or beside the model if as many."""
+        if isinstance(given, str):
+            if given != IMAGENET:
+                raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
+            return Labels.imagenet(class_count(self.model, self.head))
+        found = Labels.of(given, self.model.metadata)
+        if found.names or given is not None or self.model.files.in_memory:
+            return found
+        beside = Labels.beside(self.model.files.home)
+        return beside if len(beside.names) == class_count(self.model, self.head) else found
+
     def _named(self, layer: str | None) -> str:
-        return self.layer if layer is None else self.model.layer(layer)
+        name = self.layer if layer is None else self.model.layer(layer)
+        if layer is None and name == self.scores_layer:
+            explainable(self.model, self.head.output)
+        return name
+
+    def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
+        return Pass(self.session(layer, semantics), layer, feeds, axes_of(self.model, layer))
 
     def _explain(
         self, layer: str, feeds: Mapping[str, Array], first: int, choice: "_Choice"
@@ -320,34 +362,55 @@ class Explainer:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
         check_room(self.session(starts[0].layer, starts[0].semantics), feeds)
-        passes = Passes(lambda value, semantics: Pass(self.session(value, semantics), value, feeds))
-        start = passes.of(starts[0])
+        passes = Passes(lambda value, semantics: self._pass(feeds, value, semantics))
         of_classes = layer == self.scores_layer
-        scores = start.scores(self.model.outputs[0]) if of_classes else scores_of(start.explained)
-        ranked = self._ranked(scores, choice, of_classes)
-        columns = [
-            explain_column(passes, starts, [int(c) for c in column], choice.position) for column in ranked.T
+        head = self.head if of_classes else None
+        subject = Subject(passes.of(starts[0]), head, self.labels, self.fields if of_classes else None)
+        rows = [
+            [subject.aim(image, wanted, choice.position) for wanted in row]
+            for image, row in enumerate(subject.wanted(choice.targets, choice.top))
         ]
-        for image, channels in enumerate(ranked):
-            for channel, column in zip(channels, columns, strict=True):
-                position = None if choice.position is None else tuple(choice.position)
-                unit = None if position is None else (image, channel, *position)
-                score = scores[image, channel] if unit is None else start.explained[unit]
+        columns = [
+            explain_column(passes, starts, [aim for _, aim in each]) for each in zip(*rows, strict=True)
+        ]
+        for image, row in enumerate(rows):
+            for (wanted, aim), column in zip(row, columns, strict=True):
+                position, score = aim.position, subject.score(image, wanted, aim)
                 if column.kinds[image] == "strongest":
-                    position = strongest(passes.of(column.starts[image]).explained[image, channel])
-                label = self.labels.name(channel) if of_classes else None
-                standing = (
-                    Standing.of_a_class(self.model, layer, scores[image], int(channel))
-                    if of_classes
-                    else Standing.of_a_channel(layer, scores[image], int(channel))
-                )
+                    values = passes.of(column.starts[image]).explained[image]
+                    position = strongest(values[aim.weights[0][0]])
+                single = wanted.words is None
+                label = self.labels.name(wanted.first) if of_classes and single else None
                 found = {name: r[image] for name, r in column.reconstructions.items()}
                 yield Explanation(
-                    first + image, column.starts[image].layer, int(channel), label, float(score), position,
-                    column.kinds[image], next(iter(found.values())), found, standing,
-                    self._note(column, image), column.starts[image].semantics,
-                    self._dependence(column, image).depends,
+                    first + image, column.starts[image].layer, wanted.first, label, score, position,
+                    column.kinds[image], next(iter(found.values())), found,
+                    subject.standing(layer, image, wanted), self._note(column, image),
+                    column.starts[image].semantics, self._dependence(column, image).depends,
+                    self.head.output if of_classes else None, self.head.kind if of_classes else None,
+                    wanted.words, place_words(choice.position),
                 )  # fmt: skip
+
+    def _sent(
+        self, layer: str, feeds: Mapping[str, Array], images: slice, seed: Array, total: int
+    ) -> Iterator[Explanation]:
+        """Send an array back as it is, for the images of one chunk."""
+        run, axes = self._pass(feeds, layer, self.method(layer)), axes_of(self.model, layer)
+        given = axes.canonical(np.broadcast_to(seed, _whole_shape(run.explained, axes, seed, total)))[images]
+        reconstructions = run.send(given.astype(np.float32))
+        start = Start(layer, "auto", self.method(layer))
+        column = Column.of(reconstructions, start, "array")
+        of_classes = layer == self.scores_layer
+        for image in range(len(given)):
+            found = {name: r[image] for name, r in reconstructions.items()}
+            score = float((given[image] * run.explained[image]).sum())
+            yield Explanation(
+                images.start + image, layer, 0, None, score, None, "array", next(iter(found.values())), found,
+                Standing(layer, of_classes), self._note(column, image), start.semantics,
+                self._dependence(column, image).depends,
+                self.head.output if of_classes else None, self.head.kind if of_classes else None,
+                "the given array",
+            )  # fmt: skip
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:
         """List the starts in order: where a reconstruction comes out empty, the next is tried.
@@ -359,6 +422,8 @@ class Explainer:
         chosen = self.method(layer)
         if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [Start(layer, choice.seed, chosen)]
+        if self.head.has_positions:
+            return [Start(layer, "one" if self.head.kind == "detections" else "map", chosen)]
         if chosen.reads_feature_maps:
             plain = [replace(chosen, cam="none")] if chosen.rules != NO_RULES else []
             others = [Semantics("guided"), Semantics("gradient")] if self.auto else []
@@ -373,8 +438,14 @@ class Explainer:
 
     def _note(self, column: Column, image: int) -> str | None:
         """Say what became of the signal, and whether the picture can be about the image."""
-        blind = self._dependence(column, image).note
-        return "; ".join(filter(None, (column.notes[image], blind))) or None
+        blind, layer = self._dependence(column, image).note, column.starts[image].layer
+        squashed = _SQUASHED.format(layer) if layer in self._squashed else None
+        return "; ".join(filter(None, (column.notes[image], squashed, blind))) or None
+
+    @cached_property
+    def _squashed(self) -> set[str]:
+        """The outputs that are made of scores by a softmax or the like."""
+        return {head.output for head in heads(self.model) if head.start != head.output}
 
     def _dependence(self, column: Column, image: int) -> ImageDependence:
         start = column.starts[image]
@@ -387,27 +458,12 @@ class Explainer:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
         return class_maps(self.model, self.scores_layer)
 
-    def _ranked(self, scores: Array, choice: "_Choice", of_classes: bool) -> Array:  # noqa: FBT001
-        """Return the channels to explain, shape (N, number per image)."""
-        count = scores.shape[1]
-        if choice.targets is None:
-            if not 1 <= choice.top <= count:
-                raise InputError(f"top={choice.top}: the explained value has {count} channels")
-            return np.argsort(-scores, axis=1, kind="stable")[:, : choice.top]
-        index = self.labels.index if of_classes else _whole
-        channels = [index(target) for target in choice.targets]
-        for channel in channels:
-            if not 0 <= channel < count:
-                what = "class" if of_classes else "channel"
-                raise InputError(f"there is no {what} {channel}: the model has 0 to {count - 1}")
-        return np.array([[channel] for channel in channels])
-
 
 class _Choice(NamedTuple):
     """What to explain in each image of a chunk."""
 
-    targets: Sequence[int | str] | None
-    position: Sequence[int] | None
+    targets: Sequence[Target] | None
+    position: Place
     top: int
     seed: SeedKind
 
@@ -438,29 +494,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_all)
 
 
-def _per_image(target: Targets | None, total: int) -> list[int | str] | None:
-    """Return one target per image."""
-    if target is None:
-        return None
-    if isinstance(target, str) or not np.ndim(target):
-        return [_number_or_name(target)] * total
-    if len(target) != total:  # type: ignore[arg-type]
-        raise InputError(f"{len(target)} targets for {total} images: give one for all, or one for each")  # type: ignore[arg-type]
-    return [_number_or_name(each) for each in target]  # type: ignore[union-attr]
+def _whole_shape(explained: Array, axes: Axes, seed: Array, total: int) -> tuple[int, ...]:
+    """Return the shape of the explained value for a whole batch, which an array is to have.
 
-
-def _number_or_name(target: Any) -> int | str:
-    """Accept any kind of whole number: Python's, NumPy's, a tensor of one."""
-    if isinstance(target, str):
-        return str(target)
-    try:
-        return operator.index(target)
-    except TypeError:
-        raise InputError(f"target {target!r}: give a whole number or a name") from None
-
-
-def _whole(target: int | str) -> int:
-    try:
-        return int(target)
-    except ValueError:
-        raise InputError(f"target {target!r}: a channel of a layer is given by its number") from None
+    Raises
+    ------
+    InputError
+        If it has not.
+    """
+    wanted = axes.restored(np.broadcast_to(np.float32(0), (total, *explained.shape[1:]))).shape
+    if seed.shape != wanted:
+        raise InputError(f"seed: an array of shape {seed.shape}; the explained value has the shape {wanted}")
+    return wanted

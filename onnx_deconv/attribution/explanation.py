@@ -70,6 +70,13 @@ class Explanation:
     depends
         Whether the picture depends on the image: ``yes``, ``hardly`` or ``no``, see
         :class:`~onnx_deconv.compiler.dependence.ImageDependence`.
+    output, kind
+        The model's output that was explained, and what it is (see :data:`~onnx_deconv.model.heads.Head`);
+        ``None`` for layers.
+    words
+        What was explained, where it is more than one class or channel: ``tabby - tiger cat``.
+    place
+        Where in its map it was explained, if in a region or a mask.
     shown
         The photograph and how the model saw it; ``None`` where arrays were explained.
     """
@@ -87,6 +94,10 @@ class Explanation:
     note: str | None = None
     semantics: Semantics = field(default_factory=Semantics, repr=False)
     depends: str = "yes"
+    output: str | None = None
+    kind: str | None = None
+    words: str | None = None
+    place: str | None = None
     shown: Shown | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -97,6 +108,13 @@ class Explanation:
     @property
     def name(self) -> str:
         """What is explained, for people: ``tabby``, ``class 281``, ``conv4 channel 17 at 6,6``."""
+        if self.words is not None or self.place is not None:
+            return ", ".join(filter(None, (self.words or self._of_one, self.place)))
+        return self._of_one
+
+    @property
+    def _of_one(self) -> str:
+        """The name of a class, or of a unit or channel of a layer."""
         if self.standing.of_class:
             return (self.label or "").partition(",")[0].strip() or f"class {self.channel}"
         position = "" if self.position is None else f" at {','.join(map(str, self.position))}"
@@ -135,7 +153,7 @@ class Explanation:
     @property
     def caption(self) -> str:
         """What is explained, its score, and a class's rank unless it is the first: ``tabby, 0.94``."""
-        rank = f", {self.standing.words}" if self.standing.of_class and self.standing.rank > 1 else ""
+        rank = f", {self.standing.words}" if self.standing.of_class and self.standing.is_behind else ""
         return f"{self.name}, {self.score:.3g}{rank}"
 
     def views(self, scales: Scales | None = None) -> Views:
@@ -201,7 +219,7 @@ class Explanation:
         facts = {
             "explained": f"{self.label} (class {self.channel})" if labelled else self.name,
             of_class if standing.of_class else "activation": f"{self.score:.3g}",
-            "rank": f"{standing.rank} of {standing.among}",
+            **({} if standing.rank is None else {"rank": f"{standing.rank} of {standing.among}"}),
             "method": f"{self.method}, seed {self.seed}, from {self.layer}",
         }
         if self.shown is not None and self.shown.assumed is not None:

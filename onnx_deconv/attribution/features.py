@@ -7,15 +7,17 @@ import numpy as np
 
 from onnx_deconv.attribution.batches import as_input
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.seed import scores_of
+from onnx_deconv.attribution.seed import of_classes
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.heads import convolutions, rectified_convolution, scores_value
+from onnx_deconv.model.heads import axes_of, convolutions, explainable, rectified_convolution
 from onnx_deconv.operators import Tap, find
 from onnx_deconv.operators.traits import LOGARITHM
 from onnx_deconv.runtime import Session, numpy_of
 
+_OUTPUT = ""
+"""What the model's own output is kept under; no value has this name."""
 _BATCH = 32
 """How many images run at once, where the model leaves that open."""
 
@@ -51,8 +53,9 @@ class Features:
             raise InputError(f"the model has inputs {', '.join(self.model.inputs)}: one is supported here")
         (self._input,) = self.model.inputs
         self.layers = [self.model.layer(name) for name in layers]
-        self.scores_layer, cut = scores_value(self.model)
-        self._last_operator = next((step.partition(" ")[0] for step in reversed(cut)), None)
+        self.head = explainable(self.model, explainer.head.output)
+        self.scores_layer = self.head.start
+        self._last_operator = next((step.partition(" ")[0] for step in reversed(self.head.cut)), None)
         wanted = dict.fromkeys([*self.layers, self.scores_layer])
         taps = [Tap("value", value, value) for value in wanted]
         self._session = Session(forward(self.model, taps), self.model.folder, explainer.providers)
@@ -72,17 +75,20 @@ class Features:
         """
         chunks = [self._run(chunk) for chunk in self._chunks(as_input(self.model, self._input, batch))]
         joined = {name: np.concatenate([c[name] for c in chunks])[: len(batch)] for name in chunks[0]}
-        scores = scores_of(joined[self.scores_layer])
-        return Values(joined, scores, self._probabilities(joined, scores))
+        scores = of_classes(joined[self.scores_layer], self.head)
+        own = joined.get(_OUTPUT)
+        return Values(joined, scores, self._probabilities(own, scores))
 
     def _run(self, chunk: Array) -> dict[str, Array]:
         found = self._session.run({self._input: chunk})
-        wanted = {*self.layers, self.scores_layer, self.model.outputs[0]}
-        values = {name: numpy_of(found[name]).astype(np.float32, copy=False) for name in wanted}
+        wanted = {name: axes_of(self.model, name) for name in (*self.layers, self.scores_layer)}
+        values = {name: axes.canonical(numpy_of(found[name])) for name, axes in wanted.items()}
         for name, value in values.items():
-            if name != self.model.outputs[0] and (value.ndim < 2 or len(value) != len(chunk)):  # noqa: PLR2004
+            if value.ndim < 2 or len(value) != len(chunk):  # noqa: PLR2004
                 raise InputError(f"{name!r} has shape {value.shape}: not one set of features per image")
-        return values
+        if self.head.own is not None:
+            values[_OUTPUT] = self.head.own.canonical(numpy_of(found[self.head.output]))
+        return {name: value.astype(np.float32, copy=False) for name, value in values.items()}
 
     def _chunks(self, batch: Array) -> Iterator[Array]:
         """Cut a batch into what the model takes at once, the last filled up with its last image."""
@@ -92,9 +98,8 @@ class Features:
             missing = step - len(chunk) if self.model.batch else 0
             yield np.concatenate([chunk, chunk[-1:].repeat(missing, axis=0)]) if missing else chunk
 
-    def _probabilities(self, values: dict[str, Array], scores: Array) -> Array | None:
-        output = values[self.model.outputs[0]]
-        if self._last_operator is None or output.size != scores.size:
+    def _probabilities(self, output: Array | None, scores: Array) -> Array | None:
+        if self._last_operator is None or output is None or output.size != scores.size:
             return None
         output = output.reshape(scores.shape)
         return np.exp(output) if LOGARITHM in find(self._last_operator).traits else output

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
-from onnx_deconv.attribution.seed import SeedKind, make_seed, scores_of
+from onnx_deconv.attribution.seed import Aim, SeedKind, make_seed, of_classes
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
+from onnx_deconv.model.heads import Head
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import find
 from onnx_deconv.operators.traits import AFFINE, COMBINATION, PLACEMENT, RECTIFIER
 from onnx_deconv.runtime import PairSession, Session, numpy_of, why_not_finite
@@ -30,10 +32,15 @@ class Pass:
         The explained value.
     feeds
         The batch, by input name.
+    axes
+        What the axes of the explained value are.
     """
 
-    def __init__(self, pair: PairSession, layer: str, feeds: Mapping[str, Array]) -> None:
-        self.pair, self.layer, self._feeds = pair, layer, feeds
+    def __init__(
+        self, pair: PairSession, layer: str, feeds: Mapping[str, Array], axes: Axes | None = None
+    ) -> None:
+        self.pair, self.layer, self.axes = pair, layer, axes or Axes()
+        self._feeds = feeds
         self._values = pair.run_forward(feeds)
 
     @cached_property
@@ -45,33 +52,32 @@ class Pass:
         InputError
             If it has no channels.
         """
-        explained = numpy_of(self._values[self.layer])
+        explained = self.axes.canonical(numpy_of(self._values[self.layer]))
         if explained.ndim < 2:  # noqa: PLR2004
             raise InputError(f"{self.layer!r} has shape {explained.shape}: it has no channels to explain")
         return explained.astype(np.float32, copy=False)
 
-    def scores(self, output: str) -> Array:
-        """Return one score per image and channel, shape (N, K), float32.
+    def scores(self, head: Head) -> Array:
+        """Return one score per image and class of an output, shape (N, K), float32.
 
         Parameters
         ----------
-        output
-            The model's own output, which gives the scores if it has one number per channel (also where
-            the explanation starts before a final softmax); else they are the channels' strongest
-            activations.
+        head
+            The output. It gives the scores if it has one number per class (also where the explanation
+            starts before a final softmax); else they are the strongest activations of the classes.
         """
-        strongest = scores_of(self.explained)
-        own = numpy_of(self._values[output])
-        return (own.reshape(strongest.shape) if own.size == strongest.size else strongest).astype(np.float32)
+        found = of_classes(self.explained, head)
+        if head.own is not None:
+            own = head.own.canonical(numpy_of(self._values[head.output]))
+            found = own.reshape(found.shape) if own.size == found.size else found
+        return found.astype(np.float32)
 
-    def back(
-        self, channels: Sequence[int], position: Sequence[int] | None, kind: SeedKind
-    ) -> tuple[dict[str, Array], Array, str]:
+    def back(self, aims: Sequence[Aim], kind: SeedKind) -> tuple[dict[str, Array], Array, str]:
         """Send one seed per image back.
 
         Parameters
         ----------
-        channels, position, kind
+        aims, kind
             As for :func:`~onnx_deconv.attribution.seed.make_seed`.
 
         Returns
@@ -79,10 +85,18 @@ class Pass:
         tuple
             The reconstructions by input name, each shaped as the input, float32; the seed; its kind.
         """
-        seed, used = make_seed(self.explained, channels, position, kind)
-        results = self.pair.run_deconv(self._values, seed.astype(self.pair.seed_dtype))
+        seed, used = make_seed(self.explained, aims, kind)
+        return self.send(seed), seed, used
+
+    def send(self, seed: Array) -> dict[str, Array]:
+        """Send a seed of the shape (N, K, ...) back; return the reconstructions by input name."""
+        results = self.pair.run_deconv(self._values, self._own(seed))
         of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
-        return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}, seed, used
+        return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}
+
+    def _own(self, seed: Array) -> Array:
+        """Return a seed as the companion takes it: in the explained value's own order of axes."""
+        return np.ascontiguousarray(self.axes.restored(seed.astype(self.pair.seed_dtype, copy=False)))
 
     def why_not_finite(self, seed: Array) -> str:
         """Say what made values of a reconstruction from this seed infinite or NaN."""
@@ -105,7 +119,7 @@ class Pass:
         def died(image: int) -> str | None:
             alone = np.zeros(seed.shape, self.pair.seed_dtype)
             alone[image] = seed[image]
-            return _last_stop(probe, session.run({**feeds, SEED: alone})) if alone.any() else None
+            return _last_stop(probe, session.run({**feeds, SEED: self._own(alone)})) if alone.any() else None
 
         return [died(image) for image in images]
 

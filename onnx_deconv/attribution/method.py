@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.dependence import ENOUGH, pooled_share
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import feature_maps, scores_value
+from onnx_deconv.model.heads import feature_maps, heads
 from onnx_deconv.semantics import Semantics
 
 AUTO = "auto"
@@ -16,7 +16,8 @@ CLASS_METHOD = Semantics("guided", "grad-cam^2", "class-map")
 def chosen_method(model: Model, layer: str, inputs: Sequence[str] | None = None) -> Semantics:
     """Choose the semantics that a value is explained with.
 
-    Classes get :data:`CLASS_METHOD` where the model has feature maps and one image, else ``guided``; units
+    Classes get :data:`CLASS_METHOD` where the model has feature maps and one image, else ``guided``, as class
+    maps do; units
     of a layer get ``deconvnet`` where max pools below tie it to the image, else ``guided``. The choice never
     gives a picture that does not depend on the image; docs/what-a-picture-can-tell.md has the measurements.
 
@@ -35,7 +36,10 @@ def chosen_method(model: Model, layer: str, inputs: Sequence[str] | None = None)
         If no path leads from an input to the value.
     """
     walk = Walk(model, layer, Semantics(), inputs)
-    if layer != scores_value(model)[0]:
+    head = next((head for head in heads(model) if head.start == layer), None)
+    if head is None:
         return Semantics("deconvnet" if pooled_share(walk.path) >= ENOUGH else "guided")
+    if head.kind in ("class map", "sequence", "image"):
+        return Semantics("guided")  # each class has its own map, from which nothing has to be gathered
     maps = feature_maps(model, layer, walk.path, walk.reached)
     return Semantics("guided") if maps is None or len(walk.inputs) > 1 else CLASS_METHOD

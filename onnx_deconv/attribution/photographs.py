@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
-from onnx_deconv.attribution.seed import SeedKind
+from onnx_deconv.attribution.seed import Place, SeedKind
 from onnx_deconv.attribution.shown import Shown
+from onnx_deconv.attribution.target import moved
 from onnx_deconv.imaging import InputAxes, Photo
 from onnx_deconv.receptive import receptive_field
 
@@ -28,7 +30,7 @@ class Target:
 
     targets: Sequence[int | str] = ()
     layer: str | None = None
-    position: Sequence[int] | None = None
+    position: Place = None
     top: int = 1
     seed: SeedKind = "auto"
 
@@ -74,7 +76,10 @@ def explain_photos(
     asked: Sequence[int | str | None] = target.targets or [None]
     how: dict[str, Any] = {"layer": target.layer, "position": target.position, "seed": target.seed}
     for each in asked:
-        for one in explainer(batch, each, top=1 if target.targets else target.top, **how):
+        there: Any = each
+        if isinstance(each, str) and not explainer.labels.names.count(each):
+            there = [moved(each, partial(_in_input, p)) for p in [*photos, *[photos[-1]] * missing]]
+        for one in explainer(batch, there, top=1 if target.targets else target.top, **how):
             found[one.image].append(one)
     if axes is None:
         return found[: len(photos)]
@@ -93,3 +98,9 @@ def _shown(
         size, asked = photo.geometry.size, one.standing.asked
         box = receptive_field(explainer.model, asked, size=size, layout=axes.layout).box(one.position)
     return Shown(photo, axes.layout, axes.channels, name, box, assumed)
+
+
+def _in_input(photo: Photo, x: float, y: float) -> tuple[float, float]:
+    """Return where a photograph's point is in the model's input."""
+    top, left, bottom, right = photo.geometry.box_in_input((y, x, y + 1, x + 1))
+    return (left + right) / 2, (top + bottom) / 2

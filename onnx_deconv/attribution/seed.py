@@ -1,21 +1,56 @@
 """Seeds: the signals that explanations start with.
 
-All activations of the explained value but the chosen unit's are set to zero (Zeiler & Fergus 2013,
+All activations of the explained value but those that are aimed at are set to zero (Zeiler & Fergus 2013,
 section 2.1).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
+from onnx_deconv.model.heads import Head
 
 SeedKind = Literal["auto", "one", "value", "map", "strongest"]
 """``one``: 1 at the unit. ``value``: the unit's activation. ``map``: a whole feature map with its
 activations. ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
 is given, ``one`` for a value with one unit per channel (scores), else ``map``."""
+
+Place = Sequence[int] | Array | Literal["region"] | None
+"""Where in a channel's map: a position, one index per axis behind the channel; a mask, an array with as many
+axes, which is fitted to the map; ``region``, where the channel is larger than all others; ``None`` for the
+whole map."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the explanation of one image aims at: a weighted sum of channels, at a place.
+
+    Attributes
+    ----------
+    weights
+        Channels, each with its weight.
+    place
+        See :data:`Place`.
+    """
+
+    weights: tuple[tuple[int, float], ...]
+    place: Place = None
+
+    @property
+    def position(self) -> tuple[int, ...] | None:
+        """The position, where the place is one."""
+        return None if self.place is None or is_area(self.place) else tuple(int(k) for k in self.place)
+
+
+def is_area(place: Place) -> bool:
+    """Tell whether a place is a region or a mask."""
+    return isinstance(place, str) or (
+        isinstance(place, np.ndarray) and (place.ndim > 1 or place.dtype.kind != "i")
+    )
 
 
 def scores_of(values: Array) -> Array:
@@ -34,22 +69,37 @@ def scores_of(values: Array) -> Array:
     return values.reshape(*values.shape[:2], -1).max(axis=2)
 
 
-def make_seed(
-    values: Array,
-    channels: Sequence[int],
-    position: Sequence[int] | None = None,
-    kind: SeedKind = "auto",
-) -> tuple[Array, str]:
+def of_classes(values: Array, head: Head) -> Array:
+    """Return one score per image and class of an output, given the value that it starts from.
+
+    Parameters
+    ----------
+    values
+        Shape (N, K) or (N, K, ...).
+    head
+        The output.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, number of classes).
+    """
+    found = scores_of(values)
+    if head.elements is None:
+        return found
+    channels, signs = zip(*head.elements, strict=True)
+    return np.asarray(found[:, channels] * np.array(signs, found.dtype))
+
+
+def make_seed(values: Array, aims: Sequence[Aim], kind: SeedKind = "auto") -> tuple[Array, str]:
     """Make a seed for a batch.
 
     Parameters
     ----------
     values
         The explained value's activations, shape (N, K, ...).
-    channels
-        The unit's channel for each image, length N.
-    position
-        Its position: one index per axis after the channel; ``None`` for the whole map.
+    aims
+        What is aimed at in each image, length N; places of one kind.
     kind
         See :data:`SeedKind`.
 
@@ -61,21 +111,50 @@ def make_seed(
     Raises
     ------
     InputError
-        If a channel or a position is outside the value, or the kind is unknown.
+        If a channel or a place is outside the value, or the kind is unknown.
     """
     if kind not in get_args(SeedKind):
         raise InputError(f"seed={kind!r}: choose one of {', '.join(get_args(SeedKind))}")
-    _check(values, channels, position)
-    kind = _resolved(values, position, kind)
+    for aim in aims:
+        _check(values, aim)
+    kind = _resolved(values, aims[0].place, kind)
     seed = np.zeros(values.shape, np.float32)
-    for image, channel in enumerate(channels):
-        feature_map = values[image, channel]
-        where = tuple(position) if position is not None else strongest(feature_map)
-        if kind == "map":
-            seed[image, channel] = feature_map
-        else:
-            seed[(image, channel, *where)] = 1.0 if kind == "one" else feature_map[where]
+    for image, aim in enumerate(aims):
+        for channel, weight in aim.weights:
+            seed[image, channel] += weight * _of_channel(values[image], channel, aim.place, kind)
     return seed, kind
+
+
+def _of_channel(values: Array, channel: int, place: Place, kind: SeedKind) -> Array:
+    """Make the seed of one channel, shape as its map."""
+    feature_map = values[channel]
+    if is_area(place):
+        area = region(values, channel) if isinstance(place, str) else fitted(place, feature_map.shape)
+        if kind != "strongest":
+            return area if kind == "one" else area * feature_map
+        feature_map = np.where(area != 0, feature_map, 0)
+    if kind == "map":
+        return feature_map
+    found = np.zeros_like(feature_map)
+    aim = Aim((), place).position
+    where = strongest(feature_map) if aim is None else aim
+    found[where] = 1.0 if kind == "one" else feature_map[where]
+    return found
+
+
+def fitted(mask: Place, sizes: Sequence[int]) -> Array:
+    """Return a mask of the wanted size: each position takes what the mask has there."""
+    found = np.asarray(mask, np.float32)
+    for axis, size in enumerate(sizes):
+        middles = (np.arange(size) + 0.5) * found.shape[axis] / size
+        found = found.take(middles.astype(np.int64), axis)
+    return found
+
+
+def region(values: Array, channel: int) -> Array:
+    """Return where a channel is larger than all others (positive, if it is the only one): 1, elsewhere 0."""
+    wins = values.argmax(axis=0) == channel if len(values) > 1 else values[channel] > 0
+    return wins.astype(np.float32)
 
 
 def strongest(feature_map: Array) -> tuple[int, ...]:
@@ -83,24 +162,30 @@ def strongest(feature_map: Array) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(np.argmax(feature_map), feature_map.shape))
 
 
-def _resolved(values: Array, position: Sequence[int] | None, kind: SeedKind) -> SeedKind:
+def _resolved(values: Array, place: Place, kind: SeedKind) -> SeedKind:
+    if is_area(place):
+        return "map" if kind in ("auto", "value") else kind
     if kind != "auto":
-        return "value" if kind in ("map", "strongest") and position is not None else kind
-    if position is not None:
+        return "value" if kind in ("map", "strongest") and place is not None else kind
+    if place is not None:
         return "value"
     return "one" if values[0, 0].size == 1 else "map"
 
 
-def _check(values: Array, channels: Sequence[int], position: Sequence[int] | None) -> None:
-    for channel in channels:
+def _check(values: Array, aim: Aim) -> None:
+    for channel, _ in aim.weights:
         if not 0 <= channel < values.shape[1]:
             raise InputError(
                 f"there is no channel or class {channel}: the explained value has 0 to {values.shape[1] - 1}"
             )
+    sizes, position = values.shape[2:], aim.position
+    if isinstance(aim.place, str) and aim.place != "region":
+        raise InputError(f"position={aim.place!r}: give indices, a mask, or region")
+    if isinstance(aim.place, np.ndarray) and is_area(aim.place) and aim.place.ndim != len(sizes):
+        raise InputError(f"a mask of shape {aim.place.shape}: the explained maps have the shape {sizes}")
     if position is None:
         return
-    if len(position) != values.ndim - 2:
-        axes = values.ndim - 2
-        raise InputError(f"position {tuple(position)}: the explained value has {axes} axes after the channel")
-    if any(not 0 <= k < size for k, size in zip(position, values.shape[2:], strict=True)):
-        raise InputError(f"position {tuple(position)} is outside the feature map of size {values.shape[2:]}")
+    if len(position) != len(sizes):
+        raise InputError(f"position {position}: the explained value has {len(sizes)} axes after the channel")
+    if any(not 0 <= k < size for k, size in zip(position, sizes, strict=True)):
+        raise InputError(f"position {position} is outside the feature map of size {sizes}")

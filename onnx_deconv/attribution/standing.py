@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_deconv.model import Array, Model
-from onnx_deconv.model.heads import scores_value
+from onnx_deconv.model import Array
+from onnx_deconv.model.heads import Head
 from onnx_deconv.operators import find
 from onnx_deconv.operators.traits import LOGARITHM, PROBABILITY
 
@@ -27,7 +27,7 @@ class Standing:
     of_class
         Whether it is the scores, so that the channel is a class.
     rank
-        1 for the channel with the highest score or activation.
+        1 for the channel with the highest score or activation; ``None`` of a sum of several, or an array.
     among
         How many channels there are.
     probability
@@ -38,19 +38,19 @@ class Standing:
 
     asked: str
     of_class: bool
-    rank: int
-    among: int
+    rank: int | None = None
+    among: int = 0
     probability: float | None = None
     improbable: bool = False
 
     @classmethod
-    def of_a_class(cls, model: Model, asked: str, scores: Array, channel: int) -> "Standing":
+    def of_a_class(cls, head: Head, asked: str, scores: Array, channel: int) -> "Standing":
         """Tell where a class stands.
 
         Parameters
         ----------
-        model
-            The model.
+        head
+            The model's output.
         asked
             The value that holds the scores.
         scores
@@ -59,7 +59,9 @@ class Standing:
             The class.
         """
         rank = _rank(scores, channel)
-        probabilities = _probabilities(model, scores)
+        if head.kind != "classes":  # where in the map, or which box, decides
+            return cls(asked, True, rank, len(scores))
+        probabilities = _probabilities(head, scores)
         if probabilities is None:
             return cls(asked, True, rank, len(scores), None, rank > _FIRST)
         probability = float(probabilities[channel])
@@ -74,7 +76,12 @@ class Standing:
     @property
     def words(self) -> str:
         """The rank for people: ``rank 3 of 1000``."""
-        return f"rank {self.rank} of {self.among}"
+        return "" if self.rank is None else f"rank {self.rank} of {self.among}"
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether others are stronger."""
+        return self.rank is not None and self.rank > 1
 
     @property
     def warning(self) -> str | None:
@@ -92,10 +99,9 @@ def _rank(scores: Array, channel: int) -> int:
     return 1 + int((scores > scores[channel]).sum())
 
 
-def _probabilities(model: Model, scores: Array) -> Array | None:
+def _probabilities(head: Head, scores: Array) -> Array | None:
     """Return the scores as probabilities, where the model's last operator makes them such."""
-    _, cut = scores_value(model)
-    last = next((step.partition(" ")[0] for step in reversed(cut)), None)
+    last = next((step.partition(" ")[0] for step in reversed(head.cut)), None)
     traits = frozenset() if last is None else find(last).traits
     if not traits & {PROBABILITY, LOGARITHM}:
         return None

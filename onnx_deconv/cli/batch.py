@@ -112,7 +112,9 @@ class Batch:
                 standing = record["standing"]
                 yield {
                     **record,
-                    "standing": f"{standing['rank']} of {standing['among']}",
+                    "standing": ""
+                    if standing["rank"] is None
+                    else f"{standing['rank']} of {standing['among']}",
                     "picture": Path(_picture(record)).name,
                     "thumbnail": f"{THUMBNAILS}/{self._thumbnail(record).name}",
                 }
@@ -241,7 +243,8 @@ def _figure(row: Mapping[str, Any]) -> str:
     what = row["label"] or (f"class {row['class']}" if row["class"] is not None else "")
     what = what or f"{row['layer']} channel {row['channel']}"
     notes = "".join(f"<small>{escape(row[key])}</small>" for key in ("note", "improbable") if row[key])
-    words = f"{escape(what)}, {row['score']:.3g}, rank {row['standing']}"
+    rank = f", rank {row['standing']}" if row["standing"] else ""
+    words = f"{escape(what)}, {row['score']:.3g}{rank}"
     return (
         f'<figure><a href="{quote(row["picture"])}">'
         f'<img loading="lazy" alt="{escape(what)} in {name}" src="{quote(row["thumbnail"])}"></a>'

@@ -15,9 +15,6 @@ import click
 
 _Item = TypeVar("_Item")
 
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tabs and ends of lines, and those that turn the direction of writing."""
-
 logger = logging.getLogger("onnx_deconv")
 
 
@@ -47,18 +44,18 @@ class Console:
         if self.json:
             click.echo(json.dumps(plain_data(record)))
         elif not self.quiet:
-            click.echo(_plain(text if isinstance(text, str) else text()))
+            click.echo(plain(text if isinstance(text, str) else text()))
 
     def say(self, text: str) -> None:
         """Print what is for people only, not for programs."""
         if not self.json and not self.quiet:
             self._clear()
-            click.echo(_plain(text))
+            click.echo(plain(text))
 
     def detail(self, text: str) -> None:
         """Print what only ``--verbose`` asks for."""
         if self.verbose:
-            self._err(_plain(text))
+            self._err(text)
 
     def warn(self, text: str) -> None:
         """Print what did not stop the command but should be known."""
@@ -91,7 +88,7 @@ class Console:
         if self.quiet or not sys.stderr.isatty():
             return
         self._clear()
-        shown = _one_line(text)[:79]
+        shown = plain(_one_line(text))[:79]
         click.echo(shown, err=True, nl=False)
         self._status = len(shown)
 
@@ -108,7 +105,7 @@ class Console:
 
     def _err(self, text: str) -> None:
         self._clear()
-        click.echo(text, err=True)
+        click.echo(plain(text), err=True)
 
     def _clear(self) -> None:
         """Remove the status from the terminal."""
@@ -127,13 +124,17 @@ class _Lines(logging.Handler):
         say(record.getMessage())
 
 
+def plain(text: str) -> str:
+    """Spell out what would steer the terminal: names in a file may hold anything."""
+    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tabs and ends of lines, and those that turn the direction of writing."""
+
+
 def _one_line(text: str) -> str:
-    return _plain(" ".join(text.split()))
-
-
-def _plain(text: str) -> str:
-    """Replace what a terminal would obey: names and labels come from files that anybody may have written."""
-    return _OBEYED.sub("\ufffd", text)
+    return " ".join(text.split())
 
 
 def plain_data(value: Any) -> Any:

@@ -32,6 +32,8 @@ class Conversion:
         What the checks run on.
     seconds
         How long each step took, by its name.
+    model_output
+        The output whose classes are explained.
     """
 
     model: Model
@@ -41,6 +43,7 @@ class Conversion:
     checks: int
     providers: Providers
     seconds: dict[str, float] = field(default_factory=dict)
+    model_output: str | None = None
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

@@ -18,6 +18,7 @@ from onnx_deconv.cli.options import changed, option, takes, whole
 from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, all_tensors, load
+from onnx_deconv.model.heads import explainable
 from onnx_deconv.semantics import Semantics
 
 _EPILOG = """\b
@@ -86,11 +87,15 @@ def command(
     loaded = load(model, dict(run.shapes))
     _refuse_to_overwrite(loaded, model, output)
     seconds = {"load": round(time.perf_counter() - start, 3)}
+    if options.layer is None:
+        explainable(loaded, run.output)
     conversion = Conversion(
-        loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds
-    )
+        loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds,
+        run.output,
+    )  # fmt: skip
     if options.form == "explain":
-        preprocess = images.preprocess(loaded, console if graph.pictures else None)
+        drawn = graph.pictures or graph.heat or changed(images)
+        preprocess = images.preprocess(loaded, console if graph.pictures else None) if drawn else None
         record = explain_form.write(conversion, graph, preprocess)
         console.result(record, lambda: "\n".join(explain_form.lines(record)))
     else:
@@ -118,6 +123,6 @@ def _recommend(console: Console, conversion: Conversion) -> None:
     """Name the layer that a class is drawn from more clearly than from its score."""
     if conversion.layer is not None or conversion.semantics.table.conserves:
         return
-    maps = Explainer(conversion.model).class_maps
+    maps = Explainer(conversion.model, output=conversion.model_output).class_maps
     if maps:
         console.say(f"  {maps} has one feature map per class: --layer {maps} shows a class more clearly")

@@ -9,15 +9,16 @@ import click
 
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Target
-from onnx_deconv.attribution.seed import SeedKind
+from onnx_deconv.attribution.seed import Place, SeedKind
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.explaining import explain
 from onnx_deconv.cli.explanation import Job
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, parse_numbers, takes, whole
+from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
+from onnx_deconv.cli.places import parse_place
 from onnx_deconv.cli.study import Study, on_photographs
 from onnx_deconv.imaging import VECTOR, VIEWS, SheetFormat
 
@@ -26,6 +27,9 @@ Examples:
   onnx-deconv explain model.onnx photo.jpg
   onnx-deconv explain squeezenet.onnx photos/ --preset imagenet-caffe --labels labels.txt -o out
   onnx-deconv explain model.onnx cat.png --target tabby --target 207 --rules guided --view all
+  onnx-deconv explain model.onnx cat.png --target 'tabby - tiger cat'
+  onnx-deconv explain segmenter.onnx street.jpg --target road --position region
+  onnx-deconv explain detector.onnx street.jpg --target 'person at 320,210'
   onnx-deconv explain model.onnx cat.png --layer conv4 --target 17 --position 6,6
   onnx-deconv explain model.onnx cat.png --layer conv3 --top 9 --seed strongest
   onnx-deconv explain model.onnx 'photos/*.jpg' --top 3 --json
@@ -46,8 +50,9 @@ class TargetOptions:
     targets: Annotated[
         Sequence[str],
         groups.targets(
-            "What is explained: a class, by index or label, or a channel of --layer; may be repeated.  "
-            "[default: the strongest]",
+            "What is explained: a class, by index or label, or a channel of --layer; a class's absence, as "
+            "in -tabby; a sum, as in 'tabby - tiger cat'; of a detector a box, as in person, person#2 or "
+            "'person at 120,80'; may be repeated.  [default: the strongest]",
         ),
     ] = ()
     top: Annotated[
@@ -61,12 +66,15 @@ class TargetOptions:
         groups.layers("A layer that is explained", groups.SCORES),
     ] = ()
     position: Annotated[
-        tuple[int, ...] | None,
+        Place,
         option(
             "--position",
-            "A position in the channel's feature map, to explain one unit.  [default: see --seed]",
-            callback=parse_numbers(int),
-            metavar="Y,X",
+            "Where in the map of the class or channel: one position (a step of a sequence, a box's place "
+            "among the boxes); region, where the class wins over all others; or a mask, a picture that is "
+            "white there or an .npy file.  [default: see --seed]",
+            type=str,
+            callback=parse_place,
+            metavar="Y,X|region|MASK",
         ),
     ] = None
     seed: Annotated[

@@ -85,16 +85,18 @@ class GraphOptions:
     ] = EXPLAIN["cpu"]
 
 
-def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess) -> dict[str, Any]:
+def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> dict[str, Any]:
     """Write the explain graph and check it; return its record.
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
-    model, explainer = conversion.model, Explainer(conversion.model)
+    model, explainer = conversion.model, Explainer(conversion.model, output=conversion.model_output)
     auto = conversion.layer is None and options.seed == "auto" and not conversion.semantics.table.conserves
     maps = explainer.class_maps if auto else None
     with conversion.timed("compile"):
-        pair = compile_pair(model, maps or conversion.layer, semantics=conversion.semantics)
+        pair = compile_pair(
+            model, maps or conversion.layer, semantics=conversion.semantics, output=conversion.model_output
+        )
         graph = explain_graph(
             pair,
             top=options.top,
@@ -103,7 +105,7 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
             target_input=options.target_input,
             preprocess=preprocess if options.pictures else None,
             passes=options.passes,
-            rendering=ImageInput.of(model, preprocess.layout).layout if options.heat else None,
+            rendering=ImageInput.of(model, preprocess.layout).layout if options.heat and preprocess else None,
         )
     original, checks = conversion.original(), list[Check]()
 
@@ -125,11 +127,15 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess)
 
 
 def _feeds(
-    graph: ExplainGraph, options: GraphOptions, preprocess: Preprocess, batch: Mapping[str, Array], k: int
+    graph: ExplainGraph,
+    options: GraphOptions,
+    preprocess: Preprocess | None,
+    batch: Mapping[str, Array],
+    k: int,
 ) -> tuple[Mapping[str, Array], dict[str, Array]]:
     """Make one batch of random inputs: for the model itself, and for the graph."""
     own, asked = batch, dict(batch)
-    if options.pictures:
+    if options.pictures and preprocess is not None:
         ((name, array),) = batch.items()
         n, h, w = (array.shape[axis] for axis in ((0, 2, 3) if preprocess.layout == "NCHW" else (0, 1, 2)))
         pictures = np.random.default_rng(k).integers(0, 256, (n, h, w, 3), np.uint8)

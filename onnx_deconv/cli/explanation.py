@@ -56,6 +56,8 @@ class Subject:
         """Name a class or a unit in a file's name: by its label if no other class has the same."""
         if not self.of_classes:
             return "-".join(map(str, (safe(self.layer), one.channel, *(one.position or ()))))
+        if one.words is not None:
+            return one.words
         named = self.explainer.labels.spoken(one.channel)
         shared = one.label is not None and self.explainer.labels.names.count(one.label) > 1
         return f"{named}-{one.channel}" if shared else named
@@ -134,6 +136,9 @@ def write(
     record = {
         "image": path,
         "rank": rank or 1,
+        "output": one.output,
+        "kind": one.kind,
+        "target": one.name,
         "layer": one.layer,
         "class": one.channel if subject.of_classes else None,
         "channel": one.channel,
@@ -188,10 +193,12 @@ def _drawn(views: Views) -> dict[str, Any]:
 
 def lines(subject: Subject, one: Explanation, record: Mapping[str, Any]) -> Iterator[str]:
     """Describe an explanation for people, and name its pictures."""
-    if subject.of_classes:
+    if one.words is not None or one.place is not None:
+        what = f"{one.name}, score {one.score:.3g}"
+    elif subject.of_classes:
         what = f"{one.label} (class {one.channel})" if one.label else f"class {one.channel}"
         what += f", score {one.score:.3g}"
-        what += f", {one.standing.words}" if one.standing.rank > 1 else ""
+        what += f", {one.standing.words}" if one.standing.is_behind else ""
     else:
         what = f"{one.name}, activation {one.score:.3g}"
     yield f"{record['image']}: {what}"

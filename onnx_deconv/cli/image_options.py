@@ -81,6 +81,10 @@ class ImageOptions:
         preprocess, assumed = preprocess_for(model, preset, layout, **chosen)
         if console is not None:
             console.detail(f"preprocessing: {described(preprocess)}")
+            if "A" in preprocess.channels:
+                console.warn_at_the_end(
+                    "the model's fourth channel is fed 255 everywhere: a photograph's own is not read"
+                )
             if assumed is not None:
                 console.warn_at_the_end(
                     f"the model does not say how to preprocess photographs, so --preset {assumed} was "

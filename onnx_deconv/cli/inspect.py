@@ -11,7 +11,7 @@ from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console, sizes, table
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import takes
-from onnx_deconv.compiler.inspection import Inspection, Layer, inspect_model
+from onnx_deconv.compiler.inspection import Inspection, Layer, Output, inspect_model
 
 _EPILOG = """\b
 Examples:
@@ -40,7 +40,7 @@ class InspectOptions:
 def command(
     console: Console, /, model: Path, options: InspectOptions, semantics: SemanticsOptions, run: ModelOptions
 ) -> int:
-    """List the layers of MODEL, the rule of each node, and the nodes that have none.
+    """List the outputs of MODEL, its layers, the rule of each node, and the nodes that have none.
 
     Only nodes between the input and the explained layer are listed; no others need a rule. The model
     does not run, and its weights are not read.
@@ -49,7 +49,7 @@ def command(
     problems = 0
     wanted: Sequence[str | None] = options.layers or (None,)
     for layer in wanted:
-        found = inspect_model(loaded, choices, layer)
+        found = inspect_model(loaded, choices, layer, run.output)
         console.result(found.as_dict(), "\n".join(_lines(found)))
         problems += found.problem is not None
     return FELL_SHORT if problems else 0
@@ -66,6 +66,8 @@ def _lines(found: Inspection) -> Iterator[str]:
         indent="  ",
     )
     yield table(_facts(found), indent="  ")
+    yield ""
+    yield table([_OUTPUTS, *map(_output, found.heads)])
     if found.layers:
         yield ""
         yield table([_HEADER, *map(_row, found.layers)])
@@ -83,6 +85,14 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
     if found.labels:
         facts.append(("labels", f"{found.labels} in the metadata"))
     return facts
+
+
+_OUTPUTS = ("output", "kind", "axes", "starts at", "without", "--target")
+
+
+def _output(one: Output) -> tuple[str, ...]:
+    targets = one.targets if one.problem is None else f"none: {one.problem}"
+    return one.output, one.kind, " × ".join(one.axes), one.start, ", ".join(one.cut), targets
 
 
 _HEADER = ("layer", "node", "operator", "shape", "number", "rule")

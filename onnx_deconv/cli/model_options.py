@@ -12,7 +12,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.options import Option, option
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
-from onnx_deconv.labels import Labels
+from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
 from onnx_deconv.runtime import Providers, limit_threads
 from onnx_deconv.semantics import NO_RULES, Semantics
@@ -124,10 +124,20 @@ class ModelOptions:
         Path | None,
         option(
             "--labels",
-            "Names of the classes: a text file with one name per line, or JSON.  "
-            "[default: the names in the model's metadata]",
+            "Names of the classes: a text file with one name per line, JSON, or CSV; or imagenet for those "
+            "of ImageNet, where the model has its 1000 classes (or 1001).  "
+            "[default: the names in the model's metadata, or in a config.json beside it]",
             type=PATH,
-            metavar="FILE",
+            metavar="FILE|imagenet",
+        ),
+    ] = None
+    output: Annotated[
+        str | None,
+        option(
+            "--model-output",
+            "The output of the model whose classes are explained, where it has several ('onnx-deconv "
+            "inspect' lists them).  [default: the first that is real numbers, or made of such]",
+            metavar="NAME",
         ),
     ] = None
     shapes: Annotated[
@@ -181,6 +191,12 @@ class ModelOptions:
             path,
             default if chosen is None else chosen,
             providers=self.providers,
-            labels=None if self.labels is None else Labels.read(self.labels).names,
+            labels=self._names(),
             input_shapes=dict(self.shapes),
+            output=self.output,
         )
+
+    def _names(self) -> Sequence[str] | str | None:
+        if self.labels is None:
+            return None
+        return IMAGENET if str(self.labels) == IMAGENET else Labels.read(self.labels).names

@@ -20,7 +20,9 @@ def write(conversion: Conversion) -> dict[str, Any]:
     """Write the pair and check it; return its record."""
     model = conversion.model
     with conversion.timed("compile"):
-        pair = compile_pair(model, conversion.layer, semantics=conversion.semantics)
+        pair = compile_pair(
+            model, conversion.layer, semantics=conversion.semantics, output=conversion.model_output
+        )
     original, checks = conversion.original(), list[Check]()
 
     def look(folder: Path) -> None:

@@ -18,6 +18,7 @@ from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput, read_image
 from onnx_deconv.model import Array, Model
+from onnx_deconv.model.heads import explainable
 from onnx_deconv.operators import compared_tables
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import Check, Verdict, random_feeds, verify
@@ -95,7 +96,11 @@ def command(
     loaded = run.load(model)
     feeds = _feeds(loaded, options, images, console)
     verdicts: list[Verdict] = []
-    layers = options.layers or (None,)
+    layers: Sequence[str | None] = options.layers
+    if saved is None and not layers:
+        scores = explainable(loaded, run.output).start
+        layers = (scores if run.output else None,)
+    layers = layers or (None,)
     for layer in layers:
         if len(layers) > 1:
             console.say(f"layer {layer}:")

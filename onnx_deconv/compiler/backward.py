@@ -18,8 +18,9 @@ from onnx_deconv.compiler.dependence import ImageDependence, image_dependence
 from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import FLOATS, feature_maps
+from onnx_deconv.model.heads import feature_maps
 from onnx_deconv.model.opset_conversion import at_opset
+from onnx_deconv.model.tails import FLOATS
 from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domain, rules_for, spelled
 from onnx_deconv.operators.builder import OPSET, Emitter, Signal
 from onnx_deconv.operators.forward_values import ForwardValues

@@ -23,12 +23,14 @@ from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
 from onnx_deconv.compiler.passes.rewriter import BACKWARD
-from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed
+from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed, Ranked
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.canonical import put_in_order
+from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
 from onnx_deconv.model.shape_inference import infer_shapes
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
@@ -142,9 +144,8 @@ def explain_graph(
     if top < 1:
         raise InputError(f"top={top}: give a number above 0")
     explained = pair.manifest["explained"]
-    if explained["shape"] is None:
-        raise InputError(f"the shape of {explained['value']!r} is not known: give --input-shape")
-    count = _count(explained["shape"], seed)
+    ranked = _ranked(pair, ranking or explained["value"], seed)
+    count = _count(explained, ranked, seed)
     if count is not None and top > count:
         raise InputError(
             f"top={top}: {explained['value']!r} has {count} {'units' if seed == 'unit' else 'channels'}"
@@ -153,10 +154,9 @@ def explain_graph(
     graph = _Assembly(
         at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]), pair.manifest["model"]
     )
-    ranked = ranking or explained["value"]
-    if ranked not in graph.taken:
+    if ranked.value not in graph.taken:
         raise InputError(f"ranking={ranking!r}: the model has no such value")
-    if seed == "unit" and ranked != explained["value"]:
+    if seed == "unit" and ranked.value != explained["value"]:
         raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
     interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, *_results(pair))}
     seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
@@ -186,15 +186,12 @@ def explain_graph(
         graph.replace_input(name, _info(inputs[0]))
     graph.graph.output.extend(_info(entry) for entry in entries)
     manifest = {
-        **{
-            key: pair.manifest[key]
-            for key in ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
-        },
+        **{key: pair.manifest[key] for key in _SHARED},
         "form": "explain",
         "opset": opset,
-        "seed": seed,
+        "seed": seed_graph.resolved(explained, ranked, seed),
         "top": top,
-        "ranking": ranked,
+        "ranking": ranked.value,
         "inputs": inputs,
         "target": {
             "name": interface[TARGET],
@@ -208,7 +205,7 @@ def explain_graph(
     return graph.finished(pair, manifest, passes)
 
 
-_SHARED = ("format", "version", "model", "explained", "semantics", "rules", "image_dependence")
+_SHARED = ("format", "version", "model", "explained", "scores", "semantics", "rules", "image_dependence")
 """What an explain graph's manifest has in common with a pair's."""
 _TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
 _TARGET_UNIT = (
@@ -217,10 +214,35 @@ _TARGET_UNIT = (
 )
 
 
-def _count(shape: Sequence[Any] | None, seed: GraphSeed) -> int | None:
+def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
+    """Return the value by which classes or channels are ranked, and what is known of it."""
+    scores, explained = pair.manifest["scores"], pair.manifest["explained"]
+    if scores is None and explained["output"] is not None:
+        raise ModelError(f"the graph does not tell what output {explained['output']!r} is: choose a layer")
+    if seed != "unit" and scores is not None and value == scores["value"]:
+        if scores["kind"] == "detections" and scores["fields"] is None:
+            raise ModelError(
+                f"output {scores['output']!r} holds boxes, and nothing tells which of their fields are "
+                "classes: put the classes' labels into the model's metadata, or choose units (seed 'unit')"
+            )
+        if scores["kind"] == "embedding":
+            raise ModelError(
+                f"output {scores['output']!r} is an embedding, whose dimensions have no meaning: choose "
+                "units (seed 'unit')"
+            )
+        fields = None if scores["fields"] is None else Fields(**scores["fields"])
+        return Ranked(value, Axes.of(scores["axes"]), scores["classes"], fields)
+    return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
+
+
+def _count(explained: Mapping[str, Any], ranked: Ranked, seed: GraphSeed) -> int | None:
     """Return how many channels, or units, each image has; ``None`` where the model does not say."""
-    sizes = (shape or [])[1:] if seed == "unit" else (shape or [])[1:2]
-    return prod(sizes) if sizes and all(isinstance(size, int) for size in sizes) else None
+    if ranked.elements is not None or ranked.fields is not None:
+        return ranked.fields.count if ranked.fields is not None else len(ranked.elements or ())
+    shape = Axes.of(explained["axes"]).sizes(explained["shape"]) or []
+    sizes = shape[1:] if seed == "unit" else shape[1:2]
+    whole = [size for size in sizes if isinstance(size, int)]
+    return prod(whole) if sizes and len(whole) == len(sizes) else None
 
 
 def _results(pair: Pair) -> dict[str, Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.decompositions import composites
-from onnx_deconv.model.heads import class_maps, scores_value
+from onnx_deconv.model.heads import Head, class_maps, explainable, head_of, heads
 from onnx_deconv.operators import (
     Key,
     Rule,
@@ -66,6 +66,38 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What one output of a model is, and how it is explained.
+
+    Attributes
+    ----------
+    output
+        Its name.
+    kind
+        See :data:`~onnx_deconv.model.output_kinds.Kind`.
+    axes
+        What runs along each axis of the value that an explanation starts from: ``images``, ``classes``, or a
+        position's size.
+    start
+        The value that an explanation starts from.
+    cut
+        The nodes behind it that take no part.
+    targets
+        What can be asked for.
+    problem
+        Why nothing can; ``None`` if something can.
+    """
+
+    output: str
+    kind: str
+    axes: list[str]
+    start: str
+    cut: list[str]
+    targets: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a model is, and how far it can be explained.
 
@@ -79,6 +111,8 @@ class Inspection:
         By name, each with ``shape`` and ``dtype``.
     dynamic
         Axes whose size is only known at run time, as ``input[axis]``.
+    heads
+        What each output is.
     explained
         The value an explanation starts from.
     cut
@@ -112,6 +146,7 @@ class Inspection:
     inputs: dict[str, dict[str, Any]]
     outputs: dict[str, dict[str, Any]]
     dynamic: list[str]
+    heads: list[Output]
     explained: str
     cut: list[str]
     class_maps: str | None
@@ -133,6 +168,7 @@ def inspect_model(
     model: Model,
     semantics: Semantics | None = None,
     layer: str | None = None,
+    output: str | None = None,
 ) -> Inspection:
     """Look at a model; no weight is read and nothing runs.
 
@@ -144,6 +180,8 @@ def inspect_model(
         The choices that decide which rule a node gets.
     layer
         The value to explain; by default the scores.
+    output
+        The output that these belong to; by default the first that is real numbers, or made of such.
 
     Raises
     ------
@@ -151,8 +189,11 @@ def inspect_model(
         If there is no such layer.
     """
     semantics = semantics or Semantics()
-    value, cut = scores_value(model) if layer is None else (model.layer(layer), [])
+    head = head_of(model, output)
+    value, cut = (head.start, list(head.cut)) if layer is None else (model.layer(layer), [])
     walk, problem, dependence = _walk(model, value, semantics)
+    if layer is None and head.problem is not None:
+        problem = _problem(model, head.output)
     layers = list(_layers(walk)) if walk is not None else []
     proto = model.proto
     return Inspection(
@@ -169,9 +210,10 @@ def inspect_model(
             for axis, dim in enumerate(model.type_of(name).dims or ())
             if not isinstance(dim, int)
         ],
+        heads=[_output(model, each) for each in heads(model)],
         explained=value,
         cut=cut,
-        class_maps=class_maps(model, scores_value(model)[0]),
+        class_maps=class_maps(model, head.start),
         labels=len(Labels.of(None, model.metadata).names),
         metadata=sorted(model.metadata),
         rules=semantics.rules,
@@ -181,6 +223,41 @@ def inspect_model(
         problem=problem,
         image_dependence=None if dependence is None else dependence.as_dict(),
     )
+
+
+_LONGEST = 20
+"""Letters of a size's name, at most: some are the formula that it is computed by."""
+_TARGETS = {
+    "classes": "a class",
+    "class map": "a class: its map, its region, a mask, or one position",
+    "sequence": "a class: its row, or one step by its position",
+    "detections": "a class (its best box), class#RANK, 'class at X,Y'; or 'field F' and a box's position",
+    "embedding": "a dimension, or an array",
+    "regression": "the number (0)",
+    "image": "a channel, or one position of it",
+    "unknown": "a class, or an array",
+}
+
+
+def _output(model: Model, head: Head) -> Output:
+    """Describe an output."""
+    dims, axes = model.type_of(head.start).dims or [], head.axes
+    spoken = ["?" if d is None or len(str(d)) > _LONGEST else str(d) for d in dims]
+    if head.problem is None and len(dims) == len(axes.order):
+        spoken[axes.batch] += " images"
+        if axes.classes is not None:
+            spoken[axes.classes] += " fields" if head.kind == "detections" else " classes"
+    targets = "" if head.problem else _TARGETS[head.kind]
+    return Output(head.output, head.kind, spoken, head.start, list(head.cut), targets, head.problem)
+
+
+def _problem(model: Model, output: str) -> str | None:
+    """Return why an output cannot be explained, and what can."""
+    try:
+        explainable(model, output)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 def _walk(

@@ -11,8 +11,10 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.forward import forward
+from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, blaming_the_file
-from onnx_deconv.model.heads import scores_value
+from onnx_deconv.model.detections import Fields
+from onnx_deconv.model.heads import Head, axes_of, class_count, head_of
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -59,6 +61,7 @@ def compile_pair(
     *,
     semantics: Semantics | RuleTable | str | None = None,
     inputs: Sequence[str] | None = None,
+    output: str | None = None,
 ) -> Pair:
     """Make the forward model and the companion that explains one of its values.
 
@@ -67,12 +70,14 @@ def compile_pair(
     model
         The user's model.
     explained
-        The value to explain; by default the scores: the first output, before a final Softmax,
-        LogSoftmax or Sigmoid (see :func:`~onnx_deconv.model.heads.scores_value`).
+        The value to explain; by default the scores that the output is made of (see
+        :func:`~onnx_deconv.model.tails.tail_of`).
     semantics
         The choices of the deconvnet, or a rule table or its name alone; all defaults if not given.
     inputs
         The model inputs to explain in terms of; by default all that carry real numbers.
+    output
+        The output whose scores are explained; by default the first that is real numbers, or made of such.
 
     Raises
     ------
@@ -86,7 +91,7 @@ def compile_pair(
         If no path leads from an input to the value.
     """
     with blaming_the_file(model.proto, model.name):
-        return _compiled(model, explained, Semantics.of(semantics), inputs)
+        return _compiled(model, explained, Semantics.of(semantics), inputs, output)
 
 
 def _compiled(
@@ -94,11 +99,13 @@ def _compiled(
     explained: str | None,
     semantics: Semantics,
     inputs: Sequence[str] | None,
+    output: str | None,
 ) -> Pair:
-    value, cut = scores_value(model) if explained is None else (model.layer(explained), [])
+    head = head_of(model, output)
+    value = head.start if explained is None else model.layer(explained)
     walk = Walk(model, value, semantics, inputs)
     deconv, taps = walk.run()
-    manifest = _manifest(walk, deconv, taps, cut)
+    manifest = _manifest(walk, deconv, taps, head)
     # The explained value's own activations choose the unit and scale the seed.
     shown = Tap("value", walk.value, walk.value)
     pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.files)
@@ -109,13 +116,14 @@ def _compiled(
     return pair
 
 
-def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence[str]) -> dict[str, Any]:
+def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head) -> dict[str, Any]:
     model, tapped = walk.model, {t.name: t for t in taps}
     return {
         "format": FORMAT,
         "version": version("onnx-deconv"),
         "model": Path(model.name).name,
-        "explained": {"value": walk.value, **_type(model, walk.value), "cut": list(cut)},
+        "explained": {"value": walk.value, **_type(model, walk.value), **_explained(model, walk.value, head)},
+        "scores": _scores(model, head) if head.problem is None else None,
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
@@ -128,6 +136,31 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], cut: Sequence
             {"name": o.name, "of": name, **_info_type(o)}
             for o, name in zip(deconv.graph.output, walk.inputs, strict=True)
         ],
+    }
+
+
+def _explained(model: Model, value: str, head: Head) -> dict[str, Any]:
+    """Say what the explained value is: an output's scores, or a layer."""
+    of_output = value == head.start
+    return {
+        "output": head.output if of_output else None,
+        "kind": head.kind if of_output else "layer",
+        "axes": axes_of(model, value).as_dict(),
+        "cut": list(head.cut) if of_output else [],
+    }
+
+
+def _scores(model: Model, head: Head) -> dict[str, Any]:
+    """Say what the scores are, by which classes are ranked, and what their classes are among them."""
+    labels = len(Labels.of(None, model.metadata).names)
+    fields = Fields.of(head.kind, class_count(model, head), bool(head.cut), labels)
+    return {
+        "value": head.start,
+        "output": head.output,
+        "kind": head.kind,
+        "axes": head.axes.as_dict(),
+        "classes": None if head.elements is None else [list(each) for each in head.elements],
+        "fields": None if fields is None else fields.as_dict(),
     }
 
 

@@ -1,12 +1,15 @@
 """Small graphs that stand between the parts of an explain graph: which units, and a row of results."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.model.detections import Fields
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import Emitter, Signal
 
 TARGET = "target"
@@ -16,7 +19,31 @@ OWN_TOP = -1
 GraphSeed = Literal["auto", "one", "map", "strongest", "unit"]
 
 
-def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, kind: GraphSeed) -> ModelProto:
+@dataclass(frozen=True)
+class Ranked:
+    """The value whose strongest class or channel is taken where ``target`` does not say.
+
+    Attributes
+    ----------
+    value
+        Its name.
+    axes
+        Its axes.
+    elements
+        As in :class:`onnx_deconv.model.heads.Head`: what the classes of the output are among its channels.
+    fields
+        Of a detector's boxes: which of its channels are classes.
+    """
+
+    value: str
+    axes: Axes
+    elements: Sequence[Sequence[int]] | None = None
+    fields: Fields | None = None
+
+
+def seeds(
+    explained: Mapping[str, Any], ranked: Ranked, precision: str, top: int, kind: GraphSeed
+) -> ModelProto:
     """Choose each image's channels, or units, and make their seeds.
 
     Parameters
@@ -24,8 +51,7 @@ def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, k
     explained
         The manifest's entry of the explained value.
     ranked
-        The value whose strongest channel is taken where ``target`` does not say, shape (N, K, ...); for
-        units the explained value.
+        For units the explained value.
     precision
         The seed's type.
     top
@@ -40,20 +66,81 @@ def seeds(explained: Mapping[str, Any], ranked: str, precision: str, top: int, k
     """
     op = Emitter(np.dtype(precision))
     op.origin = SEED
-    value = op.Cast(op.input(explained["value"], None), to=op.elem_type)
-    by = op.Cast(op.input(ranked, None), to=op.elem_type)
+    axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
+    value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
+    by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
     target = op.input(TARGET, None, np.int64)
-    if kind == "unit":
-        scores = op.Reshape(by, [0, -1])
-    else:
-        scores = op.ReduceMax(op.Reshape(by, [0, 0, -1]), [2], keepdims=0)
+    rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
+    scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
     best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
     targets = op.Where(op.Less(target, np.int64(0)), best, target)
     made = []
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
-        made.append(_seed(op, value, chosen, explained["shape"][2:], kind))
+        if ranked.fields is not None and kind != "unit":
+            seed = _box(op, value, rank, chosen, ranked.fields)
+        else:
+            seed = _of_class(op, value, chosen, ranked, axes.sizes(explained["shape"]) or [], kind)
+        made.append(_restored(op, seed, axes))
     return exported(op, {f"{SEED}/{k}": signal for k, signal in enumerate(made)}, "seeds")
+
+
+def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> GraphSeed:
+    """Return the kind of seed that ``auto`` stands for: a box's score or one unit per channel, else a map."""
+    if kind != "auto":
+        return kind
+    sizes = (Axes.of(explained["axes"]).sizes(explained["shape"]) or [])[2:]
+    return "one" if ranked.fields is not None or all(size == 1 for size in sizes) else "map"
+
+
+def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
+    """Return the numbers that classes are ranked by, shape (N, K, ...)."""
+    if ranked.fields is not None:
+        first, count, objectness = ranked.fields.first, ranked.fields.count, ranked.fields.objectness
+        scores = op.Slice(by, [first], [first + count], [1])
+        return (
+            scores
+            if objectness is None
+            else op.Mul(scores, op.Slice(by, [objectness], [objectness + 1], [1]))
+        )
+    if ranked.elements is None:
+        return by
+    channels, signs = zip(*ranked.elements, strict=True)
+    scores = op.ReduceMax(op.Reshape(by, [0, 0, -1]), [2], keepdims=0)
+    return op.Mul(op.Gather(scores, np.array(channels), axis=1), np.array(signs, op.dtype))
+
+
+def _box(op: Emitter, value: Signal, scores: Signal, chosen: Signal, fields: Fields) -> Signal:
+    """Make 1 at the score of one class of each image in the box where it is best; shape as the value."""
+    off_on = np.array([0, 1], op.dtype)
+    mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), [2])
+    inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), scores, np.asarray(np.finfo(op.dtype).min))
+    unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
+    boxes = op.Squeeze(op.Shape(value, start=2, end=3))
+    there = _mask(op, value, op.Add(unit, op.Mul(boxes, np.int64(fields.first))))
+    return op.Mul(there, op.ReduceMax(mask, [1], keepdims=1))  # nothing for a class that there is not
+
+
+def _of_class(
+    op: Emitter,
+    value: Signal,
+    chosen: Signal,
+    ranked: Ranked,
+    sizes: Sequence[int | str | None],
+    kind: GraphSeed,
+) -> Signal:
+    """Make the seed of one class, channel or unit per image, shape as the value."""
+    if ranked.elements is None or kind == "unit":
+        return _seed(op, value, chosen, sizes[2:], kind)
+    channels, signs = zip(*ranked.elements, strict=True)
+    last = np.int64(len(channels) - 1)
+    known = op.Min(chosen, last)
+    sign = op.Gather(np.array(signs, op.dtype), known)
+    sign = op.Where(
+        op.Less(last, chosen), np.zeros((), op.dtype), sign
+    )  # nothing for a class that there is not
+    seed = _seed(op, value, op.Gather(np.array(channels), known), sizes[2:], kind)
+    return op.Mul(seed, op.Reshape(sign, [-1] + [1] * (len(sizes) - 1)))
 
 
 def _seed(
@@ -62,8 +149,6 @@ def _seed(
     """Make the seed of one channel, or unit, per image, shape as the value, whose maps have these sizes."""
     if kind == "unit":
         return op.Mul(value, _mask(op, value, chosen))
-    if kind == "auto":
-        kind = "one" if all(size == 1 for size in sizes) else "map"
     off_on = np.array([0, 1], op.dtype)
     mask = op.OneHot(chosen, op.Shape(value, start=1, end=2), off_on, axis=1)
     if sizes:
@@ -75,6 +160,22 @@ def _seed(
         unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
         mask = op.Mul(_mask(op, value, unit), mask)
     return mask if kind == "one" else op.Mul(value, mask)
+
+
+def _canonical(op: Emitter, value: Signal, axes: Axes) -> Signal:
+    """Bring a value into the order (N, K, ...)."""
+    if axes.usual:
+        return value
+    turned = op.Transpose(value, perm=axes.order)
+    return turned if axes.classes is not None else op.Unsqueeze(turned, [1])
+
+
+def _restored(op: Emitter, seed: Signal, axes: Axes) -> Signal:
+    """Bring a seed from the order (N, K, ...) into the value's own."""
+    if axes.usual:
+        return seed
+    plain = seed if axes.classes is not None else op.Squeeze(seed, [1])
+    return op.Transpose(plain, perm=[axes.order.index(k) for k in range(len(axes.order))])
 
 
 def _mask(op: Emitter, value: Signal, unit: Signal) -> Signal:

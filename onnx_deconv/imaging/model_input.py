@@ -15,6 +15,7 @@ from onnx_deconv.imaging.picture import Size
 from onnx_deconv.imaging.preprocess import Preprocess
 from onnx_deconv.imaging.presets import preprocess_from_metadata, preset
 from onnx_deconv.model import Model
+from onnx_deconv.model.axis_names import axis_names
 
 _DEFAULT_SIZE = 224
 _CHANNELS: Mapping[int, Channels] = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -49,8 +50,8 @@ class ImageInput:
         """Find out what pictures a model takes.
 
         The layout is the one given; else the one that the input's denotations state (``DATA_CHANNEL``);
-        else channels last where the last axis has 1, 3 or 4 entries and the second has not; else
-        channels first.
+        else the one that the first convolution reads; else channels last where the last axis has 1, 3 or 4
+        entries and the second has not; else channels first.
 
         Raises
         ------
@@ -88,7 +89,10 @@ class ImageInput:
         if self.channels is None or self.channels == len(channels):
             return channels
         if self.channels not in _CHANNELS:
-            raise InputError(f"input {self.name!r} has {self.channels} channels: no picture has")
+            raise InputError(
+                f"input {self.name!r} has {self.channels} channels: no picture has; "
+                "from Python, Explainer takes any array"
+            )
         if channels == "BGR" and self.channels == len("BGRA"):
             return "BGRA"
         return _CHANNELS[self.channels]
@@ -100,12 +104,15 @@ class ImageInput:
 
 
 def input_layout(model: Model, name: str) -> Layout:
-    """Tell where an input's channels are: by its denotations, else by its shape, else first."""
+    """Tell where an input's channels are: by denotations, the first filter, the shape; else first."""
     shape, denotations = model.type_of(name).shape, _denotations(model, name)
     if _CHANNEL_AXIS in denotations:
         return "NCHW" if denotations.index(_CHANNEL_AXIS) == 1 else "NHWC"
     if shape is None or len(shape) != len("NCHW"):
         return "NCHW"
+    filtered = axis_names(model).channels.get(name)
+    if filtered in (1, len(shape) - 1):
+        return "NCHW" if filtered == 1 else "NHWC"
     return "NHWC" if shape[3] in _CHANNELS and shape[1] not in _CHANNELS else "NCHW"
 
 

@@ -1,19 +1,26 @@
 """What the outputs of a model are, where an explanation starts, and which values are feature maps."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.load import Model
-from onnx_deconv.operators import find
-from onnx_deconv.operators.node import label
+from onnx_deconv.model.output_kinds import Kind, kind_of
+from onnx_deconv.model.tails import FLOATS, Tail, elements, tail_of
+from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
+from onnx_deconv.operators import Shape, find
+from onnx_deconv.operators.axes import BATCH, NOTHING
 from onnx_deconv.operators.traits import (
     AFFINE,
     POINTWISE,
     POOL,
-    PROBABILITY,
     QUANTISER,
     RECTIFIER,
     REDUCTION,
@@ -23,41 +30,179 @@ from onnx_deconv.operators.traits import (
 
 _Readers = Mapping[str, Sequence[gs.Node]]
 
-FLOATS = frozenset(
-    {
-        TensorProto.FLOAT,
-        TensorProto.FLOAT16,
-        TensorProto.DOUBLE,
-        TensorProto.BFLOAT16,
-        TensorProto.UNDEFINED,
-    }
-)
-"""Element types of real numbers; unknown ones are taken for such."""
 
+@dataclass(frozen=True)
+class Head:
+    """What one output of a model is, and where its explanation starts.
 
-def scores_value(model: Model, output: str | None = None) -> tuple[str, list[str]]:
-    """Find where an explanation of a class starts: before the final Softmax, LogSoftmax or Sigmoid.
-
-    A softmax makes every class's signal depend on all others; Simonyan et al. (2014, section 2)
-    start before it for that reason.
-
-    Returns
-    -------
-    tuple
-        The value's name, and the operators and names of the nodes after it that were cut off.
+    Attributes
+    ----------
+    output
+        The output's name.
+    kind
+        See :data:`Kind`.
+    start
+        The value that an explanation starts from: the scores.
+    axes
+        The scores' axes.
+    cut
+        The operators and names of the nodes behind it that take no part.
+    elements
+        For each class of the output its class among the scores, and whether it rises (1) or falls (-1) with
+        it; ``None`` where classes are counted among the scores.
+    own
+        The output's axes, where it has one number for each class and position that the scores have.
+    problem
+        Why there is nothing to explain; ``None`` if there is.
     """
-    value = output or next((o for o in model.outputs if model.type_of(o).dtype in FLOATS), model.outputs[0])
-    trail: list[str] = []
-    below = value
-    while (node := model.producers.get(below)) is not None:
-        trail.append(f"{node.op} {label(node)}")
-        below = node.inputs[0].name if node.inputs else ""
-        traits = _traits(node)
-        if PROBABILITY in traits:
-            return below, trail
-        if VIEW not in traits:
-            break
-    return value, []
+
+    output: str
+    kind: Kind
+    start: str
+    axes: Axes = field(default_factory=Axes)
+    cut: tuple[str, ...] = ()
+    elements: tuple[tuple[int, int], ...] | None = None
+    own: Axes | None = None
+    problem: str | None = None
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether there is a map, or a row, of each class."""
+        return self.kind not in ("classes", "embedding", "regression")
+
+
+_COUNTED = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL, TensorProto.STRING}
+"""Types of numbers that no signal comes from; shorter integers may be quantised."""
+
+
+def heads(model: Model) -> list[Head]:
+    """Tell what each output of a model is."""
+    if model not in _HEADS:
+        names = axis_names(model)
+        _HEADS[model] = [_head(model, names, output) for output in model.outputs]
+    return _HEADS[model]
+
+
+_HEADS: WeakKeyDictionary[Model, list[Head]] = WeakKeyDictionary()
+
+
+def head_of(model: Model, output: str | None = None) -> Head:
+    """Return what an output is; by default the first that is real numbers, or made of such.
+
+    Raises
+    ------
+    InputError
+        If there is no such output.
+    """
+    found = {head.output: head for head in heads(model)}
+    if output is not None:
+        if output not in found:
+            raise InputError(f"{model.name} has no output {output!r}; it has {', '.join(found)}")
+        return found[output]
+    real = (h for h in found.values() if h.cut or model.type_of(h.output).dtype in FLOATS)
+    return next(real, next(iter(found.values())))
+
+
+def explainable(model: Model, output: str | None = None) -> Head:
+    """Return what an output is, as :func:`head_of` does.
+
+    Raises
+    ------
+    ModelError
+        If there is nothing to explain.
+    InputError
+        If there is no such output.
+    """
+    head = head_of(model, output)
+    if head.problem is None:
+        return head
+    others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
+    also = f"choose the output {' or '.join(others)}, or a layer" if others else "choose a layer"
+    raise ModelError(f"{model.name}: {head.problem}: {also}")
+
+
+def class_count(model: Model, head: Head) -> int | None:
+    """Return how many classes an output has; ``None`` where the model leaves that open."""
+    if head.elements is not None:
+        return len(head.elements)
+    sizes = head.axes.sizes(model.type_of(head.start).shape) or []
+    return int(sizes[1]) if len(sizes) > 1 and isinstance(sizes[1], int) else None
+
+
+def _head(model: Model, names: AxisNames, output: str) -> Head:
+    tail = tail_of(model, output)
+    shape = model.type_of(tail.start).shape
+    spelled = f"output {output!r} ({model.type_of(output)})"
+    if shape is None:
+        return Head(output, "unknown", tail.start, cut=tuple(tail.cut))
+    if model.type_of(tail.start).dtype in _COUNTED:
+        problem = f"no path leads from scores to {spelled}, which is made of whole numbers"
+        return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
+    batch = batch_axis(model, names, tail.start)
+    if batch is None:
+        problem = f"the graph does not tell which axis of {spelled} holds the images"
+        return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
+    where = names.values.get(tail.start, (NOTHING,) * len(shape))
+    classes = class_axis(tail, shape, where, batch)
+    if classes is None and len(shape) > 1:
+        problem = f"the graph does not tell which axis of {spelled} holds the classes"
+        return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
+    rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
+    axes = Axes(batch, classes, rest)
+    kind = kind_of(model, tail, axes, where)
+    return Head(output, kind, tail.start, axes, tuple(tail.cut), *_asked(model, names, tail, axes))
+
+
+def _asked(
+    model: Model, names: AxisNames, tail: Tail, axes: Axes
+) -> tuple[tuple[tuple[int, int], ...] | None, Axes | None]:
+    """Return what an output's classes are among the scores, and the axes of its own numbers."""
+    if tail.start == tail.output:
+        return None, axes
+    shapes = [model.type_of(value).shape for value in (tail.start, tail.output)]
+    count = 1 if axes.classes is None or shapes[0] is None else shapes[0][axes.classes]
+    real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None
+    if count is None or axes.classes is None:
+        return None, axes if real and shapes[0] == shapes[1] else None
+    found = elements(model, tail, axes.classes, count)
+    own = _same_axes(names, tail, shapes[1], len(found) if found else count) if real else None
+    plain = found is None or found == [(k, 1) for k in range(count)]
+    return None if plain or found is None else tuple(found), own
+
+
+def _same_axes(names: AxisNames, tail: Tail, shape: Shape | None, count: int) -> Axes | None:
+    """Return the axes of an output that is a row of scores for each image."""
+    where = names.values.get(tail.output)
+    if shape is None or where is None:
+        return None
+    batch = [k for k, axis in enumerate(where) if BATCH in axis]
+    if len(batch) != 1 or math.prod(d or 0 for k, d in enumerate(shape) if k != batch[0]) != count:
+        return None
+    rest = [k for k in range(len(shape)) if k != batch[0]]
+    wide = next((k for k in rest if shape[k] != 1), rest[0] if rest else None)
+    return Axes(batch[0], wide, tuple(k for k in rest if k != wide))
+
+
+def axes_of(model: Model, value: str) -> Axes:
+    """Tell what the axes of a layer's value are: images, channels, positions unless the graph says otherwise.
+
+    Raises
+    ------
+    ModelError
+        If the graph says that no axis holds the images.
+    """
+    for head in heads(model):
+        if head.start == value and head.problem is None:
+            return head.axes
+    names, shape = axis_names(model), model.type_of(value).shape
+    where = names.values.get(value)
+    if shape is None or where is None or len(shape) < 2:  # noqa: PLR2004
+        return Axes(0, 1, tuple(range(2, len(shape or ()))))
+    batch = batch_axis(model, names, value)
+    found = None if batch is None else class_axis(Tail(value, value, ()), shape, where, batch)
+    if batch is None or found is None:
+        return Axes(0, 1, tuple(range(2, len(shape))))
+    return Axes(batch, found, tuple(k for k in range(len(shape)) if k not in (batch, found)))
 
 
 def class_maps(model: Model, scores: str) -> str | None:
@@ -68,7 +213,7 @@ def class_maps(model: Model, scores: str) -> str | None:
     model
         The model.
     scores
-        The value of the scores, see :func:`scores_value`.
+        The value of the scores: where a :class:`Head` starts.
 
     Returns
     -------
@@ -120,8 +265,10 @@ def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: Abs
 
 
 def _has_positions(model: Model, value: str) -> bool:
-    shape = model.type_of(value).shape
-    return shape is not None and len(shape) > 2 and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+    """Tell whether a value has positions along as many axes as an image has."""
+    shape, images = model.type_of(value).shape, [model.type_of(name).shape for name in model.inputs]
+    most = max((len(image) for image in images if image is not None), default=0)
+    return shape is not None and len(shape) > 2 and len(shape) >= most and any(d != 1 for d in shape[2:])  # noqa: PLR2004
 
 
 def channels(model: Model, value: str) -> int | None:

@@ -266,7 +266,10 @@ class Model:
         node = self.producers[value]
         if SHAPE_ONLY in _traits(node):
             sized = node.inputs[0].name
-            feeds = {sized: np.empty([d or 0 for d in self.type_of(sized).shape or ()])}
+            shape = self.type_of(sized).shape
+            # Without a known size it is a constant: of a Range, inference may not tell how long it is.
+            known = shape is not None and None not in shape
+            feeds = {sized: np.empty([d or 0 for d in shape or ()]) if known else self._numbers(sized)}
         else:
             feeds = {v.name: self._numbers(v.name) for v in node.inputs if v.name}
         quickly = self._computed(node, feeds) if VIEW in _traits(node) or POINTWISE in _traits(node) else None

@@ -90,6 +90,11 @@ class ModelFiles:
         self._sources: dict[str, Path] = {self.name: path}
         self._seen: dict[str, FileState] = {self.name: state}
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is no file but our own."""
+        return self.spool is not None and self.path.parent == self.spool.folder
+
     def add(self, locations: Iterable[str]) -> dict[str, int]:
         """Take files of weights in; return their sizes.
 
@@ -185,7 +190,7 @@ class ModelFiles:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle where the files lie and what tells their content; of what lies in memory, the content."""
-        own = self.spool is not None and self.path.parent == self.spool.folder
+        own = self.in_memory
         return {
             "path": self.path,
             "content": {name: (self.folder / name).read_bytes() for name in self._sources} if own else None,

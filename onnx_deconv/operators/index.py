@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from onnx_deconv.operators import numbers
+from onnx_deconv.operators import axes, numbers
 from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.reshape import scatter_axis
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import KEEPS_SIGN, PLACEMENT
+from onnx_deconv.operators.traits import KEEPS_SIGN, PICK, PLACEMENT
 
 
-@operator("Gather", traits={KEEPS_SIGN}, evaluate=numbers.gather)
+@operator("Gather", traits={KEEPS_SIGN, PICK}, evaluate=numbers.gather, axes=axes.gathering)
 def gather(at: Site) -> Signals:
     """Each slice's signal is added to where it was taken."""
     op, axis, rank = at.op, at.axis(), len(at.shape_of(0))
@@ -42,13 +42,13 @@ def _with_one_axis(at: Site, axis: int, picked: int) -> Signal:
     return op.Reshape(at.signal, op.Concat(before, [-1], after, axis=0))
 
 
-@operator("GatherElements", traits={KEEPS_SIGN})
+@operator("GatherElements", traits={KEEPS_SIGN, PICK})
 def gather_elements(at: Site) -> Signals:
     """Each element's signal is added to where it was taken."""
     return [at.op.scatter_add(at.op.filled(at.shape(0), 0.0), at.raw(1), at.signal, at.axis()), None]
 
 
-@operator("TopK", traits={KEEPS_SIGN})
+@operator("TopK", traits={KEEPS_SIGN, PICK})
 def top_k(at: Site) -> Signals:
     """Each value's signal goes to where it was found."""
     empty = at.op.filled(at.shape(0), 0.0)
@@ -56,7 +56,7 @@ def top_k(at: Site) -> Signals:
     return [at.op.scatter_add(empty, at.raw_output(1), at.signal, axis), *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("GatherND", traits={KEEPS_SIGN})
+@operator("GatherND", traits={KEEPS_SIGN, PICK})
 def gather_nd(at: Site) -> Signals:
     """Each slice's signal is added to where it was taken."""
     op, batch, indices = at.op, at.attr("batch_dims", 0), at.raw(1)

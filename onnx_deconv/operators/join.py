@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from onnx_deconv.operators import fields, numbers
+from onnx_deconv.operators import axes, fields, numbers
 from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.reduce import inverse
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.reshape import resized
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import AFFINE, COMBINATION, KEEPS_SIGN, LIMIT, POINTWISE
+from onnx_deconv.operators.traits import AFFINE, COMBINATION, JOIN, KEEPS_SIGN, LIMIT, PICK, POINTWISE
 
 
 @operator("Add", "Sum", traits={POINTWISE, AFFINE, COMBINATION, KEEPS_SIGN}, evaluate=lambda *x: sum(x))
@@ -74,7 +74,13 @@ def power(at: Site) -> Signals:
     return [_times(at, slope, 0), None]
 
 
-@operator("Concat", traits={KEEPS_SIGN}, evaluate=numbers.concat, field=fields.concatenation)
+@operator(
+    "Concat",
+    traits={KEEPS_SIGN, JOIN},
+    evaluate=numbers.concat,
+    field=fields.concatenation,
+    axes=axes.joining,
+)
 def concat(at: Site) -> Signals:
     """Every part gets its slice of the signal."""
     axis, n = at.axis(1), len(at.node.inputs)
@@ -86,7 +92,7 @@ def concat(at: Site) -> Signals:
     return list(at.op.Split(at.signal, split, axis=axis, outputs=n))
 
 
-@operator("Split", traits={KEEPS_SIGN}, field=fields.splitting)
+@operator("Split", traits={KEEPS_SIGN, PICK}, field=fields.splitting)
 def split(at: Site) -> Signals:
     """The parts' signals are put side by side; a part without one is empty."""
     axis = at.axis()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnx_deconv.operators import fields
+from onnx_deconv.operators import axes, fields
 from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
@@ -66,7 +66,7 @@ def conv_transpose_back(at: Site, signal: Signal, weight: Signal) -> Signal:
     return crop(at, signal, [0] * n, spatial_shape(at, 0)) if extra else signal
 
 
-@operator("Gemm", traits={FILTER, GLOBAL})
+@operator("Gemm", traits={FILTER, GLOBAL}, axes=axes.gemm)
 def gemm(at: Site) -> Signals:
     """Y = αA'B' + βC, so the signal for A is αYB'ᵀ, flipped once more where A was transposed."""
     alpha, signal = at.attr("alpha", 1.0), at.signal
@@ -92,7 +92,7 @@ def _product(at: Site, a: Signal, b: Signal, alpha: float, trans: tuple[int, int
     return at.op.Gemm(a, b, alpha=alpha, transA=trans[0], transB=trans[1])
 
 
-@operator("MatMul", traits={FILTER}, field=fields.product)
+@operator("MatMul", traits={FILTER}, field=fields.product, axes=axes.product)
 def matmul(at: Site) -> Signals:
     """Y = AB, so A gets YBᵀ and B gets AᵀY, summed over the axes along which either was repeated."""
     return [matmul_back(at, i, at.signal, at.input(1 - i)) if at.needs(i) else None for i in (0, 1)]
@@ -144,7 +144,7 @@ def _swapped(rank: int) -> list[int]:
     return [*range(rank - 2), rank - 1, rank - 2]
 
 
-@operator("Einsum", traits={FILTER})
+@operator("Einsum", traits={FILTER}, axes=axes.summation)
 def einsum(at: Site) -> Signals:
     """Each operand gets the signal times the others, summed over the indices that it lacks."""
     count = len(at.node.inputs)

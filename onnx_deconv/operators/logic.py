@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from onnx_deconv.operators import fields, numbers
+from onnx_deconv.operators import axes, fields, numbers
 from onnx_deconv.operators.registry import declare
-from onnx_deconv.operators.traits import POINTWISE, RANDOM, SHAPE_ONLY
+from onnx_deconv.operators.traits import PICK, POINTWISE, RANDOM, SHAPE_ONLY
 
 declare("And", traits={POINTWISE}, evaluate=np.logical_and)
 declare("Or", traits={POINTWISE}, evaluate=np.logical_or)
@@ -16,9 +16,12 @@ declare("Less", traits={POINTWISE}, evaluate=np.less)
 declare("LessOrEqual", traits={POINTWISE}, evaluate=np.less_equal)
 declare("Mod", traits={POINTWISE}, evaluate=lambda a, b, fmod=0: np.fmod(a, b) if fmod else np.mod(a, b))
 declare("Shrink", traits={POINTWISE})
-declare("ArgMax", "ArgMin", field=fields.arg_reduction)
+declare("ArgMax", "ArgMin", traits={PICK}, field=fields.arg_reduction, axes=axes.arg_reduction)
 declare("Shape", traits={SHAPE_ONLY}, evaluate=numbers.shape)
 declare("Size", traits={SHAPE_ONLY}, evaluate=numbers.size)
 declare("ConstantOfShape", evaluate=numbers.filled)
 declare("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", traits={RANDOM})
 declare("Multinomial", "Bernoulli", traits={RANDOM})
+declare("NonMaxSuppression", traits={PICK})
+declare("LSTM", "GRU", "RNN", axes=axes.recurrence)
+declare("ZipMap", "LabelEncoder", domain="ai.onnx.ml", traits={PICK})

@@ -16,6 +16,7 @@ from onnx_deconv.operators.tables import Key, Rule, Signals, rule_table
 from onnx_deconv.operators.traits import RECTIFIER, Trait
 
 if TYPE_CHECKING:
+    from onnx_deconv.operators.axes import Names
     from onnx_deconv.operators.node import ForwardNode
     from onnx_deconv.operators.sight import Sight
     from onnx_deconv.operators.site import Choices, Site
@@ -32,6 +33,9 @@ number that is only known at run time.
 
 Field = Callable[["ForwardNode", Mapping[int, "Sight"]], "Sight | None"]
 """What the result sees of the image, given what those inputs see that depend on it; ``None``: not known."""
+
+Axes = Callable[["ForwardNode", Mapping[int, "Names"]], "Names | None"]
+"""What runs along the result's axes, see :mod:`onnx_deconv.operators.axes`; ``None``: not known."""
 
 Shape = Callable[[Known], Sizes | None]
 """The shape of the first result, where the standard's own inference does not know it."""
@@ -61,6 +65,8 @@ class Operator:
         The shape of its first result, where the standard's own inference does not know it.
     fault
         What no node of it can have.
+    axes
+        What runs along its results' axes; ``None`` leaves that to its traits.
     """
 
     def __init__(self, name: str, domain: str, traits: Collection[Trait], evaluate: Evaluate | None) -> None:
@@ -69,6 +75,7 @@ class Operator:
         self.field: Field | None = None
         self.shape: Shape | None = None
         self.fault: Fault | None = None
+        self.axes: Axes | None = None
         self._evaluate = evaluate
         self._attributes = _names(evaluate)
 
@@ -160,6 +167,7 @@ def declare(
     evaluate: Evaluate | None = None,
     field: Field | None = None,
     shape: Shape | None = None,
+    axes: Axes | None = None,
 ) -> Entry:
     """Make an entry for operators through which nothing is sent back (comparisons, shapes).
 
@@ -177,6 +185,8 @@ def declare(
         See :data:`Field`.
     shape
         See :data:`Shape`.
+    axes
+        See :data:`Axes`.
 
     Raises
     ------
@@ -188,7 +198,7 @@ def declare(
         if (domain, name) in _OPERATORS:
             raise ValueError(f"{spelled((domain, name))} has an entry already")
         made.append(Operator(name, domain, traits, evaluate))
-        made[-1].field, made[-1].shape = field, shape
+        made[-1].field, made[-1].shape, made[-1].axes = field, shape, axes
         _OPERATORS[domain, name] = made[-1]
     return Entry(made)
 
@@ -200,6 +210,7 @@ def operator(
     evaluate: Evaluate | None = None,
     field: Field | None = None,
     shape: Shape | None = None,
+    axes: Axes | None = None,
 ) -> Callable[[Rule | Entry], Entry]:
     """Make an entry of operators and their rule, the true vector-Jacobian product.
 
@@ -209,7 +220,9 @@ def operator(
 
     def register(rule: Rule | Entry) -> Entry:
         shared = rule.operators if isinstance(rule, Entry) else []
-        entry = declare(*names, domain=domain, traits=traits, evaluate=evaluate, field=field, shape=shape)
+        entry = declare(
+            *names, domain=domain, traits=traits, evaluate=evaluate, field=field, shape=shape, axes=axes
+        )
         for each in entry.operators:
             each.rule = shared[0].rule if shared else rule
         return Entry([*entry.operators, *shared])

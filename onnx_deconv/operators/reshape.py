@@ -6,37 +6,53 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from onnx_deconv.operators import axes as named
 from onnx_deconv.operators import fields, numbers, shapes
 from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import GLOBAL, KEEPS_SIGN, VIEW
+from onnx_deconv.operators.traits import GLOBAL, KEEPS_SIGN, PICK, VIEW
 
 
-@operator("Flatten", traits={VIEW, GLOBAL})
-@operator("Unsqueeze", traits={VIEW}, evaluate=numbers.unsqueeze, field=fields.new_shape)
-@operator("Squeeze", traits={VIEW}, evaluate=numbers.squeeze, field=fields.new_shape)
-@operator("Reshape", traits={VIEW}, evaluate=numbers.reshape, field=fields.new_shape, shape=shapes.reshape)
+@operator("Flatten", traits={VIEW, GLOBAL}, axes=named.regrouped)
+@operator(
+    "Unsqueeze", traits={VIEW}, evaluate=numbers.unsqueeze, field=fields.new_shape, axes=named.regrouped
+)
+@operator("Squeeze", traits={VIEW}, evaluate=numbers.squeeze, field=fields.new_shape, axes=named.regrouped)
+@operator(
+    "Reshape",
+    traits={VIEW},
+    evaluate=numbers.reshape,
+    field=fields.new_shape,
+    shape=shapes.reshape,
+    axes=named.regrouped,
+)
 def reshape(at: Site) -> Signals:
     """Takes the forward input's shape."""
     return [at.reshape(at.signal, 0), *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("Transpose", traits={VIEW}, evaluate=numbers.transpose, field=fields.permutation)
+@operator(
+    "Transpose",
+    traits={VIEW},
+    evaluate=numbers.transpose,
+    field=fields.permutation,
+    axes=named.permutation,
+)
 def transpose(at: Site) -> Signals:
     """The inverse permutation."""
     perm = at.attr("perm", list(range(len(at.shape_of(0))))[::-1])
     return [at.op.Transpose(at.signal, perm=[int(k) for k in np.argsort(perm)])]
 
 
-@operator("Expand", traits={KEEPS_SIGN}, field=fields.pointwise, shape=shapes.expand)
+@operator("Expand", traits={KEEPS_SIGN}, field=fields.pointwise, shape=shapes.expand, axes=named.pointwise)
 def expand(at: Site) -> Signals:
     """Summed over the axes along which it was repeated."""
     return [at.unbroadcast(at.signal, 0), None]
 
 
-@operator("Slice", traits={KEEPS_SIGN}, evaluate=numbers.slice_, field=fields.slicing)
+@operator("Slice", traits={KEEPS_SIGN, PICK}, evaluate=numbers.slice_, field=fields.slicing)
 def slice_(at: Site) -> Signals:
     """Put back where it was cut out of an empty tensor."""
     rank, nothing = len(at.shape_of(0)), [None] * (len(at.node.inputs) - 1)

@@ -53,6 +53,10 @@ class Trait(Enum):
     """Gives no negative numbers, whatever it is given."""
     KEEPS_SIGN = auto()
     """Gives no negative numbers where it is given none; so do views and pools."""
+    PICK = auto()
+    """Chooses among the elements of an input, or says which it chose."""
+    JOIN = auto()
+    """Puts its operands one after the other."""
     SHAPE_ONLY = auto()
     """Reads its input's shape, not its numbers."""
     RANDOM = auto()
@@ -81,5 +85,7 @@ PLACEMENT = Trait.PLACEMENT
 DISCONTINUOUS = Trait.DISCONTINUOUS
 NONNEGATIVE = Trait.NONNEGATIVE
 KEEPS_SIGN = Trait.KEEPS_SIGN
+PICK = Trait.PICK
+JOIN = Trait.JOIN
 SHAPE_ONLY = Trait.SHAPE_ONLY
 RANDOM = Trait.RANDOM

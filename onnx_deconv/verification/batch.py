@@ -40,7 +40,9 @@ class Batch:
         self.model, self.pair, self.feeds = model, pair, feeds
         self.session = PairSession(replace(pair, forward=_showing_all(model, pair)), providers)
         self.passed = self.session.run_forward(feeds)
-        self.values = {v: numpy_of(value) for v, value in self.passed.items()} | dict(feeds)
+        self.values = {v: numpy_of(value) for v, value in self.passed.items() if value.is_tensor()} | dict(
+            feeds
+        )
         for new, value in model.gained.values.items():
             # An activation without the factor that the file writes with it.
             if value in self.values:

@@ -49,7 +49,7 @@ class ReportOptions:
 @click.argument("paths", metavar="[IMAGE]...", nargs=-1)
 @groups.output("onnx-deconv-report.html", "The HTML file.")
 @takes("options", ReportOptions)
-@takes("run", ModelOptions, without=("shapes",))
+@takes("run", ModelOptions, without=("shapes", "output"))
 @groups.common
 @click.pass_obj
 def command(

@@ -1,0 +1,141 @@
+"""What can be asked about in a forward pass: ranks of classes, what targets mean and aim at."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnx_deconv.attribution.forward_pass import Pass
+from onnx_deconv.attribution.seed import Aim, Place, of_classes, scores_of
+from onnx_deconv.attribution.standing import Standing
+from onnx_deconv.attribution.target import Choices, Target, Wanted
+from onnx_deconv.errors import InputError
+from onnx_deconv.labels import Labels
+from onnx_deconv.model import Array, Model
+from onnx_deconv.model.detections import Fields
+from onnx_deconv.model.heads import Head, class_count
+
+
+class Subject:
+    """The classes of an output, the boxes of a detector, or the channels of a layer.
+
+    Parameters
+    ----------
+    run
+        The forward pass through the pair that explains them.
+    head
+        The output; ``None`` for a layer.
+    labels
+        The classes' names.
+    fields
+        Which fields of a detector's boxes are what; ``None`` where that is not told, or there are none.
+    """
+
+    def __init__(self, run: Pass, head: Head | None, labels: Labels, fields: Fields | None = None) -> None:
+        self.run, self.head, self.labels = run, head, labels
+        self.fields = fields
+        self.boxes = head is not None and head.kind == "detections"
+        self.scores = self._scores()
+        self.choices = self._choices()
+
+    def wanted(self, targets: Sequence[Target] | None, top: int) -> list[list[Wanted]]:
+        """Return what to explain in each image, the strongest first.
+
+        Raises
+        ------
+        InputError
+            If there are no such classes, or nothing tells what to explain.
+        """
+        if targets is not None:
+            return [[self.choices.understood(target)] for target in targets]
+        if self.head is not None and (why := undecided(self.head, self.fields, self.choices.fields)):
+            raise InputError(why)
+        if not 1 <= top <= self.choices.count:
+            raise InputError(f"top={top}: the explained value has {self.choices.count} channels")
+        # Probabilities may be equal where rounding made them so: scores before the softmax tell them apart.
+        order = np.lexsort((-self._before(), -self.scores), axis=1)[:, :top]
+        return [[Wanted(((int(k), 1.0),)) for k in row] for row in order]
+
+    def aim(self, image: int, wanted: Wanted, place: Place) -> tuple[Wanted, Aim]:
+        """Return what of the explained value a target is in one image, and the target made definite."""
+        if not self.boxes or place is not None:
+            return wanted, self.choices.aim(wanted, place)
+        if self.fields is None or wanted.field:
+            raise InputError("tell the box too, by its position: one number, its place among the boxes")
+        wanted, box = self._box(image, wanted)
+        return wanted, self.choices.aim(wanted, (box,))
+
+    def score(self, image: int, wanted: Wanted, aim: Aim) -> float:
+        """Return a target's score: of the model's own numbers if it gives one, else the activation."""
+        if aim.position is None:
+            return wanted.score(self.scores[image])
+        there = np.moveaxis(self.run.explained[image], 0, -1)[aim.position]
+        return Wanted(aim.weights).score(there)
+
+    def standing(self, asked: str, image: int, wanted: Wanted) -> Standing:
+        """Tell where a class or channel stands among all; of a sum, nothing."""
+        scores = self.scores[image]
+        if wanted.words is not None or wanted.field:
+            return Standing(asked, self.head is not None)
+        if self.head is None:
+            return Standing.of_a_channel(asked, scores, wanted.first)
+        return Standing.of_a_class(self.head, asked, scores, wanted.first)
+
+    def _scores(self) -> Array:
+        if self.head is None:
+            return scores_of(self.run.explained)
+        if self.boxes:
+            values = self.run.explained
+            return scores_of(values if self.fields is None else self.fields.scores(values))
+        return self.run.scores(self.head)
+
+    def _before(self) -> Array:
+        """Return the scores that the explanation starts from, shape (N, K)."""
+        plain = self.head is None or self.boxes
+        return self.scores if plain or self.head is None else of_classes(self.run.explained, self.head)
+
+    def _choices(self) -> Choices:
+        if self.head is None:
+            return Choices(self.scores.shape[1], None)
+        if not self.boxes:
+            return Choices(self.scores.shape[1], self.labels, self.head.elements)
+        count, elements = self.run.explained.shape[1], None
+        if self.fields is not None:
+            elements = [(self.fields.first + k, 1) for k in range(self.fields.count)]
+        return Choices(self.scores.shape[1], self.labels, elements, count)
+
+    def _box(self, image: int, wanted: Wanted) -> tuple[Wanted, int]:
+        """Find the box that a target means, and its class where the target leaves that open."""
+        values, fields = self.run.explained[image], self.fields
+        assert fields is not None  # noqa: S101 - the caller looked
+        scores = fields.scores(values[None])[0]
+        if wanted.point is not None:
+            around = fields.around(values, wanted.point)
+            if not around:
+                raise InputError(f"no box is around the point {wanted.point[0]:g},{wanted.point[1]:g}")
+            rows = [k for k, _ in wanted.terms] or list(range(fields.count))
+            channel, box = max(((c, b) for c in rows for b in around), key=lambda each: scores[each])
+            terms = wanted.terms or ((channel, 1.0),)
+            return Wanted(terms, f"{self.labels.spoken(terms[0][0])}, box {box}"), box
+        ranked = fields.ranked(values, wanted.first)
+        if wanted.rank > len(ranked):
+            raise InputError(f"#{wanted.rank}: the class has {len(ranked)} boxes")
+        return wanted, ranked[wanted.rank - 1]
+
+
+def undecided(head: Head, fields: Fields | None, count: int | None = None) -> str | None:
+    """Tell why nothing is explained of an output unless it is named; ``None`` where something is."""
+    named = f"output {head.output!r}"
+    if head.kind == "detections" and fields is None:
+        those = "" if count is None else f" 0 to {count - 1}"
+        return (
+            f"{named} holds boxes, and nothing tells which of their fields{those} are classes: give the "
+            "classes' labels, or a target such as 'field 4' and the box's position"
+        )
+    if head.kind == "embedding":
+        return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
+    return None
+
+
+def fields_of(model: Model, head: Head, labels: Labels) -> Fields | None:
+    """Tell which fields of a detector's boxes are what; ``None`` where that is not told."""
+    return Fields.of(head.kind, class_count(model, head), bool(head.cut), len(labels.names))

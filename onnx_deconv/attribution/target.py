@@ -1,0 +1,220 @@
+"""Targets: what is explained, as a person writes it, and what of the explained value that is."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from onnx_deconv.attribution.seed import Aim, Place, is_area
+from onnx_deconv.errors import InputError
+from onnx_deconv.labels import Labels
+from onnx_deconv.model import Array
+
+Target = SupportsIndex | str
+"""A class by index or label, or a channel; or a sum of these, such as ``-tabby``, ``tabby - tiger cat``,
+``0.5*tabby + 207``. Of detections: a class (its strongest box), ``person#2`` (its second), ``person at
+120,80`` (the one around that point of the input, x and y), ``at 120,80`` (of any class), ``field 4`` (of one
+box, by its position)."""
+
+_SIGN = re.compile(r"\s+([+-])\s+")
+_RANK = re.compile(r"(.+)#(\d+)", re.DOTALL)
+_POINT = re.compile(r"(?:(.*\S)\s+)?at\s+(-?[\d.]+)\s*,\s*(-?[\d.]+)", re.DOTALL)
+_FIELD = re.compile(r"field\s+(\d+)")
+_TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s*\*\s*)?(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A target that was understood: classes or channels, each with its weight.
+
+    Attributes
+    ----------
+    terms
+        Classes or channels as a caller counts them, each with its weight.
+    words
+        The target for people; ``None`` for a single class or channel.
+    rank
+        Of detections: which of a class's boxes, from 1.
+    point
+        Of detections: a point (x, y) of the input that the box is around.
+    field
+        Of detections: whether terms are fields, not classes.
+    """
+
+    terms: tuple[tuple[int, float], ...]
+    words: str | None = None
+    rank: int = 1
+    point: tuple[float, float] | None = None
+    field: bool = False
+
+    @property
+    def first(self) -> int:
+        """The first class or channel."""
+        return self.terms[0][0]
+
+    def score(self, scores: Array) -> float:
+        """Return the weighted sum of scores, given one for each class or channel."""
+        return float(sum(weight * scores[k] for k, weight in self.terms))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The classes of an output, or the channels of a layer, that a target may name.
+
+    Attributes
+    ----------
+    count
+        How many there are.
+    labels
+        Their names; ``None`` for channels.
+    elements
+        For each class its channel of the explained value, and the sign that it has there; ``None`` where
+        these are the same.
+    fields
+        How many fields the boxes of a detector have; ``None`` of other outputs.
+    """
+
+    count: int
+    labels: Labels | None
+    elements: Sequence[tuple[int, int]] | None = None
+    fields: int | None = None
+
+    def understood(self, target: Target) -> Wanted:
+        """Read a target.
+
+        Raises
+        ------
+        InputError
+            If it names no class or channel.
+        """
+        if not isinstance(target, str):
+            return Wanted(((self._checked(_index(target)), 1.0),))
+        alone = self._label(target)
+        if alone is not None:
+            return Wanted(((self._checked(alone), 1.0),))
+        if self.fields is not None and (box := self._box(target)) is not None:
+            return box
+        signs, parts = _parts(target)
+        terms = tuple(self._term(sign, part) for sign, part in zip(signs, parts, strict=True))
+        if len(terms) == 1 and terms[0][1] == 1.0:
+            return Wanted(terms)
+        return Wanted(terms, " ".join(self._said(k, *term) for k, term in enumerate(terms)))
+
+    def aim(self, wanted: Wanted, place: Place) -> Aim:
+        """Return what of the explained value a target is."""
+        if self.elements is None or wanted.field:
+            return Aim(wanted.terms, place)
+        own = self.elements
+        return Aim(tuple((own[k][0], own[k][1] * weight) for k, weight in wanted.terms), place)
+
+    def _box(self, text: str) -> Wanted | None:
+        """Read a target that only detections have; ``None`` if it is none."""
+        if match := _FIELD.fullmatch(text.strip()):
+            field = int(match[1])
+            if field >= (self.fields or 0):
+                raise InputError(f"there is no field {field}: boxes have 0 to {(self.fields or 0) - 1}")
+            return Wanted(((field, 1.0),), f"field {field}", field=True)
+        if match := _POINT.fullmatch(text.strip()):
+            terms = self.understood(match[1]).terms if match[1] else ()
+            return Wanted(terms, text.strip(), point=(float(match[2]), float(match[3])))
+        if match := _RANK.fullmatch(text.strip()):
+            return replace(self.understood(match[1]), words=text.strip(), rank=max(1, int(match[2])))
+        return None
+
+    def _label(self, text: str) -> int | None:
+        """Return the class that a text names as a whole, so that labels may hold signs."""
+        if self.labels is None or text.isdecimal():
+            return None
+        try:
+            return self.labels.index(text)
+        except InputError:
+            return None
+
+    def _term(self, sign: float, text: str) -> tuple[int, float]:
+        match = _TERM.fullmatch(text.strip())
+        if match is None:
+            raise InputError(f"target: a class or channel is missing beside {'+' if sign > 0 else '-'}")
+        factor, name = match.groups()
+        named = _whole(name) if self.labels is None else self.labels.index(name)
+        return self._checked(named), sign * float(factor or 1)
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < self.count:
+            what = "channel" if self.labels is None else "class"
+            raise InputError(f"there is no {what} {index}: the model has 0 to {self.count - 1}")
+        return index
+
+    def _said(self, place: int, index: int, weight: float) -> str:
+        name = f"channel {index}" if self.labels is None else self.labels.spoken(index)
+        sign = ("-" if weight < 0 else "") if place == 0 else "- " if weight < 0 else "+ "
+        return f"{sign}{'' if abs(weight) == 1 else f'{abs(weight):g}*'}{name}"
+
+
+def moved(target: Target, place: Callable[[float, float], tuple[float, float]]) -> Target:
+    """Return a target with the point in it, if there is one, moved: from a photograph to a model's input."""
+    match = _POINT.fullmatch(target.strip()) if isinstance(target, str) else None
+    if match is None:
+        return target
+    x, y = place(float(match[2]), float(match[3]))
+    return f"{match[1] or ''} at {x:g},{y:g}".strip()
+
+
+def place_words(place: Place) -> str | None:
+    """Say where in its maps a class is explained; ``None`` for a position or the whole map."""
+    if not is_area(place):
+        return None
+    return "its region" if isinstance(place, str) else "a mask"
+
+
+def per_image(target: Any, total: int) -> list[Target] | None:
+    """Return one target per image; ``None`` where there is none.
+
+    Raises
+    ------
+    InputError
+        If it is a list of another length.
+    """
+    if target is None:
+        return None
+    if isinstance(target, str) or not hasattr(target, "__len__") or _is_index(target):
+        return [target] * total
+    if len(target) != total:
+        raise InputError(f"{len(target)} targets for {total} images: give one for all, or one for each")
+    return list(target)
+
+
+def _is_index(target: Any) -> bool:
+    """Tell whether a target is one whole number: of Python, NumPy or any array library."""
+    try:
+        _index(target)
+    except (InputError, TypeError):
+        return False
+    return True
+
+
+def _index(target: Any) -> int:
+    if isinstance(target, float | np.floating | bool):
+        raise InputError(f"target {target!r}: give a whole number or a label")
+    try:
+        return int(target.__index__())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"target {target!r}: give a whole number or a label") from error
+
+
+def _parts(text: str) -> tuple[list[float], list[str]]:
+    """Cut a sum into its terms; signs between terms stand between spaces, labels may hold hyphens."""
+    first = 1.0
+    text = text.strip()
+    if text.startswith("-"):
+        first, text = -1.0, text[1:]
+    pieces = _SIGN.split(text)
+    return [first, *(1.0 if s == "+" else -1.0 for s in pieces[1::2])], pieces[::2]
+
+
+def _whole(target: str) -> int:
+    try:
+        return int(target)
+    except ValueError:
+        raise InputError(f"target {target!r}: a channel of a layer is given by its number") from None

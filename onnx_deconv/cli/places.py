@@ -1,0 +1,38 @@
+"""Places in a map, as the command line takes them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from onnx_deconv.attribution.seed import Place
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import read_image
+
+_WHITE = 128
+
+
+def parse_place(ctx: click.Context, param: click.Parameter, value: str | None) -> Place:
+    """Parse ``12,30``, ``region``, or the path of a mask: a picture, or an .npy file."""
+    if value is None or value == "region":
+        return value  # type: ignore[return-value]
+    if re.fullmatch(r"\d+(\s*,\s*\d+)*", value):
+        return tuple(int(part) for part in value.split(","))
+    path = Path(value)
+    if not path.is_file():
+        text = f"{value!r}: write whole numbers with commas between them, region, or the path of a mask"
+        raise click.BadParameter(text, ctx, param)
+    return (
+        _array(path)
+        if path.suffix == ".npy"
+        else (read_image(path).mean(axis=2) >= _WHITE).astype(np.float32)
+    )
+
+
+def _array(path: Path) -> Any:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no array of numbers can be read ({error})") from error

@@ -1,0 +1,121 @@
+"""What runs along the axes of every value: the images of the batch, channels, positions of the input."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import onnx_graphsurgeon as gs
+
+from onnx_deconv.errors import RuleError
+from onnx_deconv.model.load import Model
+from onnx_deconv.operators import find
+from onnx_deconv.operators.axes import (
+    BATCH,
+    NOTHING,
+    Names,
+    passed,
+    pointwise,
+    reduction,
+    window,
+    without_singles,
+)
+from onnx_deconv.operators.node import ForwardNode
+from onnx_deconv.operators.traits import CONVOLUTION, FILTER, POINTWISE, REDUCTION, SHAPE_ONLY
+
+
+@dataclass(frozen=True)
+class AxisNames:
+    """What runs along axes, by value; values about which nothing can be told are missing.
+
+    Attributes
+    ----------
+    values
+        One set of names for each axis: :data:`~onnx_deconv.operators.axes.BATCH`,
+        :data:`~onnx_deconv.operators.axes.CHANNEL`, and those of the inputs' other axes.
+    channels
+        The axis of an input that the first filter takes for channels, by the input's name.
+    """
+
+    values: Mapping[str, Names]
+    channels: Mapping[str, int]
+
+
+def axis_names(model: Model) -> AxisNames:
+    """Follow the inputs' axes through the graph, once for each model.
+
+    The first axis of an input is the batch, unless a filter takes it for its channels, or only other inputs
+    leave the number of images open.
+    """
+    if model not in _KNOWN:
+        _KNOWN[model] = _followed_through(model)
+    return _KNOWN[model]
+
+
+_KNOWN: WeakKeyDictionary[Model, AxisNames] = WeakKeyDictionary()
+
+
+def _followed_through(model: Model) -> AxisNames:
+    values = _inputs(model)
+    channels: dict[str, int] = {}
+    for node in model.nodes:
+        given = {i: values[v.name] for i, v in enumerate(node.inputs) if v.name in values}
+        if not given:
+            continue
+        _note_channels(node, given, channels)
+        names = _followed(ForwardNode(node, model), given)
+        for output in node.outputs if names is not None else ():
+            shape = model.type_of(output.name).shape
+            if names is not None and (shape is None or len(shape) == len(names)):
+                values[output.name] = without_singles(names, shape)
+    unbatched = {name for name, axis in channels.items() if axis == 0}
+    if unbatched:
+        values = {v: tuple(axis - {BATCH} for axis in names) for v, names in values.items()}
+    return AxisNames(values, channels)
+
+
+def _inputs(model: Model) -> dict[str, Names]:
+    shapes = {name: model.type_of(name).shape for name in model.inputs}
+    open_ = any(shape and shape[0] is None for shape in shapes.values())
+    return {
+        name: tuple(
+            (frozenset({BATCH}) if not open_ or shape[0] is None else NOTHING)
+            if k == 0
+            else frozenset({_named(name, k)})
+            for k in range(len(shape))
+        )
+        for name, shape in shapes.items()
+        if shape
+    }
+
+
+def _named(name: str, axis: int) -> str:
+    return f"{name}[{axis}]"
+
+
+def _note_channels(node: gs.Node, given: Mapping[int, Names], channels: dict[str, int]) -> None:
+    """Note which axis of an input a convolution takes for channels, if it is the first to read it."""
+    if CONVOLUTION not in find(node.op, node.domain).traits or 0 not in given or len(given[0]) < 2:  # noqa: PLR2004
+        return
+    if BATCH in given[0][1]:
+        channels.setdefault("", 0)
+    for name in given[0][1]:
+        value, bracket, axis = name.rpartition("[")
+        if bracket:
+            channels.setdefault(value, int(axis[:-1]))
+
+
+def _followed(at: ForwardNode, given: Mapping[int, Names]) -> Names | None:
+    """Return the names of a node's results; ``None`` where they cannot be told."""
+    entry = find(at.node.op, at.node.domain)
+    if SHAPE_ONLY in entry.traits:
+        return None
+    try:
+        if entry.axes is not None:
+            return entry.axes(at, given)
+        if POINTWISE in entry.traits:
+            return pointwise(at, given)
+        if REDUCTION in entry.traits:
+            return reduction(at, given)
+        return window(at, given) if entry.traits & {CONVOLUTION, FILTER} else passed(at, given)
+    except (RuleError, KeyError, IndexError, ValueError):
+        return None  # a form whose shapes are not known

@@ -1,0 +1,87 @@
+"""What an output is, judged by its axes and by the nodes that it comes from."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Literal
+
+import onnx_graphsurgeon as gs
+
+from onnx_deconv.model.load import Model
+from onnx_deconv.model.tails import Tail
+from onnx_deconv.model.value_axes import Axes
+from onnx_deconv.operators import Shape, find
+from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
+from onnx_deconv.operators.traits import AFFINE, NORMALISATION, REDUCTION, VIEW, Trait
+
+_BOX = 4
+Kind = Literal[
+    "classes", "class map", "sequence", "detections", "embedding", "regression", "image", "unknown"
+]
+"""What an output is: scores of classes; of classes at each position; of classes at each step; fields of
+boxes; a direction; numbers; a picture."""
+
+
+def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
+    """Tell what an output is, given what runs along the axes of its scores."""
+    shape = model.type_of(tail.start).shape or ()
+    long = [k for k in axes.positions if shape[k] != 1]
+    count = 1 if axes.classes is None else shape[axes.classes]
+    if not long:
+        if tail.squashes or tail.cut:
+            return "classes"
+        return (
+            "regression" if count == 1 else "embedding" if _is_normalised(model, tail.output) else "classes"
+        )
+    if len(long) > 1:
+        return "image" if not tail.cut and _is_picture(model, shape, count, long) else "class map"
+    sources = where[long[0]] - {BATCH}
+    if len(sources) == 1 and CHANNEL not in sources:
+        return "sequence"
+    if tail.compares is not None and not _has_boxes(model, tail.output):
+        return "sequence"  # attention joins rows and columns; a softmax without boxes beside it reads
+    return "detections" if sources else "unknown"
+
+
+def _has_boxes(model: Model, output: str) -> bool:
+    """Tell whether another output holds boxes: four numbers each."""
+    shapes = (model.type_of(other).shape or () for other in model.outputs if other != output)
+    return any(_BOX in shape for shape in shapes)
+
+
+def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[int]) -> bool:
+    """Tell whether an output may be the input, redrawn: as many channels, and no smaller."""
+    given = [model.type_of(name).shape or () for name in model.inputs]
+    sizes = [shape[k] for k in long]
+    return count in (1, 3) and any(
+        len(taken) == len(shape)
+        and count in taken[1:]
+        and all((d or 0) >= (t or 0) for d, t in zip(sizes, taken[2:], strict=False))
+        for taken in given
+    )
+
+
+def _is_normalised(model: Model, value: str) -> bool:
+    """Tell whether a value is divided by its own length."""
+    node = model.producers.get(value)
+    while node is not None and VIEW in _traits(node):
+        node = model.producers.get(node.inputs[0].name)
+    if node is None or NORMALISATION in _traits(node):
+        return node is not None
+    operands = [v.name for v in node.inputs]
+    return AFFINE in _traits(node) and any(_is_length(model, v, set(operands) - {v}) for v in operands)
+
+
+def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) -> bool:
+    """Tell whether a value is a reduction of one of some others, a few pointwise nodes later."""
+    node = model.producers.get(value)
+    if node is None or not within:
+        return False
+    first = [v.name for v in node.inputs if v.name not in model.constants]
+    if REDUCTION in _traits(node):
+        squared = model.producers.get(first[0]) if first else None
+        return bool(of & {*first, *([] if squared is None else [v.name for v in squared.inputs])})
+    return len(first) == 1 and _is_length(model, first[0], of, within - 1)
+
+
+def _traits(node: gs.Node) -> frozenset[Trait]:
+    return find(node.op, node.domain).traits

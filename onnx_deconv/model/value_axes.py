@@ -1,0 +1,118 @@
+"""The axes of a value: which holds the images, which the classes or channels, which positions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx_deconv.model.axis_names import AxisNames
+from onnx_deconv.model.load import Array, Model
+from onnx_deconv.model.tails import Tail
+from onnx_deconv.operators import Shape
+from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
+
+_Size = int | str | None
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What the axes of a value are.
+
+    Attributes
+    ----------
+    batch
+        The axis of the images.
+    classes
+        The axis of the classes, channels or fields; ``None`` where there is one for each image.
+    positions
+        The other axes.
+    """
+
+    batch: int = 0
+    classes: int | None = 1
+    positions: tuple[int, ...] = ()
+
+    @property
+    def order(self) -> list[int]:
+        """The axes as explanations count them: images, classes, positions."""
+        return [self.batch, *([] if self.classes is None else [self.classes]), *self.positions]
+
+    @property
+    def usual(self) -> bool:
+        """Whether they are in this order already."""
+        return self.classes is not None and self.order == list(range(len(self.order)))
+
+    def canonical(self, values: Array) -> Array:
+        """Return values in the shape (N, K, ...)."""
+        if self.usual or values.ndim != len(self.order):
+            return values
+        turned = values.transpose(self.order)
+        return turned if self.classes is not None else turned[:, None]
+
+    def restored(self, values: Array) -> Array:
+        """Return values of the shape (N, K, ...) in the value's own."""
+        if self.usual or values.ndim != len(self.order) + (self.classes is None):
+            return values
+        plain = values if self.classes is not None else values[:, 0]
+        return plain.transpose(np.argsort(self.order))
+
+    def sizes(self, dims: Sequence[_Size] | None) -> list[_Size] | None:
+        """Return a shape in the order (N, K, ...)."""
+        if dims is None or len(dims) != len(self.order):
+            return None if dims is None else list(dims)
+        found = [dims[k] for k in self.order]
+        return found if self.classes is not None else [found[0], 1, *found[1:]]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Axes":
+        """Return axes from plain JSON data."""
+        return cls(stored["batch"], stored["classes"], tuple(stored["positions"]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return them as plain JSON data."""
+        return {"batch": self.batch, "classes": self.classes, "positions": list(self.positions)}
+
+
+def batch_axis(model: Model, names: AxisNames, value: str) -> int | None:
+    """Return the axis of a value that holds the images; ``None`` where the graph does not tell.
+
+    It is the input's batch, followed through the graph; else the axis that has the name of the input's; else
+    the first, if it has the size that the batch has.
+    """
+    types = model.type_of(value)
+    shape, where = types.shape or (), names.values.get(value)
+    if where is not None:
+        holds = [k for k, axis in enumerate(where) if BATCH in axis]
+        alone = [k for k in holds if where[k] == {BATCH}]
+        if len(alone) == 1:
+            return alone[0]
+        if not holds:
+            return None
+    symbols = {t.symbols[0] for t in map(model.type_of, model.inputs) if t.symbols and t.symbols[0]}
+    named = [k for k, symbol in enumerate(types.symbols) if symbol in symbols]
+    if len(named) == 1:
+        return named[0]
+    fits = bool(shape) and (shape[0] == model.batch or (shape[0] == 1 and model.batch is None))
+    return 0 if fits else None
+
+
+def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None:
+    """Return the axis of scores that holds the classes; ``None`` where the graph does not tell.
+
+    It is the one that a softmax or an ArgMax of the tail compares along; else the one that the channels of a
+    filter became, with no position of the input in it; else the only one that is left, or that the input's
+    channels became.
+    """
+    rest = [k for k in range(len(shape)) if k != batch]
+    if tail.compares in rest:
+        return tail.compares
+    wide = [k for k in rest if shape[k] != 1]
+    placeless = [k for k in rest if not where[k] - {CHANNEL, BATCH}]
+    made = [k for k in placeless if CHANNEL in where[k]]
+    # Where no filter made channels, the input's own are followed.
+    carried = [k for k in rest if where[k] and all(name.endswith("[1]") for name in where[k])]
+    for found in (made, wide, placeless, [] if made else carried):
+        if len(found) == 1:
+            return found[0]
+    return rest[0] if not wide and rest else None

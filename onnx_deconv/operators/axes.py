@@ -1,0 +1,223 @@
+"""How the names of axes pass operators: the functions that entries name as their ``axes``.
+
+An axis is named for what runs along it: the images of the batch, the channels that a filter made, the axes
+of the input that positions come from; one that several were joined to has all their names. Each function
+takes a node and the names of the axes of those inputs that depend on the model's, by the input's number,
+and returns those of its results; ``None`` where that cannot be told.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from onnx_deconv.operators.node import ForwardNode
+from onnx_deconv.operators.value_type import Shape
+
+BATCH, CHANNEL = "batch", "channel"
+Names = tuple[frozenset[str], ...]
+"""For each axis what runs along it."""
+
+Given = Mapping[int, Names]
+
+NOTHING: frozenset[str] = frozenset()
+_CHANNELS = frozenset({CHANNEL})
+_PRIMES = (1000003, 1000033, 1000037, 1000039, 1000081, 1000099, 1000117, 1000121, 1000133, 1000151)
+"""They stand for sizes that are only known at run time: products of them are equal where the sizes are."""
+
+
+def passed(at: ForwardNode, given: Given) -> Names | None:
+    """Axes keep their place where the result has as many."""
+    rank = len(at.shape_of_output())
+    first = next(iter(given.values()))
+    return first if len(first) == rank else None
+
+
+def pointwise(at: ForwardNode, given: Given) -> Names:
+    """Operands are aligned at their last axes; along an axis of size 1 an operand says nothing."""
+    rank = len(at.shape_of_output())
+    found = [NOTHING] * rank
+    for i, names in given.items():
+        for k, (axis, size) in enumerate(zip(names[::-1], at.shape_of(i)[::-1], strict=True), 1):
+            found[rank - k] |= axis if size != 1 else axis & {BATCH}
+    return tuple(found)
+
+
+def window(_: ForwardNode, given: Given) -> Names | None:
+    """A filter's channels take the place of the input's; all other axes keep theirs."""
+    if 0 not in given or len(given[0]) < 2:  # noqa: PLR2004
+        return None
+    return (given[0][0], _CHANNELS, *given[0][2:])
+
+
+def gemm(at: ForwardNode, given: Given) -> Names:
+    """The weights' other axis is one of channels."""
+    rows = given[0][1 if at.attr("transA", 0) else 0] if 0 in given else _CHANNELS
+    columns = given[1][0 if at.attr("transB", 0) else 1] if 1 in given else _CHANNELS
+    return rows, columns
+
+
+def product(at: ForwardNode, given: Given) -> Names:
+    """The weights' other axis is one of channels; the axes before the last two are aligned."""
+    ranks, rank = [len(at.shape_of(i)) for i in (0, 1)], len(at.shape_of_output())
+    rows = () if ranks[0] == 1 else (given[0][-2] if 0 in given else _CHANNELS,)
+    columns = () if ranks[1] == 1 else (given[1][-1] if 1 in given else _CHANNELS,)
+    lead = [NOTHING] * (rank - len(rows) - len(columns))
+    for names in given.values():
+        for k, axis in enumerate(names[:-2][::-1], 1):
+            lead[-k] |= axis
+    return (*lead, *rows, *columns)
+
+
+def summation(at: ForwardNode, given: Given) -> Names | None:
+    """An axis is known by its letter; one of the weights' alone is one of channels."""
+    terms, arrow, result = at.attr("equation").replace(" ", "").partition("->")
+    if not arrow or "." in terms:
+        return None
+    letters: dict[str, frozenset[str]] = {}
+    for i, term in enumerate(terms.split(",")):
+        for letter, axis in zip(term, given.get(i, ()), strict=False):
+            letters[letter] = letters.get(letter, NOTHING) | axis
+    return tuple(letters.get(letter, _CHANNELS) for letter in result)
+
+
+def permutation(at: ForwardNode, given: Given) -> Names:
+    """Axes change places."""
+    rank = len(given[0])
+    return tuple(given[0][k] for k in at.attr("perm") or range(rank)[::-1])
+
+
+def reduction(at: ForwardNode, given: Given) -> Names:
+    """Nothing runs along the axes that are reduced."""
+    return _reduced(at, given, at.numbers("axes", 1) or range(len(given[0])))
+
+
+def arg_reduction(at: ForwardNode, given: Given) -> Names:
+    """Nothing runs along the axis that is reduced."""
+    return _reduced(at, given, [at.attr("axis", 0)])
+
+
+def _reduced(at: ForwardNode, given: Given, axes: Sequence[int]) -> Names:
+    names = given[0]
+    gone = {int(axis) % len(names) for axis in axes}
+    if at.attr("keepdims", 1):
+        return tuple(NOTHING if k in gone else axis for k, axis in enumerate(names))
+    return tuple(axis for k, axis in enumerate(names) if k not in gone)
+
+
+def gathering(at: ForwardNode, given: Given) -> Names | None:
+    """The axis that is picked from has the indices' axes in its place; of one axis it keeps its name."""
+    if set(given) != {0}:
+        return None
+    names, axis, picked = given[0], at.attr("axis", 0) % len(given[0]), len(at.shape_of(1))
+    middle = (names[axis],) if picked == 1 else (NOTHING,) * picked
+    return (*names[:axis], *middle, *names[axis + 1 :])
+
+
+def joining(at: ForwardNode, given: Given) -> Names:
+    """Parts of the same axes; batches that are joined are no batch any more."""
+    axis = at.attr("axis") % len(at.shape_of_output())
+    found = [NOTHING] * len(at.shape_of_output())
+    for names in given.values():
+        found = [a | b for a, b in zip(found, names, strict=True)]
+    found[axis] -= {BATCH} if len(at.node.inputs) > 1 else NOTHING
+    return tuple(found)
+
+
+def recurrence(at: ForwardNode, given: Given) -> Names | None:
+    """Time and batch change no place; a direction's axis stands between them, and its state last."""
+    if 0 not in given:
+        return None
+    time, batch, _ = given[0]
+    return (batch, time, NOTHING, _CHANNELS) if at.attr("layout", 0) else (time, NOTHING, batch, _CHANNELS)
+
+
+def regrouped(at: ForwardNode, given: Given) -> Names | None:
+    """Axes are found again by their sizes: those of the same product belong together."""
+    if 0 not in given:
+        return None
+    names, before = given[0], _numbers(at, given[0])
+    after = _matched(at, before)
+    if after is None:
+        return None
+    found: list[frozenset[str]] = []
+    for old, new in _groups(before, after):
+        long = [k for k in old if before[k] != 1] or old
+        joined = frozenset[str]().union(*(names[k] for k in long))
+        found += [joined] * len(new)
+    return tuple(found)
+
+
+def _numbers(at: ForwardNode, names: Names) -> list[int]:
+    """Return a Reshape's sizes, with a prime in the place of each that is not known."""
+    spare = iter(_PRIMES)
+    return [next(spare) if size is None else size for size in at.shape_of(0)][: len(names)]
+
+
+def _matched(at: ForwardNode, before: Sequence[int]) -> list[int] | None:
+    """Return the sizes of the result in the same numbers; ``None`` where they are not all told."""
+    types = [at.model.type_of(v.name) for v in (at.node.inputs[0], at.node.outputs[0])]
+    if types[1].shape is None:
+        return None
+    known = {s: n for s, n in zip(types[0].symbols, before, strict=False) if s}
+    symbols = types[1].symbols or ("",) * len(types[1].shape)
+    after = [known.get(s) if d is None else d for d, s in zip(types[1].shape, symbols, strict=True)]
+    total, open_ = math.prod(before), [k for k, size in enumerate(after) if size is None]
+    loose = [
+        n for n, size in zip(before, types[0].shape or (), strict=True) if size is None and n not in after
+    ]
+    for guess in _guesses(before, open_, loose):
+        tried = [guess.get(k, size) for k, size in enumerate(after)]
+        rest, left = divmod(total, math.prod(size for size in tried if size is not None) or 1)
+        whole = [rest if size is None else size for size in tried]
+        if not left and math.prod(whole) == total and tried.count(None) <= 1:
+            return whole
+    return None
+
+
+def _guesses(before: Sequence[int], open_: Sequence[int], loose: Sequence[int]) -> Iterator[dict[int, int]]:
+    """Yield what sizes may be that are not known: what follows; the input's own; a batch that is kept."""
+    yield {}
+    if len(open_) == len(loose):
+        yield dict(zip(open_, loose, strict=True))
+    if open_[:1] == [0] and before:
+        yield {0: before[0]}
+
+
+def _groups(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the axes that belong together: the shortest runs of the same product."""
+    i = j = 0
+    while i < len(before) or j < len(after):
+        old, new = [i] if i < len(before) else [], [j] if j < len(after) else []
+        i, j = i + len(old), j + len(new)
+        while (
+            old
+            and new
+            and (a := math.prod(before[k] for k in old)) != (b := math.prod(after[k] for k in new))
+        ):
+            if (a < b and i < len(before)) or j == len(after):
+                old, i = [*old, i], i + 1
+            else:
+                new, j = [*new, j], j + 1
+        yield old, new
+
+
+def compared(at: ForwardNode) -> int | None:
+    """Return the axis along which a softmax, an ArgMax or a TopK compares; ``None`` for other operators."""
+    default = _COMPARED.get(at.node.op)
+    if default is None:
+        return None
+    last = at.model.opset >= 13 or at.node.op == "TopK"  # noqa: PLR2004
+    return at.axis(default if default == 0 or not last else -1)
+
+
+_COMPARED = {"Softmax": 1, "LogSoftmax": 1, "Hardmax": 1, "TopK": 1, "ArgMax": 0, "ArgMin": 0}
+
+
+def picked_from(at: ForwardNode) -> int:
+    """Return the number of the input that an operator picks from: boxes are picked by their scores."""
+    return 1 if at.node.op == "NonMaxSuppression" else 0
+
+
+def without_singles(names: Names, shape: Shape | None) -> Names:
+    """Nothing but a batch runs along an axis of size 1."""
+    sizes = shape or (None,) * len(names)
+    return tuple(axis & {BATCH} if size == 1 else axis for axis, size in zip(names, sizes, strict=True))

@@ -1,0 +1,100 @@
+"""Names of classes, as the tools write them."""
+
+import json
+
+import pytest
+from commands import run
+from small_networks import LABELS, network
+
+from onnx_deconv import Explainer, InputError, Labels
+
+PETS = ("cat", "dog", "hen", "cow")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat\ndog\nhen\ncow\n",
+        "\ufeffcat\r\ndog\r\n\r\nhen\r\ncow",
+        '"cat"\n\'dog\'\n"hen"\ncow',
+        "{0: 'cat', 1: 'dog', 2: 'hen', 3: 'cow'}",  # Ultralytics
+        "['cat', 'dog', 'hen', 'cow']",
+        '["cat", "dog", "hen", "cow"]',
+        '{"0": "cat", "1": "dog", "2": "hen", "3": "cow"}',
+        '{"3": "cow", "1": "dog", "2": "hen", "0": "cat"}',
+        '{"cat": 0, "dog": 1, "hen": 2, "cow": 3}',  # label2id
+        '{"architecture": "net", "id2label": {"0": "cat", "1": "dog", "2": "hen", "3": "cow"}}',
+        '{"names": ["cat", "dog", "hen", "cow"]}',
+        '{"0": ["n01", "cat"], "1": ["n02", "dog"], "2": ["n03", "hen"], "3": ["n04", "cow"]}',  # Keras
+        "c\x1b[31mat\n\x1b]0;title\x07dog\nhen\x00\n\u202ecow",
+    ],
+)
+def test_names_are_read_as_tools_write_them(tmp_path, text):
+    (tmp_path / "names.txt").write_text(text, encoding="utf-8")
+    assert Labels.read(tmp_path / "names.txt").names == PETS
+    assert Labels.of(None, {"names": text}).names == PETS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,cat\n1,dog\n2,hen\n3,cow\n",
+        "name,index\ncow,3\ndog,1\nhen,2\ncat,0\n",
+        '0;"cat"\n'.replace(";", ",") + "1,dog\n2,hen\n3,cow",
+    ],
+)
+def test_a_table_has_a_column_of_indices_and_one_of_names(tmp_path, text):
+    (tmp_path / "names.csv").write_text(text, encoding="utf-8")
+    assert Labels.read(tmp_path / "names.csv").names == PETS
+
+
+def test_names_with_commas_stay_whole(tmp_path):
+    (tmp_path / "names.txt").write_text("tench, Tinca tinca\ngoldfish, Carassius auratus\n")
+    assert Labels.read(tmp_path / "names.txt").names == ("tench, Tinca tinca", "goldfish, Carassius auratus")
+
+
+def test_an_index_that_is_left_out_has_no_name():
+    assert Labels.of(None, {"names": "{0: 'cat', 2: 'hen'}"}).names == ("cat", "", "hen")
+
+
+@pytest.mark.parametrize(
+    "text", ["{0: __import__('os').getcwd(), 1: 'dog'}", "[" * 100_000, "{0: 'cat', 0.5: 'dog'}"]
+)
+def test_what_is_no_list_of_names_is_never_run(text):
+    names = Labels.of(None, {"names": text}).names
+    assert len(names) <= 1
+    assert not any("/" in name for name in names)
+
+
+def test_names_beside_the_model_are_taken_where_they_fit(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    path = tmp_path / "onnx" / "model.onnx"
+    path.write_bytes(network().SerializeToString())
+    assert Explainer(path, providers="cpu").labels.names == ()
+    names = LABELS.split("\n")
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": dict(enumerate(names))}))
+    assert Explainer(path, providers="cpu").labels.names == tuple(names)
+    assert Explainer(path, providers="cpu", labels=["a"] * 5).labels.names == ("a",) * 5
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": dict(enumerate(names[:4]))}))
+    assert Explainer(path, providers="cpu").labels.names == ()
+
+
+def test_names_in_a_file_do_not_steer_the_terminal(tmp_path):
+    proto = network()
+    for node in proto.graph.node:
+        node.name = f"\x1b[2J{node.op_type}"
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    code, stdout, stderr = run("inspect", tmp_path / "model.onnx")
+    assert code == 0
+    assert "\x1b" not in stdout + stderr
+    assert "\\x1b[2JConv" in stdout
+
+
+@pytest.mark.parametrize(("classes", "cat"), [(1000, 281), (1001, 282)])
+def test_imagenets_names_are_built_in(classes, cat):
+    labels = Labels.imagenet(classes)
+    assert len(labels.names) == classes
+    assert labels.index("tabby") == cat
+    assert len(set(labels.names)) == classes
+    with pytest.raises(InputError, match="the model has 5"):
+        Labels.imagenet(5)

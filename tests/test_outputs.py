@@ -1,0 +1,183 @@
+"""What a model's outputs are: their axes, kinds and tails, found from the graph."""
+
+import numpy as np
+import pytest
+from small_networks import model, random
+
+from onnx_deconv import InputError, ModelError, load
+from onnx_deconv.model.axis_names import axis_names
+from onnx_deconv.model.heads import explainable, head_of, heads
+from onnx_deconv.model.value_axes import Axes
+
+# An image of 6×9 pixels becomes four channels at 6×9 positions, or one row of nine steps, or five numbers.
+WEIGHTS = {
+    "k": random(4, 3, 3, 3),
+    "m": random(4, 5),
+    "hundred": np.float32([100]),
+    "one": np.float32([1]),
+    "half": np.float32([0.5]),
+    "rest": np.array([0, 4, -1]),
+    "flat": np.array([-1, 5]),
+    "first": np.array([0]),
+    "third": np.array([2]),
+    "swapped": np.array([3, 1]),
+    "tail": np.array([1]),
+    "end": np.array([9]),
+    "rows": np.array([2]),
+    "both": np.array([2, 3]),
+    "axis": np.array([1]),
+}
+MAPS = "c = Conv<pads=[1,1,1,1]>(x, k) r = Relu(c)"
+ROW = f"{MAPS} a = ReduceMean<keepdims=0>(r, rows)"
+SCORES = f"{MAPS} a = ReduceMean<keepdims=0>(r, both) s = MatMul(a, m)"
+SOFTMAX = f"{SCORES} p = Softmax<axis=1>(s)"
+
+
+def head(body, batch="N", **more):
+    return head_of(load(model(body, WEIGHTS | more, f"{batch},3,6,9")))
+
+
+@pytest.mark.parametrize("batch", ["N", "1", "3"])
+@pytest.mark.parametrize(
+    ("body", "kind", "axes"),
+    [
+        (f"{SCORES} y = Identity(s)", "classes", (0, 1, ())),
+        (f"{MAPS} g = GlobalAveragePool(r) y = Identity(g)", "classes", (0, 1, (2, 3))),
+        (f"{MAPS} y = Identity(r)", "class map", (0, 1, (2, 3))),
+        (f"{MAPS} y = Transpose<perm=[0,2,3,1]>(r)", "class map", (0, 3, (1, 2))),
+        (f"{MAPS} y = Transpose<perm=[2,3,0,1]>(r)", "class map", (2, 3, (0, 1))),
+        (f"{ROW} y = Identity(a)", "sequence", (0, 1, (2,))),
+        (f"{ROW} y = Transpose<perm=[0,2,1]>(a)", "sequence", (0, 2, (1,))),
+        (f"{ROW} y = Transpose<perm=[2,0,1]>(a)", "sequence", (1, 2, (0,))),
+        (f"{ROW} t = Transpose<perm=[2,0,1]>(a) y = MatMul(t, m)", "sequence", (1, 2, (0,))),
+        (f"{MAPS} y = Reshape(r, rest)", "detections", (0, 1, (2,))),
+        (f"{MAPS} q = Reshape(r, rest) y = Transpose<perm=[0,2,1]>(q)", "detections", (0, 2, (1,))),
+        (f"{MAPS} g = GlobalAveragePool(r) f = Flatten(g) y = MatMul(f, w)", "regression", (0, 1, ())),
+        (
+            f"{MAPS} g = GlobalAveragePool(r) f = Flatten(g) z = MatMul(f, w) y = Squeeze(z, axis)",
+            "regression",
+            (0, None, ()),
+        ),
+        (f"{SCORES} y = LpNormalization(s)", "embedding", (0, 1, ())),
+        (f"{SCORES} n = ReduceL2(s, axis) y = Div(s, n)", "embedding", (0, 1, ())),
+        (f"{MAPS} i = Conv(r, back) y = Tanh(i)", "image", (0, 1, (2, 3))),
+    ],
+)
+def test_axes_and_kind_are_told_by_the_graph(body, kind, axes, batch):
+    found = head(body, batch, w=random(4, 1), back=random(3, 4, 1, 1))
+    assert (found.kind, found.problem) == (kind, None)
+    assert (found.axes.batch, found.axes.classes, found.axes.positions) == axes
+
+
+@pytest.mark.parametrize(
+    ("tail", "cut", "elements"),
+    [
+        ("y = Mul(p, hundred)", ["Mul", "Softmax"], None),
+        ("q = Mul(p, hundred) o = Round(q) y = Clip(o)", ["Clip", "Round", "Mul", "Softmax"], None),
+        ("y = Log(p)", ["Log", "Softmax"], None),
+        ("y = Sub(one, p)", ["Sub", "Softmax"], [(k, -1) for k in range(5)]),
+        ("y = Slice(p, third, end, tail)", ["Slice", "Softmax"], [(2, 1), (3, 1), (4, 1)]),
+        ("y = Gather<axis=1>(p, swapped)", ["Gather", "Softmax"], [(3, 1), (1, 1)]),
+        ("q = Sub(one, p) y = Gather<axis=1>(q, third)", ["Gather", "Sub", "Softmax"], [(2, -1)]),
+        (
+            "q = Sub(one, p) y = Concat<axis=1>(q, p)",
+            ["Concat", "Sub", "Softmax"],
+            [*((k, -1) for k in range(5)), *((k, 1) for k in range(5))],
+        ),
+        ("y = ArgMax<axis=1>(p)", ["ArgMax", "Softmax"], None),
+        ("v, y = TopK(p, axis)", ["TopK", "Softmax"], None),
+        ("b = Greater(p, half) y = Cast<to=1>(b)", ["Cast", "Greater", "Softmax"], None),
+        ("y = Reshape(p, flat)", ["Reshape", "Softmax"], None),
+    ],
+)
+def test_a_tail_is_cut_to_the_scores_and_says_what_its_classes_are(tail, cut, elements):
+    found = head(f"{SOFTMAX} {tail}")
+    assert found.start == "s"
+    assert [node.partition(" ")[0] for node in found.cut] == cut
+    assert found.elements == (None if elements is None else tuple(elements))
+
+
+@pytest.mark.parametrize(
+    "tail", ["y = ReduceMax<keepdims=0>(s, axis)", "t = Sin(s) y = Mul(s, t)", "y = Relu(s)", "y = Clip(s)"]
+)
+def test_what_a_derivative_passes_is_no_tail_without_a_softmax(tail):
+    assert head(f"{SCORES} {tail}").start == "y"
+
+
+def test_scores_are_found_above_what_no_derivative_passes():
+    assert head(f"{MAPS} t = Mul(r, hundred) a = ArgMax<axis=1,keepdims=0>(t) y = Cast<to=6>(a)").start == "t"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "boxes", "kind"),
+    [("y", "", "sequence"), ("y boxes", "boxes = MatMul(t, fours)", "detections")],
+)
+def test_a_row_of_classes_is_one_of_boxes_where_boxes_stand_beside_it(outputs, boxes, kind):
+    body = f"{MAPS} q = Reshape(r, rest) t = Transpose<perm=[0,2,1]>(q) y = Softmax<axis=2>(t) {boxes}"
+    loaded = load(model(body, WEIGHTS | {"fours": random(4, 4)}, "N,3,6,9", outputs))
+    assert head_of(loaded).kind == kind
+
+
+def test_boxes_that_were_picked_are_traced_to_the_scores_of_all():
+    body = f"{MAPS} q = Reshape(r, rest) p = Sigmoid(q) n = NonMaxSuppression(boxes, p) y = Cast<to=1>(n)"
+    found = head(body, "1", boxes=random(1, 54, 4))
+    assert (found.start, found.kind, found.axes) == ("q", "detections", Axes(0, 1, (2,)))
+    assert [node.partition(" ")[0] for node in found.cut] == ["Cast", "NonMaxSuppression", "Sigmoid"]
+
+
+def test_the_softmax_says_which_axis_holds_the_classes():
+    body = f"{MAPS} y = Softmax<axis=2>(r)"
+    assert head(body).axes == Axes(0, 2, (1, 3))
+
+
+def test_an_output_that_nothing_tells_about_is_refused_with_those_that_can_be_explained():
+    boxes = "q = Transpose<perm=[2,3,0,1]>(r) boxes = Reshape(q, fours)"
+    body = f"{SCORES} {boxes} y = Softmax(s)"
+    loaded = load(model(body, WEIGHTS | {"fours": np.array([-1, 4])}, "1,3,6,9", "boxes y"))
+    with pytest.raises(
+        ModelError, match=r"output 'boxes' .* holds the images: choose the output 'y', or a layer"
+    ):
+        explainable(loaded)
+    assert explainable(loaded, "y").start == "s"
+    assert [h.problem is None for h in heads(loaded)] == [False, True]
+    with pytest.raises(InputError, match="no output 'z'; it has boxes, y"):
+        head_of(loaded, "z")
+
+
+def test_whole_numbers_that_no_scores_lead_to_are_refused():
+    proto = model(f"{SCORES} n = NonZero(s) y = Cast<to=7>(n)", WEIGHTS, "N,3,6,9")
+    proto.graph.output[0].type.tensor_type.elem_type = 7
+    assert "whole numbers" in head_of(load(proto)).problem
+
+
+def test_images_without_a_batch_axis_have_none_in_the_output():
+    body = "u = Unsqueeze(x, first) c = Conv(u, k) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)"
+    loaded = load(model(body, WEIGHTS, "3,6,9"))
+    assert head_of(loaded).problem is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "axis"),
+    [("y = Conv(x, k)", "4,3,60,3", 1), ("t = Transpose<perm=[0,3,1,2]>(x) y = Conv(t, k)", "N,3,3,3", 3)],
+)
+def test_the_first_filter_tells_which_axis_holds_the_channels(body, shape, axis):
+    assert axis_names(load(model(body, WEIGHTS, shape))).channels == {"x": axis}
+
+
+@pytest.mark.parametrize(
+    "axes", [Axes(0, 1, (2, 3)), Axes(2, 3, (0, 1)), Axes(1, 2, (0, 3)), Axes(1, 0, (3, 2))]
+)
+def test_axes_are_brought_into_order_and_back(axes):
+    values = random(2, 3, 4, 5)
+    turned = axes.canonical(values)
+    assert turned.shape == tuple(values.shape[k] for k in axes.order)
+    np.testing.assert_array_equal(axes.restored(turned), values)
+    assert axes.sizes(values.shape) == list(turned.shape)
+    assert Axes.of(axes.as_dict()) == axes
+
+
+def test_one_number_per_image_is_one_class():
+    axes = Axes(0, None)
+    assert axes.canonical(random(7)).shape == (7, 1)
+    np.testing.assert_array_equal(axes.restored(axes.canonical(random(7))), random(7))
+    assert axes.sizes(["N"]) == ["N", 1]

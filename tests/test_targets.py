@@ -1,0 +1,554 @@
+"""Targets of every kind of output, on networks whose explanations are known without running them."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from commands import run
+from small_networks import model, random
+
+from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
+from onnx_deconv.compiler.backward import RECONSTRUCTION
+from onnx_deconv.imaging import save_png
+from onnx_deconv.model.detections import Fields
+from onnx_deconv.runtime import Session, numpy_of
+
+IMAGES = np.abs(random(2, 3, 4, 6)) + 0.1
+SAME = {"same": np.eye(4, 3, dtype=np.float32)[:, :, None, None]}
+"""A map for each channel of the image, and one that is zero."""
+
+
+def explainer(proto, rules="gradient", **more):
+    return Explainer(proto, rules, providers="cpu", **more)
+
+
+def named(proto, *labels):
+    proto.metadata_props.add(key="labels", value=json.dumps(labels))
+    return proto
+
+
+def in_one_graph(proto, feeds, target=None, **more):
+    """What the explain graph returns."""
+    graph = explain_graph(compile_pair(load(proto), semantics="gradient"), **more)
+    given = {"x": feeds} if target is None else {"x": feeds, "target": np.array(target)}
+    return numpy_of(Session(graph.proto, graph.folder, "cpu").run(given)[RECONSTRUCTION])
+
+
+def arrays(found):
+    return np.stack([e.reconstruction for e in found])
+
+
+# --- a segmenter: the map of a class is the image's channel of that number --------------------------
+
+TAILS = {
+    "NCHW": "y = Identity(c)",
+    "NHWC": "y = Transpose<perm=[0,2,3,1]>(c)",
+    "softmax": "y = Softmax<axis=1>(c)",
+    "NHWC softmax": "t = Transpose<perm=[0,2,3,1]>(c) y = Softmax<axis=3>(t)",
+    "argmax": "a = ArgMax<axis=1>(c) y = Cast<to=1>(a)",
+}
+
+
+def segmenter(tail="NCHW", batch="N", size="4,6"):
+    return named(
+        model(f"c = Conv(x, same) {TAILS[tail]}", SAME, f"{batch},3,{size}"), "red", "green", "blue", "black"
+    )
+
+
+def only(values, channel, where=1.0):
+    """An image that has one channel of another, there where it says."""
+    found = np.zeros_like(values)
+    found[:, channel] = values[:, channel] * where
+    return found
+
+
+@pytest.mark.parametrize("batch", ["N", "2", "1"])
+@pytest.mark.parametrize("tail", TAILS)
+def test_a_class_map_is_explained_from_the_classs_whole_map(tail, batch):
+    proto = segmenter(tail, batch)
+    for channel, name in enumerate(["red", "green", "blue"]):
+        found = explainer(proto)(IMAGES, name)
+        assert {(e.channel, e.label, e.seed, e.kind) for e in found} == {(channel, name, "map", "class map")}
+        np.testing.assert_array_equal(arrays(found), only(IMAGES, channel))
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_the_explain_graph_explains_what_the_library_does(tail):
+    proto = segmenter(tail)
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES), arrays(explainer(proto)(IMAGES)))
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [2, 0])[1], only(IMAGES, 0)[1])
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_a_class_map_is_explained_at_a_place(tail):
+    ask = explainer(segmenter(tail))
+    mask = np.zeros((4, 6), np.float32)
+    mask[1:3, 2:] = 1
+    (pixel, _) = ask(IMAGES, "green", position=(1, 4))
+    assert (pixel.position, pixel.score) == ((1, 4), pytest.approx(IMAGES[0, 1, 1, 4]))
+    assert np.argwhere(pixel.reconstruction).tolist() == [[1, 1, 4]]
+    np.testing.assert_array_equal(arrays(ask(IMAGES, "green", position=mask)), only(IMAGES, 1, mask))
+    wins = IMAGES.argmax(axis=1) == 1
+    found = ask(IMAGES, "green", position="region")
+    np.testing.assert_array_equal(arrays(found), only(IMAGES, 1, wins))
+    assert {e.place for e in found} == {"its region"}
+    np.testing.assert_array_equal(
+        arrays(ask(IMAGES, "green", position="region", seed="one")), only(np.ones_like(IMAGES), 1, wins)
+    )
+
+
+def test_a_mask_of_another_size_is_fitted():
+    found = explainer(segmenter())(IMAGES, "red", position=np.array([[0, 1], [0, 0]], np.float32))
+    mask = np.zeros((4, 6), np.float32)
+    mask[:2, 3:] = 1
+    np.testing.assert_array_equal(arrays(found), only(IMAGES, 0, mask))
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "message"),
+    [
+        (7, {}, "no class 7: the model has 0 to 3"),
+        (0, {"position": (1,)}, "2 axes after the channel"),
+        (0, {"position": (4, 0)}, "outside the feature map"),
+        (0, {"position": "here"}, "give indices, a mask, or region"),
+        (0, {"position": np.ones(3, np.float32)}, "a mask of shape"),
+        (0, {"seed": np.ones((2, 3, 4))}, r"seed: an array of shape \(2, 3, 4\); .* shape \(2, 4, 6, 4\)"),
+        (0.5, {}, "target 0.5: give a whole number or a label"),
+        (True, {}, "target True: give a whole number or a label"),
+    ],
+)
+def test_what_a_class_map_does_not_have_is_refused(target, more, message):
+    with pytest.raises(InputError, match=message):
+        explainer(segmenter("NHWC"))(IMAGES, target, **more)
+
+
+def test_an_array_is_sent_back_as_it_is():
+    seed = random(2, 4, 6, 4, seed=3)
+    found = explainer(segmenter("NHWC"))(IMAGES, seed=seed)
+    np.testing.assert_array_equal(arrays(found), seed.transpose(0, 3, 1, 2)[:, :3])
+    one_at_a_time = explainer(segmenter("NHWC", batch="1"))(IMAGES, seed=seed)
+    np.testing.assert_array_equal(arrays(one_at_a_time), arrays(found))
+    assert [e.image for e in one_at_a_time] == [0, 1]
+    score = float((seed[1, ..., :3] * IMAGES[1].transpose(1, 2, 0)).sum())
+    assert (found[1].seed, found[1].score) == ("array", pytest.approx(score))
+
+
+# --- sums of classes: a linear network's explanation is its weights ---------------------------------
+
+READER = np.float32(np.arange(1, 73).reshape(72, 1) * [[1, 10, 100]])
+
+
+def linear(tail="y = Softmax(s)", **weights):
+    proto = model(f"f = Flatten(x) s = MatMul(f, r) {tail}", {"r": READER} | weights, "N,3,4,6")
+    return named(proto, "tabby", "tiger cat", "T-shirt")
+
+
+@pytest.mark.parametrize(
+    ("target", "weights", "words"),
+    [
+        ("tabby", [1, 0, 0], None),
+        (np.int64(1), [0, 1, 0], None),
+        (np.array(2), [0, 0, 1], None),
+        ("-tabby", [-1, 0, 0], "-tabby"),
+        ("-2", [0, 0, -1], "-T-shirt"),
+        ("tabby - tiger cat", [1, -1, 0], "tabby - tiger cat"),
+        ("0.5*tabby + 2", [0.5, 0, 1], "0.5*tabby + T-shirt"),
+        ("T-shirt - 2 * tabby + 1", [-2, 1, 1], "T-shirt - 2*tabby + tiger cat"),
+        ("tabby + tabby", [2, 0, 0], "tabby + tabby"),
+    ],
+)
+def test_a_target_is_a_sum_of_classes(target, weights, words):
+    ask = explainer(linear())
+    found = ask(IMAGES, target)
+    expected = (READER @ np.float32(weights)).reshape(3, 4, 6)
+    np.testing.assert_allclose(arrays(found), np.stack([expected] * 2), rtol=1e-6)
+    assert {e.words for e in found} == {words}
+    probabilities = ask.scores(IMAGES)
+    np.testing.assert_allclose([e.score for e in found], probabilities @ weights, atol=1e-6)
+
+
+def test_each_image_may_have_its_own_sum():
+    found = explainer(linear())(IMAGES, ["-tabby", np.int32(1)])
+    np.testing.assert_allclose(found[0].reconstruction.ravel(), -READER[:, 0])
+    np.testing.assert_allclose(found[1].reconstruction.ravel(), READER[:, 1])
+
+
+def test_a_sum_of_channels_of_a_layer():
+    ask = explainer(segmenter())
+    found = ask(IMAGES, "1 - 2*0", layer="c", seed="map")
+    np.testing.assert_array_equal(arrays(found), only(IMAGES, 1) - 2 * only(IMAGES, 0))
+    with pytest.raises(InputError, match="'red': a channel of a layer is given by its number"):
+        ask(IMAGES, "1 - red", layer="c")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("tabby - ", "no class is named"),
+        ("tabby - lion", "no class is named 'lion'"),
+        ("-7", "no class 7"),
+        ("-", "missing beside -"),
+    ],
+)
+def test_a_sum_that_cannot_be_read_is_refused(target, message):
+    with pytest.raises(InputError, match=message):
+        explainer(linear())(IMAGES, target)
+
+
+@pytest.mark.parametrize(
+    ("tail", "classes"),
+    [
+        ("p = Softmax(s) y = Sub(one, p)", [(0, -1), (1, -1), (2, -1)]),
+        ("p = Softmax(s) y = Gather<axis=1>(p, some)", [(2, 1), (0, 1)]),
+        (
+            "p = Sigmoid(s) q = Sub(one, p) y = Concat<axis=1>(q, p)",
+            [(0, -1), (1, -1), (2, -1), (0, 1), (1, 1), (2, 1)],
+        ),
+    ],
+)
+def test_classes_of_an_output_are_found_among_the_scores(tail, classes):
+    proto = linear(tail, one=np.float32([1]), some=np.array([2, 0]))
+    del proto.metadata_props[:]
+    for k, (own, sign) in enumerate(classes):
+        expected = np.stack([sign * READER[:, own].reshape(3, 4, 6)] * 2)
+        np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, k)), expected)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k]), expected)
+    with pytest.raises(InputError, match=f"no class {len(classes)}"):
+        explainer(proto)(IMAGES, len(classes))
+    assert not in_one_graph(proto, IMAGES, [len(classes)]).any()
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), arrays(explainer(proto)(IMAGES)))
+
+
+# --- a reader of text: step t is the mean of column t -----------------------------------------------
+
+READS = {
+    "TNK": "y = Transpose<perm=[2,0,1]>(a)",
+    "NTK": "t = Transpose<perm=[0,2,1]>(a) y = LogSoftmax<axis=2>(t)",
+}
+
+
+@pytest.mark.parametrize("batch", ["N", "2", "1"])
+@pytest.mark.parametrize("tail", READS)
+def test_a_step_of_a_sequence_is_read_from_its_column(tail, batch):
+    body = f"c = Conv(x, same) a = ReduceMean<keepdims=0>(c, rows) {READS[tail]}"
+    proto = model(body, SAME | {"rows": np.array([2])}, f"{batch},3,4,6")
+    found = explainer(proto)(IMAGES, 2, position=(5,), seed="one")
+    expected = np.zeros_like(IMAGES)
+    expected[:, 2, :, 5] = 1 / 4
+    np.testing.assert_array_equal(arrays(found), expected)
+    whole = explainer(proto)(IMAGES, 2)
+    assert {(e.kind, e.seed) for e in whole} == {("sequence", "map")}
+    means = np.broadcast_to(IMAGES[:, 2].mean(axis=1, keepdims=True) / 4, (2, 4, 6))
+    np.testing.assert_allclose(arrays(whole)[:, 2], means, rtol=1e-6)
+    assert not arrays(whole)[:, :2].any()
+
+
+def test_the_explain_graph_reads_time_first():
+    body = f"c = Conv(x, same) a = ReduceMean<keepdims=0>(c, rows) {READS['TNK']}"
+    proto = model(body, SAME | {"rows": np.array([2])}, "N,3,4,6")
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES), arrays(explainer(proto)(IMAGES)))
+
+
+# --- numbers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tail", ["y = Squeeze(s, axis)", "z = Squeeze(s, axis) y = Sigmoid(z)"])
+def test_one_number_per_image_is_explained_by_its_weights(tail):
+    proto = model(
+        f"f = Flatten(x) s = MatMul(f, r) {tail}", {"r": READER[:, :1], "axis": np.array([1])}, "N,3,4,6"
+    )
+    expected = np.stack([READER[:, 0].reshape(3, 4, 6)] * 2)
+    found = explainer(proto)(IMAGES)
+    np.testing.assert_array_equal(arrays(found), expected)
+    assert explainer(proto).scores(IMAGES).shape == (2, 1)
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES), expected)
+    np.testing.assert_array_equal(arrays(explainer(proto)(IMAGES, "-0")), -expected)
+
+
+def test_an_embedding_is_explained_where_a_dimension_is_named():
+    proto = linear("y = LpNormalization(s)")
+    with pytest.raises(InputError, match="output 'y' is an embedding, whose dimensions have no meaning"):
+        explainer(proto)(IMAGES)
+    assert explainer(proto)(IMAGES, 1)[0].kind == "embedding"
+    with pytest.raises(ModelError, match="embedding"):
+        in_one_graph(proto, IMAGES)
+
+
+def test_a_flag_is_passed_as_it_is():
+    proto = model(
+        "f = Flatten(x) s = MatMul(f, r) n = Neg(s) y = Where(train, s, n)", {"r": READER}, "N,3,4,6"
+    )
+    flag = proto.graph.input.add(name="train")
+    flag.type.tensor_type.elem_type = 9
+    flag.type.tensor_type.shape.SetInParent()
+    for train, sign in ((True, 1), (np.array(False), -1)):
+        found = explainer(proto)({"x": IMAGES, "train": train}, 1)
+        np.testing.assert_array_equal(found[1].reconstruction.ravel(), sign * READER[:, 1])
+
+
+@pytest.mark.parametrize("output", ["a", "b"])
+def test_any_output_can_be_chosen(output):
+    proto = model(
+        "f = Flatten(x) a = MatMul(f, r) n = Neg(a) b = Softmax(n)", {"r": READER}, "N,3,4,6", "a b"
+    )
+    ask = explainer(proto, output=output)
+    (found, _) = ask(IMAGES, 1)
+    assert (found.output, found.layer) == (output, {"a": "a", "b": "n"}[output])
+    np.testing.assert_array_equal(found.reconstruction.ravel(), READER[:, 1] * (1 if output == "a" else -1))
+    assert ask.scores(IMAGES).sum() == pytest.approx(2) or output == "a"
+
+
+def test_a_probability_that_is_asked_for_is_said_to_be_one():
+    ask = explainer(linear())
+    assert "'y' is computed from scores" in ask(IMAGES, 0, layer="y")[0].note
+    assert "computed from scores" not in (ask(IMAGES, 0)[0].note or "")
+
+
+@pytest.fixture
+def labelled_by_nodes(tmp_path):
+    """Ends as scikit-learn's converters write it: a label, and a dictionary of probabilities."""
+    proto = linear("p = Softmax(s) k = ArgMax<axis=1, keepdims=0>(p)")
+    del proto.graph.output[:]
+    proto.opset_import.add(domain="ai.onnx.ml", version=3)
+    names = {"keys_int64s": [0, 1, 2], "values_strings": ["a", "b", "c"]}
+    ml = {"domain": "ai.onnx.ml"}
+    proto.graph.node.append(onnx.helper.make_node("LabelEncoder", ["k"], ["label"], **ml, **names))
+    proto.graph.node.append(
+        onnx.helper.make_node("ZipMap", ["p"], ["map"], **ml, classlabels_int64s=[0, 1, 2])
+    )
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("label", onnx.TensorProto.STRING, ["N"]))
+    number = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+    maps = onnx.helper.make_sequence_type_proto(
+        onnx.helper.make_map_type_proto(onnx.TensorProto.INT64, number)
+    )
+    proto.graph.output.append(onnx.helper.make_value_info("map", maps))
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    return tmp_path / "net.onnx"
+
+
+@pytest.mark.parametrize("output", [None, "label", "map"])
+def test_labels_and_dictionaries_are_cut_off(labelled_by_nodes, output):
+    (found, _) = explainer(labelled_by_nodes, output=output)(IMAGES, 2)
+    assert found.layer == "s"
+    np.testing.assert_array_equal(found.reconstruction.ravel(), READER[:, 2])
+
+
+@pytest.mark.parametrize("form", ["pair", "explain"])
+def test_a_model_that_returns_labels_and_dictionaries_is_checked(labelled_by_nodes, form):
+    code, _, stderr = run("convert", labelled_by_nodes, "-o", labelled_by_nodes.parent / form, "--form", form)
+    assert code == 0, stderr
+    code, _, stderr = run("verify", labelled_by_nodes)
+    assert code == 0, stderr
+
+
+# --- a detector that fires on bright squares ---------------------------------------------------------
+
+CELLS = np.stack(np.meshgrid(np.arange(4) * 4 + 2, np.arange(4) * 4 + 2), -1).reshape(16, 2)
+"""Centres x, y of the 4×4 cells of an image of 16×16 pixels, row by row."""
+
+
+def detector(order="fields first", *, objectness=False, labels=("bright", "dark")):
+    """Each cell has a box of its size; a class's score is the mean of its pixels, or 1 minus that."""
+    boxes = np.float32(np.concatenate([CELLS.T, np.full((2, 16), 4)]))[None]
+    weights = {
+        "mean": np.full((1, 1, 4, 4), 1 / 16, np.float32),
+        "boxes": boxes,
+        "row": np.array([0, 1, -1]),
+        "one": np.float32([1]),
+        "none": np.float32([0]),
+    }
+    certain = "z = Mul(bright, none) sure = Add(z, one)" if objectness else ""
+    parts = "around, sure, bright, dark" if objectness else "around, bright, dark"
+    body = f"""
+        c = Conv<strides=[4,4]>(x, mean) bright = Reshape(c, row) dark = Sub(one, bright) {certain}
+        w = Mul(bright, none) around = Add(w, boxes) all = Concat<axis=1>({parts})
+        y = {"Identity(all)" if order == "fields first" else "Transpose<perm=[0,2,1]>(all)"}
+    """
+    proto = model(body, weights, "N,1,16,16")
+    return named(proto, *labels) if labels else proto
+
+
+def scene(*squares):
+    """A picture with bright squares: cells by row and column, each with its brightness."""
+    found = np.full((1, 1, 16, 16), 0.2, np.float32)
+    for row, column, brightness in squares:
+        found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = brightness
+    return found
+
+
+def cell(row, column, value=1 / 16):
+    found = np.zeros((1, 1, 16, 16), np.float32)
+    found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = value
+    return found
+
+
+SCENE = np.concatenate([scene((1, 2, 0.9), (3, 0, 0.7)), scene((0, 3, 0.8), (2, 2, 0.1))])
+
+
+@pytest.mark.parametrize("objectness", [False, True])
+@pytest.mark.parametrize("order", ["fields first", "boxes first"])
+def test_a_detection_lies_on_the_square_that_it_is_of(order, objectness):
+    ask = explainer(detector(order, objectness=objectness))
+    for target, cells, sign in (
+        (None, [(1, 2), (2, 2)], [1, -1]),
+        ("bright", [(1, 2), (0, 3)], [1, 1]),
+        ("bright#2", [(3, 0), (0, 0)], [1, 1]),
+        ("bright at 1,13", [(3, 0), (3, 0)], [1, 1]),
+        ("at 9,9", [(2, 2), (2, 2)], [-1, -1]),
+    ):
+        expected = np.concatenate([cell(*where, s / 16) for where, s in zip(cells, sign, strict=True)])
+        found = ask(SCENE, target)
+        np.testing.assert_allclose(arrays(found), expected, atol=1e-7, err_msg=str(target))
+        assert [e.position for e in found] == [(4 * row + column,) for row, column in cells]
+    graph = in_one_graph(detector(order, objectness=objectness), SCENE)
+    np.testing.assert_allclose(graph, arrays(ask(SCENE)), atol=1e-7)
+    asked = in_one_graph(detector(order, objectness=objectness), SCENE, [0])
+    np.testing.assert_allclose(asked, arrays(ask(SCENE, "bright")), atol=1e-7)
+    assert not in_one_graph(detector(order, objectness=objectness), SCENE, [2]).any()
+
+
+def test_the_score_of_a_detection_is_that_of_its_box():
+    found = explainer(detector())(SCENE, "bright#2")
+    np.testing.assert_allclose([e.score for e in found], [0.7, 0.2], atol=1e-6)
+    assert {(e.kind, e.words) for e in found} == {("detections", "bright#2")}
+
+
+def test_without_labels_a_field_of_a_box_is_named():
+    ask = explainer(detector(labels=()))
+    with pytest.raises(
+        InputError, match=r"holds boxes, and nothing tells which of their fields 0 to 5 are classes"
+    ):
+        ask(SCENE)
+    with pytest.raises(ModelError, match="holds boxes"):
+        in_one_graph(detector(labels=()), SCENE)
+    found = ask(SCENE, "field 4", position=(6,), seed="one")
+    np.testing.assert_allclose(arrays(found), np.concatenate([cell(1, 2)] * 2), atol=1e-7)
+    with pytest.raises(InputError, match="no field 6: boxes have 0 to 5"):
+        ask(SCENE, "field 6", position=(6,))
+    with pytest.raises(InputError, match="tell the box too"):
+        ask(SCENE, "field 4")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("bright#99", "#99: the class has 16 boxes"),
+        ("at 99,99", "no box is around the point 99,99"),
+        (2, "no class 2"),
+    ],
+)
+def test_a_box_that_is_not_there_is_refused(target, message):
+    with pytest.raises(InputError, match=message):
+        explainer(detector())(SCENE, target)
+
+
+@pytest.mark.parametrize(
+    ("fields", "squashed", "labels", "expected"),
+    [
+        (84, False, 0, (4, 80, None)),
+        (85, False, 0, (5, 80, 4)),
+        (84, False, 80, (4, 80, None)),
+        (25, False, 20, (5, 20, 4)),
+        (24, False, 20, (4, 20, None)),
+        (21, True, 20, (1, 20, None)),
+        (20, True, 20, (0, 20, None)),
+        (2, True, 0, (0, 2, None)),
+        (4, False, 0, None),
+        (7, False, 20, None),
+    ],
+)
+def test_which_fields_are_classes(fields, squashed, labels, expected):
+    found = Fields.of("detections", fields, squashed, labels)
+    assert found == (None if expected is None else Fields(*expected))
+
+
+def test_a_box_that_overlaps_a_stronger_one_is_left_out():
+    # Centre x, y, width, height, and one score; the second box covers most of the first.
+    boxes = np.float32([[5, 5, 4, 4, 0.9], [5.5, 5, 4, 4, 0.8], [15, 5, 4, 4, 0.3], [7, 5, 4, 4, 0.5]]).T
+    assert Fields(4, 1).ranked(boxes, 0) == [0, 3, 2]
+
+
+# --- on the command line ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """Bright in the cell of row 1 and column 2."""
+    grey = np.rint(scene((1, 2, 0.9))[0, 0] * 255).astype(np.uint8)
+    save_png(tmp_path / "photo.png", np.stack([grey] * 3, axis=-1))
+    return tmp_path / "photo.png"
+
+
+def results(proto, photo, *arguments):
+    path = photo.parent / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    code, stdout, stderr = run(
+        "explain", path, photo, "-o", photo.parent / "out", "--preset", "raw", *arguments, "--json"
+    )
+    assert code == 0, stderr
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+def test_a_box_is_named_by_a_point_of_the_photograph(photo):
+    (found,) = results(
+        detector(), photo, "--target", "bright at 10,6", "--rules", "gradient", "--scale", 1 / 255
+    )
+    assert (found["output"], found["kind"], found["position"]) == ("y", "detections", [6])
+    assert found["target"] == "bright, box 6"
+    np.testing.assert_allclose(np.load(found["files"]["values"])[None], cell(1, 2), atol=1e-7)
+
+
+def test_a_class_is_explained_under_a_mask(photo):
+    proto = segmenter(size="16,16")
+    mask = np.zeros((16, 16, 3), np.uint8)
+    mask[:, :4] = 255
+    save_png(photo.parent / "mask.png", mask)
+    np.save(photo.parent / "mask.npy", mask[..., 0] / 255)
+    for name in ("mask.png", "mask.npy"):
+        (found,) = results(
+            proto, photo, "--target", 1, "--position", photo.parent / name, "--rules", "gradient"
+        )
+        values = np.load(found["files"]["values"])
+        assert values[1, :, :4].all()
+        assert not values[:, :, 4:].any()
+    (found,) = results(proto, photo, "--target", "green - red", "--position", "2,3", "--rules", "gradient")
+    assert [tuple(k) for k in np.argwhere(np.load(found["files"]["values"]))] == [(0, 2, 3), (1, 2, 3)]
+    assert found["target"] == "green - red"
+
+
+def test_a_fourth_channel_that_no_photograph_gives_is_told(photo):
+    filters = random(2, 4, 3, 3)
+    proto = model(
+        "c = Conv(x, k) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)", {"k": filters}, "N,4,16,16"
+    )
+    path = photo.parent / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out", "--preset", "raw")
+    assert code == 0
+    assert "the model's fourth channel is fed 255 everywhere" in stderr
+
+
+def test_channels_that_no_photograph_has_are_refused_though_the_last_axis_is_one(photo):
+    proto = model("c = Conv(x, k) y = GlobalAveragePool(c)", {"k": random(2, 11, 5, 1)}, "4,11,60,1")
+    path = photo.parent / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out")
+    assert code == 2
+    assert "'x' has 11 channels: no picture has; from Python, Explainer takes any array" in stderr
+    assert not (photo.parent / "out").exists()
+    code, _, stderr = run("convert", path, "-o", photo.parent / "graph", "--form", "explain")
+    assert code == 0, stderr
+
+
+def test_outputs_are_listed_with_what_can_be_asked_of_them(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(segmenter("NHWC softmax").SerializeToString())
+    code, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
+    (output,) = json.loads(stdout)["heads"]
+    assert code == 0
+    assert (output["kind"], output["start"], output["cut"]) == ("class map", "t", ["Softmax y"])
+    assert output["axes"] == ["N images", "4", "6", "4 classes"]
+    _, stdout, _ = run("inspect", tmp_path / "net.onnx")
+    (line,) = [each for each in stdout.splitlines() if each.startswith("y ") and "class map" in each]
+    assert "N images × 4 × 6 × 4 classes" in line
+    assert "a class: its map, its region, a mask, or one position" in line
