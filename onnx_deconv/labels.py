@@ -28,8 +28,8 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 """Control characters, marks that turn the direction of writing, byte order marks."""
 
 
-_MOST_BYTES = 1 << 26
-"""Bytes that a file of names may take."""
+_MOST_BYTES, _DIGITS = 1 << 26, 9
+"""Bytes that a file of names may take, and digits that the number of a class may have."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Labels:
         InputError
             If no class or several have that name; close matches are offered.
         """
-        if isinstance(label, int) or label.isdecimal():
+        if isinstance(label, int) or (label.isdecimal() and len(label) <= _DIGITS):
             return int(label)
         wanted = label.strip().lower()
         spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}
@@ -174,6 +174,8 @@ def _by_index(named: Mapping[Any, Any]) -> list[str]:
 
 def _index(key: Any) -> int | None:
     if isinstance(key, bool) or not (isinstance(key, int) or (isinstance(key, str) and key.isdecimal())):
+        return None
+    if isinstance(key, str) and len(key) > _DIGITS:
         return None
     return int(key) if int(key) >= 0 else None
 

@@ -23,6 +23,7 @@ from onnx_deconv.imaging import (
     Preprocess,
     at_height,
     check_picture,
+    lattice_of,
     montage,
     preprocess_from_metadata,
     preset,
@@ -869,3 +870,9 @@ def test_the_limit_of_pixels_holds_in_threads_and_leaves_the_filters_of_warnings
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     refused(read_image, tmp_path / "pipe.png", match="no ordinary file")
+
+
+def test_what_is_not_finite_has_no_lattice():
+    magnitude = np.ones((32, 32))
+    magnitude[3, 4] = np.nan
+    assert lattice_of(magnitude) is None

@@ -52,9 +52,11 @@ def magnitude_of(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], Lat
 
 def lattice_of(magnitude: npt.NDArray[Any]) -> Lattice | None:
     """Find a strong lattice in the magnitudes of a reconstruction, H×W, not negative; else ``None``."""
+    if not np.isfinite(magnitude).all():
+        return None
     shares = {period: _share(magnitude, period) for period in _PERIODS}
     best = max(shares.values())
-    if not best >= _STRONG:  # of magnitudes that are not finite, no share is a number
+    if best < _STRONG:
         return None
     return next(Lattice(period, share) for period, share in shares.items() if share >= _NEARLY * best)
 
