@@ -117,7 +117,7 @@ class Labels:
         InputError
             If no class or several have that name; close matches are offered.
         """
-        if isinstance(label, int) or (label.isdecimal() and len(label) <= _DIGITS):
+        if not isinstance(label, str) or (label.isdecimal() and len(label) <= _DIGITS):
             return int(label)
         wanted = label.strip().lower()
         spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}

@@ -7,6 +7,7 @@ between them. Weights are copied from file to file; they are never decoded.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,29 +89,32 @@ def _write_manifest(manifest: Mapping[str, Any], to: Path) -> None:
 
 def save_graph(
     proto: ModelProto,
-    manifest: Mapping[str, Any],
+    manifest: Mapping[str, Any] | None,
     source: Path,
     path: str | os.PathLike[str],
+    name: str = EXPLAIN,
     check: Check = lambda _: None,
 ) -> list[Path]:
-    """Write an explain graph into a folder, which is made where it does not exist.
+    """Write one model into a folder, which is made where it does not exist.
 
     Parameters
     ----------
     proto
         The graph; its external tensors lie in ``source``.
     manifest
-        What goes in and comes out.
+        What goes in and comes out, if that is to be written too.
     source, path
         The folders to read from and to write to.
+    name
+        What the model's file is called.
     check
         A last look at the new files; where it raises anything, all stays as it was.
 
     Returns
     -------
     list
-        The files written: :data:`EXPLAIN`, :data:`MANIFEST`, and :data:`WEIGHTS` where the weights are
-        of more than :data:`ONE_FILE` bytes.
+        The files written: the model's, :data:`MANIFEST`, and :data:`WEIGHTS` where the weights are of more
+        than :data:`ONE_FILE` bytes.
 
     Raises
     ------
@@ -118,16 +122,17 @@ def save_graph(
         If a file cannot be written; what was there before is kept then.
     """
     large = sum(external_size(t) or t.ByteSize() for t in all_tensors(proto)) > ONE_FILE
-    names = (*[WEIGHTS] * large, MANIFEST, EXPLAIN)
+    names = (*[WEIGHTS] * large, *[MANIFEST] * (manifest is not None), name)
     with _written(path, names, check) as stage:
         if large:
             with (stage / WEIGHTS).open("wb") as file:
                 whole = _Weights(file, source).moved(proto)
         else:
             whole = _with_weights(proto, source)
-        (stage / EXPLAIN).write_bytes(whole.SerializeToString())
-        _write_manifest(manifest, stage)
-    return [Path(path) / name for name in reversed(names)]
+        (stage / name).write_bytes(whole.SerializeToString())
+        if manifest is not None:
+            _write_manifest(manifest, stage)
+    return [Path(path) / file for file in reversed(names)]
 
 
 def external_size(tensor: TensorProto) -> int:
@@ -181,7 +186,10 @@ def _stale(home: Path) -> tuple[str, ...]:
 
 
 class _Weights:
-    """The one weights file: every large tensor of either model, once."""
+    """The one weights file: every large tensor of either model, once.
+
+    Tensors that one model has twice are there twice: they are copies that a runtime must not take for one.
+    """
 
     def __init__(self, file: BinaryIO, source: Path) -> None:
         self._file, self._source = file, source
@@ -191,13 +199,17 @@ class _Weights:
         """Copy a model, its large tensors pointing into the weights file."""
         copy = ModelProto()
         copy.CopyFrom(proto)
+        seen: Counter[object] = Counter()
         for tensor in all_tensors(copy):
             if tensor.data_location == TensorProto.EXTERNAL:
                 where = Extent.of(tensor)
-                _point(tensor, *self._place(where, _read(self._source, where)))
+                _point(tensor, *self._place((where, seen[where]), _read(self._source, where)))
+                seen[where] += 1
             elif tensor.ByteSize() >= INLINE_LIMIT and tensor.data_type != TensorProto.STRING:
                 content = numpy_helper.to_array(tensor).tobytes()
-                _point(tensor, *self._place(hashlib.sha256(content).digest(), iter([content])))
+                digest = hashlib.sha256(content).digest()
+                _point(tensor, *self._place((digest, seen[digest]), iter([content])))
+                seen[digest] += 1
         return copy
 
     def _place(self, key: object, content: Iterator[bytes]) -> tuple[int, int]:

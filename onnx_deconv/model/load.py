@@ -67,6 +67,8 @@ class Model:
     ----------
     view
         The copy for reading, see :func:`onnx_deconv.model.canonical.read_view`.
+    pinned
+        Whether sizes were given that the file leaves open.
     gained
         Values and constants of the view that the file lacks: parts of recognised activations.
 
@@ -88,6 +90,7 @@ class Model:
         self.name = name
         self.input_shapes = dict(input_shapes or {})
         _check(self)
+        self.pinned = bool(input_shapes)
         view = read_view(proto, self.input_shapes, name)
         self.view = view
         self.types = value_types(view)

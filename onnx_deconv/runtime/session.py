@@ -145,10 +145,13 @@ class Session:
         Raises
         ------
         InputError
-            If an array does not fit the model.
+            If an array does not fit the model, or there is none for an input.
         """
         if self._session is None:
             raise InputError("made before the process was forked: make it again in the new process")
+        missing = [name for name in self.inputs if name not in feeds]
+        if missing:
+            raise InputError(f"nothing was given for the model's input {missing[0]!r}")
         binding = self._session.io_binding()
         quietly = execution_providers.onnxruntime().RunOptions()
         quietly.log_severity_level = 4  # what goes wrong is raised: once is enough
