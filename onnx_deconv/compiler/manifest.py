@@ -12,6 +12,9 @@ from onnx_deconv.compiler.pair import FORMAT, MANIFEST_KEY
 from onnx_deconv.errors import InputError
 from onnx_deconv.semantics import Semantics
 
+_KINDS = ("seed", "switches", "value", "shape")
+"""What an input of a companion may be."""
+
 
 def checked_manifest(forward: ModelProto, deconv: ModelProto) -> dict[str, Any]:
     """Return the manifest that both models of a pair carry.
@@ -36,6 +39,10 @@ def checked_manifest(forward: ModelProto, deconv: ModelProto) -> dict[str, Any]:
     _require(
         {e["name"] for e in reads} - {SEED} <= outputs, "its forward model lacks what the companion reads"
     )
+    kinds = {e["name"]: e["kind"] for e in reads}
+    seeds = [name for name, kind in kinds.items() if kind == "seed"]
+    known = all(kind in _KINDS for kind in kinds.values())
+    _require(seeds == [SEED] and known, "its manifest does not say what the companion's inputs are")
     found = _entries(manifest, "reconstructions", ("name", "of"))
     _require({e["name"] for e in found} == _names(deconv.graph.output), "the companion returns others")
     _require({e["of"] for e in found} <= inputs, "its forward model lacks the explained input")
