@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from onnx_deconv.attribution.attempts import Column, Passes, Start, explain_column
+from onnx_deconv.attribution.average import Average, AveragedPass
 from onnx_deconv.attribution.batches import Batch, chunks, feeds_of, length
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
@@ -75,6 +76,9 @@ class Explainer:
         Sizes to assume for inputs, by name.
     output
         The output whose classes are explained; by default the first that is real numbers, or made of such.
+    average
+        Explain by the mean over many inputs, see :class:`~onnx_deconv.attribution.average.Average`, or its
+        name: ``smoothgrad`` (of the given method, else of the gradient) or ``integrated-gradients``.
     low_memory
         Whether to return all memory but the weights to the system after each call, which is a little slower.
     max_layers
@@ -106,6 +110,7 @@ class Explainer:
         inputs: Sequence[str] | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         output: str | None = None,
+        average: Average | str | None = None,
         low_memory: bool = False,
         max_layers: int = MAX_LAYERS,
     ) -> None:
@@ -117,9 +122,14 @@ class Explainer:
             saved = _beside(saved, self.model)
         self.model.files.keep()
         stored = Semantics(**saved.manifest["semantics"]) if saved is not None else Semantics()
+        self.average = None if average is None else Average.of(average)
+        if self.average is not None and (semantics is None or semantics == AUTO) and saved is None:
+            semantics = Semantics("gradient")
         self.auto = semantics == AUTO and saved is None
         given = CLASS_METHOD if self.auto else None if semantics == AUTO else semantics
         self.semantics = stored if given is None else Semantics.of(given)
+        if self.average is not None and self.average.integrates and self.semantics.method != "gradient":
+            raise InputError(f"integrated gradients are of the gradient: leave out {self.semantics.method!r}")
         self.providers = providers
         self.low_memory = low_memory
         self._inputs = inputs
@@ -354,7 +364,10 @@ class Explainer:
         return name
 
     def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
-        return Pass(self.session(layer, semantics), layer, feeds, axes_of(self.model, layer))
+        session, axes = self.session(layer, semantics), axes_of(self.model, layer)
+        if self.average is not None:
+            return AveragedPass(session, layer, feeds, axes, self.average)
+        return Pass(session, layer, feeds, axes)
 
     def _explain(
         self, layer: str, feeds: Mapping[str, Array], first: int, choice: "_Choice"
@@ -388,7 +401,7 @@ class Explainer:
                     subject.standing(layer, image, wanted), self._note(column, image),
                     column.starts[image].semantics, self._dependence(column, image).depends,
                     self.head.output if of_classes else None, self.head.kind if of_classes else None,
-                    wanted.words, place_words(choice.position),
+                    wanted.words, place_words(choice.position), self.average,
                 )  # fmt: skip
 
     def _sent(
@@ -409,7 +422,7 @@ class Explainer:
                 Standing(layer, of_classes), self._note(column, image), start.semantics,
                 self._dependence(column, image).depends,
                 self.head.output if of_classes else None, self.head.kind if of_classes else None,
-                "the given array",
+                "the given array", None, self.average,
             )  # fmt: skip
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:
@@ -420,6 +433,8 @@ class Explainer:
         rectifiers below then cancel (docs/explanation.md has the figures).
         """
         chosen = self.method(layer)
+        if self.average is not None and choice.seed == "auto":
+            return [Start(layer, "one", chosen)]
         if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [Start(layer, choice.seed, chosen)]
         if self.head.has_positions:

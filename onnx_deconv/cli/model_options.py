@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import click
 
+from onnx_deconv.attribution.average import Average
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.groups import PATH
@@ -177,7 +178,11 @@ class ModelOptions:
         return load(path / FORWARD if is_pair(path) else path, dict(self.shapes))
 
     def explainer(
-        self, path: Path, semantics: SemanticsOptions | None = None, default: str | None = None
+        self,
+        path: Path,
+        semantics: SemanticsOptions | None = None,
+        default: str | None = None,
+        average: Average | None = None,
     ) -> Explainer:
         """Make an explainer of a model or a saved pair.
 
@@ -185,6 +190,8 @@ class ModelOptions:
         ----------
         default
             The method where the semantics make no choice.
+        average
+            What explanations are the mean of.
         """
         chosen = None if semantics is None else semantics.of(path)
         return Explainer(
@@ -194,6 +201,7 @@ class ModelOptions:
             labels=self._names(),
             input_shapes=dict(self.shapes),
             output=self.output,
+            average=average,
         )
 
     def _names(self) -> Sequence[str] | str | None:
