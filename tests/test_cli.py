@@ -146,12 +146,12 @@ def test_explain_writes_pictures_and_says_where(model, photo, out):
 
 def test_by_default_a_class_is_explained_by_what_depends_on_the_photograph(model, photo, out):
     (result,) = explained(model, photo, "-o", out, rules=None)
-    assert (result["method"], result["seed"], result["layer"]) == ("guided*grad-cam^2", "one", "logits")
+    assert (result["method"], result["seed"], result["layer"]) == ("guided*grad-cam^3", "one", "logits")
     record = json.loads(Path(result["files"]["record"]).read_text())
     assert record["semantics"]["head"] == "class-map"
     assert (record["rules"]["name"], record["rules"]["parent"]) == ("guided", "gradient")
     assert record["rules"]["digest"] == rule_tables()["guided"].digest
-    assert Path(result["files"]["values"]).name.endswith("-guided-grad-cam-2.npy")
+    assert Path(result["files"]["values"]).name.endswith("-guided-grad-cam-3.npy")
     (unit,) = explained(model, photo, "-o", out, "--layer", "r1", rules=None)
     assert unit["method"] == "guided"
 

@@ -59,7 +59,7 @@ class SemanticsOptions:
             "cam",
             "A class activation map that the reconstruction is multiplied by: grad-cam (Selvaraju et al. "
             "2017), layer-cam (Jiang et al. 2021), cam, gradient times activation (Draelos & Carin 2020), "
-            "or grad-cam^2, Grad-CAM times itself.",
+            "or grad-cam^3, the third power of Grad-CAM.",
         ),
     ] = None
     head: Annotated[
