@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and clear away what a killed run left behind.
+"""Write files whole or not at all, clear away what a killed run left, and find the package's own.
 
 Everything that is written first has a name of its own (:data:`PREFIX`) that its run holds a lock on. The
 system releases the lock when the run ends, however it ends; so a later run can tell what belongs to nobody.
@@ -143,6 +143,21 @@ def folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise InputError(f"{path}: no folder can be made there ({error.strerror or error})") from error
     return Path(path)
+
+
+def embedded(name: str) -> Path:
+    """Find a file that comes with the package: inside it, or in a checkout next to it.
+
+    Raises
+    ------
+    InputError
+        If it is in neither place.
+    """
+    package = Path(__file__).parent
+    for home in (package / "models", package.parent / "models"):
+        if (home / name).is_file():
+            return home / name
+    raise InputError(f"{name} is not in {package / 'models'}: install onnx-deconv again")
 
 
 class Spool:
