@@ -83,7 +83,7 @@ def means(model: Model, projector: Projector, plan: Plans, images: int | None, s
     )  # fmt: skip
 
 
-def check_room(home: Path, needed: int) -> int:
+def check_disk(home: Path, needed: int) -> int:
     """Make sure that a folder, which need not be there yet, has room; return how many bytes are free.
 
     Raises

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from itertools import islice
 from typing import NamedTuple
 
@@ -73,9 +74,23 @@ def scan(
     for batch in network.run(_unseen(images, atlas)):
         _take(atlas, layers, batch)
         after_batch(atlas)
-    _locate(explainer, images, preprocess, atlas)
+    locate(explainer, images, preprocess, atlas)
     after_batch(atlas)
     return atlas
+
+
+def tally(
+    explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas, layers: Sequence[str]
+) -> None:
+    """Take images into account; the positions of their activations are not found yet."""
+    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+    for batch in network.run(images):
+        _take(atlas, layers, batch)
+
+
+def digest_of(images: Images) -> str:
+    """Return the digest of the names of all images, which an atlas of them has."""
+    return reduce(_with_name, (name for name, _ in images), "")
 
 
 def scan_seconds(
@@ -143,8 +158,8 @@ def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
             atlas.failed[name] = reason
 
 
-def _locate(explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas) -> None:
-    """Find the positions of an atlas's activations."""
+def locate(explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas) -> None:
+    """Find the positions of those of an atlas's activations that are in these images."""
     places = {layer: table for layer, table in atlas.layers.items() if table.positions.shape[2]}
     if not places:
         return

@@ -102,15 +102,7 @@ class Writer:
 
     def draw(self, one: Projection) -> Drawn:
         """Make what is kept of a projection; may be called from any thread."""
-        kept, scale = self._plan[one.layer], float(np.abs(one.values).max(initial=0))
-        values = one.values
-        if values.shape[1:] != kept.tile:
-            # The numbers, not their picture: fine signals of both signs leave little when they are averaged.
-            values = np.stack([map_resized(channel, kept.tile) for channel in values])
-        picture = projection(values, channels=self._channels)
-        pieces = kept.pieces(picture, one.patch, one.values / np.float32(scale or 1))
-        entry = {"receptive_field": list(one.box), "window": list(one.window), "scale": scale}
-        return Drawn((one.layer, one.channel, one.rank), pieces, entry)
+        return draw(self._plan, self._channels, one)
 
     def add(self, drawn: Drawn) -> None:
         """Write a projection."""
@@ -169,6 +161,29 @@ class Writer:
                 "position": table.positions[channel, rank].tolist(),
                 **self.done.get((layer, channel, rank), {}),
             }
+
+
+def draw(plan: Plans, channels: Channels, one: Projection) -> Drawn:
+    """Make what is kept of a projection.
+
+    Parameters
+    ----------
+    plan
+        What is kept, by layer.
+    channels
+        The order of a reconstruction's channels.
+    one
+        The projection.
+    """
+    kept, scale = plan[one.layer], float(np.abs(one.values).max(initial=0))
+    values = one.values
+    if values.shape[1:] != kept.tile:
+        # The numbers, not their picture: fine signals of both signs leave little when they are averaged.
+        values = np.stack([map_resized(channel, kept.tile) for channel in values])
+    picture = projection(values, channels=channels)
+    pieces = kept.pieces(picture, one.patch, one.values / np.float32(scale or 1))
+    entry = {"receptive_field": list(one.box), "window": list(one.window), "scale": scale}
+    return Drawn((one.layer, one.channel, one.rank), pieces, entry)
 
 
 def _stems(layers: Iterable[str]) -> dict[str, str]:

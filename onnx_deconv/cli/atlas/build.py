@@ -1,7 +1,7 @@
 """``onnx-deconv atlas build``: scan many images, then project what excites each feature map most."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,9 @@ import click
 
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.layer_files import Plans
-from onnx_deconv.atlas.means import check_room, means
+from onnx_deconv.atlas.means import check_disk, means
 from onnx_deconv.atlas.resume import load_partial, save_partial
-from onnx_deconv.atlas.scan import scan_seconds
+from onnx_deconv.atlas.scan import digest_of, scan_seconds
 from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
@@ -25,6 +25,7 @@ from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
+from onnx_deconv.distributed import Cluster, Job
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import read_image
 from onnx_deconv.model import Model, digest
@@ -67,6 +68,15 @@ class AtlasOptions:
             "Whether to save the numbers of the reconstructions too (-values.npz): many times as much disk.",
         ),
     ] = False
+    ray: Annotated[
+        str | None,
+        option(
+            "--ray",
+            "Let a Ray cluster do the work: its address, auto for the one that this machine belongs "
+            "to, or local. Every node must find the model and the images under the same paths.",
+            metavar="ADDRESS",
+        ),
+    ] = None
 
     def of(self, model: Model) -> list[str]:
         """Return the values whose feature maps the atlas holds."""
@@ -103,12 +113,18 @@ def command(
     units = {layer: (projector.channels(layer), options.top) for layer in layers}
     windows, channels = {layer: projector.window(layer) for layer in layers}, study.preprocess.channels
     plan = plans(units, windows, len(channels), values=options.values)
+    cluster = _cluster(options, study, partial(_source, paths), plan, made)
     _tell_means(console, study, projector, plan, source, output)
     home = folder(output)
     atlas = load_partial(home, made, options.top) or Atlas(options.top, made)
-    _scan(console, study, source, atlas, layers, home)
+    if cluster is None:
+        _scan(console, study, source, atlas, layers, home)
+    elif not atlas.seen:
+        atlas = _scan_together(console, cluster, source, home)
+    elif atlas.names != digest_of(source):  # a scan that was interrupted, and goes on here
+        _scan(console, study, source, atlas, layers, home)
     writer = Writer(home, atlas, {layer: plan[layer] for layer in atlas.layers}, channels)
-    _project(console, projector, atlas, source, writer)
+    _project(console, projector if cluster is None else cluster, atlas, source, writer)
     console.status("drawing the sheets")
     writer.finish()
     return summarise(console, atlas, output, time.monotonic() - start)
@@ -127,13 +143,28 @@ def _tell_means(
     console.status("measuring how long it will take")
     each = scan_seconds(study.explainer, source, study.preprocess, list(plan))
     takes = means(study.explainer.model, projector, plan, source.count, each)
-    free = check_room(output, takes.making)
+    free = check_disk(output, takes.making)
     lasts = lasting(1e3 * each) + " per 1,000 images" if takes.seconds is None else lasting(takes.seconds)
     console.say(
         f"{counted(takes.maps, 'feature map')} in {counted(len(plan), 'layer')} will take about "
         f"{in_bytes(takes.disk)} of disk ({in_bytes(takes.making)} while it is made, {in_bytes(free)} free), "
         f"at most about {in_bytes(takes.memory)} of memory, and last about {lasts}"
     )
+
+
+def _cluster(
+    options: AtlasOptions, study: Study, source: Callable[[], Images], plan: Plans, made: dict[str, Any]
+) -> Cluster | None:
+    if options.ray is None:
+        return None
+    return Cluster(Job(study.explainer, study.preprocess, source, plan, made, options.top), options.ray)
+
+
+def _scan_together(console: Console, cluster: Cluster, source: Images, home: Path) -> Atlas:
+    """Find the strongest activations with a cluster, and save them."""
+    atlas = cluster.scan(source, Progress(console, "images", source.count).show)
+    save_partial(home, atlas)
+    return atlas
 
 
 def _scan(
@@ -157,14 +188,19 @@ def _scan(
         save_partial(home, atlas)
 
 
-def _project(console: Console, projector: Projector, atlas: Atlas, source: Images, writer: Writer) -> None:
+def _project(
+    console: Console, projector: Projector | Cluster, atlas: Atlas, source: Images, writer: Writer
+) -> None:
     """Project what was found and is not projected yet."""
     count = sum(int(t.active.sum()) for t in atlas.layers.values())
     done = len(writer.done)
     if done:
         console.warn(f"continuing after {done} projections")
     progress = Progress(console, "projections", count, done)
-    drawn = projector.run(atlas, source, lambda unit: unit[:3] not in writer.done, writer.draw)
+    if isinstance(projector, Cluster):
+        drawn = projector.project(atlas, writer.done)
+    else:
+        drawn = projector.run(atlas, source, lambda unit: unit[:3] not in writer.done, writer.draw)
     for number, one in enumerate(drawn, done + 1):
         writer.add(one)
         progress.show(number)
