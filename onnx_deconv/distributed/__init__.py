@@ -2,7 +2,7 @@
 
 Each actor holds one explainer. Blocks of images are tallied by whichever actor is free, the tallies are
 merged in a tree of tasks, and the strongest units are projected image by image; only compressed pictures come
-back. An actor or a node that is lost is replaced by Ray, and its block is done again.
+back. An actor that is lost is replaced by Ray, and its block is done again.
 """
 
 from onnx_deconv.distributed.actor import Job
