@@ -568,6 +568,8 @@ def test_what_it_takes_is_said_and_refused_where_there_is_no_room(tmp_path, mode
     result = run("atlas", "build", model, folder, "-o", tmp_path / "none", *options, code=2)
     assert "0 MB are free: choose another folder" in result.stderr
     assert result.stderr.count("\n") == 1
+    result = run("atlas", "merge", out, "-o", tmp_path / "none", code=2)
+    assert "are free: choose another folder" in result.stderr
     assert not (tmp_path / "none").exists()
 
 

@@ -68,23 +68,43 @@ def means(model: Model, projector: Projector, plan: Plans, images: int | None, s
     scan_seconds
         What one image takes to be scanned.
     """
-    units = {
-        layer: each.units[0] * min(each.units[1], images or each.units[1]) for layer, each in plan.items()
-    }
-    pieces = sum(units[layer] * _of_pieces(each) for layer, each in plan.items())
-    beside = sum(units.values()) * (_ENTRIES + _SHEETS + _INDEX)
+    units = units_of(plan, images)
+    disk, making = room(plan, images)
     seconds = None
     if images is not None:
         projected = sum(units[layer] * (each + _DRAWING) for layer, each in projector.seconds().items())
         seconds = images * scan_seconds + projected / workers("cpu")
     return Means(
-        sum(each.units[0] for each in plan.values()), round(pieces + beside), round(2 * pieces + beside),
+        sum(each.units[0] for each in plan.values()), disk, making,
         _resident() + _WAITING + workers("cpu") * BATCH * _bytes_of_maps(model, plan), seconds,
     )  # fmt: skip
 
 
-def check_disk(home: Path, needed: int) -> int:
+def units_of(plan: Plans, images: int | None) -> dict[str, int]:
+    """Return how many units an atlas has at most, by layer."""
+    ranks = {layer: min(each.units[1], images or each.units[1]) for layer, each in plan.items()}
+    return {layer: each.units[0] * ranks[layer] for layer, each in plan.items()}
+
+
+def room(plan: Plans, images: int | None = None) -> tuple[int, int]:
+    """Estimate the bytes of a finished atlas, and those that it takes while it is made."""
+    units = units_of(plan, images)
+    pieces = sum(units[layer] * _of_pieces(each) for layer, each in plan.items())
+    beside = sum(units.values()) * (_ENTRIES + _SHEETS + _INDEX)
+    return round(pieces + beside), round(2 * pieces + beside)
+
+
+def check_disk(home: Path, needed: int, or_else: str = "") -> int:
     """Make sure that a folder, which need not be there yet, has room; return how many bytes are free.
+
+    Parameters
+    ----------
+    home
+        The folder.
+    needed
+        Bytes.
+    or_else
+        What the caller can do beside choosing another folder.
 
     Raises
     ------
@@ -96,8 +116,7 @@ def check_disk(home: Path, needed: int) -> int:
     if needed > free:
         raise InputError(
             f"{home}: the atlas takes about {needed / 1e6:,.0f} MB while it is made, and "
-            f"{free / 1e6:,.0f} MB are free: choose another folder, fewer layers, "
-            "a smaller --top, or leave out --values"
+            f"{free / 1e6:,.0f} MB are free: choose another folder{or_else}"
         )
     return free
 

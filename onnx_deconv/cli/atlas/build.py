@@ -143,7 +143,7 @@ def _tell_means(
     console.status("measuring how long it will take")
     each = scan_seconds(study.explainer, source, study.preprocess, list(plan))
     takes = means(study.explainer.model, projector, plan, source.count, each)
-    free = check_disk(output, takes.making)
+    free = check_disk(output, takes.making, ", fewer layers, a smaller --top, or leave out --values")
     lasts = lasting(1e3 * each) + " per 1,000 images" if takes.seconds is None else lasting(takes.seconds)
     console.say(
         f"{counted(takes.maps, 'feature map')} in {counted(len(plan), 'layer')} will take about "
