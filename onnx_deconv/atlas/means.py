@@ -27,6 +27,10 @@ _DRAWING = 1.2e-3
 _WAITING = 64_000_000
 """Bytes of units that wait to be projected together."""
 
+_DRAWN = 3 * 48 * 48 * 3
+"""Bytes of a unit's picture in a sheet that is drawn: the picture, the row, the sheet."""
+_MARGIN = 1.25
+
 
 class Means(NamedTuple):
     """What an atlas will take.
@@ -76,7 +80,7 @@ def means(model: Model, projector: Projector, plan: Plans, images: int | None, s
         seconds = images * scan_seconds + projected / workers("cpu")
     return Means(
         sum(each.units[0] for each in plan.values()), disk, making,
-        _resident() + _WAITING + workers("cpu") * BATCH * _bytes_of_maps(model, plan), seconds,
+        _memory(model, plan, units), seconds,
     )  # fmt: skip
 
 
@@ -119,6 +123,14 @@ def check_disk(home: Path, needed: int, or_else: str = "") -> int:
             f"{free / 1e6:,.0f} MB are free: choose another folder{or_else}"
         )
     return free
+
+
+def _memory(model: Model, plan: Plans, units: Mapping[str, int]) -> int:
+    """Estimate the most memory: what there is now, a batch for each core, the sheets drawn at once."""
+    cores = workers("cpu")
+    batches = cores * BATCH * _bytes_of_maps(model, plan)
+    sheets = sum(sorted(units.values())[-cores:]) * _DRAWN
+    return round(_MARGIN * (_resident() + _WAITING + batches + sheets))
 
 
 def _of_pieces(plan: LayerPlan) -> float:
