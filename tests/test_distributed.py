@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from onnx_deconv.atlas import Atlas, images_of, scan
-from onnx_deconv.atlas.writer import plans
+from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.distributed import Cluster, Job
 from onnx_deconv.imaging import Preprocess
 
 OPTIONS = ["--preset", "unit", "--fit", "none", "--top", 3]
@@ -79,8 +80,6 @@ def test_a_cluster_makes_the_same_files(cluster, inputs, tmp_path):  # noqa: ARG
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_actors_that_are_killed_are_replaced(cluster, inputs):
-    from onnx_deconv.distributed import Cluster, Job  # noqa: PLC0415 - it is told where Ray is missing
-
     explainer, preprocess = Explainer(inputs / "net.onnx", "deconvnet"), Preprocess(size=(24, 24), fit="none")
     layers = ["r", "s"]
     plan = plans({"r": (6, 3), "s": (5, 3)}, {"r": (3, 3), "s": (8, 8)}, 3)
@@ -107,3 +106,31 @@ def test_actors_that_are_killed_are_replaced(cluster, inputs):
     assert len({one.unit for one in drawn}) == sum(
         int(table.active.sum()) for table in expected.layers.values()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_driver_that_was_stopped_goes_on(cluster, inputs, tmp_path, monkeypatch):  # noqa: ARG001 - it runs
+    add, added = Writer.add, []
+
+    def interrupted(writer, one):
+        add(writer, one)
+        added.append(one.unit)
+        if len(added) == 7:
+            raise KeyboardInterrupt
+
+    def scanned_again(*_):
+        raise AssertionError
+
+    build = ("atlas", "build", inputs / "net.onnx", inputs / "in", *OPTIONS, "-o")
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "add", interrupted)
+        assert run(*build, tmp_path / "many", "--ray", "local")[0] == 130
+        patched.setattr(Cluster, "scan", scanned_again)
+        code, _, err = run(*build, tmp_path / "many", "--ray", "local")
+        assert code == 1, err
+    assert "continuing after 7 projections" in err
+    assert len(added) == len(set(added))
+    assert run(*build, tmp_path / "one")[0] == 1
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "many" / file.name).read_bytes(), file.name
