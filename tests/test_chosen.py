@@ -19,6 +19,7 @@ HEADS = {
     "linear, turned": "g = GlobalAveragePool(f) h = Flatten(g) y = Gemm(h, turned)",
     "two linear layers": "h = Flatten(f) k = Gemm<transB = 1>(h, wide) r = Relu(k)"
     " y = Gemm<transB = 1>(r, last)",
+    "rectified maps, not flattened": "m = Conv(f, maps, bias) r = Relu(m) y = GlobalAveragePool(r)",
     "maximum": "m = Conv(f, maps) r = Relu(m) g = GlobalMaxPool(r) y = Flatten(g)",
 }
 WEIGHTS = {
@@ -31,6 +32,7 @@ WEIGHTS = {
     "wide": numbers((7, 8 * 16), "wide"),
     "last": numbers((CLASSES, 7), "last"),
 }
+RECTIFIED = "rectified maps", "rectified maps, not flattened"
 METHODS = {
     "auto": Semantics("guided", "grad-cam^3", "class-map"),
     "guided": Semantics("guided"),
@@ -63,7 +65,11 @@ def test_the_explained_classs_channel_is_enough(head, method):
         assert_close(found, expected)
         for image, k in enumerate(target):
             assert found[image].any() == (expected[image].any() and k < CLASSES)
-    stays = {"maps": set(METHODS) - {"auto"}, "rectified maps": {"deconvnet"}, "maximum": set(METHODS)}
+    stays = {
+        "maps": set(METHODS) - {"auto"},
+        **{head: {"deconvnet"} for head in RECTIFIED},
+        "maximum": set(METHODS),
+    }
     # There the signal is the same all over each map, which the pass `uniform` uses, or goes elsewhere.
     assert ("OneHot" in operators(chosen)) is (method in stays.get(head, ()))
 
