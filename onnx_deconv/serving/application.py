@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -91,22 +92,33 @@ def run(app: ASGIApp, address: Address, limits: Limits, started: Callable[[str],
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(limits.seconds) + 1,
     )
-    is_v6 = ":" in address.host
-    try:  # from here on, who asks has to wait, but is not refused
-        listening = socket.create_server(
-            (address.host, address.port),
-            family=socket.AF_INET6 if is_v6 else socket.AF_INET,
-            backlog=config.backlog,
-        )
+    listening = _listening(address, config.backlog)
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    with _stopped_quietly():
+        started(f"http://{host}:{listening.getsockname()[1]}")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(address: Address, backlog: int) -> socket.socket:
+    """Listen: from here on, who asks may have to wait, but is not refused.
+
+    The protocol is named, for asyncio sends small answers at once only on sockets that know theirs: the
+    kernel would else keep them back for 40 ms.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((address.host, address.port))
+        found.listen(backlog)
     except OSError as error:
+        found.close()
         raise InputError(
             f"cannot listen on {address.host}, port {address.port} ({error.strerror}): choose another with "
             "--host or --port"
         ) from None
-    host = f"[{address.host}]" if is_v6 else address.host
-    with _stopped_quietly():
-        started(f"http://{host}:{listening.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[listening])
+    return found
 
 
 @contextmanager

@@ -112,9 +112,9 @@ class Runs:
     def _next(self) -> list[_Waiting]:
         """Take the first job out of the queue, and those that can run with it."""
         first = self._waiting.popleft()
-        group, images = [first], first.job.images
+        group, images, most = [first], first.job.images, first.alike.size or self.most
         for other in list(self._waiting):
-            fits = images + other.job.images <= self.most
+            fits = images + other.job.images <= most
             if fits and first.alike.key is not None and other.alike == first.alike:
                 self._waiting.remove(other)
                 group.append(other)
