@@ -176,16 +176,20 @@ class ModelOptions:
         return load(path / FORWARD if is_pair(path) else path, dict(self.shapes))
 
     def explainer(
-        self, path: Path, semantics: SemanticsOptions | None = None, default: str | None = None
+        self, path: Path | Model, semantics: SemanticsOptions | None = None, default: str | None = None
     ) -> Explainer:
         """Make an explainer of a model or a saved pair.
 
         Parameters
         ----------
+        path
+            Where it is, or a model that is loaded.
+        semantics
+            The choices made.
         default
             The method where the semantics make no choice.
         """
-        chosen = None if semantics is None else semantics.of(path)
+        chosen = None if semantics is None else semantics.of(path if isinstance(path, Path) else None)
         return Explainer(
             path,
             default if chosen is None else chosen,

@@ -38,7 +38,13 @@ class AddressOptions:
     ] = False
 
     def address(self) -> Address:
-        """Return the address, with the token of the environment; refuse one that is open by mistake."""
+        """Return the address, with the token of the environment; refuse one that is open by mistake.
+
+        Raises
+        ------
+        InputError
+            If it is.
+        """
         address = Address(self.host, self.port, os.environ.get(TOKEN, ""))
         address.check(open_to_all=self.open)
         return address

@@ -6,7 +6,8 @@ runs, where requests for one model run together.
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_deconv.errors import RuntimeUnavailableError
@@ -15,8 +16,9 @@ from onnx_deconv.serving.limits import Address, Limits
 if TYPE_CHECKING:
     from onnx_deconv.attribution.explainer import Explainer
     from onnx_deconv.imaging import Preprocess
+    from onnx_deconv.serving.exploration import Asked
 
-__all__ = ["Address", "Limits", "check_installed", "serve"]
+__all__ = ["Address", "Limits", "check_installed", "explore", "serve"]
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
 
@@ -66,3 +68,42 @@ def serve(
 
     served = [Served(name, *given, limits.pixels) for name, given in models.items()]
     run(models_app(served, limits, address, version), address, limits, started)
+
+
+def explore(
+    make: "Callable[[str], Explainer]",
+    preprocess: "Preprocess",
+    photographs: Sequence[Path],
+    command: "Callable[[str, Asked], str]",
+    limits: Limits,
+    address: Address,
+    started: Callable[[str], None],
+) -> None:
+    """Serve a page that explores a model, until the process is told to stop.
+
+    Parameters
+    ----------
+    make
+        Makes an explainer of the model by a method's name.
+    preprocess
+        How photographs become its input.
+    photographs
+        Files to begin with.
+    command
+        Writes the command line that makes an explanation, given the photograph's path or name.
+    limits, address, started
+        As for :func:`serve`.
+
+    Raises
+    ------
+    DeconvError
+        If the model cannot be explained, or the server cannot listen.
+    """
+    from onnx_deconv.serving.application import gated, run  # noqa: PLC0415 - an extra
+    from onnx_deconv.serving.exploration import Exploration  # noqa: PLC0415
+    from onnx_deconv.serving.explore_routes import HEADERS, ExploreRoutes  # noqa: PLC0415
+    from onnx_deconv.serving.metrics import Metrics  # noqa: PLC0415
+
+    exploration = Exploration(make, preprocess, photographs, limits.pixels)
+    routes = ExploreRoutes(exploration, limits, command).all()
+    run(gated(routes, limits, address, Metrics(), HEADERS), address, limits, started)

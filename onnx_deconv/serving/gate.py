@@ -1,9 +1,10 @@
 """What every request passes: who asks, how many ask, what came of it.
 
-Browsers send requests to servers on the same machine for any page that tells them to. So a server on a
-loopback address answers only to a name of the loopback, and to no page of another origin.
+Browsers send requests to any server, with its password, for any page that tells them to. So a server answers
+to no page of another origin, and one on a loopback address only to a name of the loopback.
 """
 
+import base64
 import hmac
 import logging
 import re
@@ -91,25 +92,25 @@ class Gate:
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """Answer what does not pass."""
-        if self._address.is_loopback and not self._is_from_here(headers):
+        if self._address.is_loopback and _host(headers.get("host", "")) not in _LOOPBACK:
             return _error(403, "this server answers to programs on its own machine, under its own name")
+        if not _is_of_own_page(headers):
+            return _error(403, "this server answers to no pages but its own")
         if scope["path"] in _OPEN_TO_ALL:
             return None
         if self._address.token and not self._shows_token(headers):
-            return _error(401, "give the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+            return _error(401, "give the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Basic"})
         if scope["method"] == "POST" and self._open >= self._limits.waiting:
             return _error(429, f"{self._open} requests are waiting: try again", {"Retry-After": "1"})
         return None
 
-    def _is_from_here(self, headers: Headers) -> bool:
-        host = _host(headers.get("host", ""))
-        origin = headers.get("origin")
-        return host in _LOOPBACK and (origin is None or urlsplit(origin).netloc == headers.get("host"))
-
     def _shows_token(self, headers: Headers) -> bool:
+        """Tell whether a caller has the token: a program as Bearer, a browser as a password."""
         kind, _, shown = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "basic":
+            shown = _password(shown)
         same = hmac.compare_digest(shown.strip().encode(), self._address.token.encode())
-        return same and kind.lower() == "bearer"
+        return same and kind.lower() in ("bearer", "basic")
 
     def _record(self, scope: Scope, identifier: str, status: int, seconds: float) -> None:
         told: dict[str, Any] = scope.get(TOLD, {})
@@ -127,6 +128,19 @@ class Gate:
         }
         level = logging.INFO if status < 500 else logging.ERROR  # noqa: PLR2004
         logger.log(level, "answered", extra={TOLD: line})
+
+
+def _is_of_own_page(headers: Headers) -> bool:
+    """Tell whether a request comes from a page of this server, or from no page."""
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _password(shown: str) -> str:
+    try:
+        return base64.b64decode(shown, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _host(header: str) -> str:
