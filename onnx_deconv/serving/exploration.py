@@ -25,7 +25,7 @@ METHODS = (
     "auto", "deconvnet", "guided", "gradient", "grad-cam", "guided*grad-cam", "excitation", "lrp",
 )  # fmt: skip
 """What a photograph can be explained with, side by side; ``auto`` is what suits model and target."""
-_CLASSES = 20
+_CLASSES = 10
 _THUMBNAIL = 56
 """Pixels of a feature map's longer side, at most, in the overview."""
 _MAPS = 512
@@ -198,16 +198,17 @@ class Exploration:
 
     def explanation(self, asked: Asked) -> dict[str, Any]:
         """Draw an explanation, and say what there is to know of it."""
-        one = self.explain(asked)
-        views = one.views()
-        size = self._photo(asked.photograph).geometry.size
+        one, photo = self.explain(asked), self._photo(asked.photograph)
+        views, box = one.views(), None if one.shown is None else one.shown.box
+        projection = views["projection"]
         return {
             "name": one.name,
             "caption": one.caption,
             "method": one.method,
             "note": "; ".join(filter(None, (one.note, one.standing.warning))) or None,
-            "field": None if one.shown is None or one.shown.box is None else list(one.shown.box),
-            "size": list(size),
+            "field": None if box is None else list(box),
+            "inside": [_url(inside) for inside in _inside(box, [photo.picture, projection])],
+            "size": list(photo.geometry.size),
             "pictures": {view: _url(views[view]) for view in ("overlay", "projection", "heat")},
         }
 
@@ -307,6 +308,13 @@ def _sheet(cells: Sequence[Picture], columns: int) -> Picture:
         y, x = k // columns * height, k % columns * width
         sheet[y : y + height, x : x + width] = cell
     return sheet
+
+
+def _inside(box: Sequence[int] | None, pictures: Sequence[Picture]) -> list[Picture]:
+    """Crop pictures to a receptive field, if it is smaller than they are, and not all padding."""
+    y0, x0, y1, x1 = box or (0, 0, 0, 0)
+    is_part = y0 < y1 and x0 < x1 and (y1 - y0, x1 - x0) != pictures[0].shape[:2]
+    return [np.ascontiguousarray(each[y0:y1, x0:x1]) for each in pictures] if is_part else []
 
 
 def _url(picture: Picture) -> str:

@@ -106,10 +106,17 @@ function card(method, found) {
   return element("figure", { class: "card" }, picture, element("figcaption", {},
     element("strong", {}, found.caption), ` — ${found.method}`,
     ...(found.note ? [element("p", { class: "hint" }, found.note)] : []),
+    ...inside(found),
     element("p", {},
       element("a", { href: `api/explanation.png?${query}&view=side-by-side`, download: "" }, "Picture"),
       element("a", { href: `api/explanation.npy?${query}`, download: "" }, "Array")),
     element("code", {}, found.command), copy));
+}
+
+function inside(found) {
+  if (!found.inside.length) return [];
+  const words = ["The photograph inside the receptive field", "The projection inside it"];
+  return [element("div", { class: "inside" }, ...found.inside.map((src, k) => element("img", { src, alt: words[k] })))];
 }
 
 async function copied(text) {
@@ -121,7 +128,7 @@ function field(found) {
   const box = $("field");
   box.hidden = !found.field;
   $("field-words").textContent = found.field
-    ? `Receptive field: rows ${found.field[0]} to ${found.field[2]}, columns ${found.field[1]} to ${found.field[3]}` : "";
+    ? `Receptive field: rows ${found.field[0]} to ${found.field[2] - 1}, columns ${found.field[1]} to ${found.field[3] - 1}` : "";
   if (!found.field) return;
   const [height, width] = found.size, [top, left, bottom, right] = found.field;
   box.style.top = `${100 * top / height}%`;
@@ -152,6 +159,12 @@ async function maps(turn) {
   const found = await ask("api/maps", { photograph: state.photograph, layer: state.layer });
   if (turn !== drawn) return;
   layerMaps = found;
+  if (found.sheet) {
+    found.picture = new Image();
+    found.picture.src = found.sheet;
+    await found.picture.decode();
+    if (turn !== drawn) return;
+  }
   const count = found.maps.length < found.count ? `the ${found.maps.length} strongest of ${found.count}` : found.count;
   $("maps-words").textContent = `${found.layer}: ${count} maps of ${found.size.join("×") || "one value"}, the strongest first.`;
   $("maps").replaceChildren(...found.maps.map((one, k) => element("li", {}, element("button", {
@@ -159,38 +172,53 @@ async function maps(turn) {
     "aria-label": `Channel ${one.channel}, strength ${one.strength.toPrecision(3)}`,
     title: `channel ${one.channel}, strength ${one.strength.toPrecision(3)}`,
     onclick: () => change({ target: String(one.channel), position: null, view: "projection" }),
-  }, ...(found.sheet ? [thumbnail(k, THUMBNAIL)] : []), String(one.channel)))));
+  }, ...(found.picture ? [thumbnail(k, THUMBNAIL)] : []), String(one.channel)))));
 }
 
 function thumbnail(k, side) {
-  const { cell: [height, width], columns, maps: all, sheet } = layerMaps;
-  const scale = side / Math.max(height, width), made = element("span", { class: "thumbnail" });
-  place(made, k, scale, height, width, columns, Math.ceil(all.length / columns), sheet);
+  const made = element("canvas", { "aria-hidden": "true" });
+  draw(made, k, side);
   return made;
 }
 
-function place(made, k, scale, height, width, columns, rows, sheet) {
-  made.style.width = `${scale * width}px`;
-  made.style.height = `${scale * height}px`;
-  made.style.backgroundImage = `url(${sheet})`;
-  made.style.backgroundSize = `${scale * width * columns}px ${scale * height * rows}px`;
-  made.style.backgroundPosition = `${-scale * width * (k % columns)}px ${-scale * height * Math.floor(k / columns)}px`;
+function draw(canvas, k, side) {
+  const { cell: [height, width], columns, picture } = layerMaps, scale = side / Math.max(height, width);
+  canvas.width = Math.max(1, Math.round(scale * width));
+  canvas.height = Math.max(1, Math.round(scale * height));
+  const pen = canvas.getContext("2d");
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(picture, width * (k % columns), height * Math.floor(k / columns), width, height,
+    0, 0, canvas.width, canvas.height);
 }
 
 // The chosen map, enlarged: a unit is clicked in it, or told by its row and column.
 
 function unit() {
-  const k = layerMaps && state.layer && layerMaps.sheet ? layerMaps.maps.findIndex((m) => String(m.channel) === state.target) : -1;
+  const k = layerMaps && state.layer === layerMaps.layer && layerMaps.picture
+    ? layerMaps.maps.findIndex((one) => String(one.channel) === state.target) : -1;
   $("unit").hidden = $("large").hidden = k < 0;
   if (k < 0) return;
-  const { cell: [height, width], columns, maps: all, sheet, size } = layerMaps;
-  const room = Math.min(LARGE, $("maps").clientWidth || LARGE);
-  place($("large"), k, room / Math.max(height, width), height, width, columns, Math.ceil(all.length / columns), sheet);
-  const [row, column] = state.position ? state.position.split(",") : all[k].position;
-  $("row").max = size[0] - 1;
-  $("column").max = size[1] - 1;
-  $("row").value = row;
-  $("column").value = column;
+  const large = $("large"), [rows, columns] = layerMaps.size;
+  const [row, column] = state.position ? state.position.split(",").map(Number) : layerMaps.maps[k].position;
+  draw(large, k, Math.min(LARGE, $("maps").clientWidth || LARGE));
+  const told = [state.photograph, state.layer, state.target, state.position].join();
+  if ($("unit").dataset.told !== told) {  // else somebody may be typing
+    $("unit").dataset.told = told;
+    $("row").max = rows - 1;
+    $("column").max = columns - 1;
+    $("row").value = row;
+    $("column").value = column;
+  }
+  if (state.position) mark(large, row, column, rows, columns);
+}
+
+function mark(canvas, row, column, rows, columns) {
+  const pen = canvas.getContext("2d"), height = canvas.height / rows, width = canvas.width / columns;
+  for (const [colour, out] of [["#000", 2.5], ["#fff", 1]]) {
+    pen.strokeStyle = colour;
+    pen.lineWidth = 1.5;
+    pen.strokeRect(column * width - out, row * height - out, width + 2 * out, height + 2 * out);
+  }
 }
 
 // What one does
@@ -260,7 +288,7 @@ function arrows(event) {
 
 function view(name) {
   state.view = name;
-  for (const picture of document.querySelectorAll(".card img")) {
+  for (const picture of document.querySelectorAll(".card > img")) {
     picture.src = picture.dataset[name];
     picture.alt = `${picture.dataset.words}, ${name}`;
   }
