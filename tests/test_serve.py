@@ -5,6 +5,7 @@ import base64
 import http.client
 import io
 import json
+import re
 import signal
 import socket
 import struct
@@ -134,6 +135,15 @@ def test_a_client_of_the_protocol_gets_what_the_library_says(server, demo):
         assert close(found[0], first.reconstruction)
         assert close(found[1], second.reconstruction)
         assert answer.as_numpy("heat").shape == (2, 64, 64, 3)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation_runs(server, capsys):
+    pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
+    page = (MODELS.parent / "docs" / "serve.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example.replace("localhost:8000", f"localhost:{server[1]}"), "serve.md", "exec"), {})
+    assert capsys.readouterr().out == "(1, 3, 64, 64)\n"
 
 
 @pytest.mark.slow
