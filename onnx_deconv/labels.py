@@ -13,15 +13,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from onnx_deconv.errors import InputError
+from onnx_deconv.files import embedded
 
 # Where exporters and model zoos put them.
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
+IMAGENET = "imagenet"
+IMAGENET_CLASSES = 1000, 1001
+"""What asks for ImageNet's names, and how many classes a model has whose classes they may be."""
 _MOST = 1_000_000
 """Classes, at most: an index beyond is no class's."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|\x9b[0-?]*[ -/]*[@-~]")
 """What terminals take for commands: colours, moves, titles."""
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 """Control characters, marks that turn the direction of writing, byte order marks."""
+
+
+_MOST_BYTES, _DIGITS = 1 << 26, 9
+"""Bytes that a file of names may take, and digits that the number of a class may have."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +77,29 @@ class Labels:
             If the file cannot be read as text.
         """
         try:
+            about = Path(path).stat()
+            if not Path(path).is_file() or about.st_size > _MOST_BYTES:  # a pipe would be waited for
+                raise InputError(f"{path}: the labels cannot be read: it is no file of names")
             text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
         table = _rows(text) if Path(path).suffix.lower() == ".csv" else None
         return cls(tuple(_parsed(text) if table is None else table))
+
+    @classmethod
+    def imagenet(cls, classes: int | None) -> Self:
+        """Return ImageNet's names, for a model that has its 1000 classes, or 1001: "background" is the first.
+
+        Raises
+        ------
+        InputError
+            If it has another number of classes.
+        """
+        if classes not in IMAGENET_CLASSES:
+            raise InputError(f"labels {IMAGENET!r} are for 1000 or 1001 classes: the model has {classes}")
+        names = cls.read(embedded("imagenet-labels.txt")).names
+        return cls(names if classes == len(names) else ("background", *names))
 
     def name(self, index: int) -> str | None:
         """Return a class's name, or ``None``."""
@@ -92,7 +117,7 @@ class Labels:
         InputError
             If no class or several have that name; close matches are offered.
         """
-        if isinstance(label, int) or label.isdecimal():
+        if not isinstance(label, str) or (label.isdecimal() and len(label) <= _DIGITS):
             return int(label)
         wanted = label.strip().lower()
         spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}
@@ -149,6 +174,8 @@ def _by_index(named: Mapping[Any, Any]) -> list[str]:
 
 def _index(key: Any) -> int | None:
     if isinstance(key, bool) or not (isinstance(key, int) or (isinstance(key, str) and key.isdecimal())):
+        return None
+    if isinstance(key, str) and len(key) > _DIGITS:
         return None
     return int(key) if int(key) >= 0 else None
 

@@ -16,6 +16,7 @@ from small_networks import network as small_network
 from zoo_files import ZOO
 
 from onnx_deconv import Explainer, RuleError, Semantics, compile_pair, explain_graph, load
+from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.errors import InputError
 from onnx_deconv.operators import compared_tables, rule_tables
 from onnx_deconv.runtime import Session, numpy_of
@@ -167,7 +168,8 @@ def test_every_form_of_every_operator_hands_on_all_that_it_gets(case):
     try:
         found = shared(case.proto(), feeds, seed, inputs=list(case.inputs))
     except RuleError as error:
-        assert {"DeformConv", "ScatterElements", "ScatterND", "Gemm", "Einsum"} & {*str(error).split()}  # noqa: PT017
+        refused = {"DeformConv", "ScatterElements", "ScatterND", "Gemm", "Einsum"} & {*str(error).split()}
+        assert refused or "only its first output can be explained" in str(error)  # noqa: PT017
         return
     total = sum(part.sum(dtype=np.float64) for part in found.values())
     assert all(part.min() >= 0 for part in found.values()) or "cubic" in case.body
@@ -265,7 +267,9 @@ def test_fast_convolutions_are_kept_away_from_shares():
     tiled = {rules: any(n.op_type == "Split" for n in g.proto.graph.node) for rules, g in graphs.items()}
     assert tiled == {"excitation": False, "gradient": True}
     graph = graphs["excitation"]
-    found = numpy_of(Session(graph.proto, graph.folder, "cpu").run({"x": x})["reconstruction"])
+    found = numpy_of(
+        Session(graph.proto, graph.folder, "cpu").run({"x": x} | own_top(graph.manifest))["reconstruction"]
+    )
     np.testing.assert_allclose(found.sum(dtype=np.float64), 1, atol=1e-5)
 
 

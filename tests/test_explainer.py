@@ -584,3 +584,10 @@ def test_every_node_of_both_models_runs_on_cuda(rules):
             proto.SerializeToString(), options, providers=["CUDAExecutionProvider"]
         )
         assert session.get_providers()[0] == "CUDAExecutionProvider"
+
+
+def test_a_class_may_be_a_number_of_numpy_s():
+    (one,), (other,) = (
+        Explainer(network(), providers="cpu")(IMAGES[:1], target) for target in (2, np.int64(2))
+    )
+    np.testing.assert_array_equal(one.reconstruction, other.reconstruction)

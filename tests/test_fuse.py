@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from zoo_files import ZOO
 
 from onnx_deconv import (
@@ -22,6 +23,7 @@ from onnx_deconv import (
 from onnx_deconv.attribution.features import Features
 from onnx_deconv.compiler import image_graph
 from onnx_deconv.compiler.backward import RECONSTRUCTION
+from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.package import EXPLAIN, MANIFEST, WEIGHTS
 from onnx_deconv.imaging import Preprocess, heat_map, saliency
 from onnx_deconv.model import all_tensors
@@ -34,7 +36,12 @@ CLOSE = {"rtol": 0, "atol": 1e-6}
 
 def run(graph, feeds):
     session = Session(graph.proto, graph.folder, "cpu")
-    return {name: numpy_of(value) for name, value in session.run(feeds).items()}
+    found = session.run(own_top(graph.manifest) | feeds)
+    return {name: numpy_of(value) for name, value in found.items()}
+
+
+def session_of(proto):
+    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def close(found, expected, atol=1e-6):
@@ -169,12 +176,17 @@ def test_a_seed_that_cannot_be_is_refused():
         explain_graph(pair, seed="unit", ranking=explainer.scores_layer)
 
 
-def test_a_required_target_is_an_ordinary_input():
-    graph = explain_graph(compile_pair(load(DEMO)), target_input="required")
-    assert [i.name for i in graph.proto.graph.input][-1] == "target"
-    with pytest.raises(InputError):
-        run(graph, {"image": pictures(1)})
-    found, given = (run(graph, {"image": pictures(1), "target": np.array([k])}) for k in (-1, 3))
+def test_the_target_is_an_ordinary_input_unless_it_is_to_be_optional():
+    pair, x = compile_pair(load(DEMO)), pictures(1)
+    graph, optional = explain_graph(pair), explain_graph(pair, target_input="optional")
+    assert [i.name for i in graph.proto.graph.input] == ["image", "target"]
+    fixed = [{t.name for t in g.proto.graph.initializer} & {"target"} for g in (graph, optional)]
+    assert fixed == [set(), {"target"}]
+    with pytest.raises(InputError, match="nothing was given for the model's input 'target'"):
+        Session(graph.proto, graph.folder, "cpu").run({"image": x})
+    found, given = (run(graph, {"image": x, "target": np.array([k])}) for k in (-1, 3))
+    left_out = Session(optional.proto, optional.folder, "cpu").run({"image": x})
+    np.testing.assert_array_equal(numpy_of(left_out[RECONSTRUCTION]), found[RECONSTRUCTION])
     assert (found[RECONSTRUCTION] != given[RECONSTRUCTION]).any()
 
 
@@ -210,7 +222,7 @@ def test_weights_are_stored_once(tmp_path, monkeypatch, one_file):
     manifest = json.loads((tmp_path / MANIFEST).read_text())
     assert [o.name for o in session.get_outputs()] == [o["name"] for o in manifest["outputs"]]
     x = pictures(1)
-    found = session.run([RECONSTRUCTION], {manifest["inputs"][0]["name"]: x})[0]
+    found = session.run([RECONSTRUCTION], {manifest["inputs"][0]["name"]: x} | own_top(manifest))[0]
     expected = Explainer(DEMO, providers="cpu")(x, top=2, seed="one")
     close(found[0], np.stack([e.reconstruction for e in expected]))
 
@@ -227,9 +239,21 @@ def test_pictures_are_prepared_as_the_library_does(channels, layout, dtype):
     )  # fmt: skip
     part = image_graph.preprocessing(preprocess, "x")
     part.graph.output[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run(None, {"picture": photos})[0]
+    found = session_of(part).run(None, {"picture": photos})[0]
     np.testing.assert_allclose(found, np.stack([preprocess.normalise(p) for p in photos]), **CLOSE)
+
+
+def test_every_grey_level_is_pillow_s():
+    """All that is computed is whole numbers in float32: runtimes divide whole numbers differently."""
+    every = np.stack(np.meshgrid(*[np.arange(0, 256, 5, np.uint8)] * 3, indexing="ij"), -1)
+    preprocess = Preprocess(every.shape[1:3], "none", channels="L", scale=1.0, mean=(0,), std=(1,))
+    part = image_graph.preprocessing(preprocess, "x")
+    part.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    found = session_of(part).run(None, {"picture": every})[0]
+    grey = np.stack([np.asarray(Image.fromarray(p).convert("L")) for p in every])
+    np.testing.assert_array_equal(found[:, 0], grey)
+    used = {i.type.tensor_type.elem_type for i in onnx.shape_inference.infer_shapes(part).graph.value_info}
+    assert not used & {TensorProto.INT32, TensorProto.INT64}
 
 
 @pytest.mark.parametrize("top", [1, 2])
@@ -260,6 +284,33 @@ def test_an_empty_reconstruction_is_drawn_as_nothing():
     np.testing.assert_array_equal(found["heat"][0], heat_map(np.zeros((64, 64))))
 
 
+@pytest.mark.parametrize("layer", [None, "relu4_1"])
+@pytest.mark.parametrize("top", [1, 3])
+def test_the_graph_says_what_it_explained_and_by_which_scores(layer, top):
+    model, x = load(DEMO), pictures(3)
+    graph = explain_graph(compile_pair(model, layer), top=top)
+    entries = {e["name"]: e for e in graph.manifest["outputs"]}
+    given = np.array([-1, 5, -1]) if top == 1 else np.array([[-1, 5, -1]] * 3)
+    found = run(graph, {model.inputs[0]: x, "target": given})
+    explainer = Explainer(model, providers="cpu")
+    layer = layer or explainer.scores_layer
+    values = Features(explainer, [layer])(x).features[layer]
+    scores = values.reshape(*values.shape[:2], -1).max(2)
+    np.testing.assert_allclose(found["scores"], scores, **CLOSE)
+    strongest = np.argsort(-scores, axis=1, kind="stable")[:, :top].reshape(given.shape)
+    np.testing.assert_array_equal(found["explained"], np.where(given < 0, strongest, given))
+    assert (entries["scores"]["dtype"], entries["explained"]["dtype"]) == ("float", "int64")
+    assert entries["scores"]["shape"][1:] == [scores.shape[1]]
+
+
+def test_a_fixed_batch_has_a_target_for_each_image():
+    model = network()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    graph = explain_graph(compile_pair(load(model)), top=3)
+    assert graph.manifest["target"]["shape"] == [2, 3]
+
+
 def test_names_that_a_model_has_taken_get_longer():
     model = network()
     for node in model.graph.node:
@@ -268,7 +319,20 @@ def test_names_that_a_model_has_taken_get_longer():
     graph = explain_graph(compile_pair(load(model)))
     assert graph.manifest["target"]["name"] == "target_"
     x = pictures(2, 16)
-    found = run(graph, {"x": x})[graph.manifest["outputs"][-1]["name"]]
+    found = run(graph, {"x": x})[graph.manifest["outputs"][1]["name"]]
+    close(found, np.stack([e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]))
+
+
+@pytest.mark.parametrize("name", ["target", "scores", "explained", "reconstruction", "heat", "seed"])
+def test_the_explained_value_may_have_any_name(name, tmp_path):
+    model, x = network(), pictures(2, 16)
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [name if v == "logits" else v for v in values]
+    graph = explain_graph(compile_pair(load(model)), rendering="NCHW")
+    onnx.checker.check_model(graph.save(tmp_path)[0], full_check=True)
+    entry = next(o for o in graph.manifest["outputs"] if o.get("of") == "x")
+    found = run(graph, {"x": x})[entry["name"]]
     close(found, np.stack([e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]))
 
 

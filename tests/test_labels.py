@@ -6,7 +6,7 @@ import pytest
 from commands import run
 from small_networks import LABELS, network
 
-from onnx_deconv import Explainer, Labels
+from onnx_deconv import Explainer, InputError, Labels
 
 PETS = ("cat", "dog", "hen", "cow")
 
@@ -88,3 +88,13 @@ def test_names_in_a_file_do_not_steer_the_terminal(tmp_path):
     assert code == 0
     assert "\x1b" not in stdout + stderr
     assert "\\x1b[2JConv" in stdout
+
+
+@pytest.mark.parametrize(("classes", "cat"), [(1000, 281), (1001, 282)])
+def test_imagenets_names_are_built_in(classes, cat):
+    labels = Labels.imagenet(classes)
+    assert len(labels.names) == classes
+    assert labels.index("tabby") == cat
+    assert len(set(labels.names)) == classes
+    with pytest.raises(InputError, match="the model has 5"):
+        Labels.imagenet(5)

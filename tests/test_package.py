@@ -9,9 +9,20 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close
 
-from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, load_pair, save
+from onnx_deconv import (
+    Explainer,
+    InputError,
+    ModelError,
+    Semantics,
+    compile_pair,
+    explain_graph,
+    load,
+    load_pair,
+    save,
+)
 from onnx_deconv.compiler.package import DECONV, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.files import replacing
+from onnx_deconv.imaging import Preprocess
 
 
 def network(*, constants=False, packed=False):
@@ -50,6 +61,35 @@ def network(*, constants=False, packed=False):
 
 
 X = np.random.default_rng(9).standard_normal((2, 3, 16, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize("opset", [8, 17])
+@pytest.mark.parametrize("unpool", ["add", "overwrite"])
+@pytest.mark.parametrize(("forward_by", "deconv_by"), [(3, 3), (1, 3), (3, 1), (1, 1)])
+def test_a_pair_s_halves_may_be_batched_apart_in_any_order(tmp_path, forward_by, deconv_by, unpool, opset):
+    """Switches are an image's own: what a batcher makes of either half changes no picture."""
+    body = network()
+    body.opset_import[0].version = opset
+    next(n for n in body.graph.node if n.output[0] == "logits").input.append("b")  # which was not optional
+    body.graph.initializer.append(numpy_helper.from_array(np.zeros(10, np.float32), "b"))
+    save(compile_pair(load(body), semantics=Semantics(unpool=unpool)), tmp_path)
+    forward, deconv = (
+        onnxruntime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+        for name in (FORWARD, DECONV)
+    )
+    x = np.random.default_rng(1).standard_normal((3, 3, 16, 16)).astype(np.float32)
+    names = [o.name for o in forward.get_outputs()]
+    parts = [forward.run(names, {"x": x[k : k + forward_by]}) for k in range(0, 3, forward_by)]
+    values = {name: np.concatenate(each) for name, each in zip(names, zip(*parts, strict=True), strict=True)}
+    order, seed = [2, 0, 1], np.eye(10, dtype=np.float32)[:3]
+    feeds = {i.name: (values | {"seed": seed})[i.name][order] for i in deconv.get_inputs()}
+    found = [
+        deconv.run(None, {name: value[k : k + deconv_by] for name, value in feeds.items()})[0]
+        for k in range(0, 3, deconv_by)
+    ]
+    semantics = Semantics(unpool=unpool)
+    alone = [Explainer(network(), semantics, providers="cpu")(x[k : k + 1], k, seed="one")[0] for k in order]
+    assert_close(np.concatenate(found), np.stack([each.reconstruction for each in alone]))
 
 
 def drive(folder):
@@ -144,7 +184,7 @@ def test_an_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("onnx_deconv.compiler.package._Weights._place", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(compile_pair(load(network())), tmp_path / "pair")
-    assert list((tmp_path / "pair").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_a_pair_is_refused(tmp_path):
@@ -165,3 +205,28 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         assert not target.exists()
     assert target.read_text() == "whole"
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_manifest_says_how_to_prepare_and_warm_up():
+    proto = network()
+    proto.metadata_props.add(key="labels", value=json.dumps(["ant", "bee"]))
+    pair = compile_pair(load(proto))
+    graph = explain_graph(pair)
+    for manifest in (pair.manifest, graph.manifest):
+        assert manifest["batch"] == {"axis": 0, "size": None}
+        assert manifest["example"] == {"x": [1, 3, 16, 16]}
+        assert manifest["labels"] == ["ant", "bee"]
+        assert manifest["preprocessing"] is None  # the model does not say
+    assert (graph.manifest["file"], graph.manifest["runtime"]) == ("explain.onnx", "onnxruntime")
+    proto.metadata_props.add(key="preset", value="imagenet")
+    told = compile_pair(load(proto, {"x": (2, 3, 16, 16)})).manifest
+    assert told["batch"] == {"axis": 0, "size": 2}
+    assert told["preprocessing"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert told["preprocessing"]["size"] == (16, 16)
+
+
+def test_the_manifest_of_a_graph_that_prepares_pictures_says_how():
+    preprocess = Preprocess((16, 16), "none", mean=(1.0, 2.0, 3.0))
+    manifest = explain_graph(compile_pair(load(network())), preprocess=preprocess).manifest
+    assert manifest["example"] == {"picture": [1, 16, 16, 3]}
+    assert manifest["preprocessing"]["mean"] == (1.0, 2.0, 3.0)

@@ -11,8 +11,10 @@ from oracle import assert_close
 from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
+from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, apply_passes
 from onnx_deconv.compiler.passes.registry import optimisation_pass
+from onnx_deconv.compiler.profiles import PROFILES
 from onnx_deconv.runtime import PairSession, Session, numpy_of
 
 RNG = np.random.default_rng(2)
@@ -372,7 +374,7 @@ def test_windows_side_by_side_find_their_first_maxima_by_comparing(k, size):
     x = np.round(normal(3, 3, *size))  # whole numbers: ties
     x[1] = 0
     results = [
-        numpy_of(Session(g.proto, g.folder, "cpu").run({"x": x})["reconstruction"])
+        numpy_of(Session(g.proto, g.folder, "cpu").run({"x": x} | own_top(g.manifest))["reconstruction"])
         for g in (plain, optimised)
     ]
     assert results[0].any()
@@ -413,7 +415,7 @@ def answers(net, x):
     pair = compile_pair(load(net))
     graphs = [explain_graph(pair, passes=names) for names in ((), EXPLAIN["cpu"])]
     name = next(i["name"] for i in pair.manifest["inputs"])
-    found = [Session(g.proto, g.folder, "cpu").run({name: x}) for g in graphs]
+    found = [Session(g.proto, g.folder, "cpu").run({name: x} | own_top(g.manifest)) for g in graphs]
     return *({k: numpy_of(v) for k, v in f.items()} for f in found), graphs[1].proto
 
 
@@ -430,17 +432,22 @@ def unpooling(size, batch="N", *, rectified=False, data="zeros", name="deconv/un
     nodes = [
         helper.make_node("Conv", ["x", "one"], ["c"], group=16),
         helper.make_node("Relu" if rectified else "Identity", ["c"], ["r"]),
-        helper.make_node("MaxPool", ["r"], ["p", "switches"], **attributes),
+        helper.make_node("MaxPool", ["r"], ["p", "places"], **attributes),
         helper.make_node("Conv", ["signal", "one"], ["s"], group=16),
         helper.make_node("Shape", ["r"], ["shape"]),
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
-        *(helper.make_node("Reshape", [v, "flat"], [f"{v}/flat"]) for v in (data, "switches", "s")),
+        helper.make_node("Mod", ["places", "size"], ["switches"]),
+        *(helper.make_node("Flatten", [v], [f"{v}/flat"]) for v in (data, "switches", "s")),
         helper.make_node(
-            "ScatterElements", [f"{v}/flat" for v in (data, "switches", "s")], ["sum"], reduction="add"
+            "ScatterElements",
+            [f"{v}/flat" for v in (data, "switches", "s")],
+            ["sum"],
+            axis=1,
+            reduction="add",
         ),
         helper.make_node("Reshape", ["sum", "shape"], ["y"], name),
     ]
-    proto = model(nodes, (batch, 16, *size), {"one": one, "flat": np.array([-1])})
+    proto = model(nodes, (batch, 16, *size), {"one": one, "size": np.array(16 * size[0] * size[1])})
     proto.graph.input.append(
         helper.make_tensor_value_info("signal", TensorProto.FLOAT, [batch, 16, None, None])
     )
@@ -709,7 +716,7 @@ def test_a_model_that_gives_its_switches_keeps_them():
     net.graph.node[2].output.append("where")
     net.graph.output.append(helper.make_tensor_value_info("where", TensorProto.INT64, None))
     graph = explain_graph(compile_pair(load(net)))
-    found = Session(graph.proto, graph.folder, "cpu").run({"x": normal(1, 3, 8, 8)})
+    found = Session(graph.proto, graph.folder, "cpu").run({"x": normal(1, 3, 8, 8)} | own_top(graph.manifest))
     assert numpy_of(found["where"]).dtype == np.int64
 
 
@@ -725,8 +732,9 @@ def test_a_pass_is_registered_once():
     assert before == PASSES
 
 
-def test_every_pass_helps_some_device():
-    assert {name for names in (*EXPLAIN.values(), *COMPANION.values()) for name in names} == set(PASSES)
+def test_every_pass_helps_some_device_or_runtime():
+    lists = [*EXPLAIN.values(), *COMPANION.values(), *(profile.passes for profile in PROFILES.values())]
+    assert {name for names in lists for name in names} == set(PASSES)
 
 
 def test_an_optimised_graph_is_valid(tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from onnx_deconv import compile_pair, explain_graph, load
+from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, apply_passes
 from onnx_deconv.runtime import Session, numpy_of
 
@@ -431,7 +432,9 @@ def test_a_net_with_normalisations_answers_the_same_and_is_explained_alike(devic
     kinds = [[n.op_type for n in graph.proto.graph.node].count("BatchNormalization") for graph in graphs]
     assert kinds == [6, 3]  # those of the net are its own
     feeds = {"x": numbers(2, 4, 9, 8)}
-    results = [Session(graph.proto, graph.folder, "cpu").run(feeds) for graph in graphs]
+    results = [
+        Session(graph.proto, graph.folder, "cpu").run(feeds | own_top(graph.manifest)) for graph in graphs
+    ]
     (scores, old), (same, new) = ([numpy_of(r[name]) for name in ("y", "reconstruction")] for r in results)
     np.testing.assert_array_equal(same, scores)
     assert old.any()

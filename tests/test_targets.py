@@ -10,6 +10,7 @@ from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.backward import RECONSTRUCTION
+from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.imaging import save_png
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.runtime import Session, numpy_of
@@ -32,7 +33,8 @@ def in_one_graph(proto, feeds, target=None, **more):
     """What the explain graph returns."""
     graph = explain_graph(compile_pair(load(proto), semantics="gradient"), **more)
     given = {"x": feeds} if target is None else {"x": feeds, "target": np.array(target)}
-    return numpy_of(Session(graph.proto, graph.folder, "cpu").run(given)[RECONSTRUCTION])
+    found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | given)
+    return numpy_of(found[RECONSTRUCTION])
 
 
 def arrays(found):

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close, model_of, numbers, plain, reconstruction
 
 from onnx_deconv import Explainer, compile_pair, explain_graph, load
+from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.verification import verify
 
@@ -169,10 +170,13 @@ def test_a_file_that_is_unusual_gives_the_same_pair(name):
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_a_file_that_is_unusual_gives_an_explain_graph_that_runs_anywhere(name):
     make, weights = UNUSUAL[name]
-    graph = explain_graph(compile_pair(load(make()), semantics="gradient")).proto
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    assert [i.name for i in session.get_inputs()] == ["x"]
-    found = dict(zip([o.name for o in session.get_outputs()], session.run(None, X), strict=True))
+    graph = explain_graph(compile_pair(load(make()), semantics="gradient"))
+    session = onnxruntime.InferenceSession(
+        graph.proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    assert [i.name for i in session.get_inputs()] == ["x", "target"]
+    results = session.run(None, X | own_top(graph.manifest))
+    found = dict(zip([o.name for o in session.get_outputs()], results, strict=True))
     assert_close(found["y"], plain(make(), X)["y"])
     best = np.eye(5)[found["y"].argmax(1)]
     assert_close(found["reconstruction"], reconstruction(usual(**weights), X, best, "y", rules="gradient"))

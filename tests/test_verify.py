@@ -131,7 +131,8 @@ def test_switches_that_point_elsewhere_are_found(batch):
     x = batch.values["r"]
     for wrong in (
         right + 1,  # a neighbour
-        np.flip(right, 0),  # another image
+        right + x[0].size,  # another image
+        np.flip(right, 1),  # another channel
         np.full_like(right, int(x.argmax())),  # the largest of all, in another window
         np.full_like(right, -1),
         np.full_like(right, x.size),
@@ -149,8 +150,8 @@ def test_ties_that_another_runtime_decides_otherwise_are_as_right(batch):
     windows = SwitchWindows.of(batch.pools[name], x.shape, batch.values["p"].shape)
     last = last_maxima(windows, x)
     assert (last != windows.first_maxima(x)).mean() > 0.1
-    batch.values |= {"r": x, "p": x.reshape(-1)[last], name: last}
-    batch.passed |= {"r": x, name: last}
+    batch.values |= {"r": x, "p": x.reshape(-1)[last], name: last % x[0].size}
+    batch.passed |= {"r": x, name: last % x[0].size}
     assert check_switches(batch).verdict == "ok"
     seed = numbers(batch.values["y"].shape, "seed")
     assert compared(batch, settled(batch), "random seed", seed).verdict == "ok"

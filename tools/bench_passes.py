@@ -40,7 +40,9 @@ def longer_without(path: Path, runs: int, threads: int) -> dict[str, str]:
     model = load(path)
     pair, names = compile_pair(model), EXPLAIN["cpu"]
     lists = {"": names} | {name: tuple(n for n in names if n != name) for name in names} | {"all": ()}
-    graphs = {name: explain_graph(pair, passes=passes) for name, passes in lists.items()}
+    graphs = {
+        name: explain_graph(pair, target_input="optional", passes=passes) for name, passes in lists.items()
+    }
     clock = time.thread_time if threads == 1 else time.perf_counter
     feeds = random_feeds(model, np.random.default_rng(0))
     sessions = {

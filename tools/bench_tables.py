@@ -58,7 +58,7 @@ def main(models: tuple[Path, ...], runs: int, threads: int) -> None:
         model = load(path)
         sessions = {"": Session(model.proto, model.folder, "cpu")}
         for name, semantics in methods.items():
-            graph = explain_graph(compile_pair(model, semantics=semantics))
+            graph = explain_graph(compile_pair(model, semantics=semantics), target_input="optional")
             sessions[name] = Session(graph.proto, graph.folder, "cpu")
         feeds = random_feeds(model, np.random.default_rng(0))
         plain, *others = timed(sessions, feeds, runs, cpu=threads == 1).values()

@@ -39,6 +39,8 @@ class Case:
     threads: int
     path: Path
     """The network as an ONNX file, input ``x``, output ``y``."""
+    tf32: bool = True
+    """Whether torch may round factors to TF32 on a GPU, as onnxruntime does unless told otherwise."""
 
     @property
     def x(self) -> np.ndarray:
@@ -153,9 +155,11 @@ def unoptimised(case: Case) -> Run:
 
 def _explain(case: Case, passes: tuple[str, ...]) -> Run:
     from onnx_deconv import explain_graph  # noqa: PLC0415
+    from onnx_deconv.compiler.explain_graph import own_top  # noqa: PLC0415
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
 
-    graph, feeds = explain_graph(_pair(case), passes=passes), _feeds(case)
+    graph = explain_graph(_pair(case), passes=passes)
+    feeds = _feeds(case) | own_top(graph.manifest)
     session = Session(graph.proto, graph.folder, case.device)
     return lambda: numpy_of(session.run(feeds)["reconstruction"])
 
@@ -237,7 +241,7 @@ def _torch(case: Case) -> tuple[Any, Any, Any]:
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(case.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as onnxruntime does
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.tf32
     net = copy.deepcopy(network(case.net)).to(case.device)
     for module in net.modules():
         if hasattr(module, "inplace"):

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 
 from onnx_deconv import compile_pair, explain_graph, load
+from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.passes import EXPLAIN
 from onnx_deconv.verification.random_feeds import random_feeds
 
@@ -34,7 +35,7 @@ def main(path: Path, passes: str, runs: int, rows: int) -> None:
     session = onnxruntime.InferenceSession(
         graph.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    feeds = random_feeds(model, np.random.default_rng(0))
+    feeds = random_feeds(model, np.random.default_rng(0)) | own_top(graph.manifest)
     for _ in range(runs):
         session.run(None, feeds)
     profile = Path(session.end_profiling())

@@ -215,8 +215,5 @@ class LayerProjector:
         if tap.value not in self._below or not self._separable:
             return arrays[0]
         arrays += [arrays[-1]] * (count - len(arrays))
-        if tap.kind != "switches":
-            return np.concatenate(arrays)
-        # Switches count from the first image of the batch.
-        per_image = math.prod(self._shape_in(self._pooled[tap.name], crop)[1:])
-        return np.concatenate([array.astype(np.int64) + k * per_image for k, array in enumerate(arrays)])
+        joined = np.concatenate(arrays)
+        return joined.astype(np.int64) if tap.kind == "switches" else joined

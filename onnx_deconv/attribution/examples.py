@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.files import embedded
 
 
 def example() -> tuple[Path, Path]:
@@ -20,18 +20,3 @@ def example() -> tuple[Path, Path]:
     'tabby'
     """
     return embedded("demo.onnx"), embedded("chelsea.png")
-
-
-def embedded(name: str) -> Path:
-    """Find a file that comes with the package: inside it, or in a checkout next to it.
-
-    Raises
-    ------
-    InputError
-        If it is in neither place.
-    """
-    package = Path(__file__).parents[1]
-    for home in (package / "models", package.parent / "models"):
-        if (home / name).is_file():
-            return home / name
-    raise InputError(f"{name} is not in {package / 'models'}: install onnx-deconv again")

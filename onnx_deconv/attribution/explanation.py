@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_deconv.attribution import notebook
+from onnx_deconv.attribution.average import Average
 from onnx_deconv.attribution.shown import Shown
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.errors import InputError
@@ -77,6 +78,8 @@ class Explanation:
         What was explained, where it is more than one class or channel: ``tabby - tiger cat``.
     place
         Where in its map it was explained, if in a region or a mask.
+    average
+        What it is the mean of; ``None`` for a single pass.
     shown
         The photograph and how the model saw it; ``None`` where arrays were explained.
     """
@@ -98,6 +101,7 @@ class Explanation:
     kind: str | None = None
     words: str | None = None
     place: str | None = None
+    average: Average | None = field(default=None, repr=False, compare=False)
     shown: Shown | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -123,7 +127,8 @@ class Explanation:
     @property
     def method(self) -> str:
         """What made it, see :attr:`~onnx_deconv.semantics.Semantics.method`."""
-        return self.semantics.method
+        method = self.semantics.method
+        return method if self.average is None else self.average.method(method)
 
     @property
     def is_empty(self) -> bool:

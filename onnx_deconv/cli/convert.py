@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.cli import FELL_SHORT, explain_form, groups, pair_form
+from onnx_deconv.cli import FELL_SHORT, explain_form, groups, pair_form, triton_form
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.conversion import Conversion
 from onnx_deconv.cli.explain_form import GraphOptions
@@ -27,6 +27,8 @@ Examples:
   onnx-deconv convert model.onnx -o pair --layer conv4 --rules guided
   onnx-deconv convert model.onnx -o pair --check 0     (needs no onnxruntime)
   onnx-deconv convert model.onnx -o one --form explain --pictures --heat
+  onnx-deconv convert model.onnx -o web --form explain --for web --input-shape image:1,3,224,224
+  onnx-deconv convert model.onnx -o repository --form triton
   onnx-deconv convert model.onnx -o one --form explain --layer conv3 --seed unit --top 9
 
 Writes forward.onnx (the model with more outputs), deconv.onnx (the companion), weights.bin (the weights of
@@ -35,11 +37,11 @@ the unit to explain; then run deconv.onnx with the seed and with those outputs o
 names of its other inputs. Its output 'reconstruction' has the shape of the image.
 
 With --form explain, writes explain.onnx, manifest.json and, for a large model, weights.bin. explain.onnx
-takes an image and returns the model's own outputs and 'reconstruction'. It explains the strongest class of
-each image, or the class that the int64 input 'target' says.
+takes an image and the int64 'target', which says what class to explain in each image, -1 for the strongest.
+It returns the model's own outputs, 'reconstruction', 'scores' and 'explained', the class that was explained.
 """
 
-Form = Literal["pair", "explain"]
+Form = Literal["pair", "explain", "triton"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class ConvertOptions:
 
     form: Annotated[
         Form,
-        option("--form", "Two models that run one after the other, or one model that does both."),
+        option(
+            "--form",
+            "Two models that run one after the other, one model that does both, or a model repository for "
+            "NVIDIA's Triton Inference Server: the model itself, and the one that does both.",
+        ),
     ] = "pair"
     layer: Annotated[
         str | None,
@@ -82,7 +88,7 @@ def command(
     """Write MODEL and its companion, which explain it in any language that has onnxruntime."""
     unused = [*changed(graph), *changed(images)]
     if options.form == "pair" and unused:
-        raise click.UsageError(f"{', '.join(unused)}: only with --form explain")
+        raise click.UsageError(f"{', '.join(unused)}: only with --form explain or triton")
     start = time.perf_counter()
     loaded = load(model, dict(run.shapes))
     _refuse_to_overwrite(loaded, model, output)
@@ -93,19 +99,21 @@ def command(
         loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds,
         run.output,
     )  # fmt: skip
-    if options.form == "explain":
+    if options.form != "pair":
         drawn = graph.pictures or graph.heat or changed(images)
         preprocess = images.preprocess(loaded, console if graph.pictures else None) if drawn else None
-        record = explain_form.write(conversion, graph, preprocess)
-        console.result(record, lambda: "\n".join(explain_form.lines(record)))
+        form = explain_form if options.form == "explain" else triton_form
+        record = form.write(conversion, graph, preprocess)
+        console.result(record, lambda: "\n".join(form.lines(record)))
     else:
         record = pair_form.write(conversion)
         console.result(record, lambda: "\n".join(pair_form.lines(record)))
-        _recommend(console, conversion)
+        if record["passed"]:
+            _recommend(console, conversion)
     if note := record["image_dependence"]["note"]:
         console.warn(note)
     if not record["passed"]:
-        console.error("a check failed: the files do not give what they should")
+        console.error("a check failed, so nothing was written (--check 0 writes the files unchecked)")
     return 0 if record["passed"] else FELL_SHORT
 
 

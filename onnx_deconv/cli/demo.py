@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from onnx_deconv.attribution.examples import embedded
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.cli import groups
@@ -15,6 +14,7 @@ from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import takes
 from onnx_deconv.cli.study import Study
+from onnx_deconv.files import embedded
 from onnx_deconv.imaging import VIEWS
 
 _EPILOG = """\b

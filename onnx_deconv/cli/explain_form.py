@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,9 +12,11 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.cli.options import option, whole
-from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph, own_top
+from onnx_deconv.compiler.package import EXPLAIN as EXPLAIN_FILE
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
+from onnx_deconv.compiler.profiles import RuntimeName
 from onnx_deconv.compiler.seed_graph import GraphSeed
 from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
@@ -21,6 +24,12 @@ from onnx_deconv.runtime import Session, first_nan, numpy_of
 from onnx_deconv.verification import Check, same_outputs
 
 TargetInput = Literal["optional", "required"]
+
+
+def _passes(given: str | None) -> Sequence[str] | None:
+    if given is None:
+        return None
+    return EXPLAIN.get(given) or tuple(filter(None, given.split(",")))
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,11 @@ class GraphOptions:
         TargetInput,
         option(
             "--target-input",
-            "With --form explain: whether a caller may leave the input 'target' out. onnxruntime for "
-            "JavaScript cannot set an optional input: choose required there, and give -1 for the strongest.",
+            "With --form explain: whether a caller must give the input 'target', -1 for the strongest, or "
+            "may leave it out. Some runtimes take an optional input for a constant and ignore what is given: "
+            "choose optional for onnxruntime in Python, C++, C# or Java alone.",
         ),
-    ] = "optional"
+    ] = "required"
     pictures: Annotated[
         bool,
         option(
@@ -68,23 +78,46 @@ class GraphOptions:
         bool,
         option("--heat", "With --form explain: return heat maps too, uint8 N×H×W×3.", is_flag=True),
     ] = False
+    runtime: Annotated[
+        RuntimeName,
+        option(
+            "--for",
+            "With --form explain: what will run the graph. It is brought to the forms that this takes; "
+            "what cannot be is named. cuda: onnxruntime on NVIDIA GPUs; web: onnxruntime for JavaScript; "
+            "mobile: onnxruntime on telephones.",
+        ),
+    ] = "onnxruntime"
     passes: Annotated[
-        Sequence[str],
+        Sequence[str] | None,
         option(
             "--passes",
             "With --form explain: the optimisation passes to apply, those for a device or by name ("
             + ", ".join(PASSES)
-            + "), '' for none.",
+            + "), '' for none.  [default: those for the runtime]",
             metavar="cpu|cuda|NAMES",
-            default="cpu",
-            show_default=True,
-            callback=lambda *given: EXPLAIN.get(given[-1]) or tuple(filter(None, given[-1].split(","))),
+            default=None,
+            callback=lambda *given: _passes(given[-1]),
         ),
-    ] = EXPLAIN["cpu"]
+    ] = None
 
 
 def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> dict[str, Any]:
-    """Write the explain graph and check it; return its record.
+    """Write the explain graph and check it; return its record."""
+    graph = graph_of(conversion, options, preprocess)
+    original, checks = conversion.original(), list[Check]()
+
+    def look(folder: Path) -> None:
+        checks.extend(checks_of(conversion, options, preprocess, graph, folder / EXPLAIN_FILE, original))
+        conversion.refuse_failures(checks)
+
+    with conversion.timed("save"):
+        files = conversion.written(lambda: graph.save(conversion.output, check=look))
+    keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
+    return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+
+
+def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> ExplainGraph:
+    """Make the explain graph.
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
@@ -95,29 +128,37 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess 
         pair = compile_pair(
             model, maps or conversion.layer, semantics=conversion.semantics, output=conversion.model_output
         )
-        graph = explain_graph(
+        return explain_graph(
             pair,
             top=options.top,
             seed=options.seed,
             ranking=explainer.scores_layer if maps else None,
             target_input=options.target_input,
             preprocess=preprocess if options.pictures else None,
+            runtime=options.runtime,
             passes=options.passes,
             rendering=ImageInput.of(model, preprocess.layout).layout if options.heat and preprocess else None,
         )
-    original = conversion.original()
-    with conversion.timed("save"):
-        files = graph.save(conversion.output)
+
+
+def checks_of(
+    conversion: Conversion,
+    options: GraphOptions,
+    preprocess: Preprocess | None,
+    graph: ExplainGraph,
+    file: Path,
+    original: tuple[Session, list[dict[str, Array]]] | None,
+) -> list[Check]:
+    """Run the graph that was written, and compare what it answers with the original; none if not asked."""
     checks: list[Check] = []
     if original is not None:
-        session = Session(ModelProto.FromString(files[0].read_bytes()), files[0].parent, conversion.providers)
+        session = Session(ModelProto.FromString(file.read_bytes()), file.parent, conversion.providers)
         with conversion.timed("check"):
             for k, batch in enumerate(original[1]):
                 own, asked = _feeds(graph, options, preprocess, batch, k)
                 expected, found = original[0].run(own), session.run_plainly(asked)
                 checks += _compared(conversion, graph, asked, expected, found)
-    keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
-    return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+    return checks
 
 
 def _feeds(
@@ -135,10 +176,7 @@ def _feeds(
         pictures = np.random.default_rng(k).integers(0, 256, (n, h, w, 3), np.uint8)
         own = {name: np.stack([preprocess.normalise(picture) for picture in pictures])}
         asked = {graph.manifest["inputs"][0]["name"]: pictures}
-    target = graph.manifest["target"]
-    if target["input"] == "required":
-        asked[target["name"]] = np.full([1, options.top][2 - len(target["shape"]) :], -1)
-    return own, asked
+    return own, asked | own_top(graph.manifest)
 
 
 def _compared(
@@ -150,7 +188,9 @@ def _compared(
 ) -> Iterator[Check]:
     """Check that the outputs are the original's, and that reconstructions are finite."""
     yield same_outputs(conversion.model, expected, found, "explain")
-    for entry in graph.manifest["outputs"][len(conversion.model.outputs) :]:
+    for entry in graph.manifest["outputs"]:
+        if "of" not in entry:
+            continue
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
         node = first_nan(graph.proto, graph.folder, feeds) if bad else None
@@ -160,6 +200,9 @@ def _compared(
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Describe what was written."""
+    if not record["passed"]:
+        yield from check_lines(record)
+        return
     yield f"{record['folder']}: " + ", ".join(f"{n} {in_bytes(b)}" for n, b in record["bytes"].items())
     explained, target = record["explained"], record["target"]
     rows = [

@@ -14,6 +14,7 @@ from onnx_deconv.cli.pictures import stems
 from onnx_deconv.cli.study import Failures
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo
+from onnx_deconv.labels import IMAGENET, IMAGENET_CLASSES
 from onnx_deconv.model.heads import class_count
 
 
@@ -135,6 +136,8 @@ def _check_labels(console: Console, job: Job) -> None:
     count = len(explainer.labels.names)
     if classes is not None and count not in (0, classes):
         console.warn(f"{count} labels for {classes} classes: names may be wrong")
+    if count == 0 and classes in IMAGENET_CLASSES:
+        console.warn(f"the model names no classes; if they are ImageNet's, --labels {IMAGENET} does")
 
 
 def _report(console: Console, subject: Subject, one: Explanation, record: Mapping[str, Any]) -> None:

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import click
 
+from onnx_deconv.attribution.average import Average
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.options import Option, option
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
-from onnx_deconv.labels import Labels
+from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
 from onnx_deconv.runtime import Providers, limit_threads
 from onnx_deconv.semantics import NO_RULES, Semantics
@@ -58,7 +59,7 @@ class SemanticsOptions:
             "cam",
             "A class activation map that the reconstruction is multiplied by: grad-cam (Selvaraju et al. "
             "2017), layer-cam (Jiang et al. 2021), cam, gradient times activation (Draelos & Carin 2020), "
-            "or grad-cam^2, Grad-CAM times itself.",
+            "or grad-cam^3, the third power of Grad-CAM.",
         ),
     ] = None
     head: Annotated[
@@ -124,10 +125,11 @@ class ModelOptions:
         Path | None,
         option(
             "--labels",
-            "Names of the classes: a text file with one name per line, JSON, or CSV.  "
-            "[default: the names in the model's metadata]",
+            "Names of the classes: a text file with one name per line, JSON, or CSV; or imagenet for those "
+            "of ImageNet, where the model has its 1000 classes (or 1001).  "
+            "[default: the names in the model's metadata, or in a config.json beside it]",
             type=PATH,
-            metavar="FILE",
+            metavar="FILE|imagenet",
         ),
     ] = None
     output: Annotated[
@@ -176,7 +178,11 @@ class ModelOptions:
         return load(path / FORWARD if is_pair(path) else path, dict(self.shapes))
 
     def explainer(
-        self, path: Path | Model, semantics: SemanticsOptions | None = None, default: str | None = None
+        self,
+        path: Path | Model,
+        semantics: SemanticsOptions | None = None,
+        default: str | None = None,
+        average: Average | None = None,
     ) -> Explainer:
         """Make an explainer of a model or a saved pair.
 
@@ -188,13 +194,21 @@ class ModelOptions:
             The choices made.
         default
             The method where the semantics make no choice.
+        average
+            What explanations are the mean of.
         """
         chosen = None if semantics is None else semantics.of(path if isinstance(path, Path) else None)
         return Explainer(
             path,
             default if chosen is None else chosen,
             providers=self.providers,
-            labels=None if self.labels is None else Labels.read(self.labels).names,
+            labels=self._names(),
             input_shapes=dict(self.shapes),
             output=self.output,
+            average=average,
         )
+
+    def _names(self) -> Sequence[str] | str | None:
+        if self.labels is None:
+            return None
+        return IMAGENET if str(self.labels) == IMAGENET else Labels.read(self.labels).names

@@ -1,13 +1,13 @@
 """The explain graph: forward model, seed and companion in one file; picture in, answer and why out.
 
 The nodes of a pair are put into one graph, tied by the names that both models use, with a few nodes
-between them that choose the unit: the strongest channel of each image, unless the optional input
-``target`` says otherwise. Every weight is stored once.
+between them that choose the unit: the one that the input ``target`` says, or the strongest channel of each
+image. Every weight is stored once.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -19,12 +19,15 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from onnx_deconv.compiler import seed_graph
 from onnx_deconv.compiler.backward import SEED
-from onnx_deconv.compiler.package import save_graph
+from onnx_deconv.compiler.package import EXPLAIN as FILE
+from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
-from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
+from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.passes.rewriter import BACKWARD
-from onnx_deconv.compiler.seed_graph import OWN_TOP, TARGET, GraphSeed, Ranked
+from onnx_deconv.compiler.profiles import check, check_sizes, profile
+from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed, Ranked
 from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model import Array
 from onnx_deconv.model.canonical import put_in_order
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
@@ -46,8 +49,9 @@ class ExplainGraph:
     Attributes
     ----------
     proto
-        The model. Inputs: the user's model's own, and optionally ``target``. Outputs: the user's model's
-        own, and ``reconstruction``.
+        The model. Inputs: the user's model's own, and ``target``. Outputs: the user's model's own,
+        ``reconstruction``, ``scores`` (of each channel, by which the strongest is found), and ``explained``
+        (which channels were: what ``target`` said, or the strongest).
     manifest
         Names, shapes, types and meaning of all that goes in and comes out, as plain JSON data.
     folder
@@ -61,15 +65,24 @@ class ExplainGraph:
     folder: Path
     keeps: object = field(default=None, repr=False)
 
-    def save(self, path: str | PathLike[str]) -> list[Path]:
-        """Write ``explain.onnx`` and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
+    def save(self, path: str | PathLike[str], name: str = FILE, check: Check = lambda _: None) -> list[Path]:
+        """Write the graph and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        name
+            What the graph's file is called.
+        check
+            As for :func:`~onnx_deconv.compiler.package.save`.
 
         Raises
         ------
         InputError
             If a file cannot be written.
         """
-        return save_graph(self.proto, self.manifest, self.folder, path)
+        return save_graph(self.proto, {**self.manifest, "file": name}, self.folder, path, name, check)
 
 
 def explain_graph(
@@ -78,10 +91,11 @@ def explain_graph(
     top: int = 1,
     seed: GraphSeed = "auto",
     ranking: str | None = None,
-    target_input: Literal["optional", "required"] = "optional",
+    target_input: Literal["optional", "required"] = "required",
     preprocess: "Preprocess | None" = None,
     rendering: "Layout | None" = None,
-    passes: Iterable[str] = EXPLAIN["cpu"],
+    runtime: str = "onnxruntime",
+    passes: Iterable[str] | None = None,
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
@@ -102,18 +116,23 @@ def explain_graph(
         The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
         which it is for units.
     target_input
-        Whether a caller may leave the input ``target`` out. onnxruntime's JavaScript cannot set an input
-        that may be left out; there ``required`` makes one that must be given, -1 for the model's own top.
-        A channel or unit that the value does not have gives a reconstruction of zeros.
+        Whether a caller may leave the input ``target`` out, or must give it, -1 for the model's own top. Only
+        for onnxruntime in Python, C++, C#, Java: other runtimes (onnxruntime for JavaScript, its OpenVINO
+        provider, tract) take the default of an optional input for a constant, and explain the strongest
+        class whatever they are given. A channel or unit that the value does not have gives a reconstruction
+        of zeros.
     preprocess
         Have the graph take uint8 pictures (N, H, W, 3), RGB, of the model's size, as its input ``picture``,
         and make of them what :meth:`onnx_deconv.imaging.Preprocess.normalise` does.
     rendering
         Have the graph also return ``heat``, the reconstruction's saliency in colours as
         :mod:`onnx_deconv.imaging` draws it, uint8 (N, H, W, 3): the layout of the model's input.
+    runtime
+        What will run the graph, see :mod:`onnx_deconv.compiler.profiles`: it is brought to the forms that the
+        runtime takes, and checked to have no other.
     passes
         Optimisation passes to apply, by name, see :mod:`onnx_deconv.compiler.passes`; ``()`` for none. By
-        default those for CPUs, ``EXPLAIN["cpu"]``; a graph for a GPU takes ``EXPLAIN["cuda"]``.
+        default those for the runtime.
 
     Returns
     -------
@@ -123,17 +142,24 @@ def explain_graph(
     Raises
     ------
     ModelError
-        If a node of either model has no equivalent at the other's opset; or if pictures are asked for and
-        the model takes more than one input.
+        If a node of either model has no equivalent at the other's opset; if pictures are asked for and
+        the model takes more than one input; or if the graph cannot be brought to the runtime.
     InputError
-        If ``top`` is not positive, or more than there are channels or units; there is no such ``seed`` or
-        value ``ranking``; or units are ranked by another value than theirs.
+        If there is no such ``runtime``, it needs sizes that are not known, or ignores optional inputs; if
+        ``top`` is not positive, or more than there are channels or units; there is no such ``seed`` or value
+        ``ranking``; or units are ranked by another value than theirs.
 
     Examples
     --------
     >>> graph = explain_graph(compile_pair(load("squeezenet.onnx")), top=5)
     >>> graph.save("explain")
     """
+    takes = profile(runtime)
+    check_sizes(runtime, pair.manifest["inputs"])
+    if target_input == "optional" and not takes.optional_target:
+        raise InputError(
+            f"target_input='optional': {runtime} would ignore what is given to an optional input"
+        )
     if seed not in get_args(GraphSeed):
         raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
     if top < 1:
@@ -153,13 +179,14 @@ def explain_graph(
         raise InputError(f"ranking={ranking!r}: the model has no such value")
     if seed == "unit" and ranked.value != explained["value"]:
         raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
-    interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, *_results(pair))}
+    interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, SCORES, EXPLAINED, *_results(pair))}
     seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
-    chosen = graph.append(seeds, {TARGET: interface[TARGET]})
-    shape: list[int | str] = ["targets"] if top == 1 else ["targets", top]
+    told = (TARGET, SCORES, EXPLAINED)
+    chosen = graph.append(seeds, {f"{SEED}/{name}": interface[name] for name in told})
+    shape = _target_shape(pair, top)
     graph.add_target(interface[TARGET], shape, optional=target_input == "optional")
     deconv = at_opset(pair.deconv, opset, IR_VERSION)
-    back = [graph.append(deconv, {SEED: value}) for value in chosen.values()]
+    back = [graph.append(deconv, {SEED: chosen[f"{SEED}/{k}"]}) for k in range(top)]
     for name in _results(pair):
         parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
         graph.append(seed_graph.stacked(name, top), parts | {name: interface[name]})
@@ -171,6 +198,7 @@ def explain_graph(
         names = {name: interface[name], HEAT: interface[HEAT]}
         graph.append(image_graph.rendering(name, rendering, top), names)
         entries.append(_heat(result, interface[HEAT], rendering))
+    entries += _answers(pair, interface, count, top)
     inputs = list(pair.manifest["inputs"])
     if preprocess is not None:
         from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - see above
@@ -182,7 +210,10 @@ def explain_graph(
     graph.graph.output.extend(_info(entry) for entry in entries)
     manifest = {
         **{key: pair.manifest[key] for key in _SHARED},
+        **({} if preprocess is None else _prepared(pair, interface[PICTURE], preprocess)),
         "form": "explain",
+        "runtime": runtime,
+        "file": FILE,
         "opset": opset,
         "seed": seed_graph.resolved(explained, ranked, seed),
         "top": top,
@@ -197,16 +228,55 @@ def explain_graph(
         },
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    return graph.finished(pair, manifest, passes)
+    made = graph.finished(pair, manifest, takes.passes if passes is None else passes)
+    check(made.proto, runtime)
+    return made
 
 
-_SHARED = ("format", "version", "model", "explained", "scores", "semantics", "rules", "image_dependence")
+def own_top(manifest: Mapping[str, Any]) -> dict[str, Array]:
+    """Return what to give as ``target`` to have each image's strongest explained, by the input's name."""
+    target = manifest["target"]
+    shape = [size if isinstance(size, int) else 1 for size in target["shape"]]
+    return {target["name"]: np.full(shape, OWN_TOP)}
+
+
+_SHARED = (
+    "format", "version", "model", "explained", "scores", "semantics", "rules", "image_dependence", "batch",
+    "example", "preprocessing", "labels",
+)  # fmt: skip
 """What an explain graph's manifest has in common with a pair's."""
-_TARGET = "which channel (class) to explain in each image; -1 (the default): the image's strongest"
+_TARGET = "which channel (class) to explain in each image; -1: the image's strongest"
 _TARGET_UNIT = (
     "which unit to explain in each image, by its index in the explained value, in row-major order over "
-    "the axes behind the batch; -1 (the default): the image's strongest"
+    "the axes behind the batch; -1: the image's strongest"
 )
+_SCORES = (
+    "each channel's (class's) strongest activation, or each unit's activation; the strongest is taken for -1"
+)
+_EXPLAINED = "what was explained in each image: what 'target' said, or the strongest"
+
+
+def _batch(pair: Pair) -> Any:
+    explained = pair.manifest["explained"]
+    return (Axes.of(explained["axes"]).sizes(explained["shape"]) or [None])[0]
+
+
+def _target_shape(pair: Pair, top: int) -> list[int | str]:
+    """Return the shape of ``target``; where the batch is free, one target may do for all images."""
+    batch = _batch(pair)
+    first: int | str = batch if isinstance(batch, int) else "targets"
+    return [first] if top == 1 else [first, top]
+
+
+def _answers(pair: Pair, names: Mapping[str, str], count: int | None, top: int) -> list[dict[str, Any]]:
+    """Describe the outputs that say what was chosen, and by what."""
+    batch, precision = _batch(pair), np.dtype(_seed_type(pair))
+    dtype = TensorProto.DataType.Name(helper.np_dtype_to_tensor_dtype(precision)).lower()
+    chosen = [batch] if top == 1 else [batch, top]
+    return [
+        {"name": names[SCORES], "shape": [batch, count], "dtype": dtype, "meaning": _SCORES},
+        {"name": names[EXPLAINED], "shape": chosen, "dtype": "int64", "meaning": _EXPLAINED},
+    ]
 
 
 def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
@@ -270,6 +340,13 @@ def _picture(inputs: Any, name: str, preprocess: "Preprocess") -> dict[str, Any]
     n, *rest = inputs[0]["shape"] or [None] * 4
     sizes = rest[1:] if preprocess.layout == "NCHW" else rest[:2]
     return {"name": name, "of": inputs[0]["name"], "shape": [n, *sizes, 3], "dtype": "uint8"}
+
+
+def _prepared(pair: Pair, name: str, preprocess: "Preprocess") -> dict[str, Any]:
+    """Say how pictures are prepared, which the graph itself does, and of what size they are."""
+    ((batch, *rest),) = pair.manifest["example"].values()
+    sizes = rest[1:] if preprocess.layout == "NCHW" else rest[:2]
+    return {"preprocessing": asdict(preprocess), "example": {name: [batch, *sizes, 3]}}
 
 
 def _info(entry: Mapping[str, Any]) -> ValueInfoProto:

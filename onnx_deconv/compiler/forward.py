@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
+from onnx_deconv.compiler import switches
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model import Model
 from onnx_deconv.operators import Tap, find
@@ -19,7 +20,8 @@ def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
 
     Nothing else changes: a MaxPool that is asked for its switches gets a second output (in opset 7,
     where it has none yet, the model is relabelled as opset 8, whose operators are the same
-    otherwise); a shape, a model input, or a value inside a local function gets nodes of its own.
+    otherwise), from which the place of each image in the batch is taken away, so that what an image gets
+    depends on no other; a shape, a model input, or a value inside a local function gets nodes of its own.
 
     Parameters
     ----------
@@ -35,6 +37,8 @@ def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
     """
     copy = ModelProto()
     copy.CopyFrom(model.proto)
+    if model.pinned:
+        _pin(copy, model)
     present = {o.name for o in copy.graph.output}
     inlined = _Inlined(model, copy)
     for tap in taps:
@@ -45,6 +49,16 @@ def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
     return copy
 
 
+def _pin(copy: ModelProto, model: Model) -> None:
+    """Write down the sizes that a caller gave, and those that follow for the outputs."""
+    for info in (*copy.graph.input, *copy.graph.output):
+        dims = model.type_of(info.name).dims
+        if dims is not None and info.type.HasField("tensor_type"):
+            elem_type = info.type.tensor_type.elem_type
+            info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, elem_type, dims))
+    del copy.graph.value_info[:]  # what they say of other sizes may not hold
+
+
 def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> int:
     """Make the graph compute a tap under its name; return its element type."""
     graph = copy.graph
@@ -53,11 +67,9 @@ def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> in
         pool = next(n for n in graph.node if tap.value in n.output)
         if SWITCHES not in find(pool.op_type, pool.domain).traits:
             pool = inlined.repeat(tap.value)
-        if len(pool.output) == 1:
-            pool.output.append(tap.name)
-        elif not pool.output[1]:
-            pool.output[1] = tap.name
         _relabel(copy)
+        if tap.name not in model.producers:
+            switches.append(copy, pool, tap.name, _sizes(model, tap.value))
         return int(TensorProto.INT64)
     if tap.kind == "shape":
         graph.node.append(onnx.helper.make_node("Shape", [tap.value], [tap.name], name=tap.name))
@@ -65,6 +77,11 @@ def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> in
     if tap.name != tap.value:
         graph.node.append(onnx.helper.make_node("Identity", [tap.value], [tap.name], name=tap.name))
     return model.type_of(tap.value).dtype
+
+
+def _sizes(model: Model, maximum: str) -> list[int | None]:
+    """Return the sizes of what a pool reads."""
+    return list(model.type_of(model.producers[maximum].inputs[0].name).shape or ())
 
 
 def _add_output(copy: ModelProto, model: Model, tap: Tap, elem_type: int) -> None:

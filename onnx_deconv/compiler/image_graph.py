@@ -39,13 +39,16 @@ def _channels(op: Emitter, picture: Signal, letters: str) -> Signal:
         return op.Cast(picture, to=op.elem_type)
     if set(letters) <= set("RGB"):
         return op.Cast(op.Gather(picture, ["RGB".index(c) for c in letters], axis=3), to=op.elem_type)
-    # In 1/65536, with the rounding that Pillow has: equal to the bit.
+    # In 1/65536, with the rounding that Pillow has: equal to the bit. Whole numbers below 2**24 are exact in
+    # float32, and so are their sums in every runtime; divisions of whole numbers (OpenVINO) and products of
+    # matrices (TF32) are not.
     weights = {"R": (_ONE, 0, 0), "G": (0, _ONE, 0), "B": (0, 0, _ONE), "L": _LUMA, "A": (0, 0, 0)}
-    mixed = op.MatMul(
-        op.Cast(picture, to=TensorProto.INT32), np.array([weights[c] for c in letters], np.int32).T
+    shares = op.Mul(
+        op.Unsqueeze(op.Cast(picture, to=op.elem_type), [3]),
+        np.array([weights[c] for c in letters], op.dtype),
     )
-    offsets = np.array([_ONE // 2 + (255 * _ONE if c == "A" else 0) for c in letters], np.int32)
-    return op.Cast(op.Div(op.Add(mixed, offsets), np.int32(_ONE)), to=op.elem_type)
+    offsets = np.array([_ONE // 2 + (255 * _ONE if c == "A" else 0) for c in letters], op.dtype)
+    return op.Floor(op.Mul(op.Add(op.ReduceSum(shares, [4], keepdims=0), offsets), 1 / _ONE))
 
 
 def rendering(name: str, layout: Layout, top: int, colormap: str = "inferno") -> ModelProto:

@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.forward import forward
+from onnx_deconv.compiler.input_facts import input_facts
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, blaming_the_file
 from onnx_deconv.model.detections import Fields
@@ -24,7 +25,7 @@ FORMAT = 1
 
 _MEANINGS = {
     "seed": "what to explain: zero but for the chosen unit of the explained value",
-    "switches": "where each window of the MaxPool found its maximum: flat index into its whole input",
+    "switches": "where each window of the MaxPool found its maximum: flat index into its input, by image",
     "value": "a forward value",
     "shape": "the shape of a forward value",
 }
@@ -45,7 +46,7 @@ class Pair:
     folder
         Where the large weights of both lie (their tensors are external).
     keeps
-        The temporary folder of a model that came from memory, kept as long as the pair.
+        The files that the weights lie in, kept as long as the pair.
     """
 
     forward: ModelProto
@@ -108,7 +109,7 @@ def _compiled(
     manifest = _manifest(walk, deconv, taps, head)
     # The explained value's own activations choose the unit and scale the seed.
     shown = Tap("value", walk.value, walk.value)
-    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.spool)
+    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.files)
     for proto in (pair.forward, pair.deconv):
         kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
         helper.set_model_props(proto, {**dict(kept), MANIFEST_KEY: json.dumps(manifest)})
@@ -127,8 +128,9 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head) -
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
-        "inputs": [{"name": name, **_type(model, name)} for name in model.inputs],
-        "outputs": [{"name": name, **_type(model, name)} for name in model.outputs],
+        **input_facts(model),
+        "inputs": [described(model, name) for name in model.inputs],
+        "outputs": [described(model, name) for name in model.outputs],
         "deconv_inputs": [
             {"name": i.name, **_meaning(tapped.get(i.name)), **_info_type(i)} for i in deconv.graph.input
         ],
@@ -168,6 +170,11 @@ def _meaning(tap: Tap | None) -> dict[str, str]:
     if tap is None:
         return {"kind": "seed", "meaning": _MEANINGS["seed"]}
     return {"kind": tap.kind, "of": tap.value, "meaning": _MEANINGS[tap.kind]}
+
+
+def described(model: Model, value: str) -> dict[str, Any]:
+    """Return a value's name, shape and type, as a manifest has them."""
+    return {"name": value, **_type(model, value)}
 
 
 def _type(model: Model, value: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import Emitter, Signal
 
-TARGET = "target"
+TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
+"""What the graph takes and returns; here with ``seed/`` before: a model may have values of such names."""
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
@@ -62,27 +64,30 @@ def seeds(
     Returns
     -------
     ModelProto
-        Inputs: the two values and ``target``; outputs: ``seed/0``, ``seed/1`` ...
+        Inputs: the two values and ``seed/target``; outputs: ``seed/0``, ``seed/1`` ..., ``seed/scores``, by
+        which the strongest is found, and ``seed/explained``, which channels or units were taken.
     """
     op = Emitter(np.dtype(precision))
     op.origin = SEED
     axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
     value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
     by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
-    target = op.input(TARGET, None, np.int64)
+    target = op.input(f"{SEED}/{TARGET}", None, np.int64)
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
     best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
     targets = op.Where(op.Less(target, np.int64(0)), best, target)
-    made = []
+    made, sizes = [], (axes.sizes(explained["shape"]) or [])[1:]
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
         if ranked.fields is not None and kind != "unit":
-            seed = _box(op, value, rank, chosen, ranked.fields)
+            seed = _box(op, value, rank, chosen, ranked.fields, sizes)
         else:
-            seed = _of_class(op, value, chosen, ranked, axes.sizes(explained["shape"]) or [], kind)
+            seed = _of_class(op, value, chosen, ranked, sizes, kind)
         made.append(_restored(op, seed, axes))
-    return exported(op, {f"{SEED}/{k}": signal for k, signal in enumerate(made)}, "seeds")
+    starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
+    told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
+    return exported(op, starts | told, "seeds")
 
 
 def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> GraphSeed:
@@ -110,14 +115,21 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     return op.Mul(op.Gather(scores, np.array(channels), axis=1), np.array(signs, op.dtype))
 
 
-def _box(op: Emitter, value: Signal, scores: Signal, chosen: Signal, fields: Fields) -> Signal:
+def _box(
+    op: Emitter,
+    value: Signal,
+    scores: Signal,
+    chosen: Signal,
+    fields: Fields,
+    sizes: Sequence[int | str | None],
+) -> Signal:
     """Make 1 at the score of one class of each image in the box where it is best; shape as the value."""
     off_on = np.array([0, 1], op.dtype)
     mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), [2])
     inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), scores, np.asarray(np.finfo(op.dtype).min))
     unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
     boxes = op.Squeeze(op.Shape(value, start=2, end=3))
-    there = _mask(op, value, op.Add(unit, op.Mul(boxes, np.int64(fields.first))))
+    there = _mask(op, value, op.Add(unit, op.Mul(boxes, np.int64(fields.first))), sizes)
     return op.Mul(there, op.ReduceMax(mask, [1], keepdims=1))  # nothing for a class that there is not
 
 
@@ -131,7 +143,7 @@ def _of_class(
 ) -> Signal:
     """Make the seed of one class, channel or unit per image, shape as the value."""
     if ranked.elements is None or kind == "unit":
-        return _seed(op, value, chosen, sizes[2:], kind)
+        return _seed(op, value, chosen, sizes, kind)
     channels, signs = zip(*ranked.elements, strict=True)
     last = np.int64(len(channels) - 1)
     known = op.Min(chosen, last)
@@ -139,18 +151,22 @@ def _of_class(
     sign = op.Where(
         op.Less(last, chosen), np.zeros((), op.dtype), sign
     )  # nothing for a class that there is not
-    seed = _seed(op, value, op.Gather(np.array(channels), known), sizes[2:], kind)
-    return op.Mul(seed, op.Reshape(sign, [-1] + [1] * (len(sizes) - 1)))
+    seed = _seed(op, value, op.Gather(np.array(channels), known), sizes, kind)
+    return op.Mul(seed, op.Reshape(sign, [-1] + [1] * len(sizes)))
 
 
 def _seed(
     op: Emitter, value: Signal, chosen: Signal, sizes: Sequence[int | str | None], kind: GraphSeed
 ) -> Signal:
-    """Make the seed of one channel, or unit, per image, shape as the value, whose maps have these sizes."""
+    """Make the seed of one channel, or unit, per image, shape as the value, whose images have these sizes."""
     if kind == "unit":
-        return op.Mul(value, _mask(op, value, chosen))
+        return op.Mul(value, _mask(op, value, chosen, sizes))
+    channels, *sizes = sizes or [None]
     off_on = np.array([0, 1], op.dtype)
-    mask = op.OneHot(chosen, op.Shape(value, start=1, end=2), off_on, axis=1)
+    depth = (
+        op.Squeeze(op.Shape(value, start=1, end=2)) if not isinstance(channels, int) else np.int64(channels)
+    )
+    mask = op.OneHot(chosen, depth, off_on, axis=1)
     if sizes:
         mask = op.Unsqueeze(mask, list(range(2, 2 + len(sizes))))
     if sizes and kind != "map":
@@ -158,7 +174,7 @@ def _seed(
         inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), value, lowest)
         # The first of equals, as everywhere.
         unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
-        mask = op.Mul(_mask(op, value, unit), mask)
+        mask = op.Mul(_mask(op, value, unit, [channels, *sizes]), mask)
     return mask if kind == "one" else op.Mul(value, mask)
 
 
@@ -178,10 +194,13 @@ def _restored(op: Emitter, seed: Signal, axes: Axes) -> Signal:
     return op.Transpose(plain, perm=[axes.order.index(k) for k in range(len(axes.order))])
 
 
-def _mask(op: Emitter, value: Signal, unit: Signal) -> Signal:
+def _mask(op: Emitter, value: Signal, unit: Signal, sizes: Sequence[int | str | None]) -> Signal:
     """Make 1 at one unit of each image, by its row-major index, and 0 elsewhere; shape as the value."""
-    size = op.Shape(op.Reshape(value, [0, -1]), start=1)
-    return op.Reshape(op.OneHot(unit, size, np.array([0, 1], op.dtype), axis=1), op.Shape(value))
+    known = [size for size in sizes if isinstance(size, int)]
+    fixed = len(known) == len(sizes) > 0
+    depth = np.int64(prod(known)) if fixed else op.Squeeze(op.Shape(op.Reshape(value, [0, -1]), start=1))
+    mask = op.OneHot(unit, depth, np.array([0, 1], op.dtype), axis=1)
+    return op.Reshape(mask, [-1, *known] if fixed else op.Shape(value))
 
 
 def stacked(name: str, top: int) -> ModelProto:

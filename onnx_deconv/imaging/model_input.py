@@ -164,7 +164,7 @@ def preprocess_for(
         base = base.replace(channels=takes.channels_like(base.channels), size=takes.size_or(base.size))
     config = chosen if isinstance(chosen, Path) else None
     if chosen is None and not in_metadata:
-        config = config_beside(model.folder)
+        config = config_beside(model.files.home)
     if config is not None:
         base = _configured(base, takes, changes_from(config))
     known = named or config or in_metadata or {"mean", "std", "scale"} & set(changes)

@@ -1,7 +1,6 @@
 """Read any picture file as an RGB array."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +17,11 @@ SUFFIXES = frozenset(
     | {".tga", ".tif", ".tiff", ".webp"}
 )
 """Suffixes by which pictures in a folder are found; a file given by name may have any suffix."""
+
+
+_COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
+_NOT_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+"""Formats of Pillow's that start another program (Ghostscript) or need one to be decoded."""
 
 
 def read_image(path: PathLike | BinaryIO) -> Picture:
@@ -41,15 +45,16 @@ def read_image(path: PathLike | BinaryIO) -> Picture:
     Raises
     ------
     InputError
-        If the file is missing, a folder, not a picture, damaged, or has more pixels than Pillow's
-        limit against decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``).
+        If the file is missing, a folder, not a picture, damaged, in a format that other programs
+        decode (EPS, WMF), or has more pixels than Pillow's limit against decompression bombs
+        (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged EXIF block does no harm to the pixels
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return as_picture(picture)
+        with _opened(path) as picture:
+            # Not by a warning of Pillow: filters of warnings belong to the whole process and all its threads.
+            if Image.MAX_IMAGE_PIXELS and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError  # noqa: TRY301  (described below, as Pillow's own)
+            return as_picture(picture)
     except Exception as error:
         # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
         name = (
@@ -78,6 +83,21 @@ def as_picture(image: Image.Image) -> Picture:
     return np.array(_rgb(ImageOps.exif_transpose(image)))
 
 
+def _opened(path: PathLike | BinaryIO) -> Image.Image:
+    """Open a picture, in no format that other programs are started for."""
+    if isinstance(path, str | os.PathLike) and not Path(path).is_file() and Path(path).exists():
+        raise IsADirectoryError if Path(path).is_dir() else _NoFileError
+    try:
+        return Image.open(path, formats=_COMMON)
+    except UnidentifiedImageError:
+        Image.init()
+        return Image.open(path, formats=[name for name in Image.ID if name not in _NOT_OPENED])
+
+
+class _NoFileError(OSError):
+    """A pipe or a device, which might be waited for without end."""
+
+
 def _why_unreadable(path: str, error: Exception) -> str:
     match error:
         case FileNotFoundError():
@@ -88,7 +108,9 @@ def _why_unreadable(path: str, error: Exception) -> str:
             limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
             return f"has more than {limit}, the limit against decompression bombs; make it smaller"
         case UnidentifiedImageError():
-            return "not a picture in a format that Pillow reads; convert it to PNG or JPEG"
+            return "not a picture in a format that is read; convert it to PNG or JPEG"
+        case _NoFileError():
+            return "is no ordinary file; save the picture to one"
         case PermissionError():
             return "permission to read it is denied; change its access rights"
     reason = " ".join(str(error).split()) or type(error).__name__

@@ -129,6 +129,18 @@ class Emitter:
         added = self.ScatterElements(wide[0], positions, wide[1], axis=axis, reduction="add")
         return self.Cast(added, to=self.elem_type)
 
+    def count(self, sizes: Operand, axes: Iterable[int]) -> Signal:
+        """Return how many positions some axes have, of a 1-D int64 value of sizes, in the signal's type.
+
+        Ones are added up on the device that has the signal: arithmetic on the sizes, which the CPU has, would
+        have to be copied to it.
+        """
+        lines = [self.ones(self.Slice(sizes, [axis], [axis + 1], [0])) for axis in axes]
+        first, *others = [self.ReduceSum(line, [0], keepdims=0) for line in lines]
+        for other in others:
+            first = self.Mul(first, other)
+        return first
+
     def ones(self, shape: Operand) -> Signal:
         """Return a tensor of ones of the signal's type."""
         return self.filled(shape, 1.0)

@@ -25,7 +25,8 @@ class Tap:
     Attributes
     ----------
     kind
-        ``switches`` (a MaxPool's indices), ``value``, or ``shape`` (of a value, int64).
+        ``switches`` (a MaxPool's indices, counted from the first position of each image), ``value``, or
+        ``shape`` (of a value, int64).
     value
         The forward value it is of; for switches the MaxPool's first output.
     name
@@ -62,11 +63,20 @@ class ForwardValues:
     reads: int = 0
 
     def switches(self, pool: gs.Node) -> Signal:
-        """Return the positions of the maxima that a MaxPool found: int64, flat over the whole input."""
+        """Return the positions of the maxima that a MaxPool found: int64, flat over each image."""
         y = pool.outputs[0].name
-        own = [v.name for v in pool.outputs[1:2] if v.name]
-        name = own[0] if own else _free(self.model, f"{y}/switches")
+        name = f"{y}/switches"
+        if not self._is_computed(pool, name):
+            name = _free(self.model, name)
         return self._tap(Tap("switches", y, name), self.model.type_of(y).dims, np.int64)
+
+    def _is_computed(self, pool: gs.Node, name: str) -> bool:
+        """Tell whether a model computes a pool's switches already, under that name."""
+        own = [v.name for v in pool.outputs[1:]]
+        maker = self.model.producers.get(name)
+        if maker is None or not own:
+            return False
+        return maker is pool or (maker.op in ("Mod", "Sub") and maker.inputs[0].name == own[0])
 
     def shape(self, name: str, rank: int) -> Operand:
         """Return the shape of a value as a 1-D int64 value."""

@@ -22,7 +22,7 @@ def max_pool(at: Site) -> Signals:
 
 
 def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Signal:
-    """Place a signal at flat positions of an otherwise empty tensor of the given shape."""
+    """Place a signal at positions, flat over each image, of an otherwise empty tensor of the given shape."""
     op, n = at.op, len(at.shape_of(0)) - 2
     backwards = [0, 1, *range(n + 1, 1, -1)]
     if by_column:
@@ -31,15 +31,15 @@ def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Si
         placed = _overwritten(at, switches, shape)
     else:
         # MaxUnpool keeps the last of several signals for one position and has no CUDA kernel.
-        empty = op.Reshape(op.filled(shape, 0.0), [-1])
-        flat = op.Reshape(switches, [-1]), op.Reshape(at.signal, [-1])
-        placed = op.Reshape(op.scatter_add(empty, *flat), shape)
+        empty, places, signal = map(op.Flatten, (op.filled(shape, 0.0), switches, at.signal))
+        placed = op.Reshape(op.scatter_add(empty, places, signal, axis=1), shape)
     return op.Transpose(placed, perm=backwards) if by_column else placed
 
 
 def _overwritten(at: Site, switches: Signal, shape: Operand) -> Signal:
     """Place a signal by MaxUnpool, which keeps the last of several for one position."""
     op, sizes, counts = at.op, at.shape_of(0)[2:], at.shape_of_output()[2:]
+    switches = _over_the_batch(at, switches, shape)
     if None in sizes or prod(d or 1 for d in counts) <= prod(d or 1 for d in sizes):
         # A kernel of 1 infers the smallest output, which MaxUnpool lets be replaced by any larger.
         ones = [1] * len(sizes)
@@ -50,6 +50,16 @@ def _overwritten(at: Site, switches: Signal, shape: Operand) -> Signal:
     longer = op.Concat([1, 1], op.Add(total, op.Size(at.signal)), axis=0)
     placed = op.MaxUnpool(*line, longer, kernel_shape=[1], strides=[1])
     return op.Reshape(op.Slice(placed, [0], total, [2]), shape)
+
+
+def _over_the_batch(at: Site, switches: Signal, shape: Operand) -> Signal:
+    """Count switches from the first position of the batch, not of each image."""
+    op = at.op
+    shape = op.Concat(shape, axis=0)
+    number = op.Squeeze(op.Slice(shape, [0], [1], [0]))
+    size = op.ReduceProd(op.Slice(shape, [1], [len(at.shape_of(0))], [0]))
+    starts = op.Mul(op.Range(np.int64(0), number, np.int64(1)), size)
+    return op.Add(switches, op.Reshape(starts, [-1] + [1] * (len(at.shape_of(0)) - 1)))
 
 
 @operator("AveragePool", traits={POOL}, field=fields.window)
@@ -142,7 +152,7 @@ def global_average_pool(at: Site) -> Signals:
     if None not in sizes:
         share = op.Mul(at.signal, 1.0 / prod(d or 1 for d in sizes))
         return [op.Expand(share, [1, 1, *sizes])]
-    count = op.Cast(op.ReduceProd(op.Slice(at.shape(0), [2], [2 + len(sizes)], [0])), to=op.elem_type)
+    count = op.count(at.shape(0), range(2, 2 + len(sizes)))
     return [op.Expand(op.Div(at.signal, count), at.shape(0))]
 
 

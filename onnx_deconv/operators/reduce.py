@@ -94,8 +94,7 @@ def divided(at: Site, signal: Signal, axes: Sequence[int]) -> Signal:
     op, sizes = at.op, [at.shape_of(0)[axis] for axis in axes]
     if None not in sizes:
         return op.Mul(signal, 1.0 / prod(d or 1 for d in sizes))
-    count = op.ReduceProd(op.Gather(at.shape(0), list(axes)), keepdims=0)
-    return op.Div(signal, op.Cast(count, to=op.elem_type))
+    return op.Div(signal, op.count(at.shape(0), [axis % len(at.shape_of(0)) for axis in axes]))
 
 
 def over(at: Site, signal: Signal, norm: Signal) -> Signal:

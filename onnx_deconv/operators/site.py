@@ -128,7 +128,7 @@ class Site(ForwardNode):
         return self.values.raw(self.node.inputs[i].name)
 
     def switches(self) -> Signal:
-        """Return the positions of the maxima that this MaxPool found: int64, flat over the whole input."""
+        """Return the positions of the maxima that this MaxPool found: int64, flat over each image."""
         return self.values.switches(self.node)
 
     def size(self, i: int, axis: int) -> Operand:

@@ -5,15 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.compiler.passes import COMPANION, apply_passes
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
-from onnx_deconv.operators import find
-from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.runtime.providers import Providers
 from onnx_deconv.runtime.session import Session, device_of, numpy_of
 
@@ -97,42 +94,10 @@ class PairSession:
             raise InputError(
                 f"{seeds} seeds for {images} images: give as many, or a multiple if the batch is free"
             )
-        arrays = {name: numpy_of(value) for name, value in feeds.items()}
         return {
-            name: _repeat(array, seeds // images, entries[name]["kind"], self._positions(name, arrays))
-            for name, array in arrays.items()
+            name: _repeat(numpy_of(value), seeds // images, entries[name]["kind"])
+            for name, value in feeds.items()
         }
-
-    def _positions(self, switches: str, arrays: Mapping[str, Array]) -> int:
-        """Return how many positions a pool whose switches these are has in one image; 0 for other values."""
-        pool = self._pools.get(switches)
-        if pool is None:
-            return 0
-        shape = next(
-            (
-                arrays[e["name"]]
-                for e in self.pair.manifest["deconv_inputs"]
-                if e["kind"] == "shape" and e["of"] == pool
-            ),
-            None,
-        )
-        sizes = self._sizes.get(pool, ()) if shape is None else shape[1:]
-        if not len(sizes) or not all(sizes):
-            raise InputError(f"the size of {pool!r} is not known: give one seed for each image")
-        return int(np.prod(sizes))
-
-    @functools.cached_property
-    def _pools(self) -> dict[str, str]:
-        """The input of each MaxPool by the name of its switches."""
-        nodes = (n for n in self.pair.forward.graph.node if SWITCHES in find(n.op_type, n.domain).traits)
-        return {n.output[1]: n.input[0] for n in nodes if len(n.output) > 1}
-
-    @functools.cached_property
-    def _sizes(self) -> dict[str, list[int]]:
-        """Each forward value's sizes behind the batch, 0 where not known."""
-        graph = onnx.shape_inference.infer_shapes(self.pair.forward).graph
-        infos = (*graph.input, *graph.value_info, *graph.output)
-        return {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim[1:]] for i in infos}
 
     @functools.cached_property
     def seed_dtype(self) -> Any:
@@ -145,15 +110,11 @@ def seed_type(companion: Session) -> Any:
     return np.float16 if "float16" in companion.inputs[SEED].type else np.float32
 
 
-def _repeat(array: Array, times: int, kind: str, positions: int) -> Array:
-    """Repeat what belongs to each image; a batch's switches count positions from its first image on."""
+def _repeat(array: Array, times: int, kind: str) -> Array:
+    """Repeat what belongs to each image."""
     if kind == "shape":
         return np.concatenate([array[:1] * times, array[1:]])
-    repeated = np.repeat(array, times, axis=0)
-    if kind != "switches":
-        return repeated
-    moved = np.arange(len(repeated)) - np.repeat(np.arange(len(array)), times)
-    return repeated + (moved * positions).reshape(-1, *[1] * (array.ndim - 1))
+    return np.repeat(array, times, axis=0)
 
 
 def companion(pair: Pair, providers: Providers = "auto") -> Session:

@@ -78,6 +78,7 @@ def onnxruntime() -> Any:
         import onnxruntime as ort  # noqa: PLC0415  (an extra: the rest of the package works without it)
     except ImportError as error:
         raise RuntimeUnavailableError(f"onnxruntime is not installed: {_INSTALL}") from error
+    ort.set_default_logger_severity(4)  # its own lines would stand before ours
     builds = [n for n in ("onnxruntime", "onnxruntime-gpu") if _installed(n)]
     if len(builds) > 1:
         logger.warning(

@@ -61,7 +61,9 @@ class SwitchWindows:
         return cls(shape, positions, attributes.get("storage_order", 0) == 1)
 
     def by_row(self, switches: Array) -> Array:
-        """Return flat positions counted in row-major order, whatever the pool's storage order."""
+        """Return flat positions in the batch, in row-major order, whatever the pool's storage order."""
+        images = np.arange(len(switches)) * prod(self.shape[1:])
+        switches = switches + images.reshape(-1, *[1] * (switches.ndim - 1))
         if not self.by_column:
             return switches
         backwards = (*self.shape[:2], *self.shape[:1:-1])

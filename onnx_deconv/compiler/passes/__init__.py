@@ -11,16 +11,21 @@ from onnx import ModelProto
 
 # Importing a pass registers it.
 from onnx_deconv.compiler.passes import (  # noqa: F401
+    batches,
     blocked,
+    copies,
     depthwise,
     filters,
     masks,
+    padding,
     pools,
     residuals,
     scalings,
+    sizes,
     splits,
     sums,
     uniform,
+    windows,
     winograd,
 )
 from onnx_deconv.compiler.passes.registry import PASSES
@@ -31,10 +36,10 @@ __all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
 
 EXPLAIN = {
     "cpu": (
-        "filters", "uniform", "depthwise", "maxima", "blocked", "pools",
+        "filters", "uniform", "depthwise", "maxima", "blocked", "pools", "batches",
         "scalings", "splits", "winograd", "sums", "masks", "residuals",
     ),
-    "cuda": ("filters", "uniform", "pools"),
+    "cuda": ("filters", "uniform", "pools", "batches", "pads"),
 }  # fmt: skip
 """The passes for an explain graph, in order, by the device that it is made for.
 
@@ -43,7 +48,7 @@ EXPLAIN = {
 
 COMPANION = {
     "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
-    "cuda": ("filters", "uniform"),
+    "cuda": ("filters", "uniform", "pads"),
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
 

@@ -35,6 +35,8 @@ class Rewriter:
 
     Attributes
     ----------
+    model, graph
+        The model, and its graph.
     nodes
         The nodes as they were, in order.
     producers
@@ -48,7 +50,7 @@ class Rewriter:
     """
 
     def __init__(self, proto: ModelProto) -> None:
-        self.graph, self.opset = proto.graph, opset_of(proto)
+        self.model, self.graph, self.opset = proto, proto.graph, opset_of(proto)
         self.nodes: list[NodeProto] = list(self.graph.node)
         self.producers = {v: n for n in self.nodes for v in n.output if v}
         self.results = {o.name for o in self.graph.output} | _read_inside(self.nodes)

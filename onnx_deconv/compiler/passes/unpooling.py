@@ -17,14 +17,15 @@ def _is_2d(found: Match) -> bool:
     return len(sizes) == len(found.attributes["kernel_shape"]) == len("HW")
 
 
-def _reshaped(pattern: Pattern) -> Pattern:
-    """Match a value, or what it is a Reshape of."""
-    return op.Reshape(pattern) | pattern
+def _images(pattern: Pattern) -> Pattern:
+    """Match a value whose images are laid out in lines."""
+    return op.Flatten(pattern) | pattern
 
 
-_SWITCHES = op.MaxPool(ANY, dilations=ones, storage_order=0).where(_is_2d).named("pool").giving(1)
-_OPERANDS = _reshaped(ZEROS), _reshaped(_SWITCHES), _reshaped(value("signal"))
-_UNPOOLING = op.Reshape(op.ScatterElements(*_OPERANDS, reduction="add")).where(backward)
+_INDICES = op.MaxPool(ANY, dilations=ones, storage_order=0).where(_is_2d).named("pool").giving(1)
+_SWITCHES = op.Mod(_INDICES, ANY) | _INDICES
+_OPERANDS = _images(ZEROS), _images(_SWITCHES), _images(value("signal"))
+_UNPOOLING = op.Reshape(op.ScatterElements(*_OPERANDS, reduction="add", axis=1)).where(backward)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""What a program must know to prepare a model's inputs: sizes, the batch, preprocessing, names of classes."""
+
+from dataclasses import asdict
+from typing import Any
+
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import ImageInput, preprocess_for
+from onnx_deconv.labels import Labels
+from onnx_deconv.model import Model
+
+
+def input_facts(model: Model) -> dict[str, Any]:
+    """Return what to say in a manifest of a model's inputs.
+
+    Returns
+    -------
+    dict
+        ``batch``: its axis, and its size where the file fixes it. ``example``: sizes with which the model can
+        be warmed up, by input; ``None`` for a size that nothing tells. ``preprocessing``: how photographs
+        become numbers, as :class:`onnx_deconv.imaging.Preprocess` has it, ``None`` where the model does not
+        say. ``labels``: the names of the classes in the model's metadata.
+    """
+    return {
+        "batch": {"axis": 0, "size": model.batch},
+        "example": {name: _example(model, name) for name in model.inputs},
+        "preprocessing": _preprocessing(model),
+        "labels": list(Labels.of(None, model.metadata).names),
+    }
+
+
+def _example(model: Model, name: str) -> list[int | None] | None:
+    dims = model.type_of(name).shape
+    if dims is None:
+        return None
+    sizes = [dims[0] or 1, *dims[1:]] if dims else []
+    try:
+        takes = ImageInput.of(model)
+    except InputError:
+        return sizes
+    height, width = takes.size_or(None)
+    channels = [takes.channels]
+    return (
+        [sizes[0], *channels, height, width]
+        if takes.layout == "NCHW"
+        else [sizes[0], height, width, *channels]
+    )
+
+
+def _preprocessing(model: Model) -> dict[str, Any] | None:
+    try:
+        preprocess, assumed = preprocess_for(model)
+    except InputError:
+        return None
+    return None if assumed else asdict(preprocess)

@@ -1,0 +1,242 @@
+"""What each runtime takes: passes bring a graph there, and a table of forms that it must not have proves it.
+
+A profile is data. What is said of a runtime was found with it (``tools/runtimes.py``), or, where it could not
+be run (TensorRT, NNAPI, Core ML), is what its documentation says; docs/deploy.md tells which.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+
+from onnx_deconv.compiler.passes import EXPLAIN
+from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model.protos import attributes_of, stored_tensors
+from onnx_deconv.model.shape_inference import infer_shapes
+from onnx_deconv.operators import own_domain
+
+RuntimeName = Literal["onnxruntime", "cuda", "tensorrt", "openvino", "web", "mobile", "tract"]
+Sizes = Literal["any", "images", "all"]
+
+_WITHOUT_INDICES = tuple("windows" if name == "batches" else name for name in EXPLAIN["cpu"])
+"""The passes for CPUs, but that no pool is left its indices."""
+_MOST_RANKED = 3840
+"""Of how many TensorRT finds the largest."""
+_SHOWN = 3
+
+
+class Facts:
+    """What the checks of forms ask of a graph.
+
+    Attributes
+    ----------
+    constants
+        The stored tensors that no caller can replace, by name.
+    types
+        The element type of each value that has one.
+    readers
+        The nodes that read each value.
+    """
+
+    def __init__(self, proto: ModelProto) -> None:
+        graph = infer_shapes(proto).graph
+        given = {i.name for i in graph.input}
+        self.constants = {t.name: t for t in graph.initializer if t.name not in given}
+        self.constants |= stored_tensors(graph.node)
+        infos = (*graph.input, *graph.value_info, *graph.output)
+        self.types = {i.name: i.type.tensor_type.elem_type for i in infos}
+        self.types |= {name: t.data_type for name, t in self.constants.items()}
+        self.given, self.results = given, {o.name for o in graph.output}
+
+    def number(self, value: str) -> int | None:
+        """Return the one whole number that a constant is."""
+        tensor = self.constants.get(value)
+        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
+            return None
+        array = numpy_helper.to_array(tensor)
+        return int(array.reshape(-1)[0]) if array.size == 1 else None
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of an operator that a runtime does not take, or computes wrongly.
+
+    Attributes
+    ----------
+    operator
+        The operator's name.
+    why
+        What is wrong with it, to follow the node's name.
+    test
+        Whether a node has the form; by default all have.
+    """
+
+    operator: str
+    why: str
+    test: Callable[[Facts, NodeProto], bool] = lambda *_: True
+
+
+def _gives_indices(_: Facts, node: NodeProto) -> bool:
+    return any(node.output[1:])
+
+
+def _depth_varies(facts: Facts, node: NodeProto) -> bool:
+    return node.input[1] not in facts.constants
+
+
+def _ranks_many(facts: Facts, node: NodeProto) -> bool:
+    count = facts.number(node.input[1])
+    return count is None or count > _MOST_RANKED
+
+
+def _of_bytes(facts: Facts, node: NodeProto) -> bool:
+    return any(facts.types.get(v) == TensorProto.UINT8 for v in (*node.input, *node.output))
+
+
+def _pads_differ(_: Facts, node: NodeProto) -> bool:
+    pads = attributes_of(node).get("pads", [])
+    return pads[: len(pads) // 2] != pads[len(pads) // 2 :]
+
+
+def _of_int64(facts: Facts, node: NodeProto) -> bool:
+    return facts.types.get(node.input[0]) == TensorProto.INT64 and node.input[0] not in facts.constants
+
+
+def _of_whole_numbers(facts: Facts, node: NodeProto) -> bool:
+    return facts.types.get(node.input[0]) in {TensorProto.INT32, TensorProto.INT64}
+
+
+def _takes_away(facts: Facts, node: NodeProto) -> bool:
+    tensor = facts.constants.get(node.input[1])
+    return tensor is None or bool((numpy_helper.to_array(tensor) < 0).any())
+
+
+_INDICES = Form("MaxPool", "gives the indices of its maxima", _gives_indices)
+_BY_SWITCHES = Form("MaxUnpool", "is not known there")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a runtime takes, and how a graph is brought there.
+
+    Attributes
+    ----------
+    passes
+        The passes for it, in order.
+    optional_target
+        Whether it lets a caller replace the default of an input.
+    sizes
+        What must be known before it runs: nothing, the images' channels and sizes, or the batch too.
+    refused
+        Forms that a graph for it may not have.
+    """
+
+    passes: tuple[str, ...]
+    optional_target: bool = False
+    sizes: Sizes = "any"
+    refused: tuple[Form, ...] = ()
+
+
+PROFILES: Mapping[str, Profile] = {
+    "onnxruntime": Profile(("sizes", *EXPLAIN["cpu"]), optional_target=True),
+    "cuda": Profile(
+        ("sizes", *EXPLAIN["cuda"]),
+        optional_target=True,
+        refused=(
+            _BY_SWITCHES,
+            Form("ConvTranspose", "has other pads before than after, which the CPU computes", _pads_differ),
+            Form("ReduceProd", "is of whole numbers, which only the CPU computes", _of_int64),
+            Form("MatMul", "is of whole numbers, which only the CPU computes", _of_whole_numbers),
+        ),
+    ),
+    "tensorrt": Profile(
+        ("sizes", "uniform", "pools", "windows", "crops"),
+        sizes="images",
+        refused=(
+            _INDICES,
+            _BY_SWITCHES,
+            Form("OneHot", "has a depth that is not constant", _depth_varies),
+            Form("TopK", f"finds more than {_MOST_RANKED}, or a number that is not constant", _ranks_many),
+            Form("Gather", "is of uint8, which only casts take", _of_bytes),
+        ),
+    ),
+    "openvino": Profile(("sizes", *_WITHOUT_INDICES, "copies")),
+    "web": Profile(
+        ("sizes", *_WITHOUT_INDICES), sizes="images", refused=(_INDICES, _BY_SWITCHES),
+    ),
+    "mobile": Profile(
+        ("sizes", "uniform", "pools", "windows"), sizes="all", refused=(_INDICES, _BY_SWITCHES),
+    ),
+    "tract": Profile(
+        ("sizes", "crops"),
+        sizes="images",
+        refused=(_BY_SWITCHES, Form("Pad", "takes away, or by how much is not constant", _takes_away)),
+    ),
+}  # fmt: skip
+"""What is known of each runtime, by its name.
+
+``cuda`` is onnxruntime's CUDA provider, ``web`` onnxruntime for JavaScript (WebAssembly and WebGPU),
+``mobile`` onnxruntime's formats and providers for telephones.
+"""
+
+assert set(PROFILES) == set(get_args(RuntimeName))  # noqa: S101
+
+
+def profile(runtime: str) -> Profile:
+    """Return what is known of a runtime.
+
+    Raises
+    ------
+    InputError
+        If nothing is.
+    """
+    if runtime not in PROFILES:
+        raise InputError(f"runtime={runtime!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[runtime]
+
+
+def check_sizes(runtime: str, inputs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that what a runtime must know before it runs is known of a model's inputs.
+
+    Raises
+    ------
+    InputError
+        If a size is not.
+    """
+    needs = profile(runtime).sizes
+    for entry in inputs if needs != "any" else ():
+        shape = entry["shape"] or [None]
+        open_ = [d for d in (shape if needs == "all" else shape[1:]) if not isinstance(d, int)]
+        if open_ or entry["shape"] is None:
+            what = "all sizes" if needs == "all" else "all sizes but the batch"
+            raise InputError(
+                f"a graph for {runtime} needs {what} of {entry['name']!r} to be known: give them with "
+                f"--input-shape {entry['name']}:1,3,224,224, or load(..., "
+                f"{{{entry['name']!r}: (1, 3, 224, 224)}})"
+            )
+
+
+def check(proto: ModelProto, runtime: str) -> None:
+    """Prove that a graph has no form that a runtime does not take.
+
+    Raises
+    ------
+    ModelError
+        If it has; some of the nodes are named.
+    """
+    found = list(dict.fromkeys(_refused(proto, profile(runtime))))
+    if found:
+        more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise ModelError(f"{runtime} cannot run this graph: {'; '.join(found[:_SHOWN])}{more}")
+
+
+def _refused(proto: ModelProto, what: Profile) -> Iterator[str]:
+    if not what.refused:
+        return
+    facts = Facts(proto)
+    for node in proto.graph.node:
+        for form in what.refused:
+            named = form.operator == node.op_type and own_domain(node.domain) == ""
+            if named and form.test(facts, node):
+                yield f"{node.op_type} {node.name or node.output[0]!r} {form.why}"

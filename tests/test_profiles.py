@@ -1,0 +1,344 @@
+"""Graphs for each runtime: what it does not take is brought to other forms, which compute the same."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from commands import run as command
+from onnx import TensorProto, helper, numpy_helper
+from small_networks import model, network, random
+
+from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
+from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.passes import apply_passes
+from onnx_deconv.compiler.profiles import PROFILES, check
+from onnx_deconv.operators import rule_tables
+from onnx_deconv.runtime import Session, numpy_of
+
+POOLS = {
+    "side by side": ("kernel_shape = [2, 2], strides = [2, 2]", (8, 12)),
+    "side by side, with a rest": ("kernel_shape = [2, 2], strides = [2, 2]", (9, 11)),
+    "overlapping": ("kernel_shape = [3, 3], strides = [2, 2]", (11, 12)),
+    "apart": ("kernel_shape = [2, 2], strides = [3, 3]", (10, 12)),
+    "hanging over": ("kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1", (10, 12)),
+    "padded": ("kernel_shape = [3, 3], strides = [1, 2], pads = [1, 0, 1, 1]", (9, 12)),
+    "dilated": ("kernel_shape = [2, 3], dilations = [2, 2]", (9, 12)),
+    "same upper": ('kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER"', (8, 11)),
+    "same lower": ('kernel_shape = [2, 2], strides = [1, 2], auto_pad = "SAME_LOWER"', (8, 11)),
+    "valid": ('kernel_shape = [2, 2], strides = [3, 3], auto_pad = "VALID"', (8, 11)),
+    "of one": ("kernel_shape = [1, 1]", (3, 4)),
+    "one axis": ("kernel_shape = [3], strides = [2]", (13,)),
+    "three axes": ("kernel_shape = [2, 2, 2], strides = [1, 2, 2]", (6, 5, 6)),
+}
+BY_INDICES = [
+    name for name, profile in PROFILES.items() if any(f.operator == "MaxPool" for f in profile.refused)
+]
+
+
+def operators(proto):
+    return [node.op_type for node in proto.graph.node]
+
+
+def explained(graph, feeds):
+    found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | feeds)
+    return {name: numpy_of(value) for name, value in found.items()}
+
+
+def answer(proto, **feeds):
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)[0]
+
+
+def graph_of(text, inputs="float[N,4,6,7] x", opset=18, **tensors):
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": {opset}]> g ({inputs}) => (float[] y) {{ {text} }}'
+    )
+    proto.graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in tensors.items())
+    return proto
+
+
+# --- unpooling ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pads", ["zeros in the padding win", "all are negative"])
+@pytest.mark.parametrize("name", POOLS)
+def test_first_maxima_of_any_windows_are_found_by_comparing(name, pads):
+    """All numbers are whole and small, so that sums are exact in any order; most windows are ties."""
+    attributes, size = POOLS[name]
+    ones = (1,) * (len(size) - 1)
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.integers(-1, 2, (4, 3, 1, *ones)).astype(np.float32),
+        "b": np.full(4, -9.0 if pads == "all are negative" else 0.0, np.float32),
+        "v": rng.integers(-3, 4, (5, 4, 1, *ones)).astype(np.float32),
+    }
+    axes = ", ".join(map(str, size))
+    body = f"c = Conv(x, w, b) p = MaxPool<{attributes}>(c) y = Conv(p, v)"
+    net = model(body, weights, f"N,3,{axes}")
+    pair = compile_pair(load(net), semantics="gradient")
+    plain, compared = (explain_graph(pair, seed="map", passes=p) for p in ((), ("windows",)))
+    assert "ScatterElements" in operators(plain.proto)
+    assert not {"ScatterElements", "Mod"} & {*operators(compared.proto)}
+    assert all(len(n.output) == 1 for n in compared.proto.graph.node if n.op_type == "MaxPool")
+    x = rng.integers(0, 2, (3, 3, *size)).astype(np.float32)
+    found, expected = (explained(graph, {"x": x})["reconstruction"] for graph in (compared, plain))
+    assert expected.any()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_windows_of_unknown_size_keep_their_switches():
+    net = model("p = MaxPool<kernel_shape = [2, 2]>(x) y = Relu(p)", {}, "N,3,H,W")
+    graph = explain_graph(compile_pair(load(net), semantics="gradient"), passes=("windows",))
+    assert "ScatterElements" in operators(graph.proto)
+
+
+@pytest.mark.parametrize(
+    "name", ["overlapping", "hanging over", "dilated", "one axis", "three axes", "by column"]
+)
+def test_one_graph_unpools_a_whole_batch_by_the_pools_own_indices(name):
+    forms = POOLS | {"by column": ("kernel_shape = [2, 2], strides = [2, 2], storage_order = 1", (8, 12))}
+    attributes, size = forms[name]
+    axes = ", ".join("HWD"[: len(size)])
+    body = f"c = Relu(x) p = MaxPool<{attributes}>(c) y = Neg(p)"
+    pair = compile_pair(load(model(body, {}, f"N,3,{axes}")), semantics="gradient")
+    plain, whole = (explain_graph(pair, seed="map", passes=p) for p in ((), ("batches",)))
+    assert [("Mod" in operators(g.proto)) for g in (plain, whole)] == [True, False]
+    x = random(3, 3, *size)
+    found, expected = (explained(graph, {"x": x})["reconstruction"] for graph in (whole, plain))
+    assert expected.any()
+    np.testing.assert_array_equal(found, expected)
+
+
+# --- other passes -----------------------------------------------------------------------------------
+
+
+def test_a_square_weight_that_is_shared_gets_a_copy():
+    body = "c = Conv<pads=[1,1,1,1]>(x, w) r = Relu(c) d = Conv(r, v) y = GlobalAveragePool(d)"
+    weights = {"w": random(4, 4, 3, 3), "v": random(6, 4, 1, 1)}
+    pair = compile_pair(load(model(body, weights, "N,4,8,8")))
+    plain, copied = (explain_graph(pair, passes=p) for p in ((), ("copies",)))
+
+    def shared(proto):
+        kinds = ("Conv", "ConvTranspose")
+        one, other = ({n.input[1] for n in proto.graph.node if n.op_type == kind} for kind in kinds)
+        return one & other
+
+    assert shared(plain.proto) == {"w", "v"}
+    assert shared(copied.proto) == {"v"}
+    x = random(2, 4, 8, 8)
+    one, other = (explained(g, {"x": x})["reconstruction"] for g in (plain, copied))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_copy_of_a_large_weight_has_bytes_of_its_own(tmp_path, monkeypatch):
+    """OpenVINO takes two tensors for one if they lie at one place of a file."""
+    monkeypatch.setattr("onnx_deconv.compiler.package.ONE_FILE", 1000)
+    body = "c = Conv<pads=[1,1,1,1]>(x, w) r = Relu(c) y = GlobalAveragePool(r)"
+    pair = compile_pair(load(model(body, {"w": random(16, 16, 3, 3)}, "N,16,8,8")))
+    for passes, times in (((), 1), (("copies",), 2)):
+        files = {f.name: f.stat().st_size for f in explain_graph(pair, passes=passes).save(tmp_path)}
+        assert files["weights.bin"] == times * 16 * 16 * 3 * 3 * 4
+
+
+def test_arithmetic_on_known_sizes_becomes_constant():
+    text = """
+        s = Shape(x) h = Gather(s, two) w = Gather(s, three) hw = Mul(h, w) u = Unsqueeze(hw, zero)
+        n = Shape<start = 0, end = 1>(x) t = Concat<axis = 0>(n, four, u) y = Reshape(x, t)
+    """
+    numbers = {"two": 2, "three": 3, "zero": [0], "four": [4]}
+    tensors = {name: np.array(value) for name, value in numbers.items()}
+    free, fixed = (graph_of(text, f"float[{n},4,6,7] x", **tensors) for n in ("N", 2))
+    x = random(2, 4, 6, 7)
+    for proto, left in ((free, {"Shape", "Concat", "Reshape"}), (fixed, {"Reshape"})):
+        made = apply_passes(proto, ["sizes"])
+        assert set(operators(made)) == left
+        np.testing.assert_array_equal(answer(made, x=x), answer(proto, x=x))
+
+
+def test_numbers_that_depend_on_the_image_stay():
+    proto = graph_of("m = ReduceMax<keepdims = 0>(x) i = Cast<to = 7>(m) f = Cast<to = 1>(i) y = Mul(x, f)")
+    made = apply_passes(proto, ["sizes"])
+    assert operators(made) == operators(proto)
+
+
+@pytest.mark.parametrize(
+    "pads", [[0, 0, -1, -2, 0, 0, -1, 0], [0, 0, 1, -2, 0, 0, -1, 3], [0, 0, -1, 0, 0, 0, 0, 0]]
+)
+@pytest.mark.parametrize("value", ["", ", value"])
+def test_a_pad_that_takes_away_becomes_a_slice(pads, value):
+    tensors = {"pads": np.array(pads)} | ({"value": np.array(7, np.float32)} if value else {})
+    proto = graph_of(f"y = Pad(x, pads{value})", **tensors)
+    made, x = apply_passes(proto, ["crops"]), random(2, 4, 6, 7)
+    held = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
+    assert "Slice" in operators(made)
+    assert all((held[n.input[1]] >= 0).all() for n in made.graph.node if n.op_type == "Pad")
+    np.testing.assert_array_equal(answer(made, x=x), answer(proto, x=x))
+
+
+@pytest.mark.parametrize("pads", [[0, 1, 1, 0], [2, 1, 1, 1], [0, 0, 1, 2]])
+@pytest.mark.parametrize("more", ["", ", output_padding = [1, 0]"])
+def test_uneven_pads_of_a_transposed_convolution_become_even_ones_and_a_slice(pads, more):
+    text = f"y = ConvTranspose<strides = [2, 2], pads = {pads}{more}>(x, w, b)"
+    proto = graph_of(text, w=random(4, 3, 3, 3), b=random(3))
+    made, x = apply_passes(proto, ["pads"]), random(2, 4, 6, 7)
+    assert operators(made) == ["ConvTranspose", "Slice"]
+    given = next(list(a.ints) for a in made.graph.node[0].attribute if a.name == "pads")
+    assert given[:2] == given[2:]
+    np.testing.assert_allclose(answer(made, x=x), answer(proto, x=x), rtol=0, atol=1e-5)
+
+
+# --- profiles ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("runtime", PROFILES)
+def test_a_graph_for_a_runtime_explains_as_the_library_does(runtime, batch):
+    x = random(batch, 3, 12, 14)
+    net = load(network(), {"x": x.shape})
+    graph = explain_graph(compile_pair(net), runtime=runtime)
+    targets = np.arange(batch)
+    found = explained(graph, {"x": x, "target": targets})
+    expected = [e.reconstruction for e in Explainer(net, providers="cpu")(x, targets.tolist(), seed="one")]
+    np.testing.assert_allclose(found["reconstruction"], expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_array_equal(found["explained"], targets)
+    assert graph.manifest["runtime"] == runtime
+    indices = [n for n in graph.proto.graph.node if n.op_type == "MaxPool" and len(n.output) > 1]
+    assert not (runtime in BY_INDICES and indices)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("runtime", [*BY_INDICES, "openvino"])
+def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
+    """Overlapping windows of few channels, which the passes for CPUs leave their switches."""
+    pool = "MaxPool<kernel_shape=[3,3], strides=[1,2], pads=[1,1,1,1]>"
+    body = f"c = Conv(x, w) r = Relu(c) p = {pool}(r) y = Neg(p)"
+    net = model(body, {"w": random(4, 3, 1, 1)}, f"{batch},3,9,8")
+    graph = explain_graph(compile_pair(load(net)), seed="map", runtime=runtime)
+    assert all(len(n.output) == 1 for n in graph.proto.graph.node if n.op_type == "MaxPool")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "text", "why"),
+    [
+        ("web", "y, i = MaxPool<kernel_shape = [2, 2]>(x)", "MaxPool .* gives the indices"),
+        ("tensorrt", "y, i = MaxPool<kernel_shape = [2, 2]>(x)", "MaxPool .* gives the indices"),
+        ("tensorrt", "s = Shape(x) k = Slice(s, one, two) y, i = TopK(x, k)", "TopK .* not constant"),
+        ("tensorrt", "d = Size(x) j = Cast<to = 7>(x) y = OneHot(j, d, pair)", "OneHot .* not constant"),
+        ("cuda", "y = ConvTranspose<pads = [0, 0, 1, 1]>(x, w)", "ConvTranspose .* other pads before"),
+        (
+            "cuda",
+            "s = Shape(x) p = ReduceProd<keepdims = 0>(s) f = Cast<to = 1>(p) y = Mul(x, f)",
+            "ReduceProd",
+        ),
+        ("tract", "y = Pad(x, less)", "Pad .* takes away"),
+    ],
+)
+def test_what_a_runtime_does_not_take_is_named(runtime, text, why):
+    tensors = {"one": np.array([1]), "two": np.array([2]), "pair": np.array([0, 1], np.float32)}
+    tensors |= {"w": random(4, 3, 3, 3), "less": np.array([0, 0, 0, 0, 0, 0, 0, -1])}
+    proto = graph_of(text, **tensors)
+    with pytest.raises(ModelError, match=f"{runtime} cannot run this graph: {why}"):
+        check(proto, runtime)
+    check(proto, "onnxruntime")
+
+
+def test_what_the_tables_refuse_is_no_more_than_that():
+    tensors = {"w": random(4, 3, 3, 3), "k": np.array([2]), "more": np.array([0, 0, 0, 0, 0, 0, 0, 1])}
+    text = """
+        p = MaxPool<kernel_shape = [2, 2]>(x) c = ConvTranspose<pads = [1, 1, 1, 1]>(p, w)
+        q = Pad(c, more) y, i = TopK(q, k)
+    """
+    for runtime in PROFILES:
+        check(graph_of(text, **tensors), runtime)
+
+
+@pytest.mark.parametrize("rules", rule_tables())
+@pytest.mark.parametrize("size", ["H,W", "15,14"])
+def test_nothing_is_copied_from_a_gpu_to_the_cpu_whatever_is_free(rules, size):
+    """What onnxruntime's CUDA provider has no kernel for is known; gates and strides bring it about."""
+    body = """
+        c = Conv<strides=[2,2], pads=[0,0,1,1]>(x, w) r = HardSwish(c) g = GlobalAveragePool(r) s = Conv(g, v)
+        h = HardSigmoid(s) m = Mul(r, h) p = MaxPool<kernel_shape=[3,3], strides=[2,2]>(m)
+        d = Conv<strides=[2,2], pads=[1,1,1,1]>(p, u) e = Relu(d) y = ReduceMean<keepdims=0>(e, axes)
+    """
+    weights = {
+        "w": random(4, 3, 3, 3),
+        "v": random(4, 4, 1, 1),
+        "u": random(5, 4, 3, 3),
+        "axes": np.array([2, 3]),
+    }
+    net = model(body, weights, f"N,3,{size}")
+    graph = explain_graph(compile_pair(load(net), semantics=rules), runtime="cuda")
+    x = random(2, 3, 15, 14)
+    expected = [e.reconstruction for e in Explainer(net, rules, providers="cpu")(x, [1, 2], seed="one")]
+    found = explained(graph, {"x": x, "target": np.array([1, 2])})["reconstruction"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("runtime", [name for name, profile in PROFILES.items() if profile.sizes != "any"])
+def test_sizes_that_a_runtime_must_know_are_asked_for(runtime):
+    with pytest.raises(InputError, match=rf"{runtime} needs all sizes.* of 'x'.*--input-shape x:1,3,224,224"):
+        explain_graph(compile_pair(load(network())), runtime=runtime)
+
+
+def test_telephones_must_know_the_batch_too():
+    with pytest.raises(InputError, match="all sizes of 'x'"):
+        explain_graph(compile_pair(load(network(size="12,14"))), runtime="mobile")
+    explain_graph(compile_pair(load(network(size="12,14"))), runtime="web")
+
+
+@pytest.mark.parametrize(
+    "runtime", [name for name, profile in PROFILES.items() if not profile.optional_target]
+)
+def test_an_optional_target_is_refused_where_it_would_be_ignored(runtime):
+    with pytest.raises(InputError, match=f"{runtime} would ignore"):
+        explain_graph(compile_pair(load(network(1, size="12,14"))), runtime=runtime, target_input="optional")
+
+
+def test_no_runtime_goes_by_another_name():
+    with pytest.raises(InputError, match=r"runtime='abacus': choose one of onnxruntime, cuda"):
+        explain_graph(compile_pair(load(network())), runtime="abacus")
+
+
+# --- fixed sizes ------------------------------------------------------------------------------------
+
+
+def test_sizes_that_are_given_are_written_down():
+    proto = network()
+    proto.graph.value_info.append(helper.make_tensor_value_info("r1", TensorProto.FLOAT, ["N", 4, "H", "W"]))
+    net = load(proto, {"x": (2, 3, 12, 14)})
+    pair = compile_pair(net)
+    for made in (pair.forward, pair.deconv, explain_graph(pair).proto):
+        infos = (*made.graph.input, *made.graph.output, *made.graph.value_info)
+        dims = [d for info in infos for d in info.type.tensor_type.shape.dim]
+        assert not [d.dim_param for d in dims if d.dim_param]
+        onnx.checker.check_model(made, full_check=True)
+    assert [d.dim_value for d in pair.forward.graph.input[0].type.tensor_type.shape.dim] == [2, 3, 12, 14]
+    assert [d.dim_param for d in net.proto.graph.input[0].type.tensor_type.shape.dim] == ["N", "", "H", "W"]
+
+
+# --- command line -----------------------------------------------------------------------------------
+
+
+def test_convert_writes_a_graph_for_a_runtime(tmp_path):
+    onnx.save(network(), tmp_path / "model.onnx")
+    more = ["--form", "explain", "--for", "web", "--input-shape", "x:1,3,12,14"]
+    code, _, _ = command("convert", tmp_path / "model.onnx", "-o", tmp_path / "web", *more)
+    assert code == 0
+    assert "ScatterElements" not in operators(onnx.load(tmp_path / "web" / "explain.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--form", "explain", "--for", "tract"], "--input-shape"),
+        (["--form", "explain", "--for", "openvino", "--target-input", "optional"], "ignore"),
+        (["--for", "openvino"], "only with --form explain"),
+    ],
+)
+def test_what_cannot_be_for_a_runtime_is_said_in_a_line(tmp_path, more, said):
+    onnx.save(network(), tmp_path / "model.onnx")
+    code, _, stderr = command("convert", tmp_path / "model.onnx", "-o", tmp_path / "made", *more)
+    assert code == 2
+    assert said in stderr
+    assert not (tmp_path / "made" / "explain.onnx").exists()

@@ -1,0 +1,103 @@
+# ruff: noqa: ANN001, ANN201, ANN202, PLC0415, S101 - it is read by whoever has that runtime alone
+"""Run one model in one runtime, in an environment that has nothing but that runtime and NumPy.
+
+    python run.py RUNTIME FOLDER RUNS
+
+FOLDER holds ``model.onnx`` and ``feeds.json``: {name, dtype, shape, file} of each input, whose numbers are in
+the file as they lie in memory. What comes out is written likewise, with the processor time of each run (ms).
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+NUMBERS = {"float": np.float32, "float16": np.float16, "int64": np.int64, "uint8": np.uint8, "bool": np.bool_}
+
+
+def onnxruntime(model, names, provider="CPUExecutionProvider"):
+    """onnxruntime for Python."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=[provider])
+    assert provider in session.get_providers(), f"{provider} could not be started"
+    return lambda feeds: session.run(names, feeds)
+
+
+def openvino_provider(model, names):
+    """onnxruntime with the OpenVINO provider."""
+    return onnxruntime(model, names, "OpenVINOExecutionProvider")
+
+
+def openvino(model, names):
+    """OpenVINO itself, computing in float32."""
+    import openvino as ov
+
+    core = ov.Core()
+    compiled = core.compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    )
+    return lambda feeds: [compiled(feeds)[name] for name in names]
+
+
+def reference(model, names):
+    """The standard's own evaluator."""
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(model)
+    return lambda feeds: evaluator.run(names, feeds)
+
+
+def tract(model, places):
+    """tract for Python, which calls outputs by their nodes; open shapes are those of the first images."""
+    import tract as runtime
+
+    loaded = runtime.onnx().load(model)
+    made = {}
+
+    def run(feeds):
+        if not made:
+            order = [loaded.input_name(k) for k in range(loaded.input_count())]
+            for k, name in enumerate(order):
+                kind = {"float32": "F32", "int64": "I64", "uint8": "U8"}[str(feeds[name].dtype)]
+                loaded.set_input_fact(k, ",".join(map(str, feeds[name].shape)) + "," + kind)
+            made.update(order=order, model=loaded.into_model().into_runnable())
+        found = made["model"].run([feeds[name] for name in made["order"]])
+        return [found[k].to_numpy() for k in places]
+
+    return run
+
+
+RUNTIMES = {f.__name__: f for f in (onnxruntime, openvino_provider, openvino, reference, tract)}
+
+
+def main(runtime, folder, runs):
+    """Run, and write down what came out."""
+    folder = Path(folder)
+    told = json.loads((folder / "feeds.json").read_text())
+    feeds = {
+        t["name"]: np.frombuffer((folder / t["file"]).read_bytes(), NUMBERS[t["dtype"]]).reshape(t["shape"])
+        for t in told["feeds"]
+    }
+    asked = told["places" if runtime == "tract" else "outputs"]
+    run = RUNTIMES[runtime](str(folder / "model.onnx"), asked)
+    times = []
+    for _ in range(int(runs) + 1):
+        start = time.process_time()
+        found = run(feeds)
+        times.append(1000 * (time.process_time() - start))
+    written = []
+    for k, (name, given) in enumerate(zip(told["outputs"], found, strict=True)):
+        array = np.ascontiguousarray(given)
+        kind = next(kind for kind, dtype in NUMBERS.items() if dtype == array.dtype)
+        (folder / f"output{k}.bin").write_bytes(array.tobytes())
+        written.append({"name": name, "dtype": kind, "shape": array.shape, "file": f"output{k}.bin"})
+    (folder / "outputs.json").write_text(json.dumps({"outputs": written, "milliseconds": times[1:]}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
