@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import struct
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -325,6 +326,7 @@ def test_limits_are_kept(small):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
 def test_open_requests_are_answered_before_it_stops():
     with serving("serve", DEMO, ONNX_DECONV_TOKEN="secret") as (process, port, _):
         photo = CHELSEA.read_bytes()

@@ -15,6 +15,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.features import Features
 from onnx_deconv.attribution.photographs import Target, explain_photos
+from onnx_deconv.attribution.recent import Recent
 from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Geometry, Photo, Picture, Preprocess, at_most, heat_map, png
@@ -104,8 +105,8 @@ class Exploration:
         self.explainer = make("auto")
         self._given = [Photograph(f"file{k}", path.name, path) for k, path in enumerate(photographs)]
         self._sent: OrderedDict[str, tuple[Photograph, Photo]] = OrderedDict()
-        self._explainers, self._features = _Recent(_KEPT_SESSIONS), _Recent(_KEPT_SESSIONS)
-        self._explained, self._seen = _Recent(_KEPT_EXPLANATIONS), _Recent(_KEPT_PHOTOGRAPHS)
+        self._explainers, self._features = _Once(_KEPT_SESSIONS), _Once(_KEPT_SESSIONS)
+        self._explained, self._seen = _Once(_KEPT_EXPLANATIONS), _Once(_KEPT_PHOTOGRAPHS)
         self._lock = threading.Lock()
 
     def model(self) -> dict[str, Any]:
@@ -258,8 +259,8 @@ class Exploration:
         return tensor.repeat(self.explainer.model.batch or 1, axis=0)
 
 
-class _Recent:
-    """Keeps what was made last; what is wanted twice at once is made once.
+class _Once:
+    """Makes each thing once, also when it is wanted twice at the same time, and keeps those used last.
 
     Parameters
     ----------
@@ -268,8 +269,7 @@ class _Recent:
     """
 
     def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock, self._kept = threading.Lock(), Recent[Hashable, Any](most)
         self._making: dict[Hashable, threading.Lock] = {}
 
     def get(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
@@ -277,16 +277,16 @@ class _Recent:
             making = self._making.setdefault(key, threading.Lock())
         with making:
             with self._lock:
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    return self._kept[key]
-            made = make()
-            with self._lock:
-                self._kept[key] = made
-                self._making.pop(key, None)
-                while len(self._kept) > self._most:
-                    self._kept.popitem(last=False)
-            return made
+                found: _Value | None = self._kept.get(key)
+            try:
+                if found is None:
+                    found = make()
+                    with self._lock:
+                        self._kept.add(key, found)
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+            return found
 
 
 def _read(path: Path, pixels: int) -> Picture:
