@@ -32,6 +32,7 @@ from onnx_deconv.serving.bodies import in_time  # noqa: E402
 from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph  # noqa: E402
 from onnx_deconv.serving.protocol import Request, parse, response  # noqa: E402
+from onnx_deconv.serving.served import Served  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "models"
 DEMO, CHELSEA = MODELS / "demo.onnx", MODELS / "chelsea.png"
@@ -500,3 +501,40 @@ def test_photographs_are_measured_before_they_are_decoded(monkeypatch):
         read_photograph(file, height * width - 1)
     with pytest.raises(InputError, match="no JPEG"):
         read_photograph(b"GIF89a" + file, 10**7)
+
+
+def test_many_small_photographs_are_not_more_than_memory_holds():
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    explainer = Explainer(DEMO)
+    served = Served("demo", explainer, preprocess_for(explainer.model)[0], 64 * 64 * 3)
+    photos = np.array([file.getvalue()] * 4, object)
+    job, _, _ = served.job(Request({"photo": photos[:3]}))
+    assert job.feeds["image"].shape == (3, 3, 64, 64)
+    with pytest.raises(TooLargeError):
+        served.job(Request({"photo": photos}))
+
+
+def test_several_inputs_and_results_that_are_not_of_images():
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, 8, 8] x, float[N, 3, 8, 8] y) => (float[N, 3] scores, float[1] mean) {
+            both = Add (x, y)
+            positive = Relu (both)
+            pooled = GlobalAveragePool (positive)
+            scores = Flatten (pooled)
+            whole = ReduceMean <keepdims = 0> (scores)
+            one = Constant <value_ints = [1]> ()
+            mean = Reshape (whole, one)
+        }
+    """
+    explainer = Explainer(onnx.parser.parse_model(text), "gradient")
+    served = Served("net", explainer, None, 1)
+    feeds = {"x": images(2, 8), "y": images(4, 8)[2:]}
+    job, alike, _ = served.job(Request({**feeds, served.target: np.array([1])}))
+    assert alike.key is None  # the mean is that of all images: others would change it
+    found, expected = job.run(job.feeds), explainer(feeds, 1)
+    for k, one in enumerate(expected):
+        for name, reconstruction in one.reconstructions.items():
+            entry = next(e for e in explainer.prepare().pair.manifest["reconstructions"] if e["of"] == name)
+            assert close(found[entry["name"]][k], reconstruction)

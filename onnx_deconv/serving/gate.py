@@ -27,6 +27,7 @@ TOLD = "told"
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _OPEN_TO_ALL = ("/v2/health/live", "/v2/health/ready")
+_COUNTS = "/metrics"
 _IDENTIFIER = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
@@ -100,7 +101,7 @@ class Gate:
             return None
         if self._address.token and not self._shows_token(headers):
             return _error(401, "give the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Basic"})
-        if scope["method"] == "POST" and self._open >= self._limits.waiting:
+        if self._open >= self._limits.waiting and scope["path"] != _COUNTS:
             return _error(429, f"{self._open} requests are waiting: try again", {"Retry-After": "1"})
         return None
 

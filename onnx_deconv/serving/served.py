@@ -22,7 +22,7 @@ from onnx_deconv.model.heads import class_count
 from onnx_deconv.operators.axes import BATCH
 from onnx_deconv.runtime import Session
 from onnx_deconv.serving.batching import Alike, Feeds, Job, Results
-from onnx_deconv.serving.photographs import read_photograph
+from onnx_deconv.serving.photographs import TooLargeError, read_photograph
 from onnx_deconv.serving.protocol import BYTES, Request, datatype, file_of, text_of
 
 PHOTO = "photo"
@@ -136,11 +136,7 @@ class Served:
         """Return what the model takes, and how many images that is."""
         given = set(inputs) - {self.target}
         if self.photo is not None and given == {self.photo}:
-            files = [file_of(self.photo, each) for each in inputs[self.photo].ravel()]
-            tensors = [self.preprocess.apply(read_photograph(f, self._pixels))[0] for f in files]  # type: ignore[union-attr]
-            if len({tensor.shape for tensor in tensors}) != 1:
-                raise InputError(f"input {self.photo!r}: give at least one photograph, and all of one size")
-            return {self.model.inputs[0]: np.stack(tensors)}, len(tensors)
+            return self._photographs([file_of(self.photo, each) for each in inputs[self.photo].ravel()])
         if given != set(self.model.inputs):
             or_photo = f", or {self.photo}" if self.photo else ""
             raise InputError(
@@ -151,6 +147,17 @@ class Served:
         if self._can_batch and len(counts) != 1:
             raise InputError("every input needs the same number of images")
         return feeds, next(iter(counts), 1)
+
+    def _photographs(self, files: Sequence[bytes]) -> tuple[dict[str, Array], int]:
+        """Read photographs: many small files could be more than memory holds as the model takes them."""
+        tensors: list[Array] = []
+        for file in files:
+            tensors.append(self.preprocess.apply(read_photograph(file, self._pixels))[0])  # type: ignore[union-attr]
+            if sum(tensor.size for tensor in tensors) > len("RGB") * self._pixels:
+                raise TooLargeError(f"{len(files)} photographs are too many for one request: send fewer")
+        if len({tensor.shape for tensor in tensors}) != 1:
+            raise InputError(f"input {self.photo!r}: give at least one photograph, and all of one size")
+        return {self.model.inputs[0]: np.stack(tensors)}, len(tensors)
 
     def _checked(self, name: str, array: Array) -> Array:
         dtype, shape = _dtype(self.model, name), self.model.type_of(name).shape

@@ -5,7 +5,7 @@
 const VIEWS = ["overlay", "projection", "heat"];
 const THUMBNAIL = 56, LARGE = 336;
 const state = { photograph: null, layer: null, target: null, position: null, methods: ["auto"], view: "overlay" };
-let model = null, layerMaps = null, drawn = 0;
+let model = null, layerMaps = null, drawn = 0, leaving = new AbortController();
 const $ = (id) => document.getElementById(id);
 
 function element(tag, attributes = {}, ...children) {
@@ -22,7 +22,8 @@ function say(text) { $("status").textContent = text; }
 
 async function ask(path, query = {}, options = {}) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
-  const answer = await fetch(`${path}?${new URLSearchParams(given)}`, options);
+  const signal = options.method ? undefined : leaving.signal;
+  const answer = await fetch(`${path}?${new URLSearchParams(given)}`, { signal, ...options });
   if (answer.ok) return answer.json();
   let reason = answer.statusText;
   try { reason = (await answer.json()).error; } catch { /* not an answer of this server */ }
@@ -55,7 +56,9 @@ function change(changes) {
 let shown = {};
 async function show() {
   const turn = ++drawn, before = shown;
-  shown = { ...state };
+  leaving.abort();  // nobody waits any more for what was asked before
+  leaving = new AbortController();
+  shown = {};
   marks();
   if (!state.photograph) { say("Choose, drop or paste a photograph."); return; }
   say("Working…");
@@ -70,9 +73,12 @@ async function show() {
     if (state.layer && (isNew || state.layer !== before.layer)) work.push(maps(turn));
     if (!state.layer) noMaps();
     await Promise.all(work);
-    if (turn === drawn) { marks(); say("Ready."); }
+    if (turn !== drawn) return;
+    shown = { ...state };
+    marks();
+    say("Ready.");
   } catch (error) {
-    if (turn === drawn) { shown = {}; say(error.message); }
+    if (turn === drawn) say(error.message);
   }
 }
 
