@@ -1,5 +1,6 @@
 """The page that explores a model: what it is told is what the library says, and it works in a browser."""
 
+import base64
 import io
 import json
 import re
@@ -61,14 +62,46 @@ def values(port, **query):
     ids=["top", "class", "classes", "map", "unit"],
 )
 def test_the_command_line_makes_the_same(server, asked, tmp_path):
-    _, port, _ = server
-    query = {"photograph": "file0", **asked}
+    assert same_by_command(server[1], tmp_path, photograph="file0", **asked)
+
+
+def same_by_command(port, tmp_path, **query):
+    """Whether the command line that the page shows makes the numbers that it shows."""
     program, *words = shlex.split(told(port, "explanation", **query)["command"])
     assert program == "onnx-deconv"
     result = CliRunner().invoke(main, [*words, "-o", str(tmp_path), "--json"])
     assert result.exit_code == 0, result.output
     written = np.load(json.loads(result.stdout)["files"]["values"])
-    assert np.abs(written - values(port, **query)).max() <= 1e-5 * np.abs(written).max()
+    return np.abs(written - values(port, **query)).max() <= 1e-5 * np.abs(written).max()
+
+
+def test_the_command_line_has_the_options_that_were_given(tmp_path):
+    labels = tmp_path / "labels of mine.txt"
+    labels.write_text("".join(f"class no. {k}\n" for k in range(100)), encoding="utf-8")
+    options = ["--size", "80x96", "--fit", "stretch", "--mean", "0.4,0.5,0.6", "--labels", labels]
+    options += ["--input-shape", "image:1,3,80,96", "--providers", "cpu"]
+    with serving("explore", DEMO, CHELSEA, "--no-browser", *options) as (_, port, _):
+        assert same_by_command(port, tmp_path / "out", photograph="file0", target="class no. 7")
+        assert values(port, photograph="file0").shape == (3, 80, 96)
+
+
+def test_pictures_are_files(server):
+    _, port, _ = server
+    query = urlencode({"photograph": "file0", "target": "lion", "method": "guided", "view": "heat"})
+    _, headers, body = ask(port, "GET", f"/api/explanation.png?{query}")
+    assert headers["content-disposition"] == 'attachment; filename="explanation-heat.png"'
+    with Image.open(io.BytesIO(body)) as picture:
+        assert picture.size == tuple(reversed(told(port, "explanation", photograph="file0")["size"]))
+    assert ask(port, "GET", f"/api/explanation.png?{query}x")[0] == 400
+
+
+def test_browsers_give_the_token_as_a_password():
+    with serving("explore", DEMO, "--no-browser", ONNX_DECONV_TOKEN="secret") as (_, port, _):
+        assert "Basic" in ask(port, "GET", "/")[1]["www-authenticate"]
+        for password, status in (("secret", 200), ("Secret", 401), ("", 401)):
+            shown = base64.b64encode(f"me:{password}".encode()).decode()
+            assert ask(port, "GET", "/", headers={"Authorization": f"Basic {shown}"})[0] == status
+        assert ask(port, "GET", "/", headers={"Authorization": "Basic ?"})[0] == 401
 
 
 def test_a_unit_is_shown_with_its_receptive_field(server):
@@ -204,7 +237,8 @@ def test_layers_maps_units_and_classes_are_clicked(server):
         assert all(caption.startswith("lion") for caption in captions(page))
 
 
-def test_a_photograph_is_dropped(server, tmp_path):
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_photograph_is_dropped_or_pasted(server, tmp_path, way):
     _, port, _ = server
     rng = np.random.default_rng(0)
     name = "<img src=x onerror=alert(1)>.png"
@@ -219,7 +253,12 @@ def test_a_photograph_is_dropped(server, tmp_path):
             }""",
             [list(file.getvalue()), name],
         )
-        page.dispatch_event("#drop", "drop", {"dataTransfer": given})
+        if way == "drop":
+            page.dispatch_event("#drop", "drop", {"dataTransfer": given})
+        else:
+            page.evaluate(
+                "(held) => dispatchEvent(new ClipboardEvent('paste', { clipboardData: held }))", given
+            )
         page.get_by_role("button", name=name).wait_for()
         ready(page)
         assert page.get_by_role("button", name=name).get_attribute("aria-pressed") == "true"

@@ -6,6 +6,7 @@ runs, where requests for one model run together.
 """
 
 import importlib.util
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,4 +107,5 @@ def explore(
 
     exploration = Exploration(make, preprocess, photographs, limits.pixels)
     routes = ExploreRoutes(exploration, limits, command).all()
-    run(gated(routes, limits, address, Metrics(), HEADERS), address, limits, started)
+    app = gated(routes, limits, address, Metrics(), HEADERS)
+    run(app, address, limits, started, logging.ERROR)

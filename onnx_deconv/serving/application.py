@@ -65,7 +65,9 @@ def gated(
     return Gate(app, address, limits, metrics, headers)
 
 
-def run(app: ASGIApp, address: Address, limits: Limits, started: Callable[[str], None]) -> None:
+def run(
+    app: ASGIApp, address: Address, limits: Limits, started: Callable[[str], None], level: int = logging.INFO
+) -> None:
     """Serve until the process is told to stop (SIGTERM, or Ctrl+C); requests that are open are answered.
 
     Parameters
@@ -74,13 +76,15 @@ def run(app: ASGIApp, address: Address, limits: Limits, started: Callable[[str],
         What is served, where, and how long open requests may take when it stops.
     started
         Called with the server's own address as soon as it listens.
+    level
+        What the log tells of: every request, or (``logging.ERROR``) only those that the server failed at.
 
     Raises
     ------
     InputError
         If it cannot listen there.
     """
-    log_as_json()
+    log_as_json(level)
     config = uvicorn.Config(
         app,
         host=address.host,
@@ -139,14 +143,14 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     del number, frame
 
 
-def log_as_json() -> None:
+def log_as_json(level: int) -> None:
     """Write the server's log to stderr, one JSON object per line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
-    for name, level in (("onnx_deconv.serving", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name, least in (("onnx_deconv.serving", level), ("uvicorn.error", logging.WARNING)):
         log = logging.getLogger(name)
         log.handlers[:], log.propagate = [handler], False
-        log.setLevel(level)
+        log.setLevel(least)
 
 
 class _Lines(logging.Formatter):
