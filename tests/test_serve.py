@@ -367,6 +367,17 @@ def test_mistakes_are_one_line():
     assert (result.exit_code, "cannot listen on 127.0.0.1" in result.stderr) == (2, True)
 
 
+def test_a_model_that_cannot_be_explained_is_named(tmp_path):
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, 8, 8] x) => (int64[4] found) { found = Shape (x) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    result = run("serve", f"mine={tmp_path / 'net.onnx'}")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "mine cannot be served" in result.stderr
+
+
 def test_the_missing_extra_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert "pip install 'onnx-deconv[serve]'" in run("serve", DEMO).stderr

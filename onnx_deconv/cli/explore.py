@@ -64,7 +64,6 @@ def command(
     where, found = address.address(), find_pictures(paths)
     first = run.explainer(model, None, AUTO)
     preprocess = images.preprocess(first.model, console)
-    console.finish()
     explore(
         lambda method: run.explainer(model if first.saved else first.model, None, method),
         preprocess,
@@ -79,6 +78,7 @@ def command(
 
 def _say(console: Console, url: str, *, opens: bool) -> None:
     console.result({"url": url}, f"{url}: stop with Ctrl+C")
+    console.finish()
     if opens:
         webbrowser.open(url)
 

@@ -61,7 +61,6 @@ def command(
             raise InputError(f"two models are named {name!r}: write another name in front, NAME={path}")
         explainer = run.explainer(path, semantics, AUTO)
         named[name] = explainer, _preprocess(explainer, images, console)
-    console.finish()
     serve(named, limits.limits(), where, __version__, lambda url: _say(console, url, list(named)))
     return 0
 
@@ -87,3 +86,4 @@ def _preprocess(explainer: Explainer, images: ImageOptions, console: Console) ->
 
 def _say(console: Console, url: str, names: Sequence[str]) -> None:
     console.result({"url": url, "models": names}, f"{url}: {', '.join(names)}; stop with Ctrl+C")
+    console.finish()

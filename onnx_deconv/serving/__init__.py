@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_deconv.errors import RuntimeUnavailableError
+from onnx_deconv.errors import DeconvError, ModelError, RuntimeUnavailableError
 from onnx_deconv.serving.limits import Address, Limits
 
 if TYPE_CHECKING:
@@ -67,7 +67,12 @@ def serve(
     from onnx_deconv.serving.application import models_app, run  # noqa: PLC0415 - an extra
     from onnx_deconv.serving.served import Served  # noqa: PLC0415
 
-    served = [Served(name, *given, limits.pixels) for name, given in models.items()]
+    served = []
+    for name, given in models.items():
+        try:
+            served.append(Served(name, *given, limits.pixels))
+        except DeconvError as error:
+            raise ModelError(f"{name} cannot be served: {error}") from error
     run(models_app(served, limits, address, version), address, limits, started)
 
 
