@@ -85,6 +85,20 @@ def test_the_command_line_has_the_options_that_were_given(tmp_path):
         assert values(port, photograph="file0").shape == (3, 80, 96)
 
 
+def test_occlusion_is_what_the_command_says(server, tmp_path):
+    _, port, _ = server
+    query = {"photograph": "file0", "target": "lion", "method": "occlusion"}
+    found = told(port, "explanation", **query)
+    result = CliRunner().invoke(main, [*shlex.split(found["command"])[1:], "-o", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert np.allclose(np.load(record["files"]["scores"]), values(port, **query), atol=1e-4)
+    assert f"{record['probability']:.3g}" in found["caption"]
+    status, _, body = ask(port, "GET", f"/api/explanation?{urlencode(query | {'layer': 'conv1'})}")
+    assert status == 400
+    assert "class" in json.loads(body)["error"]
+
+
 def test_pictures_are_files(server):
     _, port, _ = server
     query = urlencode({"photograph": "file0", "target": "lion", "method": "guided", "view": "heat"})

@@ -33,7 +33,7 @@ CONTRACT = {
     "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
-    "serving": "attribution compiler imaging model operators runtime",
+    "serving": "attribution compiler experiments experiments.figures imaging model operators runtime",
     "cli": (
         "atlas attribution compiler compiler.passes evaluation experiments experiments.figures files imaging "
         "labels model operators package runtime semantics serving verification"

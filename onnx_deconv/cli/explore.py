@@ -83,22 +83,23 @@ def _say(console: Console, url: str, *, opens: bool) -> None:
         webbrowser.open(url)
 
 
-def _commands(model: Path, given: Sequence[str]) -> "Callable[[str, Asked], str]":
+def _commands(model: Path, given: Sequence[str]) -> "Callable[[str, Asked, Sequence[str]], str]":
     """Make what writes the command line of an explanation."""
 
-    def command_of(photograph: str, asked: "Asked") -> str:
-        words = ["onnx-deconv", "explain", str(model), photograph]
+    def command_of(photograph: str, asked: "Asked", options: Sequence[str]) -> str:
+        name = "occlude" if asked.method == "occlusion" else "explain"
+        words = ["onnx-deconv", name, str(model), photograph]
         words += [] if asked.layer is None else [f"--layer={asked.layer}"]
         words += [] if asked.target is None else [f"--target={asked.target}"]
         words += [] if asked.position is None else [f"--position={','.join(map(str, asked.position))}"]
-        return shlex.join([*words, *_method(asked.method), *given])
+        return shlex.join([*words, *_method(asked.method), *options, *given])
 
     return command_of
 
 
 def _method(name: str) -> Iterator[str]:
     """Write a method as options."""
-    if name != AUTO:
+    if name not in (AUTO, "occlusion"):
         chosen = Semantics.of(name).as_dict()
         yield f"--rules={chosen['rules']}"
         yield from (f"--cam={chosen['cam']}" for _ in range(chosen["cam"] != "none"))

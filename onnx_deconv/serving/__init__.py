@@ -80,7 +80,7 @@ def explore(
     make: "Callable[[str], Explainer]",
     preprocess: "Preprocess",
     photographs: Sequence[Path],
-    command: "Callable[[str, Asked], str]",
+    command: "Callable[[str, Asked, Sequence[str]], str]",
     limits: Limits,
     address: Address,
     started: Callable[[str], None],
@@ -96,7 +96,8 @@ def explore(
     photographs
         Files to begin with.
     command
-        Writes the command line that makes an explanation, given the photograph's path or name.
+        Writes the command line that makes an explanation, given the photograph's path or name, and options
+        of the method's own.
     limits, address, started
         As for :func:`serve`.
 

@@ -18,20 +18,26 @@ from onnx_deconv.attribution.photographs import Target, explain_photos
 from onnx_deconv.attribution.recent import Recent
 from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.errors import InputError
+from onnx_deconv.experiments.figures import draw_occlusion
+from onnx_deconv.experiments.occlusion import Occlusion, occlusion
 from onnx_deconv.imaging import Geometry, Photo, Picture, Preprocess, at_most, heat_map, png
 from onnx_deconv.model import Array
 from onnx_deconv.serving.photographs import read_photograph
 
+OCCLUSION = "occlusion"
 METHODS = (
-    "auto", "deconvnet", "guided", "gradient", "grad-cam", "guided*grad-cam", "excitation", "lrp",
+    "auto", "deconvnet", "guided", "gradient", "grad-cam", "guided*grad-cam", "excitation", "lrp", OCCLUSION,
 )  # fmt: skip
 """What a photograph can be explained with, side by side; ``auto`` is what suits model and target."""
+_STRIDES = 14
+"""The square that hides parts of a photograph moves by its shorter side over this."""
 _CLASSES = 10
 _THUMBNAIL = 56
 """Pixels of a feature map's longer side, at most, in the overview."""
 _MAPS = 512
 """How many feature maps an overview has, at most; the strongest come first."""
 _IMAGE_AXES = 2
+_VIEWS = ("overlay", "projection", "heat")
 _KEPT_PHOTOGRAPHS, _KEPT_SESSIONS, _KEPT_EXPLANATIONS = 32, 6, 32
 _Value = TypeVar("_Value")
 
@@ -77,6 +83,13 @@ class Photograph:
     id: str
     name: str
     path: Path | None = None
+
+
+class Hidden(NamedTuple):
+    """What came of hiding parts of a photograph, and the sheet that shows it."""
+
+    found: Occlusion
+    sheet: Picture
 
 
 class Exploration:
@@ -197,8 +210,30 @@ class Exploration:
         """
         return self._explained.get(asked, lambda: self._explain(asked))
 
+    def picture(self, asked: Asked, view: str) -> Picture:
+        """Draw one view of an explanation."""
+        return self.hidden(asked).sheet if asked.method == OCCLUSION else self.explain(asked).views()[view]
+
+    def array(self, asked: Asked) -> Array:
+        """Return an explanation's numbers: the reconstruction, or a class's score by what is hidden."""
+        return self.hidden(asked).found.scores if asked.method == OCCLUSION else self.explain(asked).array
+
+    def hidden(self, asked: Asked) -> "Hidden":
+        """Hide parts of a photograph, one after the other, and measure a class; or remember how it was.
+
+        Raises
+        ------
+        DeconvError
+            If something else than one class is asked for, or there is no such class.
+        """
+        if asked.layer is not None:
+            raise InputError("occlusion follows a class, not a layer: choose a class")
+        return self._explained.get(asked, lambda: self._hide(asked))
+
     def explanation(self, asked: Asked) -> dict[str, Any]:
         """Draw an explanation, and say what there is to know of it."""
+        if asked.method == OCCLUSION:
+            return self._occlusion(asked)
         one, photo = self.explain(asked), self._photo(asked.photograph)
         views, box = one.views(), None if one.shown is None else one.shown.box
         projection = views["projection"]
@@ -210,8 +245,36 @@ class Exploration:
             "field": None if box is None else list(box),
             "inside": [_url(inside) for inside in _inside(box, [photo.picture, projection])],
             "size": list(photo.geometry.size),
-            "pictures": {view: _url(views[view]) for view in ("overlay", "projection", "heat")},
+            "pictures": {view: _url(views[view]) for view in _VIEWS},
         }
+
+    def _occlusion(self, asked: Asked) -> dict[str, Any]:
+        """Say of an occlusion what there is to know of other explanations."""
+        found, sheet = self.hidden(asked)
+        name = self.explainer.labels.spoken(found.target)
+        least = float(found.probabilities_or_scores.min())
+        return {
+            "name": name,
+            "caption": f"{name}, {found.probability_or_score:.3g}, with a part hidden down to {least:.3g}",
+            "method": OCCLUSION,
+            "note": None,
+            "field": None,
+            "inside": [],
+            "size": list(self._photo(asked.photograph).geometry.size),
+            "pictures": dict.fromkeys(_VIEWS, _url(sheet)),
+            "options": [f"--stride={found.stride}"],
+        }
+
+    def _hide(self, asked: Asked) -> "Hidden":
+        photo = self._photo(asked.photograph)
+        stride = max(1, min(photo.geometry.size) // _STRIDES)
+        target = int(asked.target) if asked.target and asked.target.isdecimal() else asked.target
+        found = occlusion(
+            self.explainer, photo.tensor, stride=stride, target=target, preprocess=self._preprocess
+        )
+        ((projected,),) = explain_photos(self.explainer, [photo], Target([found.channel], found.layer))
+        labels = self.explainer.labels
+        return Hidden(found, draw_occlusion(found, photo, projected.reconstruction, self._preprocess, labels))
 
     def name_of(self, identifier: str) -> str:
         """Return a photograph's path if it is a file of this machine, else its name."""

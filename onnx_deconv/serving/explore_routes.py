@@ -3,7 +3,7 @@
 import asyncio
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -34,7 +34,7 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript"),
 }
 _LONGEST_NAME = 200
-CommandOf = Callable[[str, Asked], str]
+CommandOf = Callable[[str, Asked, Sequence[str]], str]
 _Found = TypeVar("_Found")
 
 
@@ -48,7 +48,8 @@ class ExploreRoutes:
     limits
         Of the server.
     command
-        Writes the command line that makes an explanation, given the photograph's path or name.
+        Writes the command line that makes an explanation, given the photograph's path or name, and options
+        of the method's own.
     """
 
     def __init__(self, exploration: Exploration, limits: Limits, command: CommandOf) -> None:
@@ -112,7 +113,8 @@ class ExploreRoutes:
         """Explain, and draw what came of it."""
         asked = _asked(request)
         found = await self._work(lambda: self._exploration.explanation(asked))
-        found["command"] = self._command(self._exploration.name_of(asked.photograph), asked)
+        name, options = self._exploration.name_of(asked.photograph), found.pop("options", [])
+        found["command"] = self._command(name, asked, options)
         return JSONResponse(found)
 
     async def picture(self, request: Request) -> Response:
@@ -120,13 +122,13 @@ class ExploreRoutes:
         asked, view = _asked(request), request.query_params.get("view", "side-by-side")
         if view not in VIEWS:
             raise InputError(f"no view is named {view!r}: choose one of {', '.join(VIEWS)}")
-        found = await self._work(lambda: png(self._exploration.explain(asked).views()[view]))
+        found = await self._work(lambda: png(self._exploration.picture(asked, view)))
         return _file(found, "image/png", f"explanation-{view}.png")
 
     async def values(self, request: Request) -> Response:
         """Return a reconstruction's numbers as a file of NumPy's."""
         asked = _asked(request)
-        found = await self._work(lambda: _npy(self._exploration.explain(asked).array))
+        found = await self._work(lambda: _npy(self._exploration.array(asked)))
         return _file(found, "application/octet-stream", "explanation.npy")
 
     async def _work(self, work: Callable[[], _Found]) -> _Found:
