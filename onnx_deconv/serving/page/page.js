@@ -3,7 +3,7 @@
 "use strict";
 
 const VIEWS = ["overlay", "projection", "heat"];
-const THUMBNAIL = 56, LARGE = 336;
+const THUMBNAIL = 56, LARGE = 336, PATIENCE = 400;
 const state = { photograph: null, layer: null, target: null, position: null, methods: ["auto"], view: "overlay" };
 let model = null, layerMaps = null, drawn = 0, leaving = new AbortController();
 const $ = (id) => document.getElementById(id);
@@ -93,23 +93,30 @@ function marks() {
   unit();
 }
 
+// What was there before stays until all is made, or, if that takes long, gives way to what is made by then.
 async function explanations(turn) {
-  const cards = await Promise.all(state.methods.map(async (method) => {
-    try { return card(method, await ask("api/explanation", asked(method))); }
-    catch (error) { return element("p", { class: "failed" }, `${method}: ${error.message}`); }
+  const cards = state.methods.map((method) => element("p", { class: "card hint" }, `${method}: working…`));
+  const put = () => { if (turn === drawn) $("cards").replaceChildren(...cards); };
+  const late = setTimeout(put, PATIENCE);
+  await Promise.all(state.methods.map(async (method, k) => {
+    let made;
+    try { made = card(turn, method, await ask("api/explanation", asked(method))); }
+    catch (error) { made = element("p", { class: "failed" }, `${method}: ${error.message}`); }
+    cards[k].replaceWith(made);
+    cards[k] = made;
   }));
-  if (turn !== drawn) return;
-  $("cards").replaceChildren(...cards);
+  clearTimeout(late);
+  put();
 }
 
-function card(method, found) {
+function card(turn, method, found) {
   const query = new URLSearchParams(Object.entries(asked(method)).filter(([, value]) => value !== null));
   const picture = element("img", { src: found.pictures[state.view], alt: `${found.caption}, ${found.method}, ${state.view}` });
   for (const view of VIEWS) picture.dataset[view] = found.pictures[view];
   picture.dataset.words = `${found.caption}, ${found.method}`;
-  field(found);
+  if (turn === drawn) field(found);
   const copy = element("button", { type: "button", onclick: () => copied(found.command) }, "Copy the command");
-  return element("figure", { class: "card" }, picture, element("figcaption", {},
+  return element("figure", { class: found.is_wide ? "card wide" : "card" }, picture, element("figcaption", {},
     element("strong", {}, found.caption), ` — ${found.method}`,
     ...(found.note ? [element("p", { class: "hint" }, found.note)] : []),
     ...inside(found),
