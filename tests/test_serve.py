@@ -32,6 +32,7 @@ from onnx_deconv.serving.bodies import in_time  # noqa: E402
 from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph  # noqa: E402
 from onnx_deconv.serving.protocol import Request, parse, response  # noqa: E402
+from onnx_deconv.serving.routes import _written  # noqa: E402
 from onnx_deconv.serving.served import Served  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -524,6 +525,26 @@ def test_many_small_photographs_are_not_more_than_memory_holds():
     assert job.feeds["image"].shape == (3, 3, 64, 64)
     with pytest.raises(TooLargeError):
         served.job(Request({"photo": photos}))
+
+
+def test_an_answer_says_which_reconstructions_are_empty():
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, 8, 8] x) => (float[N, 3] scores) {
+            positive = Relu (x)
+            pooled = GlobalAveragePool (positive)
+            scores = Flatten (pooled)
+        }
+    """
+    served = Served("net", Explainer(onnx.parser.parse_model(text), "gradient"), None, 1)
+    batch = np.abs(images(3, 8))
+    batch[1] = -1  # nothing passes the rectifier, either way
+    asked = Request({"x": batch})
+    job, _, names = served.job(asked)
+    found = job.run(job.feeds)
+    assert json.loads(_written(served, asked, found).body)["parameters"] == {"empty": [1]}
+    plain = {name: found[name] for name in names if name == "scores"}
+    assert "parameters" not in json.loads(_written(served, asked, plain).body)
 
 
 def test_several_inputs_and_results_that_are_not_of_images():

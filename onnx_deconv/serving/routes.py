@@ -24,6 +24,8 @@ from onnx_deconv.serving.served import Served
 PRODUCT = "onnx-deconv"
 _EXTENSIONS = ["binary_tensor_data"]
 _VERSION = "1"
+_EMPTY = "X-Empty-Images"
+"""What an answer that is a picture says of it, if nothing is in it."""
 
 
 class Routes:
@@ -132,7 +134,8 @@ class Routes:
             told = {"classes": model.classes_of(results)}
             return await asyncio.to_thread(_written, model, asked, results, told)
         picture = await asyncio.to_thread(lambda: png(model.picture(results, body, view)))
-        return Response(picture, media_type="image/png")
+        empty = {_EMPTY: "0"} if model.empty(results) else {}
+        return Response(picture, media_type="image/png", headers=empty)
 
     async def _results(self, model: Served, asked: Request, request: Asked) -> Results:
         """Run what is asked for; return the outputs that are wanted."""
@@ -179,7 +182,9 @@ def _one(element: str | bytes) -> np.ndarray[Any, Any]:
 def _written(
     model: Served, asked: Request, results: Results, told: Mapping[str, Any] | None = None
 ) -> Response:
-    body, length = response(model.name, asked, results, told)
+    empty = model.empty(results)
+    parameters = {**(told or {}), **({"empty": empty} if empty else {})}
+    body, length = response(model.name, asked, results, parameters)
     if length is None:
         return Response(body, media_type="application/json")
     return Response(body, headers={HEADER_LENGTH: str(length)}, media_type="application/octet-stream")

@@ -115,6 +115,10 @@ class Served:
         best = np.argsort(-scores, kind="stable")[:_TOP]
         return [{"class": int(k), "label": self.labels.name(int(k)), "score": float(scores[k])} for k in best]
 
+    def empty(self, results: Results) -> list[int]:
+        """Name the images whose signal died on its way back: their reconstructions are zero everywhere."""
+        return [k for k, each in enumerate(results.get(self.reconstruction, ())) if not each.any()]
+
     def picture(self, results: Results, photo: bytes, view: str) -> Picture:
         """Draw a view of the first image's reconstruction (:data:`onnx_deconv.imaging.VIEWS`)."""
         if self.preprocess is None:
