@@ -15,25 +15,58 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from servers import ask, serving
+from servers import answered, ask, serving
 
 from onnx_deconv import Explainer
 from onnx_deconv.cli import main
+from onnx_deconv.imaging import preprocess_for
 from onnx_deconv.receptive import receptive_field
 
 for name in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(name, reason=f"{name}, of the extra 'explore', is not installed")
 
+from onnx_deconv.serving.application import gated  # noqa: E402 - after the skip
+from onnx_deconv.serving.exploration import Exploration  # noqa: E402
+from onnx_deconv.serving.explore_routes import HEADERS, ExploreRoutes  # noqa: E402
+from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
+from onnx_deconv.serving.metrics import Metrics  # noqa: E402
+
 MODELS = Path(__file__).parents[1] / "models"
 DEMO, CHELSEA = MODELS / "demo.onnx", MODELS / "chelsea.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def server():
     with serving("explore", DEMO, CHELSEA, "--no-browser", "--max-body", 1) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def app():
+    """What the server answers with, in this process."""
+    explainer = Explainer(DEMO)
+    preprocess = preprocess_for(explainer.model)[0]
+    exploration = Exploration(lambda method: Explainer(explainer.model, method), preprocess, [CHELSEA])
+    routes = ExploreRoutes(exploration, Limits(), lambda *_: "the command").all()
+    return gated(routes, Limits(), Address(), Metrics(), HEADERS)
+
+
+def test_the_page_gets_what_it_asks_for(app):
+    for path in ("/", "/page.js", "/page.css", "/api/seen.png?photograph=file0"):
+        assert answered(app, "GET", path)[0] == 200
+    told = {p: json.loads(answered(app, "GET", f"/api/{p}?photograph=file0&layer=relu1")[1]) for p in PATHS}
+    assert told["photographs"] == [{"id": "file0", "name": "chelsea.png"}]
+    assert "relu1" in [one["layer"] for one in told["model"]["layers"]]
+    assert told["classes"][0]["label"] == "tabby"
+    assert told["maps"]["count"] == 32
+    assert told["explanation"]["name"].startswith("relu1 channel")
+    taken = json.loads(answered(app, "POST", "/api/photographs?name=x", CHELSEA.read_bytes())[1])["id"]
+    classes = json.loads(answered(app, "GET", f"/api/classes?photograph={taken}")[1])
+    assert classes == told["classes"]
+
+
+PATHS = ("model", "photographs", "classes", "maps", "explanation")
 
 
 def get(port, path, **query):
@@ -61,6 +94,7 @@ def values(port, **query):
     ],
     ids=["top", "class", "classes", "map", "unit"],
 )
+@pytest.mark.slow
 def test_the_command_line_makes_the_same(server, asked, tmp_path):
     assert same_by_command(server[1], tmp_path, photograph="file0", **asked)
 
@@ -75,6 +109,7 @@ def same_by_command(port, tmp_path, **query):
     return np.abs(written - values(port, **query)).max() <= 1e-5 * np.abs(written).max()
 
 
+@pytest.mark.slow
 def test_the_command_line_has_the_options_that_were_given(tmp_path):
     labels = tmp_path / "labels of mine.txt"
     labels.write_text("".join(f"class no. {k}\n" for k in range(100)), encoding="utf-8")
@@ -85,6 +120,7 @@ def test_the_command_line_has_the_options_that_were_given(tmp_path):
         assert values(port, photograph="file0").shape == (3, 80, 96)
 
 
+@pytest.mark.slow
 def test_occlusion_is_what_the_command_says(server, tmp_path):
     _, port, _ = server
     query = {"photograph": "file0", "target": "lion", "method": "occlusion"}
@@ -99,6 +135,7 @@ def test_occlusion_is_what_the_command_says(server, tmp_path):
     assert "class" in json.loads(body)["error"]
 
 
+@pytest.mark.slow
 def test_pictures_are_files(server):
     _, port, _ = server
     query = urlencode({"photograph": "file0", "target": "lion", "method": "guided", "view": "heat"})
@@ -109,6 +146,7 @@ def test_pictures_are_files(server):
     assert ask(port, "GET", f"/api/explanation.png?{query}x")[0] == 400
 
 
+@pytest.mark.slow
 def test_browsers_give_the_token_as_a_password():
     with serving("explore", DEMO, "--no-browser", ONNX_DECONV_TOKEN="secret") as (_, port, _):
         assert "Basic" in ask(port, "GET", "/")[1]["www-authenticate"]
@@ -118,6 +156,7 @@ def test_browsers_give_the_token_as_a_password():
         assert ask(port, "GET", "/", headers={"Authorization": "Basic ?"})[0] == 401
 
 
+@pytest.mark.slow
 def test_a_unit_is_shown_with_its_receptive_field(server):
     _, port, _ = server
     explainer = Explainer(DEMO, "deconvnet")
@@ -131,6 +170,7 @@ def test_a_unit_is_shown_with_its_receptive_field(server):
     assert not outside.any()
 
 
+@pytest.mark.slow
 def test_maps_come_strongest_first(server):
     _, port, _ = server
     found = told(port, "maps", photograph="file0", layer="conv2")
@@ -144,6 +184,7 @@ def test_maps_come_strongest_first(server):
     assert unit.score == pytest.approx(best["strength"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_photographs_are_taken_and_limited(server):
     _, port, _ = server
     taken = json.loads(ask(port, "POST", "/api/photographs?name=a%3Cb%3E.png", CHELSEA.read_bytes())[2])
@@ -165,12 +206,13 @@ def test_photographs_are_taken_and_limited(server):
         {},
     ],
 )
-def test_a_mistake_is_answered_in_one_line(server, query):
-    status, _, body = ask(server[1], "GET", f"/api/explanation?{urlencode(query)}")
+def test_a_mistake_is_answered_in_one_line(app, query):
+    status, body = answered(app, "GET", f"/api/explanation?{urlencode(query)}")
     assert status == 400
     assert "\n" not in json.loads(body)["error"]
 
 
+@pytest.mark.slow
 def test_nothing_but_the_page_runs_in_it(server):
     _, port, _ = server
     for path in ("/", "/page.js", "/page.css"):
@@ -221,6 +263,7 @@ def captions(page):
     return page.locator(".card figcaption strong").all_inner_texts()
 
 
+@pytest.mark.slow
 def test_layers_maps_units_and_classes_are_clicked(server):
     _, port, _ = server
     with opened(port) as page:
@@ -252,6 +295,7 @@ def test_layers_maps_units_and_classes_are_clicked(server):
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
+@pytest.mark.slow
 def test_a_photograph_is_dropped_or_pasted(server, tmp_path, way):
     _, port, _ = server
     rng = np.random.default_rng(0)
@@ -284,6 +328,7 @@ def test_a_photograph_is_dropped_or_pasted(server, tmp_path, way):
         ready(page)
 
 
+@pytest.mark.slow
 def test_the_keyboard_is_enough(server):
     _, port, _ = server
     with opened(port) as page:
@@ -305,6 +350,7 @@ def test_the_keyboard_is_enough(server):
 
 
 @pytest.mark.parametrize("width", [390, 1400, 3840])
+@pytest.mark.slow
 def test_it_fits_on_the_screen(server, width):
     _, port, _ = server
     with opened(
@@ -317,6 +363,7 @@ def test_it_fits_on_the_screen(server, width):
         )
 
 
+@pytest.mark.slow
 def test_names_in_a_model_are_no_markup(tmp_path):
     model = onnx.load(DEMO)
     evil = "<img src=x onerror=alert(1)>"

@@ -18,7 +18,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from servers import SECONDS, ask, serving
+from servers import SECONDS, answered, ask, serving
 
 from onnx_deconv import Explainer, InputError
 from onnx_deconv.cli import main
@@ -27,7 +27,8 @@ from onnx_deconv.imaging import preprocess_for
 for name in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(name, reason=f"{name}, of the extra 'serve', is not installed")
 
-from onnx_deconv.serving.batching import Alike, Job, Runs  # noqa: E402 - after the skip
+from onnx_deconv.serving.application import models_app  # noqa: E402 - after the skip
+from onnx_deconv.serving.batching import Alike, Job, Runs  # noqa: E402
 from onnx_deconv.serving.bodies import in_time  # noqa: E402
 from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph  # noqa: E402
@@ -243,10 +244,33 @@ BAD = {
 }
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def app():
+    """What a server answers with, in this process."""
+    explainer = Explainer(DEMO, "auto")
+    served = Served("demo", explainer, preprocess_for(explainer.model)[0], Limits.pixels)
+    return models_app([served], Limits(), Address(), "0")
+
+
+def test_a_model_answers_and_explains(app, demo):
+    batch = images(2)
+    asked = json.dumps(json_request(image=batch, target=np.array([3, 30])))
+    status, body = answered(app, "POST", "/v2/models/demo/infer", asked)
+    found = arrays_of(body)
+    assert status == 200
+    assert close(found["probabilities"], demo[0].scores(batch))
+    for k, target in enumerate((3, 30)):
+        (one,) = demo[0](batch[k : k + 1], target)
+        assert close(found["reconstruction"][k], one.reconstruction)
+    assert (
+        b'onnx_deconv_requests_total{model="demo",route="infer",status="200"}'
+        in answered(app, "GET", "/metrics")[1]
+    )
+
+
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
-def test_a_mistake_is_answered_in_one_line(server, body):
-    status, _, answer = ask(server[1], "POST", "/v2/models/demo/infer", body)
+def test_a_mistake_is_answered_in_one_line(app, body):
+    status, answer = answered(app, "POST", "/v2/models/demo/infer", body)
     assert status == 400
     assert "\n" not in json.loads(answer)["error"]
 

@@ -1,5 +1,6 @@
-"""A real server in a process of its own, and a plain client for it."""
+"""A real server in a process of its own and a plain client for it; and an application without a server."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -7,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from urllib.parse import unquote
 
 SECONDS = 120
 
@@ -46,3 +48,24 @@ def ask(port, method, path, body=None, headers=None):
         return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
+
+
+def answered(app, method, path, body=b""):
+    """Ask an application in this process; return the status and the body."""
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http", "http_version": "1.1", "method": method, "path": unquote(path),
+        "raw_path": path.encode(), "query_string": query.encode(), "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80), "scheme": "http", "root_path": "",
+    }  # fmt: skip
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body if isinstance(body, bytes) else body.encode()}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
