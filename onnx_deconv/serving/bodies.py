@@ -1,7 +1,8 @@
 """The bodies of requests, and the answers to those that fail."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
 from typing import TypeVar
 
 from starlette.exceptions import HTTPException
@@ -13,6 +14,9 @@ from onnx_deconv.serving.limits import Limits
 from onnx_deconv.serving.photographs import TooLargeError
 
 _Item = TypeVar("_Item")
+_CLOSE = {"Connection": "close"}
+_LINGER, _PATIENCE = 2.0, 8
+"""How many seconds, and how many times what is allowed, is read of a body that is too large."""
 
 
 async def body_of(request: Request, limits: Limits) -> bytes:
@@ -25,23 +29,36 @@ async def body_of(request: Request, limits: Limits) -> bytes:
     """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise HTTPException(415, "send the body as it is, not compressed")
-    length, too_large = (
-        request.headers.get("content-length", ""),
-        HTTPException(413, f"a body may have {limits.body:,} bytes", {"Connection": "close"}),
-    )
-    if length.isdecimal() and int(length) > limits.body:
-        raise too_large
-    parts, size = [], 0
+    parts, size = list[bytes](), 0
+    length = request.headers.get("content-length", "")
+    is_too_large = length.isdecimal() and int(length) > limits.body
+    chunks = request.stream()
     try:
         async with asyncio.timeout(limits.seconds):
-            async for part in request.stream():
+            while not is_too_large:
+                part = await anext(chunks, None)
+                if part is None:
+                    return b"".join(parts)
                 size += len(part)
-                if size > limits.body:
-                    raise too_large
+                is_too_large = size > limits.body
                 parts.append(part)
     except TimeoutError:
-        raise HTTPException(408, "the body did not come in time", {"Connection": "close"}) from None
-    return b"".join(parts)
+        raise HTTPException(408, "the body did not come in time", _CLOSE) from None
+    parts.clear()
+    if "expect" not in request.headers:
+        await _drained(chunks, _PATIENCE * limits.body)
+    raise HTTPException(413, f"a body may have {limits.body:,} bytes", _CLOSE)
+
+
+async def _drained(chunks: AsyncIterator[bytes], most: int) -> None:
+    """Read what a caller goes on sending, and forget it: else it would see a broken connection, no answer."""
+    size = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            async for part in chunks:
+                size += len(part)
+                if size > most:
+                    return
 
 
 async def in_time(limits: Limits, work: Awaitable[_Item]) -> _Item:
