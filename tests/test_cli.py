@@ -44,6 +44,8 @@ COMMANDS = [
     "atlas query",
     "atlas report",
     "convert",
+    "explore",
+    "serve",
     "inspect",
     "ops",
     "verify",

@@ -34,9 +34,10 @@ CONTRACT = {
     "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
+    "serving": "attribution compiler experiments experiments.figures imaging model operators runtime",
     "cli": (
         "atlas attribution compiler compiler.passes distributed evaluation experiments experiments.figures "
-        "files imaging labels model operators package runtime semantics verification"
+        "files imaging labels model operators package runtime semantics serving verification"
     ),
     "package": "attribution compiler labels model semantics",
     "__main__": "cli",
@@ -47,7 +48,7 @@ DOORS = {
     "click": {"cli"},
     "cmap": {"imaging"},
     "ray": {"distributed"},
-}
+} | {name: {"serving"} for name in ("starlette", "uvicorn", "prometheus_client")}
 
 
 def room(names):

@@ -34,7 +34,7 @@ from onnx_deconv.imaging.photo import Photo
 from onnx_deconv.imaging.picture import Interpolation, PathLike, Picture, Size, check_picture
 from onnx_deconv.imaging.preprocess import Dtype, Fit, Preprocess
 from onnx_deconv.imaging.presets import PRESETS, preprocess_from_metadata, preset
-from onnx_deconv.imaging.read import SUFFIXES, read_image
+from onnx_deconv.imaging.read import SUFFIXES, read_image, size_of
 from onnx_deconv.imaging.sources import Source, holds_several, is_array, read_source
 from onnx_deconv.imaging.transform import at_height, at_most, jpeg_compressed, map_resized, moved
 from onnx_deconv.imaging.vector import VECTOR, SheetFormat, save_sheet
@@ -111,6 +111,7 @@ __all__ = [
     "save_png",
     "save_sheet",
     "scale_of",
+    "size_of",
     "text_length",
     "text_size",
     "webp",
