@@ -61,7 +61,8 @@ class Batch:
         records = [plain_data(record) for _, record in explained]
         folder(self._job.output / THUMBNAILS)
         for one, record in explained:
-            save_picture(self._thumbnail(record), at_most(one.views()["overlay"], _THUMBNAIL))
+            if one.shown is not None:
+                save_picture(self._thumbnail(record), at_most(one.views()["overlay"], _THUMBNAIL))
         entry = {"made": self._made, "image": str(path), "file": _state(path), "records": records}
         with (self._job.output / JOURNAL).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -143,7 +144,8 @@ class Batch:
         """Tell whether what a line says is still so."""
         if entry.get("made") != self._made or entry.get("file") != _state(Path(entry["image"])):
             return False
-        thumbnails = (self._thumbnail(record) for record in entry["records"])
+        drawn = (record for record in entry["records"] if _views(record))
+        thumbnails = (self._thumbnail(record) for record in drawn)
         files = (Path(file) for record in entry["records"] for file in _files(record))
         return all(file.is_file() for file in (*files, *thumbnails))
 
@@ -179,8 +181,13 @@ def _state(path: Path) -> list[int]:
 
 def _picture(record: Record) -> str:
     """Choose the picture that a thumbnail leads to."""
-    views = [view for view in reversed(VIEWS) if view in record["files"]]
-    return str(record["files"][views[0] if views else "values"])
+    views = _views(record)
+    return str(record["files"][views[0] if views else "record"])
+
+
+def _views(record: Record) -> list[str]:
+    """List the views that were drawn, the best for looking at first."""
+    return [name for view in reversed(VIEWS) for name in record["files"] if name.startswith(view)]
 
 
 def _files(record: Record) -> list[str]:
