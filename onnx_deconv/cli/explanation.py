@@ -200,16 +200,18 @@ def _parts(one: Explanation, scales: Scales | None) -> list[_Part]:
 
 def _save(job: Job, part: _Part, files: Mapping[str, Path]) -> None:
     """Write the pictures and the numbers of one input."""
+    if part.views is not None:
+        for view in job.views:
+            _save_view(job, part.views, view, files[f"{view}{part.suffix}"])
     save_npy(files[f"values{part.suffix}"], part.one.reconstruction)
-    if part.views is None:
-        return
-    for view in job.views:
-        file = files[f"{view}{part.suffix}"]
-        if file.suffix in VECTOR:
-            save_sheet(file, part.views.sheet())
-        else:
-            picture = part.views[view]
-            save_picture(file, picture if job.most is None else at_most(picture, job.most))
+
+
+def _save_view(job: Job, views: Drawn, view: str, file: Path) -> None:
+    if file.suffix in VECTOR:
+        save_sheet(file, views.sheet())
+    else:
+        picture = views[view]
+        save_picture(file, picture if job.most is None else at_most(picture, job.most))
 
 
 def _drawn(part: _Part) -> dict[str, Any]:

@@ -93,7 +93,9 @@ class ImageOptions:
         preset, layout = chosen.pop("preset", None), chosen.pop("layout", None)
         found = preprocess_for(model, preset, layout, name, **chosen)
         if console is not None:
-            console.detail(f"preprocessing{f' of {name}' if name else ''}: {described(found[0])}")
+            console.detail(
+                f"preprocessing{f' of {name}' if len(model.inputs) > 1 else ''}: {described(found[0])}"
+            )
         return found
 
     @staticmethod

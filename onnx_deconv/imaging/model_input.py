@@ -121,6 +121,8 @@ class ImageInput:
 def takes_pictures(model: Model, name: str, layout: Layout | None = None) -> bool:
     """Tell whether an input takes batches of pictures: of 1, 3 or 4 channels, or any number of them.
 
+    Who tells its layout means it to.
+
     Raises
     ------
     InputError
@@ -129,7 +131,7 @@ def takes_pictures(model: Model, name: str, layout: Layout | None = None) -> boo
     shape = model.type_of(name).shape
     if shape is None or len(shape) != len("NCHW"):
         return False
-    return ImageInput.of(model, layout, name).channels in {None, *_CHANNELS}
+    return layout is not None or ImageInput.of(model, layout, name).channels in {None, *_CHANNELS}
 
 
 def _told_layout(model: Model, name: str) -> Layout:

@@ -61,12 +61,13 @@ class SignalViews:
         self._salient = np.minimum(magnitude, level) / level
         strongest = np.argsort(-magnitude.max(axis=1), kind="stable")[:_MOST_LANES]
         self.lanes: list[int] = sorted(strongest.tolist())
+        self._lane_height = max(_LEAST_LANE, _HEIGHT // len(self.lanes))
 
     def __getitem__(self, view: str) -> Picture:
         """Draw one of :data:`~onnx_deconv.imaging.VIEWS`: H×W×3, uint8, RGB."""
         makers: dict[str, Callable[[], Picture]] = {
             "projection": self._projection,
-            "heat": lambda: self._band(_BAND * 4),
+            "heat": lambda: self._band(self._lane_height * len(self.lanes)),
             "overlay": lambda: np.concatenate([self._line(self._salient), self._band(_BAND)]),
         }
         if view == "side-by-side":
@@ -103,7 +104,7 @@ class SignalViews:
         *, zero: bool = False,
     ) -> Picture:  # fmt: skip
         """Draw one line; where a column has several samples, all that they span."""
-        height = max(_LEAST_LANE, _HEIGHT // len(self.lanes))
+        height = self._lane_height
         low, high, strength = _columns(line, salient)
         room, extent = height - 2 * _MARGIN - 1, (span[1] - span[0]) or 1.0
         top, bottom = (
