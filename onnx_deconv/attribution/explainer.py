@@ -20,6 +20,7 @@ from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.subject import Subject, fields_of
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
+from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
@@ -50,7 +51,7 @@ class Explainer:
     ----------
     model
         A path to an ONNX file or to a folder made by ``onnx-deconv convert``, a serialised model, a
-        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`.
+        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`. Of an explain graph the model inside is meant.
     semantics
         A method's name (``deconvnet``, ``guided``, ``gradient``, ``grad-cam``, ``guided*grad-cam``, ...), a
         rule table, or all choices; by default ``deconvnet``, or what a folder's pair was made with.
@@ -90,9 +91,9 @@ class Explainer:
         low_memory: bool = False,
     ) -> None:
         saved = load_pair(model) if is_pair(model) else None  # type: ignore[arg-type]
-        self.model = _model(model, saved, input_shapes)
-        stored = Semantics(**saved.manifest["semantics"]) if saved is not None else Semantics()
-        self.auto = semantics == AUTO and saved is None
+        self.model, manifest = _model(model, saved, input_shapes)
+        stored = Semantics(**manifest["semantics"]) if manifest is not None else Semantics()
+        self.auto = semantics == AUTO and manifest is None
         given = CLASS_METHOD if self.auto else None if semantics == AUTO else semantics
         self.semantics = stored if given is None else Semantics.of(given)
         self.providers = providers
@@ -101,10 +102,11 @@ class Explainer:
         self._lock = threading.Lock()
         self._sessions: dict[tuple[str, Semantics], PairSession] = {}
         self._chosen: dict[str, Semantics] = {}
-        named = output if saved is None or output else saved.manifest["explained"].get("output")
+        named = output if manifest is None or output else manifest["explained"].get("output")
         self.head = head_of(self.model, named)
         self.scores_layer = self.head.start
-        self.layer = self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
+        layer = None if manifest is None else explained_value(manifest)
+        self.layer = self.scores_layer if layer is None else layer
         self.saved = saved is not None
         if saved is not None and self.semantics == stored and inputs is None:
             session = PairSession(saved, providers, low_memory=low_memory)
@@ -421,12 +423,15 @@ class _Choice(NamedTuple):
     seed: SeedKind
 
 
-def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None) -> Model:
+def _model(
+    source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None
+) -> tuple[Model, Mapping[str, Any] | None]:
+    """Return the model, and what the manifest of a pair or an explain graph says of it."""
     if isinstance(source, Model):
-        return source
+        return source, None
     if saved is not None and isinstance(source, str | PathLike):
-        return load(f"{source}/{FORWARD}", shapes)
-    return load(source, shapes)
+        return load(f"{source}/{FORWARD}", shapes), saved.manifest
+    return load_model(source, shapes)
 
 
 def _whole_shape(explained: Array, axes: Axes, seed: Array, total: int) -> tuple[int, ...]:
