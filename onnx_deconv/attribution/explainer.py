@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from onnx_deconv.attribution.attempts import Column, Passes, Start, explain_column
-from onnx_deconv.attribution.batches import Batch, chunks, feeds_of, length
+from onnx_deconv.attribution.batches import Batch, batched, chunks, feeds_of, length
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
@@ -249,7 +249,7 @@ class Explainer:
         start = self._starts(self.scores_layer, _Choice(None, None, 1, "auto"))[0]
         session = self.session(start.layer, start.semantics)
         passes = [
-            Pass(session, start.layer, feeds, axes_of(self.model, start.layer))
+            Pass(session, start.layer, feeds, axes_of(self.model, start.layer), self._shared)
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
         return np.concatenate([p.scores(self.head) for p in passes])
@@ -310,7 +310,13 @@ class Explainer:
         return name
 
     def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
-        return Pass(self.session(layer, semantics), layer, feeds, axes_of(self.model, layer))
+        return Pass(self.session(layer, semantics), layer, feeds, axes_of(self.model, layer), self._shared)
+
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        """The inputs without a batch axis, where another has one."""
+        with_batch = batched(self.model)
+        return frozenset(self.model.inputs).difference(with_batch) if with_batch else frozenset()
 
     def _explain(
         self, layer: str, feeds: Mapping[str, Array], first: int, choice: "_Choice"

@@ -57,7 +57,8 @@ class Explanation:
         Shape of one image as the model takes it (C, H, W or H, W, C), float32; for a model with several
         explained inputs, that of the first.
     reconstructions
-        All reconstructions by input name, each without the batch axis.
+        All reconstructions by input name, each without the batch axis. An input that all images of a batch
+        share has one where there was one image.
     standing
         Where the channel stands among all in this image: its rank, and its probability.
     note

@@ -101,16 +101,11 @@ class VolumeViews:
     def _montage(self) -> Picture:
         cells = [self._enlarged(overlay(_coloured(self._grey[k]), self._salient[k])) for k in self.slices]
         rows = [cells[k : k + _COLUMNS] for k in range(0, len(cells), _COLUMNS)]
-        blank = np.full_like(cells[0], 255)
-        full = [row + [blank] * (min(_COLUMNS, len(cells)) - len(row)) for row in rows]
-        return joined([joined(row, 1, _MARGIN) for row in full], 0, _MARGIN)
+        return joined([joined(row, 1, _MARGIN) for row in rows], 0)
 
     def _in_a_row(self, pictures: Any) -> Picture:
         """Put pictures of different heights side by side, on white."""
-        large = [self._enlarged(picture) for picture in pictures]
-        height = max(len(picture) for picture in large)
-        padded = [np.pad(p, ((0, height - len(p)), (0, 0), (0, 0)), constant_values=255) for p in large]
-        return joined(padded, 1, _MARGIN)
+        return joined([self._enlarged(picture) for picture in pictures], 1, _MARGIN)
 
     def _enlarged(self, picture: Picture) -> Picture:
         return picture.repeat(self._factor, axis=0).repeat(self._factor, axis=1)
