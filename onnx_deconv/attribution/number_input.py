@@ -7,7 +7,7 @@ import numpy as np
 from onnx import helper
 
 from onnx_deconv.attribution.batches import batched
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.model import Array, Model
 from onnx_deconv.model.axis_names import axis_names
 
@@ -83,11 +83,7 @@ class NumberInput:
         """
         array = self._typed(np.asarray(given), what)
         if self.shape is None:
-            raise InputError(
-                f"the shape of input {self.name!r} is unknown: give it, as in "
-                f"--input-shape {self.name}:1,2,100, "
-                f"or in Python input_shapes={{{self.name!r}: (1, 2, 100)}}"
-            )
+            raise InputError(f"the shape of input {self.name!r} is unknown: {sizes_of(self.name, '1,2,100')}")
         if array.ndim == 0 and self.shape:
             array = np.full([size or 1 for size in self.shape], array)
         if channels_first and array.ndim == len(self.shape) and self.channel_axis is not None:

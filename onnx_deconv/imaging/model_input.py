@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.imaging.channels import Channels, Layout
 from onnx_deconv.imaging.config_files import changes_from, config_beside
 from onnx_deconv.imaging.picture import Size
@@ -78,10 +78,7 @@ class ImageInput:
         name = name or model.inputs[0]
         types = model.type_of(name)
         if types.shape is None:
-            raise InputError(
-                f"the shape of input {name!r} is unknown: give it, as in --input-shape {name}:1,3,224,224, "
-                f"or in Python input_shapes={{{name!r}: (1, 3, 224, 224)}}"
-            )
+            raise InputError(f"the shape of input {name!r} is unknown: {sizes_of(name)}")
         if len(types.shape) != len("NCHW"):
             raise InputError(
                 f"input {name!r} has shape {types}, which is no batch of pictures: give numbers, as in "
