@@ -1,8 +1,5 @@
 """Explain any CNN in an ONNX file: switches, a companion deconv graph, and what excited a unit."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from onnx_deconv.errors import (
     DeconvError,
     InputError,
@@ -12,6 +9,9 @@ from onnx_deconv.errors import (
     RuntimeUnavailableError,
     UnknownLayerError,
 )
+
+# Checkers take it for typing's, which takes a while to load: an interruption would show a traceback.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.examples import example
@@ -71,6 +71,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module  # noqa: PLC0415
+
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)

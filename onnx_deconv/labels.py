@@ -28,6 +28,10 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 """Control characters, marks that turn the direction of writing, byte order marks."""
 
 
+_MOST_BYTES, _DIGITS = 1 << 26, 9
+"""Bytes that a file of names may take, and digits that the number of a class may have."""
+
+
 @dataclass(frozen=True)
 class Labels:
     """Names of the classes, in class order; possibly none.
@@ -73,8 +77,11 @@ class Labels:
             If the file cannot be read as text.
         """
         try:
+            about = Path(path).stat()
+            if not Path(path).is_file() or about.st_size > _MOST_BYTES:  # a pipe would be waited for
+                raise InputError(f"{path}: the labels cannot be read: it is no file of names")
             text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
         table = _rows(text) if Path(path).suffix.lower() == ".csv" else None
@@ -110,7 +117,7 @@ class Labels:
         InputError
             If no class or several have that name; close matches are offered.
         """
-        if not isinstance(label, str) or label.isdecimal():
+        if not isinstance(label, str) or (label.isdecimal() and len(label) <= _DIGITS):
             return int(label)
         wanted = label.strip().lower()
         spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}
@@ -170,6 +177,8 @@ def _by_index(named: Mapping[Any, Any]) -> list[str]:
 
 def _index(key: Any) -> int | None:
     if isinstance(key, bool) or not (isinstance(key, int) or (isinstance(key, str) and key.isdecimal())):
+        return None
+    if isinstance(key, str) and len(key) > _DIGITS:
         return None
     return int(key) if int(key) >= 0 else None
 

@@ -7,7 +7,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.operators.tables import RuleTable, adopt, rule_table, rule_tables
 
 NO_RULES = "none"
-_CAMS = ("grad-cam", "layer-cam", "cam", "grad-cam^2")
+_CAMS = ("grad-cam", "layer-cam", "cam", "grad-cam^3")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Semantics:
         A class activation map at the last feature maps, enlarged to the image, that the reconstruction is
         multiplied by: ``grad-cam`` (Selvaraju et al. 2017, section 3), ``layer-cam`` (Jiang et al. 2021,
         section 3.3), or ``cam``, gradient times activation (Draelos & Carin 2020), which is the class
-        activation map of Zhou et al. 2016 where a linear layer follows the pool. ``grad-cam^2``: Grad-CAM
-        times itself, so that what it hardly shows counts less.
+        activation map of Zhou et al. 2016 where a linear layer follows the pool. ``grad-cam^3``: the third
+        power of Grad-CAM, so that what it hardly shows counts less.
     head
         What starts down at the last feature maps: the ``signal`` that comes from above, or the
         ``class-map``, gradient times activation: each position with what it contributes to the class.
@@ -47,7 +47,7 @@ class Semantics:
     """
 
     rules: str = "deconvnet"
-    cam: Literal["none", "grad-cam", "layer-cam", "cam", "grad-cam^2"] = "none"
+    cam: Literal["none", "grad-cam", "layer-cam", "cam", "grad-cam^3"] = "none"
     head: Literal["signal", "class-map"] = "signal"
     activations: Literal["all", "relu"] = "all"
     lrn: Literal["auto", "identity", "gradient"] = "auto"

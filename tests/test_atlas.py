@@ -2,14 +2,16 @@
 
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
+import commands
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -24,7 +26,6 @@ from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.writer import Writer
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.cli import main
 from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
 from onnx_deconv.model.heads import convolutions
 
@@ -400,9 +401,14 @@ PREPARED = ["--fit", "none", "--scale", 1 / 64, "--mean", 2, "--std", 1, "--json
 
 
 def run(*args, code=0):
-    result = CliRunner().invoke(main, [str(a) for a in args])
-    assert result.exit_code == code, result.output
-    return result
+    exit_code, stdout, stderr = commands.run(*args)
+    assert exit_code == code, stdout + stderr
+    return Said(stdout, stderr)
+
+
+class Said(NamedTuple):
+    stdout: str
+    stderr: str
 
 
 def test_the_command_and_its_files(tmp_path, model):
@@ -564,3 +570,188 @@ def test_archives_are_read_one_picture_at_a_time(tmp_path):
                 read()
         else:
             assert (read() == pictures(1)[0][1]).all()
+
+
+# Files that anybody may have written
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    home = tmp_path_factory.mktemp("finished")
+    onnx.save(network(), home / "net.onnx")
+    saved(home / "in", pictures(3))
+    run("atlas", "build", home / "net.onnx", home / "in", "-o", home / "atlas", "--top", 2, *PREPARED)
+    return home
+
+
+def copied(finished, tmp_path):
+    return Path(shutil.copytree(finished / "atlas", tmp_path / "atlas"))
+
+
+def with_index(home, change):
+    index = json.loads((home / "atlas.json").read_text())
+    change(index)
+    (home / "atlas.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index.clear(),
+        lambda index: index.update(top=10**12),
+        lambda index: index.update(layers={}),
+        lambda index: index["layers"][0].update(channels=10**15),
+        lambda index: index["layers"][0].update(axes=-1),
+        lambda index: index["layers"][0].update(files="../atlas/001-r1"),
+        lambda index: index["layers"][0]["units"][0].update(channel=-1),
+        lambda index: index["layers"][0]["units"][0].update(rank=2),
+        lambda index: index["layers"][0]["units"][0].update(image=["a"]),
+        lambda index: index["layers"][0]["units"][0].update(position=[0.5, 1]),
+        lambda index: index["layers"][0]["units"][0].update(activation="1"),
+        lambda index: index["layers"][0]["units"][0].update(window=[1, 2]),
+        lambda index: index.update(made=[]),
+        lambda index: index["layers"].append(index["layers"][0]),
+    ],
+)
+def test_a_tampered_index_is_one_line(finished, tmp_path, change):
+    home = copied(finished, tmp_path)
+    with_index(home, change)
+    assert "no finished atlas" in commands.refused("atlas", "report", home, "-o", tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3, 3, 3), (4, 2, 3, 3), (0, 2, 3, 3, 3)])
+def test_arrays_of_another_atlas_are_told(finished, tmp_path, shape):
+    home = copied(finished, tmp_path)
+    file = next(home.glob("*-patches.npy"))
+    np.save(file, np.zeros(shape, np.uint8))
+    assert file.name in commands.refused("atlas", "report", home, "-o", tmp_path / "r.html")
+
+
+def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path):
+    home = copied(finished, tmp_path)
+    stranger = home / "notes.txt"
+    stranger.write_text("mine")
+    model, images = finished / "net.onnx", finished / "in"
+    layer = json.loads((home / "atlas.json").read_text())["layers"][-1]["layer"]
+    run("atlas", "build", model, images, "-o", home, "--top", 1, "--layer", layer, "--no-values", *PREPARED)
+    (stem,) = [each["files"] for each in json.loads((home / "atlas.json").read_text())["layers"]]
+    kept = {f"{stem}-{kind}.{suffix}" for kind in ("patches", "projections") for suffix in ("npy", "png")}
+    assert {file.name for file in home.iterdir()} == {*kept, "atlas.json", "notes.txt"}
+
+
+def test_the_summary_counts_what_was_read(finished, tmp_path):
+    images = saved(tmp_path / "in", pictures(3))
+    (images / "broken.png").write_bytes(b"no picture")
+    arguments = [each for each in PREPARED if each != "--json"]
+    said = run(
+        "atlas", "build", finished / "net.onnx", images, "-o", tmp_path / "out", *arguments, code=1
+    ).stdout
+    assert "the strongest 3 of 3 images" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04" + bytes(40)])
+def test_a_damaged_state_is_one_line(finished, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "atlas.partial.npz").write_bytes(content)
+    command = ("atlas", "build", finished / "net.onnx", finished / "in", "-o", tmp_path / "out", *PREPARED)
+    assert "delete it to begin again" in commands.refused(*command)
+
+
+def test_a_state_that_would_fill_the_memory_is_refused(finished, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "atlas.partial.npz"
+    np.savez_compressed(path, meta=np.zeros(1 << 20, np.uint8))
+    monkeypatch.setattr("onnx_deconv.atlas.resume._LARGEST", 1 << 20)
+    command = ("atlas", "build", finished / "net.onnx", finished / "in", "-o", tmp_path / "out", *PREPARED)
+    assert "memory" in commands.refused(*command)
+
+
+# Archives
+
+
+def encrypted(path, name):
+    """Set the bit that says that a member is encrypted, in both of its headers."""
+    content = bytearray(path.read_bytes())
+    for signature, flags, start in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+        at = content.find(signature)
+        while content[at + start : at + start + len(name)] != name.encode():
+            at = content.find(signature, at + 1)
+        content[at + flags] |= 1
+    path.write_bytes(content)
+
+
+def read(images):
+    """Return the names of the pictures that can be read, and what is said of the others."""
+    fine, failed = [], {}
+    for name, load_picture in images:
+        try:
+            load_picture()
+            fine.append(name)
+        except InputError as error:
+            failed[name] = str(error)
+    return fine, failed
+
+
+def encoded():
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_an_encrypted_and_a_damaged_member_of_a_zip_are_named_and_left_out(tmp_path):
+    path = tmp_path / "in.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a.png", "b.png", "c.png"):
+            archive.writestr(name, encoded())
+    content = path.read_bytes()
+    at = content.find(b"b.png") + 40
+    path.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+    encrypted(path, "a.png")
+    fine, failed = read(images_of(path))
+    assert fine == ["c.png"]
+    assert all(name in failed[name] for name in ("a.png", "b.png"))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_member_that_unpacks_to_far_too_much_is_named_and_left_out(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("onnx_deconv.atlas.images._MOST_BYTES", 1 << 16)
+    path, large = tmp_path / f"in.{kind}", bytes(1 << 20)
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.png", large)
+            archive.writestr("b.png", encoded())
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for name, content in (("a.png", large), ("b.png", encoded())):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    fine, failed = read(images_of(path))
+    assert fine == ["b.png"]
+    assert "MB" in failed["a.png"]
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "xz"])
+def test_a_tar_that_is_cut_short_gives_what_comes_before(tmp_path, kind):
+    path = tmp_path / "in.tar"
+    rng = np.random.default_rng(0)
+    with tarfile.open(path, f"w:{kind}") as archive:
+        for name in ("a.png", "b.png"):
+            content = encoded() if name == "a.png" else rng.bytes(1 << 20)
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    path.write_bytes(path.read_bytes()[: 1 << 19])
+    fine, failed = read(images_of(path))
+    assert fine == ["a.png"]
+    (reason,) = failed.values()
+    assert "damaged" in reason
+
+
+def test_a_header_that_claims_gigabytes_is_not_believed(tmp_path):
+    member = tarfile.TarInfo("a.png")
+    member.type, member.size = tarfile.XHDTYPE, 1 << 32
+    (tmp_path / "in.tar").write_bytes(member.tobuf() + bytes(1 << 16))
+    with pytest.raises(InputError):
+        read(images_of(tmp_path / "in.tar"))

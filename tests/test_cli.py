@@ -146,12 +146,12 @@ def test_explain_writes_pictures_and_says_where(model, photo, out):
 
 def test_by_default_a_class_is_explained_by_what_depends_on_the_photograph(model, photo, out):
     (result,) = explained(model, photo, "-o", out, rules=None)
-    assert (result["method"], result["seed"], result["layer"]) == ("guided*grad-cam^2", "one", "logits")
+    assert (result["method"], result["seed"], result["layer"]) == ("guided*grad-cam^3", "one", "logits")
     record = json.loads(Path(result["files"]["record"]).read_text())
     assert record["semantics"]["head"] == "class-map"
     assert (record["rules"]["name"], record["rules"]["parent"]) == ("guided", "gradient")
     assert record["rules"]["digest"] == rule_tables()["guided"].digest
-    assert Path(result["files"]["values"]).name.endswith("-guided-grad-cam-2.npy")
+    assert Path(result["files"]["values"]).name.endswith("-guided-grad-cam-3.npy")
     (unit,) = explained(model, photo, "-o", out, "--layer", "r1", rules=None)
     assert unit["method"] == "guided"
 
@@ -524,17 +524,20 @@ def test_the_one_graph_may_take_pictures_and_give_heat_maps(model, tmp_path):
 def test_convert_says_when_the_pair_falls_short(model, tmp_path, monkeypatch):
     save = package.save
 
-    def spoilt(pair, folder):
+    def spoilt(pair, folder, check):
         for tensor in pair.deconv.graph.initializer:
             if tensor.name == "w1":
                 tensor.CopyFrom(numpy_helper.from_array(np.full((8, 3, 3, 3), np.nan, np.float32), "w1"))
-        return save(pair, folder)
+        return save(pair, folder, check)
 
+    run("convert", model, "-o", tmp_path / "pair")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "pair").iterdir()}
     monkeypatch.setattr("onnx_deconv.cli.pair_form.save", spoilt)
-    code, stdout, stderr = run("convert", model, "-o", tmp_path / "pair")
+    code, stdout, stderr = run("convert", model, "-o", tmp_path / "pair", "--rules", "guided")
     assert code == 1
     assert "FAILED" in stdout
     assert stderr.startswith("Error: ")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "pair").iterdir()} == before
 
 
 def test_convert_does_not_overwrite_the_model_it_reads(tmp_path):
@@ -1080,12 +1083,17 @@ def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(model, photo, 
 
 
 @pytest.mark.parametrize(
-    ("error", "says"), [(MemoryError(), "memory"), (ZeroDivisionError("a\nb"), "ZeroDivisionError (a b)")]
+    ("error", "exit_code", "says"),
+    [
+        (MemoryError(), 2, "memory"),
+        (OSError(28, "No space left on device"), 2, "No space left"),
+        (ZeroDivisionError("a\nb"), 3, "ZeroDivisionError (a b)"),
+    ],
 )
-def test_what_nobody_expected_is_one_line_too(model, photo, out, monkeypatch, error, says):
+def test_what_nobody_expected_is_one_line_too(model, photo, out, monkeypatch, error, exit_code, says):
     monkeypatch.setattr(Image.Image, "save", broken_off(error))
     code, stdout, stderr = run("explain", model, photo, "-o", out)
-    assert (code, stdout) == (3, "")
+    assert (code, stdout) == (exit_code, "")
     assert len(stderr.splitlines()) == 1
     assert says in stderr
     assert "Traceback" in run("explain", model, photo, "-o", out, "-v")[2]

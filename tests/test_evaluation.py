@@ -276,7 +276,7 @@ def test_a_method_may_take_a_layer_a_seed_and_any_semantics(tmp_path):
     assert found.methods == ["auto", "guided, seed one", "early", "deconvnet*grad-cam, unpool overwrite"]
     assert found.mean("early", "blank").mean == 0
     own = run(tmp_path, [explanations(CLASS_METHOD)], measures=["sparsity"])
-    assert own.methods == ["guided*grad-cam^2, head class-map"]
+    assert own.methods == ["guided*grad-cam^3, head class-map"]
     assert own.values(own.methods[0], "gini") == found.values("auto", "gini")
 
 

@@ -168,7 +168,8 @@ def test_every_form_of_every_operator_hands_on_all_that_it_gets(case):
     try:
         found = shared(case.proto(), feeds, seed, inputs=list(case.inputs))
     except RuleError as error:
-        assert {"DeformConv", "ScatterElements", "ScatterND", "Gemm", "Einsum"} & {*str(error).split()}  # noqa: PT017
+        refused = {"DeformConv", "ScatterElements", "ScatterND", "Gemm", "Einsum"} & {*str(error).split()}
+        assert refused or "only its first output can be explained" in str(error)  # noqa: PT017
         return
     total = sum(part.sum(dtype=np.float64) for part in found.values())
     assert all(part.min() >= 0 for part in found.values()) or "cubic" in case.body

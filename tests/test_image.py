@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -22,6 +23,7 @@ from onnx_deconv.imaging import (
     Preprocess,
     at_height,
     check_picture,
+    lattice_of,
     montage,
     preprocess_from_metadata,
     preset,
@@ -159,6 +161,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     np.testing.assert_array_equal(read_image(tmp_path / "o.png"), SHOWN[orientation](ASYMMETRIC))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_damaged_exif_block_does_no_harm(tmp_path):
     # One directory entry is announced, its orientation cut off.
     broken = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03"
@@ -827,3 +830,49 @@ def test_a_16_bit_png_is_what_its_header_says(tmp_path):
     Image.fromarray(np.array([[0, 65535]], np.uint16)).save(tmp_path / "x.png")
     depth = struct.unpack("B", (tmp_path / "x.png").read_bytes()[24:25])
     assert depth == (16,)
+
+
+@pytest.mark.parametrize("name", ["EPS", "WMF"])
+def test_formats_that_other_programs_decode_are_not_opened(tmp_path, name, monkeypatch):
+    content = {
+        "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n",
+        "WMF": b"\xd7\xcd\xc6\x9a\0\0"
+        + struct.pack("<4hHIH", 0, 0, 8, 8, 72, 0, 0)
+        + b"\x01\0\t\0"
+        + bytes(30),
+    }[name]
+    Image.init()
+    monkeypatch.setitem(Image.OPEN, name, (lambda *_: pytest.fail("it was opened"), Image.OPEN[name][1]))
+    (tmp_path / "p.png").write_bytes(content)
+    refused(read_image, tmp_path / "p.png", match="not a picture in a format that is read")
+
+
+def test_the_limit_of_pixels_holds_in_threads_and_leaves_the_filters_of_warnings_alone(tmp_path, monkeypatch):
+    Image.new("RGB", (30, 30)).save(tmp_path / "large.png")
+    Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    before = list(warnings.filters)
+
+    def read(name):
+        try:
+            return read_image(tmp_path / name).shape
+        except InputError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(read, ["large.png", "small.png"] * 50))
+    assert all("pixels" in each for each in found[::2])
+    assert found[1::2] == [(10, 10, 3)] * 50
+    assert list(warnings.filters) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    refused(read_image, tmp_path / "pipe.png", match="no ordinary file")
+
+
+def test_what_is_not_finite_has_no_lattice():
+    magnitude = np.ones((32, 32))
+    magnitude[3, 4] = np.nan
+    assert lattice_of(magnitude) is None

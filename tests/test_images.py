@@ -86,7 +86,7 @@ def test_one_image_gives_one_explanation_however_it_is_held(explainer, held):
 def test_three_lines_are_enough(tmp_path, photo):
     onnx.save(labelled(network(size=SIZE)), tmp_path / "model.onnx")
     found = explain(tmp_path / "model.onnx", photo)
-    assert found.method == "guided*grad-cam^2"  # what the command line takes by default
+    assert found.method == "guided*grad-cam^3"  # what the command line takes by default
     assert found.overlay.size == found.heat.size == found.projection.size == (50, 40)
     assert explain(str(tmp_path / "model.onnx"), str(photo), method="deconvnet").method == "deconvnet"
 

@@ -1,6 +1,7 @@
 """Inputs of every kind, on networks whose explanations are known without running them."""
 
 import json
+import sys
 import wave
 
 import numpy as np
@@ -215,6 +216,29 @@ def test_bands_of_several_files_or_pages_are_joined(tmp_path):
         assert record(tmp_path / name)["score"] == pytest.approx(
             float(bands[3].sum(dtype=np.int64)), rel=1e-6
         )
+
+
+@pytest.mark.parametrize("planar", ["separate", "contig"])
+def test_a_tiff_of_many_bands_is_read_by_tifffile(planar, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    bands = np.random.default_rng(0).integers(0, 2**16, (7, 5, 6), np.uint16)
+    stored = bands if planar == "separate" else bands.transpose(1, 2, 0)
+    tifffile.imwrite(tmp_path / "b.tif", stored, planarconfig=planar, photometric="minisblack")
+    np.testing.assert_array_equal(read_numbers(tmp_path / "b.tif").array, bands)
+
+
+def test_a_sound_of_fractions_is_read_by_soundfile(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    sound = np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "s.wav", sound, 8000, subtype="FLOAT")
+    np.testing.assert_array_equal(read_numbers(tmp_path / "s.wav").array, sound.T)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    (tmp_path / "s.flac").write_bytes(b"fLaC")
+    with pytest.raises(InputError, match=r"onnx-deconv\[signals\]"):
+        read_numbers(tmp_path / "s.flac")
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from onnx_deconv import InputError
 from onnx_deconv.atlas.reader import Reader
-from onnx_deconv.atlas.report import write_report
+from onnx_deconv.atlas.report import in_script, write_report
 from onnx_deconv.cli import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -238,3 +238,10 @@ def test_the_pickers_change_the_pictures(played):
     assert played["pictures"] == [288] * 3
     assert played["layer"][1].startswith("feature map")
     assert len(played["photo"]) == 3
+
+
+@pytest.mark.parametrize("name", ["<!--<script>", "</script><img src=x onerror=alert(1)>", "\u2028&lt;"])
+def test_nothing_in_the_record_is_markup(name):
+    written = in_script(json.dumps({"model": name}, ensure_ascii=False))
+    assert not set("<>&") & set(written)
+    assert json.loads(written) == {"model": name}

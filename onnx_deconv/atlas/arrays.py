@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from onnx_deconv.errors import InputError
+from onnx_deconv.files import writing
 from onnx_deconv.imaging import Size
 from onnx_deconv.model import Array
 
 _TILE = 64
 """Height and width, at most, of the pictures that are kept of each unit."""
 _GREY = 128
+_AXES = 5
 _PICTURES = ("projections", "patches")
 _KINDS = ("values", *_PICTURES)
 
@@ -46,7 +48,11 @@ class LayerArrays:
         """Create the files: numbers are zero, pictures mid-grey."""
         arrays = cls(home, stem, dict(plan))
         for kind, (dtype, shape) in plan.items():
-            np.lib.format.open_memmap(arrays._path(kind), "w+", dtype, shape)
+            with writing(arrays._path(kind)), arrays._path(kind).open("wb") as file:
+                # Not as mapped memory: a disk that is full then stops the program (SIGBUS).
+                about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, about)
+                file.truncate(file.tell() + math.prod(shape) * dtype.itemsize)
             if kind in _PICTURES:
                 for channel, rank in np.ndindex(shape[:2]):
                     arrays.write(kind, (channel, rank), np.full(shape[2:], _GREY, dtype))
@@ -74,9 +80,23 @@ class LayerArrays:
         kinds = [k for k in _KINDS if k in _PICTURES or files._path(k).is_file()]
         try:
             arrays = {kind: files._array(kind) for kind in kinds}
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a damaged header raises whatever Python's parser does
             raise InputError(f"{home}: no whole atlas ({error}); make it again") from error
         return cls(home, stem, {kind: (array.dtype, array.shape) for kind, array in arrays.items()})
+
+    def check(self, units: tuple[int, ...]) -> None:
+        """Make sure that the files are an atlas's, of so many channels and ranks.
+
+        Raises
+        ------
+        InputError
+            If not.
+        """
+        for kind, (dtype, shape) in self.plan.items():
+            wanted = np.uint8 if kind in _PICTURES else np.float16
+            fits = dtype == wanted and len(shape) == _AXES and shape[:2] == units and 0 not in shape
+            if not fits or (kind in _PICTURES and shape[4] != 3):  # noqa: PLR2004  (RGB)
+                raise InputError(f"{self._path(kind)}: is not the array that the atlas had; make it again")
 
     @property
     def values(self) -> Array | None:
@@ -116,9 +136,14 @@ class LayerArrays:
         dtype, shape = self.plan[kind]
         content = np.ascontiguousarray(values, dtype).tobytes()
         from_end = math.prod(shape[:2]) - int(np.ravel_multi_index(unit, shape[:2]))
-        with self._path(kind).open("r+b") as file:
+        with writing(self._path(kind)), self._path(kind).open("r+b") as file:
             file.seek(-from_end * len(content), os.SEEK_END)
             file.write(content)
+
+
+def files_of(stem: str) -> list[str]:
+    """Name all files that an atlas may have of a layer."""
+    return [f"{stem}-{kind}.npy" for kind in _KINDS] + [f"{stem}-{kind}.png" for kind in _PICTURES]
 
 
 def planned(units: tuple[int, int], window: Size, channels: int, *, values: bool) -> Plan:

@@ -7,11 +7,22 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import SUFFIXES, Picture, read_image
 
 Load = Callable[[], Picture]
+
+_MOST_BYTES = 1 << 28
+"""Bytes that a picture in an archive may take; no photograph takes as many."""
+_TOO_LARGE = f"takes more than {_MOST_BYTES >> 20} MB in its archive"
+_READ_WHOLE = {
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+}
+_LONGEST_HEADER, _LONGEST_LIST = 1 << 20, 1 << 26
+"""Bytes of an archive's extended header, and of a list of paths."""
 
 
 class Images:
@@ -67,14 +78,23 @@ def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Pict
         return _listed(str(path), path, sorted(_inside(path)))
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder of images")
+    return _of_file(path)
+
+
+def _of_file(path: Path) -> Images:
     if zipfile.is_zipfile(path):
         return _zipped(path)
-    if tarfile.is_tarfile(path):
+    if _is_tar(path):
         return Images(str(path), lambda: _tarred(path))
     if path.suffix.lower() in SUFFIXES:
         return _listed(str(path), path.parent, [path.name])
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.stat().st_size > _LONGEST_LIST:
+            raise InputError(f"{path}: neither pictures, nor an archive or a list of them")
+        text = path.read_text(encoding="utf-8")
+        if "\0" in text:
+            raise InputError(f"{path}: neither pictures, nor a whole archive or a list of them")
+        names = [line.strip() for line in text.splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: neither pictures nor a list of them ({error})") from error
     return _listed(str(path), path.parent, sorted({name for name in names if name}))
@@ -99,25 +119,77 @@ def _zipped(path: Path) -> Images:
         for name in names:
             yield name, partial(_zipped_image, archive, name)
 
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(n for n in archive.namelist() if Path(n).suffix.lower() in SUFFIXES)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted({n for n in archive.namelist() if Path(n).suffix.lower() in SUFFIXES})
+    except Exception as error:
+        raise InputError(f"{path}: the archive is damaged ({error})") from error
     if not names:
         raise InputError(f"{path}: there are no pictures in it")
     return Images(str(path), each, len(names))
 
 
+def _is_tar(path: Path) -> bool:
+    try:
+        with _opened_tar(path):
+            return True
+    except Exception:  # noqa: BLE001  (a damaged stream raises what its compression likes)
+        return False
+
+
 def _tarred(path: Path) -> Iterator[tuple[str, Load]]:
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                # Now, not when it is wanted: the archive can only be read from its beginning to its end.
-                file = archive.extractfile(member)
-                yield member.name, partial(_in_memory, file.read() if file is not None else b"", member.name)
-            archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every member
+    name = None
+    try:
+        with _opened_tar(path) as archive:
+            for member in archive:
+                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                    name = member.name
+                    # Now, not when it is wanted: the archive can only be read from its beginning to its end.
+                    yield name, _tarred_image(archive, member)
+                archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every member
+    except Exception as error:  # noqa: BLE001  (a damaged stream raises what its compression likes)
+        after = "at its beginning" if name is None else f"after {name}"
+        reason = f"{path}: the archive is damaged {after} ({error}); what follows is left out"
+        yield f"{path.name}, {after}", partial(_refused, reason)
+
+
+def _opened_tar(path: Path) -> tarfile.TarFile:
+    return tarfile.open(path, tarinfo=_Member)
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header may not claim more memory than any honest one does."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header; those of extended headers and long names are read whole, so they must be short."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _READ_WHOLE and member.size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
+
+
+def _tarred_image(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Load:
+    if member.size > _MOST_BYTES:
+        return partial(_refused, f"{member.name}: {_TOO_LARGE}")
+    file = archive.extractfile(member)
+    return partial(_in_memory, file.read() if file is not None else b"", member.name)
 
 
 def _zipped_image(archive: zipfile.ZipFile, name: str) -> Picture:
-    return _in_memory(archive.read(name), name)
+    """Read a member, but no more of it than any honest picture takes, whatever its header says."""
+    try:
+        with archive.open(name) as file:
+            content = file.read(_MOST_BYTES + 1)
+    except Exception as error:
+        raise InputError(f"{name}: damaged or encrypted in its archive ({error})") from error
+    if len(content) > _MOST_BYTES:
+        raise InputError(f"{name}: {_TOO_LARGE}")
+    return _in_memory(content, name)
+
+
+def _refused(reason: str) -> Picture:
+    raise InputError(reason)
 
 
 def _in_memory(content: bytes, name: str) -> Picture:

@@ -1,12 +1,12 @@
 """Read a finished atlas from its folder."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onnx_deconv.atlas.arrays import LayerArrays
+from onnx_deconv.atlas.index import checked_index
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
 from onnx_deconv.errors import InputError
 
@@ -40,7 +40,7 @@ class Reader:
     def __init__(self, home: str | os.PathLike[str]) -> None:
         self.home = Path(home)
         try:
-            index = json.loads((self.home / INDEX).read_text(encoding="utf-8"))
+            index = checked_index((self.home / INDEX).read_text(encoding="utf-8"))
             self._stems = {each["layer"]: each["files"] for each in index["layers"]}
             self.entries = {
                 (each["layer"], u["channel"], u["rank"]): {k: u[k] for k in _OF_PROJECTION if k in u}
@@ -48,17 +48,24 @@ class Reader:
                 for u in each["units"]
             }
             self.atlas = _atlas(index)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(
                 f"{self.home}: no finished atlas ({reason}); make it with 'atlas build'"
             ) from error
         self._arrays: dict[str, LayerArrays] = {}
 
+    @property
+    def stems(self) -> list[str]:
+        """The beginnings of the names of each layer's files."""
+        return list(self._stems.values())
+
     def arrays(self, layer: str) -> LayerArrays:
         """Open the arrays of a layer."""
         if layer not in self._arrays:
-            self._arrays[layer] = LayerArrays.open(self.home, self._stems[layer])
+            arrays = LayerArrays.open(self.home, self._stems[layer])
+            arrays.check(self.atlas.layers[layer].activations.shape)
+            self._arrays[layer] = arrays
         return self._arrays[layer]
 
 

@@ -80,13 +80,17 @@ def write_report(
     template = files("onnx_deconv.atlas").joinpath("report.html").read_text(encoding="utf-8")
     for tile, quality in _QUALITIES:
         record = json.dumps(_record(reader, explained, tile, quality), separators=(",", ":"))
-        # Within a script element "</" would end it.
-        page = template.replace("/*ATLAS*/", record.replace("</", "<\\/")).encode()
+        page = template.replace("/*ATLAS*/", in_script(record)).encode("utf-8", "replace")
         if len(page) <= largest:
             with replacing(path) as temporary:
                 temporary.write_bytes(page)
             return len(page)
     raise InputError(f"the report takes more than {largest:,} bytes: make it of fewer layers")
+
+
+def in_script(record: str) -> str:
+    """Write JSON so that nothing in it is markup where it stands in an HTML page."""
+    return record.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def explanations(

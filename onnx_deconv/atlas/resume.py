@@ -1,6 +1,7 @@
 """Resume an interrupted run: the atlas so far, and a journal of the projections that are done."""
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ import numpy as np
 
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
 from onnx_deconv.errors import InputError
-from onnx_deconv.files import replacing
+from onnx_deconv.files import replacing, writing
 
 PARTIAL, JOURNAL = "atlas.partial.npz", "atlas.projected.jsonl"
+
+_LARGEST = 1 << 31
+"""Bytes that the tables of an atlas may take."""
 
 UnitKey = tuple[str, int, int]
 """A unit of an atlas: layer, channel and rank."""
@@ -47,17 +51,36 @@ def load_partial(home: Path, made: Mapping[str, Any], top: int) -> Atlas | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path) as arrays:
-            meta = json.loads(arrays["meta"].tobytes())
-            tables = [
-                TopActivations(*(arrays[f"{k}/{c}"] for c in "aip")) for k in range(len(meta["layers"]))
-            ]
-    except (OSError, ValueError, KeyError) as error:
+        meta, tables = _read(path)
+    except Exception as error:  # a damaged archive raises what its compression likes
         raise InputError(f"{path}: cannot be read ({error}); delete it to begin again") from error
     if meta["made"] != json.loads(json.dumps(made)) or meta["top"] != top:
         raise InputError(f"{path}: belongs to a run with other options; delete it, or choose another folder")
     layers = dict(zip(meta["layers"], tables, strict=True))
     return Atlas(top, dict(made), meta["images"], layers, meta["seen"], meta["failed"])
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[TopActivations]]:
+    """Read an atlas that was being scanned, and make sure that it is one."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _LARGEST:
+            raise ValueError("it would take too much memory")
+    with np.load(path) as arrays:
+        meta = json.loads(arrays["meta"].tobytes())
+        tables = [TopActivations(*(arrays[f"{k}/{c}"] for c in "aip")) for k in range(len(meta["layers"]))]
+    images = meta["images"]
+    for table in tables:
+        channels, top = table.activations.shape
+        fits = table.images.shape == table.positions.shape[:2] == (channels, top) and top == meta["top"]
+        numbers = table.images[table.filled] if fits else np.zeros(0)
+        if not fits or numbers.min(initial=0) < 0 or numbers.max(initial=-1) >= len(images):
+            raise ValueError("its tables do not fit together")
+    types = {"made": dict, "failed": dict, "images": list, "layers": list, "seen": int}
+    if not all(isinstance(meta[name], kind) for name, kind in types.items()) or meta["seen"] < 0:
+        raise ValueError("it is no atlas")
+    if not all(isinstance(name, str) for name in (*images, *meta["layers"])):
+        raise ValueError("a name is no text")
+    return meta, tables
 
 
 class Journal:
@@ -82,13 +105,22 @@ class Journal:
         self._path, self._atlas = home / JOURNAL, atlas
         self._head = json.dumps({"made": atlas.made, "top": atlas.top}) + "\n"
         self.done: dict[UnitKey, dict[str, Any]] = {}
-        lines = [line for line in self._lines() if line.endswith("\n")]
+        lines = [line for line in self._lines() if line.endswith("\n") and self._take(line)]
         with replacing(self._path) as temporary:
             temporary.write_text(self._head + "".join(lines), encoding="utf-8")
-        for entry in map(json.loads, lines):
+
+    def _take(self, line: str) -> bool:
+        """Take a line in; tell whether it is whole. A unit of one that is not is projected again."""
+        try:
+            entry = json.loads(line)
             layer, channel, rank = entry["place"]
             if entry["of"] == self._identity((layer, channel, rank)):
-                self.done[layer, channel, rank] = entry["seen"]
+                seen = entry["seen"]
+                boxes = {name: [int(x) for x in seen[name]] for name in ("receptive_field", "window")}
+                self.done[layer, channel, rank] = {**boxes, "scale": float(seen["scale"])}
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+            return False
+        return True
 
     def _lines(self) -> list[str]:
         try:
@@ -108,14 +140,15 @@ class Journal:
     def note(self, unit: UnitKey, projection: Mapping[str, Any]) -> None:
         """Note that a unit's projection is done, and what the atlas's index tells of it."""
         entry = {"place": unit, "of": self._identity(unit), "seen": projection}
-        with self._path.open("a", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.done[unit] = dict(projection)
 
     def clear(self) -> None:
         """Forget all projections."""
         self.done = {}
-        self._path.write_text(self._head, encoding="utf-8")
+        with writing(self._path):
+            self._path.write_text(self._head, encoding="utf-8")
 
     def remove(self) -> None:
         """Delete the file: the atlas is finished."""

@@ -42,9 +42,7 @@ def submodel(model: Model, layer: str, dims: Sequence[int | str], layout: str) -
     _keep_only(proto.graph, kept)
     proto.graph.output.append(helper.make_tensor_value_info(layer, model.type_of(layer).dtype or 1, None))
     _resize_input(proto.graph, name, resized)
-    cut = Model(proto, model.folder, model.name)
-    cut.spool = model.spool
-    return cut
+    return Model(proto, model.files, model.name)
 
 
 def _needed(graph: GraphProto, value: str) -> list[NodeProto]:

@@ -5,18 +5,20 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_deconv.atlas.arrays import LayerArrays, Plan, planned
+from onnx_deconv.atlas.arrays import LayerArrays, Plan, files_of, planned
 from onnx_deconv.atlas.jobs import Projection
 from onnx_deconv.atlas.reader import INDEX, Reader
 from onnx_deconv.atlas.resume import PARTIAL, Journal, UnitKey
 from onnx_deconv.atlas.sheets import save_sheets
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
-from onnx_deconv.files import folder, replacing
+from onnx_deconv.errors import InputError
+from onnx_deconv.files import folder, replacing, writing
 from onnx_deconv.imaging import Channels, Size, at_height, map_resized, projection
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import workers
@@ -84,7 +86,7 @@ class Writer:
         self, home: str | os.PathLike[str], atlas: Atlas, plan: Mapping[str, Plan], channels: Channels
     ) -> None:
         self.home, self.atlas, self._channels = folder(home), atlas, channels
-        (self.home / INDEX).unlink(missing_ok=True)  # an atlas that is half written has no index
+        self._remove_the_old()
         self._journal = Journal(self.home, atlas)
         stems = _stems(atlas.layers)
         found = {layer: LayerArrays.resume(self.home, stems[layer], plan[layer]) for layer in plan}
@@ -92,6 +94,17 @@ class Writer:
             self._journal.clear()
             found = {layer: LayerArrays.create(self.home, stems[layer], plan[layer]) for layer in plan}
         self.arrays = {layer: arrays for layer, arrays in found.items() if arrays is not None}
+
+    def _remove_the_old(self) -> None:
+        """Remove a finished atlas, all of it: one that is half written has no index."""
+        if not (self.home / INDEX).exists():
+            return
+        with suppress(InputError):  # what is no atlas has no files that are known
+            for stem in Reader(self.home).stems:
+                for name in files_of(stem):
+                    (self.home / name).unlink(missing_ok=True)
+        with writing(self.home / INDEX):
+            (self.home / INDEX).unlink(missing_ok=True)
 
     @property
     def done(self) -> Mapping[UnitKey, Mapping[str, Any]]:

@@ -1,6 +1,7 @@
 """Batches of images: checked against a model's inputs, and cut into what it takes at once."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from onnx import helper
@@ -10,9 +11,9 @@ from onnx_deconv.model import Array, Model
 from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.operators.axes import BATCH
 
-Batch = Array | Mapping[str, Array]
-"""Images as a model takes them, shape (N, ...), or one such array per input name; inputs without a batch axis
-(flags, thresholds) as they are."""
+Batch = Any
+"""Images as a model takes them, shape (N, ...): an array, a tensor of any library that NumPy can read, nested
+lists, or one of these per input name; inputs without a batch axis (flags, thresholds) as they are."""
 
 
 def feeds_of(model: Model, batch: Batch) -> dict[str, Array]:
@@ -24,18 +25,41 @@ def feeds_of(model: Model, batch: Batch) -> dict[str, Array]:
         If the batch does not fit the model's inputs.
     """
     names = model.inputs
-    if isinstance(batch, np.ndarray):
+    if not isinstance(batch, Mapping):
         if len(names) != 1:
             raise InputError(f"the model has inputs {', '.join(names)}: give a dict of arrays")
         batch = {names[0]: batch}
     if set(batch) != set(names):
         raise InputError(f"the model takes {', '.join(names)}; given: {', '.join(batch)}")
-    feeds = {name: as_input(model, name, np.asarray(array)) for name, array in batch.items()}
+    feeds = {name: as_input(model, name, as_array(name, given)) for name, given in batch.items()}
     counts = {name: len(feeds[name]) for name in batched(model)}
     if len(set(counts.values())) > 1:
         numbers = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise InputError(f"every input needs the same number of images, not {numbers}")
     return feeds
+
+
+def as_array(name: str, given: Any) -> Array:
+    """Make an array of what is given for an input: a NumPy array, a tensor of any library, or nested lists.
+
+    Raises
+    ------
+    InputError
+        If that cannot be done.
+    """
+    if isinstance(given, np.ndarray):
+        return given
+    for step in ("detach", "cpu"):  # PyTorch's tensors have to be taken from their graph and their device
+        given = getattr(given, step, lambda given=given: given)()
+    try:
+        array = np.asarray(given)
+    except Exception as error:
+        raise InputError(
+            f"input {name!r}: no array can be made of {type(given).__name__} ({error})"
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"input {name!r}: give an array of numbers, not {type(given).__name__}")
+    return array
 
 
 def as_input(model: Model, name: str, array: Array) -> Array:
@@ -59,6 +83,10 @@ def as_input(model: Model, name: str, array: Array) -> Array:
         )
         if not fits or not array.size:
             raise InputError(f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = np.argwhere(~np.isfinite(array))[0].tolist()
+        which = f"image {place[0]} holds {array[tuple(place)]} at {place[1:]}" if place else f"is {array}"
+        raise InputError(f"input {name!r}: {which}; all numbers have to be finite")
     return array.astype(dtype, copy=False)
 
 

@@ -1,6 +1,8 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,10 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from onnx_deconv.attribution.attempts import Column, Passes, Start, explain_column
+from onnx_deconv.attribution.average import Average, AveragedPass
 from onnx_deconv.attribution.batches import Batch, batched, chunks, feeds_of, length
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
+from onnx_deconv.attribution.recent import Recent
+from onnx_deconv.attribution.room import check_room
 from onnx_deconv.attribution.seed import Place, SeedKind, strongest
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.subject import Subject, fields_of
@@ -27,6 +32,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
+from onnx_deconv.model.model_files import ModelFiles, check_weights
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
@@ -34,6 +40,10 @@ from onnx_deconv.semantics import NO_RULES, Semantics
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.images import Preprocessing
+MAX_LAYERS = 8
+"""For how many layers an explainer keeps models ready, unless told otherwise."""
+
+_EXPLAINERS: "weakref.WeakSet[Explainer]" = weakref.WeakSet()
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
@@ -67,8 +77,21 @@ class Explainer:
         Sizes to assume for inputs, by name.
     output
         The output whose classes are explained; by default the first that is real numbers, or made of such.
+    average
+        Explain by the mean over many inputs, see :class:`~onnx_deconv.attribution.average.Average`, or its
+        name: ``smoothgrad`` (of the given method, else of the gradient) or ``integrated-gradients``.
     low_memory
         Whether to return all memory but the weights to the system after each call, which is a little slower.
+    max_layers
+        For how many layers (and methods) the models are kept ready. Those used longest ago are dropped, and
+        made again when they are needed.
+
+    The model is a snapshot: its files are copied to the system's folder of temporary files, and may be
+    replaced, cut short or deleted; a warning says so when it is noticed. Where there is no room for the
+    copy, a warning says that the files must stay as they are.
+
+    An explainer can be pickled, if its files are still what they were where it is unpickled, and used in a
+    forked process, where it makes its sessions anew.
 
     Examples
     --------
@@ -88,19 +111,30 @@ class Explainer:
         inputs: Sequence[str] | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         output: str | None = None,
+        average: Average | str | None = None,
         low_memory: bool = False,
+        max_layers: int = MAX_LAYERS,
     ) -> None:
+        if max_layers < 1:
+            raise InputError(f"max_layers={max_layers}: at least one layer's models have to be kept")
         saved = load_pair(model) if is_pair(model) else None  # type: ignore[arg-type]
         self.model, manifest = _model(model, saved, input_shapes)
+        if saved is not None:
+            saved = _beside(saved, self.model)
+        self.model.files.keep()
         stored = Semantics(**manifest["semantics"]) if manifest is not None else Semantics()
+        self.average = None if average is None else Average.of(average)
+        if self.average is not None and (semantics is None or semantics == AUTO) and manifest is None:
+            semantics = Semantics("gradient")
         self.auto = semantics == AUTO and manifest is None
         given = CLASS_METHOD if self.auto else None if semantics == AUTO else semantics
         self.semantics = stored if given is None else Semantics.of(given)
+        if self.average is not None and self.average.integrates and self.semantics.method != "gradient":
+            raise InputError(f"integrated gradients are of the gradient: leave out {self.semantics.method!r}")
         self.providers = providers
         self.low_memory = low_memory
         self._inputs = inputs
-        self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, Semantics], PairSession] = {}
+        self.max_layers = max_layers
         self._chosen: dict[str, Semantics] = {}
         named = output if manifest is None or output else manifest["explained"].get("output")
         self.head = head_of(self.model, named)
@@ -108,11 +142,27 @@ class Explainer:
         layer = None if manifest is None else explained_value(manifest)
         self.layer = self.scores_layer if layer is None else layer
         self.saved = saved is not None
-        if saved is not None and self.semantics == stored and inputs is None:
-            session = PairSession(saved, providers, low_memory=low_memory)
-            self._sessions[self.layer, self.semantics] = session
+        self._pair = saved if self.semantics == stored and inputs is None else None
         self.labels = self._names(labels)
         self.fields = fields_of(self.model, self.head, self.labels)
+        self._begin()
+        if self._pair is not None:
+            self.session(self.layer, self.semantics)  # what is wrong with a saved pair shows now
+
+    def _begin(self) -> None:
+        """Start without sessions: at first, after unpickling, and in a forked process."""
+        self._lock = threading.Lock()
+        self._sessions = Recent[tuple[str, Semantics], PairSession](self.max_layers)
+        _EXPLAINERS.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: each for name, each in vars(self).items() if name not in ("_lock", "_sessions")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._pair is not None:
+            self._pair = replace(self._pair, folder=self.model.folder)
+        self._begin()
 
     def __call__(
         self,
@@ -267,12 +317,18 @@ class Explainer:
         name = self._named(layer)
         key = name, semantics or self.method(name)
         with self._lock:
-            if key not in self._sessions:
-                pair = compile_pair(
-                    self.model, name, semantics=key[1], inputs=self._inputs, output=self.head.output
-                )
-                self._sessions[key] = PairSession(pair, self.providers, low_memory=self.low_memory)
-            return self._sessions[key]
+            self.model.files.check()
+            return self._sessions.get(key) or self._sessions.add(key, self._made(*key))
+
+    def _made(self, layer: str, semantics: Semantics) -> PairSession:
+        """Make the pair that explains a layer ready to run."""
+        pair = self._pair
+        if pair is None or (layer, semantics) != (self.layer, self.semantics):
+            self._sessions.make_room()
+            pair = compile_pair(
+                self.model, layer, semantics=semantics, inputs=self._inputs, output=self.head.output
+            )
+        return PairSession(pair, self.providers, low_memory=self.low_memory)
 
     def prepare(
         self, layer: str | None = None, position: Place = None, seed: SeedKind = "auto"
@@ -298,9 +354,9 @@ class Explainer:
                 raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
             return Labels.imagenet(class_count(self.model, self.head))
         found = Labels.of(given, self.model.metadata)
-        if found.names or given is not None or self.model.spool is not None:
+        if found.names or given is not None or self.model.files.in_memory:
             return found
-        beside = Labels.beside(self.model.folder)
+        beside = Labels.beside(self.model.files.home)
         return beside if len(beside.names) == class_count(self.model, self.head) else found
 
     def _named(self, layer: str | None) -> str:
@@ -310,7 +366,10 @@ class Explainer:
         return name
 
     def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
-        return Pass(self.session(layer, semantics), layer, feeds, axes_of(self.model, layer), self._shared)
+        session, axes = self.session(layer, semantics), axes_of(self.model, layer)
+        if self.average is not None:
+            return AveragedPass(session, layer, feeds, axes, self.average, self._shared)
+        return Pass(session, layer, feeds, axes, self._shared)
 
     @cached_property
     def _shared(self) -> frozenset[str]:
@@ -323,6 +382,7 @@ class Explainer:
     ) -> Iterator[Explanation]:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
+        check_room(self.session(starts[0].layer, starts[0].semantics), feeds)
         passes = Passes(lambda value, semantics: self._pass(feeds, value, semantics))
         of_classes = layer == self.scores_layer
         head = self.head if of_classes else None
@@ -349,7 +409,7 @@ class Explainer:
                     subject.standing(layer, image, wanted), self._note(column, image),
                     column.starts[image].semantics, self._dependence(column, image).depends,
                     self.head.output if of_classes else None, self.head.kind if of_classes else None,
-                    wanted.words, place_words(choice.position),
+                    wanted.words, place_words(choice.position), self.average,
                 )  # fmt: skip
 
     def _sent(
@@ -370,7 +430,7 @@ class Explainer:
                 Standing(layer, of_classes), self._note(column, image), start.semantics,
                 self._dependence(column, image).depends,
                 self.head.output if of_classes else None, self.head.kind if of_classes else None,
-                "the given array",
+                "the given array", None, self.average,
             )  # fmt: skip
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:
@@ -381,6 +441,8 @@ class Explainer:
         rectifiers below then cancel (docs/explanation.md has the figures).
         """
         chosen = self.method(layer)
+        if self.average is not None and choice.seed == "auto":
+            return [Start(layer, "one", chosen)]
         if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [Start(layer, choice.seed, chosen)]
         if self.head.has_positions:
@@ -438,6 +500,24 @@ def _model(
     if saved is not None and isinstance(source, str | PathLike):
         return load(f"{source}/{FORWARD}", shapes), saved.manifest
     return load_model(source, shapes)
+
+
+def _beside(saved: Pair, model: Model) -> Pair:
+    """Let a saved pair read its weights where its forward model does."""
+    check_weights(saved.deconv, model.files, model.name)
+    if isinstance(saved.keeps, ModelFiles):
+        saved.keeps.check()
+    return replace(saved, folder=model.files.keep(), keeps=model.files)
+
+
+def _begin_all() -> None:
+    """Let all explainers begin anew: a session's threads do not survive a fork, nor does a held lock."""
+    for explainer in list(_EXPLAINERS):
+        explainer._begin()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all)
 
 
 def _whole_shape(explained: Array, axes: Axes, seed: Array, total: int) -> tuple[int, ...]:

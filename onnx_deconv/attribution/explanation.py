@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx_deconv.attribution import notebook
+from onnx_deconv.attribution.average import Average
 from onnx_deconv.attribution.shown import Drawn, Shown
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.errors import InputError
@@ -77,6 +78,8 @@ class Explanation:
         What was explained, where it is more than one class or channel: ``tabby - tiger cat``.
     place
         Where in its map it was explained, if in a region or a mask.
+    average
+        What it is the mean of; ``None`` for a single pass.
     shown
         What was explained, and how the model saw it: a photograph, a signal, a volume; ``None`` where the
         explainer was called with arrays, or there is nothing to draw.
@@ -101,6 +104,7 @@ class Explanation:
     kind: str | None = None
     words: str | None = None
     place: str | None = None
+    average: Average | None = field(default=None, repr=False, compare=False)
     shown: Shown | None = field(default=None, repr=False, compare=False)
     drawn: Mapping[str, Shown] = field(default_factory=dict, repr=False, compare=False)
 
@@ -127,7 +131,8 @@ class Explanation:
     @property
     def method(self) -> str:
         """What made it, see :attr:`~onnx_deconv.semantics.Semantics.method`."""
-        return self.semantics.method
+        method = self.semantics.method
+        return method if self.average is None else self.average.method(method)
 
     def of_input(self, name: str) -> "Explanation":
         """Return the same explanation, with the reconstruction and the pictures of one input.

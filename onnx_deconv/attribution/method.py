@@ -9,7 +9,7 @@ from onnx_deconv.model.heads import feature_maps, heads
 from onnx_deconv.semantics import Semantics
 
 AUTO = "auto"
-CLASS_METHOD = Semantics("guided", "grad-cam^2", "class-map")
+CLASS_METHOD = Semantics("guided", "grad-cam^3", "class-map")
 """What ``auto`` explains classes with."""
 
 

@@ -3,6 +3,8 @@
 Errors become one line on stderr and an exit code here, and nowhere else.
 """
 
+import os
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +14,10 @@ import click
 from onnx_deconv import __version__
 from onnx_deconv.cli.commands import CommandGroup
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.stopping import INTERRUPTED, Stopping
 from onnx_deconv.errors import DeconvError
 
-FELL_SHORT, MISTAKE, FAULT, INTERRUPTED = 1, 2, 3, 130
+FELL_SHORT, MISTAKE, FAULT = 1, 2, 3
 
 _COMMANDS = {
     "demo": "Explain the embedded photograph with the embedded model.",
@@ -36,9 +39,9 @@ _EPILOG = """\b
 Exit codes:
   0    success
   1    a check failed, or some of several photographs could not be explained
-  2    a mistake in the command or its files; the message says how to correct it
-  3    an error in this program, or not enough memory
-  130  interrupted
+  2    a mistake in the command or its files, or not enough memory; the message says how to go on
+  3    an error in this program
+  130  interrupted, or told to end (SIGTERM)
 
 \b
 Completion in bash (for zsh and fish write zsh_source or fish_source):
@@ -51,37 +54,50 @@ class Program(CommandGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, then exit."""
-        console = ctx.obj = Console()
+        console, stopping = Console(), Stopping()
+        ctx.obj = console
         with console.listening():
-            ctx.exit(_outcome(console, lambda: super(Program, self).invoke(ctx)))
+            ctx.exit(_outcome(console, stopping, lambda: super(Program, self).invoke(ctx)))
 
 
-def _outcome(console: Console, run: Callable[[], int | None]) -> int:
+def _outcome(console: Console, stopping: Stopping, run: Callable[[], int | None]) -> int:
     """Run a command; return its exit code, after a message if that is not 0."""
-    failure: BaseException
     try:
-        code = run() or 0
+        with stopping.heeded():
+            code = run() or 0
+            sys.stdout.flush()
     except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
         raise  # click's own
-    except KeyboardInterrupt:
-        console.error("interrupted", prefix="")
-        return INTERRUPTED
-    except DeconvError as error:
-        console.error(str(error))
-        failure, code = error, MISTAKE
-    except MemoryError as error:
-        console.error("not enough memory: try a smaller --size, or a smaller --top")
-        failure, code = error, FAULT
-    except Exception as error:  # noqa: BLE001  (the last resort: still one line)
-        hint = "run again with -v for the traceback, and report it"
-        console.error(f"unexpected {type(error).__name__} ({error}): {hint}")
-        failure, code = error, FAULT
-    else:
-        console.finish()
-        return code
-    if console.verbose:
-        click.echo("".join(traceback.format_exception(failure)), err=True, nl=False)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001  (the last resort: still one line)
+        if stopping.asked or isinstance(error, KeyboardInterrupt):
+            console.error("interrupted", prefix="")
+            return INTERRUPTED
+        return _failed(console, error)
+    console.finish()
     return code
+
+
+def _failed(console: Console, error: BaseException) -> int:
+    """Print what went wrong; return the exit code."""
+    text, code = _described(error)
+    console.error(text)
+    if console.verbose:
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    return code
+
+
+def _described(error: BaseException) -> tuple[str, int]:
+    """Return an error's one line and its exit code."""
+    match error:
+        case DeconvError():
+            return str(error), MISTAKE
+        case MemoryError():
+            return "not enough memory: try a smaller --size, or a smaller --top", MISTAKE
+        case OSError():  # not foreseen where it happened: a disk or a pipe that is full, above all
+            name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            return f"{name}{error.strerror or error}", MISTAKE
+    hint = "run again with -v for the traceback, and report it"
+    return f"unexpected {type(error).__name__} ({error}): {hint}", FAULT
 
 
 @click.group(

@@ -88,7 +88,7 @@ class Console:
         if self.quiet or not sys.stderr.isatty():
             return
         self._clear()
-        shown = plain(text)[:79]
+        shown = plain(_one_line(text))[:79]
         click.echo(shown, err=True, nl=False)
         self._status = len(shown)
 
@@ -129,7 +129,8 @@ def plain(text: str) -> str:
     return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tabs and ends of lines, and those that turn the direction of writing."""
 
 
 def _one_line(text: str) -> str:

@@ -1,7 +1,7 @@
 """What both forms of ``onnx-deconv convert`` share: what is converted, its checks, and what is printed."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,13 +55,25 @@ class Conversion:
     def original(self) -> tuple[Session, list[dict[str, Array]]] | None:
         """Return the model itself, ready to run, and random inputs to compare results on.
 
-        It is called before anything is written, so that no files are left of a model that cannot be
-        checked; ``None`` where no check was asked for.
+        ``None`` where no check was asked for.
         """
         if not self.checks:
             return None
         session = Session(self.model.proto, self.model.folder, self.providers)
         return session, [random_feeds(self.model, np.random.default_rng(k)) for k in range(self.checks)]
+
+    def refuse_failures(self, checks: Sequence[Check]) -> None:
+        """Keep new files from taking their places if a check failed."""
+        if not _passed(checks):
+            raise _CheckFailedError
+
+    @staticmethod
+    def written(write: Callable[[], list[Path]]) -> list[Path]:
+        """Return the files that are written; none where a check failed."""
+        try:
+            return write()
+        except _CheckFailedError:
+            return []
 
     def record(self, files: Sequence[Path], checks: Sequence[Check], **more: Any) -> dict[str, Any]:
         """Return what there is to say about the files written."""
@@ -72,8 +84,16 @@ class Conversion:
             "bytes": {file.name: file.stat().st_size for file in files},
             "seconds": self.seconds,
             "checks": [each.as_dict() for each in checks],
-            "passed": all(each.verdict == "ok" for each in checks),
+            "passed": _passed(checks),
         }
+
+
+class _CheckFailedError(Exception):
+    """What was to be written does not give what it should."""
+
+
+def _passed(checks: Sequence[Check]) -> bool:
+    return all(each.verdict == "ok" for each in checks)
 
 
 def named(semantics: Mapping[str, str]) -> str:

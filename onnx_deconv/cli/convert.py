@@ -108,11 +108,12 @@ def command(
     else:
         record = pair_form.write(conversion)
         console.result(record, lambda: "\n".join(pair_form.lines(record)))
-        _recommend(console, conversion)
+        if record["passed"]:
+            _recommend(console, conversion)
     if note := record["image_dependence"]["note"]:
         console.warn(note)
     if not record["passed"]:
-        console.error("a check failed: the files do not give what they should")
+        console.error("a check failed, so nothing was written (--check 0 writes the files unchecked)")
     return 0 if record["passed"] else FELL_SHORT
 
 

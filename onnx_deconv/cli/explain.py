@@ -1,12 +1,13 @@
 """``onnx-deconv explain``: pictures of what in photographs excited a class or a unit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import click
 
+from onnx_deconv.attribution.average import AVERAGES, Average
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Target
 from onnx_deconv.attribution.seed import Place, SeedKind
@@ -99,6 +100,35 @@ class TargetOptions:
 
 
 @dataclass(frozen=True)
+class AverageOptions:
+    """What an explanation is the mean of."""
+
+    average: Annotated[
+        str | None,
+        option(
+            "--average",
+            "Explain by the mean over many passes: smoothgrad, over the image with noise (of the gradient, "
+            "or of what --rules and --cam say), or integrated-gradients, over gradients from a black or "
+            "grey image (zeros, as the model takes them) to the photograph.",
+            type=click.Choice(AVERAGES),
+        ),
+    ] = None
+    samples: Annotated[
+        int | None,
+        whole("--samples", f"How many passes.  [default: {Average(AVERAGES[0]).samples}]", least=1),
+    ] = None
+
+    def of(self) -> Average | None:
+        """Return what is averaged over, ``None`` for a single pass."""
+        if self.average is None:
+            if self.samples is not None:
+                raise click.UsageError("--samples counts the passes of an average: give --average too")
+            return None
+        average = Average.of(self.average)
+        return average if self.samples is None else replace(average, samples=self.samples)
+
+
+@dataclass(frozen=True)
 class PictureOptions:
     """Which pictures are drawn, and how they are written."""
 
@@ -148,13 +178,14 @@ class PictureOptions:
 @takes("inputs", InputOptions)
 @takes("options", TargetOptions)
 @takes("semantics", SemanticsOptions)
+@takes("averages", AverageOptions)
 @takes("pictures", PictureOptions)
 @on_photographs
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, inputs: InputOptions,
-    options: TargetOptions,
-    semantics: SemanticsOptions, pictures: PictureOptions, images: ImageOptions, run: ModelOptions,
+    options: TargetOptions, semantics: SemanticsOptions, averages: AverageOptions, pictures: PictureOptions,
+    images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Draw what in photographs excited a class of MODEL, or a unit of any layer.
 
@@ -163,7 +194,7 @@ def command(
     of other bands (.npy, TIFF). Without --target and --layer the most probable class is explained.
     """
     targets, drawn = options.of_layers(), pictures.drawn()
-    study = inputs.study(console, run.explainer(model, semantics, AUTO), images)
+    study = inputs.study(console, run.explainer(model, semantics, AUTO, averages.of()), images)
     found = study.find(paths)
     job = Job(study, targets, drawn, output, pictures.suffix, pictures.most)
     return explain(console, job, found)

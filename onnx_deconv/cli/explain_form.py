@@ -13,6 +13,7 @@ from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.cli.options import option, whole
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph, own_top
+from onnx_deconv.compiler.package import EXPLAIN as EXPLAIN_FILE
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.profiles import RuntimeName
@@ -103,10 +104,14 @@ class GraphOptions:
 def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> dict[str, Any]:
     """Write the explain graph and check it; return its record."""
     graph = graph_of(conversion, options, preprocess)
-    original = conversion.original()
+    original, checks = conversion.original(), list[Check]()
+
+    def look(folder: Path) -> None:
+        checks.extend(checks_of(conversion, options, preprocess, graph, folder / EXPLAIN_FILE, original))
+        conversion.refuse_failures(checks)
+
     with conversion.timed("save"):
-        files = graph.save(conversion.output)
-    checks = checks_of(conversion, options, preprocess, graph, files[0], original)
+        files = conversion.written(lambda: graph.save(conversion.output, check=look))
     keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
     return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
 
@@ -195,6 +200,9 @@ def _compared(
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Describe what was written."""
+    if not record["passed"]:
+        yield from check_lines(record)
+        return
     yield f"{record['folder']}: " + ", ".join(f"{n} {in_bytes(b)}" for n, b in record["bytes"].items())
     explained, target = record["explained"], record["target"]
     rows = [

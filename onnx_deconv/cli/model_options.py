@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import click
 
+from onnx_deconv.attribution.average import Average
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.groups import PATH
@@ -59,7 +60,7 @@ class SemanticsOptions:
             "cam",
             "A class activation map that the reconstruction is multiplied by: grad-cam (Selvaraju et al. "
             "2017), layer-cam (Jiang et al. 2021), cam, gradient times activation (Draelos & Carin 2020), "
-            "or grad-cam^2, Grad-CAM times itself.",
+            "or grad-cam^3, the third power of Grad-CAM.",
         ),
     ] = None
     head: Annotated[
@@ -180,7 +181,11 @@ class ModelOptions:
         return load_model(path, dict(self.shapes))[0]
 
     def explainer(
-        self, path: Path, semantics: SemanticsOptions | None = None, default: str | None = None
+        self,
+        path: Path,
+        semantics: SemanticsOptions | None = None,
+        default: str | None = None,
+        average: Average | None = None,
     ) -> Explainer:
         """Make an explainer of a model or a saved pair.
 
@@ -188,6 +193,8 @@ class ModelOptions:
         ----------
         default
             The method where the semantics make no choice.
+        average
+            What explanations are the mean of.
         """
         chosen = None if semantics is None else semantics.of(path)
         return Explainer(
@@ -197,6 +204,7 @@ class ModelOptions:
             labels=self._names(),
             input_shapes=dict(self.shapes),
             output=self.output,
+            average=average,
         )
 
     def _names(self) -> Sequence[str] | str | None:

@@ -24,14 +24,17 @@ def write(conversion: Conversion) -> dict[str, Any]:
             model, conversion.layer, semantics=conversion.semantics, output=conversion.model_output
         )
     original, checks = conversion.original(), list[Check]()
+
+    def look(folder: Path) -> None:
+        if original is not None:
+            with conversion.timed("check"):
+                saved = load_pair(folder)
+                for batch in original[1]:
+                    checks.extend(check_pair(model, original[0], saved, batch, conversion.providers))
+            conversion.refuse_failures(checks)
+
     with conversion.timed("save"):
-        files = save(pair, conversion.output)
-    if original is not None:
-        session, batches = original
-        with conversion.timed("check"):
-            saved = load_pair(conversion.output)
-            for batch in batches:
-                checks += check_pair(model, session, saved, batch, conversion.providers)
+        files = conversion.written(lambda: save(pair, conversion.output, look))
     record = conversion.record(files, checks, **_facts(conversion, pair))
     record["bytes"]["model"] = _size(model)
     return record
@@ -65,6 +68,9 @@ def _size(model: Model) -> int:
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Describe what was written."""
+    if not record["passed"]:
+        yield from check_lines(record)
+        return
     explained, nodes, size, seconds = (record[k] for k in ("explained", "nodes", "bytes", "seconds"))
     spent = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
     yield f"{record['folder']}: written in {sum(seconds.values()):.2f} s ({spent})"

@@ -17,7 +17,7 @@ from onnx_deconv.cli.options import option, parse_numbers, whole
 from onnx_deconv.cli.pictures import find_files
 from onnx_deconv.cli.records import made_by
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import NUMBER_SUFFIXES, SUFFIXES, has_fourth_band, takes_pictures
+from onnx_deconv.imaging import NUMBER_SUFFIXES, SUFFIXES, has_fourth_band, holds_numbers, takes_pictures
 
 _BAND_FILES = NUMBER_SUFFIXES | {".tif", ".tiff"}
 _WORDS = {"true": True, "false": False}
@@ -153,7 +153,9 @@ class SampleStudy:
             raise InputError(f"{path}: holds {len(samples)} samples: give one in each file")
         for name, shown in samples[0].shown.items():
             file = given[name]
-            if isinstance(shown, ShownPhoto) and "A" in shown.channels and not has_fourth_band(file):
+            is_file = isinstance(file, Path) and not holds_numbers(file)
+            four = isinstance(shown, ShownPhoto) and "A" in shown.channels
+            if is_file and four and not has_fourth_band(file):
                 self.console.warn(
                     f"{file}: has no fourth band, so the model's fourth channel is fed 255 everywhere"
                 )

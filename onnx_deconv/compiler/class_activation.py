@@ -21,7 +21,7 @@ def class_activation_map(op: Emitter, kind: str, gradient: Signal, activations: 
         ``grad-cam``: channels weighted by their mean gradient (Selvaraju et al. 2017, equations 1 and 2).
         ``layer-cam``: each position by its own positive gradient (Jiang et al. 2021, equation 5). ``cam``:
         each position by its own gradient (Draelos & Carin 2020, equation 5). ``none``: no map.
-        The power in ``grad-cam^2`` is for :func:`on_image`.
+        The power in ``grad-cam^3`` is for :func:`on_image`.
     gradient, activations
         Of the last feature maps, shape (N, C, ...).
     """
@@ -53,7 +53,7 @@ def on_image(
     cam
         Shape (N, 1, ...).
     kind
-        As for :func:`class_activation_map`; ``grad-cam^2`` multiplies the enlarged map by itself.
+        As for :func:`class_activation_map`; ``grad-cam^3`` takes the third power of the enlarged map.
     reconstruction
         Of the image, in its layout.
     image

@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from onnx_deconv.compiler import seed_graph
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.package import EXPLAIN as FILE
-from onnx_deconv.compiler.package import save_graph
+from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.passes.rewriter import BACKWARD
@@ -65,7 +65,7 @@ class ExplainGraph:
     folder: Path
     keeps: object = field(default=None, repr=False)
 
-    def save(self, path: str | PathLike[str], name: str = FILE) -> list[Path]:
+    def save(self, path: str | PathLike[str], name: str = FILE, check: Check = lambda _: None) -> list[Path]:
         """Write the graph and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
 
         Parameters
@@ -74,13 +74,15 @@ class ExplainGraph:
             The folder.
         name
             What the graph's file is called.
+        check
+            As for :func:`~onnx_deconv.compiler.package.save`.
 
         Raises
         ------
         InputError
             If a file cannot be written.
         """
-        return save_graph(self.proto, {**self.manifest, "file": name}, self.folder, path, name)
+        return save_graph(self.proto, {**self.manifest, "file": name}, self.folder, path, name, check)
 
 
 def explain_graph(

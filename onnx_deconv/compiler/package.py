@@ -8,18 +8,20 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
+from onnx_deconv.compiler.manifest import checked_manifest
+from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.errors import ModelError
-from onnx_deconv.files import folder, replacing
-from onnx_deconv.model import all_tensors
-from onnx_deconv.model.external_data import INLINE_LIMIT
+from onnx_deconv.files import replacing_together
+from onnx_deconv.model import all_tensors, read_proto
+from onnx_deconv.model.external_data import INLINE_LIMIT, Extent
+from onnx_deconv.model.model_files import check_weights
 
 FORWARD, DECONV, WEIGHTS, MANIFEST = "forward.onnx", "deconv.onnx", "weights.bin", "manifest.json"
 EXPLAIN = "explain.onnx"
@@ -32,8 +34,17 @@ _ALIGNMENT = 64
 _CHUNK = 1 << 24
 
 
-def save(pair: Pair, path: str | os.PathLike[str]) -> list[Path]:
+ALL_FILES = (FORWARD, DECONV, WEIGHTS, MANIFEST, EXPLAIN)
+"""All that may be written into a folder; what is there already belongs to what is replaced."""
+
+Check = Callable[[Path], None]
+"""Looks at new files in a temporary folder; what it raises keeps them from taking their places."""
+
+
+def save(pair: Pair, path: str | os.PathLike[str], check: Check = lambda _: None) -> list[Path]:
     """Write a pair into a folder, which is made where it does not exist.
+
+    All files appear together when they are whole; what a pair or an explain graph before them left goes.
 
     Parameters
     ----------
@@ -41,6 +52,8 @@ def save(pair: Pair, path: str | os.PathLike[str]) -> list[Path]:
         See :class:`onnx_deconv.compiler.pair.Pair`.
     path
         The folder.
+    check
+        A last look at the new files; where it raises anything, all stays as it was.
 
     Returns
     -------
@@ -52,16 +65,26 @@ def save(pair: Pair, path: str | os.PathLike[str]) -> list[Path]:
     InputError
         If a file cannot be written; what was there before is kept then.
     """
-    home = folder(path)
-    targets = [home / name for name in (FORWARD, DECONV, WEIGHTS, MANIFEST)]
-    with ExitStack() as stack:
-        forward, deconv, weights, manifest = [stack.enter_context(replacing(target)) for target in targets]
-        with weights.open("wb") as file:
+    names = (FORWARD, WEIGHTS, MANIFEST, DECONV)  # only with the last one a folder holds a pair
+    with _written(path, names, check) as stage:
+        with (stage / WEIGHTS).open("wb") as file:
             store = _Weights(file, pair.folder)
-            for proto, to in ((pair.forward, forward), (pair.deconv, deconv)):
-                to.write_bytes(store.moved(proto).SerializeToString())
-        manifest.write_text(json.dumps(pair.manifest, indent=2) + "\n", encoding="utf-8")
-    return targets
+            for proto, name in ((pair.forward, FORWARD), (pair.deconv, DECONV)):
+                (stage / name).write_bytes(store.moved(proto).SerializeToString())
+        _write_manifest(pair.manifest, stage)
+    return [Path(path) / name for name in (FORWARD, DECONV, WEIGHTS, MANIFEST)]
+
+
+@contextmanager
+def _written(path: str | os.PathLike[str], names: Sequence[str], check: Check) -> Iterator[Path]:
+    """Yield a folder for new files, which take their places if a check passes."""
+    with replacing_together(path, names, known=_stale(Path(path))) as stage:
+        yield stage
+        check(stage)
+
+
+def _write_manifest(manifest: Mapping[str, Any], to: Path) -> None:
+    (to / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def save_graph(
@@ -70,6 +93,7 @@ def save_graph(
     source: Path,
     path: str | os.PathLike[str],
     name: str = EXPLAIN,
+    check: Check = lambda _: None,
 ) -> list[Path]:
     """Write one model into a folder, which is made where it does not exist.
 
@@ -83,6 +107,8 @@ def save_graph(
         The folders to read from and to write to.
     name
         What the model's file is called.
+    check
+        A last look at the new files; where it raises anything, all stays as it was.
 
     Returns
     -------
@@ -95,28 +121,25 @@ def save_graph(
     InputError
         If a file cannot be written; what was there before is kept then.
     """
-    home = folder(path)
     large = sum(external_size(t) or t.ByteSize() for t in all_tensors(proto)) > ONE_FILE
-    described = manifest is not None
-    targets = [home / file for file in (name, *[MANIFEST] * described, *[WEIGHTS] * large)]
-    with ExitStack() as stack:
-        graph, *others = [stack.enter_context(replacing(target)) for target in targets]
+    names = (*[WEIGHTS] * large, *[MANIFEST] * (manifest is not None), name)
+    with _written(path, names, check) as stage:
         if large:
-            with others[-1].open("wb") as file:
+            with (stage / WEIGHTS).open("wb") as file:
                 whole = _Weights(file, source).moved(proto)
         else:
             whole = _with_weights(proto, source)
-        graph.write_bytes(whole.SerializeToString())
-        if described:
-            others[0].write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    return targets
+        (stage / name).write_bytes(whole.SerializeToString())
+        if manifest is not None:
+            _write_manifest(manifest, stage)
+    return [Path(path) / file for file in reversed(names)]
 
 
 def external_size(tensor: TensorProto) -> int:
     """Return how many bytes of a tensor's numbers lie in another file."""
     if tensor.data_location != TensorProto.EXTERNAL:
         return 0
-    return int(next((e.value for e in tensor.external_data if e.key == "length"), 0))
+    return Extent.of(tensor).length or 0
 
 
 def _with_weights(proto: ModelProto, source: Path) -> ModelProto:
@@ -125,9 +148,7 @@ def _with_weights(proto: ModelProto, source: Path) -> ModelProto:
     copy.CopyFrom(proto)
     for tensor in all_tensors(copy):
         if tensor.data_location == TensorProto.EXTERNAL:
-            where = {e.key: e.value for e in tensor.external_data}
-            parts = _read(source, where["location"], int(where.get("offset", 0)), where.get("length"))
-            tensor.raw_data = b"".join(parts)
+            tensor.raw_data = b"".join(_read(source, Extent.of(tensor)))
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
     return copy
@@ -139,21 +160,29 @@ def load_pair(path: str | os.PathLike[str]) -> Pair:
     Raises
     ------
     ModelError
-        If the folder holds no pair.
+        If the folder holds no pair, or what it holds does not belong together.
     """
     home = Path(path)
+    if not (home / DECONV).is_file():
+        raise ModelError(f"{home}: no pair made by 'onnx-deconv convert'")
+    (forward, files), (deconv, _) = (read_proto(home / name) for name in (FORWARD, DECONV))
+    for proto, name in ((forward, FORWARD), (deconv, DECONV)):
+        check_weights(proto, files, str(home / name))
     try:
-        forward = ModelProto.FromString((home / FORWARD).read_bytes())
-        deconv = ModelProto.FromString((home / DECONV).read_bytes())
-        manifest = next(p.value for p in deconv.metadata_props if p.key == MANIFEST_KEY)
-    except Exception as error:
-        raise ModelError(f"{home}: no pair made by 'onnx-deconv convert' ({error})") from error
-    return Pair(forward, deconv, json.loads(manifest), home)
+        manifest = checked_manifest(forward, deconv)
+    except ValueError as error:
+        raise ModelError(f"{home}: no pair made by 'onnx-deconv convert' ({error}); make it again") from error
+    return Pair(forward, deconv, manifest, files.folder, files)
 
 
 def is_pair(path: object) -> bool:
     """Tell whether a path is a folder that holds a pair."""
     return isinstance(path, str | os.PathLike) and (Path(path) / DECONV).is_file()
+
+
+def _stale(home: Path) -> tuple[str, ...]:
+    """Name what a conversion before this one may have left; nothing where its manifest is not there."""
+    return ALL_FILES if (home / MANIFEST).is_file() else ()
 
 
 class _Weights:
@@ -173,10 +202,9 @@ class _Weights:
         seen: Counter[object] = Counter()
         for tensor in all_tensors(copy):
             if tensor.data_location == TensorProto.EXTERNAL:
-                where = {e.key: e.value for e in tensor.external_data}
-                key = where["location"], int(where.get("offset", 0)), where.get("length")
-                _point(tensor, *self._place((key, seen[key]), _read(self._source, *key)))
-                seen[key] += 1
+                where = Extent.of(tensor)
+                _point(tensor, *self._place((where, seen[where]), _read(self._source, where)))
+                seen[where] += 1
             elif tensor.ByteSize() >= INLINE_LIMIT and tensor.data_type != TensorProto.STRING:
                 content = numpy_helper.to_array(tensor).tobytes()
                 digest = hashlib.sha256(content).digest()
@@ -194,14 +222,17 @@ class _Weights:
         return self._places[key]
 
 
-def _read(source: Path, location: str, offset: int, length: str | None) -> Iterator[bytes]:
+def _read(source: Path, where: Extent) -> Iterator[bytes]:
     """Read a part of a file piece by piece."""
-    with (source / location).open("rb") as file:
-        file.seek(offset)
-        left = int(length) if length is not None else os.fstat(file.fileno()).st_size - offset
+    with (source / where.location).open("rb") as file:
+        file.seek(where.offset)
+        size = os.fstat(file.fileno()).st_size - where.offset
+        left = size if where.length is None else where.length
         while left > 0 and (part := file.read(min(left, _CHUNK))):
             left -= len(part)
             yield part
+        if left:
+            raise ModelError(f"{source / where.location}: was cut short while it was read; try again")
 
 
 def _point(tensor: TensorProto, offset: int, length: int) -> None:

@@ -46,7 +46,7 @@ class Pair:
     folder
         Where the large weights of both lie (their tensors are external).
     keeps
-        The temporary folder of a model that came from memory, kept as long as the pair.
+        The files that the weights lie in, kept as long as the pair.
     """
 
     forward: ModelProto
@@ -109,7 +109,7 @@ def _compiled(
     manifest = _manifest(walk, deconv, taps, head)
     # The explained value's own activations choose the unit and scale the seed.
     shown = Tap("value", walk.value, walk.value)
-    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.spool)
+    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.files)
     for proto in (pair.forward, pair.deconv):
         kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
         helper.set_model_props(proto, {**dict(kept), MANIFEST_KEY: json.dumps(manifest)})

@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx_deconv.compiler.explain_graph import ExplainGraph
 from onnx_deconv.compiler.input_facts import input_facts
-from onnx_deconv.compiler.package import save_graph
+from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import described
 from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.files import folder, replacing
@@ -28,7 +28,12 @@ _DELAY = 500
 
 
 def save_repository(
-    model: Model, graph: ExplainGraph, path: str | PathLike[str], name: str, max_batch: int = 8
+    model: Model,
+    graph: ExplainGraph,
+    path: str | PathLike[str],
+    name: str,
+    max_batch: int = 8,
+    check: Check = lambda _: None,
 ) -> list[Path]:
     """Write ``NAME`` and ``NAME_explain`` into a model repository, which is made where it does not exist.
 
@@ -42,6 +47,9 @@ def save_repository(
         What the server calls the model.
     max_batch
         How many images the server runs at once, at most, where the model leaves that open.
+    check
+        A last look at the folder of the explain graph, the first that is written; where it raises
+        anything, all stays as it was.
 
     Returns
     -------
@@ -59,18 +67,19 @@ def save_repository(
         raise InputError(f"Triton runs graphs for {' and '.join(_KINDS)}, not for {manifest['runtime']}")
     home, files = folder(path), list[Path]()
     both: tuple[tuple[str, dict[str, Any], Callable[[Path], list[Path]]], ...] = (
+        (f"{name}_explain", _with_target(manifest), lambda to: graph.save(to, FILE, check)),
         (
             name,
             _of_model(model, manifest["runtime"]),
             lambda to: save_graph(model.proto, None, model.folder, to, FILE),
         ),
-        (f"{name}_explain", _with_target(manifest), lambda to: graph.save(to, FILE)),
     )
-    for called, entries, write in both:
+    texts = {called: config(called, entries, max_batch) for called, entries, _ in both}
+    for called, _, write in both:
         files += write(home / called / VERSION)
         target = home / called / CONFIG
         with replacing(target) as file:
-            file.write_text(config(called, entries, max_batch), encoding="utf-8")
+            file.write_text(texts[called], encoding="utf-8")
         files.append(target)
     return files
 

@@ -8,7 +8,7 @@ from typing import Any
 from onnx_deconv.errors import InputError
 from onnx_deconv.evaluation.cases import Case
 from onnx_deconv.evaluation.measures import Numbers
-from onnx_deconv.files import replacing
+from onnx_deconv.files import replacing, writing
 
 JOURNAL = "evaluation.jsonl"
 
@@ -54,7 +54,7 @@ class Journal:
             entry = {"method": method, "measure": measure, "photograph": case.name, "class": case.target}
             lines.append(json.dumps(entry | {"numbers": numbers}) + "\n")
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
+            with writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.writelines(lines)
 
     def _go_on(self, path: Path, head: str) -> None:
@@ -67,9 +67,13 @@ class Journal:
             )
         with replacing(path) as temporary:
             temporary.write_text(first + "".join(lines), encoding="utf-8")
-        for entry in map(json.loads, lines):
-            key = (entry["method"], entry["measure"], entry["photograph"], entry["class"])
-            self._found[key] = entry["numbers"]
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                key = (entry["method"], entry["measure"], entry["photograph"], entry["class"])
+                self._found[key] = dict(entry["numbers"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise InputError(f"{path}: is damaged ({error}); delete it to begin again") from error
 
 
 def key_of(method: str, measure: str, case: Case) -> Key:

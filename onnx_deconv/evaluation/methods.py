@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from onnx_deconv.attribution.average import AVERAGES, Average
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.seed import SeedKind
@@ -54,7 +55,8 @@ def explanations(
     Parameters
     ----------
     semantics
-        The explainer's; ``auto`` is what it chooses by itself.
+        The explainer's; ``auto`` is what it chooses by itself; or an average: ``smoothgrad``,
+        ``integrated-gradients``.
     layer, seed
         As for :meth:`onnx_deconv.attribution.explainer.Explainer.__call__`.
     providers
@@ -67,6 +69,8 @@ def explanations(
     InputError
         If there is no such method.
     """
+    if isinstance(semantics, str) and semantics in AVERAGES:
+        return _averages(Average.of(semantics), providers, name)
     chosen: Semantics | str = AUTO if semantics == AUTO else Semantics.of(semantics)
     words = [*_words(chosen), *([f"seed {seed}"] if seed != "auto" else []), *([layer] if layer else [])]
 
@@ -75,6 +79,14 @@ def explanations(
         return lambda images, targets: _maps(explainer, images, targets, layout, layer, seed)
 
     return Method(", ".join(words) if name is None else name, on)
+
+
+def _averages(average: Average, providers: Providers, name: str | None) -> Method:
+    def on(model: Model, layout: Layout) -> Maps:
+        explainer = Explainer(model, providers=providers, average=average)
+        return lambda images, targets: _maps(explainer, images, targets, layout, None, "auto")
+
+    return Method(name or average.kind, on)
 
 
 def method_of(method: "Method | RuleTable | str", providers: Providers = "auto") -> Method:

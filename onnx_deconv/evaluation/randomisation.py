@@ -90,9 +90,7 @@ def randomised(model: Model, layers: list[Layer], random_state: int = 0, how: Re
     for name in names:
         rng = np.random.default_rng([random_state, *name.encode()])
         tensors[name].CopyFrom(_random_like(model.read(tensors[name]), name, rng, how))
-    copy = Model(proto, model.folder, model.name)
-    copy.spool = model.spool
-    return copy
+    return Model(proto, model.files, model.name)
 
 
 def depths(layers: int, count: int = 5) -> list[int]:

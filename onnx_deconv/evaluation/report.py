@@ -117,7 +117,7 @@ def write_report(
         worst="\n".join(_figures(method, worst) for method in dict.fromkeys(w.method for w in worst)),
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _means(found: Evaluation) -> str:

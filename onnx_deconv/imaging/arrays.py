@@ -12,6 +12,7 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging.picture import PathLike
+from onnx_deconv.imaging.read import opened
 
 Numbers = npt.NDArray[Any]
 _TIFF = (".tif", ".tiff")
@@ -72,12 +73,14 @@ def _parted(path: PathLike) -> tuple[str, str | None]:
 
 
 def _read(file: str, reader: Callable[[str], Numbers]) -> Numbers:
+    if not Path(file).is_file():
+        raise InputError(f"{file}: no such file; check its path")
     try:
         array = np.asarray(reader(file))
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file; check its path") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{file}: has more pixels than are read of a picture; give them as .npy") from error
     except Exception as error:  # what a damaged file raises differs with its format
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{file}: cannot be read ({reason}); save it again, as .npy for instance") from error
@@ -145,8 +148,8 @@ def _tiff(file: str) -> Numbers:
                 f"{file}: this kind of TIFF is read by tifffile: pip install 'onnx-deconv[bands]', or give "
                 "an .npy file"
             ) from error
-    with tifffile.TiffFile(file) as opened:
-        series = opened.series[0]
+    with tifffile.TiffFile(file) as tiff:
+        series = tiff.series[0]
         axes, array = series.axes, series.asarray()
     order = [k for k, letter in enumerate(axes) if letter not in "YX"]
     return array.transpose([*order, axes.index("Y"), axes.index("X")]).reshape(-1, *_sides(axes, array))
@@ -158,8 +161,8 @@ def _sides(axes: str, array: Numbers) -> tuple[int, int]:
 
 def _bands(file: str) -> Numbers:
     """Return the bands of all pages, as Pillow reads them: bands × H × W."""
-    with Image.open(file) as opened:
-        pages = [_page(frame) for frame in ImageSequence.Iterator(opened)]
+    with opened(file) as picture:
+        pages = [_page(frame) for frame in ImageSequence.Iterator(picture)]
     return np.concatenate(pages)
 
 

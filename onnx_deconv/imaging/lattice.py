@@ -52,6 +52,8 @@ def magnitude_of(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], Lat
 
 def lattice_of(magnitude: npt.NDArray[Any]) -> Lattice | None:
     """Find a strong lattice in the magnitudes of a reconstruction, H×W, not negative; else ``None``."""
+    if not np.isfinite(magnitude).all():
+        return None
     shares = {period: _share(magnitude, period) for period in _PERIODS}
     best = max(shares.values())
     if best < _STRONG:

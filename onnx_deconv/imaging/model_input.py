@@ -217,7 +217,7 @@ def preprocess_for(
         base = base.replace(channels=takes.channels_like(base.channels), size=takes.size_or(base.size))
     config = chosen if isinstance(chosen, Path) else None
     if chosen is None and not in_metadata:
-        config = config_beside(model.folder)
+        config = config_beside(model.files.home)
     if config is not None:
         base = _configured(base, takes, changes_from(config))
     if takes.dtype == _PIXELS and chosen is None:

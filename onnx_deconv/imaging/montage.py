@@ -1,6 +1,7 @@
 """Several pictures on one sheet, with captions."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -96,9 +97,13 @@ def _check_montage(
         raise InputError(f"{len(captions)} captions for {len(pictures)} pictures: give one for each")
 
 
+_LONGEST = 1000
+"""Characters of a caption that are looked at; no picture has room for more."""
+
+
 def _wrapped(text: str, font: Font, width: int, most: int) -> list[str]:
     """Break a text into lines no wider than `width`; the last of the `most` lines is shortened."""
-    lines, words = [""], text.split()
+    lines, words = [""], text[:_LONGEST].split()
     for number, word in enumerate(words):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width:
@@ -114,9 +119,8 @@ def _wrapped(text: str, font: Font, width: int, most: int) -> list[str]:
 def _shortened(line: str, font: Font, width: int) -> str:
     if font.getlength(line) <= width:
         return line
-    while line and font.getlength(f"{line}...") > width:
-        line = line[:-1]
-    return f"{line.rstrip()}..." if line else ""
+    fits = bisect_left(range(len(line)), True, key=lambda n: font.getlength(f"{line[: n + 1]}...") > width)
+    return f"{line[:fits].rstrip()}..." if fits else ""
 
 
 def joined(pictures: Sequence[Picture], axis: int, margin: int = 0) -> Picture:

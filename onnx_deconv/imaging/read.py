@@ -1,7 +1,7 @@
 """Read any picture file as an RGB array."""
 
+import logging
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -11,7 +11,6 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.arrays import NUMBER_SUFFIXES
 from onnx_deconv.imaging.picture import PathLike, Picture
 
 SUFFIXES = frozenset(
@@ -21,7 +20,13 @@ SUFFIXES = frozenset(
 """Suffixes by which pictures in a folder are found; a file given by name may have any suffix."""
 Bands = Literal[3, 4]
 """Red, green and blue, or these and a fourth: opacity, or near infrared, or whatever the file has there."""
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a file is in our own message
 _FOUR_BANDS = ("RGBA", "RGBX")
+
+
+_COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
+_NOT_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+"""Formats of Pillow's that start another program (Ghostscript) or need one to be decoded."""
 
 
 def read_image(path: PathLike | BinaryIO, *, bands: Bands = 3, page: int = 0) -> Picture:
@@ -49,16 +54,14 @@ def read_image(path: PathLike | BinaryIO, *, bands: Bands = 3, page: int = 0) ->
     Raises
     ------
     InputError
-        If there is no such page, or the file is missing, a folder, not a picture, damaged, or has more
-        pixels than Pillow's limit against decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``).
+        If there is no such page, or the file is missing, a folder, not a picture, damaged, in a format that
+        other programs decode (EPS, WMF), or has more pixels than Pillow's limit against decompression bombs
+        (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged EXIF block does no harm to the pixels
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                _turn_to(picture, page)
-                return as_picture(picture, bands=bands)
+        with opened(path) as picture:
+            _turn_to(picture, page)
+            return as_picture(picture, bands=bands)
     except Exception as error:
         # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
         name = (
@@ -75,11 +78,9 @@ def as_picture(image: Image.Image, *, bands: Bands = 3) -> Picture:
     return with_bands(np.array(_rgb(upright)), bands)
 
 
-def has_fourth_band(path: object) -> bool:
-    """Tell whether a picture file has a fourth band; what is no path of one is taken to have it."""
-    if not isinstance(path, str | os.PathLike) or Path(path).suffix.lower() in NUMBER_SUFFIXES:
-        return True
-    with Image.open(path) as picture:
+def has_fourth_band(path: PathLike) -> bool:
+    """Tell whether a picture file has a fourth band."""
+    with opened(path) as picture:
         return picture.mode in _FOUR_BANDS
 
 
@@ -111,6 +112,33 @@ class _NoPageError(InputError):
     """There is no such page; the message lacks the file's name."""
 
 
+def opened(path: PathLike | BinaryIO) -> Image.Image:
+    """Open a picture, in no format that other programs are started for, and of no more pixels than the limit.
+
+    Its errors are those of Pillow; :func:`read_image` makes lines of them.
+    """
+    picture = _opened(path)
+    # Not by a warning of Pillow: filters of warnings belong to the whole process and all its threads.
+    if Image.MAX_IMAGE_PIXELS and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+        picture.close()
+        raise Image.DecompressionBombError
+    return picture
+
+
+def _opened(path: PathLike | BinaryIO) -> Image.Image:
+    if isinstance(path, str | os.PathLike) and not Path(path).is_file() and Path(path).exists():
+        raise IsADirectoryError if Path(path).is_dir() else _NoFileError
+    try:
+        return Image.open(path, formats=_COMMON)
+    except UnidentifiedImageError:
+        Image.init()
+        return Image.open(path, formats=[name for name in Image.ID if name not in _NOT_OPENED])
+
+
+class _NoFileError(OSError):
+    """A pipe or a device, which might be waited for without end."""
+
+
 def _why_unreadable(path: str, error: Exception) -> str:
     match error:
         case _NoPageError():
@@ -123,7 +151,9 @@ def _why_unreadable(path: str, error: Exception) -> str:
             limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
             return f"has more than {limit}, the limit against decompression bombs; make it smaller"
         case UnidentifiedImageError():
-            return "not a picture in a format that Pillow reads; convert it to PNG or JPEG"
+            return "not a picture in a format that is read; convert it to PNG or JPEG"
+        case _NoFileError():
+            return "is no ordinary file; save the picture to one"
         case PermissionError():
             return "permission to read it is denied; change its access rights"
     reason = " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,15 @@
 """The user's model: read, made canonical for reading, and never changed."""
 
-from onnx_deconv.model.load import Array, Model, Source, blaming_the_file, digest, load, parse_input_shape
+from onnx_deconv.model.load import (
+    Array,
+    Model,
+    Source,
+    blaming_the_file,
+    digest,
+    load,
+    parse_input_shape,
+    read_proto,
+)
 from onnx_deconv.model.protos import all_tensors
 
 __all__ = [
@@ -12,4 +21,5 @@ __all__ = [
     "digest",
     "load",
     "parse_input_shape",
+    "read_proto",
 ]

@@ -10,7 +10,9 @@ on disk, mapped by whoever needs them (onnxruntime maps them too).
 Wire format: https://protobuf.dev/programming-guides/encoding/ ; field numbers: onnx.proto.
 """
 
+import os
 from collections.abc import Iterator
+from typing import NamedTuple, Protocol, Self, overload
 
 from onnx import TensorProto
 
@@ -32,15 +34,107 @@ _PATHS: dict[str, dict[int, str]] = {
 # have (`None`: any). Integers in the other fields are varints and have to stay.
 _PAYLOAD = {4: TensorProto.FLOAT, 9: None, 10: TensorProto.DOUBLE}
 _DATA_TYPE = 2
+_PAGE = 1 << 16
+_LONGEST_NUMBER = 19
+"""Digits of the largest size of a file."""
 
 
-def skim(buffer: memoryview, location: str) -> bytes:
+class Extent(NamedTuple):
+    """Where a tensor's numbers lie.
+
+    Attributes
+    ----------
+    location, offset, length
+        The file, relative to the model's folder, and the bytes in it; without a length, to its end.
+    """
+
+    location: str
+    offset: int
+    length: int | None
+
+    @classmethod
+    def of(cls, tensor: TensorProto) -> Self:
+        """Read what a tensor says.
+
+        Raises
+        ------
+        ValueError
+            If an offset or a length is no number.
+        """
+        where = {e.key: e.value for e in tensor.external_data}
+        length = _whole(where["length"]) if "length" in where else None
+        return cls(where.get("location", ""), _whole(where.get("offset", "0")), length)
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"{text[:40]!r} is no number of bytes")
+    return int(text)
+
+
+class Content(Protocol):
+    """Bytes that can be looked at: in memory, or a :class:`File`."""
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> bytes | memoryview: ...
+
+
+class File:
+    """A file's content, read a page at a time where it is looked at.
+
+    It is not mapped: whoever looks at mapped memory of a file that was cut short is stopped by the system.
+
+    Parameters
+    ----------
+    handle
+        The open file's descriptor.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle, self._size = handle, os.fstat(handle).st_size
+        self._page, self._first = b"", 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> bytes: ...
+
+    def __getitem__(self, at: int | slice) -> int | bytes:
+        if isinstance(at, slice):
+            first, last, _ = at.indices(self._size)
+            return self._read(first, max(0, last - first))
+        if not self._first <= at < self._first + len(self._page):
+            self._first = at - at % _PAGE
+            self._page = self._read(self._first, min(_PAGE, self._size - self._first))
+        return self._page[at - self._first]
+
+    def _read(self, first: int, count: int) -> bytes:
+        parts: list[bytes] = []
+        os.lseek(self._handle, first, os.SEEK_SET)
+        while count and (part := os.read(self._handle, min(count, 1 << 30))):
+            parts.append(part)
+            count -= len(part)
+        if count:
+            raise ValueError("it was cut short while it was read")
+        return b"".join(parts)
+
+
+def skim(buffer: Content, location: str) -> bytes:
     """Serialise the same model with its large tensors pointing into the file they came from.
 
     Parameters
     ----------
     buffer
-        A serialised ``ModelProto``, mapped or in memory.
+        A serialised ``ModelProto``.
     location
         The file's name, to be written as the tensors' external location.
 
@@ -57,7 +151,7 @@ def skim(buffer: memoryview, location: str) -> bytes:
     return _slim(buffer, 0, len(buffer), "model", location)
 
 
-def _slim(buffer: memoryview, start: int, end: int, message: str, location: str) -> bytes:
+def _slim(buffer: Content, start: int, end: int, message: str, location: str) -> bytes:
     if message == "tensor":
         return _slim_tensor(buffer, start, end, location)
     paths, out, copied = _PATHS[message], bytearray(), start
@@ -70,7 +164,7 @@ def _slim(buffer: memoryview, start: int, end: int, message: str, location: str)
     return bytes(out + buffer[copied:end])
 
 
-def _slim_tensor(buffer: memoryview, start: int, end: int, location: str) -> bytes:
+def _slim_tensor(buffer: Content, start: int, end: int, location: str) -> bytes:
     fields = list(_fields(buffer, start, end))
     dtype = next((_read_varint(buffer, b, s)[0] for f, _, _, b, s in fields if f == _DATA_TYPE), 0)
     payload = [f for f in fields if f[0] in _PAYLOAD and f[1] == _BYTES]
@@ -85,7 +179,7 @@ def _slim_tensor(buffer: memoryview, start: int, end: int, location: str) -> byt
     return bytes(buffer[start:begin]) + bytes(buffer[stop:end]) + pointer.SerializeToString()
 
 
-def _fields(buffer: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+def _fields(buffer: Content, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (field number, wire type, begin of the field, begin and end of its content)."""
     at = start
     while at < end:
@@ -107,7 +201,7 @@ def _fields(buffer: memoryview, start: int, end: int) -> Iterator[tuple[int, int
         yield key >> 3, wire, begin, body, at
 
 
-def _read_varint(buffer: memoryview, at: int, end: int) -> tuple[int, int]:
+def _read_varint(buffer: Content, at: int, end: int) -> tuple[int, int]:
     value = shift = 0
     while at < end and shift < _LONGEST_INTEGER:
         byte = buffer[at]

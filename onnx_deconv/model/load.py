@@ -9,12 +9,8 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 import hashlib
 import logging
 import math
-import mmap
 import os
-import shutil
-import tempfile
-import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -28,44 +24,28 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
+from onnx_deconv.files import Spool
 from onnx_deconv.model import activation_matching, upgrade
 from onnx_deconv.model.canonical import read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
-from onnx_deconv.model.external_data import skim
-from onnx_deconv.model.protos import all_tensors, opset_of, stored_tensors
+from onnx_deconv.model.external_data import Content, Extent, File, skim
+from onnx_deconv.model.foreign import HEAD, what_it_is
+from onnx_deconv.model.model_files import PACKED, FileState, ModelFiles, check_weights
+from onnx_deconv.model.protos import all_tensors, opset_of, read_whole, stored_tensors
 from onnx_deconv.operators import ValueType, find, own_domain
 from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW, Trait
 
-# Its notes about types that NumPy lacks go to stdout, which belongs to a caller's results.
-G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.ERROR)
+# Its notes go to stdout, which belongs to a caller's results; what is fatal is raised beside.
+G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.CRITICAL + 1)
 
 _log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _QUANTISERS_SINCE = 19
 _COMPUTED = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32}
-_PACKED = {
-    getattr(TensorProto, name)
-    for name in ("INT4", "UINT4", "INT2", "UINT2", "FLOAT4E2M1")
-    if hasattr(TensorProto, name)
-}
-"""Types of which several numbers share a byte."""
 _INTEGERS = {TensorProto.INT64, TensorProto.INT32}
 Source = str | os.PathLike[str] | bytes | ModelProto
-
-
-class Spool:
-    """A temporary folder that goes when nobody refers to it any more.
-
-    Attributes
-    ----------
-    folder
-        Its path.
-    """
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="onnx_deconv_"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+_FOLDER = "give an ONNX file (a TensorFlow SavedModel is converted by python -m tf2onnx.convert)"
 
 
 class Model:
@@ -74,9 +54,10 @@ class Model:
     Parameters
     ----------
     proto
-        The model; its external data lie in ``folder``.
-    folder
-        Where external data are looked for.
+        The model.
+    files
+        The files that it was read from, where its external data lie; see
+        :class:`~onnx_deconv.model.model_files.ModelFiles`.
     name
         What messages call the model.
     input_shapes
@@ -90,8 +71,6 @@ class Model:
         Whether sizes were given that the file leaves open.
     gained
         Values and constants of the view that the file lacks: parts of recognised activations.
-    spool
-        The temporary folder of a model that came from memory; it lives as long as the model.
 
     Raises
     ------
@@ -102,17 +81,17 @@ class Model:
     def __init__(
         self,
         proto: ModelProto,
-        folder: Path,
+        files: ModelFiles,
         name: str,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.proto = proto
-        self.folder = folder
+        self.files = files
         self.name = name
-        self.spool: Spool | None = None
+        self.input_shapes = dict(input_shapes or {})
         _check(self)
         self.pinned = bool(input_shapes)
-        view = read_view(proto, input_shapes or {}, name)
+        view = read_view(proto, self.input_shapes, name)
         self.view = view
         self.types = value_types(view)
         self.graph: gs.Graph = gs.import_onnx(view)
@@ -124,6 +103,14 @@ class Model:
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
         self._read_nodes()
         self._warn_of_declarations()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.proto.SerializeToString(), self.files, self.name, self.input_shapes)
+
+    @property
+    def folder(self) -> Path:
+        """Where its external data lie."""
+        return self.files.folder
 
     @property
     def opset(self) -> int:
@@ -209,16 +196,16 @@ class Model:
         """Read a tensor's numbers, mapping those that lie in a file."""
         if tensor.data_location != TensorProto.EXTERNAL:
             return onnx.numpy_helper.to_array(tensor)
-        where = {e.key: e.value for e in tensor.external_data}
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        path, offset = self.folder / where["location"], int(where.get("offset", 0))
-        if tensor.data_type in _PACKED:
+        dtype, where = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type), Extent.of(tensor)
+        self.files.check()
+        path = self.folder / where.location
+        if tensor.data_type in PACKED:
             whole = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
             with path.open("rb") as file:
-                file.seek(offset)
-                whole.raw_data = file.read(int(where["length"]) if "length" in where else -1)
+                file.seek(where.offset)
+                whole.raw_data = file.read(-1 if where.length is None else where.length)
             return numpy_helper.to_array(whole)
-        return np.memmap(path, dtype, mode="r", offset=offset, shape=tuple(tensor.dims))
+        return np.memmap(path, dtype, mode="r", offset=where.offset, shape=tuple(tensor.dims))
 
     @staticmethod
     def node_proto(node: gs.Node) -> NodeProto:
@@ -320,6 +307,13 @@ class Model:
         return numbers
 
 
+def _restored(
+    content: bytes, files: ModelFiles, name: str, input_shapes: Mapping[str, Sequence[int]]
+) -> Model:
+    """Make a pickled model anew."""
+    return Model(ModelProto.FromString(content), files, name, input_shapes)
+
+
 def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
     """Load an ONNX model; one of opset 1 to 6 is rewritten for opset 7 (:mod:`onnx_deconv.model.upgrade`).
 
@@ -339,21 +333,47 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
         return _spooled(_serialised(source), "the given model", input_shapes)
     if isinstance(source, bytes | bytearray | memoryview):
         return _spooled(bytes(source), "the given model", input_shapes)
-    return _from_file(Path(source), str(Path(source)), input_shapes)
+    path = Path(source)
+    with _blaming_the_path(path):
+        proto, files = read_proto(path)
+        with blaming_the_file(proto, str(path)):
+            model = Model(proto, files, str(path), input_shapes)
+        if model.opset >= upgrade.OLDEST_OPSET:
+            return model
+        return _spooled(_upgraded(files), str(path), input_shapes)
 
 
-def _from_file(path: Path, name: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
-    """Load a model that messages call by some name."""
+def read_proto(path: Path) -> tuple[ModelProto, ModelFiles]:
+    """Read a model file, its large tensors left in it.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, or it is no ONNX model.
+    """
+    with _blaming_the_path(path):
+        if path.is_dir():
+            raise ModelError(f"{path}: is a folder, and holds no pair: {_FOLDER}")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ModelError(f"{path}: is no ordinary file: give an ONNX file")
+        with path.open("rb") as file:
+            files = ModelFiles(path, FileState.of(file.fileno()))
+            return _parse(File(file.fileno()), str(path), files.name), files
+
+
+@contextmanager
+def _blaming_the_path(path: Path) -> Iterator[None]:
+    if "\0" in str(path):
+        raise ModelError(f"{str(path)!r}: no path has a zero byte in it")
     try:
-        with path.open("rb") as file, _mapped(file.fileno()) as content:
-            proto = _parse(content, path, name)
-            with blaming_the_file(proto, name):
-                model = Model(proto, path.parent, name, input_shapes)
+        yield
     except OSError as error:
-        raise ModelError(f"{name}: cannot be read ({error.strerror or error}); is the path right?") from error
-    if model.opset >= upgrade.OLDEST_OPSET:
-        return model
-    return _spooled(upgrade.upgrade(onnx.load(path)).SerializeToString(), name, input_shapes)
+        reason = error.strerror or error
+        raise ModelError(f"{path}: cannot be read ({reason}); is the path right?") from error
+
+
+def _upgraded(files: ModelFiles) -> bytes:
+    return upgrade.upgrade(onnx.load(files.folder / files.name)).SerializeToString()
 
 
 def digest(model: Model) -> str:
@@ -418,23 +438,6 @@ def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
-class _mapped:  # noqa: N801  (a context manager, used like a function)
-    """Map a file for reading; released on leaving."""
-
-    def __init__(self, file: int) -> None:
-        # An empty file cannot be mapped.
-        self._map = mmap.mmap(file, 0, access=mmap.ACCESS_READ) if os.fstat(file).st_size else None
-        self._content = memoryview(self._map or b"")
-
-    def __enter__(self) -> memoryview:
-        return self._content
-
-    def __exit__(self, *_: object) -> None:
-        self._content.release()
-        if self._map is not None:
-            self._map.close()
-
-
 def _serialised(proto: ModelProto) -> bytes:
     try:
         return proto.SerializeToString()
@@ -448,16 +451,26 @@ def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]
     spool = Spool()
     path = spool.folder / "model.onnx"
     path.write_bytes(content)
-    model = _from_file(path, name, input_shapes)
-    model.spool = model.spool or spool
-    return model
+    files = ModelFiles(path, FileState.of(path), spool)
+    proto = _parse(memoryview(content), name, files.name)
+    with blaming_the_file(proto, name):
+        model = Model(proto, files, name, input_shapes)
+    if model.opset >= upgrade.OLDEST_OPSET:
+        return model
+    return _spooled(_upgraded(files), name, input_shapes)
 
 
-def _parse(content: memoryview, path: Path, name: str) -> ModelProto:
+def _parse(content: Content, name: str, location: str) -> ModelProto:
+    """Read a model, its large tensors left at `location`."""
+    foreign = what_it_is(bytes(content[:HEAD]))
+    if foreign is not None:
+        raise ModelError(f"{name}: {foreign}")
     try:
-        return ModelProto.FromString(skim(content, path.name))
+        proto = ModelProto.FromString(skim(content, location))
+        read_whole(proto)
     except (ValueError, DecodeError) as error:
         raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
+    return proto
 
 
 def _check(model: Model) -> None:
@@ -467,27 +480,11 @@ def _check(model: Model) -> None:
     standard = any(own_domain(o.domain) == "" for o in model.proto.opset_import)
     if not standard and not model.proto.functions:
         raise ModelError(f"{model.name}: no ONNX model (it does not say of which opset its operators are)")
-    home, sizes = model.folder.resolve(), dict[str, int]()
-    for tensor in _external_tensors(model.proto):
-        where = {e.key: e.value for e in tensor.external_data}
-        location = where.get("location", "")
-        if location not in sizes:
-            path = (home / location).resolve()
-            if not location or not path.is_relative_to(home):
-                raise ModelError(
-                    f"{model.name}: the weights of {tensor.name!r} point outside the model's folder "
-                    f"({location!r}); refused"
-                )
-            if not path.is_file():
-                raise ModelError(f"{model.name}: its external data {location!r} are missing in {home}")
-            sizes[location] = path.stat().st_size
-        length = int(where.get("length", 0))
-        if int(where.get("offset", 0)) + length > sizes[location]:
-            raise ModelError(f"{model.name}: external data {location!r} end before {tensor.name!r} does")
-
-
-def _external_tensors(proto: ModelProto) -> Iterable[TensorProto]:
-    return (t for t in all_tensors(proto) if t.data_location == TensorProto.EXTERNAL)
+    graph, known = model.proto.graph, set(TensorProto.DataType.values())
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        if info.type.tensor_type.elem_type not in known:
+            raise ModelError(f"{model.name}: damaged: {info.name!r} has a type that ONNX does not know")
+    check_weights(model.proto, model.files, model.name)
 
 
 def _is_pure(node: gs.Node) -> bool:

@@ -23,6 +23,26 @@ def replace(field: Any, content: Iterable[Message]) -> None:
     field.extend(copies)
 
 
+def read_whole(message: Message) -> None:
+    """Look at every field of a message once, which a parser of protobuf does not.
+
+    Raises
+    ------
+    ValueError
+        If a text is none: then it is bytes, or cannot be looked at.
+    """
+    waiting = [message]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+                continue
+            for each in [value] if isinstance(value, str | bytes | Message) else value:
+                if isinstance(each, bytes):
+                    raise ValueError(f"{field.name} {each[:40]!r} is no text")  # noqa: TRY004  (of a file)
+                if isinstance(each, Message):
+                    waiting.append(each)
+
+
 def opset_of(proto: ModelProto) -> int:
     """Return the version of the standard operators that a model uses."""
     return next((int(o.version) for o in proto.opset_import if own_domain(o.domain) == ""), 1)

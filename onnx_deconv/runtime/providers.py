@@ -54,7 +54,7 @@ def check(asked: Providers, wanted: Sequence[str], got: Sequence[str]) -> None:
     if asked != "auto":
         raise RuntimeUnavailableError(
             "the CUDA provider could not be started: it needs an NVIDIA GPU with its driver, CUDA 13 and "
-            "cuDNN 9 (pip install 'onnx-deconv[gpu]' brings both); choose cpu to do without (--providers cpu, "
+            "cuDNN 9 (pip install 'onnx-deconv[gpu]' brings both); or choose cpu (--providers cpu, "
             "or providers='cpu' in Python)"
         )
     say_once("no usable CUDA device: running on the CPU")
@@ -79,6 +79,7 @@ def onnxruntime() -> Any:
         import onnxruntime as ort  # noqa: PLC0415  (an extra: the rest of the package works without it)
     except ImportError as error:
         raise RuntimeUnavailableError(f"onnxruntime is not installed: {_INSTALL}") from error
+    ort.set_default_logger_severity(4)  # its own lines would stand before ours
     builds = [n for n in ("onnxruntime", "onnxruntime-gpu") if _installed(n)]
     if len(builds) > 1:
         logger.warning(

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from onnx import ModelProto, helper
 
 from onnx_deconv.compiler.package import ONE_FILE, external_size
 from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.files import Spool
 from onnx_deconv.model import Array, all_tensors
 from onnx_deconv.runtime import providers as execution_providers
 from onnx_deconv.runtime.providers import Providers
 
 _MOST_WORKERS = 16
+_SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 _limit: list[int] = []
 """The most threads that sessions may take, if there is a limit."""
 
@@ -86,8 +89,11 @@ class Session:
             # The other session's idle threads would spin on the cores that this one needs: 24 ms, not 16,
             # for a SqueezeNet on 2 cores.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3 if providers != "auto" else 4
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        options.log_severity_level = 4  # what goes wrong is raised: once is enough
+        self._spelled = _Spelled(folder)
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(self._spelled.folder)
+        )
         large = sum(map(external_size, all_tensors(proto))) > ONE_FILE
         if large:
             # Kernels would copy large weights into an order of their own, once for each session; measured on
@@ -97,15 +103,24 @@ class Session:
             options.enable_mem_pattern = False
         wanted = execution_providers.resolve(providers)
         try:
-            self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
+            self._session: Any = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
         except Exception as error:  # onnxruntime has no common base for its exceptions
             raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
         if large:
             return_freed_memory()
         self.providers: list[str] = self._session.get_providers()
         execution_providers.check(providers, wanted, self.providers)
+        _SESSIONS.add(self)
         self.inputs = {i.name: i for i in self._session.get_inputs()}
         self.outputs = [o.name for o in self._session.get_outputs()]
+
+    def abandon(self) -> None:
+        """Never use the session again, in a process that was forked from the one that made it.
+
+        It is not even destroyed: that would wait for its threads, which do not exist in this process.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        self._session = None
 
     @property
     def device(self) -> str:
@@ -132,6 +147,8 @@ class Session:
         InputError
             If an array does not fit the model, or there is none for an input.
         """
+        if self._session is None:
+            raise InputError("made before the process was forked: make it again in the new process")
         missing = [name for name in self.inputs if name not in feeds]
         if missing:
             raise InputError(f"nothing was given for the model's input {missing[0]!r}")
@@ -173,6 +190,27 @@ class Session:
                 f"onnxruntime cannot run the model on this input: {_first_line(error)}"
             ) from error
         return dict(zip(self.outputs, results, strict=True))
+
+
+class _Spelled:
+    """A folder under a name that onnxruntime takes: it reads UTF-8, whatever the file system's encoding."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not str(folder).isascii() and os.fsencode(folder) != str(folder).encode(errors="replace"):
+            self._spool = Spool()
+            self.folder = self._spool.folder / "here"
+            self.folder.symlink_to(folder.absolute())
+
+
+def _abandon_all() -> None:
+    for session in list(_SESSIONS):
+        session.abandon()
+    _SESSIONS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def device_of(providers: Providers) -> str:

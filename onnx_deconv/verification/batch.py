@@ -9,6 +9,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.compiler.pair import Pair
+from onnx_deconv.errors import ModelError
 from onnx_deconv.model import Array, Model, all_tensors
 from onnx_deconv.model.protos import constant_nodes
 from onnx_deconv.operators import Tap
@@ -59,6 +60,9 @@ class Batch:
         """The max pools on the path, by the names of their switches."""
         producers = {v: n for n in self.graph.graph.node for v in n.output}
         entries = [e for e in self.pair.manifest["deconv_inputs"] if e["kind"] == "switches"]
+        unknown = [e["name"] for e in entries if e.get("of") not in producers]
+        if unknown:
+            raise ModelError(f"the manifest does not say of which pool {unknown[0]!r} are the switches")
         return {e["name"]: producers[e["of"]] for e in entries}
 
     @cached_property

@@ -22,7 +22,8 @@ def summarise(console: Console, atlas: Atlas, output: Path, seconds: float | Non
         "images": atlas.seen,
         "failed": atlas.failed,
     }
-    text = f"{output}: {min(atlas.top, atlas.seen)} of {counted(atlas.seen, 'image')}"
+    read = atlas.seen - len(atlas.failed)
+    text = f"{output}: the strongest {min(atlas.top, read)} of {counted(read, 'image')}"
     text += f" for each of {counted(maps, 'feature map')} in {counted(len(atlas.layers), 'layer')}"
     if seconds is not None:
         record["seconds"] = round(seconds, 1)

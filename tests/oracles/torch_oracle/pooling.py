@@ -108,7 +108,10 @@ def global_max_pool(_: Call, x: Tensor) -> Tensor:
 
 @operator("MaxUnpool")
 def max_unpool(at: Call, x: Tensor, places: Tensor, shape: Tensor | None = None) -> Tensor:
-    """Put each number where its index says."""
+    """Put each number where its index says; of several at one place the last stays.
+
+    PyTorch's own scatter sends the place's gradient to all of them.
+    """
     n = x.ndim - 2
     rows = zip(
         x.shape[2:],
@@ -120,5 +123,8 @@ def max_unpool(at: Call, x: Tensor, places: Tensor, shape: Tensor | None = None)
     )
     inferred = [*x.shape[:2], *((size - 1) * s + k - a - b for size, s, k, a, b in rows)]
     sizes = inferred if shape is None else shape.tolist()
-    zeros = torch.zeros(math.prod(sizes), dtype=x.dtype)
-    return zeros.scatter(0, places.flatten(), x.flatten()).reshape(sizes)
+    flat, values = places.flatten(), x.flatten()
+    order = torch.arange(len(flat))
+    last = torch.full((math.prod(sizes),), -1).scatter_reduce(0, flat, order, "amax")
+    stays = (last[flat] == order).to(x.dtype)
+    return torch.zeros(math.prod(sizes), dtype=x.dtype).scatter_add(0, flat, values * stays).reshape(sizes)

@@ -1,0 +1,94 @@
+"""Read ``atlas.json`` as what it is: text from a file, which anybody may have changed."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_STEM = re.compile(r"[0-9]{3,}-[A-Za-z0-9.-]{1,80}")
+_MOST_UNITS = 1 << 26
+"""Units of a layer; networks have a few thousand feature maps, and atlases a few images for each."""
+_MOST_AXES = 4
+_CORNERS = 4
+
+
+def checked_index(text: str) -> dict[str, Any]:
+    """Parse the index of an atlas.
+
+    Raises
+    ------
+    ValueError
+        If it does not describe an atlas; nothing is allocated or opened by what it says before that.
+    """
+    try:
+        index = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(index, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004  (it is a text's)
+    _check_whole(index.get("top"), 1, _MOST_UNITS, "top")
+    _check_whole(index.get("seen"), 0, 1 << 60, "seen")
+    for name in ("made", "failed"):
+        _require(isinstance(index.get(name), dict), f"{name!r} is no object")
+    _check_made(index["made"])
+    _require(all(isinstance(reason, str) for reason in index["failed"].values()), "'failed' holds no reasons")
+    _require(isinstance(index.get("layers"), list), "'layers' is no list")
+    for each in index["layers"]:
+        _check_layer(each, index["top"])
+    names = [each["layer"] for each in index["layers"]]
+    _require(len({*names}) == len(names), "a layer is there twice")
+    return index
+
+
+def _check_made(made: Mapping[str, Any]) -> None:
+    _require(isinstance(made.get("model", ""), str), "the model's name is no text")
+    for name in ("semantics", "preprocess"):
+        _require(isinstance(made.get(name, {}), dict), f"{name!r} is no object")
+    _require(isinstance(made.get("semantics", {}).get("rules", ""), str), "the rule table's name is no text")
+
+
+def _check_layer(each: Any, top: int) -> None:
+    _require(isinstance(each, dict) and isinstance(each.get("layer"), str), "a layer without a name")
+    name = each["layer"]
+    stem = each.get("files")
+    _require(isinstance(stem, str) and _STEM.fullmatch(stem), f"{name!r} has no name of files")
+    _check_whole(each.get("channels"), 1, _MOST_UNITS // top, f"the channels of {name!r}")
+    _check_whole(each.get("axes"), 0, _MOST_AXES, f"the axes of {name!r}")
+    _require(isinstance(each.get("units"), list), f"{name!r} has no units")
+    for unit in each["units"]:
+        _require(isinstance(unit, dict), f"a unit of {name!r} is no object")
+        _check_unit(unit, each["channels"], top, each["axes"], name)
+
+
+def _check_unit(unit: Mapping[str, Any], channels: int, top: int, axes: int, name: str) -> None:
+    _check_whole(unit.get("channel"), 0, channels - 1, f"a channel of {name!r}")
+    _check_whole(unit.get("rank"), 0, top - 1, f"a rank of {name!r}")
+    _require(isinstance(unit.get("image"), str), f"a unit of {name!r} has no image")
+    _require(_is_number(unit.get("activation")), f"an activation of {name!r} is no number")
+    _check_wholes(unit.get("position"), axes, f"a position in {name!r}")
+    for box in ("receptive_field", "window"):
+        if box in unit:
+            _check_wholes(unit[box], _CORNERS, f"a {box} of {name!r}")
+    if "scale" in unit:
+        _require(_is_number(unit["scale"]), f"a scale of {name!r} is no number")
+
+
+def _check_wholes(values: Any, count: int, what: str) -> None:
+    _require(isinstance(values, list) and len(values) == count, f"{what} has not {count} numbers")
+    for value in values:
+        _check_whole(value, -(1 << 31), 1 << 31, what)
+
+
+def _check_whole(value: Any, least: int, most: int, what: str) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    _require(whole and least <= value <= most, f"{what}: no whole number from {least} to {most}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _require(holds: object, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
