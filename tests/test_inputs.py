@@ -363,6 +363,33 @@ def test_an_input_of_bytes_gets_pixels_whatever_the_metadata_say():
     assert how.layout == "NHWC"
 
 
+MEANS, SPREADS = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+PREPARED = {
+    "tensorflow": ("a = Mul(x, k) p = Add(a, m)", {"k": 1 / 127.5, "m": -1.0}, 1),
+    "torch": ("a = Div(x, k) b = Sub(a, m) p = Div(b, s)", {"k": 255.0, "m": MEANS, "s": SPREADS}, 1),
+    "caffe": ("p = Sub(x, m)", {"m": 255 * MEANS}, 1),
+    "of 0..1": ("a = Sub(x, m) p = Div(a, s)", {"m": MEANS, "s": SPREADS}, 1 / 255),
+    "nothing": ("p = Identity(x)", {}, None),
+    "a factor": ("p = Mul(x, k)", {"k": 2.0}, None),
+}
+
+
+@pytest.mark.parametrize("kind", PREPARED)
+def test_a_model_that_prepares_pixels_itself_is_given_them_as_it_takes_them(kind):
+    body, weights, scale = PREPARED[kind]
+    weights = {name: np.float32(w).reshape((1, -1, 1, 1)) for name, w in weights.items()}
+    weights |= {"w": np.eye(2, 3, dtype=np.float32)[:, :, None, None], "axes": np.array([2, 3])}
+    net = model(f"{body} c = Conv(p, w) y = ReduceMean<keepdims=0>(c, axes)", weights, "N,3,6,7")
+    how, assumed = preprocess_for(load(net))
+    if scale is None:
+        assert assumed == "imagenet"
+        return
+    assert (assumed, how.mean, how.std) == (None, (0.0,), (1.0,))
+    assert how.scale == pytest.approx(scale)
+    net.metadata_props.add(key="preset", value="imagenet")  # who says it has the last word
+    assert preprocess_for(load(net))[0].mean == (0.485, 0.456, 0.406)
+
+
 @pytest.mark.parametrize("target_input", ["required", "optional"])
 def test_an_explain_graph_is_explained_as_the_model_it_was_made_of(target_input, tmp_path):
     proto = labelled(network(size="32,32"))

@@ -16,10 +16,13 @@ from onnx_deconv.imaging.preprocess import Preprocess
 from onnx_deconv.imaging.presets import preprocess_from_metadata, preset
 from onnx_deconv.model import Model
 from onnx_deconv.model.axis_names import axis_names
+from onnx_deconv.model.embedded import PixelRange, prepared_pixels
 
 _DEFAULT_SIZE = 224
 _CHANNELS: Mapping[int, Channels] = {1: "L", 3: "RGB", 4: "RGBA"}
 _CHANNEL_AXIS = "DATA_CHANNEL"
+_PREPARED: Mapping[PixelRange, str] = {"bytes": "raw", "unit": "unit"}
+"""The preset for a model that prepares pixels itself."""
 _PIXELS = "uint8"
 """The type of pixels. Numbers less a mean do not fit into it: such a model prepares pixels itself."""
 
@@ -177,8 +180,9 @@ def preprocess_for(
     """Decide how a photograph becomes the model's input.
 
     The arguments come first, then the model's metadata, then a ``preprocessor_config.json`` (Hugging Face)
-    or ``config.json`` (timm) beside the model, then the preset ``imagenet`` (``raw`` for an input of
-    integers). The input's own size and number of channels are kept in any case. An input of uint8 takes
+    or ``config.json`` (timm) beside the model, then what the model does to the numbers itself
+    (:func:`~onnx_deconv.model.embedded.prepared_pixels`), then the preset ``imagenet`` (``raw`` for an input
+    of integers). The input's own size and number of channels are kept in any case. An input of uint8 takes
     pixels, as the model prepares them itself: what the metadata or a file say of numbers is not applied.
 
     Parameters
@@ -206,7 +210,8 @@ def preprocess_for(
         If the model takes no pictures, or the values contradict each other.
     """
     takes = ImageInput.of(model, layout, name)
-    fallback = "imagenet" if np.dtype(takes.dtype).kind == "f" else "raw"
+    own = prepared_pixels(model, takes.name) if np.dtype(takes.dtype).kind == "f" else "bytes"
+    fallback = _PREPARED[own] if own is not None else "imagenet"
     named = chosen if isinstance(chosen, str) else None
     base = preset(named or fallback)
     base = base.replace(size=takes.size_or(base.size), layout=takes.layout, dtype=takes.dtype)
@@ -223,7 +228,8 @@ def preprocess_for(
     if takes.dtype == _PIXELS and chosen is None:
         raw = preset("raw")
         base, in_metadata = base.replace(scale=raw.scale, mean=raw.mean, std=raw.std), True
-    known = named or config or in_metadata or {"mean", "std", "scale"} & set(changes)
+    told = own is not None and np.dtype(takes.dtype).kind == "f"
+    known = told or named or config or in_metadata or {"mean", "std", "scale"} & set(changes)
     return base.replace(**changes), None if known else fallback
 
 
