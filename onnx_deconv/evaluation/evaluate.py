@@ -138,7 +138,7 @@ def _check(methods: Sequence[Method], model: Model, preprocess: Preprocess) -> N
     names = [method.name for method in methods]
     if preprocess.size is None:
         raise InputError(
-            "maps of photographs in their own sizes cannot be compared: give a size (--size, or preprocess=)"
+            "maps of photographs in their own sizes cannot be compared: give a --size (in Python preprocess=)"
         )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

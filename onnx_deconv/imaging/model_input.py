@@ -140,11 +140,13 @@ def _told_layout(model: Model, name: str) -> Layout:
     Raises
     ------
     InputError
-        If the first and the last axis behind the batch may both be the channels, and nothing tells which.
+        If the first and the last axis behind the batch may both be the channels, and nothing tells which: not
+        even that pictures with the channels first would be square.
     """
     shape = model.type_of(name).shape or ()
     told = _CHANNEL_AXIS in _denotations(model, name) or name in axis_names(model).channels
-    if not told and {shape[1], shape[3]} <= set(_CHANNELS):
+    is_square = shape[2] == shape[3]  # with the channels first, as pictures mostly are
+    if not told and not is_square and {shape[1], shape[3]} <= set(_CHANNELS):
         raise InputError(
             f"input {name!r} has shape {model.type_of(name)}, and nothing tells whether its channels are "
             "first or last: choose --layout NCHW or NHWC, or in Python preprocess=Preprocess(layout=...)"
