@@ -554,3 +554,17 @@ def test_outputs_are_listed_with_what_can_be_asked_of_them(tmp_path):
     (line,) = [each for each in stdout.splitlines() if each.startswith("y ") and "class map" in each]
     assert "N images × 4 × 6 × 4 classes" in line
     assert "a class: its map, its region, a mask, or one position" in line
+
+
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [("y = Mean(s1, s2)", True), ("a = Add(s1, s2) y = Mul(a, half)", True), ("y = Mean(l1, l2)", False)],
+)
+def test_a_mean_of_several_softmaxes_says_that_it_is_made_of_scores(tail, said):
+    body = f"""
+        g = GlobalAveragePool(x) f = Flatten(g) l1 = MatMul(f, v) l2 = MatMul(f, w)
+        s1 = Softmax(l1) s2 = Softmax(l2) {tail}
+    """
+    weights = {"v": random(3, 4), "w": random(3, 4, seed=1), "half": np.float32(0.5)}
+    (one,) = explainer(model(body, weights, "N,3,4,6"))(IMAGES[:1], 1)
+    assert ("is computed from scores" in (one.note or "")) == said

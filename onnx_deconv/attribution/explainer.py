@@ -33,6 +33,7 @@ from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
 from onnx_deconv.model.model_files import ModelFiles, check_weights
+from onnx_deconv.model.tails import mixes_probabilities
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
@@ -468,7 +469,11 @@ class Explainer:
     @cached_property
     def _squashed(self) -> set[str]:
         """The outputs that are made of scores by a softmax or the like."""
-        return {head.output for head in heads(self.model) if head.start != head.output}
+        return {
+            head.output
+            for head in heads(self.model)
+            if head.start != head.output or mixes_probabilities(self.model, head.output)
+        }
 
     def _dependence(self, column: Column, image: int) -> ImageDependence:
         start = column.starts[image]

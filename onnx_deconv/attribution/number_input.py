@@ -117,7 +117,6 @@ class NumberInput:
             raise InputError(f"{what} holds no numbers but {array.dtype}: give an array of numbers")
         typed = array.astype(self.dtype)
         if self.dtype.kind != "f" and not np.array_equal(typed.astype(np.float64), array.astype(np.float64)):
-            raise InputError(
-                f"input {self.name!r} takes {self.dtype} numbers, and {what} holds others: round them"
-            )
+            wanted = "true or false" if self.dtype.kind == "b" else f"whole numbers that {self.dtype} holds"
+            raise InputError(f"input {self.name!r} takes {wanted}, and {what} holds others")
         return typed

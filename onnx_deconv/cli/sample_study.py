@@ -130,13 +130,9 @@ class SampleStudy:
             return files[:1] or [Path(next(iter(self.given)))]
         if len(self.left) > 1 or not arguments:
             types = ", ".join(f"{name} {self.explainer.model.type_of(name)}" for name in self.left)
-            example = f"--input {self.left[-1]}=FILE, or a number"
-            all_but = "but one " if len(self.left) > 1 else ""
-            raise InputError(
-                f"the model takes {types}: give all {all_but}of them, as in {example}; the last as IMAGE"
-                if all_but
-                else f"the model takes {types}: give a file for {names}"
-            )
+            which = "all of them, or all but the one that IMAGE is for" if len(self.left) > 1 else "it"
+            example = f"--input {self.left[-1]}=FILE, or a number in place of the file"
+            raise InputError(f"the model takes {types}: give {which}, as in {example}")
         return find_files(arguments, SUFFIXES if names in self.reader.pictures else _BAND_FILES)
 
     def read(self, path: Path) -> Sample:
@@ -184,5 +180,7 @@ def _value(texts: Sequence[str]) -> Any:
     try:
         numbers = [_WORDS[part] if part in _WORDS else float(part) for part in text.split(",")]
     except ValueError:
+        if not Path(text).suffix:
+            raise InputError(f"{text!r} is neither a file nor numbers, true or false") from None
         return Path(text)
     return np.array(numbers if len(numbers) > 1 else numbers[0])

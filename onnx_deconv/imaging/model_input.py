@@ -75,8 +75,8 @@ class ImageInput:
         if name is None and len(model.inputs) != 1:
             names = ", ".join(model.inputs)
             raise InputError(
-                f"the model has inputs {names}: give each, as in --input {model.inputs[0]}=FILE, or in "
-                "Python a dict to Explainer.explain"
+                f"the model has inputs {names}, and this takes a model of one; explain takes several "
+                "(--input NAME=FILE, in Python a dict)"
             )
         name = name or model.inputs[0]
         types = model.type_of(name)
@@ -84,8 +84,8 @@ class ImageInput:
             raise InputError(f"the shape of input {name!r} is unknown: {sizes_of(name)}")
         if len(types.shape) != len("NCHW"):
             raise InputError(
-                f"input {name!r} has shape {types}, which is no batch of pictures: give numbers, as in "
-                f"--input {name}=FILE.npy, or in Python an array"
+                f"input {name!r} has shape {types}, which is no batch of pictures; explain takes numbers "
+                f"too (--input {name}=FILE.npy, in Python an array)"
             )
         layout = layout or _told_layout(model, name)
         batch, *rest = types.shape
@@ -105,8 +105,8 @@ class ImageInput:
             return channels
         if self.channels not in _CHANNELS:
             raise InputError(
-                f"input {self.name!r} has {self.channels} channels, and no picture has: give numbers, as in "
-                f"--input {self.name}=FILE.npy, or in Python an array"
+                f"input {self.name!r} has {self.channels} channels, and no picture has; explain takes "
+                f"numbers too (--input {self.name}=FILE.npy, in Python an array)"
             )
         if channels == "BGR" and self.channels == len("BGRA"):
             return "BGRA"
