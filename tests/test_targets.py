@@ -568,3 +568,14 @@ def test_a_mean_of_several_softmaxes_says_that_it_is_made_of_scores(tail, said):
     weights = {"v": random(3, 4), "w": random(3, 4, seed=1), "half": np.float32(0.5)}
     (one,) = explainer(model(body, weights, "N,3,4,6"))(IMAGES[:1], 1)
     assert ("is computed from scores" in (one.note or "")) == said
+
+
+def test_a_map_of_one_channel_over_one_axis_has_one_channel():
+    net = model("c = Conv(x, w) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)",
+                {"w": np.ones((1, 2, 3), np.float32)}, "N,2,20")  # fmt: skip
+    signal = np.zeros((1, 2, 20), np.float32)
+    signal[0, :, 8] = 1
+    (one,) = explainer(net)(signal)
+    assert (one.channel, one.score) == (0, pytest.approx(6 / 18))
+    (unit,) = explainer(net)(signal, 0, layer="r", position=(7,))
+    np.testing.assert_array_equal(np.nonzero(unit.reconstruction[0])[0], [7, 8, 9])

@@ -247,7 +247,9 @@ class Explainer:
         ----------
         images
             One image, or several. An image is a path, an image of Pillow's, a uint8 array H×W×C, an array or
-            tensor as the model takes it, or the row of a data set (:mod:`onnx_deconv.imaging.sources`).
+            tensor as the model takes it, or the row of a data set (:mod:`onnx_deconv.imaging.sources`). For a
+            model that takes no photographs: arrays, or paths of files with numbers. For one of several
+            inputs: a mapping with something for each.
         target
             A class, by index or label, or a channel of the layer; several are each explained in every image.
             By default the ``top`` strongest.

@@ -67,7 +67,7 @@ class SignalViews:
         """Draw one of :data:`~onnx_deconv.imaging.VIEWS`: H×W×3, uint8, RGB."""
         makers: dict[str, Callable[[], Picture]] = {
             "projection": self._projection,
-            "heat": lambda: self._band(self._lane_height * len(self.lanes)),
+            "heat": lambda: self._band(_BAND * 4),
             "overlay": lambda: np.concatenate([self._line(self._salient), self._band(_BAND)]),
         }
         if view == "side-by-side":
