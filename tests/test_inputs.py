@@ -346,6 +346,18 @@ def test_all_inputs_may_be_given_by_name(tmp_path):
     assert "leave this out" in refused("explain", net, tmp_path / "x.npy", *options)
 
 
+def test_what_cannot_be_drawn_has_numbers_and_is_said_to(tmp_path):
+    proto = of_inputs("float[N,2,3,2,3,2] x", "f = Flatten(x) y = Gemm(f, w)", w=random(72, 2))
+    net, out = saved(proto, tmp_path / "net.onnx"), tmp_path / "out"
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", random(2, 3, 2, 3, 2))
+    code, _, err = run("explain", net, tmp_path / "a.npy", tmp_path / "b.npy", "--top", 2, "-o", out)
+    assert (code, err.count("no pictures")) == (0, 4)
+    assert len(list(out.glob("*.npy"))) == 4
+    assert not list(out.rglob("*.png"))
+    assert run("explain", net, tmp_path / "a.npy", tmp_path / "b.npy", "--top", 2, "-o", out)[0] == 0
+
+
 # --- what a model does to pixels itself -------------------------------------------------------------
 
 
