@@ -91,7 +91,7 @@ class Explanations(list[Explanation]):
 
 
 def shared_scales(explanations: Sequence[Explanation]) -> list[Scales | None]:
-    """Return the scale of each: one for all of one photograph by one method; ``None`` of what is not drawn."""
+    """Return the scales, one for all of one photograph by one method; ``None`` of what is not drawn."""
     found: dict[tuple[int, str, str], list[Scales]] = {}
     drawn = [one.shown is not None for one in explanations]
     for one in compress(explanations, drawn):
