@@ -3,6 +3,8 @@
 From a file to a model: :func:`read_image` makes any picture file an RGB array, :class:`Preprocess` makes
 that array a model's input (:func:`preprocess_for` finds out how), and :class:`Geometry` remembers how the
 photograph was placed in it, so that a reconstruction can be put back on the photograph.
+Numbers that are no photographs are read by :func:`read_numbers`, and drawn by :class:`SignalViews` and
+:class:`VolumeViews`; images of any bands by :class:`Views`.
 From numbers to a file: :func:`projection`, :func:`saliency` and :func:`heat_map` give them colours,
 :class:`Views` are all views of one reconstruction, :func:`montage` lays pictures out on a sheet, and
 :func:`save_png` writes them. Charts are in :mod:`onnx_deconv.imaging.charts`, their legends in
