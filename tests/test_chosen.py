@@ -1,12 +1,15 @@
 """What is done to the explained class's channel alone is what is done to all."""
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from commands import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import assert_close, model_of, numbers
 
-from onnx_deconv import Semantics, compile_pair, explain_graph, load
+from onnx_deconv import Explainer, Semantics, compile_pair, explain_graph, load
 from onnx_deconv.compiler.passes import EXPLAIN
 from onnx_deconv.runtime import Session, numpy_of
 
@@ -19,6 +22,7 @@ HEADS = {
     "linear, turned": "g = GlobalAveragePool(f) h = Flatten(g) y = Gemm(h, turned)",
     "two linear layers": "h = Flatten(f) k = Gemm<transB = 1>(h, wide) r = Relu(k)"
     " y = Gemm<transB = 1>(r, last)",
+    "rectified maps, not flattened": "m = Conv(f, maps, bias) r = Relu(m) y = GlobalAveragePool(r)",
     "maximum": "m = Conv(f, maps) r = Relu(m) g = GlobalMaxPool(r) y = Flatten(g)",
 }
 WEIGHTS = {
@@ -31,6 +35,7 @@ WEIGHTS = {
     "wide": numbers((7, 8 * 16), "wide"),
     "last": numbers((CLASSES, 7), "last"),
 }
+RECTIFIED = "rectified maps", "rectified maps, not flattened"
 METHODS = {
     "auto": Semantics("guided", "grad-cam^3", "class-map"),
     "guided": Semantics("guided"),
@@ -63,7 +68,11 @@ def test_the_explained_classs_channel_is_enough(head, method):
         assert_close(found, expected)
         for image, k in enumerate(target):
             assert found[image].any() == (expected[image].any() and k < CLASSES)
-    stays = {"maps": set(METHODS) - {"auto"}, "rectified maps": {"deconvnet"}, "maximum": set(METHODS)}
+    stays = {
+        "maps": set(METHODS) - {"auto"},
+        **{head: {"deconvnet"} for head in RECTIFIED},
+        "maximum": set(METHODS),
+    }
     # There the signal is the same all over each map, which the pass `uniform` uses, or goes elsewhere.
     assert ("OneHot" in operators(chosen)) is (method in stays.get(head, ()))
 
@@ -84,4 +93,33 @@ def test_several_classes_of_an_image_are_done_as_before():
     assert "OneHot" in operators(several)
     feeds = {"x": numbers((2, 3, 12, 12), "x"), "target": np.asarray([[1, 3], [-1, -1]], np.int64)}
     found, expected = (numpy_of(s.run(feeds)["reconstruction"]) for s in (ours, plain))
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("head", ["rectified maps", "linear"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        (),
+        ("--rules", "guided"),
+        ("--cam", "grad-cam"),
+        ("--rules", "guided", "--cam", "grad-cam^3", "--head", "class-map"),
+    ],
+    ids=" ".join,
+)
+def test_a_converted_graph_explains_as_the_library(head, choices, tmp_path):
+    body = FEATURES + HEADS[head]
+    used = {name: array for name, array in WEIGHTS.items() if name in body}
+    onnx.save(model_of(body, {"x": ("N", 3, 12, 12)}, used), tmp_path / "m.onnx")
+    code, _, _ = run("convert", tmp_path / "m.onnx", "--form", "explain", *choices, "-o", tmp_path / "out")
+    assert code == 0
+    given = {name[2:]: value for name, value in zip(choices[::2], choices[1::2], strict=True)}
+    explainer = Explainer(tmp_path / "m.onnx", Semantics(**given), providers="cpu")
+    x, targets = numbers((3, 3, 12, 12), "x"), [0, 4, 2]
+    expected = np.stack([one.reconstruction for one in explainer(x, targets)])
+    session = onnxruntime.InferenceSession(
+        tmp_path / "out" / "explain.onnx", providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(["reconstruction"], {"x": x, "target": np.asarray(targets, np.int64)})
+    assert expected.any()
     assert_close(found, expected)

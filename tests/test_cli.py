@@ -43,6 +43,8 @@ COMMANDS = [
     "atlas merge",
     "atlas report",
     "convert",
+    "explore",
+    "serve",
     "inspect",
     "ops",
     "verify",

@@ -33,14 +33,17 @@ CONTRACT = {
     "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
+    "serving": "attribution compiler experiments experiments.figures imaging model operators runtime",
     "cli": (
         "atlas attribution compiler compiler.passes evaluation experiments experiments.figures files imaging "
-        "labels model operators package runtime semantics verification"
+        "labels model operators package runtime semantics serving verification"
     ),
     "package": "attribution compiler labels model semantics",
     "__main__": "cli",
 }
-DOORS = {"onnxruntime": {"runtime"}, "PIL": {"imaging"}, "click": {"cli"}, "cmap": {"imaging"}}
+DOORS = {"onnxruntime": {"runtime"}, "PIL": {"imaging"}, "click": {"cli"}, "cmap": {"imaging"}} | {
+    name: {"serving"} for name in ("starlette", "uvicorn", "prometheus_client")
+}
 
 
 def room(names):

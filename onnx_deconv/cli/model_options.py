@@ -182,7 +182,7 @@ class ModelOptions:
 
     def explainer(
         self,
-        path: Path,
+        path: Path | Model,
         semantics: SemanticsOptions | None = None,
         default: str | None = None,
         average: Average | None = None,
@@ -191,12 +191,16 @@ class ModelOptions:
 
         Parameters
         ----------
+        path
+            Where it is, or a model that is loaded.
+        semantics
+            The choices made.
         default
             The method where the semantics make no choice.
         average
             What explanations are the mean of.
         """
-        chosen = None if semantics is None else semantics.of(path)
+        chosen = None if semantics is None else semantics.of(path if isinstance(path, Path) else None)
         return Explainer(
             path,
             default if chosen is None else chosen,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.picture import PathLike, Picture
+from onnx_deconv.imaging.picture import PathLike, Picture, Size
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
@@ -68,6 +68,21 @@ def read_image(path: PathLike | BinaryIO, *, bands: Bands = 3, page: int = 0) ->
             os.fspath(path) if isinstance(path, str | os.PathLike) else str(getattr(path, "name", "a file"))
         )
         raise InputError(f"{name}: {_why_unreadable(name, error)}") from error
+
+
+def size_of(path: PathLike | BinaryIO) -> Size:
+    """Return the (height, width) that a picture's file states; the pixels are not read.
+
+    Raises
+    ------
+    InputError
+        If it is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except Exception as error:
+        raise InputError(f"the picture {_why_unreadable('', error)}") from error
 
 
 def as_picture(image: Image.Image, *, bands: Bands = 3) -> Picture:

