@@ -1011,9 +1011,9 @@ def test_inputs_that_are_no_pictures_are_refused(tmp_path, photo, out):
         return saved(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "n.onnx")
 
     for shape, dtype, says in (
-        ([1, 7], TensorProto.FLOAT, "no batch of pictures"),
+        ([1, 7], TensorProto.FLOAT, "takes 1×7, and photo.png is 3×40×50"),
         (None, TensorProto.FLOAT, "--input-shape"),
-        ([1, 7, 8, 8], TensorProto.FLOAT, "7 channels"),
+        ([1, 7, 8, 8], TensorProto.FLOAT, "takes 1×7×8×8, and photo.png is 3×40×50"),
         ([1, 3, 8, 8], TensorProto.INT64, "no path"),
     ):
         assert says in refused("explain", relu(shape, dtype), photo, "-o", out)

@@ -55,7 +55,9 @@ class Projector:
         self, explainer: Explainer, layers: Sequence[str], preprocess: Preprocess, *, crops: bool = True
     ) -> None:
         if preprocess.size is None:
-            raise InputError("an atlas needs images of one size: give --size")
+            raise InputError(
+                "an atlas needs images of one size: give it (--size, or size= of the Preprocess)"
+            )
         self.preprocess, self._explainer = preprocess, explainer
         (self._input,) = explainer.model.inputs
         size, layout = preprocess.size, preprocess.layout

@@ -232,10 +232,9 @@ def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
     for k, layer in enumerate(layers):
         flat = len(model.type_of(layer).shape or ()) == 2  # noqa: PLR2004 - an activation for each channel
         real, maxima = f"atlas/{k}/float", f"atlas/{k}/max"
-        proto.graph.node.extend([
-            helper.make_node("Cast", [layer], [real], to=TensorProto.FLOAT),
-            helper.make_node("Identity" if flat else "GlobalMaxPool", [real], [maxima]),
-        ])  # fmt: skip
+        cast = helper.make_node("Cast", [layer], [real], to=TensorProto.FLOAT)
+        pool = helper.make_node("GlobalMaxPool", [real], [maxima])
+        proto.graph.node.extend([cast, helper.make_node("Identity", [real], [maxima]) if flat else pool])
         proto.graph.output.append(helper.make_tensor_value_info(maxima, TensorProto.FLOAT, None))
     return proto
 

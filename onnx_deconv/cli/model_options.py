@@ -12,6 +12,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.options import Option, option
+from onnx_deconv.compiler.inner_model import load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
@@ -174,8 +175,10 @@ class ModelOptions:
     ] = None
 
     def load(self, path: Path) -> Model:
-        """Load a model, or the forward model of a saved pair."""
-        return load(path / FORWARD if is_pair(path) else path, dict(self.shapes))
+        """Load a model, the forward model of a saved pair, or the model inside an explain graph."""
+        if is_pair(path):
+            return load(path / FORWARD, dict(self.shapes))
+        return load_model(path, dict(self.shapes))[0]
 
     def explainer(
         self,
