@@ -30,6 +30,7 @@ from onnx_deconv.imaging import (
     read_image,
     save_npy,
     save_png,
+    size_of,
 )
 from onnx_deconv.imaging.montage import _shortened
 from onnx_deconv.imaging.read import _rgb
@@ -845,6 +846,7 @@ def test_formats_that_other_programs_decode_are_not_opened(tmp_path, name, monke
     monkeypatch.setitem(Image.OPEN, name, (lambda *_: pytest.fail("it was opened"), Image.OPEN[name][1]))
     (tmp_path / "p.png").write_bytes(content)
     refused(read_image, tmp_path / "p.png", match="not a picture in a format that is read")
+    refused(size_of, tmp_path / "p.png", match="not a picture in a format that is read")
 
 
 def test_the_limit_of_pixels_holds_in_threads_and_leaves_the_filters_of_warnings_alone(tmp_path, monkeypatch):
@@ -864,6 +866,12 @@ def test_the_limit_of_pixels_holds_in_threads_and_leaves_the_filters_of_warnings
     assert all("pixels" in each for each in found[::2])
     assert found[1::2] == [(10, 10, 3)] * 50
     assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("read", [read_image, size_of])
+def test_what_cannot_be_read_from_memory_is_no_folder(read):
+    """It has no path, and nothing is looked for at an empty one."""
+    refused(read, io.BytesIO(b"no picture"), match="^a file: not a picture in a format that is read")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")

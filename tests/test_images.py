@@ -56,12 +56,17 @@ def encoded(picture):
     return file.getvalue()
 
 
+def opened(picture):
+    return io.BytesIO(encoded(picture))
+
+
 @pytest.mark.parametrize(
     "held",
     [
         Image.fromarray,
         np.asarray,
         encoded,
+        opened,
         pytest.param(as_a_tensor, marks=pytest.mark.slow),  # importing PyTorch takes seconds
         as_preprocessed,
         pytest.param(
@@ -126,12 +131,27 @@ def test_a_batch_of_pictures_or_numbers_is_several(explainer):
         ([[1, 2]], "list is no image"),
         ("no such file.png", "no such file"),
         (b"abc", "not a picture"),
+        (io.BytesIO(b"abc"), "not a picture"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_line(explainer, held, said):
     with pytest.raises(InputError, match=said) as caught:
         explainer.explain(held)
     assert "\n" not in str(caught.value)
+
+
+def test_a_type_that_numpy_lacks_is_refused_in_one_line(explainer):
+    class Tensor:
+        def __array__(self, *_, **__):
+            raise TypeError("unsupported ScalarType BFloat16")
+
+    with pytest.raises(InputError, match="no array can be made of Tensor"):
+        explainer.explain(Tensor())
+
+
+def test_a_preprocessing_that_is_none_is_refused(explainer):
+    with pytest.raises(InputError, match="preprocess=3: give the name of a preset"):
+        explainer.explain(noise(), preprocess=3)
 
 
 @pytest.mark.slow

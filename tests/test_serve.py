@@ -244,6 +244,12 @@ BAD = {
 }
 
 
+def test_a_photograph_above_the_reader_s_own_limit_is_too_large(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(TooLargeError, match="more than 100 pixels"):
+        read_photograph(CHELSEA.read_bytes(), Limits.pixels)
+
+
 @pytest.fixture(scope="module")
 def app():
     """What a server answers with, in this process."""

@@ -184,6 +184,12 @@ def test_a_sum_of_channels_of_a_layer():
         ask(IMAGES, "1 - red", layer="c")
 
 
+def test_a_class_whose_name_looks_like_a_box_is_a_class():
+    looks = explainer(linear(), labels=["lion", "tabby#2", "at 3,4"])
+    (one,) = looks(IMAGES[:1], "2*tabby#2 - at 3,4")
+    np.testing.assert_array_equal(one.array.ravel(), READER @ [0, 2, -1])
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -191,6 +197,10 @@ def test_a_sum_of_channels_of_a_layer():
         ("tabby - lion", "no class is named 'lion'"),
         ("-7", "no class 7"),
         ("-", "missing beside -"),
+        ("tabby at 3,4", "a target 'at X,Y' is for detections: here are no boxes"),
+        ("at 3,4", "a target 'at X,Y' is for detections"),
+        ("tabby#2", "a target 'CLASS#N' is for detections"),
+        ("field 4", "a target 'field N' is for detections"),
     ],
 )
 def test_a_sum_that_cannot_be_read_is_refused(target, message):

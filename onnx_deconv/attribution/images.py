@@ -85,6 +85,11 @@ def preprocessing(
     if isinstance(chosen, str | os.PathLike):
         is_file = Path(chosen).suffix == ".json"
         return preprocess_for(model, Path(chosen) if is_file else str(chosen), name=name)
+    if not callable(chosen):
+        raise InputError(
+            f"preprocess={chosen!r}: give the name of a preset, a Preprocess, the path of a file, "
+            "or a function"
+        )
     takes = ImageInput.of(model, name=name)
     return CustomPreprocess(chosen, takes.layout, takes.dtype), None
 
@@ -182,7 +187,7 @@ def explain_images(
     """Explain one image or several; see :meth:`onnx_deconv.attribution.explainer.Explainer.explain`."""
     several = isinstance(target, list | tuple | range | np.ndarray)
     targets: list[Any] = [] if target is None else list(target) if several else [target]  # type: ignore[arg-type]
-    if targets and top > 1:
+    if targets and top != 1:
         raise InputError("top takes the strongest: leave out target")
     chosen = Target(targets, layer, position, top, seed)
     if isinstance(images, Mapping) and set(images) & set(explainer.model.inputs):

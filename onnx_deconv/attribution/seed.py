@@ -4,9 +4,10 @@ All activations of the explained value but those that are aimed at are set to ze
 section 2.1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from operator import index
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -42,8 +43,22 @@ class Aim:
 
     @property
     def position(self) -> tuple[int, ...] | None:
-        """The position, where the place is one."""
-        return None if self.place is None or is_area(self.place) else tuple(int(k) for k in self.place)
+        """The position, where the place is one.
+
+        Raises
+        ------
+        InputError
+            If it is none of whole numbers.
+        """
+        if self.place is None or is_area(self.place):
+            return None
+        place: Iterable[Any] = self.place
+        try:
+            return tuple(map(index, place))
+        except TypeError as error:
+            raise InputError(
+                f"position={self.place!r}: give whole numbers, as in (5,) or (12, 30), a mask, or region"
+            ) from error
 
 
 def is_area(place: Place) -> bool:

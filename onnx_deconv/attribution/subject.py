@@ -1,6 +1,7 @@
 """What can be asked about in a forward pass: ranks of classes, what targets mean and aim at."""
 
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class Subject:
             return [[self.choices.understood(target)] for target in targets]
         if self.head is not None and (why := undecided(self.head, self.fields, self.choices.fields)):
             raise InputError(why)
+        if not isinstance(top, SupportsIndex):
+            raise InputError(f"top={top!r}: give a whole number")
         if not 1 <= top <= self.choices.count:
             raise InputError(f"top={top}: the explained value has {self.choices.count} channels")
         # Probabilities may be equal where rounding made them so: scores before the softmax tell them apart.

@@ -96,8 +96,11 @@ class Choices:
             return Wanted(((self._checked(alone), 1.0),))
         if self.fields is not None and (box := self._box(target)) is not None:
             return box
-        signs, parts = _parts(target)
-        terms = tuple(self._term(sign, part) for sign, part in zip(signs, parts, strict=True))
+        try:
+            terms = tuple(self._term(sign, part) for sign, part in zip(*_parts(target), strict=True))
+        except InputError:
+            _check_not_of_boxes(target)
+            raise
         if len(terms) == 1 and terms[0][1] == 1.0:
             return Wanted(terms)
         return Wanted(terms, " ".join(self._said(k, *term) for k, term in enumerate(terms)))
@@ -150,6 +153,15 @@ class Choices:
         name = f"channel {index}" if self.labels is None else self.labels.spoken(index)
         sign = ("-" if weight < 0 else "") if place == 0 else "- " if weight < 0 else "+ "
         return f"{sign}{'' if abs(weight) == 1 else f'{abs(weight):g}*'}{name}"
+
+
+def _check_not_of_boxes(text: str) -> None:
+    """Make sure that what names no class is no target of a box either; its point may have been moved."""
+    for form, words in ((_FIELD, "field N"), (_POINT, "at X,Y"), (_RANK, "CLASS#N")):
+        if form.fullmatch(text.strip()):
+            raise InputError(
+                f"a target '{words}' is for detections: here are no boxes, and no class of that name"
+            )
 
 
 def moved(target: Target, place: Callable[[float, float], tuple[float, float]]) -> Target:

@@ -37,7 +37,7 @@ from onnx_deconv.imaging.photo import Photo
 from onnx_deconv.imaging.picture import Interpolation, PathLike, Picture, Size, check_picture
 from onnx_deconv.imaging.preprocess import Dtype, Fit, Preprocess
 from onnx_deconv.imaging.presets import PRESETS, preprocess_from_metadata, preset
-from onnx_deconv.imaging.read import SUFFIXES, has_fourth_band, read_image, size_of
+from onnx_deconv.imaging.read import SUFFIXES, TooManyPixelsError, has_fourth_band, read_image, size_of
 from onnx_deconv.imaging.signal_views import SignalViews
 from onnx_deconv.imaging.sources import Source, holds_several, is_array, read_source
 from onnx_deconv.imaging.transform import at_height, at_most, jpeg_compressed, map_resized, moved
@@ -85,6 +85,7 @@ __all__ = [
     "SignalViews",
     "Size",
     "Source",
+    "TooManyPixelsError",
     "Views",
     "VolumeViews",
     "as_image",

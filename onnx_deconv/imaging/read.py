@@ -29,6 +29,10 @@ _NOT_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 """Formats of Pillow's that start another program (Ghostscript) or need one to be decoded."""
 
 
+class TooManyPixelsError(InputError):
+    """A picture has more pixels than the limit against decompression bombs."""
+
+
 def read_image(path: PathLike | BinaryIO, *, bands: Bands = 3, page: int = 0) -> Picture:
     """Read a picture of any format, mode and bit depth that Pillow knows.
 
@@ -64,9 +68,7 @@ def read_image(path: PathLike | BinaryIO, *, bands: Bands = 3, page: int = 0) ->
             return as_picture(picture, bands=bands)
     except Exception as error:
         # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
-        name = (
-            os.fspath(path) if isinstance(path, str | os.PathLike) else str(getattr(path, "name", "a file"))
-        )
+        name = _name_of(path)
         raise InputError(f"{name}: {_why_unreadable(name, error)}") from error
 
 
@@ -75,14 +77,25 @@ def size_of(path: PathLike | BinaryIO) -> Size:
 
     Raises
     ------
+    TooManyPixelsError
+        If it states more pixels than the limit of :func:`read_image`.
     InputError
         If it is no picture.
     """
     try:
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             return picture.height, picture.width
     except Exception as error:
-        raise InputError(f"the picture {_why_unreadable('', error)}") from error
+        kind = TooManyPixelsError if isinstance(error, Image.DecompressionBombError) else InputError
+        name = _name_of(path)
+        raise kind(f"{name}: {_why_unreadable(name, error)}") from error
+
+
+def _name_of(path: PathLike | BinaryIO) -> str:
+    """Return what messages call a picture file."""
+    if isinstance(path, str | os.PathLike):
+        return os.fspath(path)
+    return str(getattr(path, "name", None) or "a file")
 
 
 def as_picture(image: Image.Image, *, bands: Bands = 3) -> Picture:

@@ -2,8 +2,8 @@
 
 They are told apart by their type and shape, never by their numbers:
 
-1. a path, or the bytes of a file, is a picture file; so is an image of Pillow's a picture. A path of a file
-   of numbers (``.npy``, ``.npz``, a sound) stands for its array;
+1. a path, the bytes of a file, or an open file is a picture file; so is an image of Pillow's a picture. A
+   path of a file of numbers (``.npy``, ``.npz``, a sound) stands for its array;
 2. an array of uint8 is a picture, RGB: H×W, H×W×C or N×H×W×C with 1, 3 or 4 channels. A tensor of
    PyTorch's has its channels first, as torchvision has them: C×H×W or N×C×H×W;
 3. any other array is what the model takes, preprocessed: one image, or a batch of them;
@@ -75,6 +75,8 @@ def read_source(given: Any, *, bands: Bands = 3, page: int = 0) -> Source:
         return Source([read_image(given, bands=bands, page=page)], name=Path(given).name)
     if isinstance(given, bytes | bytearray):
         return Source([read_image(io.BytesIO(given), bands=bands, page=page)])
+    if _is_open_file(given):
+        return Source([read_image(given, bands=bands, page=page)])
     if isinstance(given, Image.Image):
         return Source([as_picture(given, bands=bands)])
     if isinstance(given, Mapping):
@@ -98,14 +100,21 @@ def is_array(given: Any) -> bool:
 def holds_several(given: Any) -> bool:
     """Tell whether an object is iterated over for its images: a list, a data set, a generator."""
     one = isinstance(given, str | bytes | bytearray | os.PathLike | Mapping | Image.Image)
-    return not one and not is_array(given) and hasattr(given, "__iter__")
+    return not one and not is_array(given) and not _is_open_file(given) and hasattr(given, "__iter__")
+
+
+def _is_open_file(given: Any) -> bool:
+    """Tell whether an object is an open file; iterated over, it would give lines, and no pictures."""
+    return isinstance(given, io.IOBase) or (hasattr(given, "read") and hasattr(given, "seek"))
 
 
 def _array(given: Any) -> tuple[npt.NDArray[Any], bool]:
     """Return a NumPy array, and whether it was a tensor of PyTorch's."""
-    if hasattr(given, "detach"):
-        return np.asarray(given.detach().cpu()), True
-    return np.asarray(given), False
+    is_tensor = hasattr(given, "detach")
+    try:
+        return np.asarray(given.detach().cpu() if is_tensor else given), is_tensor
+    except TypeError as error:  # a type that NumPy lacks, such as bfloat16
+        raise InputError(f"no array can be made of {type(given).__name__} ({error}): {_HINT}") from error
 
 
 def _channels_last(tensor: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -160,9 +160,13 @@ class Model:
 
         Raises
         ------
+        InputError
+            If it is no name.
         UnknownLayerError
             If neither exists; close matches are offered.
         """
+        if not isinstance(name, str):
+            raise InputError(f"layer={name!r}: give the name of one layer")
         if name in self.producers or name in self.inputs:
             return name
         nodes = {n.name: n.outputs[0].name for n in self.nodes if n.name}

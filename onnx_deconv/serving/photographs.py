@@ -3,7 +3,7 @@
 import io
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Picture, read_image, size_of
+from onnx_deconv.imaging import Picture, TooManyPixelsError, read_image, size_of
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _WEBP = slice(8, 12)
@@ -32,7 +32,10 @@ def read_photograph(file: bytes, pixels: int) -> Picture:
     """
     if not file.startswith(_SIGNATURES) and file[_WEBP] != b"WEBP":
         raise InputError("the photograph is no JPEG, PNG or WebP file")
-    height, width = size_of(_named(file))
+    try:
+        height, width = size_of(_named(file))
+    except TooManyPixelsError as error:
+        raise TooLargeError(str(error)) from error
     if height * width > pixels:
         raise TooLargeError(f"the photograph has {height * width:,} pixels; {pixels:,} are allowed")
     return read_image(_named(file))
