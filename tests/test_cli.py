@@ -753,6 +753,21 @@ def test_options_of_the_explain_graph_are_refused_for_a_pair(model, out):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("form", ["explain", "triton"])
+def test_choices_about_photographs_are_refused_for_a_graph_that_takes_none(model, out, form):
+    common = "convert", model, "-o", out, "--form", form
+    assert "--preset, --mean: only with --pictures" in refused(*common, "--preset", "unit", "--mean", "0.5")
+    assert "--size: only with --pictures" in refused(*common, "--heat", "--size", 8, "--layout", "NCHW")
+    assert "--layout: only with --pictures or --heat" in refused(*common, "--layout", "NCHW")
+    assert not out.exists()
+
+
+def test_bands_are_refused_for_photographs(model, photo, out):
+    message = refused("explain", model, photo, "-o", out, "--bands", "0,1,2")
+    assert "--bands: the model takes photographs alone" in message
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "files"),
     [

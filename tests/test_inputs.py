@@ -201,6 +201,7 @@ def test_the_band_that_matters_alone_is_drawn_where_it_is_asked_for(tmp_path):
     assert np.unique(pixels(picture).reshape(-1, 3), axis=0).tolist() == [[128, 255, 128]]
     assert "channels 0 to 5" in refused(*common, "--bands", "1,4,6", "-o", out)
     assert "three" in refused(*common, "--bands", "1,4", "-o", out)
+    assert "--mean: no input of the model takes photographs" in refused(*common, "--mean", "1", "-o", out)
 
 
 def test_bands_of_several_files_or_pages_are_joined(tmp_path):

@@ -89,6 +89,8 @@ def command(
     unused = [*changed(graph), *changed(images)]
     if options.form == "pair" and unused:
         raise click.UsageError(f"{', '.join(unused)}: only with --form explain or triton")
+    if options.form != "pair":
+        _refuse_idle_choices(graph, images)
     start = time.perf_counter()
     loaded = load(model, dict(run.shapes))
     _refuse_to_overwrite(loaded, model, output)
@@ -100,7 +102,7 @@ def command(
         run.output,
     )  # fmt: skip
     if options.form != "pair":
-        drawn = graph.pictures or graph.heat or changed(images)
+        drawn = graph.pictures or graph.heat
         preprocess = images.preprocess(loaded, console if graph.pictures else None) if drawn else None
         form = explain_form if options.form == "explain" else triton_form
         record = form.write(conversion, graph, preprocess)
@@ -115,6 +117,17 @@ def command(
     if not record["passed"]:
         console.error("a check failed, so nothing was written (--check 0 writes the files unchecked)")
     return 0 if record["passed"] else FELL_SHORT
+
+
+def _refuse_idle_choices(graph: GraphOptions, images: ImageOptions) -> None:
+    """Make sure that each choice about photographs changes the graph: heat maps ask for the layout alone."""
+    if graph.pictures:
+        return
+    idle = list(changed(images))
+    if idle == ["--layout"] and not graph.heat:
+        raise click.UsageError("--layout: only with --pictures or --heat")
+    if idle := [name for name in idle if name != "--layout"]:
+        raise click.UsageError(f"{', '.join(idle)}: only with --pictures")
 
 
 def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:

@@ -13,7 +13,7 @@ from onnx_deconv.attribution.samples import Reader, Sample
 from onnx_deconv.attribution.shown import ShownPhoto
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.options import option, parse_numbers, whole
+from onnx_deconv.cli.options import changed, option, parse_numbers, whole
 from onnx_deconv.cli.pictures import find_files
 from onnx_deconv.cli.records import made_by
 from onnx_deconv.errors import InputError
@@ -76,11 +76,24 @@ class InputOptions:
             for name in model.inputs
             if takes_pictures(model, name, images.layout) and not isinstance(given.get(name), np.ndarray)
         }
+        self._refuse_idle_choices(
+            images, any_photographs=bool(found), all_photographs=len(found) == len(model.inputs)
+        )
         assumed = images.warn_of(console, found)
         how = {name: preprocess for name, (preprocess, _) in found.items()}
         reader = Reader(model, how, assumed, self.bands, self.page)
         left = [name for name in model.inputs if name not in given]
         return SampleStudy(console, explainer, reader, given, left)
+
+    def _refuse_idle_choices(
+        self, images: ImageOptions, *, any_photographs: bool, all_photographs: bool
+    ) -> None:
+        """Make sure that each choice about photographs, or about other inputs, is for an input."""
+        if self.bands is not None and all_photographs:
+            raise click.UsageError("--bands: the model takes photographs alone, whose colours are drawn")
+        idle = [name for name in changed(images) if name != "--layout"]  # which tells what takes photographs
+        if idle and not any_photographs:
+            raise click.UsageError(f"{', '.join(idle)}: no input of the model takes photographs")
 
 
 @dataclass(frozen=True)
