@@ -281,6 +281,21 @@ def test_a_mistake_is_answered_in_one_line(app, body):
     assert "\n" not in json.loads(answer)["error"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("taget=lion", "taget: the address may say output, target, view here"),
+        ("view=heat&top=3&target=lion", "top: the address may say target, view here"),
+        ("view=heat&output=probabilities", "output: the address may say"),
+    ],
+)
+def test_an_address_that_asks_for_what_would_be_ignored_is_refused(app, asked, said):
+    where = f"/v2/models/demo/infer?{asked}"
+    status, answer = answered(app, "POST", where, CHELSEA.read_bytes(), "image/png")
+    assert status == 400
+    assert said in json.loads(answer)["error"]
+
+
 @pytest.mark.slow
 def test_pages_of_other_origins_are_refused(server):
     _, port, _ = server

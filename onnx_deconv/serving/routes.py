@@ -1,7 +1,7 @@
 """The routes of ``onnx-deconv serve``: the Open Inference Protocol V2, and photographs without it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -124,6 +124,7 @@ class Routes:
             raise InputError("the model takes no photographs: send tensors")
         query = request.query_params
         view = _view(request)
+        _refuse_idle(query, {"target", "view"} if view else {"target", "view", "output"})
         names = [model.reconstruction] if view else query.getlist("output") or model.own_outputs
         inputs = {model.photo: _one(body)}
         if "target" in query:
@@ -171,6 +172,18 @@ def _view(request: Asked) -> str | None:
     if wanted not in VIEWS:
         raise InputError(f"no view is named {wanted!r}: choose one of {', '.join(VIEWS)}")
     return wanted
+
+
+def _refuse_idle(query: Iterable[str], known: Collection[str]) -> None:
+    """Make sure that an address asks for nothing that would be ignored.
+
+    Raises
+    ------
+    InputError
+        If it does.
+    """
+    if idle := [name for name in query if name not in known]:
+        raise InputError(f"{', '.join(idle)}: the address may say {', '.join(sorted(known))} here")
 
 
 def _one(element: str | bytes) -> np.ndarray[Any, Any]:

@@ -50,12 +50,13 @@ def ask(port, method, path, body=None, headers=None):
         connection.close()
 
 
-def answered(app, method, path, body=b""):
+def answered(app, method, path, body=b"", kind="application/json"):
     """Ask an application in this process; return the status and the body."""
     path, _, query = path.partition("?")
     scope = {
         "type": "http", "http_version": "1.1", "method": method, "path": unquote(path),
-        "raw_path": path.encode(), "query_string": query.encode(), "headers": [(b"host", b"localhost")],
+        "raw_path": path.encode(), "query_string": query.encode(),
+        "headers": [(b"host", b"localhost"), (b"content-type", kind.encode())],
         "client": ("127.0.0.1", 1),
         "server": ("localhost", 80), "scheme": "http", "root_path": "",
     }  # fmt: skip
