@@ -86,6 +86,7 @@ def test_units_are_listed_with_where_they_are():
         ("layer=conv", "several layers are called that; there are conv1, conv2/relu"),
         ("layer=pool", "no such layer; there are conv1, conv2/relu"),
         ("layer=conv1 channel=2", "has 2 feature maps"),
+        ("channel=99", "the layer with the most has 3 feature maps"),
         ("near=conv1", "near=conv4:17"),
         ("top=0", "above 0"),
         ("channel=-1", "no channel"),

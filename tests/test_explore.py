@@ -381,3 +381,10 @@ def test_names_in_a_model_are_no_markup(tmp_path):
         page.locator("#maps button").first.wait_for()
         ready(page)
         assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_page_opens(tmp_path):
+    missing = tmp_path / "photos"
+    result = CliRunner().invoke(main, ["explore", str(DEMO), str(missing), "--no-browser", "--port", "0"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{missing}: no such file or folder of photographs" in result.stderr

@@ -120,10 +120,12 @@ def ask(atlas: Atlas, query: Query, class_of: ClassOf = folder_of) -> Columns:
         If there is no such layer, feature map, image or class in the atlas.
     """
     layer = None if query.layer is None else _layer(atlas, query.layer)
-    if layer is not None and query.channel is not None:
-        channels = len(atlas.layers[layer].activations)
+    if query.channel is not None:
+        among = [layer] if layer is not None else list(atlas.layers)
+        channels = max(len(atlas.layers[name].activations) for name in among)
         if query.channel >= channels:
-            raise InputError(f"{layer!r} has {channels} feature maps, counted from 0: not {query.channel}")
+            what = repr(layer) if layer is not None else "the layer with the most"
+            raise InputError(f"{what} has {channels} feature maps, counted from 0: not {query.channel}")
     if query.image is not None and query.image not in atlas.images:
         raise InputError(f"{query.image!r} is not among the strongest images of any feature map")
     if query.near:

@@ -17,6 +17,7 @@ from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.cli.options import changed, option, takes
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
+from onnx_deconv.errors import InputError
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.serving import check_installed, explore
 
@@ -62,6 +63,8 @@ def command(
     """
     check_installed("explore")
     where, found = address.address(), find_pictures(paths)
+    if missing := [path for path in found if not path.exists()]:
+        raise InputError(f"{missing[0]}: no such file or folder of photographs")
     first = run.explainer(model, None, AUTO)
     preprocess = images.preprocess(first.model, console)
     explore(
