@@ -278,6 +278,26 @@ def test_one_number_per_image_is_explained_by_its_weights(tail):
     np.testing.assert_array_equal(arrays(explainer(proto)(IMAGES, "-0")), -expected)
 
 
+@pytest.mark.parametrize(
+    ("tail", "name"),
+    [
+        ("y = Softmax(s)", "class 2"),
+        ("y = LpNormalization(s)", "dimension 2"),
+        ("z = Slice(s, two, three, axis) y = Identity(z)", "number 0"),
+    ],
+)
+def test_what_is_no_class_is_not_called_one(tail, name):
+    weights = {"r": READER, "two": np.array([2]), "three": np.array([3]), "axis": np.array([1])}
+    proto = model(f"f = Flatten(x) s = MatMul(f, r) {tail}", weights, "N,3,4,6")
+    assert explainer(proto)(IMAGES, int(name.split()[1]))[0].name == name
+
+
+def test_the_channels_of_an_image_are_called_channels():
+    proto = model("y = Conv(x, w)", {"w": np.eye(3, dtype=np.float32)[:, :, None, None]}, "N,3,40,40")
+    (one,) = explainer(proto)(random(1, 3, 40, 40), 2)
+    assert one.name == "channel 2"
+
+
 def test_an_embedding_is_explained_where_a_dimension_is_named():
     proto = linear("y = LpNormalization(s)")
     with pytest.raises(InputError, match="output 'y' is an embedding, whose dimensions have no meaning"):

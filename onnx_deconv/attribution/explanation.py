@@ -28,6 +28,10 @@ _SAID = {"yes": "", "hardly": " (hardly about the photograph)", "no": " (not abo
 SHEET = "side-by-side"
 
 
+_CALLED = {"image": "channel", "embedding": "dimension", "regression": "number"}
+"""What outputs that are no scores of classes hold, for people."""
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What excited one unit in one image.
@@ -124,7 +128,8 @@ class Explanation:
     def _of_one(self) -> str:
         """The name of a class, or of a unit or channel of a layer."""
         if self.standing.of_class:
-            return (self.label or "").partition(",")[0].strip() or f"class {self.channel}"
+            spoken = (self.label or "").partition(",")[0].strip()
+            return spoken or f"{_CALLED.get(self.kind or '', 'class')} {self.channel}"
         position = "" if self.position is None else f" at {','.join(map(str, self.position))}"
         return f"{self.standing.asked} channel {self.channel}{position}"
 

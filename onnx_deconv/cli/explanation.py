@@ -238,7 +238,7 @@ def lines(subject: Subject, one: Explanation, record: Mapping[str, Any]) -> Iter
     if one.words is not None or one.place is not None:
         what = f"{one.name}, score {one.score:.3g}"
     elif subject.of_classes:
-        what = f"{one.label} (class {one.channel})" if one.label else f"class {one.channel}"
+        what = f"{one.label} (class {one.channel})" if one.label else one.name
         what += f", score {one.score:.3g}"
         what += f", {one.standing.words}" if one.standing.is_behind else ""
     else:

@@ -57,7 +57,7 @@ class Column:
         layer = explainer.layer if self.target.layer is None else explainer.model.layer(self.target.layer)
         what = f"{layer} map {one.channel}"
         if layer == explainer.scores_layer:
-            what = explainer.labels.spoken(one.channel)
+            what = one.name
         text = f"{what}, {number(one.score)}"
         return f"{self.name}: {text}" if self.name else text
 
