@@ -1,7 +1,8 @@
 """How Sphinx makes the site of this folder's pages: ``sphinx-build -W -b html docs SITE``.
 
-The pages are plain Markdown, which reads well without Sphinx too. So the table of contents is the list of links in
-``index.md``, and two directives, ``public-names`` and ``command-help``, stand for what docstrings and ``--help`` say.
+The pages are plain Markdown, which reads well without Sphinx too. So the table of contents is the list of
+links in ``index.md``, and two directives, ``public-names`` and ``command-help``, stand for what docstrings
+and ``--help`` say.
 """
 
 import importlib
@@ -65,7 +66,9 @@ class PublicNames(SphinxDirective):
         module = importlib.import_module(home)
         public = [name for name in names or module.__all__ if not name.startswith("__")]
         lines = [f".. auto{_kind(getattr(module, name))}:: {home}.{name}\n" for name in public]
-        return self.parse_text_to_nodes("\n".join(["```{eval-rst}", *lines, "```"]))
+        return self.parse_text_to_nodes(
+            "\n".join(["```{eval-rst}", *lines, "```"])
+        )  # autodoc writes no Markdown
 
 
 def _kind(value: object) -> str:
@@ -79,25 +82,20 @@ class CommandHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make one section per command."""
-        return list(self._sections(main, click.Context(main, info_name="onnx-deconv")))
+        return list(_sections(main.make_context("onnx-deconv", [], resilient_parsing=True)))
 
-    def _sections(self, command: click.Command, context: click.Context) -> Iterator[nodes.Node]:
-        yield self._section(command, context)
-        if isinstance(command, click.Group):
-            for name in command.list_commands(context):
-                _, inner, _ = command.resolve_command(context, [name])
-                if inner is not None:
-                    yield from self._sections(inner, click.Context(inner, context, info_name=name))
 
-    @staticmethod
-    def _section(command: click.Command, context: click.Context) -> nodes.section:
-        context.terminal_width = 100
-        title = context.command_path
-        section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
-        text = command.get_help(context)
-        section += nodes.title(text=title)
-        section += nodes.literal_block(text, text, language="text")
-        return section
+def _sections(context: click.Context) -> Iterator[nodes.section]:
+    context.terminal_width = 100
+    title, text = context.command_path, context.command.get_help(context)
+    section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
+    section += nodes.title(text=title)
+    section += nodes.literal_block(text, text, language="text")
+    yield section
+    if isinstance(context.command, click.Group):
+        for name, command in context.command.commands.items():
+            # A context knows the command itself, of which the group has only a line until it is called.
+            yield from _sections(command.make_context(name, [], parent=context, resilient_parsing=True))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -2,8 +2,8 @@
 
 python tools/gallery.py -o docs/gallery
 
-Needs torch, onnx and onnxscript, with which the tutorial trains a network. The pictures are made smaller, and written
-with few colours.
+Needs torch, onnx and onnxscript, with which the tutorial trains a network. The pictures are made smaller, and
+written with few colours.
 """
 
 import re
@@ -26,9 +26,9 @@ TRAINING = ("shapes.py", "train.py")
 WIDTH = 720
 COLOURS = 96
 PARTS = """image,part,x0,y0,x1,y1
-cat.png,left eye,155,70,215,115
-mirrored.png,left eye,236,70,296,115
-head.png,left eye,75,60,135,105
+cat.png,left eye,115,85,180,145
+mirrored.png,left eye,271,85,336,145
+head.png,left eye,35,75,100,135
 """
 
 
@@ -86,10 +86,12 @@ def main(output: Path) -> None:
         folder = Path(name)
         prepare(folder)
         train(pages[0], folder)
-        for arguments in (words[1:] for page in pages for words in commands(page) if words[0] == "onnx-deconv"):
+        for program, *arguments in (words for page in pages for words in commands(page)):
+            if program != "onnx-deconv":
+                continue
             print("+", shlex.join(arguments), flush=True)
             subprocess.run([sys.executable, "-m", "onnx_deconv", *arguments], cwd=folder, check=True)
-        for picture in sorted({name for page in pages for name in re.findall(r"\]\(gallery/([^)]*)\)", page)}):
+        for picture in sorted(set(re.findall(r"\]\(gallery/([^)]*)\)", "".join(pages)))):
             shrink(chosen(folder / Path(picture).stem), output / picture)
 
 
