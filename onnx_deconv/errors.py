@@ -58,7 +58,9 @@ class MissingRuleError(DeconvError):
     def __init__(self, missing: Sequence[tuple[str, str]]) -> None:
         operators = sorted({operator for operator, _ in missing})
         nodes = ", ".join(f"{node} ({operator})" for operator, node in missing)
-        remedy = "explain an earlier layer with --layer, or add a rule (docs/add-an-operator.md)"
+        remedy = (
+            "explain an earlier layer (--layer, or layer= in Python), or add a rule (docs/add-an-operator.md)"
+        )
         if all(operator.startswith("com.microsoft.nchwc::") for operator in operators):
             remedy = "the file was optimised for one kind of CPU: save it at onnxruntime's level 'extended'"
         super().__init__(f"no rule for {', '.join(operators)}: needed by {nodes}; {remedy}")
@@ -79,3 +81,11 @@ class InputError(DeconvError):
 
 class RuntimeUnavailableError(DeconvError):
     """onnxruntime, or the execution provider that was asked for, is not available."""
+
+
+def sizes_of(name: str = "NAME", example: str = "1,3,224,224") -> str:
+    """Tell how a person gives the sizes of an input, on the command line and in Python."""
+    numbers = example.replace(",", ", ")
+    return (
+        f"give it, as in --input-shape {name}:{example}, or in Python input_shapes={{{name!r}: ({numbers})}}"
+    )

@@ -127,7 +127,10 @@ class Labels:
         if found:
             raise InputError(f"{label!r} names several classes: {', '.join(map(str, found))}; give the index")
         if not self.names:
-            raise InputError(f"class {label!r}: the model carries no labels; give an index, or --labels FILE")
+            raise InputError(
+                f"class {label!r}: the model carries no labels; give an index, or the names (--labels FILE, "
+                "or labels= in Python)"
+            )
         close = difflib.get_close_matches(wanted, [p for parts in spoken.values() for p in parts], 3)
         raise InputError(
             f"no class is named {label!r}" + (f": did you mean {', '.join(close)}?" if close else "")

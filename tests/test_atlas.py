@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import tarfile
 import zipfile
@@ -23,6 +24,7 @@ from zoo_files import ZOO
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, load
 from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.forward_values import ForwardValues
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.writer import Writer
 from onnx_deconv.attribution.forward_pass import Pass
@@ -207,6 +209,9 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert rows(resumed) == rows(atlas_of(explainer, source))
     with pytest.raises(InputError, match="other options"):
         load_partial(tmp_path, {"model": "another"}, 3)
+    others = images_of([("new.png", source[0][1]), *source[1:]])
+    with pytest.raises(InputError, match="first 32 images are not those"):
+        scan(explainer, others, PREPROCESS, load_partial(tmp_path, {}, 3), layers)
 
 
 def projections(explainer, atlas, source, preprocess=PREPROCESS, **options):
@@ -331,6 +336,21 @@ def test_crops_are_exact_where_layers_add_or_drop_rows(net):
     assert max(errors_of_crops(explainer, net.last, [(row, 7) for row in range(rows)])) <= 1e-6
 
 
+def test_pads_that_the_file_computes_are_no_hindrance():
+    """Older exporters compute pads by nodes; ONNX's inference then forgets which axis is the batch."""
+    model = with_pads(3, 0).model()
+    (pad,) = (node for node in model.graph.node if node.op_type == "Pad")
+    halves = [numpy_helper.from_array(np.array([0, 0, n, 0]), f"half{n}") for n in (3, 0)]
+    model.graph.initializer.extend(halves)
+    joined = helper.make_node("Concat", [half.name for half in halves], ["computed"], axis=0)
+    model.graph.node.insert(0, joined)
+    pad.input[1] = "computed"
+    explainer, layer = Explainer(model), model.graph.output[0].name
+    projector = Projector(explainer, [layer], Preprocess(size=(40, 36)))
+    assert max(projector._layers[layer].crop((9, 9)).size) <= 4
+    assert max(errors_of_crops(explainer, layer, [(0, 7), (9, 9)])) <= 1e-6
+
+
 def test_a_value_of_unknown_shape_that_nothing_reads_is_no_hindrance():
     """Shape inference does not say how large the mask of an old Dropout is."""
     net = Net((1, 40, 36), opset=9)
@@ -415,7 +435,7 @@ def test_the_command_and_its_files(tmp_path, model):
     folder = saved(tmp_path / "in", pictures(7))
     (folder / "broken.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    result = run("atlas", "build", model, folder, "-o", out, "--top", 4, *PREPARED, code=1)
+    result = run("atlas", "build", model, folder, "-o", out, "--top", 4, "--values", *PREPARED, code=1)
     record = json.loads(result.stdout)
     assert (record["images"], list(record["failed"])) == (8, ["broken.png"])
     assert "broken.png" in result.stderr
@@ -424,7 +444,7 @@ def test_the_command_and_its_files(tmp_path, model):
     assert [layer["layer"] for layer in index["layers"]] == ["r1", "r2", "r3"]
     explainer, preprocess = Explainer(model, "auto"), PREPROCESS
     for layer in index["layers"]:
-        values = np.load(out / f"{layer['files']}-values.npy")
+        values = np.load(out / f"{layer['files']}-values.npz")
         for unit in layer["units"]:
             picture = read_image(folder / unit["image"])
             batch = preprocess.apply(picture)[0][None]
@@ -432,11 +452,11 @@ def test_the_command_and_its_files(tmp_path, model):
             assert whole.score == pytest.approx(unit["activation"], rel=1e-4, abs=1e-5)
             if unit["activation"]:
                 y0, x0, y1, x1 = unit["window"]
-                found = values[unit["channel"], unit["rank"]].astype(np.float32) * unit["scale"]
+                found = values[str(unit["channel"])][unit["rank"]].astype(np.float32) * unit["scale"]
                 expected = whole.reconstruction[:, y0:y1, x0:x1]
                 assert np.abs(found - expected).max() <= 1e-3 * max(unit["scale"], 1e-9)
         for kind in ("projections", "patches"):
-            assert read_image(out / f"{layer['files']}-{kind}.png").shape[1] > 100
+            assert read_image(out / f"{layer['files']}-{kind}.webp").shape[1] > 100
 
 
 @pytest.mark.parametrize(
@@ -516,8 +536,8 @@ def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
     run("atlas", "merge", tmp_path / "part0", tmp_path / "part1", "-o", tmp_path / "merged", "--json")
     merged, one = (json.loads((tmp_path / n / "atlas.json").read_text("utf-8")) for n in ("merged", "one"))
     assert merged == one
-    for file in sorted((tmp_path / "one").glob("*.np[yz]")):
-        assert (np.load(file) == np.load(tmp_path / "merged" / file.name)).all(), file.name
+    for file in sorted((tmp_path / "one").iterdir()):
+        assert file.read_bytes() == (tmp_path / "merged" / file.name).read_bytes(), file.name
 
 
 def test_mistakes_are_one_line(tmp_path, model):
@@ -531,6 +551,52 @@ def test_mistakes_are_one_line(tmp_path, model):
         result = run("atlas", *args, "-o", tmp_path / "out", code=2)
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+def test_what_it_takes_is_said_and_refused_where_there_is_no_room(tmp_path, model, monkeypatch):
+    folder, out = saved(tmp_path / "in", pictures(9)), tmp_path / "out"
+    options = [each for each in PREPARED if each != "--json"]
+    said = run("atlas", "build", model, folder, "-o", out, *options).stdout.replace(",", "")
+    maps, layers, disk, unit = re.search(
+        r"(\d+) feature maps in (\d+) layers .* (\d+) (k?B) of disk", said
+    ).groups()
+    assert (int(maps), int(layers)) == (6 + 8 + 5, 3)
+    real = sum(file.stat().st_size for file in out.iterdir())
+    assert real / 3 < int(disk) * {"B": 1, "kB": 1000}[unit] < 3 * real
+    real_usage, full = shutil.disk_usage, shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: full if path == tmp_path else real_usage(path))
+    result = run("atlas", "build", model, folder, "-o", tmp_path / "none", *options, code=2)
+    assert "0 MB are free: choose another folder" in result.stderr
+    assert result.stderr.count("\n") == 1
+    result = run("atlas", "merge", out, "-o", tmp_path / "none", code=2)
+    assert "are free: choose another folder" in result.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_pictures_are_read_one_by_one_and_the_same_as_all_together(tmp_path, model):
+    folder, out = saved(tmp_path / "in", pictures(3)), tmp_path / "out"
+    run("atlas", "build", model, folder, "-o", out, "--layer", "r3", "--top", 4, *PREPARED)
+    reader = Reader(out)
+    patches = reader.files("r3").patches
+    whole = patches[:]
+    assert patches.shape == whole.shape == (5, 4, 31, 31, 3)  # 3, then 7, 15 and 31 pixels
+    np.testing.assert_array_equal(patches[3], whole[3])
+    np.testing.assert_array_equal(patches[[4, 1]], whole[[4, 1]])
+    assert (whole[:, 3] == 128).all()  # of three images there is no fourth
+    for unit in map(tuple, np.argwhere(reader.atlas.layers["r3"].active).tolist()):
+        y0, x0, y1, x1 = reader.entries["r3", *unit]["window"]
+        seen = read_image(folder / reader.atlas.image_of("r3", *unit))[y0:y1, x0:x1]
+        np.testing.assert_array_equal(whole[unit], seen)  # without loss, as there are few pixels
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no archive at all"])
+def test_damaged_archives_are_one_line(tmp_path, model, content):
+    folder, out = saved(tmp_path / "in", pictures(2)), tmp_path / "out"
+    run("atlas", "build", model, folder, "-o", out, "--layer", "r3", *PREPARED)
+    (out / "001-r3-pictures.zip").write_bytes(content)
+    result = run("atlas", "report", out, "-o", tmp_path / "r.html", code=2)
+    assert "no whole atlas" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 # A real model
@@ -610,6 +676,8 @@ def with_index(home, change):
         lambda index: index["layers"][0]["units"][0].update(activation="1"),
         lambda index: index["layers"][0]["units"][0].update(window=[1, 2]),
         lambda index: index.update(made=[]),
+        lambda index: index.update(format=1),
+        lambda index: index["layers"][0].update(tile=[0, 3]),
         lambda index: index["layers"].append(index["layers"][0]),
     ],
 )
@@ -620,11 +688,27 @@ def test_a_tampered_index_is_one_line(finished, tmp_path, change):
     assert not (tmp_path / "r.html").exists()
 
 
-@pytest.mark.parametrize("shape", [(1, 2, 3, 3, 3), (4, 2, 3, 3), (0, 2, 3, 3, 3)])
-def test_arrays_of_another_atlas_are_told(finished, tmp_path, shape):
+@pytest.mark.parametrize("size", [(3, 4), (200, 200)])
+def test_pictures_of_another_atlas_are_told(finished, tmp_path, size):
+    home, picture = copied(finished, tmp_path), io.BytesIO()
+    Image.new("RGB", size).save(picture, "WEBP")
+    file = home / "001-r1-pictures.zip"
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, picture.getvalue())
+    assert file.name in commands.refused("atlas", "report", home, "-o", tmp_path / "r.html")
+
+
+def test_a_picture_that_unpacks_to_far_too_much_is_told(finished, tmp_path):
     home = copied(finished, tmp_path)
-    file = next(home.glob("*-patches.npy"))
-    np.save(file, np.zeros(shape, np.uint8))
+    file = home / "001-r1-pictures.zip"
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, bytes(1 << 22))
     assert file.name in commands.refused("atlas", "report", home, "-o", tmp_path / "r.html")
 
 
@@ -634,9 +718,9 @@ def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path):
     stranger.write_text("mine")
     model, images = finished / "net.onnx", finished / "in"
     layer = json.loads((home / "atlas.json").read_text())["layers"][-1]["layer"]
-    run("atlas", "build", model, images, "-o", home, "--top", 1, "--layer", layer, "--no-values", *PREPARED)
+    run("atlas", "build", model, images, "-o", home, "--top", 1, "--layer", layer, *PREPARED)
     (stem,) = [each["files"] for each in json.loads((home / "atlas.json").read_text())["layers"]]
-    kept = {f"{stem}-{kind}.{suffix}" for kind in ("patches", "projections") for suffix in ("npy", "png")}
+    kept = {f"{stem}-{what}" for what in ("patches.webp", "projections.webp", "pictures.zip")}
     assert {file.name for file in home.iterdir()} == {*kept, "atlas.json", "notes.txt"}
 
 

@@ -64,15 +64,19 @@ class Page(HTMLParser):
         self.text += data
 
 
+def names_of(samples):
+    return [shown.name for sample in samples for shown in sample.shown.values()]
+
+
 def explained_in(monkeypatch):
     """Count the photographs that really are explained."""
-    counted, real = [], explaining.explain_photos
+    counted, real = [], explaining.explain_samples
 
-    def counting(explainer, photos, target, axes, names):
-        counted.extend(names)
-        return real(explainer, photos, target, axes, names)
+    def counting(explainer, samples, target):
+        counted.extend(names_of(samples))
+        return real(explainer, samples, target)
 
-    monkeypatch.setattr(explaining, "explain_photos", counting)
+    monkeypatch.setattr(explaining, "explain_samples", counting)
     return counted
 
 
@@ -127,17 +131,17 @@ def test_no_cell_is_a_formula(photos, out, tmp_path):
 
 
 def test_the_same_command_goes_on(model, photos, out, monkeypatch):
-    real = explaining.explain_photos
+    real = explaining.explain_samples
 
-    def interrupted(explainer, given, target, axes, names):
-        if names == ["b.png"]:
+    def interrupted(explainer, samples, target):
+        if names_of(samples) == ["b.png"]:
             raise KeyboardInterrupt
-        return real(explainer, given, target, axes, names)
+        return real(explainer, samples, target)
 
-    monkeypatch.setattr(explaining, "explain_photos", interrupted)
+    monkeypatch.setattr(explaining, "explain_samples", interrupted)
     assert run("explain", model, photos, "-o", out)[0] == 130
     assert [Path(row["image"]).name for row in rows(out)] == ["a.png"]
-    monkeypatch.setattr(explaining, "explain_photos", real)
+    monkeypatch.setattr(explaining, "explain_samples", real)
     counted = explained_in(monkeypatch)
     code, stdout, _ = run("explain", model, photos, "-o", out)
     assert (code, counted) == (0, NAMES[1:])

@@ -41,8 +41,11 @@ COMMANDS = [
     "explain",
     "atlas build",
     "atlas merge",
+    "atlas query",
     "atlas report",
     "convert",
+    "explore",
+    "serve",
     "inspect",
     "ops",
     "verify",
@@ -757,7 +760,7 @@ def test_options_of_the_explain_graph_are_refused_for_a_pair(model, out):
         (["explain", "MODEL", "PHOTO"], 4),
         (["convert", "MODEL"], 4),
         (["convert", "MODEL", "--form", "explain"], 2),
-        (["atlas", "build", "MODEL", "PHOTO", "--no-values"], 9),
+        (["atlas", "build", "MODEL", "PHOTO"], 7),
         (["occlude", "MODEL", "PHOTO", "--square", "30"], 7),
         (["evaluate", "MODEL", "PHOTO", "--steps", "1"], 3),
         (["sheet", "MODEL", "PHOTO"], 2),
@@ -1008,9 +1011,9 @@ def test_inputs_that_are_no_pictures_are_refused(tmp_path, photo, out):
         return saved(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "n.onnx")
 
     for shape, dtype, says in (
-        ([1, 7], TensorProto.FLOAT, "no batch of pictures"),
+        ([1, 7], TensorProto.FLOAT, "takes 1×7, and photo.png is 3×40×50"),
         (None, TensorProto.FLOAT, "--input-shape"),
-        ([1, 7, 8, 8], TensorProto.FLOAT, "7 channels"),
+        ([1, 7, 8, 8], TensorProto.FLOAT, "takes 1×7×8×8, and photo.png is 3×40×50"),
         ([1, 3, 8, 8], TensorProto.INT64, "no path"),
     ):
         assert says in refused("explain", relu(shape, dtype), photo, "-o", out)

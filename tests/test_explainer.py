@@ -487,7 +487,7 @@ def test_a_choice_that_does_not_fit_is_refused(explainer, channel, more, message
 
 
 def test_a_label_without_labels_is_refused_with_the_way_out():
-    with pytest.raises(InputError, match="carries no labels; give an index, or --labels"):
+    with pytest.raises(InputError, match="carries no labels; give an index, or the names"):
         Explainer(network(), providers="cpu")(IMAGES, "cat")
 
 

@@ -756,8 +756,8 @@ def test_pictures_stand_in_rows_on_white():
         constant(BLACK, (1, 1)),
     )
     sheet = montage([red, grey, black], columns=2, gap=1)
-    # Cells of 4x3, gaps of 1: rows at 1 and 6, columns at 1 and 5.
-    assert sheet.shape == (1 + 2 * 5, 1 + 2 * 4, 3)
+    # Cells of 4x3 and of 1x3, gaps of 1: rows at 1 and 6, columns at 1 and 5.
+    assert sheet.shape == (1 + 5 + 2, 1 + 2 * 4, 3)
     expected = np.full(sheet.shape, 255)
     expected[1:3, 1:4] = RED
     expected[1:5, 5:7] = 100

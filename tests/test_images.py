@@ -238,7 +238,12 @@ def test_a_model_of_two_inputs_takes_a_mapping_of_arrays():
     found = explainer.explain(feeds, [0, 1])
     assert [(one.image, one.channel) for one in found] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     np.testing.assert_array_equal(found[2].array, explainer(feeds, 0)[1].reconstruction)
-    assert "<img" not in found[0]._repr_html_()
+    assert found[0].shown is found[0].drawn["x"]
+    other = found[2].of_input("z")
+    np.testing.assert_array_equal(other.array, found[2].reconstructions["z"])
+    assert other.side_by_side.size[0] > 8
+    with pytest.raises(InputError, match="x, z"):
+        found[0].of_input("w")
 
 
 def test_the_explainer_says_what_it_is(explainer):

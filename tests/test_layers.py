@@ -30,17 +30,25 @@ CONTRACT = {
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime",
+    "distributed": "atlas attribution imaging model runtime",
     "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
+    "serving": "attribution compiler experiments experiments.figures imaging model operators runtime",
     "cli": (
-        "atlas attribution compiler compiler.passes evaluation experiments experiments.figures files imaging "
-        "labels model operators package runtime semantics verification"
+        "atlas attribution compiler compiler.passes distributed evaluation experiments experiments.figures "
+        "files imaging labels model operators package runtime semantics serving verification"
     ),
     "package": "attribution compiler labels model semantics",
     "__main__": "cli",
 }
-DOORS = {"onnxruntime": {"runtime"}, "PIL": {"imaging"}, "click": {"cli"}, "cmap": {"imaging"}}
+DOORS = {
+    "onnxruntime": {"runtime"},
+    "PIL": {"imaging"},
+    "click": {"cli"},
+    "cmap": {"imaging"},
+    "ray": {"distributed"},
+} | {name: {"serving"} for name in ("starlette", "uvicorn", "prometheus_client")}
 
 
 def room(names):

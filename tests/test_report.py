@@ -53,7 +53,7 @@ def made(tmp_path_factory):
     (home / "in").mkdir()
     for k in range(10):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(home / "in" / f"picture{k}.png")
-    options = ["--preset", "unit", "--size", 32, "--fit", "stretch", "--no-values"]
+    options = ["--preset", "unit", "--size", 32, "--fit", "stretch"]
     run("atlas", "build", home / "net.onnx", home / "in", "-o", home / "atlas", "--top", 4, *options)
     photos = [home / "in" / f"picture{k}.png" for k in (1, 2)]
     more = ["--model", home / "net.onnx", "--layer", "first", "--top", 2]
@@ -92,9 +92,9 @@ def test_a_sprite_holds_the_blocks_in_order(made):
         sprite = np.array(picture.convert("RGB")).astype(int)
     height, width = layer["block"]
     assert sprite.shape == (height, 6 * width, 3)  # 70 feature maps: the last six
-    arrays = Reader(made / "atlas").arrays("second")
+    arrays = Reader(made / "atlas").files("second")
     first = sprite[:height, width : width + width // 2][: height // 2].mean((0, 1))
-    assert np.abs(first - arrays.patches[65, 0].mean((0, 1))).max() < 6
+    assert np.abs(first - arrays.patches[65][0].mean((0, 1))).max() < 6
 
 
 def test_names_cannot_break_out_of_the_page(made, tmp_path):

@@ -537,7 +537,7 @@ def test_channels_that_no_photograph_has_are_refused_though_the_last_axis_is_one
     path.write_bytes(proto.SerializeToString())
     code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out")
     assert code == 2
-    assert "'x' has 11 channels: no picture has; from Python, Explainer takes any array" in stderr
+    assert "input 'x' takes 4×11×60×1, and photo.png is 3×16×16" in stderr
     assert not (photo.parent / "out").exists()
     code, _, stderr = run("convert", path, "-o", photo.parent / "graph", "--form", "explain")
     assert code == 0, stderr
@@ -554,3 +554,28 @@ def test_outputs_are_listed_with_what_can_be_asked_of_them(tmp_path):
     (line,) = [each for each in stdout.splitlines() if each.startswith("y ") and "class map" in each]
     assert "N images × 4 × 6 × 4 classes" in line
     assert "a class: its map, its region, a mask, or one position" in line
+
+
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [("y = Mean(s1, s2)", True), ("a = Add(s1, s2) y = Mul(a, half)", True), ("y = Mean(l1, l2)", False)],
+)
+def test_a_mean_of_several_softmaxes_says_that_it_is_made_of_scores(tail, said):
+    body = f"""
+        g = GlobalAveragePool(x) f = Flatten(g) l1 = MatMul(f, v) l2 = MatMul(f, w)
+        s1 = Softmax(l1) s2 = Softmax(l2) {tail}
+    """
+    weights = {"v": random(3, 4), "w": random(3, 4, seed=1), "half": np.float32(0.5)}
+    (one,) = explainer(model(body, weights, "N,3,4,6"))(IMAGES[:1], 1)
+    assert ("is computed from scores" in (one.note or "")) == said
+
+
+def test_a_map_of_one_channel_over_one_axis_has_one_channel():
+    net = model("c = Conv(x, w) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)",
+                {"w": np.ones((1, 2, 3), np.float32)}, "N,2,20")  # fmt: skip
+    signal = np.zeros((1, 2, 20), np.float32)
+    signal[0, :, 8] = 1
+    (one,) = explainer(net)(signal)
+    assert (one.channel, one.score) == (0, pytest.approx(6 / 18))
+    (unit,) = explainer(net)(signal, 0, layer="r", position=(7,))
+    np.testing.assert_array_equal(np.nonzero(unit.reconstruction[0])[0], [7, 8, 9])

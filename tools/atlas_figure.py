@@ -36,7 +36,7 @@ def pieces(name: str, photo: Picture) -> Iterator[tuple[str, Picture]]:
 
 def row(reader: Reader, layer: str) -> list[Picture]:
     """Draw the projections and the patches of the maps that nine pieces excite most."""
-    table, arrays = reader.atlas.layers[layer], reader.arrays(layer)
+    table, arrays = reader.atlas.layers[layer], reader.files(layer)
     numbers = sorted(int(n) for n in np.argsort(-table.activations[:, -1])[:MAPS])
     return [sheet(array[numbers], numbers) for array in (arrays.projections, arrays.patches)]
 
@@ -54,7 +54,8 @@ def main(output: Path, photos: tuple[Path, ...]) -> None:
     projector = Projector(explainer, layers, preprocess)
     with tempfile.TemporaryDirectory() as home:
         windows = {layer: projector.window(layer) for layer in layers}
-        writer = Writer(home, atlas, plans(atlas, windows, 3, values=False), preprocess.channels)
+        units = {layer: table.activations.shape for layer, table in atlas.layers.items()}
+        writer = Writer(home, atlas, plans(units, windows, 3), preprocess.channels)
         for drawn in projector.run(atlas, source, each=writer.draw):
             writer.add(drawn)
         writer.finish()

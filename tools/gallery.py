@@ -26,9 +26,9 @@ TRAINING = ("shapes.py", "train.py")
 WIDTH = 720
 COLOURS = 96
 PARTS = """image,part,x0,y0,x1,y1
-cat.png,left eye,115,85,180,145
-mirrored.png,left eye,271,85,336,145
-head.png,left eye,35,75,100,135
+cat.png,left eye,135,82,213,148
+mirrored.png,left eye,238,82,316,148
+head.png,left eye,55,72,133,138
 """
 
 
@@ -72,7 +72,8 @@ def train(page: str, folder: Path) -> None:
 
 def chosen(folder: Path) -> Path:
     """Return the picture of a folder that shows most."""
-    found = (sorted(folder.glob(f"*{kind}.png")) for kind in ("side-by-side", "-projections", ""))
+    kinds = ("side-by-side.png", "-projections.webp", ".png")
+    found = (sorted(folder.glob(f"*{kind}")) for kind in kinds)
     return next(files[0] for files in found if files)
 
 

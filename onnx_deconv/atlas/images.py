@@ -4,8 +4,9 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -45,6 +46,14 @@ class Images:
 
     def __iter__(self) -> Iterator[tuple[str, Load]]:
         return self._each()
+
+    def numbered(self, first: int, last: int) -> "Images":
+        """Return those from one number to another, which is left out."""
+        return Images(self.name, lambda: islice(self, first, last))
+
+    def named(self, names: Collection[str]) -> "Images":
+        """Return those of these names."""
+        return Images(self.name, lambda: ((name, load) for name, load in self if name in names), len(names))
 
 
 def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Picture]]) -> Images:

@@ -6,11 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+FORMAT = 2
+"""The version of the index's format."""
+
 _STEM = re.compile(r"[0-9]{3,}-[A-Za-z0-9.-]{1,80}")
 _MOST_UNITS = 1 << 26
 """Units of a layer; networks have a few thousand feature maps, and atlases a few images for each."""
 _MOST_AXES = 4
 _CORNERS = 4
+_MOST_PIXELS = 1 << 12
+"""Height and width, at most, of a unit's picture."""
 
 
 def checked_index(text: str) -> dict[str, Any]:
@@ -27,6 +32,7 @@ def checked_index(text: str) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
     if not isinstance(index, dict):
         raise ValueError("no JSON object")  # noqa: TRY004  (it is a text's)
+    _require(index.get("format") == FORMAT, f"it is not of format {FORMAT}, which this version reads")
     _check_whole(index.get("top"), 1, _MOST_UNITS, "top")
     _check_whole(index.get("seen"), 0, 1 << 60, "seen")
     for name in ("made", "failed"):
@@ -55,6 +61,9 @@ def _check_layer(each: Any, top: int) -> None:
     _require(isinstance(stem, str) and _STEM.fullmatch(stem), f"{name!r} has no name of files")
     _check_whole(each.get("channels"), 1, _MOST_UNITS // top, f"the channels of {name!r}")
     _check_whole(each.get("axes"), 0, _MOST_AXES, f"the axes of {name!r}")
+    _check_wholes(each.get("tile"), 2, f"the pictures' size of {name!r}")
+    for pixels in each["tile"]:
+        _check_whole(pixels, 1, _MOST_PIXELS, f"the pictures' size of {name!r}")
     _require(isinstance(each.get("units"), list), f"{name!r} has no units")
     for unit in each["units"]:
         _require(isinstance(unit, dict), f"a unit of {name!r} is no object")

@@ -6,6 +6,7 @@ the whole image is projected, which gives the same result more slowly.
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -98,6 +99,20 @@ class LayerProjector:
     def window(self) -> Size:
         """(height, width) of the pixels that are shown of a unit."""
         return min(self.field.size[0], self.size[0]), min(self.field.size[1], self.size[1])
+
+    @property
+    def channels(self) -> int:
+        """How many feature maps the layer has."""
+        return known_shape(self._whole, self.field.layer)[1]
+
+    def seconds(self, forward: ForwardValues) -> float:
+        """Measure how long a unit in the middle of the layer takes."""
+        position = [size // 2 for size in known_shape(self._whole, self.field.layer)[2:]]
+        crop = self.crop(position)
+        for _ in range(2):  # the first run takes longer
+            start = time.perf_counter()
+            self.project([crop], [(0, position, 1.0)], [self.cut(crop, forward)])
+        return time.perf_counter() - start
 
     def _compile(self, explainer: Explainer, dims: Sequence[int | str], layout: str) -> None:
         layer, on_crops = self.field.layer, tuple(dims[1:]) == _OPEN

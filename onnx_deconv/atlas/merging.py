@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
-from onnx_deconv.atlas.arrays import Plan
+from onnx_deconv.atlas.layer_files import common
+from onnx_deconv.atlas.means import check_disk, room
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.top_activations import Atlas, merge
 from onnx_deconv.atlas.writer import Writer
@@ -24,12 +26,14 @@ def merge_folders(homes: Sequence[str | os.PathLike[str]], output: str | os.Path
     Raises
     ------
     InputError
-        If a folder holds no finished atlas, or they were made with different options or of the same image.
+        If a folder holds no finished atlas, they were made with different options or of the same image, or
+        the disk has no room.
     """
     readers = [Reader(home) for home in homes]
     whole = merge([reader.atlas for reader in readers])
     ranks = [_rank_by_image(reader.atlas) for reader in readers]
-    plan = {layer: _common([reader.arrays(layer).plan for reader in readers]) for layer in whole.layers}
+    plan = {layer: common([reader.files(layer).plan for reader in readers]) for layer in whole.layers}
+    check_disk(Path(output), room(plan, whole.seen)[1])
     writer = Writer(output, whole, plan, "RGB")
     for layer, table in whole.layers.items():
         for channel, rank in table.ranks():
@@ -49,8 +53,3 @@ def _rank_by_image(atlas: Atlas) -> dict[tuple[str, int, str], int]:
         for layer, table in atlas.layers.items()
         for channel, rank in table.ranks()
     }
-
-
-def _common(plans: Sequence[Plan]) -> Plan:
-    """Return the arrays that all atlases keep of a layer."""
-    return {kind: array for kind, array in plans[0].items() if all(kind in plan for plan in plans)}

@@ -1,13 +1,13 @@
 """Project the strongest units of an atlas back to the pixels, many at a time."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from onnx_deconv.atlas.ahead import ahead
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.images import Images, Load
 from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, units_by_image
@@ -55,7 +55,9 @@ class Projector:
         self, explainer: Explainer, layers: Sequence[str], preprocess: Preprocess, *, crops: bool = True
     ) -> None:
         if preprocess.size is None:
-            raise InputError("an atlas needs images of one size: give --size")
+            raise InputError(
+                "an atlas needs images of one size: give it (--size, or size= of the Preprocess)"
+            )
         self.preprocess, self._explainer = preprocess, explainer
         (self._input,) = explainer.model.inputs
         size, layout = preprocess.size, preprocess.layout
@@ -78,6 +80,16 @@ class Projector:
     def window(self, layer: str) -> Size:
         """Return (height, width) of the pixels that are shown of a layer's units."""
         return self._layers[layer].window
+
+    def channels(self, layer: str) -> int:
+        """Return how many feature maps a layer has."""
+        return self._layers[layer].channels
+
+    def seconds(self) -> dict[str, float]:
+        """Measure how long one core takes to project a unit in the middle of each layer, by layer."""
+        height, width = self.preprocess.size or (0, 0)
+        values = ForwardValues(self._forward_values(self.preprocess.apply(_blank(height, width))[0]))
+        return {name: layer.seconds(values) for name, layer in self._layers.items()}
 
     def run(
         self,
@@ -113,9 +125,9 @@ class Projector:
         pool = ThreadPoolExecutor(self._workers)
         try:
             tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
-            jobs = _ahead(pool, self._run_forward, tasks, self._workers + 1)
+            jobs = ahead(pool, self._run_forward, tasks, self._workers + 1)
             depth = _TASKS_PER_WORKER * self._workers
-            for done in _ahead(pool, partial(self._project, each), batches(jobs), depth):
+            for done in ahead(pool, partial(self._project, each), batches(jobs), depth):
                 yield from done
         finally:
             pool.shutdown(cancel_futures=True)
@@ -162,14 +174,6 @@ class Projector:
         return [each(job.projection(values)) for job, values in zip(jobs, found, strict=True)]
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Any], Any], tasks: Iterable[Any], depth: int
-) -> Iterator[Any]:
-    """Yield a function's result for each task in order, while the next tasks are worked on."""
-    under_way: deque[Future[Any]] = deque()
-    for task in tasks:
-        under_way.append(pool.submit(function, task))
-        if len(under_way) >= depth:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+def _blank(height: int, width: int) -> Picture:
+    """Return a picture of one grey."""
+    return np.full((height, width, 3), 128, np.uint8)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnx_deconv.atlas.arrays import LayerArrays
 from onnx_deconv.atlas.index import checked_index
+from onnx_deconv.atlas.layer_files import LayerFiles
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
 from onnx_deconv.errors import InputError
 
@@ -42,6 +42,7 @@ class Reader:
         try:
             index = checked_index((self.home / INDEX).read_text(encoding="utf-8"))
             self._stems = {each["layer"]: each["files"] for each in index["layers"]}
+            self._tiles = {each["layer"]: tuple(each["tile"]) for each in index["layers"]}
             self.entries = {
                 (each["layer"], u["channel"], u["rank"]): {k: u[k] for k in _OF_PROJECTION if k in u}
                 for each in index["layers"]
@@ -53,20 +54,19 @@ class Reader:
             raise InputError(
                 f"{self.home}: no finished atlas ({reason}); make it with 'atlas build'"
             ) from error
-        self._arrays: dict[str, LayerArrays] = {}
+        self._files: dict[str, LayerFiles] = {}
 
     @property
     def stems(self) -> list[str]:
         """The beginnings of the names of each layer's files."""
         return list(self._stems.values())
 
-    def arrays(self, layer: str) -> LayerArrays:
-        """Open the arrays of a layer."""
-        if layer not in self._arrays:
-            arrays = LayerArrays.open(self.home, self._stems[layer])
-            arrays.check(self.atlas.layers[layer].activations.shape)
-            self._arrays[layer] = arrays
-        return self._arrays[layer]
+    def files(self, layer: str) -> LayerFiles:
+        """Open the files of a layer."""
+        if layer not in self._files:
+            units = self.atlas.layers[layer].activations.shape
+            self._files[layer] = LayerFiles(self.home, self._stems[layer], units, self._tiles[layer])
+        return self._files[layer]
 
 
 def _atlas(index: Mapping[str, Any]) -> Atlas:

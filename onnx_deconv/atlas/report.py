@@ -167,7 +167,7 @@ def _photo_picture(picture: Picture) -> str:
 
 
 def _layer(reader: Reader, layer: str, tile: int, quality: int) -> dict[str, Any]:
-    table, arrays = reader.atlas.layers[layer], reader.arrays(layer)
+    table, arrays = reader.atlas.layers[layer], reader.files(layer)
     channels, top = table.activations.shape
     kept = arrays.projections.shape[2:4]
     height, width = shown_size(kept, tile)

@@ -1,12 +1,22 @@
-"""Scan images once: only the maximum of each feature map leaves the session."""
+"""Scan images: only the maximum of each feature map leaves the session.
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+Where the strongest maxima are in their maps is found afterwards, by a second pass over the images that hold
+them: to find the position in every map of every image would take longer than the model itself.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
-from onnx_deconv.atlas.images import Images
+from onnx_deconv.atlas.ahead import ahead
+from onnx_deconv.atlas.images import Images, Load
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.forward import forward
@@ -14,15 +24,13 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
-from onnx_deconv.runtime import Session, numpy_of
+from onnx_deconv.runtime import Session, numpy_of, workers
 
 BATCH = 16
 """How many images go forward at once, where the model leaves that open."""
 
-_AXES_AS_INPUT = 18
-"""The first opset whose ReduceMax takes its axes as an input."""
-_RESULTS = {"max": TensorProto.FLOAT, "argmax": TensorProto.INT64, "shape": TensorProto.INT64}
-"""What the model of maxima gives for each layer, and its element type."""
+_MAPS_BATCH = 2
+"""The same, where all their feature maps leave the session."""
 
 
 def scan(
@@ -59,95 +67,181 @@ def scan(
     Raises
     ------
     InputError
-        If a picture does not fit the model. One that cannot be read is noted in ``atlas.failed``.
+        If a picture does not fit the model, or the first images are not those that the atlas was made of.
+        A picture that cannot be read is noted in ``atlas.failed``.
     """
-    network = _Maxima(explainer, layers)
-    names, tensors = [], []
-    count = atlas.seen
-    for name, tensor in _prepared(images, preprocess, atlas, count):
-        count += 1
-        if tensor is not None:
-            names.append(name)
-            tensors.append(tensor)
-        if len(names) == network.batch:
-            atlas.add(names, network(np.stack(tensors)))
-            names, tensors = [], []
-        if not names:
-            atlas.seen = count
-            after_batch(atlas)
-    if names:
-        atlas.add(names, network(np.stack(tensors)))
-    atlas.seen = count
+    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+    for batch in network.run(_unseen(images, atlas)):
+        _take(atlas, layers, batch)
+        after_batch(atlas)
+    locate(explainer, images, preprocess, atlas)
     after_batch(atlas)
     return atlas
 
 
-def _prepared(
-    images: Images, preprocess: Preprocess, atlas: Atlas, skip: int
-) -> Iterator[tuple[str, Array | None]]:
-    for number, (name, load) in enumerate(images):
-        if number < skip:
-            continue
+def tally(
+    explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas, layers: Sequence[str]
+) -> None:
+    """Take images into account; the positions of their activations are not found yet."""
+    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+    for batch in network.run(images):
+        _take(atlas, layers, batch)
+
+
+def digest_of(images: Images) -> str:
+    """Return the digest of the names of all images, which an atlas of them has."""
+    return reduce(_with_name, (name for name, _ in images), "")
+
+
+def scan_seconds(
+    explainer: Explainer, images: Images, preprocess: Preprocess, layers: Sequence[str]
+) -> float:
+    """Measure how long a scan takes for one image, by the first few images; those that fail count too."""
+    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+    first = list(islice(images, 2 * BATCH))
+    for each in (first[:1], first):  # the first run takes longer
+        start = time.perf_counter()
+        for _ in network.run(each):
+            pass
+    return (time.perf_counter() - start) / max(1, len(first))
+
+
+def _unseen(images: Images, atlas: Atlas) -> Iterator[tuple[str, Load]]:
+    """Skip the images that an atlas has seen."""
+    seen, each = "", iter(images)
+    for name, _ in islice(each, atlas.seen):
+        seen = _with_name(seen, name)
+    if seen != atlas.names:
+        raise InputError(
+            f"the first {atlas.seen} images are not those that the interrupted run saw: "
+            "give the same images, or choose another folder"
+        )
+    return each
+
+
+def _with_name(names: str, name: str) -> str:
+    """Return the digest of images' names, one more than before."""
+    return hashlib.sha256(f"{names} {name}".encode(errors="surrogateescape")).hexdigest()
+
+
+class _Batch(NamedTuple):
+    """Images that ran forward.
+
+    Attributes
+    ----------
+    images
+        The images' names, and why one could not be read.
+    results
+        The model's outputs for those that could be read, in their order, by name.
+    """
+
+    images: Sequence[tuple[str, str | None]]
+    results: Mapping[str, Array]
+
+    @property
+    def read(self) -> list[str]:
+        """The names of the images that could be read."""
+        return [name for name, reason in self.images if reason is None]
+
+
+def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
+    """Take the maxima of a batch into account; positions follow later."""
+    found = {}
+    for layer, maxima in zip(layers, batch.results.values(), strict=False):
+        count, channels, *axes = maxima.shape
+        found[layer] = maxima.reshape(count, channels), np.zeros((count, channels, len(axes)), np.int64)
+    if found:
+        atlas.add(batch.read, found)
+    for name, reason in batch.images:
+        atlas.seen, atlas.names = atlas.seen + 1, _with_name(atlas.names, name)
+        if reason is not None:
+            atlas.failed[name] = reason
+
+
+def locate(explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas) -> None:
+    """Find the positions of those of an atlas's activations that are in these images."""
+    places = {layer: table for layer, table in atlas.layers.items() if table.positions.shape[2]}
+    if not places:
+        return
+    network = _Network(explainer, maps_model(explainer.model, list(places)), preprocess, batch=_MAPS_BATCH)
+    numbers = {name: n for n, name in enumerate(atlas.images)}
+    for batch in network.run((name, load) for name, load in images if name in numbers):
+        for row, name in enumerate(batch.read):
+            for layer, table in places.items():
+                here = np.nonzero(table.images == numbers[name])
+                if not here[0].size:
+                    continue
+                maps = batch.results[layer][row, here[0]]
+                flat = maps.reshape(len(maps), -1).argmax(axis=1)
+                table.positions[here] = np.stack(np.unravel_index(flat, maps.shape[1:]), axis=-1)
+
+
+class _Network:
+    """A model that many images run through, several batches at a time.
+
+    On the CPU each core reads, prepares and runs images of its own; the model's single-threaded session keeps
+    a core busier than one of all cores does all of them.
+    """
+
+    def __init__(
+        self, explainer: Explainer, proto: ModelProto, preprocess: Preprocess, batch: int = BATCH
+    ) -> None:
+        (self._input,) = explainer.model.inputs
+        self._session = Session(proto, explainer.model.folder, explainer.providers, threads=1, arena=True)
+        self._fixed = explainer.model.batch
+        self._batch = self._fixed or batch
+        self._preprocess = preprocess
+
+    def run(self, images: Iterable[tuple[str, Load]]) -> Iterator[_Batch]:
+        """Yield the results of batch after batch, in the images' order."""
+        count = workers("cpu")
+        pool, each = ThreadPoolExecutor(count), iter(images)
+        batches = iter(lambda: list(islice(each, self._batch)), [])
         try:
-            yield name, preprocess.apply(load())[0]
-        except InputError as error:
-            atlas.failed[name] = str(error)
-            yield name, None
+            yield from ahead(pool, self._run, batches, count + 1)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
+    def _run(self, batch: Sequence[tuple[str, Load]]) -> _Batch:
+        images, tensors = list[tuple[str, str | None]](), list[Array]()
+        for name, load in batch:
+            try:
+                tensors.append(self._preprocess.apply(load())[0])
+                images.append((name, None))
+            except InputError as error:
+                images.append((name, str(error)))
+        return _Batch(images, self._forward(np.stack(tensors)) if tensors else {})
 
-class _Maxima:
-    """Runs the model of maxima, see :func:`maxima_model`."""
-
-    def __init__(self, explainer: Explainer, layers: Sequence[str]) -> None:
-        model = explainer.model
-        self.layers = list(layers)
-        self._session = Session(maxima_model(model, self.layers), model.folder, explainer.providers)
-        (self._input,) = model.inputs
-        self._fixed = model.batch
-        self.batch = self._fixed or BATCH
-
-    def __call__(self, batch: Array) -> dict[str, tuple[Array, Array]]:
-        """Return, by layer, the maxima (N, channels) and their positions (N, channels, axes)."""
-        n = len(batch)
+    def _forward(self, batch: Array) -> dict[str, Array]:
+        count = len(batch)
         if self._fixed:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], self._fixed - n, 0)])
-        values = {k: numpy_of(v) for k, v in self._session.run({self._input: batch}).items()}
-        found = {}
-        for k, layer in enumerate(self.layers):
-            maxima, flat, shape = (values[f"atlas/{k}/{what}"] for what in _RESULTS)
-            axes = np.unravel_index(flat[:n], tuple(shape[2:])) if len(shape) > 2 else ()  # noqa: PLR2004
-            positions = np.stack(axes, axis=-1) if axes else np.zeros((*flat[:n].shape, 0), np.int64)
-            found[layer] = maxima[:n].astype(np.float32), positions.astype(np.int64)
-        return found
+            batch = np.concatenate([batch, np.repeat(batch[-1:], self._fixed - count, 0)])
+        results = self._session.run({self._input: batch})
+        return {name: numpy_of(each)[:count] for name, each in results.items()}
 
 
 def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
-    """Append the maximum of each feature map and its position to the user's model; drop all other outputs.
+    """Append the maximum of each feature map to the user's model; drop all other outputs.
 
     Nothing after the last layer is computed then, no switches are, and no feature map leaves the session.
+    onnxruntime computes the maxima on the CPU in the order in which its convolutions leave their results,
+    so that there is nothing to rearrange.
     """
     proto = forward(model, [Tap("value", layer, layer) for layer in layers])
-    graph = proto.graph
-    del graph.output[:]
-    graph.initializer.append(numpy_helper.from_array(np.array([0, 0, -1]), "atlas/flat"))
-    axes_as_input = model.opset >= _AXES_AS_INPUT
-    if axes_as_input:
-        graph.initializer.append(numpy_helper.from_array(np.array([2]), "atlas/axes"))
+    del proto.graph.output[:]
     for k, layer in enumerate(layers):
-        graph.node.extend(_maximum(layer, f"atlas/{k}", axes_as_input=axes_as_input))
-        for what, dtype in _RESULTS.items():
-            graph.output.append(helper.make_tensor_value_info(f"atlas/{k}/{what}", dtype, None))
+        flat = len(model.type_of(layer).shape or ()) == 2  # noqa: PLR2004 - an activation for each channel
+        real, maxima = f"atlas/{k}/float", f"atlas/{k}/max"
+        cast = helper.make_node("Cast", [layer], [real], to=TensorProto.FLOAT)
+        pool = helper.make_node("GlobalMaxPool", [real], [maxima])
+        proto.graph.node.extend([cast, helper.make_node("Identity", [real], [maxima]) if flat else pool])
+        proto.graph.output.append(helper.make_tensor_value_info(maxima, TensorProto.FLOAT, None))
     return proto
 
 
-def _maximum(layer: str, name: str, *, axes_as_input: bool) -> list[NodeProto]:
-    node, flat = helper.make_node, f"{name}/flat"
-    inputs = [flat, "atlas/axes"] if axes_as_input else [flat]
-    axes: dict[str, Any] = {} if axes_as_input else {"axes": [2]}
-    return [
-        node("Cast", [layer], [f"{name}/float"], to=TensorProto.FLOAT),
-        node("Reshape", [f"{name}/float", "atlas/flat"], [flat]),
-        node("ReduceMax", inputs, [f"{name}/max"], keepdims=0, **axes),
-        node("ArgMax", [flat], [f"{name}/argmax"], axis=2, keepdims=0),
-        node("Shape", [layer], [f"{name}/shape"]),
-    ]
+def maps_model(model: Model, layers: Sequence[str]) -> ModelProto:
+    """Return the user's model with the feature maps of layers as its only outputs."""
+    proto = forward(model, [Tap("value", layer, layer) for layer in layers])
+    for output in [o for o in proto.graph.output if o.name not in layers]:
+        proto.graph.output.remove(output)
+    return proto

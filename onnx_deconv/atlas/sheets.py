@@ -3,17 +3,21 @@
 import math
 from collections.abc import Sequence
 
-from onnx_deconv.atlas.arrays import LayerArrays
-from onnx_deconv.imaging import Picture, at_height, montage, save_png
+from onnx_deconv.atlas.layer_files import LayerFiles, Tiles
+from onnx_deconv.files import replacing
+from onnx_deconv.imaging import Picture, at_height, at_most, montage, webp
 from onnx_deconv.model import Array
 
 _HEIGHT = 48
 """Pixels: larger pictures are reduced to this height, smaller ones enlarged by a whole number up to it."""
+_QUALITY = 75
+_LARGEST = 16383
+"""Pixels along a side that WebP can have."""
 _BLOCKS_RATIO = 1.6
 """Blocks in a row over blocks in a column."""
 
 
-def sheet(tiles: Array, numbers: Sequence[int] | None = None) -> Picture:
+def sheet(tiles: Array | Tiles, numbers: Sequence[int] | None = None) -> Picture:
     """Lay the pictures of a layer out: one block per feature map, its strongest first.
 
     Parameters
@@ -30,12 +34,16 @@ def sheet(tiles: Array, numbers: Sequence[int] | None = None) -> Picture:
     """
     across = math.ceil(math.sqrt(tiles.shape[1]))
     height = _HEIGHT if tiles.shape[2] > _HEIGHT else tiles.shape[2] * max(1, _HEIGHT // tiles.shape[2])
-    blocks = [montage([at_height(tile, height) for tile in block], across, gap=2) for block in tiles]
+    blocks = [
+        montage([at_height(tile, height) for tile in block], across, gap=2)
+        for block in map(tiles.__getitem__, range(len(tiles)))
+    ]
     columns = max(1, math.ceil(math.sqrt(len(blocks) * _BLOCKS_RATIO)))
     return montage(blocks, columns, [str(n) for n in numbers or range(len(blocks))], gap=6)
 
 
-def save_sheets(arrays: LayerArrays) -> None:
-    """Draw a layer's projections and patches and save them beside its arrays."""
-    save_png(arrays.home / f"{arrays.stem}-projections.png", sheet(arrays.projections))
-    save_png(arrays.home / f"{arrays.stem}-patches.png", sheet(arrays.patches))
+def save_sheets(files: LayerFiles) -> None:
+    """Draw a layer's projections and patches and save them beside its archives."""
+    for kind, tiles in (("projections", files.projections), ("patches", files.patches)):
+        with replacing(files.home / f"{files.stem}-{kind}.webp") as temporary:
+            temporary.write_bytes(webp(at_most(sheet(tiles), _LARGEST), _QUALITY))

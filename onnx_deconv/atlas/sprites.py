@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from onnx_deconv.atlas.layer_files import Tiles
 from onnx_deconv.imaging import Picture, Size, at_height, webp
 from onnx_deconv.model import Array
 
@@ -31,7 +32,7 @@ def shown_size(kept: Sequence[int], tile: int) -> Size:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def sprites(tiles: Array, size: Size, columns: int, quality: int) -> Iterator[str]:
+def sprites(tiles: Array | Tiles, size: Size, columns: int, quality: int) -> Iterator[str]:
     """Yield sprites of 64 feature maps each, one block of its strongest units per feature map.
 
     Parameters

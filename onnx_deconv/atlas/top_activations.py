@@ -102,6 +102,8 @@ class Atlas:
         How many images were scanned, unreadable ones included.
     failed
         The images that could not be read, and why.
+    names
+        A digest of the names of all images that were scanned, in their order; empty of a merged atlas.
     """
 
     top: int = 9
@@ -110,6 +112,7 @@ class Atlas:
     layers: dict[str, TopActivations] = field(default_factory=dict)
     seen: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    names: str = field(default="", compare=False)
 
     def image_of(self, layer: str, channel: int, rank: int) -> str:
         """Return the name of the image in which an activation was found."""

@@ -1,4 +1,4 @@
-"""Write an atlas as a folder of open formats: ``atlas.json``, arrays as ``.npy``, sheets as ``.png``."""
+"""Write an atlas as a folder of open formats: ``atlas.json``, archives of pictures, sheets."""
 
 import json
 import os
@@ -11,31 +11,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_deconv.atlas.arrays import LayerArrays, Plan, files_of, planned
+from onnx_deconv.atlas.index import FORMAT
 from onnx_deconv.atlas.jobs import Projection
+from onnx_deconv.atlas.layer_files import PICTURES, LayerPlan, Plans, files_of, pack
 from onnx_deconv.atlas.reader import INDEX, Reader
 from onnx_deconv.atlas.resume import PARTIAL, Journal, UnitKey
 from onnx_deconv.atlas.sheets import save_sheets
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing, writing
-from onnx_deconv.imaging import Channels, Size, at_height, map_resized, projection
-from onnx_deconv.model import Array
+from onnx_deconv.imaging import Channels, Size, map_resized, projection
 from onnx_deconv.runtime import workers
-
-FORMAT = 1
-"""The version of the index's format."""
 
 
 def plans(
-    atlas: Atlas, windows: Mapping[str, Size], channels: int, *, values: bool = True
-) -> dict[str, Plan]:
-    """Plan the arrays of an atlas, by layer.
+    units: Mapping[str, tuple[int, int]], windows: Mapping[str, Size], channels: int, *, values: bool = False
+) -> dict[str, LayerPlan]:
+    """Plan what is kept of an atlas, by layer.
 
     Parameters
     ----------
-    atlas
-        The atlas.
+    units
+        How many feature maps each layer has, and how many ranks of each.
     windows
         (height, width) of the pixels that are shown of each layer's units.
     channels
@@ -44,8 +41,7 @@ def plans(
         Whether to keep the reconstructions' numbers; they take the most room.
     """
     return {
-        layer: planned(table.activations.shape, windows[layer], channels, values=values)
-        for layer, table in atlas.layers.items()
+        layer: LayerPlan.of(each, windows[layer], channels, values=values) for layer, each in units.items()
     }
 
 
@@ -56,14 +52,14 @@ class Drawn(NamedTuple):
     ----------
     unit
         Layer, channel and rank.
-    arrays
-        What the layer's arrays hold for the unit, by kind.
+    pieces
+        What is kept of it, compressed, by kind.
     entry
         What ``atlas.json`` tells of the projection.
     """
 
     unit: UnitKey
-    arrays: Mapping[str, Array]
+    pieces: Mapping[str, bytes]
     entry: Mapping[str, Any]
 
 
@@ -77,23 +73,16 @@ class Writer:
     atlas
         The atlas.
     plan
-        The arrays to keep, by layer.
+        What to keep, by layer.
     channels
         The order of a reconstruction's channels.
     """
 
-    def __init__(
-        self, home: str | os.PathLike[str], atlas: Atlas, plan: Mapping[str, Plan], channels: Channels
-    ) -> None:
+    def __init__(self, home: str | os.PathLike[str], atlas: Atlas, plan: Plans, channels: Channels) -> None:
         self.home, self.atlas, self._channels = folder(home), atlas, channels
+        self._plan, self._stems = plan, _stems(atlas.layers)
         self._remove_the_old()
-        self._journal = Journal(self.home, atlas)
-        stems = _stems(atlas.layers)
-        found = {layer: LayerArrays.resume(self.home, stems[layer], plan[layer]) for layer in plan}
-        if not self._journal.done or None in found.values():
-            self._journal.clear()
-            found = {layer: LayerArrays.create(self.home, stems[layer], plan[layer]) for layer in plan}
-        self.arrays = {layer: arrays for layer, arrays in found.items() if arrays is not None}
+        self._journal = Journal(self.home, atlas, {layer: each.kinds for layer, each in plan.items()})
 
     def _remove_the_old(self) -> None:
         """Remove a finished atlas, all of it: one that is half written has no index."""
@@ -113,45 +102,33 @@ class Writer:
 
     def draw(self, one: Projection) -> Drawn:
         """Make what is kept of a projection; may be called from any thread."""
-        kept, scale = self.arrays[one.layer].plan, float(np.abs(one.values).max(initial=0))
-        height, width = kept["projections"][1][2:4]
-        values = one.values
-        if values.shape[1:] != (height, width):
-            # The numbers, not their picture: fine signals of both signs leave little when they are averaged.
-            values = np.stack([map_resized(channel, (height, width)) for channel in values])
-        arrays = {
-            "projections": projection(values, channels=self._channels),
-            "patches": at_height(one.patch, height),
-        }
-        if "values" in kept:
-            arrays["values"] = (one.values / np.float32(scale or 1)).astype(np.float16)
-        entry = {"receptive_field": list(one.box), "window": list(one.window), "scale": scale}
-        return Drawn((one.layer, one.channel, one.rank), arrays, entry)
+        return draw(self._plan, self._channels, one)
 
     def add(self, drawn: Drawn) -> None:
         """Write a projection."""
-        layer, channel, rank = drawn.unit
-        for kind, array in drawn.arrays.items():
-            self.arrays[layer].write(kind, (channel, rank), array)
-        self._journal.note(drawn.unit, drawn.entry)
+        self._journal.note(drawn.unit, drawn.entry, drawn.pieces)
 
     def copy(self, other: Reader, layer: str, unit: tuple[int, int], source: tuple[int, int]) -> None:
         """Copy the projection of a unit (channel, rank) from another atlas, where it is `source`."""
-        arrays, others = self.arrays[layer], other.arrays(layer)
-        for kind in arrays.plan:
-            arrays.write(kind, unit, others.read(kind, source))
-        self._journal.note((layer, *unit), other.entries[layer, *source])
+        pieces = other.files(layer).pieces(source)
+        if pieces:
+            self._journal.note((layer, *unit), other.entries[layer, *source], pieces)
 
     def finish(self) -> Path:
         """Draw the sheets, write the index, delete what a resumed run would need; return the index's path."""
         with ThreadPoolExecutor(workers("cpu")) as pool:
-            for _ in pool.map(save_sheets, self.arrays.values()):
+            for _ in pool.map(self._finish_layer, self._plan):
                 pass  # what went wrong is raised here
         with replacing(self.home / INDEX) as temporary:
             temporary.write_text(json.dumps(self._index()) + "\n", encoding="utf-8")
         (self.home / PARTIAL).unlink(missing_ok=True)
         self._journal.remove()
         return self.home / INDEX
+
+    def _finish_layer(self, layer: str) -> None:
+        units = self._journal.units(layer, PICTURES[0])
+        with self._journal.reading(layer) as read:
+            save_sheets(pack(self.home, self._stems[layer], self._plan[layer], units, read))
 
     def _index(self) -> dict[str, Any]:
         atlas = self.atlas
@@ -164,7 +141,8 @@ class Writer:
             "layers": [
                 {
                     "layer": layer,
-                    "files": self.arrays[layer].stem,
+                    "files": self._stems[layer],
+                    "tile": list(self._plan[layer].tile),
                     "channels": len(table.activations),
                     "axes": table.positions.shape[2],
                     "units": list(self._units(layer, table)),
@@ -183,6 +161,29 @@ class Writer:
                 "position": table.positions[channel, rank].tolist(),
                 **self.done.get((layer, channel, rank), {}),
             }
+
+
+def draw(plan: Plans, channels: Channels, one: Projection) -> Drawn:
+    """Make what is kept of a projection.
+
+    Parameters
+    ----------
+    plan
+        What is kept, by layer.
+    channels
+        The order of a reconstruction's channels.
+    one
+        The projection.
+    """
+    kept, scale = plan[one.layer], float(np.abs(one.values).max(initial=0))
+    values = one.values
+    if values.shape[1:] != kept.tile:
+        # The numbers, not their picture: fine signals of both signs leave little when they are averaged.
+        values = np.stack([map_resized(channel, kept.tile) for channel in values])
+    picture = projection(values, channels=channels)
+    pieces = kept.pieces(picture, one.patch, one.values / np.float32(scale or 1))
+    entry = {"receptive_field": list(one.box), "window": list(one.window), "scale": scale}
+    return Drawn((one.layer, one.channel, one.rank), pieces, entry)
 
 
 def _stems(layers: Iterable[str]) -> dict[str, str]:

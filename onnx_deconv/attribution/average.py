@@ -1,6 +1,6 @@
 """Gradients that are averaged over many inputs near an image, or on the way to it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -100,17 +100,24 @@ class AveragedPass(Pass):
     """A pass whose reconstructions are averages: seeds are those of the image itself."""
 
     def __init__(
-        self, pair: PairSession, layer: str, feeds: Mapping[str, Array], axes: Axes, average: Average
-    ) -> None:
-        super().__init__(pair, layer, feeds, axes)
+        self, pair: PairSession, layer: str, feeds: Mapping[str, Array], axes: Axes, average: Average,
+        shared: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(pair, layer, feeds, axes, shared)
         self._average = average
 
     def send(self, seed: Array) -> dict[str, Array]:
-        """Send a seed back through every sample; return the averages by input name."""
+        """Send a seed back through every sample; return the averages by input name.
+
+        Inputs that all images share stay as they are, and have no average.
+        """
+        own = {name: array for name, array in self._feeds.items() if name not in self._shared}
         total: dict[str, Array] = {}
-        for feeds in self._average.inputs(self._feeds):
-            found = Pass(self.pair, self.layer, feeds, self.axes).send(seed)
-            total = {name: total.get(name, 0.0) + each.astype(np.float64) for name, each in found.items()}
+        for feeds in self._average.inputs(own):
+            found = Pass(self.pair, self.layer, {**self._feeds, **feeds}, self.axes, self._shared).send(seed)
+            total = {
+                name: total.get(name, 0.0) + found[name].astype(np.float64) for name in found if name in own
+            }
         means = {name: each / self._average.samples for name, each in total.items()}
         return {
             name: np.asarray(self._average.finished(each, self._feeds[name]), np.float32)

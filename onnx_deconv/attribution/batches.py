@@ -84,11 +84,9 @@ def as_input(model: Model, name: str, array: Array) -> Array:
         if not fits or not array.size:
             raise InputError(f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        image, *place = np.argwhere(~np.isfinite(array))[0].tolist()
-        bad = array[(image, *place)]
-        raise InputError(
-            f"input {name!r}: image {image} holds {bad} at {place}; all numbers have to be finite"
-        )
+        place = np.argwhere(~np.isfinite(array))[0].tolist()
+        which = f"image {place[0]} holds {array[tuple(place)]} at {place[1:]}" if place else f"is {array}"
+        raise InputError(f"input {name!r}: {which}; all numbers have to be finite")
     return array.astype(dtype, copy=False)
 
 

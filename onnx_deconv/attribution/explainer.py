@@ -14,7 +14,7 @@ import numpy as np
 
 from onnx_deconv.attribution.attempts import Column, Passes, Start, explain_column
 from onnx_deconv.attribution.average import Average, AveragedPass
-from onnx_deconv.attribution.batches import Batch, chunks, feeds_of, length
+from onnx_deconv.attribution.batches import Batch, batched, chunks, feeds_of, length
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
@@ -25,6 +25,7 @@ from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.subject import Subject, fields_of
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
+from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
@@ -32,6 +33,7 @@ from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
 from onnx_deconv.model.model_files import ModelFiles, check_weights
+from onnx_deconv.model.tails import mixes_probabilities
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
@@ -60,7 +62,7 @@ class Explainer:
     ----------
     model
         A path to an ONNX file or to a folder made by ``onnx-deconv convert``, a serialised model, a
-        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`.
+        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`. Of an explain graph the model inside is meant.
     semantics
         A method's name (``deconvnet``, ``guided``, ``gradient``, ``grad-cam``, ``guided*grad-cam``, ...), a
         rule table, or all choices; by default ``deconvnet``, or what a folder's pair was made with.
@@ -119,15 +121,15 @@ class Explainer:
         if max_layers < 1:
             raise InputError(f"max_layers={max_layers}: at least one layer's models have to be kept")
         saved = load_pair(model) if is_pair(model) else None  # type: ignore[arg-type]
-        self.model = _model(model, saved, input_shapes)
+        self.model, manifest = _model(model, saved, input_shapes)
         if saved is not None:
             saved = _beside(saved, self.model)
         self.model.files.keep()
-        stored = Semantics(**saved.manifest["semantics"]) if saved is not None else Semantics()
+        stored = Semantics(**manifest["semantics"]) if manifest is not None else Semantics()
         self.average = None if average is None else Average.of(average)
-        if self.average is not None and (semantics is None or semantics == AUTO) and saved is None:
+        if self.average is not None and (semantics is None or semantics == AUTO) and manifest is None:
             semantics = Semantics("gradient")
-        self.auto = semantics == AUTO and saved is None
+        self.auto = semantics == AUTO and manifest is None
         given = CLASS_METHOD if self.auto else None if semantics == AUTO else semantics
         self.semantics = stored if given is None else Semantics.of(given)
         if self.average is not None and self.average.integrates and self.semantics.method != "gradient":
@@ -137,10 +139,11 @@ class Explainer:
         self._inputs = inputs
         self.max_layers = max_layers
         self._chosen: dict[str, Semantics] = {}
-        named = output if saved is None or output else saved.manifest["explained"].get("output")
+        named = output if manifest is None or output else manifest["explained"].get("output")
         self.head = head_of(self.model, named)
         self.scores_layer = self.head.start
-        self.layer = self.scores_layer if saved is None else str(saved.manifest["explained"]["value"])
+        layer = None if manifest is None else explained_value(manifest)
+        self.layer = self.scores_layer if layer is None else layer
         self.saved = saved is not None
         self._pair = saved if self.semantics == stored and inputs is None else None
         self.labels = self._names(labels)
@@ -246,7 +249,9 @@ class Explainer:
         ----------
         images
             One image, or several. An image is a path, an image of Pillow's, a uint8 array H×W×C, an array or
-            tensor as the model takes it, or the row of a data set (:mod:`onnx_deconv.imaging.sources`).
+            tensor as the model takes it, or the row of a data set (:mod:`onnx_deconv.imaging.sources`). For a
+            model that takes no photographs: arrays, or paths of files with numbers. For one of several
+            inputs: a mapping with something for each.
         target
             A class, by index or label, or a channel of the layer; several are each explained in every image.
             By default the ``top`` strongest.
@@ -299,7 +304,7 @@ class Explainer:
         start = self._starts(self.scores_layer, _Choice(None, None, 1, "auto"))[0]
         session = self.session(start.layer, start.semantics)
         passes = [
-            Pass(session, start.layer, feeds, axes_of(self.model, start.layer))
+            Pass(session, start.layer, feeds, axes_of(self.model, start.layer), self._shared)
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
         return np.concatenate([p.scores(self.head) for p in passes])
@@ -368,8 +373,14 @@ class Explainer:
     def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
         session, axes = self.session(layer, semantics), axes_of(self.model, layer)
         if self.average is not None:
-            return AveragedPass(session, layer, feeds, axes, self.average)
-        return Pass(session, layer, feeds, axes)
+            return AveragedPass(session, layer, feeds, axes, self.average, self._shared)
+        return Pass(session, layer, feeds, axes, self._shared)
+
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        """The inputs without a batch axis, where another has one."""
+        with_batch = batched(self.model)
+        return frozenset(self.model.inputs).difference(with_batch) if with_batch else frozenset()
 
     def _explain(
         self, layer: str, feeds: Mapping[str, Array], first: int, choice: "_Choice"
@@ -462,7 +473,11 @@ class Explainer:
     @cached_property
     def _squashed(self) -> set[str]:
         """The outputs that are made of scores by a softmax or the like."""
-        return {head.output for head in heads(self.model) if head.start != head.output}
+        return {
+            head.output
+            for head in heads(self.model)
+            if head.start != head.output or mixes_probabilities(self.model, head.output)
+        }
 
     def _dependence(self, column: Column, image: int) -> ImageDependence:
         start = column.starts[image]
@@ -485,12 +500,15 @@ class _Choice(NamedTuple):
     seed: SeedKind
 
 
-def _model(source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None) -> Model:
+def _model(
+    source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None
+) -> tuple[Model, Mapping[str, Any] | None]:
+    """Return the model, and what the manifest of a pair or an explain graph says of it."""
     if isinstance(source, Model):
-        return source
+        return source, None
     if saved is not None and isinstance(source, str | PathLike):
-        return load(f"{source}/{FORWARD}", shapes)
-    return load(source, shapes)
+        return load(f"{source}/{FORWARD}", shapes), saved.manifest
+    return load_model(source, shapes)
 
 
 def _beside(saved: Pair, model: Model) -> Pair:

@@ -1,12 +1,12 @@
 """What an explanation is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx_deconv.attribution import notebook
 from onnx_deconv.attribution.average import Average
-from onnx_deconv.attribution.shown import Shown
+from onnx_deconv.attribution.shown import Drawn, Shown
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import (
@@ -14,7 +14,6 @@ from onnx_deconv.imaging import (
     Image,
     PathLike,
     Scales,
-    Views,
     as_image,
     png,
     save_npy,
@@ -59,7 +58,8 @@ class Explanation:
         Shape of one image as the model takes it (C, H, W or H, W, C), float32; for a model with several
         explained inputs, that of the first.
     reconstructions
-        All reconstructions by input name, each without the batch axis.
+        All reconstructions by input name, each without the batch axis. An input that all images of a batch
+        share has one where there was one image.
     standing
         Where the channel stands among all in this image: its rank, and its probability.
     note
@@ -81,7 +81,10 @@ class Explanation:
     average
         What it is the mean of; ``None`` for a single pass.
     shown
-        The photograph and how the model saw it; ``None`` where arrays were explained.
+        What was explained, and how the model saw it: a photograph, a signal, a volume; ``None`` where the
+        explainer was called with arrays, or there is nothing to draw.
+    drawn
+        The same for each input that can be drawn, by name; :meth:`of_input` chooses one of them.
     """
 
     image: int
@@ -103,6 +106,7 @@ class Explanation:
     place: str | None = None
     average: Average | None = field(default=None, repr=False, compare=False)
     shown: Shown | None = field(default=None, repr=False, compare=False)
+    drawn: Mapping[str, Shown] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def array(self) -> Array:
@@ -129,6 +133,20 @@ class Explanation:
         """What made it, see :attr:`~onnx_deconv.semantics.Semantics.method`."""
         method = self.semantics.method
         return method if self.average is None else self.average.method(method)
+
+    def of_input(self, name: str) -> "Explanation":
+        """Return the same explanation, with the reconstruction and the pictures of one input.
+
+        Raises
+        ------
+        InputError
+            If nothing was sent back to an input of this name.
+        """
+        if name not in self.reconstructions:
+            raise InputError(
+                f"input {name!r}: there are reconstructions of {', '.join(self.reconstructions)}"
+            )
+        return replace(self, reconstruction=self.reconstructions[name], shown=self.drawn.get(name))
 
     @property
     def is_empty(self) -> bool:
@@ -161,7 +179,7 @@ class Explanation:
         rank = f", {self.standing.words}" if self.standing.of_class and self.standing.is_behind else ""
         return f"{self.name}, {self.score:.3g}{rank}"
 
-    def views(self, scales: Scales | None = None) -> Views:
+    def views(self, scales: Scales | None = None) -> Drawn:
         """Return all pictures as arrays, by the names in :data:`onnx_deconv.imaging.VIEWS`.
 
         Parameters
@@ -172,14 +190,13 @@ class Explanation:
         Raises
         ------
         InputError
-            If no photograph belongs to the explanation.
+            If nothing that can be drawn belongs to the explanation.
         """
         if self.shown is None:
             raise InputError("arrays alone have no photograph to draw on: explain them by Explainer.explain")
         captions = (self.shown.name, self.caption, f"{self.method}{_SAID[self.depends]}, saliency", "overlay")
         badge = f"{self.score:.2g}, {self.standing.words}" if self.standing.improbable else None
-        shown = self.shown
-        return Views(shown.photo, self.reconstruction, shown, captions, shown.box, badge, scales)
+        return self.shown.views(self.reconstruction, captions, badge, scales)
 
     def save(self, path: PathLike, view: str = SHEET) -> None:
         """Write a picture, or the numbers.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import compress
 
 from onnx_deconv.attribution import notebook
 from onnx_deconv.attribution.explanation import Explanation
@@ -89,18 +90,16 @@ class Explanations(list[Explanation]):
         return notebook.grid(list(zip(pictures, captions, notes, strict=True)))
 
 
-def shared_scales(explanations: Sequence[Explanation]) -> list[Scales]:
-    """Return the scale of each: one for all that show one photograph by one method.
-
-    Raises
-    ------
-    InputError
-        If one has no photograph.
-    """
+def shared_scales(explanations: Sequence[Explanation]) -> list[Scales | None]:
+    """Return the scales, one for all of one photograph by one method; ``None`` of what is not drawn."""
     found: dict[tuple[int, str, str], list[Scales]] = {}
-    for one in explanations:
+    drawn = [one.shown is not None for one in explanations]
+    for one in compress(explanations, drawn):
         found.setdefault(_compared(one), []).append(one.views().scales)
-    return [Scales.largest(found[_compared(one)]) for one in explanations]
+    return [
+        Scales.largest(found[_compared(one)]) if each else None
+        for one, each in zip(explanations, drawn, strict=True)
+    ]
 
 
 def _compared(one: Explanation) -> tuple[int, str, str]:

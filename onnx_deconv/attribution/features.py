@@ -153,7 +153,9 @@ def last_convolution(explainer: Explainer) -> str:
     """
     layers = feature_layers(explainer)
     if not layers:
-        raise ModelError(f"{explainer.model.name} has no convolution: name a layer with --layer")
+        raise ModelError(
+            f"{explainer.model.name} has no convolution: name a layer (--layer, or layer= in Python)"
+        )
     return layers[-1]
 
 

@@ -1,6 +1,6 @@
 """One forward pass of a batch through a pair, and any number of backward passes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -34,11 +34,15 @@ class Pass:
         The batch, by input name.
     axes
         What the axes of the explained value are.
+    shared
+        The inputs without a batch axis, which all images share.
     """
 
     def __init__(
-        self, pair: PairSession, layer: str, feeds: Mapping[str, Array], axes: Axes | None = None
-    ) -> None:
+        self, pair: PairSession, layer: str, feeds: Mapping[str, Array], axes: Axes | None = None,
+        shared: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        self._shared = shared
         self.pair, self.layer, self.axes = pair, layer, axes or Axes()
         self._feeds = feeds
         self._values = pair.run_forward(feeds)
@@ -89,10 +93,20 @@ class Pass:
         return self.send(seed), seed, used
 
     def send(self, seed: Array) -> dict[str, Array]:
-        """Send a seed of the shape (N, K, ...) back; return the reconstructions by input name."""
+        """Send a seed of the shape (N, K, ...) back; return the reconstructions by input name.
+
+        What arrives at an input that all images share is the sum over them: of one image alone it is that
+        image's, and is returned with an axis for it; of several it is none's, and left out.
+        """
         results = self.pair.run_deconv(self._values, self._own(seed))
         of = {r["name"]: r["of"] for r in self.pair.pair.manifest["reconstructions"]}
-        return {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}
+        found = {of[name]: r.astype(np.float32, copy=False) for name, r in results.items()}
+        alone = len(seed) == 1
+        return {
+            name: r[None] if name in self._shared else r
+            for name, r in found.items()
+            if alone or name not in self._shared
+        }
 
     def _own(self, seed: Array) -> Array:
         """Return a seed as the companion takes it: in the explained value's own order of axes."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
@@ -12,13 +13,20 @@ from onnx_deconv.attribution.explainer import Explainer, Targets
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.explanations import Explanations
 from onnx_deconv.attribution.method import AUTO
-from onnx_deconv.attribution.photographs import Target, explain_photos
+from onnx_deconv.attribution.photographs import explain_photos
+from onnx_deconv.attribution.samples import (
+    Reader,
+    Sample,
+    Target,
+    explain_samples,
+    photos_of,
+    source_for,
+)
 from onnx_deconv.attribution.seed import SeedKind
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import (
     PRESETS,
     CustomPreprocess,
-    Geometry,
     Image,
     ImageInput,
     Photo,
@@ -26,9 +34,9 @@ from onnx_deconv.imaging import (
     Source,
     holds_several,
     preprocess_for,
-    read_source,
+    takes_pictures,
 )
-from onnx_deconv.model import Array, Model
+from onnx_deconv.model import Model
 from onnx_deconv.model import Source as ModelSource
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.semantics import Semantics
@@ -45,7 +53,7 @@ _AT_ONCE = 4
 
 
 def preprocessing(
-    model: Model, chosen: Preprocessing | None = None
+    model: Model, chosen: Preprocessing | None = None, name: str | None = None
 ) -> tuple[Preprocess | CustomPreprocess, str | None]:
     """Decide how a photograph becomes a model's input.
 
@@ -56,6 +64,8 @@ def preprocessing(
     chosen
         By default what the model's metadata say, a ``preprocessor_config.json`` (Hugging Face) or
         ``config.json`` (timm) beside it, else the preset ``imagenet``.
+    name
+        The input; by default the only one.
 
     Returns
     -------
@@ -71,11 +81,11 @@ def preprocessing(
     if isinstance(chosen, Preprocess | CustomPreprocess):
         return chosen, None
     if chosen is None or (isinstance(chosen, str) and chosen in PRESETS):
-        return preprocess_for(model, chosen)
+        return preprocess_for(model, chosen, name=name)
     if isinstance(chosen, str | os.PathLike):
         is_file = Path(chosen).suffix == ".json"
-        return preprocess_for(model, Path(chosen) if is_file else str(chosen))
-    takes = ImageInput.of(model)
+        return preprocess_for(model, Path(chosen) if is_file else str(chosen), name=name)
+    takes = ImageInput.of(model, name=name)
     return CustomPreprocess(chosen, takes.layout, takes.dtype), None
 
 
@@ -175,8 +185,14 @@ def explain_images(
     if targets and top > 1:
         raise InputError("top takes the strongest: leave out target")
     chosen = Target(targets, layer, position, top, seed)
+    if isinstance(images, Mapping) and set(images) & set(explainer.model.inputs):
+        return _explained_feeds(explainer, images, chosen, preprocess)
     if len(explainer.model.inputs) > 1:
-        return _explained_feeds(explainer, images, chosen)
+        names = ", ".join(explainer.model.inputs)
+        raise InputError(f"the model has inputs {names}: give a dict with something for each")
+    (name,) = explainer.model.inputs
+    if not takes_pictures(explainer.model, name, getattr(preprocess, "layout", None)):
+        return _explained_numbers(explainer, name, images, chosen, one=not (several or top > 1))
     how, assumed = preprocessing(explainer.model, preprocess)
     front = _Front(explainer, chosen, how, assumed)
     if holds_several(images):
@@ -187,13 +203,60 @@ def explain_images(
     return explained if source.several or several or top > 1 else explained[0]
 
 
-def _explained_feeds(explainer: Explainer, feeds: Mapping[str, Any], target: Target) -> Explanations:
-    """Explain a batch of a model with several inputs, one array for each; there are no pictures of it."""
-    batch = {name: np.asarray(array) for name, array in feeds.items()}
-    how: dict[str, Any] = {"layer": target.layer, "position": target.position, "seed": target.seed}
-    columns = [explainer(batch, each, **how) for each in target.targets]
-    columns = columns or [explainer(batch, top=target.top, **how)]
-    return Explanations(sorted((one for column in columns for one in column), key=lambda one: one.image))
+def reader_of(model: Model, preprocess: Preprocessing | None = None) -> Reader:
+    """Find out how what is given for each input of a model becomes its numbers.
+
+    Parameters
+    ----------
+    model
+        The model.
+    preprocess
+        How photographs become each input that takes pictures, as for :func:`preprocessing`.
+
+    Raises
+    ------
+    InputError
+        If there is no such preprocessing.
+    """
+    names = [
+        name for name in model.inputs if takes_pictures(model, name, getattr(preprocess, "layout", None))
+    ]
+    found = {name: preprocessing(model, preprocess, name) for name in names}
+    assumed = next((each for _, each in found.values() if each is not None), None)
+    return Reader(model, {name: how for name, (how, _) in found.items()}, assumed)
+
+
+def _explained_feeds(
+    explainer: Explainer, given: Mapping[str, Any], target: Target, preprocess: Preprocessing | None
+) -> Explanations:
+    """Explain what is given for each input by its name."""
+    return _explained(explainer, reader_of(explainer.model, preprocess).samples(given), target)
+
+
+def _explained_numbers(explainer: Explainer, name: str, given: Any, target: Target, *, one: bool) -> Any:
+    """Explain a signal, a volume or whatever else is no picture; several, if a batch or a list is given."""
+    reader = Reader(explainer.model, {})
+    several = isinstance(given, list | tuple)
+    samples = [s for each in (given if several else [given]) for s in reader.samples({name: each})]
+    found = _explained(explainer, samples, target)
+    return found[0] if one and not several and len(samples) == 1 else found
+
+
+def _explained(explainer: Explainer, samples: Sequence[Sample], target: Target) -> Explanations:
+    """Explain samples, as many at once as the model takes; of other shapes than those before, anew."""
+    most, found = explainer.model.batch or _AT_ONCE, Explanations()
+    for start in range(0, len(samples), most):
+        alike = [list(group) for _, group in groupby(samples[start : start + most], key=_shapes)]
+        for image, each in enumerate(
+            one for group in alike for one in explain_samples(explainer, group, target)
+        ):
+            found += [replace(one, image=start + image) for one in each]
+    return found
+
+
+def _shapes(sample: Sample) -> Any:
+    """Return what samples have to share to be explained together."""
+    return [(name, array.shape) for name, array in sample.feeds.items()]
 
 
 class _Image(NamedTuple):
@@ -235,47 +298,13 @@ class _Front:
         for number, given in enumerate(images):
             source = given if isinstance(given, Source) else self.source(given)
             name = source.name or (f"image {number}" if number else "photograph")
-            for picture in source.pictures:
-                yield _Image(Photo(picture, *self.how.apply(picture)), name)
-            for tensor in () if source.numbers is None else source.numbers:
-                yield _Image(self._seen_by_the_model(tensor), name)
+            for photo, _ in photos_of(self.explainer.model, self._input, self.how, source):
+                yield _Image(photo, name)
 
     def source(self, given: Any) -> Source:
         """Read an image; numbers come out as a batch that fits the model."""
-        takes = ImageInput.of(self.explainer.model, self.how.layout)
-        source = Source(numbers=np.asarray(given)) if _is_for(takes, given) else read_source(given)
-        if source.numbers is None:
-            return source
-        numbers, axes = source.numbers, len("NCHW")
-        batch = numbers[None] if numbers.ndim == axes - 1 else numbers
-        shape = self.explainer.model.type_of(takes.name).shape or ()
-        fits = batch.ndim == axes and batch.dtype.kind == np.dtype(takes.dtype).kind
-        if not fits or any(d not in (None, a) for d, a in zip(shape[1:], batch.shape[1:], strict=True)):
-            given_shape = "×".join(map(str, numbers.shape))
-            raise InputError(
-                f"an array of {numbers.dtype} {given_shape} is taken as the model takes it, but input "
-                f"{takes.name!r} takes {self.explainer.model.type_of(takes.name)} {takes.dtype}; a picture "
-                "is uint8, H×W×3"
-            )
-        return replace(source, numbers=batch.astype(takes.dtype, copy=False), several=batch is numbers)
+        return source_for(self.explainer.model, self._input, self.how, given)
 
-    def _seen_by_the_model(self, tensor: Array) -> Photo:
-        """Make a photograph of what the model takes."""
-        if isinstance(self.how, CustomPreprocess):
-            raise InputError(
-                "float arrays are preprocessed already: give pictures, or no function as preprocess"
-            )
-        picture = self.how.undone(tensor)
-        size = (picture.shape[0], picture.shape[1])
-        return Photo(picture, tensor, Geometry(size, size, size, (0, 0)))
-
-
-def _is_for(takes: ImageInput, given: Any) -> bool:
-    """Tell whether an array of uint8 is no picture but what a model of uint8 takes, channels first."""
-    if takes.dtype != "uint8" or takes.layout != "NCHW" or not isinstance(given, np.ndarray):
-        return False
-    return (
-        given.dtype == np.uint8
-        and given.ndim >= len("CHW")
-        and given.shape[-3] == takes.channels != given.shape[-1]
-    )
+    @property
+    def _input(self) -> str:
+        return self.explainer.model.inputs[0]

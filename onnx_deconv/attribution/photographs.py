@@ -1,38 +1,14 @@
 """Explain photographs: what ``explain`` does, without the command line."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
-
-import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
-from onnx_deconv.attribution.seed import Place, SeedKind
-from onnx_deconv.attribution.shown import Shown
-from onnx_deconv.attribution.target import moved
+from onnx_deconv.attribution.samples import Sample, Target, explain_samples
+from onnx_deconv.attribution.shown import ShownPhoto
 from onnx_deconv.imaging import InputAxes, Photo
-from onnx_deconv.receptive import receptive_field
 
-
-@dataclass(frozen=True)
-class Target:
-    """What to explain in each photograph.
-
-    Attributes
-    ----------
-    targets
-        Classes or channels, by index or label; empty for the ``top`` strongest.
-    layer, position, top, seed
-        As for :meth:`onnx_deconv.attribution.explainer.Explainer.__call__`.
-    """
-
-    targets: Sequence[int | str] = ()
-    layer: str | None = None
-    position: Place = None
-    top: int = 1
-    seed: SeedKind = "auto"
+__all__ = ["Target", "explain_photos"]
 
 
 def explain_photos(
@@ -70,37 +46,14 @@ def explain_photos(
     InputError
         If the target or a photograph does not fit the model.
     """
-    missing = max(0, (explainer.model.batch or 0) - len(photos))
-    batch = np.stack([p.tensor for p in photos] + [photos[-1].tensor] * missing)
-    found: list[list[Explanation]] = [[] for _ in range(len(photos) + missing)]
-    asked: Sequence[int | str | None] = target.targets or [None]
-    how: dict[str, Any] = {"layer": target.layer, "position": target.position, "seed": target.seed}
-    for each in asked:
-        there: Any = each
-        if isinstance(each, str) and not explainer.labels.names.count(each):
-            there = [moved(each, partial(_in_input, p)) for p in [*photos, *[photos[-1]] * missing]]
-        for one in explainer(batch, there, top=1 if target.targets else target.top, **how):
-            found[one.image].append(one)
-    if axes is None:
-        return found[: len(photos)]
+    (name,) = explainer.model.inputs
     named = names or ["photograph"] * len(photos)
-    return [
-        [replace(one, shown=_shown(explainer, one, photo, axes, name, assumed)) for one in each]
-        for each, photo, name in zip(found, photos, named, strict=False)
-    ]
-
-
-def _shown(
-    explainer: Explainer, one: Explanation, photo: Photo, axes: InputAxes, name: str, assumed: str | None
-) -> Shown:
-    box = None
-    if not one.standing.of_class and one.position is not None:
-        size, asked = photo.geometry.size, one.standing.asked
-        box = receptive_field(explainer.model, asked, size=size, layout=axes.layout).box(one.position)
-    return Shown(photo, axes.layout, axes.channels, name, box, assumed)
-
-
-def _in_input(photo: Photo, x: float, y: float) -> tuple[float, float]:
-    """Return where a photograph's point is in the model's input."""
-    top, left, bottom, right = photo.geometry.box_in_input((y, x, y + 1, x + 1))
-    return (left + right) / 2, (top + bottom) / 2
+    samples = []
+    for photo, called in zip(photos, named, strict=False):
+        shown = (
+            {}
+            if axes is None
+            else {name: ShownPhoto(photo, axes.layout, axes.channels, called, None, assumed)}
+        )
+        samples.append(Sample({name: photo.tensor}, shown, photo))
+    return explain_samples(explainer, samples, target)

@@ -24,6 +24,8 @@ _COMMANDS = {
     "explain": "Draw what in photographs excited a class or a unit.",
     "atlas": "Find the images that excite each feature map most; draw and share the result.",
     "convert": "Write a model and its companion as ONNX files for any onnxruntime.",
+    "explore": "Explore a model in the browser: layers, feature maps, units, classes.",
+    "serve": "Serve models that answer and explain over HTTP.",
     "inspect": "List a model's layers and the rule of each node.",
     "ops": "List the operators that have a rule.",
     "verify": "Check a model's explanations against independent answers.",

@@ -61,7 +61,9 @@ class Batch:
         records = [plain_data(record) for _, record in explained]
         folder(self._job.output / THUMBNAILS)
         for one, record in explained:
-            save_picture(self._thumbnail(record), at_most(one.views()["overlay"], _THUMBNAIL))
+            for name in list(one.drawn)[:1]:
+                overlay = one.of_input(name).views()["overlay"]
+                save_picture(self._thumbnail(record), at_most(overlay, _THUMBNAIL))
         entry = {"made": self._made, "image": str(path), "file": _state(path), "records": records}
         with (self._job.output / JOURNAL).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -116,7 +118,7 @@ class Batch:
                     if standing["rank"] is None
                     else f"{standing['rank']} of {standing['among']}",
                     "picture": Path(_picture(record)).name,
-                    "thumbnail": f"{THUMBNAILS}/{self._thumbnail(record).name}",
+                    "thumbnail": f"{THUMBNAILS}/{self._thumbnail(record).name}" if _views(record) else None,
                 }
             if path in self._errors:
                 yield {"image": str(path), "error": self._errors[path]}
@@ -143,7 +145,8 @@ class Batch:
         """Tell whether what a line says is still so."""
         if entry.get("made") != self._made or entry.get("file") != _state(Path(entry["image"])):
             return False
-        thumbnails = (self._thumbnail(record) for record in entry["records"])
+        drawn = (record for record in entry["records"] if _views(record))
+        thumbnails = (self._thumbnail(record) for record in drawn)
         files = (Path(file) for record in entry["records"] for file in _files(record))
         return all(file.is_file() for file in (*files, *thumbnails))
 
@@ -179,8 +182,13 @@ def _state(path: Path) -> list[int]:
 
 def _picture(record: Record) -> str:
     """Choose the picture that a thumbnail leads to."""
-    views = [view for view in reversed(VIEWS) if view in record["files"]]
-    return str(record["files"][views[0] if views else "values"])
+    views = _views(record)
+    return str(record["files"][views[0] if views else "record"])
+
+
+def _views(record: Record) -> list[str]:
+    """List the views that were drawn, the best for looking at first."""
+    return [name for view in reversed(VIEWS) for name in record["files"] if name.startswith(view)]
 
 
 def _files(record: Record) -> list[str]:
@@ -245,9 +253,12 @@ def _figure(row: Mapping[str, Any]) -> str:
     notes = "".join(f"<small>{escape(row[key])}</small>" for key in ("note", "improbable") if row[key])
     rank = f", rank {row['standing']}" if row["standing"] else ""
     words = f"{escape(what)}, {row['score']:.3g}{rank}"
+    picture = "no picture"
+    if row["thumbnail"] is not None:
+        source = quote(row["thumbnail"])
+        picture = f'<img loading="lazy" alt="{escape(what)} in {name}" src="{source}">'
     return (
-        f'<figure><a href="{quote(row["picture"])}">'
-        f'<img loading="lazy" alt="{escape(what)} in {name}" src="{quote(row["thumbnail"])}"></a>'
+        f'<figure><a href="{quote(row["picture"])}">{picture}</a>'
         f"<figcaption><b>{name}</b><small>{words}</small><small>{escape(row['method'])}</small>{notes}"
         "</figcaption></figure>\n"
     )

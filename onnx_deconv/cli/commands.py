@@ -36,7 +36,7 @@ class CommandGroup(click.Group):
         """Find a command; where there is none of that name, offer those there are."""
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
-            close = difflib.get_close_matches(name, self.commands, n=1)
+            close = difflib.get_close_matches(name, self.commands, n=1, cutoff=0.7)
             hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(self.commands)}"
             ctx.fail(f"no command is named {name!r}: {hint}")
         return super().resolve_command(ctx, args)

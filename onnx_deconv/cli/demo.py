@@ -13,7 +13,7 @@ from onnx_deconv.cli.explanation import Job
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import takes
-from onnx_deconv.cli.study import Study
+from onnx_deconv.cli.sample_study import InputOptions
 from onnx_deconv.files import embedded
 from onnx_deconv.imaging import VIEWS
 
@@ -35,7 +35,9 @@ def command(console: Console, /, output: Path, semantics: SemanticsOptions, run:
 
     Nothing is downloaded.
     """
-    study = Study.of(console, run.explainer(embedded("demo.onnx"), semantics, AUTO), ImageOptions())
+    study = InputOptions().study(
+        console, run.explainer(embedded("demo.onnx"), semantics, AUTO), ImageOptions()
+    )
     classes = len(study.explainer.labels.names)
     console.say(f"The embedded model, which knows {classes} classes, sees the embedded photograph of a cat:")
     code = explain(console, Job(study, [Target()], VIEWS, output), [embedded("chelsea.png")])

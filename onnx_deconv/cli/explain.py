@@ -18,9 +18,9 @@ from onnx_deconv.cli.explanation import Job
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, takes, whole
-from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.places import parse_place
-from onnx_deconv.cli.study import Study, on_photographs
+from onnx_deconv.cli.sample_study import InputOptions
+from onnx_deconv.cli.study import on_photographs
 from onnx_deconv.imaging import VECTOR, VIEWS, SheetFormat
 
 _EPILOG = """\b
@@ -34,6 +34,9 @@ Examples:
   onnx-deconv explain model.onnx cat.png --layer conv4 --target 17 --position 6,6
   onnx-deconv explain model.onnx cat.png --layer conv3 --top 9 --seed strongest
   onnx-deconv explain model.onnx 'photos/*.jpg' --top 3 --json
+  onnx-deconv explain pair.onnx --input left=a.png --input right=b.png --input threshold=0.5
+  onnx-deconv explain heartbeat.onnx ecg.npy
+  onnx-deconv explain satellite.onnx scene.tif --bands 3,2,1
 
 For each explanation the folder gets its pictures, the reconstruction (.npy, shaped as the model's input)
 and a description (.json: class, score, seed, rules, preprocessing, the scale of the projection).
@@ -170,8 +173,9 @@ class PictureOptions:
 
 @click.command(epilog=_EPILOG)
 @groups.model
-@groups.photographs
+@groups.files
 @groups.output("onnx-deconv-pictures", "Folder for the pictures, reconstructions and descriptions.")
+@takes("inputs", InputOptions)
 @takes("options", TargetOptions)
 @takes("semantics", SemanticsOptions)
 @takes("averages", AverageOptions)
@@ -179,17 +183,18 @@ class PictureOptions:
 @on_photographs
 @click.pass_obj
 def command(
-    console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: TargetOptions,
-    semantics: SemanticsOptions, averages: AverageOptions, pictures: PictureOptions, images: ImageOptions,
-    run: ModelOptions,
+    console: Console, /, model: Path, paths: Sequence[str], output: Path, *, inputs: InputOptions,
+    options: TargetOptions, semantics: SemanticsOptions, averages: AverageOptions, pictures: PictureOptions,
+    images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Draw what in photographs excited a class of MODEL, or a unit of any layer.
 
     MODEL is an ONNX file, or a folder that 'convert' wrote. IMAGE is a photograph, a folder of photographs,
-    or a pattern. Without --target and --layer the most probable class is explained.
+    or a pattern; of a model that takes no photographs a signal or a volume (.npy, .npz, .wav), or an image
+    of other bands (.npy, TIFF). Without --target and --layer the most probable class is explained.
     """
     targets, drawn = options.of_layers(), pictures.drawn()
-    found = find_pictures(paths)
-    study = Study.of(console, run.explainer(model, semantics, AUTO, averages.of()), images)
+    study = inputs.study(console, run.explainer(model, semantics, AUTO, averages.of()), images)
+    found = study.find(paths)
     job = Job(study, targets, drawn, output, pictures.suffix, pictures.most)
     return explain(console, job, found)

@@ -6,14 +6,13 @@ from typing import Any
 
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.explanations import shared_scales
-from onnx_deconv.attribution.photographs import explain_photos
+from onnx_deconv.attribution.samples import Sample, explain_samples
 from onnx_deconv.cli.batch import JOURNAL, Batch
 from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.explanation import Job, Subject, lines, write
 from onnx_deconv.cli.pictures import stems
 from onnx_deconv.cli.study import Failures
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import Photo
 from onnx_deconv.labels import IMAGENET, IMAGENET_CLASSES
 from onnx_deconv.model.heads import class_count
 
@@ -52,9 +51,9 @@ def _explain_group(
 ) -> dict[Path, _Written]:
     """Explain the photographs that the model takes at once; return what was written of each."""
     written: dict[Path, _Written] = {}
-    photos = _read(job, group, failures)
+    samples = _read(job, group, failures)
     for subject in job.subjects():
-        for path, explanations in _explained(job, subject, photos, failures):
+        for path, explanations in _explained(job, subject, samples, failures):
             scales = shared_scales(explanations)
             for rank, (one, scale) in enumerate(zip(explanations, scales, strict=True), 1):
                 number = rank if len(explanations) > 1 else None
@@ -92,41 +91,35 @@ def _report_done(console: Console, done: Mapping[Path, Sequence[Mapping[str, Any
 
 def _groups(job: Job, paths: Sequence[Path]) -> list[Sequence[Path]]:
     """Cut the photographs into what the model takes at once: one, or its fixed batch size."""
-    step = (job.study.explainer.model.batch or 1) if job.study.preprocess.size is not None else 1
+    step = 1 if job.study.own_sizes else job.study.explainer.model.batch or 1
     return [paths[k : k + step] for k in range(0, len(paths), step)]
 
 
-def _read(job: Job, paths: Sequence[Path], failures: Failures) -> dict[Path, Photo]:
-    photos = {}
+def _read(job: Job, paths: Sequence[Path], failures: Failures) -> dict[Path, Sample]:
+    samples = {}
     for path in paths:
         try:
-            (photos[path],) = job.study.read([path])
+            samples[path] = job.study.read(path)
         except InputError as error:
             failures.note(path, error)
-    return photos
+    return samples
 
 
 def _explained(
-    job: Job, subject: Subject, photos: Mapping[Path, Photo], failures: Failures
+    job: Job, subject: Subject, samples: Mapping[Path, Sample], failures: Failures
 ) -> Iterator[tuple[Path, list[Explanation]]]:
-    if not photos:
+    if not samples:
         return
     try:
-        found = explain_photos(
-            subject.explainer,
-            list(photos.values()),
-            subject.target,
-            job.study.preprocess,
-            [path.name for path in photos],
-        )
+        found = explain_samples(subject.explainer, list(samples.values()), subject.target)
     except InputError as error:
-        # Only photographs in their own sizes differ in what the model can do with them.
-        if job.study.preprocess.size is not None:
+        # Only what is of its own size differs in what the model can do with it.
+        if not job.study.own_sizes:
             raise
-        (path,) = photos
+        (path,) = samples
         failures.note(path, InputError(f"{path}: {error}"))
         return
-    yield from zip(photos, found, strict=True)
+    yield from zip(samples, found, strict=True)
 
 
 def _check_labels(console: Console, job: Job) -> None:
@@ -146,5 +139,9 @@ def _report(console: Console, subject: Subject, one: Explanation, record: Mappin
         console.warn(f"{record['image']}: {one.note}")
     if one.standing.warning and subject.target.targets:  # who asks for the strongest knows their order
         console.warn(f"{record['image']}: {one.name}: {one.standing.warning}")
+    if not one.drawn:
+        console.warn(
+            f"{record['image']}: no input has the form of a picture, a signal or a volume: no pictures"
+        )
     if one.is_empty:
         console.warn(f"{record['image']}: the reconstruction is zero, so its pictures are blank")

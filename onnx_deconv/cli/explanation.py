@@ -4,16 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Target
+from onnx_deconv.attribution.shown import Drawn, ShownPhoto
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
-from onnx_deconv.cli.study import Study
+from onnx_deconv.cli.sample_study import SampleStudy
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import (
@@ -22,7 +23,6 @@ from onnx_deconv.imaging import (
     VECTOR,
     VIEWS,
     Scales,
-    Views,
     at_most,
     save_npy,
     save_picture,
@@ -85,7 +85,7 @@ class Job:
         The names that files have already.
     """
 
-    study: Study
+    study: SampleStudy
     targets: Sequence[Target]
     views: Sequence[str]
     output: Path
@@ -129,10 +129,15 @@ def write(
     name = job.name(stem, rank, subject, one)
     if not np.isfinite(one.reconstruction).all():
         raise InputError(f"{one.name}: {one.note}")
-    views = one.views(scales)
     home = folder(job.output)
-    files = {view: home / f"{name}-{view}.{job.suffix}" for view in job.views}
-    files |= {"values": home / f"{name}.npy", "record": home / f"{name}.json"}
+    parts = _parts(one, scales)
+    files = {
+        f"{view}{part.suffix}": home / f"{name}{part.suffix}-{view}.{job.suffix}"
+        for part in parts
+        for view in (job.views if part.views is not None else ())
+    }
+    files |= {f"values{part.suffix}": home / f"{name}{part.suffix}.npy" for part in parts}
+    files |= {"record": home / f"{name}.json"}
     record = {
         "image": path,
         "rank": rank or 1,
@@ -156,13 +161,8 @@ def write(
         "empty": one.is_empty,
         "files": files,
     }
-    for view in job.views:
-        if files[view].suffix in VECTOR:
-            save_sheet(files[view], views.sheet())
-        else:
-            picture = views[view]
-            save_picture(files[view], picture if job.most is None else at_most(picture, job.most))
-    save_npy(files["values"], one.reconstruction)
+    for part in parts:
+        _save(job, part, files)
     save_json(
         files["record"],
         {
@@ -170,24 +170,66 @@ def write(
             **job.study.made_by(),
             "semantics": one.semantics.as_dict(),
             "rules": one.semantics.rules_record,
-            **_drawn(views),
-            "shape": one.reconstruction.shape,
+            **(_drawn(parts[0]) if len(parts) == 1 else {}),
+            **({part.name: _drawn(part) for part in parts} if len(parts) > 1 else {}),
         },
     )
     return record
 
 
-def _drawn(views: Views) -> dict[str, Any]:
-    """Return what it takes to draw the pictures of an explanation again from its values."""
-    geometry, scales = views.photo.geometry, views.scales
+class _Part(NamedTuple):
+    """The reconstruction of one input, and its pictures if it can be drawn."""
+
+    name: str
+    suffix: str
+    one: Explanation
+    views: Drawn | None
+
+
+def _parts(one: Explanation, scales: Scales | None) -> list[_Part]:
+    """Part an explanation by input; where there is one, no file is named for it."""
+    names = list(one.reconstructions)
+    suffixes = [f"-{safe(name)}" if len(names) > 1 else "" for name in names]
+    found = []
+    for name, suffix in zip(names, suffixes, strict=True):
+        each = one.of_input(name)
+        own = scales if len(names) == 1 else None
+        found.append(_Part(name, suffix, each, None if each.shown is None else each.views(own)))
+    return found
+
+
+def _save(job: Job, part: _Part, files: Mapping[str, Path]) -> None:
+    """Write the pictures and the numbers of one input."""
+    if part.views is not None:
+        for view in job.views:
+            _save_view(job, part.views, view, files[f"{view}{part.suffix}"])
+    save_npy(files[f"values{part.suffix}"], part.one.reconstruction)
+
+
+def _save_view(job: Job, views: Drawn, view: str, file: Path) -> None:
+    if file.suffix in VECTOR:
+        save_sheet(file, views.sheet())
+    else:
+        picture = views[view]
+        save_picture(file, picture if job.most is None else at_most(picture, job.most))
+
+
+def _drawn(part: _Part) -> dict[str, Any]:
+    """Return what it takes to draw the pictures of a reconstruction again from its values."""
+    shape, views = {"shape": part.one.reconstruction.shape}, part.views
+    if views is None:
+        return shape
+    shown, scales = part.one.shown, views.scales
+    geometry = shown.photo.geometry if isinstance(shown, ShownPhoto) else None
     return {
-        "photograph": {"size": geometry.photo, "shown": geometry.box},
+        "photograph": None if geometry is None else {"size": geometry.photo, "shown": geometry.box},
         "projection": {"scale": scales.projection, "percentile": PROJECTION_PERCENTILE},
         "saliency": {
             "scale": scales.saliency,
             "percentile": SALIENCY_PERCENTILE,
             "averaged_over": None if views.lattice is None else views.lattice.period,
         },
+        **shape,
     }
 
 
@@ -202,4 +244,4 @@ def lines(subject: Subject, one: Explanation, record: Mapping[str, Any]) -> Iter
     else:
         what = f"{one.name}, activation {one.score:.3g}"
     yield f"{record['image']}: {what}"
-    yield from (f"  {path}" for view, path in record["files"].items() if view in VIEWS)
+    yield from (f"  {path}" for view, path in record["files"].items() if view.startswith(VIEWS))

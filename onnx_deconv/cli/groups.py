@@ -20,6 +20,7 @@ _LAYER = "the name of a value or node, or conv3 for the third convolution ('onnx
 
 model = click.argument("model", type=PATH)
 photographs = click.argument("paths", metavar="IMAGE...", nargs=-1, required=True)
+files = click.argument("paths", metavar="[IMAGE]...", nargs=-1)
 
 
 def output(default: str, help: str) -> Decorator:  # noqa: A002

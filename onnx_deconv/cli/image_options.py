@@ -1,5 +1,6 @@
 """The option group for how photographs become a model's input."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -74,23 +75,39 @@ class ImageOptions:
 
     def preprocess(self, model: Model, console: Console | None = None) -> Preprocess:
         """Decide how a photograph becomes the model's input; a preset that was assumed is warned of."""
+        found = self.preprocess_of(model, None, console)
+        self.warn_of(console, {"": found})
+        if console is not None and "A" in found[0].channels:
+            console.warn_at_the_end(
+                "the model's fourth channel is a file's fourth band, or 255 everywhere where it has none"
+            )
+        return found[0]
+
+    def preprocess_of(
+        self, model: Model, name: str | None, console: Console | None = None
+    ) -> tuple[Preprocess, str | None]:
+        """Decide how a photograph becomes an input; return the preset that was assumed too, if one was."""
         chosen: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
         if chosen.get("size") == "photo":
             chosen["size"] = None
         preset, layout = chosen.pop("preset", None), chosen.pop("layout", None)
-        preprocess, assumed = preprocess_for(model, preset, layout, **chosen)
+        found = preprocess_for(model, preset, layout, name, **chosen)
         if console is not None:
-            console.detail(f"preprocessing: {described(preprocess)}")
-            if "A" in preprocess.channels:
-                console.warn_at_the_end(
-                    "the model's fourth channel is fed 255 everywhere: a photograph's own is not read"
-                )
-            if assumed is not None:
-                console.warn_at_the_end(
-                    f"the model does not say how to preprocess photographs, so --preset {assumed} was "
-                    "assumed; if the class is wrong, choose another preset"
-                )
-        return preprocess
+            console.detail(
+                f"preprocessing{f' of {name}' if len(model.inputs) > 1 else ''}: {described(found[0])}"
+            )
+        return found
+
+    @staticmethod
+    def warn_of(console: Console | None, found: Mapping[str, tuple[Preprocess, str | None]]) -> str | None:
+        """Warn of a preset that was assumed for an input; return it."""
+        assumed = next((each for _, each in found.values() if each is not None), None)
+        if console is not None and assumed is not None:
+            console.warn_at_the_end(
+                f"the model does not say how to preprocess photographs, so --preset {assumed} was "
+                "assumed; if the class is wrong, choose another preset"
+            )
+        return assumed
 
 
 def described(preprocess: Preprocess) -> str:

@@ -12,6 +12,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.options import Option, option
+from onnx_deconv.compiler.inner_model import load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
@@ -174,12 +175,14 @@ class ModelOptions:
     ] = None
 
     def load(self, path: Path) -> Model:
-        """Load a model, or the forward model of a saved pair."""
-        return load(path / FORWARD if is_pair(path) else path, dict(self.shapes))
+        """Load a model, the forward model of a saved pair, or the model inside an explain graph."""
+        if is_pair(path):
+            return load(path / FORWARD, dict(self.shapes))
+        return load_model(path, dict(self.shapes))[0]
 
     def explainer(
         self,
-        path: Path,
+        path: Path | Model,
         semantics: SemanticsOptions | None = None,
         default: str | None = None,
         average: Average | None = None,
@@ -188,12 +191,16 @@ class ModelOptions:
 
         Parameters
         ----------
+        path
+            Where it is, or a model that is loaded.
+        semantics
+            The choices made.
         default
             The method where the semantics make no choice.
         average
             What explanations are the mean of.
         """
-        chosen = None if semantics is None else semantics.of(path)
+        chosen = None if semantics is None else semantics.of(path if isinstance(path, Path) else None)
         return Explainer(
             path,
             default if chosen is None else chosen,

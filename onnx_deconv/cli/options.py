@@ -88,11 +88,11 @@ def _choices(hint: Any) -> tuple[str, ...]:
     return get_args(literal)
 
 
-def changed(group: Any) -> list[str]:
-    """Name the options of a group that are not at their defaults, as on the command line."""
+def changed(group: Any) -> dict[str, Any]:
+    """Return the options of a group that are not at their defaults, by their names on the command line."""
     options = _options(type(group))
     given = (each.name for each in fields(group) if getattr(group, each.name) != each.default)
-    return [options[name].name for name in given]
+    return {options[name].name: getattr(group, name) for name in given}
 
 
 def together(*options: Decorator) -> Decorator:

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from onnx_deconv.errors import InputError
@@ -15,12 +15,19 @@ _LONGEST = 60
 
 
 def find_pictures(arguments: Iterable[str]) -> list[Path]:
-    """List photographs, each once, in the order given.
+    """List photographs, see :func:`find_files`."""
+    return find_files(arguments, SUFFIXES)
+
+
+def find_files(arguments: Iterable[str], suffixes: Collection[str]) -> list[Path]:
+    """List files, each once, in the order given.
 
     Parameters
     ----------
     arguments
-        Files, folders (the pictures directly in them, sorted), and patterns that the shell did not expand.
+        Files, folders (what is directly in them, sorted), and patterns that the shell did not expand.
+    suffixes
+        By which files in a folder are found.
 
     Raises
     ------
@@ -31,7 +38,7 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            paths = _inside(path)
+            paths = _inside(path, suffixes)
         elif not path.exists() and glob.has_magic(argument):
             matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  (it may be absolute)
             paths = [Path(match) for match in matches if Path(match).is_file()]
@@ -44,14 +51,15 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
     return list(found.values())
 
 
-def _inside(folder: Path) -> list[Path]:
+def _inside(folder: Path, suffixes: Collection[str]) -> list[Path]:
     try:
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror or error})") from error
     pictures = [p for p in files if not p.name.startswith(".")]
     if not pictures:
-        raise InputError(f"{folder}: there are no pictures in this folder")
+        what = "pictures" if suffixes == SUFFIXES else f"files ({', '.join(sorted(suffixes))})"
+        raise InputError(f"{folder}: there are no {what} in this folder")
     return pictures
 
 

@@ -9,17 +9,17 @@ from onnx_deconv import __version__
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import plain_data
 from onnx_deconv.files import replacing
-from onnx_deconv.imaging import Preprocess
+from onnx_deconv.imaging import CustomPreprocess, Preprocess
 
 
-def made_by(explainer: Explainer, preprocess: Preprocess) -> dict[str, Any]:
+def made_by(explainer: Explainer, preprocess: Preprocess | CustomPreprocess | None) -> dict[str, Any]:
     """Return what a result depends on: the model, this package, the semantics, the preprocessing."""
     return {
         "model": explainer.model.name,
         "onnx_deconv": __version__,
         "semantics": explainer.semantics.as_dict(),
         "rules": explainer.semantics.rules_record,
-        "preprocess": vars(preprocess),
+        "preprocess": None if preprocess is None else vars(preprocess),
     }
 
 

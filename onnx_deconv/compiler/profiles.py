@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnx_deconv.compiler.passes import EXPLAIN
-from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.errors import InputError, ModelError, sizes_of
 from onnx_deconv.model.protos import attributes_of, stored_tensors
 from onnx_deconv.model.shape_inference import infer_shapes
 from onnx_deconv.operators import own_domain
@@ -211,9 +211,8 @@ def check_sizes(runtime: str, inputs: Sequence[Mapping[str, Any]]) -> None:
         if open_ or entry["shape"] is None:
             what = "all sizes" if needs == "all" else "all sizes but the batch"
             raise InputError(
-                f"a graph for {runtime} needs {what} of {entry['name']!r} to be known: give them with "
-                f"--input-shape {entry['name']}:1,3,224,224, or load(..., "
-                f"{{{entry['name']!r}: (1, 3, 224, 224)}})"
+                f"a graph for {runtime} needs {what} of {entry['name']!r} to be known: "
+                f"{sizes_of(entry['name'])}"
             )
 
 

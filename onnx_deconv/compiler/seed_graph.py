@@ -169,7 +169,7 @@ def _seed(
     mask = op.OneHot(chosen, depth, off_on, axis=1)
     if sizes:
         mask = op.Unsqueeze(mask, list(range(2, 2 + len(sizes))))
-    if sizes and kind != "map":
+    if any(size != 1 for size in sizes) and kind != "map":
         lowest = np.asarray(np.finfo(op.dtype).min)
         inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), value, lowest)
         # The first of equals, as everywhere.

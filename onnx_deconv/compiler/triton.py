@@ -13,7 +13,7 @@ from onnx_deconv.compiler.explain_graph import ExplainGraph
 from onnx_deconv.compiler.input_facts import input_facts
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import described
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.model import Model
 
@@ -115,7 +115,9 @@ def config(name: str, manifest: Mapping[str, Any], max_batch: int) -> str:
     values = [*manifest["inputs"], *manifest["outputs"]]
     for entry in values:
         if entry["shape"] is None:
-            raise InputError(f"the number of axes of {entry['name']!r} is not known: give --input-shape")
+            raise InputError(
+                f"the number of axes of {entry['name']!r} is not known: {sizes_of(entry['name'])}"
+            )
     free = all(entry["shape"] and not isinstance(entry["shape"][0], int) for entry in values)
     batch = max_batch if free else 0
     lines = [f'name: "{name}"', 'backend: "onnxruntime"', f"max_batch_size: {batch}"]

@@ -137,7 +137,9 @@ def _check(methods: Sequence[Method], model: Model, preprocess: Preprocess) -> N
         raise InputError("there is no method to evaluate: name at least one")
     names = [method.name for method in methods]
     if preprocess.size is None:
-        raise InputError("maps of photographs in their own sizes cannot be compared: give a --size")
+        raise InputError(
+            "maps of photographs in their own sizes cannot be compared: give a --size (in Python preprocess=)"
+        )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"two methods are called {twice!r}: give them different names")

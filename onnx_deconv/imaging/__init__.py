@@ -3,6 +3,8 @@
 From a file to a model: :func:`read_image` makes any picture file an RGB array, :class:`Preprocess` makes
 that array a model's input (:func:`preprocess_for` finds out how), and :class:`Geometry` remembers how the
 photograph was placed in it, so that a reconstruction can be put back on the photograph.
+Numbers that are no photographs are read by :func:`read_numbers`, and drawn by :class:`SignalViews` and
+:class:`VolumeViews`; images of any bands by :class:`Views`.
 From numbers to a file: :func:`projection`, :func:`saliency` and :func:`heat_map` give them colours,
 :class:`Views` are all views of one reconstruction, :func:`montage` lays pictures out on a sheet, and
 :func:`save_png` writes them. Charts are in :mod:`onnx_deconv.imaging.charts`, their legends in
@@ -11,6 +13,7 @@ From numbers to a file: :func:`projection`, :func:`saliency` and :func:`heat_map
 Sizes are (height, width) everywhere; a *picture* is a uint8 array H×W×3, RGB, 0..255.
 """
 
+from onnx_deconv.imaging.arrays import NUMBER_SUFFIXES, holds_numbers, read_numbers
 from onnx_deconv.imaging.boxes import Box, BoxRow, read_boxes
 from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, outlined, text_length, text_size
 from onnx_deconv.imaging.channels import Channels, InputAxes, Layout, channels_first
@@ -28,17 +31,19 @@ from onnx_deconv.imaging.custom import CustomPreprocess
 from onnx_deconv.imaging.geometry import Geometry
 from onnx_deconv.imaging.lattice import Lattice, lattice_of, magnitude_of
 from onnx_deconv.imaging.layout import SheetLayout
-from onnx_deconv.imaging.model_input import ImageInput, preprocess_for
+from onnx_deconv.imaging.model_input import ImageInput, preprocess_for, takes_pictures
 from onnx_deconv.imaging.montage import joined, laid_out, montage
 from onnx_deconv.imaging.photo import Photo
 from onnx_deconv.imaging.picture import Interpolation, PathLike, Picture, Size, check_picture
 from onnx_deconv.imaging.preprocess import Dtype, Fit, Preprocess
 from onnx_deconv.imaging.presets import PRESETS, preprocess_from_metadata, preset
-from onnx_deconv.imaging.read import SUFFIXES, read_image
+from onnx_deconv.imaging.read import SUFFIXES, has_fourth_band, read_image, size_of
+from onnx_deconv.imaging.signal_views import SignalViews
 from onnx_deconv.imaging.sources import Source, holds_several, is_array, read_source
 from onnx_deconv.imaging.transform import at_height, at_most, jpeg_compressed, map_resized, moved
 from onnx_deconv.imaging.vector import VECTOR, SheetFormat, save_sheet
 from onnx_deconv.imaging.views import CAPTIONS, ON_PHOTO, VIEWS, Scales, Views, overlay
+from onnx_deconv.imaging.volume_views import VolumeViews
 from onnx_deconv.imaging.write import FORMATS, Image, as_image, png, save_npy, save_picture, save_png, webp
 
 __all__ = [
@@ -46,6 +51,7 @@ __all__ = [
     "CAPTIONS",
     "FORMATS",
     "NEGLIGIBLE",
+    "NUMBER_SUFFIXES",
     "ON_PHOTO",
     "PRESETS",
     "PROJECTION_PERCENTILE",
@@ -76,15 +82,19 @@ __all__ = [
     "Scales",
     "SheetFormat",
     "SheetLayout",
+    "SignalViews",
     "Size",
     "Source",
     "Views",
+    "VolumeViews",
     "as_image",
     "at_height",
     "at_most",
     "channels_first",
     "check_picture",
+    "has_fourth_band",
     "heat_map",
+    "holds_numbers",
     "holds_several",
     "is_array",
     "joined",
@@ -104,6 +114,7 @@ __all__ = [
     "projection",
     "read_boxes",
     "read_image",
+    "read_numbers",
     "read_source",
     "saliency",
     "save_npy",
@@ -111,6 +122,8 @@ __all__ = [
     "save_png",
     "save_sheet",
     "scale_of",
+    "size_of",
+    "takes_pictures",
     "text_length",
     "text_size",
     "webp",

@@ -39,9 +39,10 @@ def reordered(values: tuple[float, ...], old: str, new: str, *, alpha: float) ->
 
 
 def channel_of(picture: Picture, letter: str) -> Picture:
-    """Return one channel of a picture, H×W: R, G, B, L (its luma) or A (opaque)."""
+    """Return one channel of a picture, H×W: R, G, B, L (its luma) or A (its fourth, if any; else opaque)."""
     if letter == "A":
-        return np.full(picture.shape[:2], 255, np.uint8)
+        has_four = picture.shape[2] == len("RGBA")
+        return picture[..., 3] if has_four else np.full(picture.shape[:2], 255, np.uint8)
     if letter == "L":
-        return np.asarray(Image.fromarray(picture).convert("L"))
+        return np.asarray(Image.fromarray(np.ascontiguousarray(picture[..., :3])).convert("L"))
     return picture[..., "RGB".index(letter)]

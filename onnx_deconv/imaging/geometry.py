@@ -59,24 +59,24 @@ class Geometry:
         Parameters
         ----------
         photo
-            H×W×3, uint8, of the size this geometry was made for.
+            H×W×3, uint8, of the size this geometry was made for; or H×W×4, with a fourth band.
 
         Returns
         -------
         numpy.ndarray
-            h×w×3, uint8, RGB, padding included. In colour, also where the model sees greys.
+            h×w×3 (or 4), uint8, RGB, padding included. In colour, also where the model sees greys.
 
         Raises
         ------
         InputError
             If the array is no picture or has another size.
         """
-        check_picture(photo)
+        check_picture(photo, fourth=True)
         check_size("photograph", photo.shape[:2], self.photo)
-        resized = np.asarray(resize(Image.fromarray(photo), self.resized, self.interpolation))
+        resized = _resized(photo, self.resized, self.interpolation)
         (top, bottom), (left, right) = self._in_input(0), self._in_input(1)
         y, x = self.offset
-        view = np.full((*self.size, 3), self.fill, np.uint8)
+        view = np.full((*self.size, photo.shape[2]), self.fill, np.uint8)
         view[top:bottom, left:right] = resized[top - y : bottom - y, left - x : right - x]
         return view
 
@@ -150,3 +150,10 @@ class Geometry:
         start, stop = self._in_photo(axis)
         centres = np.arange(self.photo[axis]) + 0.5
         return (centres >= start) & (centres < stop)
+
+
+def _resized(photo: Picture, size: Size, interpolation: Interpolation) -> Picture:
+    """Resize a picture; a fourth band by itself, as Pillow weights the colours by it."""
+    parts = [photo[..., :3], *[np.repeat(photo[..., 3:], 3, axis=-1)] * (photo.shape[2] > len("RGB"))]
+    done = [np.asarray(resize(Image.fromarray(np.ascontiguousarray(p)), size, interpolation)) for p in parts]
+    return done[0] if len(done) == 1 else np.concatenate([done[0], done[1][..., :1]], axis=-1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.imaging.channels import Channels, Layout
 from onnx_deconv.imaging.config_files import changes_from, config_beside
 from onnx_deconv.imaging.picture import Size
@@ -16,15 +16,20 @@ from onnx_deconv.imaging.preprocess import Preprocess
 from onnx_deconv.imaging.presets import preprocess_from_metadata, preset
 from onnx_deconv.model import Model
 from onnx_deconv.model.axis_names import axis_names
+from onnx_deconv.model.embedded import PixelRange, prepared_pixels
 
 _DEFAULT_SIZE = 224
 _CHANNELS: Mapping[int, Channels] = {1: "L", 3: "RGB", 4: "RGBA"}
 _CHANNEL_AXIS = "DATA_CHANNEL"
+_PREPARED: Mapping[PixelRange, str] = {"bytes": "raw", "unit": "unit"}
+"""The preset for a model that prepares pixels itself."""
+_PIXELS = "uint8"
+"""The type of pixels. Numbers less a mean do not fit into it: such a model prepares pixels itself."""
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The model's only input, which takes pictures.
+    """An input that takes pictures.
 
     Attributes
     ----------
@@ -46,33 +51,43 @@ class ImageInput:
     dtype: str
 
     @classmethod
-    def of(cls, model: Model, layout: Layout | None = None) -> "ImageInput":
+    def of(cls, model: Model, layout: Layout | None = None, name: str | None = None) -> "ImageInput":
         """Find out what pictures a model takes.
 
         The layout is the one given; else the one that the input's denotations state (``DATA_CHANNEL``);
         else the one that the first convolution reads; else channels last where the last axis has 1, 3 or 4
         entries and the second has not; else channels first.
 
+        Parameters
+        ----------
+        model
+            The model.
+        layout
+            Where the channels are, if that is told.
+        name
+            The input; by default the only one.
+
         Raises
         ------
         InputError
-            If it takes anything but one batch of pictures.
+            If it takes anything but batches of pictures, or two layouts are possible.
         """
-        if len(model.inputs) != 1:
+        if name is None and len(model.inputs) != 1:
             names = ", ".join(model.inputs)
-            raise InputError(f"the model has inputs {names}: from Python, Explainer takes a dict of arrays")
-        (name,) = model.inputs
+            raise InputError(
+                f"the model has inputs {names}, and this takes a model of one; explain takes several "
+                "(--input NAME=FILE, in Python a dict)"
+            )
+        name = name or model.inputs[0]
         types = model.type_of(name)
         if types.shape is None:
-            raise InputError(
-                f"the shape of input {name!r} is unknown; give it, as in --input-shape {name}:1,3,224,224"
-            )
+            raise InputError(f"the shape of input {name!r} is unknown: {sizes_of(name)}")
         if len(types.shape) != len("NCHW"):
             raise InputError(
-                f"input {name!r} has shape {types}, which is no batch of pictures: "
-                "from Python, Explainer takes any array"
+                f"input {name!r} has shape {types}, which is no batch of pictures; explain takes numbers "
+                f"too (--input {name}=FILE.npy, in Python an array)"
             )
-        layout = layout or input_layout(model, name)
+        layout = layout or _told_layout(model, name)
         batch, *rest = types.shape
         channels, *size = rest if layout == "NCHW" else (rest[2], rest[0], rest[1])
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype)).name
@@ -90,8 +105,8 @@ class ImageInput:
             return channels
         if self.channels not in _CHANNELS:
             raise InputError(
-                f"input {self.name!r} has {self.channels} channels: no picture has; "
-                "from Python, Explainer takes any array"
+                f"input {self.name!r} has {self.channels} channels, and no picture has; explain takes "
+                f"numbers too (--input {self.name}=FILE.npy, in Python an array)"
             )
         if channels == "BGR" and self.channels == len("BGRA"):
             return "BGRA"
@@ -101,6 +116,42 @@ class ImageInput:
         """Return (height, width): the input's own where it is fixed, else the default (224 if none)."""
         height, width = default or (_DEFAULT_SIZE, _DEFAULT_SIZE)
         return self.size[0] or height, self.size[1] or width
+
+
+def takes_pictures(model: Model, name: str, layout: Layout | None = None) -> bool:
+    """Tell whether an input takes batches of pictures: of 1, 3 or 4 channels, or any number of them.
+
+    Who tells its layout means it to.
+
+    Raises
+    ------
+    InputError
+        If two layouts are possible.
+    """
+    shape = model.type_of(name).shape
+    if shape is None or len(shape) != len("NCHW"):
+        return False
+    return layout is not None or ImageInput.of(model, layout, name).channels in {None, *_CHANNELS}
+
+
+def _told_layout(model: Model, name: str) -> Layout:
+    """Return the layout of an input, if anything tells it.
+
+    Raises
+    ------
+    InputError
+        If the first and the last axis behind the batch may both be the channels, and nothing tells which: not
+        even that pictures with the channels first would be square.
+    """
+    shape = model.type_of(name).shape or ()
+    told = _CHANNEL_AXIS in _denotations(model, name) or name in axis_names(model).channels
+    is_square = shape[2] == shape[3]  # with the channels first, as pictures mostly are
+    if not told and not is_square and {shape[1], shape[3]} <= set(_CHANNELS):
+        raise InputError(
+            f"input {name!r} has shape {model.type_of(name)}, and nothing tells whether its channels are "
+            "first or last: choose --layout NCHW or NHWC, or in Python preprocess=Preprocess(layout=...)"
+        )
+    return input_layout(model, name)
 
 
 def input_layout(model: Model, name: str) -> Layout:
@@ -122,13 +173,19 @@ def _denotations(model: Model, name: str) -> list[str]:
 
 
 def preprocess_for(
-    model: Model, chosen: str | Path | None = None, layout: Layout | None = None, **changes: Any
+    model: Model,
+    chosen: str | Path | None = None,
+    layout: Layout | None = None,
+    name: str | None = None,
+    **changes: Any,
 ) -> tuple[Preprocess, str | None]:
     """Decide how a photograph becomes the model's input.
 
     The arguments come first, then the model's metadata, then a ``preprocessor_config.json`` (Hugging Face)
-    or ``config.json`` (timm) beside the model, then the preset ``imagenet`` (``raw`` for an input of
-    integers). The input's own size and number of channels are kept in any case.
+    or ``config.json`` (timm) beside the model, then what the model does to the numbers itself
+    (:func:`~onnx_deconv.model.embedded.prepared_pixels`), then the preset ``imagenet`` (``raw`` for an input
+    of integers). The input's own size and number of channels are kept in any case. An input of uint8 takes
+    pixels, as the model prepares them itself: what the metadata or a file say of numbers is not applied.
 
     Parameters
     ----------
@@ -138,6 +195,8 @@ def preprocess_for(
         One of :data:`onnx_deconv.imaging.PRESETS`, or such a file; it replaces what the metadata say.
     layout
         The input's layout, where its shape does not show it.
+    name
+        The input; by default the only one.
     **changes
         Attributes of :class:`~onnx_deconv.imaging.Preprocess`.
 
@@ -152,8 +211,9 @@ def preprocess_for(
     InputError
         If the model takes no pictures, or the values contradict each other.
     """
-    takes = ImageInput.of(model, layout)
-    fallback = "imagenet" if np.dtype(takes.dtype).kind == "f" else "raw"
+    takes = ImageInput.of(model, layout, name)
+    own = prepared_pixels(model, takes.name) if np.dtype(takes.dtype).kind == "f" else "bytes"
+    fallback = _PREPARED[own] if own is not None else "imagenet"
     named = chosen if isinstance(chosen, str) else None
     base = preset(named or fallback)
     base = base.replace(size=takes.size_or(base.size), layout=takes.layout, dtype=takes.dtype)
@@ -167,7 +227,11 @@ def preprocess_for(
         config = config_beside(model.files.home)
     if config is not None:
         base = _configured(base, takes, changes_from(config))
-    known = named or config or in_metadata or {"mean", "std", "scale"} & set(changes)
+    if takes.dtype == _PIXELS and chosen is None:
+        raw = preset("raw")
+        base, in_metadata = base.replace(scale=raw.scale, mean=raw.mean, std=raw.std), True
+    told = own is not None and np.dtype(takes.dtype).kind == "f"
+    known = told or named or config or in_metadata or {"mean", "std", "scale"} & set(changes)
     return base.replace(**changes), None if known else fallback
 
 

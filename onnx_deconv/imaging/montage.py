@@ -1,8 +1,8 @@
 """Several pictures on one sheet, with captions."""
 
-import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -26,8 +26,8 @@ def montage(
     Parameters
     ----------
     pictures
-        Each H×W×3 (RGB) or H×W (grey), uint8, of any size. All cells have the size of the largest
-        picture, and each picture is at the top left of its cell.
+        Each H×W×3 (RGB) or H×W (grey), uint8, of any size. All cells are as wide as the widest
+        picture, those of a row as high as its highest, and each picture is at the top left of its cell.
     columns
         How many pictures in a row.
     captions
@@ -65,10 +65,11 @@ def laid_out(
     below = [_wrapped(caption, font_of(text), width - gap, lines) for caption in captions or ()]
     line_height = round(_LINE_HEIGHT * text)
     caption_height = max(map(len, below), default=0) * line_height
-    height = max(picture.shape[0] for picture in pictures) + caption_height + gap
-    rows = math.ceil(len(pictures) / columns)
+    rows = [pictures[k : k + columns] for k in range(0, len(pictures), columns)]
+    heights = [max(picture.shape[0] for picture in row) + caption_height + gap for row in rows]
+    tops = [gap, *(gap + edge for edge in accumulate(heights))]
     corners = [
-        (gap + row * height, gap + column * width)
+        (tops[row], gap + column * width)
         for row, column in (divmod(index, columns) for index in range(len(pictures)))
     ]
     texts = [
@@ -77,7 +78,7 @@ def laid_out(
         for number, line in enumerate(caption)
     ]
     placed = [PlacedPicture(*corner, _coloured(p)) for corner, p in zip(corners, pictures, strict=True)]
-    return SheetLayout((rows * height + gap, columns * width + gap), placed, texts, text)
+    return SheetLayout((tops[-1], columns * width + gap), placed, texts, text)
 
 
 def _coloured(picture: Picture) -> Picture:

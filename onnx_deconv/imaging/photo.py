@@ -4,12 +4,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from onnx_deconv.imaging.custom import CustomPreprocess
 from onnx_deconv.imaging.geometry import Geometry
 from onnx_deconv.imaging.picture import PathLike, Picture, Size
 from onnx_deconv.imaging.preprocess import Preprocess
-from onnx_deconv.imaging.read import read_image
+from onnx_deconv.imaging.read import Bands, read_image, with_bands
 
 _LEAST_HEIGHT, _MOST_WIDTH = 320, 640
 """Pixels of an enlarged view: it is at least this high, unless it would get wider than that."""
@@ -36,7 +38,7 @@ class Photo:
     geometry: Geometry
 
     @classmethod
-    def read(cls, path: PathLike, preprocess: Preprocess) -> "Photo":
+    def read(cls, path: PathLike, preprocess: Preprocess, page: int = 0) -> "Photo":
         """Read a photograph and preprocess it.
 
         Parameters
@@ -45,14 +47,21 @@ class Photo:
             The picture file.
         preprocess
             How it becomes the model's input.
+        page
+            Which page of a TIFF or frame of an animation, from 0.
 
         Raises
         ------
         InputError
             If it cannot be read, or does not fit.
         """
-        picture = read_image(path)
-        return cls(picture, *preprocess.apply(picture))
+        return cls.of(read_image(path, bands=bands_of(preprocess), page=page), preprocess)
+
+    @classmethod
+    def of(cls, picture: Picture, preprocess: Preprocess | CustomPreprocess) -> "Photo":
+        """Preprocess a picture, H×W×3, or H×W×4 where the model takes a fourth band."""
+        whole = with_bands(picture, bands_of(preprocess))
+        return cls(np.ascontiguousarray(whole[..., :3]), *preprocess.apply(whole))
 
     @property
     def view(self) -> Picture:
@@ -84,3 +93,8 @@ def _on_finer_grid(geometry: Geometry, factor: int) -> Geometry:
 
     size, resized, offset = map(finer, (geometry.size, geometry.resized, geometry.offset))
     return replace(geometry, size=size, resized=resized, offset=offset)
+
+
+def bands_of(preprocess: Preprocess | CustomPreprocess) -> Bands:
+    """Tell how many bands of a picture a model takes: four where its channels have an A."""
+    return 4 if "A" in preprocess.channels else 3

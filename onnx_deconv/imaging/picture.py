@@ -39,7 +39,7 @@ def check_size(what: str, size: Sequence[int], wanted: Size, hint: str = "give o
         raise InputError(f"the {what} is {written(size)} but {written(wanted)} is expected: {hint}")
 
 
-def check_picture(picture: npt.NDArray[Any], *, grey: bool = False) -> None:
+def check_picture(picture: npt.NDArray[Any], *, grey: bool = False, fourth: bool = False) -> None:
     """Check that an array is a picture.
 
     Parameters
@@ -48,13 +48,15 @@ def check_picture(picture: npt.NDArray[Any], *, grey: bool = False) -> None:
         An array that should be H×W×3, uint8, with at least one pixel.
     grey
         Whether H×W is allowed too.
+    fourth
+        Whether H×W×4 is allowed too.
 
     Raises
     ------
     InputError
         If it is not.
     """
-    axes = ((3,), ()) if grey else ((3,),)
+    axes = [(3,), *[()] * grey, *[(4,)] * fourth]
     if picture.dtype != np.uint8 or picture.ndim < len("HW") or picture.shape[2:] not in axes:
         raise InputError(
             f"a picture is a uint8 array H×W×3, this is {picture.dtype} {written(picture.shape)}: "

@@ -42,7 +42,8 @@ class Preprocess:
     fill
         Grey value of the padding, 0..255.
     channels
-        The channels of the input, in order: red, green, blue, alpha (always opaque), or L, the luma
+        The channels of the input, in order: red, green, blue, alpha (a picture's fourth band; 255
+        where it has none), or L, the luma
         (ITU-R 601).
     scale
         Factor for pixel values 0..255, applied before `mean` and `std`.
@@ -104,7 +105,7 @@ class Preprocess:
         Parameters
         ----------
         photo
-            H×W×3, uint8, RGB.
+            H×W×3, uint8, RGB; or H×W×4, with a fourth band, which the channel A is made of.
 
         Returns
         -------
@@ -118,7 +119,7 @@ class Preprocess:
         InputError
             If the array is no picture, or its size does not fit.
         """
-        check_picture(photo)
+        check_picture(photo, fourth="A" in self.channels)
         geometry = self.geometry((photo.shape[0], photo.shape[1]))
         return self.normalise(geometry.view(photo)), geometry
 
@@ -128,7 +129,7 @@ class Preprocess:
         Parameters
         ----------
         view
-            h×w×3, uint8, RGB: what :meth:`Geometry.view` returns.
+            h×w×3 or h×w×4, uint8, RGB: what :meth:`Geometry.view` returns.
 
         Returns
         -------
@@ -140,7 +141,7 @@ class Preprocess:
         InputError
             If the array is no picture.
         """
-        check_picture(view)
+        check_picture(view, fourth="A" in self.channels)
         dtype = np.dtype(self.dtype)
         wide = np.result_type(dtype, np.float32)
         pixels = np.stack([channel_of(view, letter) for letter in self.channels], axis=-1, dtype=wide)

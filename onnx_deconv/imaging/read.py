@@ -1,22 +1,27 @@
 """Read any picture file as an RGB array."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.picture import PathLike, Picture
+from onnx_deconv.imaging.picture import PathLike, Picture, Size
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
     | {".tga", ".tif", ".tiff", ".webp"}
 )
 """Suffixes by which pictures in a folder are found; a file given by name may have any suffix."""
+Bands = Literal[3, 4]
+"""Red, green and blue, or these and a fourth: opacity, or near infrared, or whatever the file has there."""
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a file is in our own message
+_FOUR_BANDS = ("RGBA", "RGBX")
 
 
 _COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
@@ -24,10 +29,10 @@ _NOT_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 """Formats of Pillow's that start another program (Ghostscript) or need one to be decoded."""
 
 
-def read_image(path: PathLike | BinaryIO) -> Picture:
+def read_image(path: PathLike | BinaryIO, *, bands: Bands = 3, page: int = 0) -> Picture:
     """Read a picture of any format, mode and bit depth that Pillow knows.
 
-    EXIF orientation is applied; transparency is blended with white; an animation gives its first frame.
+    EXIF orientation is applied; transparency is blended with white.
     16-bit grey values range over 0..65535. Floating point grey values range over 0..1, 0..255 or
     0..65535, whichever is the first to hold them all, else from 0 to their maximum. Colour profiles are
     ignored, as in the pipelines that train models.
@@ -36,25 +41,27 @@ def read_image(path: PathLike | BinaryIO) -> Picture:
     ----------
     path
         The picture file, or an open file (messages call it by its ``name``).
+    bands
+        With 4, a file's fourth band is read too, and nothing is blended; it is 255 where the file has none.
+    page
+        Which page of a TIFF or frame of an animation, from 0.
 
     Returns
     -------
     numpy.ndarray
-        H×W×3, uint8, RGB.
+        H×W×3, uint8, RGB; H×W×4 with four bands.
 
     Raises
     ------
     InputError
-        If the file is missing, a folder, not a picture, damaged, in a format that other programs
-        decode (EPS, WMF), or has more pixels than Pillow's limit against decompression bombs
+        If there is no such page, or the file is missing, a folder, not a picture, damaged, in a format that
+        other programs decode (EPS, WMF), or has more pixels than Pillow's limit against decompression bombs
         (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
     try:
-        with _opened(path) as picture:
-            # Not by a warning of Pillow: filters of warnings belong to the whole process and all its threads.
-            if Image.MAX_IMAGE_PIXELS and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError  # noqa: TRY301  (described below, as Pillow's own)
-            return as_picture(picture)
+        with opened(path) as picture:
+            _turn_to(picture, page)
+            return as_picture(picture, bands=bands)
     except Exception as error:
         # Pillow's plugins raise nearly anything on a damaged file: SyntaxError, struct.error, ...
         name = (
@@ -63,13 +70,77 @@ def read_image(path: PathLike | BinaryIO) -> Picture:
         raise InputError(f"{name}: {_why_unreadable(name, error)}") from error
 
 
-def as_picture(image: Image.Image) -> Picture:
+def size_of(path: PathLike | BinaryIO) -> Size:
+    """Return the (height, width) that a picture's file states; the pixels are not read.
+
+    Raises
+    ------
+    InputError
+        If it is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except Exception as error:
+        raise InputError(f"the picture {_why_unreadable('', error)}") from error
+
+
+def as_picture(image: Image.Image, *, bands: Bands = 3) -> Picture:
     """Return an open picture of Pillow's as an array, as :func:`read_image` does with a file."""
-    return np.array(_rgb(ImageOps.exif_transpose(image)))
+    upright = ImageOps.exif_transpose(image)
+    if bands == len("RGBA") and upright.mode in _FOUR_BANDS:
+        return np.array(upright)
+    return with_bands(np.array(_rgb(upright)), bands)
+
+
+def has_fourth_band(path: PathLike) -> bool:
+    """Tell whether a picture file has a fourth band."""
+    with opened(path) as picture:
+        return picture.mode in _FOUR_BANDS
+
+
+def with_bands(picture: Picture, bands: Bands) -> Picture:
+    """Return a picture with three bands or four: the fourth is blended with white, or added as 255."""
+    if picture.shape[2] == bands:
+        return picture
+    if bands == len("RGB"):
+        return np.array(_rgb(Image.fromarray(picture)))
+    return np.concatenate([picture, np.full_like(picture[..., :1], 255)], axis=2)
+
+
+def _turn_to(picture: Image.Image, page: int) -> None:
+    """Turn to a page or frame.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    count = getattr(picture, "n_frames", 1)
+    if not 0 <= page < count:
+        raise _NoPageError(f"has no page {page}: they are numbered from 0 to {count - 1}")
+    if page:
+        picture.seek(page)
+
+
+class _NoPageError(InputError):
+    """There is no such page; the message lacks the file's name."""
+
+
+def opened(path: PathLike | BinaryIO) -> Image.Image:
+    """Open a picture, in no format that other programs are started for, and of no more pixels than the limit.
+
+    Its errors are those of Pillow; :func:`read_image` makes lines of them.
+    """
+    picture = _opened(path)
+    # Not by a warning of Pillow: filters of warnings belong to the whole process and all its threads.
+    if Image.MAX_IMAGE_PIXELS and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+        picture.close()
+        raise Image.DecompressionBombError
+    return picture
 
 
 def _opened(path: PathLike | BinaryIO) -> Image.Image:
-    """Open a picture, in no format that other programs are started for."""
     if isinstance(path, str | os.PathLike) and not Path(path).is_file() and Path(path).exists():
         raise IsADirectoryError if Path(path).is_dir() else _NoFileError
     try:
@@ -85,6 +156,8 @@ class _NoFileError(OSError):
 
 def _why_unreadable(path: str, error: Exception) -> str:
     match error:
+        case _NoPageError():
+            return str(error)
         case FileNotFoundError():
             return "no such file; check the path of the picture"
         case _ if Path(path).is_dir():

@@ -2,7 +2,8 @@
 
 They are told apart by their type and shape, never by their numbers:
 
-1. a path, or the bytes of a file, is a picture file; so is an image of Pillow's a picture;
+1. a path, or the bytes of a file, is a picture file; so is an image of Pillow's a picture. A path of a file
+   of numbers (``.npy``, ``.npz``, a sound) stands for its array;
 2. an array of uint8 is a picture, RGB: H×W, H×W×C or N×H×W×C with 1, 3 or 4 channels. A tensor of
    PyTorch's has its channels first, as torchvision has them: C×H×W or N×C×H×W;
 3. any other array is what the model takes, preprocessed: one image, or a batch of them;
@@ -12,7 +13,7 @@ They are told apart by their type and shape, never by their numbers:
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from onnx_deconv.errors import InputError
+from onnx_deconv.imaging.arrays import holds_numbers, read_numbers
 from onnx_deconv.imaging.picture import Picture, written
-from onnx_deconv.imaging.read import as_picture, read_image
+from onnx_deconv.imaging.read import Bands, as_picture, read_image
 
 _CHANNELS = (1, 3, 4)
 _HINT = "give paths, PIL images, uint8 arrays H×W×3, or float arrays as the model takes them"
@@ -35,7 +37,7 @@ class Source:
     Attributes
     ----------
     pictures
-        Each H×W×3, uint8, RGB; empty where there are numbers.
+        Each H×W×3, uint8, RGB, or H×W×4 with a fourth band; empty where there are numbers.
     numbers
         One image, or a batch, as the model takes it; ``None`` where there are pictures.
     several
@@ -50,8 +52,17 @@ class Source:
     name: str = ""
 
 
-def read_source(given: Any) -> Source:
+def read_source(given: Any, *, bands: Bands = 3, page: int = 0) -> Source:
     """Read an image, however a program holds it; see :mod:`onnx_deconv.imaging.sources`.
+
+    Parameters
+    ----------
+    given
+        The image.
+    bands
+        With 4, a fourth band is kept.
+    page
+        Which page or frame of a file, from 0.
 
     Raises
     ------
@@ -59,13 +70,15 @@ def read_source(given: Any) -> Source:
         If it is none, or cannot be read.
     """
     if isinstance(given, str | os.PathLike):
-        return Source([read_image(given)], name=Path(given).name)
+        if holds_numbers(given):
+            return replace(read_source(read_numbers(given).array, bands=bands), name=Path(given).name)
+        return Source([read_image(given, bands=bands, page=page)], name=Path(given).name)
     if isinstance(given, bytes | bytearray):
-        return Source([read_image(io.BytesIO(given))])
+        return Source([read_image(io.BytesIO(given), bands=bands, page=page)])
     if isinstance(given, Image.Image):
-        return Source([as_picture(given)])
+        return Source([as_picture(given, bands=bands)])
     if isinstance(given, Mapping):
-        return _of_row(given)
+        return _of_row(given, bands)
     if not is_array(given):
         raise InputError(f"{type(given).__name__} is no image: {_HINT}")
     array, is_tensor = _array(given)
@@ -73,7 +86,8 @@ def read_source(given: Any) -> Source:
         return Source(numbers=array)
     array = _channels_last(array) if is_tensor else array
     several = array.ndim == len("NHWC")
-    return Source([_picture(each) for each in array] if several else [_picture(array)], several=several)
+    pictures = [_picture(each, bands) for each in (array if several else [array])]
+    return Source(pictures, several=several)
 
 
 def is_array(given: Any) -> bool:
@@ -106,7 +120,7 @@ def _channels_last(tensor: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.moveaxis(tensor, -3, -1)
 
 
-def _picture(array: npt.NDArray[np.uint8]) -> Picture:
+def _picture(array: npt.NDArray[np.uint8], bands: Bands) -> Picture:
     fits = array.ndim == len("HW") or (array.ndim == len("HWC") and array.shape[2] in _CHANNELS)
     if not fits or not array.size:
         raise InputError(
@@ -114,19 +128,19 @@ def _picture(array: npt.NDArray[np.uint8]) -> Picture:
             "float numbers as the model takes them"
         )
     flat = array[..., 0] if array.shape[2:] == (1,) else array
-    return as_picture(Image.fromarray(np.ascontiguousarray(flat)))
+    return as_picture(Image.fromarray(np.ascontiguousarray(flat)), bands=bands)
 
 
-def _of_row(row: Mapping[Any, Any]) -> Source:
+def _of_row(row: Mapping[Any, Any], bands: Bands) -> Source:
     """Find the one image in a row of a data set."""
     if "bytes" in row and "path" in row:  # an image of Hugging Face's datasets that is not decoded
-        return read_source(row["bytes"] if row["bytes"] is not None else row["path"])
+        return read_source(row["bytes"] if row["bytes"] is not None else row["path"], bands=bands)
     found = [key for key, value in row.items() if _looks_like_an_image(value)]
     if len(found) != 1:
         keys = ", ".join(map(str, row))
         what = f"several images ({', '.join(map(str, found))})" if found else "no image"
         raise InputError(f"a row with {keys} holds {what}: give the images alone, [row[KEY] for row in rows]")
-    return read_source(row[found[0]])
+    return read_source(row[found[0]], bands=bands)
 
 
 def _looks_like_an_image(value: Any) -> bool:

@@ -69,6 +69,8 @@ class Views:
         A text to write into each picture, at its bottom.
     scales
         For pictures that are compared; by default the reconstruction's own.
+    bands
+        The channels that the projection shows as the axes' channels; by default all, in their order.
 
     Attributes
     ----------
@@ -86,7 +88,7 @@ class Views:
     def __init__(
         self, photo: Photo, reconstruction: npt.NDArray[Any], axes: InputAxes,
         captions: Sequence[str] = CAPTIONS, box: Sequence[int] | None = None, badge: str | None = None,
-        scales: Scales | None = None,
+        scales: Scales | None = None, bands: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         self.photo, self._axes, self._captions, self._badge = photo, axes, captions, badge
         self._box = None if box is None or box[2] <= box[0] or box[3] <= box[1] else box
@@ -94,15 +96,16 @@ class Views:
         magnitude, self.lattice = magnitude_of(self._values)
         self.scales = scales or Scales(scale_of(self._values), scale_of(magnitude, SALIENCY_PERCENTILE))
         self._salient = saliency(magnitude, scale=self.scales.saliency)
+        self._shown = self._values if bands is None else self._values[list(bands)]
 
     def __getitem__(self, view: str) -> Picture:
         """Draw one of :data:`VIEWS`, or :data:`ON_PHOTO`: H×W×3, uint8, RGB."""
         geometry = self.photo.geometry
         makers: dict[str, Callable[[], Picture]] = {
-            "projection": lambda: self._projected(self._values),
+            "projection": lambda: self._projected(self._shown),
             "heat": lambda: heat_map(geometry.to_photo(self._salient)),
             "overlay": lambda: overlay(self.photo.picture, geometry.to_photo(self._salient)),
-            ON_PHOTO: lambda: self._projected(np.stack([geometry.to_photo(each) for each in self._values])),
+            ON_PHOTO: lambda: self._projected(np.stack([geometry.to_photo(each) for each in self._shown])),
         }
         if view == "side-by-side":
             return self.sheet().picture()
@@ -115,7 +118,7 @@ class Views:
         view, factor = self.photo.enlarged_view()
         (height, width), size = view.shape[:2], self.photo.geometry.size
         to_view = Geometry((height, width), size, size, (0, 0))
-        projected = at_height(self._projected(self._values), height)
+        projected = at_height(self._projected(self._shown), height)
         box = None if self._box is None else [factor * edge for edge in self._box]
         pictures = [
             view if box is None else outlined(view, box),

@@ -83,15 +83,19 @@ def save_picture(path: PathLike, picture: Picture) -> None:
         image.save(temporary, format=name, **options)
 
 
-def webp(picture: Picture, quality: int) -> bytes:
-    """Compress a picture as WebP, with loss.
+def webp(picture: Picture, quality: int, *, lossless: bool = False, effort: int = 4) -> bytes:
+    """Compress a picture as WebP.
 
     Parameters
     ----------
     picture
         uint8, H×W×3 (RGB).
     quality
-        0 (small) to 100 (good).
+        0 (small) to 100 (good); without loss it tells nothing.
+    lossless
+        Whether every pixel is kept as it is.
+    effort
+        0 (fast) to 6 (small).
 
     Returns
     -------
@@ -105,7 +109,8 @@ def webp(picture: Picture, quality: int) -> bytes:
     """
     check_picture(picture)
     file = io.BytesIO()
-    PillowImage.fromarray(picture).save(file, format="WEBP", quality=quality, method=4)
+    options: dict[str, Any] = {"lossless": True} if lossless else {"quality": quality}
+    PillowImage.fromarray(picture).save(file, format="WEBP", method=effort, **options)
     return file.getvalue()
 
 

@@ -92,6 +92,27 @@ def tail_of(model: Model, output: str) -> Tail:
     return found
 
 
+def mixes_probabilities(model: Model, output: str) -> bool:
+    """Tell whether an output is made of several probabilities, as the mean of an ensemble's softmaxes is.
+
+    No one value then stands for the scores, so that nothing can be cut off.
+    """
+    found, values, seen = 0, [output], set[str]()
+    while values:
+        value = values.pop()
+        node = model.producers.get(value)
+        if node is None or value in seen:
+            return False
+        seen.add(value)
+        if PROBABILITY in _traits(node):
+            found += 1
+        elif _traits(node) & {JOIN, POINTWISE, VIEW}:
+            values += _given(model, node)
+        else:
+            return False
+    return found > 1
+
+
 def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[int, int]] | None:
     """Tell what the classes of an output are among the scores.
 

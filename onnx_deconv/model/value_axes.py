@@ -112,7 +112,10 @@ def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None
     made = [k for k in placeless if CHANNEL in where[k]]
     # Where no filter made channels, the input's own are followed.
     carried = [k for k in rest if where[k] and all(name.endswith("[1]") for name in where[k])]
-    for found in (made, wide, placeless, [] if made else carried):
+    # In a map of one channel the channel's axis, of size 1, has no name; those of the positions keep theirs.
+    bare = len(placeless) == 1 and not where[placeless[0]] and not carried
+    alone = [k for k in wide if not (bare and where[k] and CHANNEL not in where[k])]
+    for found in (made, alone, placeless, [] if made else carried):
         if len(found) == 1:
             return found[0]
     return rest[0] if not wide and rest else None

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnx_deconv.errors import RuleError
+from onnx_deconv.errors import RuleError, sizes_of
 from onnx_deconv.operators.value_type import Shape, ValueType
 
 
@@ -121,7 +121,7 @@ class ForwardNode:
     def _shape(self, name: str) -> Shape:
         shape = self.model.type_of(name).shape
         if shape is None:
-            raise self.unsupported(f"the shape of {name!r} is unknown; give --input-shape")
+            raise self.unsupported(f"the shape of {name!r} is unknown; {sizes_of()}")
         return shape
 
     def numbers(self, name: str, input: int) -> list[Any] | None:  # noqa: A002

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.model import Model
 from onnx_deconv.operators import Operator, fields, find
 from onnx_deconv.operators.node import ForwardNode, label
@@ -23,8 +23,7 @@ def _whole_image(model: Model, name: str, size: Sequence[int] | None, layout: st
     axes = range(-len(shape) + 2, 0) if layout == "NCHW" else range(-len(shape) + 1, -1)
     sizes = [shape[axis] for axis in axes] if size is None else list(size)
     if len(sizes) != len(axes) or None in sizes:
-        wanted = f"--input-shape {name}:1,3,224,224"
-        raise InputError(f"input {name!r} has shape {model.type_of(name)}: give its size, as in {wanted}")
+        raise InputError(f"input {name!r} has shape {model.type_of(name)}: {sizes_of(name)}")
     strips = []
     for axis, length in zip(axes, sizes, strict=True):
         pixels = np.arange(length or 0)

@@ -37,7 +37,7 @@ def resolve(providers: Providers) -> list[str]:
             way = (
                 "pip install 'onnx-deconv[gpu]' in place of the CPU build"
                 if "CUDA" in name
-                else "see --providers"
+                else "choose others (--providers, or providers= in Python)"
             )
             raise RuntimeUnavailableError(f"the installed onnxruntime has no {name}: {way}")
     if CUDA in names:
@@ -54,7 +54,8 @@ def check(asked: Providers, wanted: Sequence[str], got: Sequence[str]) -> None:
     if asked != "auto":
         raise RuntimeUnavailableError(
             "the CUDA provider could not be started: it needs an NVIDIA GPU with its driver, CUDA 13 and "
-            "cuDNN 9 (pip install 'onnx-deconv[gpu]' brings both); use --providers cpu to do without"
+            "cuDNN 9 (pip install 'onnx-deconv[gpu]' brings both); or choose cpu (--providers cpu, "
+            "or providers='cpu' in Python)"
         )
     say_once("no usable CUDA device: running on the CPU")
 

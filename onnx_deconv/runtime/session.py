@@ -62,6 +62,9 @@ class Session:
         given.
     low_memory
         Whether to keep no memory from one run to the next; a little slower.
+    arena
+        Whether memory is kept from one run to the next; by default unless `threads` are given or memory is
+        low.
 
     Attributes
     ----------
@@ -78,13 +81,14 @@ class Session:
         alternating: bool = False,
         threads: int | None = None,
         low_memory: bool = False,
+        arena: bool | None = None,
     ) -> None:
         ort = execution_providers.onnxruntime()
         options = ort.SessionOptions()
         if threads is not None or _limit:
             options.intra_op_num_threads = min(filter(None, [threads, *_limit]))
         # Sessions that stand beside many others would each keep as much memory as they ever needed.
-        options.enable_cpu_mem_arena = threads is None and not low_memory
+        options.enable_cpu_mem_arena = threads is None and not low_memory if arena is None else arena
         if alternating:
             # The other session's idle threads would spin on the cores that this one needs: 24 ms, not 16,
             # for a SqueezeNet on 2 cores.

@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import helper
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.imaging import ImageInput, Preprocess, Size, preprocess_for
 from onnx_deconv.imaging.picture import Picture
 from onnx_deconv.model import Array, Model
@@ -53,7 +53,7 @@ def _coarse_noise(size: Size, rng: np.random.Generator) -> Picture:
 def _normal(model: Model, name: str, rng: np.random.Generator) -> Array:
     types = model.type_of(name)
     if types.shape is None or None in types.shape[1:]:
-        raise InputError(f"input {name!r} has shape {types}: give its sizes with --input-shape")
+        raise InputError(f"input {name!r} has shape {types}: {sizes_of(name)}")
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype))
     numbers = rng.standard_normal([d or 1 for d in types.shape])
     return (numbers if dtype.kind == "f" else np.zeros_like(numbers)).astype(dtype)

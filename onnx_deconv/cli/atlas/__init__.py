@@ -7,6 +7,7 @@ from onnx_deconv.cli.commands import CommandGroup
 _COMMANDS = {
     "build": "Find the images that excite each feature map most, and project them to pixels.",
     "merge": "Merge atlases of different images into one.",
+    "query": "Ask an atlas which feature maps fire for a class, or are alike.",
     "report": "Write an atlas as one HTML file.",
 }
 

@@ -1,7 +1,7 @@
 """``onnx-deconv atlas build``: scan many images, then project what excites each feature map most."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,18 +10,22 @@ from typing import Annotated, Any
 import click
 
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
+from onnx_deconv.atlas.layer_files import Plans
+from onnx_deconv.atlas.means import check_disk, means
 from onnx_deconv.atlas.resume import load_partial, save_partial
+from onnx_deconv.atlas.scan import digest_of, scan_seconds
 from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
-from onnx_deconv.cli.atlas.progress import Progress
+from onnx_deconv.cli.atlas.progress import Progress, lasting
 from onnx_deconv.cli.atlas.summary import summarise
-from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
+from onnx_deconv.distributed import Cluster, Job
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import read_image
 from onnx_deconv.model import Model, digest
@@ -37,8 +41,9 @@ Examples:
   onnx-deconv atlas build model.onnx images.zip --layer conv1 --layer conv5 --top 4
 
 IMAGE is a photograph, a folder (folders in it included), a zip or tar file, or a text file of paths. Each
-layer gets two sheets (-projections.png, -patches.png) and their arrays (.npy); atlas.json says which image
-and position each comes from. A number such as conv3 stands for the rectified values of
+layer gets two sheets (-projections.webp, -patches.webp) and an archive of their pictures (-pictures.zip);
+atlas.json says which image and position each comes from. What it will take is said before, and refused
+where the disk has no room. A number such as conv3 stands for the rectified values of
 the third convolution. An interrupted run continues when the same command is run again. Atlases of
 different images, made on different machines, are put together by 'atlas merge'.
 """
@@ -60,9 +65,18 @@ class AtlasOptions:
         bool,
         option(
             "--values/--no-values",
-            "Whether to save the numbers of the reconstructions, which take most of the disk space.",
+            "Whether to save the numbers of the reconstructions too (-values.npz): many times as much disk.",
         ),
-    ] = True
+    ] = False
+    ray: Annotated[
+        str | None,
+        option(
+            "--ray",
+            "Let a Ray cluster do the work: its address, auto for the one that this machine belongs "
+            "to, or local. Every node must find the model and the images under the same paths.",
+            metavar="ADDRESS",
+        ),
+    ] = None
 
     def of(self, model: Model) -> list[str]:
         """Return the values whose feature maps the atlas holds."""
@@ -96,17 +110,61 @@ def command(
     layers = options.of(study.explainer.model)
     projector = Projector(study.explainer, layers, study.preprocess)  # refuses what cannot be explained
     source, made = _source(paths), _made(study, layers)
+    units = {layer: (projector.channels(layer), options.top) for layer in layers}
+    windows, channels = {layer: projector.window(layer) for layer in layers}, study.preprocess.channels
+    plan = plans(units, windows, len(channels), values=options.values)
+    cluster = _cluster(options, study, partial(_source, paths), plan, made)
+    _tell_means(console, study, projector, plan, source, output)
     home = folder(output)
     atlas = load_partial(home, made, options.top) or Atlas(options.top, made)
-    _scan(console, study, source, atlas, layers, home)
-    windows = {layer: projector.window(layer) for layer in layers}
-    channels = study.preprocess.channels
-    plan = plans(atlas, windows, len(channels), values=options.values)
-    writer = Writer(home, atlas, plan, channels)
-    _project(console, projector, atlas, source, writer)
+    if cluster is None:
+        _scan(console, study, source, atlas, layers, home)
+    elif not atlas.seen:
+        atlas = _scan_together(console, cluster, source, home)
+    elif atlas.names != digest_of(source):  # a scan that was interrupted, and goes on here
+        _scan(console, study, source, atlas, layers, home)
+    writer = Writer(home, atlas, {layer: plan[layer] for layer in atlas.layers}, channels)
+    _project(console, projector if cluster is None else cluster, atlas, source, writer)
     console.status("drawing the sheets")
     writer.finish()
     return summarise(console, atlas, output, time.monotonic() - start)
+
+
+def _tell_means(
+    console: Console, study: Study, projector: Projector, plan: Plans, source: Images, output: Path
+) -> None:
+    """Say what the atlas will take.
+
+    Raises
+    ------
+    InputError
+        If the disk cannot hold it.
+    """
+    console.status("measuring how long it will take")
+    each = scan_seconds(study.explainer, source, study.preprocess, list(plan))
+    takes = means(study.explainer.model, projector, plan, source.count, each)
+    free = check_disk(output, takes.making, ", fewer layers, a smaller --top, or leave out --values")
+    lasts = lasting(1e3 * each) + " per 1,000 images" if takes.seconds is None else lasting(takes.seconds)
+    console.say(
+        f"{counted(takes.maps, 'feature map')} in {counted(len(plan), 'layer')} will take about "
+        f"{in_bytes(takes.disk)} of disk ({in_bytes(takes.making)} while it is made, {in_bytes(free)} free), "
+        f"at most about {in_bytes(takes.memory)} of memory, and last about {lasts}"
+    )
+
+
+def _cluster(
+    options: AtlasOptions, study: Study, source: Callable[[], Images], plan: Plans, made: dict[str, Any]
+) -> Cluster | None:
+    if options.ray is None:
+        return None
+    return Cluster(Job(study.explainer, study.preprocess, source, plan, made, options.top), options.ray)
+
+
+def _scan_together(console: Console, cluster: Cluster, source: Images, home: Path) -> Atlas:
+    """Find the strongest activations with a cluster, and save them."""
+    atlas = cluster.scan(source, Progress(console, "images", source.count).show)
+    save_partial(home, atlas)
+    return atlas
 
 
 def _scan(
@@ -130,14 +188,19 @@ def _scan(
         save_partial(home, atlas)
 
 
-def _project(console: Console, projector: Projector, atlas: Atlas, source: Images, writer: Writer) -> None:
+def _project(
+    console: Console, projector: Projector | Cluster, atlas: Atlas, source: Images, writer: Writer
+) -> None:
     """Project what was found and is not projected yet."""
     count = sum(int(t.active.sum()) for t in atlas.layers.values())
     done = len(writer.done)
     if done:
         console.warn(f"continuing after {done} projections")
     progress = Progress(console, "projections", count, done)
-    drawn = projector.run(atlas, source, lambda unit: unit[:3] not in writer.done, writer.draw)
+    if isinstance(projector, Cluster):
+        drawn = projector.project(atlas, writer.done)
+    else:
+        drawn = projector.run(atlas, source, lambda unit: unit[:3] not in writer.done, writer.draw)
     for number, one in enumerate(drawn, done + 1):
         writer.add(one)
         progress.show(number)

@@ -35,10 +35,12 @@ class Progress:
         self._shown = now
         rate = (done - self._first) / max(now - self._start, 1e-3)
         of = "" if self._total is None else f" of {self._total}"
-        left = "" if self._total is None or not rate else f", {_time((self._total - done) / rate)} left"
+        left = "" if self._total is None or not rate else f", {lasting((self._total - done) / rate)} left"
         self._console.status(f"{done}{of} {self._what}, {rate:.1f} per second{left}")
 
 
-def _time(seconds: float) -> str:
+def lasting(seconds: float) -> str:
+    """Write a time: minutes and seconds, or hours too."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -13,6 +13,7 @@ from onnx import ModelProto
 from onnx_deconv.compiler.passes import (  # noqa: F401
     batches,
     blocked,
+    chosen,
     copies,
     depthwise,
     filters,
@@ -36,7 +37,7 @@ __all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
 
 EXPLAIN = {
     "cpu": (
-        "filters", "uniform", "depthwise", "maxima", "blocked", "pools", "batches",
+        "filters", "uniform", "chosen", "depthwise", "maxima", "blocked", "pools", "batches",
         "scalings", "splits", "winograd", "sums", "masks", "residuals",
     ),
     "cuda": ("filters", "uniform", "pools", "batches", "pads"),

@@ -16,6 +16,14 @@ def _is_1x1(found: Match) -> bool:
     return bool(kernel) and all(size == 1 for size in kernel)
 
 
+def is_pointwise(found: Match) -> bool:
+    """Tell whether a convolution, transposed or not, has a 1×1 filter and changes no sizes."""
+    changed = {name: found.attributes.get(name) for name in ("pads", "output_padding", "output_shape")}
+    plain = not any(any(numbers or ()) for numbers in changed.values())
+    padded = found.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+    return _is_1x1(found) and plain and not padded and ones(found.attributes.get("strides"))
+
+
 def _is_0(filled_with: TensorProto | None) -> bool:
     return filled_with is None or not numpy_helper.to_array(filled_with).any()
 

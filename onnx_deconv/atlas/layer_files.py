@@ -1,0 +1,296 @@
+"""The files of one layer: an archive of pictures, and one of numbers where they are kept.
+
+``STEM-pictures.zip`` holds a WebP picture of each unit's projection and of its patch
+(``projections/0012-3.webp``: channel 12, rank 3), ``STEM-values.npz`` an array for each channel that has
+any. Both are written in the units' order, so the same units give the same bytes whoever made them.
+"""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from onnx_deconv.errors import InputError
+from onnx_deconv.files import replacing
+from onnx_deconv.imaging import Picture, Size, at_height, read_image, webp
+from onnx_deconv.model import Array
+
+VALUES, PICTURES = "values", ("projections", "patches")
+KINDS = (*PICTURES, VALUES)
+
+_TILE = 64
+"""Height and width, at most, of the pictures that are kept of each unit."""
+EXACT = 1024
+"""Pixels of pictures that are compressed without loss: those of few pixels are shown enlarged."""
+_QUALITY = 80
+_GREY = 128
+_LARGEST = 1 << 20
+"""Bytes that one picture may take; those that are written take a few thousand."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""When a file in an archive was made: two atlases of the same are the same to the byte."""
+
+Unit = tuple[int, int]
+"""Channel and rank."""
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What is kept of a layer.
+
+    Attributes
+    ----------
+    units
+        How many channels, and how many ranks of each.
+    tile
+        (height, width) of the pictures.
+    numbers
+        (channels, height, width) of a unit's reconstruction; ``None`` where the numbers are not kept.
+    """
+
+    units: tuple[int, int]
+    tile: Size
+    numbers: tuple[int, int, int] | None = None
+
+    @classmethod
+    def of(cls, units: tuple[int, int], window: Size, channels: int, *, values: bool) -> "LayerPlan":
+        """Plan what is kept of units of which a window of so many pixels is shown."""
+        height, width = window
+        factor = max(1.0, max(window) / _TILE)
+        tile = max(1, round(height / factor)), max(1, round(width / factor))
+        return cls(units, tile, (channels, *window) if values else None)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of pieces that are kept of each unit."""
+        return PICTURES if self.numbers is None else KINDS
+
+    def pieces(self, projection: Picture, patch: Picture, values: Array) -> dict[str, bytes]:
+        """Compress what is kept of a unit, by kind.
+
+        Parameters
+        ----------
+        projection
+            The picture of its reconstruction.
+        patch
+            The picture of the image.
+        values
+            The reconstruction divided by its largest magnitude.
+        """
+        pictures = {"projections": projection, "patches": at_height(patch, self.tile[0])}
+        pieces = {kind: compressed(picture) for kind, picture in pictures.items()}
+        if self.numbers is not None:
+            pieces[VALUES] = zlib.compress(values.astype(np.float16).tobytes(), 1)
+        return pieces
+
+
+def compressed(picture: Picture) -> bytes:
+    """Compress a unit's picture: without loss if it has few pixels."""
+    exact = picture.shape[0] * picture.shape[1] <= EXACT
+    return webp(picture, _QUALITY, lossless=exact, effort=0)
+
+
+class Tiles:
+    """Pictures of a layer's units, read when asked for: ``tiles[5]``, ``tiles[8:16]``, ``tiles[[1, 3]]``.
+
+    Attributes
+    ----------
+    shape
+        (channels, k, height, width, 3) of the whole; uint8. Units that have no picture are grey.
+    """
+
+    def __init__(self, shape: tuple[int, ...], read: Callable[[Unit], bytes | None], path: Path) -> None:
+        self.shape, self._read, self._path = shape, read, path
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: int | slice | Iterable[int]) -> Array:
+        if isinstance(key, slice):
+            key = range(len(self))[key]
+        if not isinstance(key, Iterable):
+            return np.stack([self._tile((int(key), rank)) for rank in range(self.shape[1])])
+        rows = [self[int(channel)] for channel in key]
+        return np.stack(rows) if rows else np.zeros((0, *self.shape[1:]), np.uint8)
+
+    def _tile(self, unit: Unit) -> Array:
+        content = self._read(unit)
+        if content is None:
+            return np.full(self.shape[2:], _GREY, np.uint8)
+        picture = read_image(io.BytesIO(content))
+        if picture.shape != self.shape[2:]:
+            raise InputError(f"{self._path}: holds a picture of another atlas; make it again")
+        return picture
+
+
+class LayerFiles:
+    """The files of one layer of a finished atlas.
+
+    Parameters
+    ----------
+    home
+        The atlas's folder.
+    stem
+        The beginning of the files' names.
+    units
+        How many channels, and how many ranks of each.
+    tile
+        (height, width) of the pictures.
+
+    Raises
+    ------
+    InputError
+        If the pictures are missing, or are no archive.
+    """
+
+    def __init__(self, home: Path, stem: str, units: tuple[int, int], tile: Size) -> None:
+        self.home, self.stem, self._units, self._tile = home, stem, units, tile
+        self._pictures = _opened(home / f"{stem}-pictures.zip")
+        self._names = {*self._pictures.namelist()}
+
+    @property
+    def plan(self) -> LayerPlan:
+        """What is kept of the layer."""
+        first = next(iter(self._channels), None)
+        numbers = None if first is None else self._values(first).shape[1:]
+        return LayerPlan(self._units, self._tile, numbers)
+
+    @property
+    def projections(self) -> Tiles:
+        """Pictures of the reconstructions, of at most 64 pixels."""
+        return self._tiles("projections")
+
+    @property
+    def patches(self) -> Tiles:
+        """Pictures of the image within the windows, as many and as large."""
+        return self._tiles("patches")
+
+    def values(self, channel: int) -> Array | None:
+        """Read a channel's reconstructions within the windows, (k, C, h, w), float16; ``None`` if not kept.
+
+        Each is divided by its own largest magnitude, which ``atlas.json`` gives as ``scale``.
+        """
+        return self._values(channel) if channel in self._channels else None
+
+    def pieces(self, unit: Unit) -> dict[str, bytes]:
+        """Return what is kept of a unit, as :meth:`LayerPlan.pieces` made it."""
+        found = {kind: self._piece(kind, unit) for kind in PICTURES}
+        pieces = {kind: piece for kind, piece in found.items() if piece is not None}
+        channel, rank = unit
+        if channel in self._channels:
+            pieces[VALUES] = zlib.compress(self._values(channel)[rank].tobytes(), 1)
+        return pieces
+
+    def _tiles(self, kind: str) -> Tiles:
+        path = self.home / f"{self.stem}-pictures.zip"
+        return Tiles((*self._units, *self._tile, 3), lambda unit: self._piece(kind, unit), path)
+
+    def _piece(self, kind: str, unit: Unit) -> bytes | None:
+        name = _name(kind, unit)
+        if name not in self._names:
+            return None
+        try:
+            with self._pictures.open(name) as file:
+                content = file.read(_LARGEST + 1)
+        except Exception as error:
+            raise InputError(f"{self._pictures.filename}: {name} is damaged ({error})") from error
+        if len(content) > _LARGEST:
+            raise InputError(f"{self._pictures.filename}: {name} is no picture of an atlas")
+        return content
+
+    @cached_property
+    def _numbers(self) -> zipfile.ZipFile | None:
+        path = self.home / f"{self.stem}-values.npz"
+        return _opened(path) if path.is_file() else None
+
+    @cached_property
+    def _channels(self) -> set[int]:
+        names = [] if self._numbers is None else self._numbers.namelist()
+        return {int(name.removesuffix(".npy")) for name in names}
+
+    def _values(self, channel: int) -> Array:
+        assert self._numbers is not None  # noqa: S101 - asked for by those who found the channel in it
+        try:
+            with self._numbers.open(f"{channel}.npy") as file:
+                array: Array = np.lib.format.read_array(file, allow_pickle=False)
+        except Exception as error:
+            raise InputError(f"{self._numbers.filename}: is damaged ({error}); make it again") from error
+        return array
+
+
+def files_of(stem: str) -> list[str]:
+    """Name all files that an atlas may have of a layer."""
+    return [f"{stem}-{what}" for what in ("pictures.zip", "values.npz", "projections.webp", "patches.webp")]
+
+
+def pack(
+    home: Path, stem: str, plan: LayerPlan, units: Iterable[Unit], read: Callable[[Unit, str], bytes]
+) -> LayerFiles:
+    """Write the files of a layer.
+
+    Parameters
+    ----------
+    home
+        The atlas's folder.
+    stem
+        The beginning of the files' names.
+    plan
+        What is kept.
+    units
+        The units that there are pieces of.
+    read
+        Gives a piece of a unit, by its kind.
+    """
+    ordered = sorted(units)
+    with replacing(home / f"{stem}-pictures.zip") as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for kind in PICTURES:
+            for unit in ordered:
+                archive.writestr(zipfile.ZipInfo(_name(kind, unit), _EPOCH), read(unit, kind))
+    if plan.numbers is not None:
+        _pack_values(home / f"{stem}-values.npz", plan, ordered, read)
+    return LayerFiles(home, stem, plan.units, plan.tile)
+
+
+def _pack_values(
+    path: Path, plan: LayerPlan, units: Iterable[Unit], read: Callable[[Unit, str], bytes]
+) -> None:
+    ranks: dict[int, list[int]] = {}
+    for channel, rank in units:
+        ranks.setdefault(channel, []).append(rank)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for channel, filled in ranks.items():
+            array = np.zeros((plan.units[1], *(plan.numbers or ())), np.float16)
+            for rank in filled:
+                content = zlib.decompress(read((channel, rank), VALUES))
+                array[rank] = np.frombuffer(content, np.float16).reshape(plan.numbers or ())
+            entry = zipfile.ZipInfo(f"{channel}.npy", _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array)
+
+
+def common(plans: Iterable[LayerPlan]) -> LayerPlan:
+    """Return what all atlases keep of a layer."""
+    first, *others = plans
+    kept = first.numbers if all(plan.numbers == first.numbers for plan in others) else None
+    return LayerPlan(first.units, first.tile, kept)
+
+
+def _name(kind: str, unit: Unit) -> str:
+    channel, rank = unit
+    return f"{kind}/{channel:04}-{rank}.webp"
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except Exception as error:  # a damaged archive raises what Python's parser likes
+        raise InputError(f"{path.parent}: no whole atlas ({error}); make it again") from error
+
+
+Plans = Mapping[str, LayerPlan]
+"""What is kept, by layer."""

@@ -1,0 +1,153 @@
+"""What an atlas will take: disk, memory and time, told before it is begun."""
+
+import math
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from onnx_deconv.atlas.layer_files import EXACT, LayerPlan, Plans
+from onnx_deconv.atlas.projector import Projector
+from onnx_deconv.atlas.scan import BATCH
+from onnx_deconv.errors import InputError
+from onnx_deconv.model import Model
+from onnx_deconv.runtime import workers
+
+if sys.platform != "win32":
+    import resource
+
+# Measured on SqueezeNet's atlas of 120 photographs: bytes of a picture and of what stands beside it.
+_LOSSY, _EXACT = 0.26, (90, 1.9)
+_ENTRIES, _SHEETS, _INDEX = 236, 760, 220
+_NUMBER = 2.0
+"""Bytes of a number that is kept: float16, of which compression may leave all."""
+_DRAWING = 1.2e-3
+"""Seconds in which one core draws and compresses a unit's pictures."""
+_WAITING = 64_000_000
+"""Bytes of units that wait to be projected together."""
+
+_DRAWN = 3 * 48 * 48 * 3
+"""Bytes of a unit's picture in a sheet that is drawn: the picture, the row, the sheet."""
+_MARGIN = 1.25
+
+
+class Means(NamedTuple):
+    """What an atlas will take.
+
+    Attributes
+    ----------
+    maps
+        Feature maps.
+    disk
+        Bytes of the finished atlas.
+    making
+        Bytes, at most, while it is made.
+    memory
+        Bytes of memory, at most.
+    seconds
+        Time; ``None`` where the number of images is not known.
+    """
+
+    maps: int
+    disk: int
+    making: int
+    memory: int
+    seconds: float | None
+
+
+def means(model: Model, projector: Projector, plan: Plans, images: int | None, scan_seconds: float) -> Means:
+    """Estimate what an atlas will take.
+
+    Parameters
+    ----------
+    model
+        The model.
+    projector
+        Ready for all layers; some units are projected to take the time.
+    plan
+        What is kept of each layer.
+    images
+        How many images there are, where that is known.
+    scan_seconds
+        What one image takes to be scanned.
+    """
+    units = units_of(plan, images)
+    disk, making = room(plan, images)
+    seconds = None
+    if images is not None:
+        projected = sum(units[layer] * (each + _DRAWING) for layer, each in projector.seconds().items())
+        seconds = images * scan_seconds + projected / workers("cpu")
+    return Means(
+        sum(each.units[0] for each in plan.values()), disk, making,
+        _memory(model, plan, units), seconds,
+    )  # fmt: skip
+
+
+def units_of(plan: Plans, images: int | None) -> dict[str, int]:
+    """Return how many units an atlas has at most, by layer."""
+    ranks = {layer: min(each.units[1], images or each.units[1]) for layer, each in plan.items()}
+    return {layer: each.units[0] * ranks[layer] for layer, each in plan.items()}
+
+
+def room(plan: Plans, images: int | None = None) -> tuple[int, int]:
+    """Estimate the bytes of a finished atlas, and those that it takes while it is made."""
+    units = units_of(plan, images)
+    pieces = sum(units[layer] * _of_pieces(each) for layer, each in plan.items())
+    beside = sum(units.values()) * (_ENTRIES + _SHEETS + _INDEX)
+    return round(pieces + beside), round(2 * pieces + beside)
+
+
+def check_disk(home: Path, needed: int, or_else: str = "") -> int:
+    """Make sure that a folder, which need not be there yet, has room; return how many bytes are free.
+
+    Parameters
+    ----------
+    home
+        The folder.
+    needed
+        Bytes.
+    or_else
+        What the caller can do beside choosing another folder.
+
+    Raises
+    ------
+    InputError
+        If it has not.
+    """
+    there = next((each for each in (home, *home.absolute().parents) if each.is_dir()), Path())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise InputError(
+            f"{home}: the atlas takes about {needed / 1e6:,.0f} MB while it is made, and "
+            f"{free / 1e6:,.0f} MB are free: choose another folder{or_else}"
+        )
+    return free
+
+
+def _memory(model: Model, plan: Plans, units: Mapping[str, int]) -> int:
+    """Estimate the most memory: what there is now, a batch for each core, the sheets drawn at once."""
+    cores = workers("cpu")
+    batches = cores * BATCH * _bytes_of_maps(model, plan)
+    sheets = sum(sorted(units.values())[-cores:]) * _DRAWN
+    return round(_MARGIN * (_resident() + _WAITING + batches + sheets))
+
+
+def _of_pieces(plan: LayerPlan) -> float:
+    """Return the bytes of what is kept of one unit."""
+    pixels = math.prod(plan.tile)
+    picture = _EXACT[0] + _EXACT[1] * pixels if pixels <= EXACT else _LOSSY * pixels
+    return 2 * picture + _NUMBER * (math.prod(plan.numbers) if plan.numbers else 0)
+
+
+def _bytes_of_maps(model: Model, layers: Mapping[str, object]) -> int:
+    shapes = (model.type_of(layer).shape or () for layer in layers)
+    return sum(4 * math.prod(size or 1 for size in shape[1:]) for shape in shapes)
+
+
+def _resident() -> int:
+    """Return the most memory that the program took so far; 0 where the system does not tell (Windows)."""
+    if sys.platform == "win32":
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

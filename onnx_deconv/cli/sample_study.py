@@ -1,0 +1,186 @@
+"""What a model's inputs get on the command line: files, one for each sample, and what all samples share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import numpy as np
+
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.samples import Reader, Sample
+from onnx_deconv.attribution.shown import ShownPhoto
+from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.options import option, parse_numbers, whole
+from onnx_deconv.cli.pictures import find_files
+from onnx_deconv.cli.records import made_by
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import NUMBER_SUFFIXES, SUFFIXES, has_fourth_band, holds_numbers, takes_pictures
+
+_BAND_FILES = NUMBER_SUFFIXES | {".tif", ".tiff"}
+_WORDS = {"true": True, "false": False}
+
+
+def _named(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Any:
+    found: dict[str, list[str]] = {}
+    for value in values:
+        name, equals, given = value.partition("=")
+        if not (name and equals and given):
+            raise click.BadParameter(f"{value!r}: write NAME=FILE or NAME=NUMBER", ctx, param)
+        found.setdefault(name, []).append(given)
+    return tuple((name, tuple(each)) for name, each in found.items())
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What the model's inputs get beside the files that are the command's arguments."""
+
+    given: Annotated[
+        Sequence[tuple[str, Sequence[str]]],
+        option(
+            "--input",
+            "What an input of the model gets: a picture, an .npy, .npz or sound file, one or more numbers, "
+            "true or false. May be repeated, for one input too: each file is a band of it then. IMAGE is for "
+            "the input that is not given here.",
+            multiple=True,
+            callback=_named,
+            metavar="NAME=FILE",
+        ),
+    ] = ()
+    bands: Annotated[
+        Sequence[int] | None,
+        option(
+            "--bands",
+            "The channels to draw as red, green and blue, from 0, of an input that is no photograph.  "
+            "[default: the first three]",
+            callback=parse_numbers(int),
+            metavar="R,G,B",
+        ),
+    ] = None
+    page: Annotated[
+        int,
+        whole("--page", "The page of a TIFF, or the frame of an animation, from 0.", least=0),
+    ] = 0
+
+    def study(self, console: Console, explainer: Explainer, images: ImageOptions) -> "SampleStudy":
+        """Find out how what is given becomes the model's inputs."""
+        if self.bands is not None and len(self.bands) not in (1, 3):
+            raise click.UsageError("--bands: name one channel, or three")
+        model, given = explainer.model, {name: _value(texts) for name, texts in self.given}
+        if unknown := [name for name in given if name not in model.inputs]:
+            raise InputError(f"--input {unknown[0]}: the model's inputs are {', '.join(model.inputs)}")
+        found = {
+            name: images.preprocess_of(model, name, console)
+            for name in model.inputs
+            if takes_pictures(model, name, images.layout) and not isinstance(given.get(name), np.ndarray)
+        }
+        assumed = images.warn_of(console, found)
+        how = {name: preprocess for name, (preprocess, _) in found.items()}
+        reader = Reader(model, how, assumed, self.bands, self.page)
+        left = [name for name in model.inputs if name not in given]
+        return SampleStudy(console, explainer, reader, given, left)
+
+
+@dataclass(frozen=True)
+class SampleStudy:
+    """A model ready to explain, and how files become its inputs.
+
+    Attributes
+    ----------
+    console
+        Where warnings go.
+    explainer
+        For the model.
+    reader
+        Makes samples.
+    given
+        What inputs get in every sample.
+    left
+        The other inputs: there is one of them where files are the command's arguments.
+    """
+
+    console: Console
+    explainer: Explainer
+    reader: Reader
+    given: Mapping[str, Any]
+    left: Sequence[str]
+
+    @property
+    def own_sizes(self) -> bool:
+        """Whether samples may differ in size, so that each is explained alone."""
+        return len(self.reader.pictures) != len(self.explainer.model.inputs) or any(
+            how.size is None for how in self.reader.pictures.values()
+        )
+
+    def find(self, arguments: Sequence[str]) -> list[Path]:
+        """List the files to explain; where all inputs are given, what names the results.
+
+        Raises
+        ------
+        InputError
+            If there are files for no input, or for several, or none for one.
+        """
+        names = ", ".join(self.left)
+        if not self.left:
+            if arguments:
+                raise InputError(f"{arguments[0]}: every input has its --input, so leave this out")
+            files = [v for v in self.given.values() if isinstance(v, Path)]
+            return files[:1] or [Path(next(iter(self.given)))]
+        if len(self.left) > 1 or not arguments:
+            types = ", ".join(f"{name} {self.explainer.model.type_of(name)}" for name in self.left)
+            which = "all of them, or all but the one that IMAGE is for" if len(self.left) > 1 else "it"
+            example = f"--input {self.left[-1]}=FILE, or a number in place of the file"
+            raise InputError(f"the model takes {types}: give {which}, as in {example}")
+        return find_files(arguments, SUFFIXES if names in self.reader.pictures else _BAND_FILES)
+
+    def read(self, path: Path) -> Sample:
+        """Make the sample of a file.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, does not fit, or holds several samples.
+        """
+        given = dict(self.given) | dict.fromkeys(self.left, path)
+        samples = self.reader.samples(given)
+        if len(samples) != 1:
+            raise InputError(f"{path}: holds {len(samples)} samples: give one in each file")
+        for name, shown in samples[0].shown.items():
+            file = given[name]
+            is_file = isinstance(file, Path) and not holds_numbers(file)
+            four = isinstance(shown, ShownPhoto) and "A" in shown.channels
+            if is_file and four and not has_fourth_band(file):
+                self.console.warn(
+                    f"{file}: has no fourth band, so the model's fourth channel is fed 255 everywhere"
+                )
+        return samples[0]
+
+    def made_by(self) -> dict[str, Any]:
+        """Return what a result depends on, for its record."""
+        how = self.reader.pictures
+        only = next(iter(how.values())) if len(how) == 1 else None
+        made = made_by(self.explainer, only)
+        if len(how) > 1:
+            made["preprocess"] = {name: vars(each) for name, each in how.items()}
+        if self.given:
+            made["inputs"] = {name: str(value) for name, value in self.given.items()}
+        chosen = {"bands": self.reader.bands, "page": self.reader.page}
+        return made | {name: value for name, value in chosen.items() if value}
+
+
+def _value(texts: Sequence[str]) -> Any:
+    """Return the files of an input, its file, or its numbers."""
+    if len(texts) > 1:
+        return tuple(Path(text) for text in texts)
+    (text,) = texts
+    if Path(text).exists():
+        return Path(text)
+    try:
+        numbers = [_WORDS[part] if part in _WORDS else float(part) for part in text.split(",")]
+    except ValueError:
+        if not Path(text).suffix:
+            raise InputError(f"{text!r} is neither a file nor numbers, true or false") from None
+        return Path(text)
+    return np.array(numbers if len(numbers) > 1 else numbers[0])

@@ -1,0 +1,89 @@
+"""``onnx-deconv serve``: models that answer and explain over HTTP."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from onnx_deconv import __version__
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.method import AUTO
+from onnx_deconv.cli import groups
+from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.options import takes
+from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import Preprocess
+from onnx_deconv.serving import check_installed, serve
+
+_EPILOG = """\b
+Examples:
+  onnx-deconv serve model.onnx
+  onnx-deconv serve cats=resnet.onnx dogs=squeezenet.onnx --labels labels.txt --port 9000
+  ONNX_DECONV_TOKEN=secret onnx-deconv serve model.onnx --host 0.0.0.0
+
+\b
+Then, with a photograph:
+  curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' localhost:8000/v2/models/model/infer
+  curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' \\
+       'localhost:8000/v2/models/model/infer?target=tabby&view=overlay' -o tabby.png
+
+Tensors are asked for by the Open Inference Protocol V2: docs/serve.md.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("models", metavar="[NAME=]MODEL...", nargs=-1, required=True)
+@takes("address", AddressOptions)
+@takes("limits", LimitOptions)
+@takes("semantics", SemanticsOptions)
+@takes("images", ImageOptions)
+@takes("run", ModelOptions)
+@groups.common
+@click.pass_obj
+def command(
+    console: Console, /, models: Sequence[str], *, address: AddressOptions, limits: LimitOptions,
+    semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+) -> int:  # fmt: skip
+    """Serve each MODEL over HTTP: its own answers, and what in an image excited a class.
+
+    MODEL is an ONNX file, or a folder that 'convert' wrote; it is called by its NAME, or its file's name.
+    The server speaks the Open Inference Protocol V2, takes photographs too, and runs until it is stopped.
+    """
+    check_installed("serve")
+    where = address.address()
+    named: dict[str, tuple[Explainer, Preprocess | None]] = {}
+    for given in models:
+        name, path = _named(given)
+        if name in named:
+            raise InputError(f"two models are named {name!r}: write another name in front, NAME={path}")
+        explainer = run.explainer(path, semantics, AUTO)
+        named[name] = explainer, _preprocess(explainer, images, console)
+    serve(named, limits.limits(), where, __version__, lambda url: _say(console, url, list(named)))
+    return 0
+
+
+def _named(given: str) -> tuple[str, Path]:
+    """Part a name from its model's path."""
+    name, sign, path = given.partition("=")
+    if sign and name and not Path(given).exists():
+        return name, Path(path)
+    return Path(given).resolve().stem, Path(given)
+
+
+def _preprocess(explainer: Explainer, images: ImageOptions, console: Console) -> Preprocess | None:
+    """Decide how photographs become a model's input; ``None`` where it takes none."""
+    try:
+        return images.preprocess(explainer.model, console)
+    except InputError as error:
+        if any(value is not None for value in vars(images).values()):
+            raise
+        console.detail(f"{explainer.model.name} takes tensors alone: {error}")
+        return None
+
+
+def _say(console: Console, url: str, names: Sequence[str]) -> None:
+    console.result({"url": url, "models": names}, f"{url}: {', '.join(names)}; stop with Ctrl+C")
+    console.finish()

@@ -1,0 +1,11 @@
+"""An atlas made by a Ray cluster: the same to the byte as one process makes it.
+
+Each actor holds one explainer. Blocks of images are tallied by whichever actor is free, the tallies are
+merged in a tree of tasks, and the strongest units are projected image by image; only compressed pictures come
+back. An actor that is lost is replaced by Ray, and its block is done again.
+"""
+
+from onnx_deconv.distributed.actor import Job
+from onnx_deconv.distributed.cluster import Cluster
+
+__all__ = ["Cluster", "Job"]

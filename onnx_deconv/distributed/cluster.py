@@ -1,0 +1,135 @@
+"""The driver of a cluster: hands out blocks of images, merges tallies in a tree, and writes the results."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_deconv.atlas import Atlas, Images, merge
+from onnx_deconv.atlas.resume import UnitKey
+from onnx_deconv.atlas.scan import BATCH, digest_of
+from onnx_deconv.atlas.writer import Drawn
+from onnx_deconv.distributed.actor import Actor, Job, writable
+from onnx_deconv.errors import InputError
+
+_BLOCKS_PER_ACTOR = 8
+"""Blocks of images for each actor, where there are that many: fewer would leave some waiting for the last."""
+_BRANCHES = 8
+"""Tallies that one task merges."""
+_PROJECTED = 32
+"""Images whose units an actor projects at once."""
+
+
+class Cluster:
+    """Actors on a Ray cluster that make one atlas.
+
+    Parameters
+    ----------
+    job
+        What the atlas is made of.
+    address
+        The cluster's, ``auto`` for the one that this machine belongs to, or ``local`` for this machine alone.
+    actors
+        How many; by default one for each core of the cluster.
+
+    Raises
+    ------
+    InputError
+        If Ray is not installed, or there is no such cluster.
+    """
+
+    def __init__(self, job: Job, address: str = "auto", actors: int | None = None) -> None:
+        self._ray = _connected(address)
+        self._job = job
+        count = actors or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        # Ray makes a lost actor anew, and gives it its block again, as often as it takes.
+        remote = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(Actor)
+        self._shared = self._ray.put(job)  # kept: an actor that is made anew asks for it
+        self.actors = [remote.remote(self._shared, str(Path.cwd())) for _ in range(count)]
+
+    def scan(self, images: Images, done: Callable[[int], None] = lambda _: None) -> Atlas:
+        """Find the strongest activations; where they are is found with the projections.
+
+        Parameters
+        ----------
+        images
+            The same that the job's source gives.
+        done
+            Called with the number of images that were scanned, to report progress.
+        """
+        total = images.count if images.count is not None else sum(1 for _ in images)
+        each = -(-total // (len(self.actors) * _BLOCKS_PER_ACTOR))
+        size = max(1, -(-each // BATCH)) * BATCH  # whole batches, so that batches are those of one process
+        tallies = []
+        blocks = [(first, min(first + size, total)) for first in range(0, total, size)]
+        for block, tally in self._results(lambda actor, block: actor.tally.remote(*block), blocks):
+            tallies.append(tally)
+            done(block[1])
+        found = writable(self._ray.get(self._merged(tallies)))
+        found.names = digest_of(images)
+        return found
+
+    def project(self, atlas: Atlas, done: Collection[UnitKey]) -> Iterator[Drawn]:
+        """Find the positions of an atlas's units and yield the projections of those that are not done."""
+        shared, keys = self._ray.put(atlas), self._ray.put(frozenset(done))
+        numbers = {name: n for n, name in enumerate(atlas.images)}
+        tables = {layer: table.images for layer, table in atlas.layers.items()}
+        blocks = [
+            frozenset(atlas.images[k : k + _PROJECTED]) for k in range(0, len(atlas.images), _PROJECTED)
+        ]
+        submitted = self._results(lambda actor, names: actor.project.remote(shared, names, keys), blocks)
+        for names, reference in submitted:
+            found = self._ray.get(reference)
+            wanted = [numbers[name] for name in names]
+            for layer, positions in found.positions.items():
+                atlas.layers[layer].positions[np.isin(tables[layer], wanted)] = positions
+            yield from found.drawn
+
+    def _merged(self, tallies: Sequence[Any]) -> Any:
+        """Merge tallies in a tree of tasks; none but the last comes to this process."""
+        task = self._ray.remote(num_cpus=0, max_retries=-1)(_merge)
+        while len(tallies) > 1:
+            groups = [tallies[k : k + _BRANCHES] for k in range(0, len(tallies), _BRANCHES)]
+            tallies = [task.remote(*group) for group in groups]
+        return tallies[0]
+
+    def _results(self, submit: Callable[[Any, Any], Any], blocks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Hand blocks to actors as they get free; yield each block with where its result is, in order."""
+        waiting, under_way, finished = iter(enumerate(blocks)), dict[Any, tuple[int, Any]](), dict[int, Any]()
+
+        def start(actor: Any) -> None:
+            number, block = next(waiting, (None, None))
+            if number is not None:
+                under_way[submit(actor, block)] = number, actor
+
+        for actor in self.actors:
+            start(actor)
+        for number, block in enumerate(blocks):
+            while number not in finished:
+                (reference,), _ = self._ray.wait(list(under_way), num_returns=1)
+                of, actor = under_way.pop(reference)
+                finished[of] = reference
+                start(actor)
+            yield block, finished.pop(number)
+
+
+def _merge(*tallies: Atlas) -> Atlas:
+    return merge(tallies)
+
+
+def _connected(address: str) -> Any:
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise InputError("a cluster is spoken to by Ray: pip install 'onnx-deconv[ray]'") from error
+    if not ray.is_initialized():
+        where = {} if address == "local" else {"address": address}
+        try:
+            ray.init(**where, log_to_driver=False, configure_logging=False, include_dashboard=False)
+        except (ConnectionError, ValueError) as error:
+            raise InputError(
+                f"--ray {address}: no cluster answers ({str(error).splitlines()[0]}); "
+                "'ray start --head' starts one, and --ray local needs none"
+            ) from error
+    return ray

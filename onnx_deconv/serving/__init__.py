@@ -1,0 +1,117 @@
+"""Servers: models that answer and explain over HTTP, and a page to explore one; starlette and uvicorn.
+
+:func:`serve` is ``onnx-deconv serve``, :func:`explore` is ``onnx-deconv explore``. Both need the extra of
+their name. Requests pass the gate (who asks, how many), the routes (what is asked for), and for models the
+runs, where requests for one model run together.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_deconv.errors import DeconvError, ModelError, RuntimeUnavailableError
+from onnx_deconv.serving.limits import Address, Limits
+
+if TYPE_CHECKING:
+    from onnx_deconv.attribution.explainer import Explainer
+    from onnx_deconv.imaging import Preprocess
+    from onnx_deconv.serving.exploration import Asked
+
+__all__ = ["Address", "Limits", "check_installed", "explore", "serve"]
+
+_NEEDED = ("starlette", "uvicorn", "prometheus_client")
+
+
+def check_installed(extra: str) -> None:
+    """Refuse to go on without the packages that servers need.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        If one is missing.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeUnavailableError(
+            f"{', '.join(missing)} not installed: python -m pip install 'onnx-deconv[{extra}]'"
+        )
+
+
+def serve(
+    models: "Mapping[str, tuple[Explainer, Preprocess | None]]",
+    limits: Limits,
+    address: Address,
+    version: str,
+    started: Callable[[str], None],
+) -> None:
+    """Serve models over HTTP until the process is told to stop.
+
+    Parameters
+    ----------
+    models
+        By name: what explains each, and how photographs become its input (``None`` if it takes none).
+    limits, address
+        What callers may ask for, and where.
+    version
+        What the server says that it is.
+    started
+        Called with its address as soon as it listens.
+
+    Raises
+    ------
+    DeconvError
+        If a model cannot be explained, or the server cannot listen.
+    """
+    from onnx_deconv.serving.application import models_app, run  # noqa: PLC0415 - an extra
+    from onnx_deconv.serving.served import Served  # noqa: PLC0415
+
+    served = []
+    for name, given in models.items():
+        try:
+            served.append(Served(name, *given, limits.pixels))
+        except DeconvError as error:
+            raise ModelError(f"{name} cannot be served: {error}") from error
+    run(models_app(served, limits, address, version), address, limits, started)
+
+
+def explore(
+    make: "Callable[[str], Explainer]",
+    preprocess: "Preprocess",
+    photographs: Sequence[Path],
+    command: "Callable[[str, Asked, Sequence[str]], str]",
+    limits: Limits,
+    address: Address,
+    started: Callable[[str], None],
+) -> None:
+    """Serve a page that explores a model, until the process is told to stop.
+
+    Parameters
+    ----------
+    make
+        Makes an explainer of the model by a method's name.
+    preprocess
+        How photographs become its input.
+    photographs
+        Files to begin with.
+    command
+        Writes the command line that makes an explanation, given the photograph's path or name, and options
+        of the method's own.
+    limits, address, started
+        As for :func:`serve`.
+
+    Raises
+    ------
+    DeconvError
+        If the model cannot be explained, or the server cannot listen.
+    """
+    from onnx_deconv.serving.application import gated, run  # noqa: PLC0415 - an extra
+    from onnx_deconv.serving.exploration import Exploration  # noqa: PLC0415
+    from onnx_deconv.serving.explore_routes import HEADERS, ExploreRoutes  # noqa: PLC0415
+    from onnx_deconv.serving.metrics import Metrics  # noqa: PLC0415
+
+    exploration = Exploration(make, preprocess, photographs, limits.pixels)
+    routes = ExploreRoutes(exploration, limits, command).all()
+    app = gated(routes, limits, address, Metrics(), HEADERS)
+    run(app, address, limits, started, logging.ERROR)

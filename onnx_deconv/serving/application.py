@@ -1,0 +1,162 @@
+"""Servers: routes behind a gate, until they are told to stop."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from onnx_deconv.errors import DeconvError, InputError
+from onnx_deconv.serving.batching import Runs
+from onnx_deconv.serving.bodies import failed
+from onnx_deconv.serving.gate import TOLD, Gate
+from onnx_deconv.serving.limits import Address, Limits
+from onnx_deconv.serving.metrics import Metrics
+from onnx_deconv.serving.routes import Routes
+from onnx_deconv.serving.served import Served
+
+_KEEP_ALIVE = 75
+"""Seconds that a connection is kept: longer than proxies keep theirs."""
+
+
+def models_app(models: Sequence[Served], limits: Limits, address: Address, version: str) -> ASGIApp:
+    """Make what answers for models."""
+    metrics = Metrics()
+    runs = Runs(limits.batch, limits.runs, metrics.ran)
+    routes = Routes(models, runs, limits, metrics, version).all()
+    return gated(routes, limits, address, metrics, {}, runs.close)
+
+
+def gated(
+    routes: Sequence[BaseRoute],
+    limits: Limits,
+    address: Address,
+    metrics: Metrics,
+    headers: Mapping[str, str],
+    close: Callable[[], None] = lambda: None,
+) -> ASGIApp:
+    """Put routes behind a gate.
+
+    Parameters
+    ----------
+    close
+        Called when the server stops, after its last answer.
+    """
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        del app
+        yield
+        close()
+
+    handlers = {HTTPException: failed, DeconvError: failed, Exception: failed}
+    app = Starlette(routes=list(routes), exception_handlers=handlers, lifespan=life)
+    return Gate(app, address, limits, metrics, headers)
+
+
+def run(
+    app: ASGIApp, address: Address, limits: Limits, started: Callable[[str], None], level: int = logging.INFO
+) -> None:
+    """Serve until the process is told to stop (SIGTERM, or Ctrl+C); requests that are open are answered.
+
+    Parameters
+    ----------
+    app, address, limits
+        What is served, where, and how long open requests may take when it stops.
+    started
+        Called with the server's own address as soon as it listens.
+    level
+        What the log tells of: every request, or (``logging.ERROR``) only those that the server failed at.
+
+    Raises
+    ------
+    InputError
+        If it cannot listen there.
+    """
+    log_as_json(level)
+    config = uvicorn.Config(
+        app,
+        host=address.host,
+        port=address.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=int(limits.seconds) + 1,
+    )
+    listening = _listening(address, config.backlog)
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    with _stopped_quietly():
+        started(f"http://{host}:{listening.getsockname()[1]}")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(address: Address, backlog: int) -> socket.socket:
+    """Listen: from here on, who asks may have to wait, but is not refused.
+
+    The protocol is named, for asyncio sends small answers at once only on sockets that know theirs: the
+    kernel would else keep them back for 40 ms.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((address.host, address.port))
+        found.listen(backlog)
+    except OSError as error:
+        found.close()
+        raise InputError(
+            f"cannot listen on {address.host}, port {address.port} ({error.strerror}): choose another with "
+            "--host or --port"
+        ) from None
+    return found
+
+
+@contextmanager
+def _stopped_quietly() -> Iterator[None]:
+    """Have uvicorn's last word, which is to raise the signal again, do nothing: the exit code is 0."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _nothing) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    del number, frame
+
+
+def log_as_json(level: int) -> None:
+    """Write the server's log to stderr, one JSON object per line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    for name, least in (("onnx_deconv.serving", level), ("uvicorn.error", logging.WARNING)):
+        log = logging.getLogger(name)
+        log.handlers[:], log.propagate = [handler], False
+        log.setLevel(least)
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname.lower()}
+        line |= {"message": record.getMessage(), **getattr(record, TOLD, {})}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)

@@ -1,0 +1,190 @@
+"""The routes of ``onnx-deconv serve``: the Open Inference Protocol V2, and photographs without it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as Asked
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import VIEWS, png
+from onnx_deconv.serving.batching import Results, Runs
+from onnx_deconv.serving.bodies import body_of, in_time
+from onnx_deconv.serving.gate import TOLD
+from onnx_deconv.serving.limits import Limits
+from onnx_deconv.serving.metrics import Metrics
+from onnx_deconv.serving.protocol import HEADER_LENGTH, Request, parse, response
+from onnx_deconv.serving.served import Served
+
+PRODUCT = "onnx-deconv"
+_EXTENSIONS = ["binary_tensor_data"]
+_VERSION = "1"
+_EMPTY = "X-Empty-Images"
+"""What an answer that is a picture says of it, if nothing is in it."""
+
+
+class Routes:
+    """Answers requests.
+
+    Parameters
+    ----------
+    models
+        By name.
+    runs
+        Where they run.
+    limits, metrics
+        Of the server.
+    version
+        Of this program.
+    """
+
+    def __init__(
+        self, models: Sequence[Served], runs: Runs, limits: Limits, metrics: Metrics, version: str
+    ) -> None:
+        self._models = {model.name: model for model in models}
+        self._runs, self._limits, self._metrics, self._version = runs, limits, metrics, version
+
+    def all(self) -> list[Route]:
+        """List the routes."""
+        found = [
+            Route("/v2", self.server),
+            Route("/v2/health/live", self.well),
+            Route("/v2/health/ready", self.well),
+            Route("/v2/repository/index", self.index, methods=["POST"]),
+            Route("/metrics", self.metrics),
+        ]
+        for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            found += [
+                Route(path, self.model),
+                Route(f"{path}/ready", self.ready),
+                Route(f"{path}/infer", self.infer, methods=["POST"]),
+            ]
+        return found
+
+    async def server(self, request: Asked) -> Response:
+        """Tell what the server is."""
+        del request
+        return JSONResponse({"name": PRODUCT, "version": self._version, "extensions": _EXTENSIONS})
+
+    async def well(self, request: Asked) -> Response:
+        """Say that the server lives, and that it is ready: it listens only once its models are loaded."""
+        del request
+        return JSONResponse({"live": True, "ready": True})
+
+    async def index(self, request: Asked) -> Response:
+        """List the models."""
+        del request
+        return JSONResponse([{"name": n, "version": _VERSION, "state": "READY"} for n in self._models])
+
+    async def metrics(self, request: Asked) -> Response:
+        """Write the counts for Prometheus."""
+        del request
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def model(self, request: Asked) -> Response:
+        """Tell what a model takes and returns."""
+        model = self._named(request)
+        return JSONResponse(
+            {
+                "name": model.name,
+                "versions": [_VERSION],
+                "platform": "onnxruntime_onnx",
+                "inputs": [asdict(each) for each in model.inputs],
+                "outputs": [asdict(each) for each in model.outputs],
+                "parameters": {"method": model.method, "labels": list(model.labels.names)},
+            }
+        )
+
+    async def ready(self, request: Asked) -> Response:
+        """Say that a model is ready."""
+        model = self._named(request)
+        return JSONResponse({"name": model.name, "ready": True})
+
+    async def infer(self, request: Asked) -> Response:
+        """Run a model, or explain what it answers."""
+        model = self._named(request)
+        request.scope[TOLD] = {"route": "infer", "model": model.name}
+        body = await body_of(request, self._limits)
+        answer = self._photograph if _is_image(request) else self._tensors
+        return await in_time(self._limits, answer(model, request, body))
+
+    async def _tensors(self, model: Served, request: Asked, body: bytes) -> Response:
+        asked = await asyncio.to_thread(parse, body, request.headers.get(HEADER_LENGTH))
+        results = await self._results(model, asked, request)
+        return await asyncio.to_thread(_written, model, asked, results)
+
+    async def _photograph(self, model: Served, request: Asked, body: bytes) -> Response:
+        """Answer a request that is a photograph and nothing else: what is wanted stands in its address."""
+        if model.photo is None:
+            raise InputError("the model takes no photographs: send tensors")
+        query = request.query_params
+        view = _view(request)
+        names = [model.reconstruction] if view else query.getlist("output") or model.own_outputs
+        inputs = {model.photo: _one(body)}
+        if "target" in query:
+            inputs[model.target] = _one(query["target"])
+        asked = Request(inputs, dict.fromkeys(names, False))
+        results = await self._results(model, asked, request)
+        if view is None:
+            told = {"classes": model.classes_of(results)}
+            return await asyncio.to_thread(_written, model, asked, results, told)
+        picture = await asyncio.to_thread(lambda: png(model.picture(results, body, view)))
+        empty = {_EMPTY: "0"} if model.empty(results) else {}
+        return Response(picture, media_type="image/png", headers=empty)
+
+    async def _results(self, model: Served, asked: Request, request: Asked) -> Results:
+        """Run what is asked for; return the outputs that are wanted."""
+        job, alike, names = await asyncio.to_thread(model.job, asked)
+        told = request.scope[TOLD]
+        told |= {"explained": model.target in job.feeds, "images": job.images}
+        results = await self._runs.submit(job, alike)
+        return {name: results[name] for name in names}
+
+    def _named(self, request: Asked) -> Served:
+        name, version = request.path_params["model"], request.path_params.get("version", _VERSION)
+        if name not in self._models or version != _VERSION:
+            raise HTTPException(404, f"no such model or version: there are {', '.join(self._models)}")
+        request.scope[TOLD] = {"route": "model", "model": name}
+        return self._models[name]
+
+
+def _is_image(request: Asked) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("image/")
+
+
+def _view(request: Asked) -> str | None:
+    """Return the view that is wanted, where a picture is; else ``None``.
+
+    Raises
+    ------
+    InputError
+        If there is no such view.
+    """
+    wanted = request.query_params.get("view")
+    if wanted is None:
+        return "overlay" if "image/png" in request.headers.get("accept", "") else None
+    if wanted not in VIEWS:
+        raise InputError(f"no view is named {wanted!r}: choose one of {', '.join(VIEWS)}")
+    return wanted
+
+
+def _one(element: str | bytes) -> np.ndarray[Any, Any]:
+    found = np.empty(1, object)
+    found[0] = element
+    return found
+
+
+def _written(
+    model: Served, asked: Request, results: Results, told: Mapping[str, Any] | None = None
+) -> Response:
+    empty = model.empty(results)
+    parameters = {**(told or {}), **({"empty": empty} if empty else {})}
+    body, length = response(model.name, asked, results, parameters)
+    if length is None:
+        return Response(body, media_type="application/json")
+    return Response(body, headers={HEADER_LENGTH: str(length)}, media_type="application/octet-stream")

@@ -1,0 +1,136 @@
+"""What a Ray cluster makes is to the byte what one process makes, also if an actor is killed meanwhile."""
+
+import sys
+import threading
+from functools import partial
+
+import numpy as np
+import onnx
+import pytest
+from commands import refused, run
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from onnx_deconv.atlas import Atlas, images_of, scan
+from onnx_deconv.atlas.writer import Writer, plans
+from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.distributed import Cluster, Job
+from onnx_deconv.imaging import Preprocess
+
+OPTIONS = ["--preset", "unit", "--fit", "none", "--top", 3]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A network of two convolutions with a pool between them, and 70 pictures."""
+    home, rng = tmp_path_factory.mktemp("distributed"), np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+        for name, shape in (("w", (6, 3, 3, 3)), ("v", (5, 6, 3, 3)))
+    ]
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["p", "v"], ["d"]),
+        helper.make_node("Relu", ["d"], ["s"]),
+        helper.make_node("GlobalAveragePool", ["s"], ["scores"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 24, 24])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "net", [image], [scores], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, home / "net.onnx")
+    (home / "in").mkdir()
+    for k in range(70):
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).save(home / "in" / f"{k:03}.png")
+    (home / "in" / "035.png").write_bytes(b"no picture")
+    return home
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, configure_logging=False)
+    yield ray
+    ray.shutdown()
+
+
+def test_without_ray_the_way_out_is_named(inputs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    arguments = ("atlas", "build", inputs / "net.onnx", inputs / "in", "-o", tmp_path / "out", *OPTIONS)
+    assert "pip install 'onnx-deconv[ray]'" in refused(*arguments, "--ray", "auto")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_makes_the_same_files(cluster, inputs, tmp_path):  # noqa: ARG001 - it runs
+    homes = {"one": [], "many": ["--ray", "local"]}
+    for name, more in homes.items():
+        code, _, err = run(
+            "atlas", "build", inputs / "net.onnx", inputs / "in", "-o", tmp_path / name, *OPTIONS, *more
+        )
+        assert code == 1, err  # one picture cannot be read
+    files = sorted(file.name for file in (tmp_path / "one").iterdir())
+    assert sorted(file.name for file in (tmp_path / "many").iterdir()) == files
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_actors_that_are_killed_are_replaced(cluster, inputs):
+    explainer, preprocess = Explainer(inputs / "net.onnx", "deconvnet"), Preprocess(size=(24, 24), fit="none")
+    layers = ["r", "s"]
+    plan = plans({"r": (6, 3), "s": (5, 3)}, {"r": (3, 3), "s": (8, 8)}, 3)
+    source = partial(images_of, str(inputs / "in"))
+    images, killed = source(), threading.Event()
+    made = Cluster(Job(explainer, preprocess, source, plan, {}, 3), "local", actors=2)
+
+    def kill(_):
+        if not killed.is_set():
+            killed.set()
+            cluster.kill(made.actors[0], no_restart=False)
+            cluster.kill(made.actors[1], no_restart=False)
+
+    atlas = made.scan(images, kill)
+    assert killed.is_set()
+    drawn = list(made.project(atlas, ()))
+    expected = scan(explainer, images, preprocess, Atlas(3), layers)
+    assert atlas.images == expected.images
+    assert (atlas.seen, list(atlas.failed)) == (expected.seen, list(expected.failed)) == (70, ["035.png"])
+    for layer, table in expected.layers.items():
+        np.testing.assert_array_equal(atlas.layers[layer].activations, table.activations)
+        np.testing.assert_array_equal(atlas.layers[layer].images, table.images)
+        np.testing.assert_array_equal(atlas.layers[layer].positions, table.positions)
+    assert len({one.unit for one in drawn}) == sum(
+        int(table.active.sum()) for table in expected.layers.values()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_driver_that_was_stopped_goes_on(cluster, inputs, tmp_path, monkeypatch):  # noqa: ARG001 - it runs
+    add, added = Writer.add, []
+
+    def interrupted(writer, one):
+        add(writer, one)
+        added.append(one.unit)
+        if len(added) == 7:
+            raise KeyboardInterrupt
+
+    def scanned_again(*_):
+        raise AssertionError
+
+    build = ("atlas", "build", inputs / "net.onnx", inputs / "in", *OPTIONS, "-o")
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "add", interrupted)
+        assert run(*build, tmp_path / "many", "--ray", "local")[0] == 130
+        patched.setattr(Cluster, "scan", scanned_again)
+        code, _, err = run(*build, tmp_path / "many", "--ray", "local")
+        assert code == 1, err
+    assert "continuing after 7 projections" in err
+    assert len(added) == len(set(added))
+    assert run(*build, tmp_path / "one")[0] == 1
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "many" / file.name).read_bytes(), file.name

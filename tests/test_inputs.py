@@ -1,0 +1,433 @@
+"""Inputs of every kind, on networks whose explanations are known without running them."""
+
+import json
+import sys
+import wave
+
+import numpy as np
+import onnx
+import pytest
+from commands import pixels, refused, run
+from onnx import numpy_helper
+from PIL import Image
+from small_networks import labelled, model, network, random
+
+from onnx_deconv import Explainer, InputError, compile_pair, explain, explain_graph, load
+from onnx_deconv.imaging import heat_map, preprocess_for, read_image, read_numbers
+
+PATTERN = np.array([1, -1, 1, -1, 1], np.float32)
+PLANTED = slice(40, 45)
+LENGTH = 96
+BRIGHT, DARK = (heat_map(np.full((1, 1), v))[0, 0].tolist() for v in (1, 0))
+
+
+def saved(proto, path):
+    onnx.save(proto, path)
+    return path
+
+
+def of_inputs(inputs, body, **weights):
+    """A model of several inputs, written as text."""
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 18]> g ({inputs}) => (float[N,2] y) {{ {body} }}'
+    )
+    proto.graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in weights.items())
+    return proto
+
+
+def pixels_of(path):
+    """Pixels as they are, at the size they have."""
+    return preprocess_for(load(path), "raw")[0].replace(fit="none")
+
+
+def record(out):
+    (path,) = out.glob("*.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# --- a detector of one pattern in a signal ----------------------------------------------------------
+
+
+def listener(channels=1):
+    """Fires where the pattern is, in the first channel: 5 of its correlation, less 4."""
+    weight = np.zeros((1, channels, 5), np.float32)
+    weight[0, 0] = PATTERN
+    body = "c = Conv(x, w, b) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)"
+    return model(body, {"w": weight, "b": np.array([-4], np.float32)}, f"N,{channels},{LENGTH}")
+
+
+def planted_signal(channels=1):
+    signal = np.zeros((channels, LENGTH), np.float32)
+    signal[0, PLANTED] = PATTERN
+    return signal
+
+
+def expected_signal():
+    """One position of the map fires, with 5 - 4, and hands the pattern back."""
+    found = np.zeros((1, LENGTH), np.float32)
+    found[0, PLANTED] = PATTERN
+    return found
+
+
+def write_wav(path, signal, width):
+    scale = 2 ** (8 * width - 1) - 1
+    whole = np.rint(signal.T.astype(np.float64) * scale).astype(np.int64)
+    if width == 1:
+        content = (whole + 128).astype(np.uint8).tobytes()
+    else:
+        content = whole.astype("<i4").reshape(-1, 1).view(np.uint8)[:, :width].tobytes()
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(len(signal))
+        sound.setsampwidth(width)
+        sound.setframerate(8000)
+        sound.writeframes(content)
+    return path
+
+
+def test_the_saliency_of_a_signal_lies_on_what_was_planted():
+    one = explain(listener(), planted_signal()[0], method="gradient", providers="cpu")
+    np.testing.assert_allclose(one.array, expected_signal(), rtol=1e-6)
+    band = one.views()["heat"]
+    step = band.shape[1] // LENGTH
+    lit = [k for k in range(LENGTH) if band[0, k * step].tolist() == BRIGHT]
+    dark = [k for k in range(LENGTH) if band[0, k * step].tolist() == DARK]
+    assert (lit, len(dark)) == (list(range(LENGTH))[PLANTED], LENGTH - 5)
+    line = one.views()["overlay"][:-24].astype(int)  # without the band
+    red = (line[..., 0] > line[..., 1] + 50).any(axis=0)
+    assert red[PLANTED.start * step : PLANTED.stop * step].all()
+    assert not red[: PLANTED.start * step].any()
+    assert not red[PLANTED.stop * step :].any()
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "wav"])
+def test_a_signal_is_read_from_a_file(kind, tmp_path):
+    path, out = tmp_path / f"heart.{kind}", tmp_path / "out"
+    if kind == "npy":
+        np.save(path, planted_signal().astype(np.float64))
+    elif kind == "npz":
+        np.savez(path, other=np.zeros(3), signal=planted_signal())
+    else:
+        write_wav(path, planted_signal(), 4)
+    net = saved(listener(), tmp_path / "net.onnx")
+    named = f"{path}:signal" if kind == "npz" else path
+    code, _, err = run("explain", net, named, "--rules", "gradient", "-o", out, "--view", "all")
+    assert (code, err) == (0, "")
+    (values,) = out.glob("*.npy")
+    np.testing.assert_allclose(np.load(values), expected_signal(), rtol=1e-6)
+    assert len(list(out.glob("*.png"))) == 4
+    if kind == "npz":
+        assert f"{path}:other" in refused("explain", net, path, "-o", out)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_sounds_of_any_width_are_from_minus_one_to_one(width, tmp_path):
+    signal = np.stack([np.linspace(-0.9, 0.9, 50), np.linspace(0.5, -0.5, 50)]).astype(np.float32)
+    read = read_numbers(write_wav(tmp_path / "a.wav", signal, width))
+    np.testing.assert_allclose(read.array, signal, atol=2.0 ** (1 - 8 * width) * 1.6)
+    assert read.channels_first
+
+
+def test_several_signals_have_a_table_and_a_page(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", planted_signal(2))
+    net, out = saved(listener(2), tmp_path / "net.onnx"), tmp_path / "out"
+    assert run("explain", net, tmp_path, "-o", out)[0] == 0
+    assert (out / "summary.csv").read_text(encoding="utf-8").count(".npy") == 2
+    assert len(list((out / "thumbnails").iterdir())) == 2
+
+
+def test_a_signal_that_does_not_fit_is_refused_with_both_shapes(tmp_path):
+    np.save(tmp_path / "s.npy", np.zeros((2, 30), np.float32))
+    said = refused("explain", saved(listener(), tmp_path / "net.onnx"), tmp_path / "s.npy")
+    assert "N×1×96" in said
+    assert "s.npy is 2×30" in said
+
+
+# --- a detector of one cube in a volume -------------------------------------------------------------
+
+CUBE = np.s_[2:5, 3:6, 5:8]
+
+
+def cube_finder():
+    """Fires where 27 ones are."""
+    body = "c = Conv(x, w, b) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)"
+    weights = {"w": np.ones((1, 1, 3, 3, 3), np.float32), "b": np.array([-26.5], np.float32)}
+    return model(body, weights, "N,1,8,9,10")
+
+
+def test_the_saliency_of_a_volume_lies_on_the_cube(tmp_path):
+    volume = np.zeros((8, 9, 10), np.float32)
+    volume[CUBE] = 1
+    np.save(tmp_path / "v.npy", volume)
+    expected = volume * (27 - 26.5)  # one position of the map fires, with that
+    net, out = saved(cube_finder(), tmp_path / "net.onnx"), tmp_path / "out"
+    code, _, err = run("explain", net, tmp_path / "v.npy", "--rules", "gradient", "--view", "all", "-o", out)
+    assert (code, err) == (0, "")
+    (values,) = out.glob("*.npy")
+    np.testing.assert_allclose(np.load(values)[0], expected, rtol=1e-6)
+    (heat,) = out.glob("*-heat.png")
+    along = pixels(heat)[..., :3]
+    factor = along.shape[0] // 9  # the highest of the maxima is 9 rows high, in a margin of 4 pixels
+    middle = slice(4 + factor // 2, None, factor)
+    depth = along[middle, middle][:9, :10]
+    lit = (depth == BRIGHT).all(axis=-1)
+    assert np.argwhere(lit).min(axis=0).tolist() == [3, 5]
+    assert np.argwhere(lit).max(axis=0).tolist() == [5, 7]
+    assert lit.sum() == 9
+
+
+# --- images of other bands than photographs have ----------------------------------------------------
+
+
+def of_one_band(bands, one):
+    """The score is the sum of one band."""
+    weight = np.zeros((2, bands, 1, 1), np.float32)
+    weight[0, one] = 1
+    return model("c = Conv(x, w) s = ReduceSum<keepdims=0>(c, axes) y = Identity(s)",
+                 {"w": weight, "axes": np.array([2, 3])}, f"N,{bands},6,7")  # fmt: skip
+
+
+def test_the_band_that_matters_alone_is_drawn_where_it_is_asked_for(tmp_path):
+    image = random(6, 6, 7)
+    np.save(tmp_path / "i.npy", image)
+    net, out = saved(of_one_band(6, 4), tmp_path / "net.onnx"), tmp_path / "out"
+    gradient = ("--rules", "gradient", "--seed", "one")
+    common = ("explain", net, tmp_path / "i.npy", "--target", 0, "--view", "projection", *gradient)
+    assert run(*common, "--bands", "1,4,0", "-o", out)[0] == 0
+    (values,) = out.glob("*.npy")
+    np.testing.assert_array_equal(np.load(values).any(axis=(1, 2)), [k == 4 for k in range(6)])
+    assert record(out)["score"] == pytest.approx(image[4].sum(), rel=1e-5)
+    (picture,) = out.glob("*.png")
+    assert np.unique(pixels(picture).reshape(-1, 3), axis=0).tolist() == [[128, 255, 128]]
+    assert "channels 0 to 5" in refused(*common, "--bands", "1,4,6", "-o", out)
+    assert "three" in refused(*common, "--bands", "1,4", "-o", out)
+
+
+def test_bands_of_several_files_or_pages_are_joined(tmp_path):
+    bands = np.random.default_rng(0).integers(0, 2**16, (5, 6, 7), np.uint16)
+    pages = [Image.fromarray(band) for band in bands]
+    pages[0].save(tmp_path / "all.tif", save_all=True, append_images=pages[1:])
+    for k, page in enumerate(pages):
+        page.save(tmp_path / f"{k}.tif")
+    net = saved(of_one_band(5, 3), tmp_path / "net.onnx")
+    several = [text for k in range(5) for text in ("--input", f"x={tmp_path / f'{k}.tif'}")]
+    for name, given in (("pages", [tmp_path / "all.tif"]), ("files", several)):
+        assert run("explain", net, *given, "--target", 0, "-o", tmp_path / name)[0] == 0
+        assert record(tmp_path / name)["score"] == pytest.approx(
+            float(bands[3].sum(dtype=np.int64)), rel=1e-6
+        )
+
+
+@pytest.mark.parametrize("planar", ["separate", "contig"])
+def test_a_tiff_of_many_bands_is_read_by_tifffile(planar, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    bands = np.random.default_rng(0).integers(0, 2**16, (7, 5, 6), np.uint16)
+    stored = bands if planar == "separate" else bands.transpose(1, 2, 0)
+    tifffile.imwrite(tmp_path / "b.tif", stored, planarconfig=planar, photometric="minisblack")
+    np.testing.assert_array_equal(read_numbers(tmp_path / "b.tif").array, bands)
+
+
+def test_a_sound_of_fractions_is_read_by_soundfile(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    sound = np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "s.wav", sound, 8000, subtype="FLOAT")
+    np.testing.assert_array_equal(read_numbers(tmp_path / "s.wav").array, sound.T)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    (tmp_path / "s.flac").write_bytes(b"fLaC")
+    with pytest.raises(InputError, match=r"onnx-deconv\[signals\]"):
+        read_numbers(tmp_path / "s.flac")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_the_fourth_band_of_a_file_is_the_models_fourth_channel(suffix, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8)
+    Image.fromarray(picture).save(tmp_path / f"four.{suffix}")
+    Image.fromarray(picture[..., :3]).save(tmp_path / f"three.{suffix}")
+    fourth = saved(of_one_band(4, 3), tmp_path / "fourth.onnx")
+    red = saved(of_one_band(4, 0), tmp_path / "red.onnx")
+    out, how = tmp_path / "out", ("--preset", "raw", "--fit", "none", "--target", 0)
+    scores = []
+    for number, (net, name) in enumerate([(fourth, "four"), (red, "four"), (fourth, "three")]):
+        code, _, err = run("explain", net, tmp_path / f"{name}.{suffix}", *how, "-o", out / str(number))
+        assert (code, "has no fourth band" in err) == (0, name == "three")
+        scores.append(record(out / str(number))["score"])
+    # The colours are the file's own, not blended with white.
+    sums = picture.sum(axis=(0, 1), dtype=np.int64)
+    assert scores == pytest.approx([sums[3], sums[0], 255 * 6 * 7], rel=1e-6)
+    found = explain(fourth, Image.fromarray(picture), 0, preprocess=pixels_of(fourth), providers="cpu")
+    assert found.score == pytest.approx(sums[3], rel=1e-6)
+
+
+def test_pages_and_frames_are_chosen(tmp_path):
+    frames = [Image.new("L", (7, 6), grey) for grey in (10, 200)]
+    net = saved(of_one_band(3, 1), tmp_path / "net.onnx")
+    for name in ("a.gif", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        for page, grey in enumerate((10, 200)):
+            out = tmp_path / f"{name}{page}"
+            given = ("--preset", "raw", "--target", 0, "--page", page, "-o", out)
+            assert run("explain", net, tmp_path / name, *given)[0] == 0
+            assert record(out)["score"] == grey * 6 * 7
+        assert "numbered from 0 to 1" in refused("explain", net, tmp_path / name, "--page", 2)
+    assert read_image(tmp_path / "a.gif", page=1)[0, 0].tolist() == [200] * 3
+
+
+# --- several inputs, scalars and flags --------------------------------------------------------------
+
+
+def compared():
+    """Scores: the mean of `left` less that of `right`, times `factor`; and its negative if `flip`."""
+    body = """
+        a = ReduceMean<keepdims=0>(left, axes) b = ReduceMean<keepdims=0>(right, axes)
+        d = Sub(a, b) s = Mul(d, factor) n = Neg(s) f = Where(flip, n, s)
+        z = Concat<axis=1>(s, f) y = Identity(z)
+    """
+    inputs = "float[N,1,4,5] left, float[N,1,4,5] right, float factor, bool flip"
+    return of_inputs(inputs, body, axes=np.array([2, 3]))
+
+
+def test_inputs_are_given_by_name(tmp_path):
+    left = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    left[..., 1:] = left[..., :1]
+    right = random(1, 4, 5)
+    Image.fromarray(left).save(tmp_path / "left.png")
+    np.save(tmp_path / "right.npy", right)
+    net, out = saved(compared(), tmp_path / "net.onnx"), tmp_path / "out"
+    given = ("--input", f"right={tmp_path / 'right.npy'}", "--input", "factor=0.5", "--input", "flip=true")
+    how = ("--preset", "raw", "--fit", "none", "--target", 1, "--rules", "gradient", "-o", out)
+    assert run("explain", net, tmp_path / "left.png", *given, *how)[0] == 0
+    expected = -(left[..., 0].mean() - right.mean()) / 2
+    told = record(out)
+    assert told["score"] == pytest.approx(expected, rel=1e-5)
+    # Flipped and halved: each of the 20 numbers of `left` counts -1/40, each of `right` 1/40.
+    for name, slope in (("left", -1 / 40), ("right", 1 / 40)):
+        (values,) = out.glob(f"*-{name}.npy")
+        np.testing.assert_allclose(np.load(values), np.full((1, 4, 5), slope, np.float32), rtol=1e-6)
+        assert len(list(out.glob(f"*-{name}-side-by-side.png"))) == 1
+    assert told["inputs"]["flip"] == "True"
+
+
+def test_what_is_not_given_is_named_with_the_way_to_give_it(tmp_path):
+    net = saved(compared(), tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", random(1, 4, 5))
+    x = tmp_path / "x.npy"
+    said = refused("explain", net, x, "--input", f"left={x}")
+    assert "right N×1×4×5, factor scalar, flip scalar" in said
+    assert "--input" in said
+    assert "left, right, factor, flip" in refused("explain", net, x, "--input", "up=3")
+    assert "NAME=FILE" in refused("explain", net, x, "--input", "3")
+    explainer = Explainer(compared(), "gradient", providers="cpu")
+    with pytest.raises(InputError, match=r"nothing is given for flip.*'flip'"):
+        explainer.explain({"left": random(1, 4, 5), "right": random(1, 4, 5), "factor": 1})
+    both = {"left": random(2, 1, 4, 5), "right": random(3, 1, 4, 5)}
+    with pytest.raises(InputError, match="same number of samples"):
+        explainer.explain(both | {"factor": 1, "flip": False})
+
+
+def test_what_is_given_once_counts_for_all_of_a_batch():
+    left, right = random(3, 1, 4, 5), random(1, 4, 5, seed=1)
+    explainer = Explainer(compared(), "gradient", providers="cpu")
+    found = explainer.explain({"left": left, "right": right, "factor": 2, "flip": False}, 0)
+    assert [one.image for one in found] == [0, 1, 2]
+    expected = 2 * (left.mean(axis=(1, 2, 3)) - right.mean())
+    np.testing.assert_allclose([one.score for one in found], expected, rtol=1e-5)
+
+
+def test_all_inputs_may_be_given_by_name(tmp_path):
+    np.save(tmp_path / "x.npy", random(1, 4, 5))
+    net, out = saved(compared(), tmp_path / "net.onnx"), tmp_path / "out"
+    given = [f"left={tmp_path / 'x.npy'}", f"right={tmp_path / 'x.npy'}", "factor=1", "flip=false"]
+    options = [text for each in given for text in ("--input", each)]
+    assert run("explain", net, *options, "--target", 0, "-o", out)[0] == 0
+    assert record(out)["score"] == 0
+    assert "leave this out" in refused("explain", net, tmp_path / "x.npy", *options)
+
+
+def test_what_cannot_be_drawn_has_numbers_and_is_said_to(tmp_path):
+    proto = of_inputs("float[N,2,3,2,3,2] x", "f = Flatten(x) y = Gemm(f, w)", w=random(72, 2))
+    net, out = saved(proto, tmp_path / "net.onnx"), tmp_path / "out"
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", random(2, 3, 2, 3, 2))
+    code, _, err = run("explain", net, tmp_path / "a.npy", tmp_path / "b.npy", "--top", 2, "-o", out)
+    assert (code, err.count("no pictures")) == (0, 4)
+    assert len(list(out.glob("*.npy"))) == 4
+    assert not list(out.rglob("*.png"))
+    assert run("explain", net, tmp_path / "a.npy", tmp_path / "b.npy", "--top", 2, "-o", out)[0] == 0
+
+
+# --- what a model does to pixels itself -------------------------------------------------------------
+
+
+def test_an_input_of_bytes_gets_pixels_whatever_the_metadata_say():
+    body = """
+        f = Cast<to=1>(x) t = Transpose<perm=[0,3,1,2]>(f) c = Conv(t, w) y = ReduceMean<keepdims=0>(c, axes)
+    """
+    proto = of_inputs("uint8[N,6,7,3] x", body, w=np.eye(2, 3, dtype=np.float32)[:, :, None, None],
+                      axes=np.array([2, 3]))  # fmt: skip
+    proto.metadata_props.add(key="preset", value="imagenet")
+    picture = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
+    how = preprocess_for(load(proto))[0].replace(fit="none")
+    found = explain(proto, picture, [0, 1], method="gradient", preprocess=how, providers="cpu")
+    assert [one.score for one in found] == pytest.approx(picture.mean(axis=(0, 1))[:2].tolist(), rel=1e-6)
+    assert how.layout == "NHWC"
+
+
+MEANS, SPREADS = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+PREPARED = {
+    "tensorflow": ("a = Mul(x, k) p = Add(a, m)", {"k": 1 / 127.5, "m": -1.0}, 1),
+    "torch": ("a = Div(x, k) b = Sub(a, m) p = Div(b, s)", {"k": 255.0, "m": MEANS, "s": SPREADS}, 1),
+    "caffe": ("p = Sub(x, m)", {"m": 255 * MEANS}, 1),
+    "of 0..1": ("a = Sub(x, m) p = Div(a, s)", {"m": MEANS, "s": SPREADS}, 1 / 255),
+    "nothing": ("p = Identity(x)", {}, None),
+    "a factor": ("p = Mul(x, k)", {"k": 2.0}, None),
+}
+
+
+@pytest.mark.parametrize("kind", PREPARED)
+def test_a_model_that_prepares_pixels_itself_is_given_them_as_it_takes_them(kind):
+    body, weights, scale = PREPARED[kind]
+    weights = {name: np.float32(w).reshape((1, -1, 1, 1)) for name, w in weights.items()}
+    weights |= {"w": np.eye(2, 3, dtype=np.float32)[:, :, None, None], "axes": np.array([2, 3])}
+    net = model(f"{body} c = Conv(p, w) y = ReduceMean<keepdims=0>(c, axes)", weights, "N,3,6,7")
+    how, assumed = preprocess_for(load(net))
+    if scale is None:
+        assert assumed == "imagenet"
+        return
+    assert (assumed, how.mean, how.std) == (None, (0.0,), (1.0,))
+    assert how.scale == pytest.approx(scale)
+    net.metadata_props.add(key="preset", value="imagenet")  # who says it has the last word
+    assert preprocess_for(load(net))[0].mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("target_input", ["required", "optional"])
+def test_an_explain_graph_is_explained_as_the_model_it_was_made_of(target_input, tmp_path):
+    proto = labelled(network(size="32,32"))
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    expected = explain(proto, picture, method="deconvnet", providers="cpu")
+    how, _ = preprocess_for(load(proto))
+    graph = explain_graph(compile_pair(load(proto)), preprocess=how, target_input=target_input)
+    graph.save(tmp_path)
+    for source in (tmp_path, tmp_path / "explain.onnx", graph.proto):
+        found = explain(source, picture, "bee", providers="cpu")
+        assert found.score == pytest.approx(explain(proto, picture, "bee", providers="cpu").score, rel=1e-5)
+        best = explain(source, picture, providers="cpu")
+        assert (best.label, best.method) == (expected.label, "deconvnet")
+        assert best.score == pytest.approx(expected.score, rel=1e-5)
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    out = tmp_path / "out"
+    assert run("explain", tmp_path, tmp_path / "p.png", "-o", out)[0] == 0
+    assert record(out)["score"] == pytest.approx(expected.score, rel=1e-5)
+    assert run("inspect", tmp_path)[0] == 0
+
+
+def test_two_possible_layouts_are_refused_with_the_option():
+    proto = model("c = Mul(x, w) y = ReduceMean<keepdims=0>(c, axes)",
+                  {"w": random(1), "axes": np.array([2, 3])}, "N,3,8,3")  # fmt: skip
+    picture = np.zeros((8, 3, 3), np.uint8)
+    with pytest.raises(InputError, match=r"--layout NCHW or NHWC.*preprocess=Preprocess\(layout"):
+        explain(proto, picture, providers="cpu")
+    how, _ = preprocess_for(load(proto), layout="NCHW")
+    assert explain(proto, picture, 0, preprocess=how, providers="cpu").shown.layout == "NCHW"
