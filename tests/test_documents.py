@@ -120,7 +120,8 @@ def test_the_tutorial(tmp_path):
     for name in ("torch", "onnxscript"):
         pytest.importorskip(name, reason=f"{name}, with which the tutorial makes a model, is not installed")
     pictures, training, _keras, _jax, python = blocks("tutorial.md")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # So small a net takes longer on several threads.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for name, block in (("shapes.py", pictures), ("train.py", training), ("look.py", python)):
         (tmp_path / name).write_text(block, encoding="utf-8")
         done = subprocess.run(
