@@ -94,6 +94,12 @@ class Semantics:
             return cls()
         rules, _, cam = str(semantics).rpartition("*")
         if cam not in _CAMS:
+            if str(semantics) not in rule_tables():
+                tables = ", ".join(rule_tables())
+                raise InputError(
+                    f"no method is named {str(semantics)!r}: choose a rule table ({tables}), "
+                    f"a class activation map ({', '.join(_CAMS)}), or both, as in guided*grad-cam"
+                )
             return cls(rules=str(semantics))
         return cls(rules=rules or NO_RULES, cam=cam)  # type: ignore[arg-type]
 

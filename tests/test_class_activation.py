@@ -180,7 +180,9 @@ def test_methods_have_names():
         assert Semantics.of(method).method == method
     with pytest.raises(InputError, match="there is nothing to make"):
         Semantics("none")
-    with pytest.raises(InputError, match="choose one of deconvnet"):
+    with pytest.raises(
+        InputError, match=r"'guided\*score-cam': choose a rule table \(deconvnet, .*grad-cam, "
+    ):
         Semantics.of("guided*score-cam")
 
 
