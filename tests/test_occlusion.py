@@ -1,6 +1,7 @@
 """Occlusion: equal to hiding one square after another by hand, and aligned with the photograph."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,6 +184,29 @@ def test_what_is_no_image_is_refused(shape):
 def test_integers_are_not_taken_for_real_numbers():
     with pytest.raises(InputError, match="takes float32 numbers, not uint8"):
         occlusion(Explainer(network(), providers="cpu"), np.zeros((3, 8, 8), np.uint8), size=2)
+
+
+class Tensor:
+    """Holds numbers as another library does."""
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+
+    def __len__(self):
+        return len(self.array)
+
+    def __array__(self, *_, **__):
+        return self.array
+
+
+def test_a_tensor_is_an_image_and_a_path_is_none():
+    asked, image = Explainer(network(), providers="cpu"), random(3, 8, 8)
+    (of_array, of_tensor) = (occlusion(asked, given, size=2).scores for given in (image, Tensor(image)))
+    np.testing.assert_array_equal(of_tensor, of_array)
+    own, given = (Features(asked, ["r1"])(each).scores for each in (image[None], Tensor(image[None])))
+    np.testing.assert_array_equal(given, own)
+    with pytest.raises(InputError, match="give an array of numbers"):
+        occlusion(asked, Path("photo.png"), size=2)
 
 
 # --- activations ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_deconv.attribution.batches import as_input
+from onnx_deconv.attribution.batches import as_array, as_input
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.seed import of_classes
 from onnx_deconv.compiler.forward import forward
@@ -73,8 +73,9 @@ class Features:
         InputError
             If the batch does not fit.
         """
-        chunks = [self._run(chunk) for chunk in self._chunks(as_input(self.model, self._input, batch))]
-        joined = {name: np.concatenate([c[name] for c in chunks])[: len(batch)] for name in chunks[0]}
+        images = as_input(self.model, self._input, as_array(self._input, batch))
+        chunks = [self._run(chunk) for chunk in self._chunks(images)]
+        joined = {name: np.concatenate([c[name] for c in chunks])[: len(images)] for name in chunks[0]}
         scores = of_classes(joined[self.scores_layer], self.head)
         own = joined.get(_OUTPUT)
         return Values(joined, scores, self._probabilities(own, scores))

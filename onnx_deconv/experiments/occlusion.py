@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from onnx_deconv.attribution.batches import as_array
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features, Values, last_convolution
 from onnx_deconv.experiments.common import Watch, class_index
@@ -132,6 +133,7 @@ def occlusion(
     """
     explainer = explainer if isinstance(explainer, Explainer) else Explainer(explainer)
     preprocess = preprocess or preprocess_for(explainer.model)[0]
+    image = as_array("image", image)
     shorter = min(extent := image_size(image, preprocess.layout))
     size = max(1, shorter // _SQUARES_PER_SIDE) if size is None else size
     stride = max(1, size // _STEPS_PER_SQUARE) if stride is None else stride
