@@ -1,6 +1,7 @@
 """What the pages and notebooks tell is followed to the letter."""
 
 import ast
+import csv
 import json
 import os
 import re
@@ -17,7 +18,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close, differences, model_of, numbers, plain, reconstruction
 
+import onnx_deconv
 from onnx_deconv import load
+from onnx_deconv.evaluation import MEASURES
 from onnx_deconv.operators import elementwise, fields, operator, registry, rule_tables, tables
 from onnx_deconv.receptive import receptive_field
 
@@ -69,6 +72,90 @@ def test_the_page_on_python(tmp_path, monkeypatch):
     for block in blocks("python.md"):
         run(block, names)
     assert (tmp_path / "photo-explained.png").is_file()
+
+
+def test_the_first_page_lists_every_page():
+    docs = ROOT / "docs"
+    pages = [*docs.glob("*.md"), *docs.glob("examples/*.ipynb")]
+    listed = re.findall(
+        r"^\* \[[^]]*\]\(([^)]*)\)", (docs / "index.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(listed) == sorted({p.relative_to(docs).as_posix() for p in pages} - {"index.md"})
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(tmp_path):
+    for name in ("sphinx", "furo", "myst_nb"):
+        pytest.importorskip(name, reason=f"{name}, which builds the site, is not installed")
+    build = [
+        "-m",
+        "sphinx",
+        "-W",
+        "-q",
+        "-b",
+        "html",
+        "-d",
+        tmp_path / "kept",
+        ROOT / "docs",
+        tmp_path / "site",
+    ]
+    done = subprocess.run([sys.executable, *build], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    for name in set(onnx_deconv.__all__) - {"__version__"}:
+        assert f'id="onnx_deconv.{name}"' in told, name
+    assert 'id="onnx_deconv.Explainer.explain"' in told
+    told = (tmp_path / "site" / "cli.html").read_text(encoding="utf-8")
+    for name in ("explain", "atlas-build", "atlas-merge", "verify"):
+        assert f'id="onnx-deconv-{name}"' in told
+    assert "--rules" in told
+    assert "atlas.json says which image" in told
+    told = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    for page in (tmp_path / "site").glob("*.html"):
+        assert page.stem in ("genindex", "search", "index") or f'href="{page.name}"' in told, page.name
+
+
+@pytest.mark.slow
+def test_the_tutorial(tmp_path):
+    for name in ("torch", "onnxscript"):
+        pytest.importorskip(name, reason=f"{name}, with which the tutorial makes a model, is not installed")
+    pictures, training, _keras, _jax, python = blocks("tutorial.md")
+    # So small a net takes longer on several threads.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for name, block in (("shapes.py", pictures), ("train.py", training), ("look.py", python)):
+        (tmp_path / name).write_text(block, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, name],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("cross ")
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^onnx-deconv (.*)$", page, re.MULTILINE):
+        done = command(tmp_path, *line.split())
+        assert done.returncode == 0, done.stdout + done.stderr
+    with (tmp_path / "pictures" / "summary.csv").open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert (
+        [Path(row["image"]).stem for row in rows]
+        == [row["label"] for row in rows]
+        == ["cross", "disc", "square"]
+    )
+
+
+def test_the_papers_that_are_followed_can_be_cited():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert set(re.findall(r"^ *version: (.*)$", text, re.MULTILINE)) == {onnx_deconv.__version__}
+    papers = set(re.findall(r"year: (\d+),.*?family-names: (\w+)", text))
+    sources = [table.doc for table in rule_tables().values()]
+    sources += [measure.source for measure in MEASURES.values()]
+    named = re.findall(r"(\w+) (?:et al\.|& [A-Z]\w+|& van der \w+) (\d{4})", " ".join(sources))
+    assert len(named) > 10
+    assert {(year, author) for author, year in named} <= papers
 
 
 @pytest.fixture

@@ -87,6 +87,8 @@ class Explainer:
         For how many layers (and methods) the models are kept ready. Those used longest ago are dropped, and
         made again when they are needed.
 
+    Notes
+    -----
     The model is a snapshot: its files are copied to the system's folder of temporary files, and may be
     replaced, cut short or deleted; a warning says so when it is noticed. Where there is no room for the
     copy, a warning says that the files must stay as they are.

@@ -39,6 +39,7 @@ def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
     copy.CopyFrom(model.proto)
     if model.pinned:
         _pin(copy, model)
+    _correct(copy, model)
     present = {o.name for o in copy.graph.output}
     inlined = _Inlined(model, copy)
     for tap in taps:
@@ -57,6 +58,22 @@ def _pin(copy: ModelProto, model: Model) -> None:
             elem_type = info.type.tensor_type.elem_type
             info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, elem_type, dims))
     del copy.graph.value_info[:]  # what they say of other sizes may not hold
+
+
+def _correct(copy: ModelProto, model: Model) -> None:
+    """Declare outputs as they are where the file is wrong: runtimes reuse memory by what is declared."""
+    free = {size for name in model.inputs for size in model.type_of(name).dims or () if isinstance(size, str)}
+    for info in copy.graph.output:
+        found, stated = model.type_of(info.name).dims, info.type.tensor_type.shape.dim
+        if found is None or not info.type.tensor_type.HasField("shape"):
+            continue
+        wrong = len(found) != len(stated) or any(
+            dim.dim_value and size != dim.dim_value and (size in free or isinstance(size, int))
+            for size, dim in zip(found, stated, strict=True)
+        )
+        if wrong:
+            elem_type = info.type.tensor_type.elem_type
+            info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, elem_type, found))
 
 
 def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> int:
