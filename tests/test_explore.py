@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import numpy as np
 import onnx
 import pytest
+from browsers import browser
 from click.testing import CliRunner
 from PIL import Image
 from servers import answered, ask, serving
@@ -33,7 +34,6 @@ from onnx_deconv.serving.metrics import Metrics  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "models"
 DEMO, CHELSEA = MODELS / "demo.onnx", MODELS / "chelsea.png"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -225,17 +225,6 @@ def test_nothing_but_the_page_runs_in_it(server):
 
 
 # In a browser
-
-
-@contextmanager
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @contextmanager
