@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
@@ -370,6 +371,15 @@ def test_names_in_a_model_are_no_markup(tmp_path):
         page.locator("#maps button").first.wait_for()
         ready(page)
         assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.05])
+def test_a_server_that_is_stopped_as_soon_as_it_says_where_it_is_stops(seconds):
+    with serving("explore", DEMO, CHELSEA, "--no-browser") as (process, _, _):
+        time.sleep(seconds)
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 def test_a_folder_that_is_not_there_is_told_before_the_page_opens(tmp_path):

@@ -98,9 +98,10 @@ def run(
     )
     listening = _listening(address, config.backlog)
     host = f"[{address.host}]" if ":" in address.host else address.host
-    with _stopped_quietly():
+    server = uvicorn.Server(config)
+    with _stopped_quietly(server):
         started(f"http://{host}:{listening.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def _listening(address: Address, backlog: int) -> socket.socket:
@@ -126,21 +127,25 @@ def _listening(address: Address, backlog: int) -> socket.socket:
 
 
 @contextmanager
-def _stopped_quietly() -> Iterator[None]:
-    """Have uvicorn's last word, which is to raise the signal again, do nothing: the exit code is 0."""
+def _stopped_quietly(server: uvicorn.Server) -> Iterator[None]:
+    """Have a signal stop the server before uvicorn listens for signals, too.
+
+    uvicorn's last word is to raise the signal again: that does nothing then, and the exit code is 0.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        server.should_exit = True
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _nothing) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _nothing(number: int, frame: FrameType | None) -> None:
-    del number, frame
 
 
 def log_as_json(level: int) -> None:
