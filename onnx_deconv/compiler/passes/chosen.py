@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 from onnx import NodeProto, TensorProto
 
+from onnx_deconv.compiler.passes.attributes import absent, zeros
 from onnx_deconv.compiler.passes.builder import Builder
 from onnx_deconv.compiler.passes.masking import mask_of
-from onnx_deconv.compiler.passes.operations import RELU, is_pointwise
+from onnx_deconv.compiler.passes.operations import DENSE_SAME, RELU, is_1x1
 from onnx_deconv.compiler.passes.pattern import ABSENT, ANY, Match, op, value
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import Rewriter
@@ -160,6 +161,8 @@ _EXPAND, _MEAN = op.Expand(), op.GlobalAveragePool()
 _MUL, _MUL_BACK = op.Mul(ANY, value("factor")), op.Mul(value("factor"), ANY)
 _SUM = op.ReduceSum(ANY, value("axes"), keepdims=1)
 _WEIGHT = value("weight", _has_known_shape)
-_CONV = op.Conv(ANY, _WEIGHT, ABSENT, group=1).where(is_pointwise)
-_TRANSPOSED = op.ConvTranspose(ANY, _WEIGHT, ABSENT, group=1).where(is_pointwise)
+_CONV = op.Conv(ANY, _WEIGHT, ABSENT, **DENSE_SAME).where(is_1x1)
+_TRANSPOSED = op.ConvTranspose(
+    ANY, _WEIGHT, ABSENT, **DENSE_SAME, output_padding=zeros, output_shape=absent
+).where(is_1x1)
 _GEMM = op.Gemm(ANY, _WEIGHT, ABSENT, transA=0, alpha=1.0)

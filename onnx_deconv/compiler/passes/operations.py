@@ -11,17 +11,10 @@ def _has_known_shape(graph: Rewriter, weight: str) -> bool:
     return len(graph.dims.get(weight, ())) > len("MC")
 
 
-def _is_1x1(found: Match) -> bool:
+def is_1x1(found: Match) -> bool:
+    """Tell whether a filter, of a convolution or of its transpose, covers one position."""
     kernel = found.graph.filter_shape(found.node)[2:]
     return bool(kernel) and all(size == 1 for size in kernel)
-
-
-def is_pointwise(found: Match) -> bool:
-    """Tell whether a convolution, transposed or not, has a 1×1 filter and changes no sizes."""
-    changed = {name: found.attributes.get(name) for name in ("pads", "output_padding", "output_shape")}
-    plain = not any(any(numbers or ()) for numbers in changed.values())
-    padded = found.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
-    return _is_1x1(found) and plain and not padded and ones(found.attributes.get("strides"))
 
 
 def _is_0(filled_with: TensorProto | None) -> bool:
@@ -33,7 +26,10 @@ RELU = op.Relu(ANY)
 ZEROS = op.ConstantOfShape(ANY, value=_is_0)
 """A tensor of zeros, made at run time."""
 
-POINTWISE = op.Conv(ANY, ANY, group=1, strides=ones, pads=zeros, auto_pad="NOTSET").where(_is_1x1)
+DENSE_SAME: dict[str, Expected] = {"group": 1, "strides": ones, "pads": zeros, "auto_pad": "NOTSET"}
+"""Attributes of a 1×1 filter, or its transpose, that joins all channels and keeps the sizes."""
+
+POINTWISE = op.Conv(ANY, ANY, **DENSE_SAME).where(is_1x1)
 """A 1×1 convolution of all channels with all."""
 
 
