@@ -18,7 +18,7 @@ from onnx_deconv.evaluation.perturbation import (
     order_of,
     transition,
 )
-from onnx_deconv.evaluation.similarity import pearson, ranks, spearman
+from onnx_deconv.imaging.similarity import pearson, ranks, spearman
 
 NOTHING = np.zeros((4, 5), np.float32)
 NUMBERS = st.lists(st.integers(0, 9), min_size=2, max_size=30)

@@ -14,7 +14,7 @@ from onnx_deconv.evaluation.concentration import gini, is_blank
 from onnx_deconv.evaluation.disturbances import overlap
 from onnx_deconv.evaluation.localisation import Mask
 from onnx_deconv.evaluation.perturbation import CONTENTLESS, area_under, order_of, transition
-from onnx_deconv.evaluation.similarity import pearson, spearman
+from onnx_deconv.imaging.similarity import pearson, spearman
 from onnx_deconv.model import Array
 
 Numbers = Mapping[str, float | None]

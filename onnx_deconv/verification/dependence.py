@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_deconv.imaging.similarity import pearson
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import PairSession, numpy_of
 from onnx_deconv.verification.batch import strongest_unit
@@ -55,10 +56,7 @@ def check_dependence(session: PairSession, feeds: Mapping[str, Array]) -> Iterat
 
 def correlation(one: Array, other: Array) -> float | None:
     """Correlate two pictures' magnitudes; ``None`` where one of them is the same everywhere."""
-    x, y = (np.abs(each.astype(np.float64)).ravel() for each in (one, other))
-    x, y = x - x.mean(), y - y.mean()
-    lengths = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(x @ y) / lengths if np.isfinite(lengths) and lengths > 0 else None
+    return pearson(np.abs(one), np.abs(other))
 
 
 def _picture(session: PairSession, values: Mapping[str, Any], seed: Array) -> Array:
