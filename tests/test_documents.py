@@ -76,7 +76,7 @@ def test_the_page_on_python(tmp_path, monkeypatch):
 
 def test_the_first_page_lists_every_page():
     docs = ROOT / "docs"
-    pages = [*docs.glob("*.md"), *docs.glob("examples/*.ipynb")]
+    pages = [*docs.glob("*.md"), *docs.glob("examples/*.ipynb"), *docs.glob("examples/*/*.md")]
     listed = re.findall(
         r"^\* \[[^]]*\]\(([^)]*)\)", (docs / "index.md").read_text(encoding="utf-8"), re.MULTILINE
     )
