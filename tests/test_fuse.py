@@ -323,6 +323,21 @@ def test_names_that_a_model_has_taken_get_longer():
     close(found, np.stack([e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]))
 
 
+@pytest.mark.parametrize("rules", ["deconvnet", "guided"])
+def test_nodes_that_are_named_like_the_companions_stay_the_models_own(rules):
+    """Passes tell the backward pass by its nodes' names; answers are to stay to the last digit."""
+    plain, alike = network(), network()
+    for proto, prefix in ((plain, "net/"), (alike, "deconv/")):
+        proto.graph.node[4].CopyFrom(helper.make_node("Sum", ["c2"] * 3, ["r2"]))
+        for k, node in enumerate(proto.graph.node):
+            node.name = f"{prefix}{k}"
+    plain, alike = (explain_graph(compile_pair(load(p), semantics=rules)) for p in (plain, alike))
+    assert [n.op_type for n in alike.proto.graph.node] == [n.op_type for n in plain.proto.graph.node]
+    feeds = {"x": pictures(2, 16)}
+    for name, value in run(plain, feeds).items():
+        np.testing.assert_array_equal(run(alike, feeds)[name], value)
+
+
 @pytest.mark.parametrize("name", ["target", "scores", "explained", "reconstruction", "heat", "seed"])
 def test_the_explained_value_may_have_any_name(name, tmp_path):
     model, x = network(), pictures(2, 16)

@@ -195,7 +195,7 @@ def _compared(
             continue
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
-        node = first_nan(graph.proto, graph.folder, feeds) if bad else None
+        node = first_nan(graph.proto, graph.folder, feeds, companion=True) if bad else None
         detail = sizes(result.shape) + (f" (the first NaN is at {node})" if node else "")
         yield Check("companion", entry["name"], float(bad), 0.0, detail)
 

@@ -23,7 +23,6 @@ from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import apply_passes
-from onnx_deconv.compiler.passes.rewriter import BACKWARD
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed, Ranked
 from onnx_deconv.errors import InputError, ModelError
@@ -34,7 +33,7 @@ from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
 from onnx_deconv.model.shape_inference import infer_shapes
 from onnx_deconv.model.value_axes import Axes
-from onnx_deconv.operators.builder import IR_VERSION, OPSET
+from onnx_deconv.operators.builder import BACKWARD, IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
     from onnx_deconv.imaging import Layout, Preprocess
@@ -362,6 +361,9 @@ class _Assembly:
         del self.graph.output[outputs:]
         put_in_order(self.graph, name)
         self.nodes = {n.name for n in self.graph.node}
+        for node in self.graph.node:
+            if node.name.startswith(BACKWARD):  # by which the backward pass is told from the user's model
+                node.name = self._node_name(f"model/{node.name}")
         given = {i.name for i in self.graph.input}
         self.taken = {*given, *_names(self.graph)}
         self.fixed = {t.name for t in self.graph.initializer if t.name in given}
