@@ -12,6 +12,7 @@ from onnx import ModelProto, TensorProto, helper
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.compiler.input_facts import input_facts
+from onnx_deconv.compiler.passes import with_sizes
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, blaming_the_file
 from onnx_deconv.model.detections import Fields
@@ -109,7 +110,10 @@ def _compiled(
     manifest = _manifest(walk, deconv, taps, head)
     # The explained value's own activations choose the unit and scale the seed.
     shown = Tap("value", walk.value, walk.value)
-    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.files)
+    halves = forward(model, [*taps, shown]), deconv
+    if model.pinned:
+        halves = with_sizes(halves[0]), with_sizes(deconv)
+    pair = Pair(*halves, manifest, model.folder, model.files)
     for proto in (pair.forward, pair.deconv):
         kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
         helper.set_model_props(proto, {**dict(kept), MANIFEST_KEY: json.dumps(manifest)})

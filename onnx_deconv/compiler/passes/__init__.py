@@ -32,8 +32,9 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
 from onnx_deconv.compiler.passes.registry import PASSES
 from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.errors import InputError
+from onnx_deconv.model.shape_inference import state_sizes
 
-__all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
+__all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes", "with_sizes"]
 
 EXPLAIN = {
     "cpu": (
@@ -84,4 +85,11 @@ def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
         rewriter = Rewriter(copy)
         PASSES[name](rewriter)
         rewriter.finish()
+    return copy
+
+
+def with_sizes(proto: ModelProto) -> ModelProto:
+    """Copy a model whose inputs got sizes: what follows from them is constant, and written down."""
+    copy = apply_passes(proto, ["sizes"])
+    state_sizes(copy)
     return copy
