@@ -10,6 +10,7 @@ from small_networks import model, network, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.pair import pair_for
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import PROFILES, check
 from onnx_deconv.operators import rule_tables
@@ -230,6 +231,11 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
             "s = Shape(x) p = ReduceProd<keepdims = 0>(s) f = Cast<to = 1>(p) y = Mul(x, f)",
             "ReduceProd",
         ),
+        (
+            "cuda",
+            "s = Shape<start = 3>(x) f = Cast<to = 1>(s) y = Mul(x, f)",
+            "Cast .* makes real numbers",
+        ),
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
     ],
 )
@@ -240,6 +246,28 @@ def test_what_a_runtime_does_not_take_is_named(runtime, text, why):
     with pytest.raises(ModelError, match=f"{runtime} cannot run this graph: {why}"):
         check(proto, runtime)
     check(proto, "onnxruntime")
+
+
+@pytest.mark.parametrize("size", ["H,W", "9,8"])
+def test_the_companion_of_a_pair_on_a_gpu_reckons_with_no_input(size):
+    """What the CUDA provider would copy: ConvTranspose with uneven pads, arithmetic on given shapes."""
+    body = """
+        c = Conv<strides = [2, 2], pads = [0, 0, 1, 1]>(x, w) r = Relu(c)
+        p = MaxPool<kernel_shape = [3, 3]>(r) y = GlobalAveragePool(p)
+    """
+    pair = compile_pair(load(model(body, {"w": random(4, 3, 3, 3)}, f"N,3,{size}")))
+    brought = pair_for(pair, "cuda")
+    shapes = {i.name for i in brought.deconv.graph.input if i.name.endswith("/shape")}
+    first = [n for n in brought.deconv.graph.node if n.input[:1] and n.input[0] in shapes]
+    assert {n.op_type for n in first} <= {"ConstantOfShape"}
+    x = random(2, 3, 9, 8)
+    halves = [Session(p, pair.folder, "cpu") for p in (pair.forward, pair.deconv, brought.deconv)]
+    taps = halves[0].run({"x": x})
+    seed = np.eye(4, dtype=np.float32)[[1, 3], :, None, None]
+    given = {i: v for i, v in taps.items() if i in {v.name for v in pair.deconv.graph.input}} | {"seed": seed}
+    one, other = (numpy_of(half.run(given)["reconstruction"]) for half in halves[1:])
+    assert one.any()
+    np.testing.assert_allclose(other, one, rtol=0, atol=1e-6 * np.abs(one).max())
 
 
 def test_what_the_tables_refuse_is_no_more_than_that():
@@ -378,7 +406,7 @@ def test_convert_writes_a_graph_for_a_runtime(tmp_path):
     [
         (["--form", "explain", "--for", "tract"], "--input-shape"),
         (["--form", "explain", "--for", "openvino", "--target-input", "optional"], "ignore"),
-        (["--for", "openvino"], "only with --form explain"),
+        (["--for", "openvino"], "make an explain graph"),
     ],
 )
 def test_what_cannot_be_for_a_runtime_is_said_in_a_line(tmp_path, more, said):

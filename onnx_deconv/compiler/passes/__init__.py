@@ -22,6 +22,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     pools,
     residuals,
     scalings,
+    shapes,
     sizes,
     splits,
     sums,
@@ -50,7 +51,7 @@ EXPLAIN = {
 
 COMPANION = {
     "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
-    "cuda": ("filters", "uniform", "pads"),
+    "cuda": ("filters", "uniform", "pads", "shapes"),
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
 
