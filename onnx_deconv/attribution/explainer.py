@@ -30,7 +30,7 @@ from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import IMAGENET, Labels
-from onnx_deconv.model import Array, Model, Source, load
+from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
 from onnx_deconv.model.model_files import ModelFiles, check_weights
 from onnx_deconv.model.tails import mixes_probabilities
@@ -75,7 +75,7 @@ class Explainer:
     inputs
         The inputs to send signals back to, where a model has several; by default all.
     input_shapes
-        Sizes to assume for inputs, by name.
+        Sizes to assume for inputs, by name; a word, as ``"N"``, stands for any size.
     output
         The output whose classes are explained; by default the first that is real numbers, or made of such.
     average
@@ -112,7 +112,7 @@ class Explainer:
         providers: Providers = "auto",
         labels: Sequence[str] | str | None = None,
         inputs: Sequence[str] | None = None,
-        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        input_shapes: InputShapes | None = None,
         output: str | None = None,
         average: Average | str | None = None,
         low_memory: bool = False,
@@ -501,7 +501,7 @@ class _Choice(NamedTuple):
 
 
 def _model(
-    source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None
+    source: Source | Model, saved: Pair | None, shapes: InputShapes | None
 ) -> tuple[Model, Mapping[str, Any] | None]:
     """Return the model, and what the manifest of a pair or an explain graph says of it."""
     if isinstance(source, Model):

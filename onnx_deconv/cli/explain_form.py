@@ -82,8 +82,9 @@ class GraphOptions:
         RuntimeName,
         option(
             "--for",
-            "With --form explain: what will run the graph. It is brought to the forms that this takes; "
-            "what cannot be is named. cuda: onnxruntime on NVIDIA GPUs; web: onnxruntime for JavaScript; "
+            "What will run the graph. It is brought to the forms that this takes; what cannot be is "
+            "named. A pair runs in onnxruntime and cuda alone. cuda: onnxruntime on NVIDIA GPUs; web: "
+            "onnxruntime for JavaScript; "
             "mobile: onnxruntime on telephones.",
         ),
     ] = "onnxruntime"

@@ -31,7 +31,7 @@ from onnx_deconv.model.canonical import put_in_order
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
-from onnx_deconv.model.shape_inference import infer_shapes
+from onnx_deconv.model.shape_inference import infer_shapes, state_sizes
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import BACKWARD, IR_VERSION, OPSET
 
@@ -421,7 +421,9 @@ class _Assembly:
         replace(self.graph.value_info, _beyond_inference(self.proto))
         kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
         helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
-        return ExplainGraph(apply_passes(self.proto, passes), manifest, pair.folder, pair)
+        made = apply_passes(self.proto, passes)
+        state_sizes(made)
+        return ExplainGraph(made, manifest, pair.folder, pair)
 
     def _node_name(self, name: str) -> str:
         while name in self.nodes:
