@@ -12,7 +12,7 @@ from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.imaging import save_png
-from onnx_deconv.model.detections import Fields
+from onnx_deconv.model.detections import Fields, Layout
 from onnx_deconv.runtime import Session, numpy_of
 
 IMAGES = np.abs(random(2, 3, 4, 6)) + 0.1
@@ -491,7 +491,7 @@ def test_a_box_that_is_not_there_is_refused(target, message):
     ],
 )
 def test_which_fields_are_classes(fields, squashed, labels, expected):
-    found = Fields.of("detections", fields, squashed, labels)
+    found = Fields.of(Layout(fields, squashed=squashed), labels)
     assert found == (None if expected is None else Fields(*expected))
 
 

@@ -14,8 +14,7 @@ from onnx_deconv.compiler.forward import forward
 from onnx_deconv.compiler.input_facts import input_facts
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, blaming_the_file
-from onnx_deconv.model.detections import Fields
-from onnx_deconv.model.heads import Head, axes_of, class_count, head_of
+from onnx_deconv.model.heads import Head, axes_of, fields_of, head_of
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -155,7 +154,7 @@ def _explained(model: Model, value: str, head: Head) -> dict[str, Any]:
 def _scores(model: Model, head: Head) -> dict[str, Any]:
     """Say what the scores are, by which classes are ranked, and what their classes are among them."""
     labels = len(Labels.of(None, model.metadata).names)
-    fields = Fields.of(head.kind, class_count(model, head), bool(head.cut), labels)
+    fields = fields_of(head, labels)
     return {
         "value": head.start,
         "output": head.output,

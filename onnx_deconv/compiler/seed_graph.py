@@ -103,11 +103,11 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     if ranked.fields is not None:
         first, count, objectness = ranked.fields.first, ranked.fields.count, ranked.fields.objectness
         scores = op.Slice(by, [first], [first + count], [1])
-        return (
-            scores
-            if objectness is None
-            else op.Mul(scores, op.Slice(by, [objectness], [objectness + 1], [1]))
-        )
+        if objectness is None:
+            return scores
+        certain = op.Slice(by, [objectness], [objectness + 1], [1])
+        squash = op.Sigmoid if ranked.fields.raw else op.Identity
+        return op.Mul(squash(scores), squash(certain))
     if ranked.elements is None:
         return by
     channels, signs = zip(*ranked.elements, strict=True)
@@ -125,10 +125,11 @@ def _box(
 ) -> Signal:
     """Make 1 at the score of one class of each image in the box where it is best; shape as the value."""
     off_on = np.array([0, 1], op.dtype)
-    mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), [2])
+    behind = list(range(2, max(len(sizes), 2) + 1))
+    mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), behind)
     inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), scores, np.asarray(np.finfo(op.dtype).min))
     unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
-    boxes = op.Squeeze(op.Shape(value, start=2, end=3))
+    boxes = op.ReduceProd(op.Shape(value, start=2), keepdims=0)
     there = _mask(op, value, op.Add(unit, op.Mul(boxes, np.int64(fields.first))), sizes)
     return op.Mul(there, op.ReduceMax(mask, [1], keepdims=1))  # nothing for a class that there is not
 
