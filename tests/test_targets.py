@@ -501,17 +501,25 @@ def test_a_box_that_overlaps_a_stronger_one_is_left_out():
     assert Fields(4, 1).ranked(boxes, 0) == [0, 3, 2]
 
 
+ORDERS = [
+    "fields last", "fields second", "squashed", "cells in a row", "along channels", "along channels, NHWC"
+]  # fmt: skip
+
+
 def grid(order):
-    """A detector as it leaves its filter: two anchors in 4×4 cells, with 4 + 1 + 2 numbers before a sigmoid.
+    """A detector as it leaves its filter: three anchors in 4×4 cells, 4 + 1 + 2 numbers before a sigmoid.
 
     Of the first anchor the objectness and the class bright are the mean of a cell's pixels times ten, less
-    five, and dark is minus that; of the second all three are -9, so that their product would be the largest.
+    five, and dark is minus that; of the others all three are -9, so that their product would be the largest.
     """
     pixels, bias = np.zeros((14, 1, 4, 4), np.float32), np.zeros(14, np.float32)
     pixels[[4, 5]], pixels[6] = 10 / 16, -10 / 16
     bias[[4, 5, 6, 11, 12, 13]] = -5, -5, 5, -9, -9, -9
-    weights = {"k": pixels, "b": bias, "split": np.array([0, 2, 7, 4, 4]), "flat": np.array([0, 2, 7, 16])}
+    pixels, bias = np.append(pixels, pixels[7:], 0), np.append(bias, bias[7:])
+    weights = {"k": pixels, "b": bias, "split": np.array([0, 3, 7, 4, 4]), "flat": np.array([0, 3, 7, 16])}
     tail = {
+        "along channels": "y = Identity(c)",
+        "along channels, NHWC": "y = Transpose<perm=[0,2,3,1]>(c)",
         "fields last": "s = Reshape(c, split) y = Transpose<perm=[0,1,3,4,2]>(s)",
         "fields second": "y = Reshape(c, split)",
         "squashed": "s = Reshape(c, split) t = Transpose<perm=[0,1,3,4,2]>(s) y = Sigmoid(t)",
@@ -521,21 +529,29 @@ def grid(order):
     return named(model(body, weights, "N,1,16,16"), "bright", "dark")
 
 
-@pytest.mark.parametrize("order", ["fields last", "fields second", "squashed", "cells in a row"])
+@pytest.mark.parametrize("order", ORDERS)
 def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
     ask = explainer(grid(order))
     for target, cells, value in ((None, [(1, 2), (0, 3)], 10), ("bright#2", [(3, 0), (0, 0)], 10)):
         found = ask(SCENE, target)
         expected = np.concatenate([cell(*where, value / 16) for where in cells])
         np.testing.assert_allclose(arrays(found), expected, atol=1e-6, err_msg=str(target))
-        in_a_row = order == "cells in a row"
-        places = [(0, 4 * row + column) if in_a_row else (0, row, column) for row, column in cells]
+        places = [(0, 4 * row + column) if "row" in order else (0, row, column) for row, column in cells]
+        places = [place[1:] for place in places] if "channels" in order else places
         assert [e.position for e in found] == places
     np.testing.assert_allclose(in_one_graph(grid(order), SCENE), arrays(ask(SCENE)), atol=1e-6)
     asked = in_one_graph(grid(order), SCENE, [1, 1])
     np.testing.assert_allclose(asked, arrays(ask(SCENE, "dark")), atol=1e-6)
     with pytest.raises(ModelError, match="does not hold boxes in pixels"):
         ask(SCENE, "at 9,9")
+
+
+@pytest.mark.parametrize(("anchor", "value"), [(0, 10 / 16), (2, 0)])
+def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor, value):
+    found = explainer(grid("along channels"))(SCENE[:1], "bright", position=(anchor, 3, 1), seed="one")
+    np.testing.assert_allclose(arrays(found), cell(3, 1, value), atol=1e-6)
+    with pytest.raises(InputError, match="give a box's anchor, row and column"):
+        explainer(grid("along channels"))(SCENE[:1], "bright", position=(3, 1))
 
 
 def apart(fields, *, softmax=False):

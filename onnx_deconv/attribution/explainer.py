@@ -39,6 +39,7 @@ from onnx_deconv.model.heads import (
     fields_of,
     head_of,
     heads,
+    labelled,
 )
 from onnx_deconv.model.model_files import ModelFiles, check_weights
 from onnx_deconv.model.tails import mixes_probabilities
@@ -155,6 +156,7 @@ class Explainer:
         self.saved = saved is not None
         self._pair = saved if self.semantics == stored and inputs is None else None
         self.labels = self._names(labels)
+        self.head = labelled(self.model, self.head, len(self.labels.names))
         self.fields = fields_of(self.head, len(self.labels.names))
         self._begin()
         if self._pair is not None:

@@ -61,11 +61,12 @@ class Subject:
     def aim(self, image: int, wanted: Wanted, place: Place) -> tuple[Wanted, Aim]:
         """Return what of the explained value a target is in one image, and the target made definite."""
         if not self.boxes or place is not None:
-            return wanted, self.choices.aim(wanted, place)
+            several = self.fields is not None and self.fields.anchors > 1 and not wanted.field
+            return wanted, self._aim(wanted, place) if several else self.choices.aim(wanted, place)
         if self.fields is None or wanted.field:
             raise InputError("tell the box too, by its position: one number, its place among the boxes")
         wanted, box = self._box(image, wanted)
-        return wanted, self.choices.aim(wanted, box)
+        return wanted, self._aim(wanted, box)
 
     def score(self, image: int, wanted: Wanted, aim: Aim) -> float:
         """Return a target's score: of the model's own numbers if it gives one, else the activation."""
@@ -88,7 +89,7 @@ class Subject:
             return scores_of(self.run.explained)
         if self.boxes:
             values = self.run.explained
-            return scores_of(values if self.fields is None else self.fields.scores(values))
+            return scores_of(values if self.fields is None else self.fields.scores(self.fields.apart(values)))
         return self.run.scores(self.head)
 
     def _before(self) -> Array:
@@ -106,10 +107,22 @@ class Subject:
             elements = [(self.fields.first + k, 1) for k in range(self.fields.count)]
         return Choices(self.scores.shape[1], self.labels, elements, count)
 
+    def _aim(self, wanted: Wanted, box: Place) -> Aim:
+        """Aim at a box; of several anchors of a map its channels lie behind those of the anchors before."""
+        aim = self.choices.aim(wanted, box)
+        if self.fields is None or self.fields.anchors == 1:
+            return aim
+        place = aim.position or ()
+        if len(place) != self.run.explained.ndim - 1:
+            raise InputError(f"position {box}: give a box's anchor, row and column")
+        before = place[0] * (self.run.explained.shape[1] // self.fields.anchors)
+        return Aim(tuple((channel + before, weight) for channel, weight in aim.weights), place[1:])
+
     def _box(self, image: int, wanted: Wanted) -> tuple[Wanted, tuple[int, ...]]:
         """Find the box that a target means, and its class where the target leaves that open."""
-        values, fields = self.run.explained[image], self.fields
+        fields = self.fields
         assert fields is not None  # noqa: S101 - the caller looked
+        values = fields.apart(self.run.explained[image, None])[0]
         flat, sizes = values.reshape(len(values), -1), values.shape[1:]
         scores = fields.scores(flat[None])[0]
         if wanted.point is not None:

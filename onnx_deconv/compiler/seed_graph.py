@@ -72,6 +72,8 @@ def seeds(
     axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
     value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
     by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    anchors = 1 if ranked.fields is None or kind == "unit" else ranked.fields.anchors
+    by = _apart(op, by, anchors)
     target = op.input(f"{SEED}/{TARGET}", None, np.int64)
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
@@ -81,7 +83,9 @@ def seeds(
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
         if ranked.fields is not None and kind != "unit":
-            seed = _box(op, value, rank, chosen, ranked.fields, sizes)
+            sizes = sizes if anchors == 1 else [None] * 3
+            seed = _box(op, _apart(op, value, anchors), rank, chosen, ranked.fields, sizes)
+            seed = seed if anchors == 1 else _together(op, seed, value)
         else:
             seed = _of_class(op, value, chosen, ranked, sizes, kind)
         made.append(_restored(op, seed, axes))
@@ -113,6 +117,20 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     channels, signs = zip(*ranked.elements, strict=True)
     scores = op.ReduceMax(op.Reshape(by, [0, 0, -1]), [2], keepdims=0)
     return op.Mul(op.Gather(scores, np.array(channels), axis=1), np.array(signs, op.dtype))
+
+
+def _apart(op: Emitter, value: Signal, anchors: int) -> Signal:
+    """Bring a map of several anchors into the shape (N, fields, anchors, H · W); others stay as they are."""
+    if anchors == 1:
+        return value
+    cells = op.ReduceProd(op.Shape(value, start=2), keepdims=1)
+    shape = op.Concat(np.array([0, anchors, -1]), cells, axis=0)
+    return op.Transpose(op.Reshape(value, shape), perm=[0, 2, 1, 3])
+
+
+def _together(op: Emitter, seed: Signal, value: Signal) -> Signal:
+    """Bring a seed of several anchors into the shape of the value."""
+    return op.Reshape(op.Transpose(seed, perm=[0, 2, 1, 3]), op.Shape(value))
 
 
 def _box(

@@ -20,6 +20,8 @@ _BEHIND = {"obb": 1, "pose": 3 * _KEYPOINTS}
 """Fields behind the classes, by the task that Ultralytics' metadata name: an angle; keypoints."""
 _SIDES = 32, 64
 """Numbers of a box whose four sides are distributions over 8 or 16 distances."""
+_ANCHORS = 3, 5, 9
+"""Anchors of a cell: of YOLO v3 to v7, of v2, and of detectors with three shapes of three sizes."""
 _OVERLAP = 0.45
 """Of two boxes that share more than this of their union, the weaker one is left out."""
 _MOST = 300
@@ -44,6 +46,8 @@ class Layout:
         Whether they are numbers before a sigmoid, and boxes counted in cells of a grid.
     behind
         How many fields there may be behind the classes: none, a mask's coefficients, keypoints, an angle.
+    anchors
+        How many boxes follow each other along the channels of a map.
     """
 
     fields: int | None
@@ -52,6 +56,7 @@ class Layout:
     exclusive: bool = False
     raw: bool = False
     behind: Sequence[int] = (0,)
+    anchors: int = 1
 
 
 def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
@@ -70,6 +75,22 @@ def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
         numbers = [int(n) for n in re.findall(r"\d+", metadata.get("kpt_shape", ""))]
         found.append(math.prod(numbers) if task == "pose" and numbers else _BEHIND[task])
     return found
+
+
+def anchors_of(channels: int | None, labels: int) -> int | None:
+    """Tell how many boxes with an objectness follow each other along the channels of a map; ``None`` if none.
+
+    Parameters
+    ----------
+    channels
+        How many channels the map has.
+    labels
+        How many names of classes are known; without any, COCO's 80 classes are tried.
+    """
+    if channels is None or channels == labels:
+        return None
+    fields = BOX + 1 + (labels or _COCO)
+    return channels // fields if channels % fields == 0 and channels // fields in _ANCHORS else None
 
 
 def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Part]:
@@ -116,12 +137,15 @@ class Fields:
         The field that says whether there is anything at all; ``None`` without one.
     raw
         Whether the scores are numbers before a sigmoid, and boxes counted in cells of a grid.
+    anchors
+        How many boxes follow each other along the channels of a map.
     """
 
     first: int
     count: int
     objectness: int | None = None
     raw: bool = False
+    anchors: int = 1
 
     @classmethod
     def of(cls, layout: Layout, labels: int) -> Self | None:
@@ -142,7 +166,7 @@ class Fields:
             return None
         found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
         told = next((each for each in found if each is not None), None)
-        return told and replace(told, raw=layout.raw)
+        return told and replace(told, raw=layout.raw, anchors=layout.anchors)
 
     @classmethod
     def _told(cls, layout: Layout, fields: int, labels: int) -> Self | None:
@@ -163,6 +187,12 @@ class Fields:
     def has_boxes(self) -> bool:
         """Whether the first four fields are a box in the input's pixels."""
         return self.first in (BOX, BOX + 1) and not self.raw
+
+    def apart(self, values: Array) -> Array:
+        """Return values of the shape (N, anchors · F, ...) as (N, F, anchors, ...)."""
+        if self.anchors == 1:
+            return values
+        return values.reshape(len(values), self.anchors, -1, *values.shape[2:]).swapaxes(1, 2)
 
     def scores(self, values: Array) -> Array:
         """Return each class's score in each box, shape (N, C, ...), given all fields, shape (N, F, ...)."""

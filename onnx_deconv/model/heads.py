@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
-from onnx_deconv.model.detections import Fields, Layout, behind, parts
+from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.load import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of
 from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
@@ -151,6 +151,23 @@ def fields_of(head: Head, labels: int) -> Fields | None:
         How many names of classes are known.
     """
     return None if head.boxes is None else Fields.of(head.boxes, labels)
+
+
+def labelled(model: Model, head: Head, labels: int) -> Head:
+    """Return a head as so many names of classes tell it: a map may hold the boxes of several anchors.
+
+    Parameters
+    ----------
+    model, head
+        The model and its output.
+    labels
+        How many names of classes are known.
+    """
+    channels = class_count(model, head)
+    if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
+        return head
+    layout = Layout((channels or 0) // anchors, raw=True, anchors=anchors)
+    return replace(head, kind="detections", boxes=layout)
 
 
 def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
