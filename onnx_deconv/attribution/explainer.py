@@ -22,7 +22,7 @@ from onnx_deconv.attribution.recent import Recent
 from onnx_deconv.attribution.room import check_room
 from onnx_deconv.attribution.seed import Place, SeedKind, strongest
 from onnx_deconv.attribution.standing import Standing
-from onnx_deconv.attribution.subject import Subject, fields_of
+from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.inner_model import explained_value, load_model
@@ -31,7 +31,16 @@ from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
-from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
+from onnx_deconv.model.heads import (
+    axes_of,
+    class_count,
+    class_maps,
+    explainable,
+    fields_of,
+    head_of,
+    heads,
+    labelled,
+)
 from onnx_deconv.model.model_files import ModelFiles, check_weights
 from onnx_deconv.model.tails import mixes_probabilities
 from onnx_deconv.model.value_axes import Axes
@@ -147,7 +156,8 @@ class Explainer:
         self.saved = saved is not None
         self._pair = saved if self.semantics == stored and inputs is None else None
         self.labels = self._names(labels)
-        self.fields = fields_of(self.model, self.head, self.labels)
+        self.head = labelled(self.model, self.head, len(self.labels.names))
+        self.fields = fields_of(self.head, len(self.labels.names))
         self._begin()
         if self._pair is not None:
             self.session(self.layer, self.semantics)  # what is wrong with a saved pair shows now

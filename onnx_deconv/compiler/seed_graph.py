@@ -72,6 +72,8 @@ def seeds(
     axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
     value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
     by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    anchors = 1 if ranked.fields is None or kind == "unit" else ranked.fields.anchors
+    by = _apart(op, by, anchors)
     target = op.input(f"{SEED}/{TARGET}", None, np.int64)
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
@@ -81,7 +83,9 @@ def seeds(
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
         if ranked.fields is not None and kind != "unit":
-            seed = _box(op, value, rank, chosen, ranked.fields, sizes)
+            sizes = sizes if anchors == 1 else [None] * 3
+            seed = _box(op, _apart(op, value, anchors), rank, chosen, ranked.fields, sizes)
+            seed = seed if anchors == 1 else _together(op, seed, value)
         else:
             seed = _of_class(op, value, chosen, ranked, sizes, kind)
         made.append(_restored(op, seed, axes))
@@ -103,16 +107,30 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     if ranked.fields is not None:
         first, count, objectness = ranked.fields.first, ranked.fields.count, ranked.fields.objectness
         scores = op.Slice(by, [first], [first + count], [1])
-        return (
-            scores
-            if objectness is None
-            else op.Mul(scores, op.Slice(by, [objectness], [objectness + 1], [1]))
-        )
+        if objectness is None:
+            return scores
+        certain = op.Slice(by, [objectness], [objectness + 1], [1])
+        squash = op.Sigmoid if ranked.fields.raw else op.Identity
+        return op.Mul(squash(scores), squash(certain))
     if ranked.elements is None:
         return by
     channels, signs = zip(*ranked.elements, strict=True)
     scores = op.ReduceMax(op.Reshape(by, [0, 0, -1]), [2], keepdims=0)
     return op.Mul(op.Gather(scores, np.array(channels), axis=1), np.array(signs, op.dtype))
+
+
+def _apart(op: Emitter, value: Signal, anchors: int) -> Signal:
+    """Bring a map of several anchors into the shape (N, fields, anchors, H · W); others stay as they are."""
+    if anchors == 1:
+        return value
+    cells = op.ReduceProd(op.Shape(value, start=2), keepdims=1)
+    shape = op.Concat(np.array([0, anchors, -1]), cells, axis=0)
+    return op.Transpose(op.Reshape(value, shape), perm=[0, 2, 1, 3])
+
+
+def _together(op: Emitter, seed: Signal, value: Signal) -> Signal:
+    """Bring a seed of several anchors into the shape of the value."""
+    return op.Reshape(op.Transpose(seed, perm=[0, 2, 1, 3]), op.Shape(value))
 
 
 def _box(
@@ -125,10 +143,11 @@ def _box(
 ) -> Signal:
     """Make 1 at the score of one class of each image in the box where it is best; shape as the value."""
     off_on = np.array([0, 1], op.dtype)
-    mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), [2])
+    behind = list(range(2, max(len(sizes), 2) + 1))
+    mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), behind)
     inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), scores, np.asarray(np.finfo(op.dtype).min))
     unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
-    boxes = op.Squeeze(op.Shape(value, start=2, end=3))
+    boxes = op.ReduceProd(op.Shape(value, start=2), keepdims=0)
     there = _mask(op, value, op.Add(unit, op.Mul(boxes, np.int64(fields.first))), sizes)
     return op.Mul(there, op.ReduceMax(mask, [1], keepdims=1))  # nothing for a class that there is not
 
