@@ -107,7 +107,8 @@ def explain_graph(
         has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
     seed
         ``one``: 1 at the channel's strongest unit. ``map``: the channel's map with its activations.
-        ``strongest``: the map's strongest activation alone. ``unit``: ``target`` is not a channel but a
+        ``contrast``: the class, less the mean of all others; for scores alone. ``strongest``: the map's
+        strongest activation alone. ``unit``: ``target`` is not a channel but a
         unit, its index in row-major order over the explained value's axes behind the batch (channel,
         row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
         channel (scores), else ``map``.
@@ -159,17 +160,8 @@ def explain_graph(
         raise InputError(
             f"target_input='optional': {runtime} would ignore what is given to an optional input"
         )
-    if seed not in get_args(GraphSeed):
-        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
-    if top < 1:
-        raise InputError(f"top={top}: give a number above 0")
+    ranked, count = _checked(pair, ranking, seed, top)
     explained = pair.manifest["explained"]
-    ranked = _ranked(pair, ranking or explained["value"], seed)
-    count = _count(explained, ranked, seed)
-    if count is not None and top > count:
-        raise InputError(
-            f"top={top}: {explained['value']!r} has {count} {'units' if seed == 'unit' else 'channels'}"
-        )
     opset = max(OPSET, opset_of(pair.forward))
     graph = _Assembly(
         at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]), pair.manifest["model"]
@@ -258,6 +250,25 @@ _EXPLAINED = "what was explained in each image: what 'target' said, or the stron
 def _batch(pair: Pair) -> Any:
     explained = pair.manifest["explained"]
     return (Axes.of(explained["axes"]).sizes(explained["shape"]) or [None])[0]
+
+
+def _checked(pair: Pair, ranking: str | None, seed: GraphSeed, top: int) -> tuple[Ranked, int | None]:
+    """Return what is ranked, and how many channels or units that has; make sure that the choices fit."""
+    if seed not in get_args(GraphSeed):
+        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
+    if top < 1:
+        raise InputError(f"top={top}: give a number above 0")
+    explained = pair.manifest["explained"]
+    ranked = _ranked(pair, ranking or explained["value"], seed)
+    if seed == "contrast" and not seed_graph.has_scores(explained, ranked):
+        raise InputError(
+            f"seed={seed!r}: {explained['value']!r} has no one score for each of several classes"
+        )
+    count = _count(explained, ranked, seed)
+    if count is not None and top > count:
+        what = "units" if seed == "unit" else "channels"
+        raise InputError(f"top={top}: {explained['value']!r} has {count} {what}")
+    return ranked, count
 
 
 def _target_shape(pair: Pair, top: int) -> list[int | str]:
