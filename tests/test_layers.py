@@ -34,7 +34,9 @@ CONTRACT = {
     "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
-    "serving": "attribution compiler experiments experiments.figures imaging model operators runtime",
+    "serving": (
+        "atlas attribution compiler experiments experiments.figures imaging model operators receptive runtime"
+    ),
     "cli": (
         "atlas attribution compiler compiler.passes distributed evaluation experiments experiments.figures "
         "files imaging labels model operators package runtime semantics serving verification"

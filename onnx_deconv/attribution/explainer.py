@@ -319,6 +319,31 @@ class Explainer:
         ]
         return np.concatenate([p.scores(self.head) for p in passes])
 
+    def forward(self, batch: Batch, layer: str | None = None) -> Pass:
+        """Run a batch forward once: any of its units can then be sent back, each for a backward pass alone.
+
+        Parameters
+        ----------
+        batch
+            Images as the model takes them, as many as it takes at once.
+        layer
+            A value's or a node's name; by default what the explainer explains.
+
+        Returns
+        -------
+        Pass
+            Its ``explained`` holds the layer's activations; its ``back`` takes what is aimed at.
+
+        Raises
+        ------
+        InputError
+            If the batch does not fit.
+        UnknownLayerError
+            If there is no such layer.
+        """
+        name = self._named(layer)
+        return self._pass(feeds_of(self.model, batch), name, self.method(name))
+
     def session(self, layer: str | None = None, semantics: Semantics | None = None) -> PairSession:
         """Return the pair, ready to run, that explains a layer; made on first use.
 
