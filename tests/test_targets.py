@@ -158,6 +158,8 @@ def linear(tail="y = Softmax(s)", **weights):
         ("0.5*tabby + 2", [0.5, 0, 1], "0.5*tabby + T-shirt"),
         ("T-shirt - 2 * tabby + 1", [-2, 1, 1], "T-shirt - 2*tabby + tiger cat"),
         ("tabby + tabby", [2, 0, 0], "tabby + tabby"),
+        ("tabby - others", [1, -0.5, -0.5], "tabby - others"),
+        ("2*tabby - 1 - 3*others", [2, -1, -3], "2*tabby - tiger cat - 3*others"),
     ],
 )
 def test_a_target_is_a_sum_of_classes(target, weights, words):
@@ -184,6 +186,26 @@ def test_a_sum_of_channels_of_a_layer():
         ask(IMAGES, "1 - red", layer="c")
 
 
+def test_a_class_may_be_called_others():
+    named_so = explainer(linear(), labels=["lion", "others", "tabby"])
+    (one,) = named_so(IMAGES[:1], "lion - others")
+    np.testing.assert_array_equal(one.array.ravel(), READER @ [1, -1, 0])
+
+
+@pytest.mark.parametrize("tail", ["y = Softmax(s)", "p = Softmax(s) y = Sub(one, p)"])
+def test_a_graph_contrasts_each_class_with_the_others_as_the_library_does(tail):
+    proto = linear(tail, one=np.float32(1))
+    asked = explainer(proto)(IMAGES, ["1 - others", "2 - others"])
+    found = in_one_graph(proto, IMAGES, [1, 2], seed="contrast")
+    np.testing.assert_allclose(found, arrays(asked), rtol=1e-6)
+    assert not in_one_graph(proto, IMAGES, [7, 7], seed="contrast").any()  # there is no such class
+
+
+def test_a_graph_of_maps_has_nothing_to_contrast():
+    with pytest.raises(InputError, match="no one score for each of several classes"):
+        in_one_graph(segmenter(), IMAGES, seed="contrast")
+
+
 def test_a_class_whose_name_looks_like_a_box_is_a_class():
     looks = explainer(linear(), labels=["lion", "tabby#2", "at 3,4"])
     (one,) = looks(IMAGES[:1], "2*tabby#2 - at 3,4")
@@ -195,6 +217,7 @@ def test_a_class_whose_name_looks_like_a_box_is_a_class():
     [
         ("tabby - ", "no class is named"),
         ("tabby - lion", "no class is named 'lion'"),
+        ("-others", "name one, 'tabby - others'"),
         ("-7", "no class 7"),
         ("-", "missing beside -"),
         ("tabby at 3,4", "a target 'at X,Y' is for detections: here are no boxes"),

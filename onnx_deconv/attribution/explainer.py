@@ -30,7 +30,7 @@ from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import IMAGENET, Labels
-from onnx_deconv.model import Array, Model, Source, load
+from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.heads import (
     axes_of,
     class_count,
@@ -84,7 +84,7 @@ class Explainer:
     inputs
         The inputs to send signals back to, where a model has several; by default all.
     input_shapes
-        Sizes to assume for inputs, by name.
+        Sizes to assume for inputs, by name; a word, as ``"N"``, stands for any size.
     output
         The output whose classes are explained; by default the first that is real numbers, or made of such.
     average
@@ -121,7 +121,7 @@ class Explainer:
         providers: Providers = "auto",
         labels: Sequence[str] | str | None = None,
         inputs: Sequence[str] | None = None,
-        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        input_shapes: InputShapes | None = None,
         output: str | None = None,
         average: Average | str | None = None,
         low_memory: bool = False,
@@ -319,6 +319,31 @@ class Explainer:
         ]
         return np.concatenate([p.scores(self.head) for p in passes])
 
+    def forward(self, batch: Batch, layer: str | None = None) -> Pass:
+        """Run a batch forward once: any of its units can then be sent back, each for a backward pass alone.
+
+        Parameters
+        ----------
+        batch
+            Images as the model takes them, as many as it takes at once.
+        layer
+            A value's or a node's name; by default what the explainer explains.
+
+        Returns
+        -------
+        Pass
+            Its ``explained`` holds the layer's activations; its ``back`` takes what is aimed at.
+
+        Raises
+        ------
+        InputError
+            If the batch does not fit.
+        UnknownLayerError
+            If there is no such layer.
+        """
+        name = self._named(layer)
+        return self._pass(feeds_of(self.model, batch), name, self.method(name))
+
     def session(self, layer: str | None = None, semantics: Semantics | None = None) -> PairSession:
         """Return the pair, ready to run, that explains a layer; made on first use.
 
@@ -511,7 +536,7 @@ class _Choice(NamedTuple):
 
 
 def _model(
-    source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None
+    source: Source | Model, saved: Pair | None, shapes: InputShapes | None
 ) -> tuple[Model, Mapping[str, Any] | None]:
     """Return the model, and what the manifest of a pair or an explain graph says of it."""
     if isinstance(source, Model):

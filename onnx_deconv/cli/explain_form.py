@@ -51,9 +51,9 @@ class GraphOptions:
         option(
             "--seed",
             "With --form explain: what an explanation starts from: one is 1 at the channel's "
-            "strongest unit, map the channel's whole feature map, strongest the map's strongest activation "
-            "alone, unit the unit whose index in the layer 'target' gives. auto: a class starts from its "
-            "own feature map where the model has one.",
+            "strongest unit, contrast a class less the mean of all others, map the channel's whole feature "
+            "map, strongest the map's strongest activation alone, unit the unit whose index in the layer "
+            "'target' gives. auto: a class starts from its own feature map where the model has one.",
         ),
     ] = "auto"
     target_input: Annotated[
@@ -82,8 +82,9 @@ class GraphOptions:
         RuntimeName,
         option(
             "--for",
-            "With --form explain: what will run the graph. It is brought to the forms that this takes; "
-            "what cannot be is named. cuda: onnxruntime on NVIDIA GPUs; web: onnxruntime for JavaScript; "
+            "What will run the graph. It is brought to the forms that this takes; what cannot be is "
+            "named. A pair runs in onnxruntime and cuda alone. cuda: onnxruntime on NVIDIA GPUs; web: "
+            "onnxruntime for JavaScript; "
             "mobile: onnxruntime on telephones.",
         ),
     ] = "onnxruntime"
@@ -195,7 +196,7 @@ def _compared(
             continue
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
-        node = first_nan(graph.proto, graph.folder, feeds) if bad else None
+        node = first_nan(graph.proto, graph.folder, feeds, companion=True) if bad else None
         detail = sizes(result.shape) + (f" (the first NaN is at {node})" if node else "")
         yield Check("companion", entry["name"], float(bad), 0.0, detail)
 

@@ -143,10 +143,10 @@ class ModelOptions:
         ),
     ] = None
     shapes: Annotated[
-        Sequence[tuple[str, tuple[int, ...]]],
+        Sequence[tuple[str, tuple[int | str, ...]]],
         option(
             "--input-shape",
-            "Shape of an input whose sizes the file leaves open; may be repeated.",
+            "Shape of an input whose sizes the file leaves open (a word, as N, for any size); repeatable.",
             multiple=True,
             callback=_shapes,
             metavar="NAME:1,3,224,224",

@@ -29,8 +29,6 @@ from onnx_deconv.operators.traits import QUANTISER, RECTIFIER
 from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
 SEED, RECONSTRUCTION = "seed", "reconstruction"
-COMPANION_NODES = "deconv/"
-"""What names of a companion's nodes begin with; then comes the forward node's name."""
 
 _QUANTISED = {TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16}
 _CARRIERS = FLOATS | _QUANTISED

@@ -23,7 +23,6 @@ from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import apply_passes
-from onnx_deconv.compiler.passes.rewriter import BACKWARD
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed, Ranked
 from onnx_deconv.errors import InputError, ModelError
@@ -32,9 +31,9 @@ from onnx_deconv.model.canonical import put_in_order
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
-from onnx_deconv.model.shape_inference import infer_shapes
+from onnx_deconv.model.shape_inference import infer_shapes, state_sizes
 from onnx_deconv.model.value_axes import Axes
-from onnx_deconv.operators.builder import IR_VERSION, OPSET
+from onnx_deconv.operators.builder import BACKWARD, IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
     from onnx_deconv.imaging import Layout, Preprocess
@@ -108,7 +107,8 @@ def explain_graph(
         has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
     seed
         ``one``: 1 at the channel's strongest unit. ``map``: the channel's map with its activations.
-        ``strongest``: the map's strongest activation alone. ``unit``: ``target`` is not a channel but a
+        ``contrast``: the class, less the mean of all others; for scores alone. ``strongest``: the map's
+        strongest activation alone. ``unit``: ``target`` is not a channel but a
         unit, its index in row-major order over the explained value's axes behind the batch (channel,
         row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
         channel (scores), else ``map``.
@@ -160,17 +160,8 @@ def explain_graph(
         raise InputError(
             f"target_input='optional': {runtime} would ignore what is given to an optional input"
         )
-    if seed not in get_args(GraphSeed):
-        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
-    if top < 1:
-        raise InputError(f"top={top}: give a number above 0")
+    ranked, count = _checked(pair, ranking, seed, top)
     explained = pair.manifest["explained"]
-    ranked = _ranked(pair, ranking or explained["value"], seed)
-    count = _count(explained, ranked, seed)
-    if count is not None and top > count:
-        raise InputError(
-            f"top={top}: {explained['value']!r} has {count} {'units' if seed == 'unit' else 'channels'}"
-        )
     opset = max(OPSET, opset_of(pair.forward))
     graph = _Assembly(
         at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]), pair.manifest["model"]
@@ -259,6 +250,25 @@ _EXPLAINED = "what was explained in each image: what 'target' said, or the stron
 def _batch(pair: Pair) -> Any:
     explained = pair.manifest["explained"]
     return (Axes.of(explained["axes"]).sizes(explained["shape"]) or [None])[0]
+
+
+def _checked(pair: Pair, ranking: str | None, seed: GraphSeed, top: int) -> tuple[Ranked, int | None]:
+    """Return what is ranked, and how many channels or units that has; make sure that the choices fit."""
+    if seed not in get_args(GraphSeed):
+        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
+    if top < 1:
+        raise InputError(f"top={top}: give a number above 0")
+    explained = pair.manifest["explained"]
+    ranked = _ranked(pair, ranking or explained["value"], seed)
+    if seed == "contrast" and not seed_graph.has_scores(explained, ranked):
+        raise InputError(
+            f"seed={seed!r}: {explained['value']!r} has no one score for each of several classes"
+        )
+    count = _count(explained, ranked, seed)
+    if count is not None and top > count:
+        what = "units" if seed == "unit" else "channels"
+        raise InputError(f"top={top}: {explained['value']!r} has {count} {what}")
+    return ranked, count
 
 
 def _target_shape(pair: Pair, top: int) -> list[int | str]:
@@ -362,6 +372,9 @@ class _Assembly:
         del self.graph.output[outputs:]
         put_in_order(self.graph, name)
         self.nodes = {n.name for n in self.graph.node}
+        for node in self.graph.node:
+            if node.name.startswith(BACKWARD):  # by which the backward pass is told from the user's model
+                node.name = self._node_name(f"model/{node.name}")
         given = {i.name for i in self.graph.input}
         self.taken = {*given, *_names(self.graph)}
         self.fixed = {t.name for t in self.graph.initializer if t.name in given}
@@ -419,7 +432,9 @@ class _Assembly:
         replace(self.graph.value_info, _beyond_inference(self.proto))
         kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
         helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
-        return ExplainGraph(apply_passes(self.proto, passes), manifest, pair.folder, pair)
+        made = apply_passes(self.proto, passes)
+        state_sizes(made)
+        return ExplainGraph(made, manifest, pair.folder, pair)
 
     def _node_name(self, name: str) -> str:
         while name in self.nodes:

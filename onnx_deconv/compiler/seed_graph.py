@@ -18,7 +18,7 @@ TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
-GraphSeed = Literal["auto", "one", "map", "strongest", "unit"]
+GraphSeed = Literal["auto", "one", "contrast", "map", "strongest", "unit"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,15 @@ def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> G
     return "one" if ranked.fields is not None or all(size == 1 for size in sizes) else "map"
 
 
+def has_scores(explained: Mapping[str, Any], ranked: Ranked) -> bool:
+    """Tell whether a value holds one number for each of several classes, whose number is known."""
+    channels, *places = (Axes.of(explained["axes"]).sizes(explained["shape"]) or [])[1:] or [None]
+    several = (
+        isinstance(channels, int) and channels > 1 and (ranked.elements is None or len(ranked.elements) > 1)
+    )
+    return several and ranked.fields is None and all(size == 1 for size in places)
+
+
 def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     """Return the numbers that classes are ranked by, shape (N, K, ...)."""
     if ranked.fields is not None:
@@ -161,6 +170,8 @@ def _of_class(
     kind: GraphSeed,
 ) -> Signal:
     """Make the seed of one class, channel or unit per image, shape as the value."""
+    if kind == "contrast":
+        return _contrast(op, _of_class(op, value, chosen, ranked, sizes, "one"), ranked, sizes)
     if ranked.elements is None or kind == "unit":
         return _seed(op, value, chosen, sizes, kind)
     channels, signs = zip(*ranked.elements, strict=True)
@@ -172,6 +183,17 @@ def _of_class(
     )  # nothing for a class that there is not
     seed = _seed(op, value, op.Gather(np.array(channels), known), sizes, kind)
     return op.Mul(seed, op.Reshape(sign, [-1] + [1] * len(sizes)))
+
+
+def _contrast(op: Emitter, seed: Signal, ranked: Ranked, sizes: Sequence[int | str | None]) -> Signal:
+    """Take the mean of the other classes off a class's seed, whose units are one per class."""
+    depth = int(sizes[0] or 0)
+    channels, signs = zip(*(ranked.elements or [(k, 1) for k in range(depth)]), strict=True)
+    every = np.zeros((1, depth, *(1 for _ in sizes[1:])), op.dtype)
+    np.add.at(every[0], list(channels), np.reshape(signs, (-1, *every.shape[2:])).astype(op.dtype))
+    share = 1 / (len(channels) - 1)
+    there = op.ReduceSum(op.Abs(seed), list(range(1, every.ndim)), keepdims=1)  # 0 for no class
+    return op.Sub(op.Mul(seed, 1 + share), op.Mul(there, every * share))
 
 
 def _seed(

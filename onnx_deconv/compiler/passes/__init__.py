@@ -22,6 +22,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     pools,
     residuals,
     scalings,
+    shapes,
     sizes,
     splits,
     sums,
@@ -32,8 +33,9 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
 from onnx_deconv.compiler.passes.registry import PASSES
 from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.errors import InputError
+from onnx_deconv.model.shape_inference import state_sizes
 
-__all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
+__all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes", "with_sizes"]
 
 EXPLAIN = {
     "cpu": (
@@ -49,7 +51,7 @@ EXPLAIN = {
 
 COMPANION = {
     "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
-    "cuda": ("filters", "uniform", "pads"),
+    "cuda": ("filters", "uniform", "pads", "shapes"),
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
 
@@ -84,4 +86,11 @@ def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
         rewriter = Rewriter(copy)
         PASSES[name](rewriter)
         rewriter.finish()
+    return copy
+
+
+def with_sizes(proto: ModelProto) -> ModelProto:
+    """Copy a model whose inputs got sizes: what follows from them is constant, and written down."""
+    copy = apply_passes(proto, ["sizes"])
+    state_sizes(copy)
     return copy
