@@ -29,9 +29,10 @@ def named(proto, *labels):
     return proto
 
 
-def in_one_graph(proto, feeds, target=None, **more):
+def in_one_graph(proto, feeds, target=None, target_kind="index", **more):
     """What the explain graph returns."""
-    graph = explain_graph(compile_pair(load(proto), semantics="gradient"), **more)
+    pair = compile_pair(load(proto), semantics="gradient")
+    graph = explain_graph(pair, target=target_kind, **more)
     given = {"x": feeds} if target is None else {"x": feeds, "target": np.array(target)}
     found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | given)
     return numpy_of(found[RECONSTRUCTION])
@@ -395,6 +396,50 @@ def test_a_model_that_returns_labels_and_dictionaries_is_checked(labelled_by_nod
     assert code == 0, stderr
     code, _, stderr = run("verify", labelled_by_nodes)
     assert code == 0, stderr
+
+
+@pytest.mark.parametrize("batch", ["N", "2"])
+@pytest.mark.parametrize("tail", [*TAILS, "linear", "falling"])
+def test_the_explain_graph_takes_a_weight_for_each_class(tail, batch):
+    made = {
+        "linear": linear,
+        "falling": lambda: linear("p = Softmax(s) y = Sub(one, p)", one=np.float32([1])),
+    }
+    proto = made[tail]() if tail in made else segmenter(tail, batch)
+    ask = explainer(proto)
+    count = 3 if tail in made else 4
+    for weights, target in (((1, -1), "0 - 1"), ((0, 0.5, -2), "0.5*1 - 2*2"), ((-1,), "-0"), ((), None)):
+        given = np.zeros((2, count), np.float32)
+        given[:, : len(weights)] = weights
+        found = in_one_graph(proto, IMAGES, given, target_kind="weights")
+        np.testing.assert_allclose(found, arrays(ask(IMAGES, target)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"top": 2}, "not of several channels"), ({"seed": "unit"}, "not of units"), ({}, "a box of its own")],
+)
+def test_weights_of_what_is_no_sum_are_refused(more, message):
+    pair = compile_pair(load(detector() if not more else segmenter()))
+    with pytest.raises(InputError, match=f"target='weights': .*{message}"):
+        explain_graph(pair, target="weights", **more)
+
+
+def test_a_graph_that_takes_weights_is_written_and_checked(tmp_path):
+    onnx.save(linear(), tmp_path / "model.onnx")
+    code, _, stderr = run(
+        "convert",
+        tmp_path / "model.onnx",
+        "-o",
+        tmp_path / "out",
+        "--form",
+        "explain",
+        "--target-kind",
+        "weights",
+    )
+    assert code == 0, stderr
+    taken = json.loads((tmp_path / "out" / "manifest.json").read_text())["target"]
+    assert (taken["shape"], taken["dtype"]) == (["targets", 3], "float")
 
 
 # --- a detector that fires on bright squares ---------------------------------------------------------

@@ -17,7 +17,7 @@ from onnx_deconv.compiler.package import EXPLAIN as EXPLAIN_FILE
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.profiles import RuntimeName
-from onnx_deconv.compiler.seed_graph import GraphSeed
+from onnx_deconv.compiler.seed_graph import GraphSeed, TargetKind
 from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import Session, first_nan, numpy_of
@@ -65,6 +65,14 @@ class GraphOptions:
             "choose optional for onnxruntime in Python, C++, C# or Java alone.",
         ),
     ] = "required"
+    target_kind: Annotated[
+        TargetKind,
+        option(
+            "--target-kind",
+            "With --form explain: what the input 'target' holds: the index of a class, or a weight for each "
+            "class, whose weighted sum is explained: 1 and -1 for the difference of two.",
+        ),
+    ] = "index"
     pictures: Annotated[
         bool,
         option(
@@ -137,6 +145,7 @@ def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preproce
             seed=options.seed,
             ranking=explainer.scores_layer if maps else None,
             target_input=options.target_input,
+            target=options.target_kind,
             preprocess=preprocess if options.pictures else None,
             runtime=options.runtime,
             passes=options.passes,
@@ -211,7 +220,7 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
     rows = [
         ("explains", f"{explained['value']} ({sizes(explained['shape'])})"),
         *(("takes", f"{shape_of(i)} {i['dtype']}") for i in record["inputs"]),
-        ("", f"{shape_of(target)} int64, {target['input']}"),
+        ("", f"{shape_of(target)} {target['dtype']}, {target['input']}"),
         *(("returns", f"{shape_of(o)} {o['dtype']}") for o in record["outputs"]),
         ("choices", named(record["semantics"])),
     ]

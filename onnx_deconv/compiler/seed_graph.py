@@ -19,6 +19,7 @@ OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
 GraphSeed = Literal["auto", "one", "contrast", "map", "strongest", "unit"]
+TargetKind = Literal["index", "weights"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,64 @@ def seeds(
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
     return exported(op, starts | told, "seeds")
+
+
+def weighted_seeds(
+    explained: Mapping[str, Any], ranked: Ranked, precision: str, kind: GraphSeed
+) -> ModelProto:
+    """Make each image's seed of a weighted sum of its channels or classes.
+
+    As :func:`seeds` of one channel, but that ``seed/target`` has a weight for each, shape (N, K). Where an
+    image's weights are all zero its strongest is taken.
+    """
+    op = Emitter(np.dtype(precision))
+    op.origin = SEED
+    axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
+    value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
+    by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    given = op.Cast(op.input(f"{SEED}/{TARGET}", None), to=op.elem_type)
+    scores = op.ReduceMax(op.Reshape(_classes(op, by, ranked), [0, 0, -1]), [2], keepdims=0)
+    best = op.ArgMax(scores, axis=1, keepdims=0)
+    size = op.Squeeze(op.Shape(scores, start=1, end=2))
+    strongest = op.OneHot(best, size, np.array([0, 1], op.dtype), axis=1)
+    largest = op.ReduceMax(op.Abs(given), [1], keepdims=1)
+    weights = op.Where(op.Equal(largest, np.zeros((), op.dtype)), strongest, given)
+    sizes = (axes.sizes(explained["shape"]) or [])[1:]
+    seed = _restored(op, _weighted(op, value, _of_channels(op, weights, value, ranked), kind, sizes), axes)
+    chosen = op.ArgMax(op.Abs(weights), axis=1, keepdims=0)
+    return exported(
+        op, {f"{SEED}/0": seed, f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": chosen}, "seeds"
+    )
+
+
+def _of_channels(op: Emitter, weights: Signal, value: Signal, ranked: Ranked) -> Signal:
+    """Return the weights of the channels, given those of the classes."""
+    if ranked.elements is None:
+        return weights
+    channels, signs = zip(*ranked.elements, strict=True)
+    size = op.Squeeze(op.Shape(value, start=1, end=2))
+    signed = op.Mul(
+        op.OneHot(np.array(channels), size, np.array([0, 1], op.dtype), axis=1),
+        np.array(signs, op.dtype)[:, None],
+    )
+    return op.MatMul(weights, signed)
+
+
+def _weighted(
+    op: Emitter, value: Signal, weights: Signal, kind: GraphSeed, sizes: Sequence[int | str | None]
+) -> Signal:
+    """Make the seed of all channels, each times its weight, shape as the value."""
+    places = sizes[1:]
+    factor = op.Unsqueeze(weights, list(range(2, 2 + len(places)))) if places else weights
+    if kind == "map":
+        return op.Mul(value, factor)
+    if all(size == 1 for size in places):
+        return factor if kind == "one" else op.Mul(value, factor)
+    flat = op.Reshape(value, [0, 0, -1])
+    depth = op.Squeeze(op.Shape(flat, start=2))
+    at = op.OneHot(op.ArgMax(flat, axis=2, keepdims=0), depth, np.array([0, 1], op.dtype), axis=2)
+    unit = op.Mul(op.Reshape(at, op.Shape(value)), factor)
+    return unit if kind == "one" else op.Mul(unit, value)
 
 
 def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> GraphSeed:
