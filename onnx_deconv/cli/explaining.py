@@ -111,7 +111,7 @@ def _explained(
     if not samples:
         return
     try:
-        found = explain_samples(subject.explainer, list(samples.values()), subject.target)
+        found = explain_samples(subject.explainer, list(samples.values()), subject.selection)
     except InputError as error:
         # Only what is of its own size differs in what the model can do with it.
         if not job.study.own_sizes:
@@ -137,7 +137,7 @@ def _report(console: Console, subject: Subject, one: Explanation, record: Mappin
     console.result(record, lambda: "\n".join(lines(subject, one, record)))
     if one.note:
         console.warn(f"{record['image']}: {one.note}")
-    if one.standing.warning and subject.target.targets:  # who asks for the strongest knows their order
+    if one.standing.warning and subject.selection.targets:  # who asks for the strongest knows their order
         console.warn(f"{record['image']}: {one.name}: {one.standing.warning}")
     if not one.drawn:
         console.warn(

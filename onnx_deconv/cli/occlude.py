@@ -9,7 +9,7 @@ import click
 
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.method import AUTO
-from onnx_deconv.attribution.photographs import Target, explain_photos
+from onnx_deconv.attribution.photographs import Selection, explain_photos
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
@@ -147,7 +147,7 @@ def _write(
 ) -> None:
     """Draw and write what was found in one photograph."""
     labels = study.explainer.labels
-    ((projected,),) = explain_photos(study.explainer, [photo], Target([found.channel], found.layer))
+    ((projected,),) = explain_photos(study.explainer, [photo], Selection([found.channel], found.layer))
     maps = _maps(found, projected)
     files = {what: Path(f"{stem}-{what}.npy") for what in maps}
     files |= {"sheet": Path(f"{stem}-occlusion.{suffix}"), "record": Path(f"{stem}-occlusion.json")}
