@@ -155,8 +155,16 @@ def test_rust(graph, picture, expected, tmp_path):
     home = runtimes("rust/Cargo.toml")
     (home / "rust/src").mkdir(exist_ok=True)
     shutil.copy(EXAMPLES / "explain.rs", home / "rust/src/main.rs")
-    build = [program("cargo"), "run", "--quiet", "--offline", "--manifest-path", home / "rust/Cargo.toml", "--"]
-    assert explains(build, graph, picture, expected, tmp_path)
+    start = [
+        program("cargo"),
+        "run",
+        "--quiet",
+        "--offline",
+        "--manifest-path",
+        home / "rust/Cargo.toml",
+        "--",
+    ]
+    assert explains(start, graph, picture, expected, tmp_path)
 
 
 @pytest.mark.slow
