@@ -17,8 +17,7 @@ from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, blaming_the_file
-from onnx_deconv.model.detections import Fields
-from onnx_deconv.model.heads import Head, axes_of, class_count, head_of
+from onnx_deconv.model.heads import Head, axes_of, fields_of, head_of, labelled
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -124,11 +123,12 @@ def _compiled(
     inputs: Sequence[str] | None,
     output: str | None,
 ) -> Pair:
-    head = head_of(model, output)
+    labels = len(Labels.of(None, model.metadata).names)
+    head = labelled(model, head_of(model, output), labels)
     value = head.start if explained is None else model.layer(explained)
     walk = Walk(model, value, semantics, inputs)
     deconv, taps = walk.run()
-    manifest = _manifest(walk, deconv, taps, head)
+    manifest = _manifest(walk, deconv, taps, head, labels)
     # The explained value's own activations choose the unit and scale the seed.
     shown = Tap("value", walk.value, walk.value)
     halves = forward(model, [*taps, shown]), deconv
@@ -142,14 +142,14 @@ def _compiled(
     return pair
 
 
-def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head) -> dict[str, Any]:
+def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head, labels: int) -> dict[str, Any]:
     model, tapped = walk.model, {t.name: t for t in taps}
     return {
         "format": FORMAT,
         "version": version("onnx-deconv"),
         "model": Path(model.name).name,
         "explained": {"value": walk.value, **_type(model, walk.value), **_explained(model, walk.value, head)},
-        "scores": _scores(model, head) if head.problem is None else None,
+        "scores": _scores(head, labels) if head.problem is None else None,
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
@@ -177,10 +177,9 @@ def _explained(model: Model, value: str, head: Head) -> dict[str, Any]:
     }
 
 
-def _scores(model: Model, head: Head) -> dict[str, Any]:
+def _scores(head: Head, labels: int) -> dict[str, Any]:
     """Say what the scores are, by which classes are ranked, and what their classes are among them."""
-    labels = len(Labels.of(None, model.metadata).names)
-    fields = Fields.of(head.kind, class_count(model, head), bool(head.cut), labels)
+    fields = fields_of(head, labels)
     return {
         "value": head.start,
         "output": head.output,

@@ -4,7 +4,8 @@ from onnx import TensorProto, helper
 
 from onnx_deconv.compiler.passes.pattern import ANY, op
 from onnx_deconv.compiler.passes.registry import optimisation_pass
-from onnx_deconv.compiler.passes.rewriter import BACKWARD, Rewriter
+from onnx_deconv.compiler.passes.rewriter import Rewriter
+from onnx_deconv.operators.builder import BACKWARD
 
 _FILLED = op.ConstantOfShape(ANY)
 _ANYTHING = helper.make_tensor("value", TensorProto.BOOL, [1], [False])
