@@ -547,6 +547,8 @@ def test_without_labels_a_field_of_a_box_is_named():
     [
         ("bright#99", "#99: the class has 16 boxes"),
         ("at 99,99", "no box is around the point 99,99"),
+        ("bright#0", "ranks count from 1"),
+        ("bird", "no class is named 'bird': the names are bright, dark"),
         (2, "no class 2"),
     ],
 )
@@ -728,6 +730,10 @@ def test_a_box_is_named_by_a_point_of_the_photograph(photo):
     assert (found["output"], found["kind"], found["position"]) == ("y", "detections", [6])
     assert found["target"] == "bright, box 6"
     np.testing.assert_allclose(np.load(found["files"]["values"])[None], cell(1, 2), atol=1e-7)
+    code, _, stderr = run(
+        "explain", photo.parent / "net.onnx", photo, "--target", "at 99,9", "--preset", "raw"
+    )
+    assert (code, "the point 99,9 is outside what the model sees" in stderr) == (2, True)
 
 
 def test_a_class_is_explained_under_a_mask(photo):
