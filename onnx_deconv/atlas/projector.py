@@ -8,8 +8,9 @@ from typing import TypeVar
 import numpy as np
 
 from onnx_deconv.atlas.ahead import ahead
+from onnx_deconv.atlas.archives import Load
 from onnx_deconv.atlas.forward_values import ForwardValues
-from onnx_deconv.atlas.images import Images, Load
+from onnx_deconv.atlas.images import Images
 from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, units_by_image
 from onnx_deconv.atlas.layer_projector import LayerProjector
 from onnx_deconv.atlas.submodel import Submodels

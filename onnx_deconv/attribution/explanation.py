@@ -84,6 +84,9 @@ class Explanation:
         Where in its map it was explained, if in a region or a mask.
     average
         What it is the mean of; ``None`` for a single pass.
+    survived
+        The share of the signal's energy that the narrowest rectifier let through, see
+        :class:`~onnx_deconv.runtime.Survival`; ``None`` where that was not measured.
     shown
         What was explained, and how the model saw it: a photograph, a signal, a volume; ``None`` where the
         explainer was called with arrays, or there is nothing to draw.
@@ -109,6 +112,7 @@ class Explanation:
     words: str | None = None
     place: str | None = None
     average: Average | None = field(default=None, repr=False, compare=False)
+    survived: float | None = field(default=None, repr=False)
     shown: Shown | None = field(default=None, repr=False, compare=False)
     drawn: Mapping[str, Shown] = field(default_factory=dict, repr=False, compare=False)
 

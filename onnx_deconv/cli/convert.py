@@ -112,7 +112,7 @@ def command(
         console.result(record, lambda: "\n".join(pair_form.lines(record)))
         if record["passed"]:
             _recommend(console, conversion)
-    if note := record["image_dependence"]["note"]:
+    for note in filter(None, (record["image_dependence"]["note"], (record["signal"] or {}).get("warning"))):
         console.warn(note)
     if not record["passed"]:
         console.error("a check failed, so nothing was written (--check 0 writes the files unchecked)")

@@ -157,6 +157,7 @@ def write(
         "seed": one.seed,
         "method": one.method,
         "depends_on_image": one.depends,
+        "survived": one.survived,
         "note": one.note,
         "empty": one.is_empty,
         "files": files,

@@ -186,6 +186,8 @@ class ModelOptions:
         semantics: SemanticsOptions | None = None,
         default: str | None = None,
         average: Average | None = None,
+        *,
+        measure: bool = False,
     ) -> Explainer:
         """Make an explainer of a model or a saved pair.
 
@@ -199,6 +201,8 @@ class ModelOptions:
             The method where the semantics make no choice.
         average
             What explanations are the mean of.
+        measure
+            Whether to measure how much of the signal survives.
         """
         chosen = None if semantics is None else semantics.of(path if isinstance(path, Path) else None)
         return Explainer(
@@ -209,6 +213,7 @@ class ModelOptions:
             input_shapes=dict(self.shapes),
             output=self.output,
             average=average,
+            measure=measure,
         )
 
     def _names(self) -> Sequence[str] | str | None:

@@ -82,10 +82,13 @@ def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
         raise InputError(f"no optimisation pass is named {unknown[0]!r}: choose among {', '.join(PASSES)}")
     copy = ModelProto()
     copy.CopyFrom(proto)
+    rewriter, finished = Rewriter(copy), b""
     for name in passes:
-        rewriter = Rewriter(copy)
         PASSES[name](rewriter)
-        rewriter.finish()
+        if not finished or rewriter.changed or copy.SerializeToString(deterministic=True) != finished:
+            rewriter.finish()
+            # What is known of a graph holds as long as no pass changes it; most passes find nothing to do.
+            rewriter, finished = Rewriter(copy), copy.SerializeToString(deterministic=True)
     return copy
 
 

@@ -109,6 +109,11 @@ class Rewriter:
         """The values that are the same in every run, computed ones too."""
         return Constants(self)
 
+    @property
+    def changed(self) -> bool:
+        """Whether nodes are to be put in the place of others."""
+        return bool(self._instead)
+
     def builder(self, name: str) -> Builder:
         """Begin a few nodes whose names start with a name."""
         return Builder(self, name)
