@@ -168,7 +168,7 @@ def test_a_unit_of_the_scores_is_a_class_that_starts_with_its_score():
 
 def test_a_seed_that_cannot_be_is_refused():
     model = load(DEMO)
-    with pytest.raises(InputError, match="'units': choose one of auto, one, map, strongest, unit"):
+    with pytest.raises(InputError, match="'units': choose one of auto, one, contrast, map, strongest, unit"):
         explain_graph(compile_pair(model), seed="units")
     explainer = Explainer(model, providers="cpu")
     pair = compile_pair(model, explainer.class_maps)
@@ -321,6 +321,21 @@ def test_names_that_a_model_has_taken_get_longer():
     x = pictures(2, 16)
     found = run(graph, {"x": x})[graph.manifest["outputs"][1]["name"]]
     close(found, np.stack([e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]))
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided"])
+def test_nodes_that_are_named_like_the_companions_stay_the_models_own(rules):
+    """Passes tell the backward pass by its nodes' names; answers are to stay to the last digit."""
+    plain, alike = network(), network()
+    for proto, prefix in ((plain, "net/"), (alike, "deconv/")):
+        proto.graph.node[4].CopyFrom(helper.make_node("Sum", ["c2"] * 3, ["r2"]))
+        for k, node in enumerate(proto.graph.node):
+            node.name = f"{prefix}{k}"
+    plain, alike = (explain_graph(compile_pair(load(p), semantics=rules)) for p in (plain, alike))
+    assert [n.op_type for n in alike.proto.graph.node] == [n.op_type for n in plain.proto.graph.node]
+    feeds = {"x": pictures(2, 16)}
+    for name, value in run(plain, feeds).items():
+        np.testing.assert_array_equal(run(alike, feeds)[name], value)
 
 
 @pytest.mark.parametrize("name", ["target", "scores", "explained", "reconstruction", "heat", "seed"])

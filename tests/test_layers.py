@@ -25,7 +25,7 @@ CONTRACT = {
     "imaging": "files model",
     "compiler.passes": "model operators",
     "compiler": "compiler.passes files imaging labels model operators semantics",
-    "runtime": "compiler compiler.passes files model",
+    "runtime": "compiler compiler.passes files model operators semantics",
     "attribution": "compiler files imaging labels model operators receptive runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",

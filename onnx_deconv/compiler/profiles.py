@@ -4,7 +4,7 @@ A profile is data. What is said of a runtime was found with it (``tools/runtimes
 be run (TensorRT, NNAPI, Core ML), is what its documentation says; docs/deploy.md tells which.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,8 @@ _WITHOUT_INDICES = tuple("windows" if name == "batches" else name for name in EX
 _MOST_RANKED = 3840
 """Of how many TensorRT finds the largest."""
 _SHOWN = 3
+_WHOLE = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
+_MEASURES, _FILLS = {"Shape", "Size"}, {"ConstantOfShape", "Expand"}
 
 
 class Facts:
@@ -35,8 +37,8 @@ class Facts:
         The stored tensors that no caller can replace, by name.
     types
         The element type of each value that has one.
-    readers
-        The nodes that read each value.
+    sizes
+        Values that are computed from shapes alone, which the CPU has.
     """
 
     def __init__(self, proto: ModelProto) -> None:
@@ -47,7 +49,16 @@ class Facts:
         infos = (*graph.input, *graph.value_info, *graph.output)
         self.types = {i.name: i.type.tensor_type.elem_type for i in infos}
         self.types |= {name: t.data_type for name, t in self.constants.items()}
-        self.given, self.results = given, {o.name for o in graph.output}
+        self.sizes = self._from_shapes(graph.node)
+
+    def _from_shapes(self, nodes: Iterable[NodeProto]) -> set[str]:
+        found: set[str] = set()
+        for node in nodes:
+            read = [v for v in node.input if v and v not in self.constants]
+            reckoned = read and found.issuperset(read) and node.op_type not in _FILLS
+            if node.op_type in _MEASURES or (reckoned and self.types.get(node.output[0]) in _WHOLE):
+                found.update(node.output)
+        return found
 
     def number(self, value: str) -> int | None:
         """Return the one whole number that a constant is."""
@@ -104,7 +115,11 @@ def _of_int64(facts: Facts, node: NodeProto) -> bool:
 
 
 def _of_whole_numbers(facts: Facts, node: NodeProto) -> bool:
-    return facts.types.get(node.input[0]) in {TensorProto.INT32, TensorProto.INT64}
+    return facts.types.get(node.input[0]) in _WHOLE
+
+
+def _of_sizes(facts: Facts, node: NodeProto) -> bool:
+    return node.input[0] in facts.sizes and facts.types.get(node.output[0]) not in _WHOLE
 
 
 def _takes_away(facts: Facts, node: NodeProto) -> bool:
@@ -130,16 +145,19 @@ class Profile:
         What must be known before it runs: nothing, the images' channels and sizes, or the batch too.
     refused
         Forms that a graph for it may not have.
+    companion
+        The passes for a pair's companion; ``None`` where pairs do not run.
     """
 
     passes: tuple[str, ...]
     optional_target: bool = False
     sizes: Sizes = "any"
     refused: tuple[Form, ...] = ()
+    companion: tuple[str, ...] | None = None
 
 
 PROFILES: Mapping[str, Profile] = {
-    "onnxruntime": Profile(("sizes", *EXPLAIN["cpu"]), optional_target=True),
+    "onnxruntime": Profile(("sizes", *EXPLAIN["cpu"]), optional_target=True, companion=()),
     "cuda": Profile(
         ("sizes", *EXPLAIN["cuda"]),
         optional_target=True,
@@ -148,7 +166,9 @@ PROFILES: Mapping[str, Profile] = {
             Form("ConvTranspose", "has other pads before than after, which the CPU computes", _pads_differ),
             Form("ReduceProd", "is of whole numbers, which only the CPU computes", _of_int64),
             Form("MatMul", "is of whole numbers, which only the CPU computes", _of_whole_numbers),
+            Form("Cast", "makes real numbers of sizes, which only the CPU has", _of_sizes),
         ),
+        companion=("sizes", "pads", "shapes"),
     ),
     "tensorrt": Profile(
         ("sizes", "uniform", "pools", "windows", "crops"),
