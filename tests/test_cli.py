@@ -165,6 +165,41 @@ def test_a_picture_that_does_not_depend_on_the_photograph_says_so(model, photo, 
     assert blind["depends_on_image"] == "no"
 
 
+def leftovers(path):
+    """A network of whose class's signal a rectifier lets a millionth through; no max pool."""
+    weights = {"w": np.ones((2, 3, 1, 1), np.float32), "fc": np.float32([[1e-3, -1], [1e-3, -1]])}
+    body = "c = Conv(x, w) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) y = Gemm<transB = 1>(f, fc)"
+    return saved(model_of(body, {"x": ("N", 3, 32, 32)}, weights), path)
+
+
+def test_commands_say_how_much_of_a_signal_survives(tmp_path, photo):
+    net = leftovers(tmp_path / "net.onnx")
+    said = "less than 0.001 % of the signal's energy passes the narrowest rectifier, 'r'"
+    _, stdout, stderr = run(
+        "explain", net, photo, "--rules", "deconvnet", "--seed", "one", "-o", tmp_path / "out", "--json"
+    )
+    assert said in stderr
+    one = json.loads(stdout)
+    assert one["survived"] == pytest.approx(1e-6, rel=1e-3)
+    assert said in one["note"]
+    code, stdout, stderr = run("convert", net, "-o", tmp_path / "pair")
+    assert (code, said in stdout, said in stderr) == (0, True, True)
+    assert said in run("verify", net, "--rules", "deconvnet")[1]
+    other = picture(tmp_path / "other.png", 33, 60)
+    code, stdout, _ = run("inspect", net, "--measure", photo, "--measure", other)
+    assert (code, said in stdout) == (0, True)
+    assert "two photographs, one unit: nothing to compare" in stdout  # a picture of one number everywhere
+    code, stdout, _ = run("inspect", net, "--measure", photo, "--json")
+    measured = json.loads(stdout)["measured"]
+    assert (measured["photographs"], measured["likeness"]) == (1, None)
+    assert measured["signal"]["at"] == "r"
+
+
+def test_inspect_measures_two_photographs_at_most_and_asks_for_one(model, photo):
+    assert "--preset: only with --measure" in refused("inspect", model, "--preset", "imagenet")
+    assert "one photograph, or two" in refused("inspect", model, *["--measure", photo] * 3)
+
+
 def test_convert_and_inspect_say_what_does_not_depend_on_the_photograph(tmp_path):
     body = "a = Conv(x, w) r = Relu(a) g = GlobalAveragePool(r) y = Flatten(g)"
     blind = saved(model_of(body, {"x": (1, 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))}), tmp_path / "blind.onnx")

@@ -189,6 +189,40 @@ def test_uneven_pads_of_a_transposed_convolution_become_even_ones_and_a_slice(pa
     np.testing.assert_allclose(answer(made, x=x), answer(proto, x=x), rtol=0, atol=1e-5)
 
 
+def trimmed(text, pads, **tensors):
+    """A graph of the backward pass, before and after the pass."""
+    proto = graph_of(text, w=random(4, 3, 3, 3), pads=np.array(pads), **tensors)
+    for node in proto.graph.node:
+        node.name = f"deconv/{node.output[0]}"
+    return proto, apply_passes(proto, ["trims"])
+
+
+@pytest.mark.parametrize("cut", [[0, 0, 0, 0, 0, 0, -1, -1], [0, 0, -1, 0, 0, 0, -2, -3]])
+@pytest.mark.parametrize("more", ["", "<pads = [1, 0, 0, 2]>", "<strides = [2, 2], output_padding = [1, 0]>"])
+def test_a_pad_that_cuts_a_transposed_convolution_becomes_its_pads(cut, more):
+    proto, made = trimmed(f"c = ConvTranspose{more}(x, w) y = Pad(c, pads)", cut)
+    assert operators(made) == ["ConvTranspose"]
+    x = random(2, 4, 6, 7)
+    np.testing.assert_allclose(answer(made, x=x), answer(proto, x=x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "pads"),
+    [
+        ("c = ConvTranspose(x, w) y = Pad(c, pads)", [0, 0, -1, 0, 0, 0, 1, 0]),  # adds as well
+        ("c = ConvTranspose(x, w) y = Pad(c, pads)", [0, -1, 0, 0, 0, 0, 0, 0]),  # cuts off channels
+        (
+            "c = ConvTranspose(x, w) p = Pad(c, pads) s = ReduceSum(c) y = Mul(p, s)",
+            [0, 0, 0, 0, 0, 0, -1, 0],
+        ),
+        ("c = Relu(x) y = Pad(c, pads)", [0, 0, 0, 0, 0, 0, -1, 0]),
+    ],
+)
+def test_other_pads_stay(text, pads):
+    proto, made = trimmed(text, pads)
+    assert operators(made) == operators(proto)
+
+
 # --- profiles ---------------------------------------------------------------------------------------
 
 
