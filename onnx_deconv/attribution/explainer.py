@@ -1,5 +1,6 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
+import logging
 import os
 import threading
 import weakref
@@ -19,11 +20,12 @@ from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.recent import Recent
-from onnx_deconv.attribution.room import check_room
+from onnx_deconv.attribution.room import Shortage, shortage
 from onnx_deconv.attribution.seed import Place, SeedKind, strongest
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.subject import Subject, fields_of
 from onnx_deconv.attribution.target import Target, per_image, place_words
+from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
@@ -35,8 +37,11 @@ from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainabl
 from onnx_deconv.model.tails import mixes_probabilities
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
+from onnx_deconv.receptive import CropError
 from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.images import Preprocessing
@@ -371,9 +376,24 @@ class Explainer:
 
     def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
         session, axes = self.session(layer, semantics), axes_of(self.model, layer)
+        lack = shortage(session, feeds)
+        if lack is not None and self.average is None:
+            return self._tiled(feeds, layer, semantics, lack)
+        if lack is not None:
+            raise InputError(f"{lack.words}: choose a smaller size or fewer images")
         if self.average is not None:
             return AveragedPass(session, layer, feeds, axes, self.average, self._shared)
         return Pass(session, layer, feeds, axes, self._shared)
+
+    def _tiled(
+        self, feeds: Mapping[str, Array], layer: str, semantics: Semantics, lack: Shortage
+    ) -> TiledPass:
+        try:
+            run = TiledPass(self.model, feeds, layer, semantics, self.head, lack.free, self.providers)
+        except CropError as why:
+            raise InputError(f"{lack.words} ({why}): choose a smaller size or fewer images") from why
+        logger.warning("%s: it goes in %d tiles, which takes longer", lack.words, run.tiles)
+        return run
 
     @cached_property
     def _shared(self) -> frozenset[str]:
@@ -386,7 +406,6 @@ class Explainer:
     ) -> Iterator[Explanation]:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
-        check_room(self.session(starts[0].layer, starts[0].semantics), feeds)
         passes = Passes(lambda value, semantics: self._pass(feeds, value, semantics))
         of_classes = layer == self.scores_layer
         head = self.head if of_classes else None
