@@ -799,7 +799,7 @@ def test_an_encrypted_and_a_damaged_member_of_a_zip_are_named_and_left_out(tmp_p
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_member_that_unpacks_to_far_too_much_is_named_and_left_out(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("onnx_deconv.atlas.images._MOST_BYTES", 1 << 16)
+    monkeypatch.setattr("onnx_deconv.atlas.archives.MOST_BYTES", 1 << 16)
     path, large = tmp_path / f"in.{kind}", bytes(1 << 20)
     if kind == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

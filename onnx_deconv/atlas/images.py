@@ -1,29 +1,34 @@
-"""Many named pictures, read one at a time: from a folder, a list, an archive, or an iterable."""
+"""Many named pictures, read one at a time: from folders, lists, archives, tables, buckets, or an iterable."""
 
-import io
 import os
-import tarfile
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Self
 
+from onnx_deconv.atlas.archives import (
+    MOST_BYTES,
+    TOO_LARGE,
+    Load,
+    in_memory,
+    is_tar,
+    placed,
+    refused,
+    tar_places,
+    tarred,
+    zip_names,
+    zipped,
+)
+from onnx_deconv.atlas.parquet import Rows
+from onnx_deconv.atlas.stored import Stored, is_uri
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import SUFFIXES, Picture, read_image
 
-Load = Callable[[], Picture]
-
-_MOST_BYTES = 1 << 28
-"""Bytes that a picture in an archive may take; no photograph takes as many."""
-_TOO_LARGE = f"takes more than {_MOST_BYTES >> 20} MB in its archive"
-_READ_WHOLE = {
-    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-}
-_LONGEST_HEADER, _LONGEST_LIST = 1 << 20, 1 << 26
-"""Bytes of an archive's extended header, and of a list of paths."""
+_LONGEST_LIST = 1 << 26
+"""Bytes of a list of paths."""
+_SHARDS = frozenset({".parquet", ".tar"})
+"""The suffixes of files that hold many pictures, of which a folder may hold many in its turn."""
 
 
 class Images:
@@ -57,13 +62,15 @@ class Images:
 
 
 def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Picture]]) -> Images:
-    """Make pictures of a folder, a file of names, an archive, or an iterable.
+    """Make pictures of a folder, a file of names, an archive, a table, or an iterable.
 
     Parameters
     ----------
     source
-        A folder (all pictures in it and in its folders, named by their path in it); a text file of
-        paths, one a line, relative to the file; a zip or tar file; or an iterable of (name, picture),
+        A folder: all pictures in it and in its folders, named by their path in it; if there are none, those
+        in its Parquet and tar files (WebDataset). A text file of paths, one a line, relative to the file; a
+        zip, tar or Parquet file. Folders and files of this machine are given by their path, those of a bucket
+        by their URI (``s3://…``, ``gs://…``). Or an iterable of (name, picture),
         H×W×3, uint8, RGB, that can be iterated twice (a list, for instance, but no generator). Names
         identify images and break ties: the same images must have the same names.
 
@@ -82,21 +89,80 @@ def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Pict
         if isinstance(source, Iterator):
             raise InputError("the images are read twice: give a list, not a generator")
         return Images("the given images", lambda: ((n, partial(_itself, p)) for n, p in source))
+    stored = Stored.of(source)
+    if stored.is_folder:
+        return _of_folder(stored)
+    if stored.is_here and not Path(stored.path).is_file():
+        raise InputError(f"{stored.called}: no such file or folder of images")
+    return _of_file(stored)
+
+
+def is_collection(source: str) -> bool:
+    """Tell whether a path or URI names a file or folder that only :func:`images_of` knows how to read."""
     path = Path(source)
+    if is_uri(source):
+        return True
     if path.is_dir():
-        return _listed(str(path), path, sorted(_inside(path)))
-    if not path.is_file():
-        raise InputError(f"{path}: no such file or folder of images")
-    return _of_file(path)
+        names = [file.suffix.lower() for file in path.iterdir()]
+        return not any(name in SUFFIXES for name in names) and any(name in _SHARDS for name in names)
+    return path.is_file() and (path.suffix.lower() in _SHARDS or zipfile.is_zipfile(path))
 
 
-def _of_file(path: Path) -> Images:
-    if zipfile.is_zipfile(path):
-        return _zipped(path)
-    if _is_tar(path):
-        return Images(str(path), lambda: _tarred(path))
-    if path.suffix.lower() in SUFFIXES:
-        return _listed(str(path), path.parent, [path.name])
+def _of_folder(folder: Stored) -> Images:
+    files = sorted(folder.inside())
+    names = [name for name in files if _suffix(name) in SUFFIXES]
+    if names:
+        return _listed(folder, names)
+    shards = [name for name in files if _suffix(name) in _SHARDS]
+    if not shards:
+        raise InputError(f"{folder.called}: there are no pictures there")
+    return _joined(folder.called, {name: _of_file(folder.file(name)) for name in shards})
+
+
+def _joined(called: str, parts: dict[str, Images]) -> Images:
+    """Put together the pictures of several files; the file is a part of their names."""
+
+    def each() -> Iterator[tuple[str, Load]]:
+        for part, images in parts.items():
+            for name, load in images:
+                yield f"{part}/{name}", load
+
+    counts = [images.count for images in parts.values()]
+    known = [count for count in counts if count is not None]
+    return Images(called, each, sum(known) if len(known) == len(counts) else None)
+
+
+def _of_file(file: Stored) -> Images:
+    if file.suffix == ".parquet":
+        rows = Rows(file)
+        return Images(file.called, lambda: iter(rows), rows.count)
+    if _is_zip(file):
+        names = zip_names(file)
+        if not names:
+            raise InputError(f"{file.called}: there are no pictures in it")
+        return Images(file.called, lambda: zipped(file, names), len(names))
+    if is_tar(file):
+        return _of_tar(file)
+    if file.suffix in SUFFIXES:
+        return Images(file.called, lambda: iter([(file.name, partial(_picture, file))]), 1)
+    if not file.is_here:
+        raise InputError(f"{file.called}: neither pictures nor an archive or a table of them")
+    return _of_list(Path(file.path))
+
+
+def _of_tar(file: Stored) -> Images:
+    places = tar_places(file)
+    if places is None:
+        return Images(file.called, lambda: tarred(file))
+    return Images(file.called, lambda: placed(file, places), len(places))
+
+
+def _is_zip(file: Stored) -> bool:
+    with file.open() as opened:
+        return zipfile.is_zipfile(opened)
+
+
+def _of_list(path: Path) -> Images:
     try:
         if path.stat().st_size > _LONGEST_LIST:
             raise InputError(f"{path}: neither pictures, nor an archive or a list of them")
@@ -106,105 +172,32 @@ def _of_file(path: Path) -> Images:
         names = [line.strip() for line in text.splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: neither pictures nor a list of them ({error})") from error
-    return _listed(str(path), path.parent, sorted({name for name in names if name}))
+    found = sorted({name for name in names if name})
+    if not found:
+        raise InputError(f"{path}: there are no pictures there")
+    return Images(
+        str(path), lambda: ((name, partial(read_image, path.parent / name)) for name in found), len(found)
+    )
 
 
-def _inside(folder: Path) -> Iterator[str]:
-    for home, _, files in os.walk(folder):
-        for file in files:
-            if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith("."):  # noqa: PTH122
-                yield os.path.relpath(os.path.join(home, file), folder)  # noqa: PTH118
+def _listed(folder: Stored, names: Sequence[str]) -> Images:
+    return Images(
+        folder.called, lambda: ((name, partial(_picture, folder.file(name))) for name in names), len(names)
+    )
 
 
-def _listed(name: str, home: Path, names: list[str]) -> Images:
-    if not names:
-        raise InputError(f"{name}: there are no pictures there")
-    return Images(name, lambda: ((n, partial(read_image, home / n)) for n in names), len(names))
+def _picture(file: Stored) -> Picture:
+    if file.is_here:
+        return read_image(file.path)
+    with file.open() as opened:
+        content = opened.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        return refused(f"{file.called}: {TOO_LARGE}")
+    return in_memory(content, file.called)
 
 
-def _zipped(path: Path) -> Images:
-    def each() -> Iterator[tuple[str, Load]]:
-        archive = zipfile.ZipFile(path)  # open as long as a picture may be read, from any thread
-        for name in names:
-            yield name, partial(_zipped_image, archive, name)
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = sorted({n for n in archive.namelist() if Path(n).suffix.lower() in SUFFIXES})
-    except Exception as error:
-        raise InputError(f"{path}: the archive is damaged ({error})") from error
-    if not names:
-        raise InputError(f"{path}: there are no pictures in it")
-    return Images(str(path), each, len(names))
-
-
-def _is_tar(path: Path) -> bool:
-    try:
-        with _opened_tar(path):
-            return True
-    except Exception:  # noqa: BLE001  (a damaged stream raises what its compression likes)
-        return False
-
-
-def _tarred(path: Path) -> Iterator[tuple[str, Load]]:
-    name = None
-    try:
-        with _opened_tar(path) as archive:
-            for member in archive:
-                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                    name = member.name
-                    # Now, not when it is wanted: the archive can only be read from its beginning to its end.
-                    yield name, _tarred_image(archive, member)
-                archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every member
-    except Exception as error:  # noqa: BLE001  (a damaged stream raises what its compression likes)
-        after = "at its beginning" if name is None else f"after {name}"
-        reason = f"{path}: the archive is damaged {after} ({error}); what follows is left out"
-        yield f"{path.name}, {after}", partial(_refused, reason)
-
-
-def _opened_tar(path: Path) -> tarfile.TarFile:
-    return tarfile.open(path, tarinfo=_Member)
-
-
-class _Member(tarfile.TarInfo):
-    """A member whose header may not claim more memory than any honest one does."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Read a header; those of extended headers and long names are read whole, so they must be short."""
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _READ_WHOLE and member.size > _LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
-        return member
-
-
-def _tarred_image(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Load:
-    if member.size > _MOST_BYTES:
-        return partial(_refused, f"{member.name}: {_TOO_LARGE}")
-    file = archive.extractfile(member)
-    return partial(_in_memory, file.read() if file is not None else b"", member.name)
-
-
-def _zipped_image(archive: zipfile.ZipFile, name: str) -> Picture:
-    """Read a member, but no more of it than any honest picture takes, whatever its header says."""
-    try:
-        with archive.open(name) as file:
-            content = file.read(_MOST_BYTES + 1)
-    except Exception as error:
-        raise InputError(f"{name}: damaged or encrypted in its archive ({error})") from error
-    if len(content) > _MOST_BYTES:
-        raise InputError(f"{name}: {_TOO_LARGE}")
-    return _in_memory(content, name)
-
-
-def _refused(reason: str) -> Picture:
-    raise InputError(reason)
-
-
-def _in_memory(content: bytes, name: str) -> Picture:
-    file = io.BytesIO(content)
-    file.name = name
-    return read_image(file)
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (of a million names)
 
 
 def _itself(picture: Picture) -> Picture:

@@ -20,15 +20,14 @@ from onnx_deconv.atlas.strategy import (
     known_shape,
     without_batch_axis,
 )
-from onnx_deconv.atlas.submodel import submodel
+from onnx_deconv.atlas.submodel import Placed, Submodels
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.compiler.backward import SEED
-from onnx_deconv.compiler.pair import compile_pair
+from onnx_deconv.compiler.backward import SEED, Walk
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.imaging import Size
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
-from onnx_deconv.receptive import Crop, CropGrid, rasters, receptive_field
+from onnx_deconv.receptive import Crop, CropGrid
 from onnx_deconv.runtime import companion, numpy_of
 
 _BATCH, _OPEN = "N", ("H", "W")
@@ -44,6 +43,8 @@ class LayerProjector:
     ----------
     explainer
         For the model, with the method to use.
+    submodels
+        What the layers of the atlas need, shared by their projectors.
     layer
         The layer, channels on axis 1.
     size
@@ -61,9 +62,12 @@ class LayerProjector:
         What the companion reads besides the seed.
     """
 
-    def __init__(self, explainer: Explainer, layer: str, size: Size, layout: str, *, crops: bool) -> None:
+    def __init__(
+        self, explainer: Explainer, submodels: Submodels, layer: str, size: Size, *, crops: bool
+    ) -> None:
         self.size, self._whole_crop = size, Crop((0, 0), size)
-        self._analyse(submodel(explainer.model, layer, (_BATCH, *size), layout), layer, layout)
+        self._explainer, self._layer = explainer, layer
+        self._analyse(submodels.of(layer, (_BATCH, *size)))
         # Sizes of the companion's input, the fastest first: crops, batches of whole images, whole images
         # as many at a time as the model takes.
         strategies: list[Sequence[int | str]] = [
@@ -71,28 +75,26 @@ class LayerProjector:
             (_BATCH, *size),
             (explainer.model.batch or 1, *size),
         ]
-        self._compile_first(explainer, strategies if crops else strategies[1:], layout)
+        self._compile_first(submodels, strategies if crops else strategies[1:])
 
-    def _compile_first(
-        self, explainer: Explainer, strategies: Sequence[Sequence[int | str]], layout: str
-    ) -> None:
+    def _compile_first(self, submodels: Submodels, strategies: Sequence[Sequence[int | str]]) -> None:
         """Compile the companion by the first strategy that works for the layer."""
         *others, last = strategies
         for dims in others:
             try:
-                self._compile(explainer, dims, layout)
+                self._compile(submodels, dims)
             except (DeconvError, StrategyError):
                 continue
             return
         try:
-            self._compile(explainer, last, layout)
+            self._compile(submodels, last)
         except StrategyError as error:
-            raise InputError(f"{self.field.layer!r} cannot be projected: {error}") from error
+            raise InputError(f"{self._layer!r} cannot be projected: {error}") from error
 
-    def _analyse(self, whole: Model, layer: str, layout: str) -> None:
+    def _analyse(self, whole: Placed) -> None:
         """Find out how the layer and the values below it are placed over a whole image."""
-        self._whole, self._below = whole, rasters(whole, layout=layout)
-        self.field = receptive_field(whole, layer, layout=layout)
+        self._whole, self._below = whole.model, whole.below(self._layer)
+        self.field = whole.fields[self._layer]
 
     @property
     def window(self) -> Size:
@@ -102,37 +104,37 @@ class LayerProjector:
     @property
     def channels(self) -> int:
         """How many feature maps the layer has."""
-        return known_shape(self._whole, self.field.layer)[1]
+        return known_shape(self._whole, self._layer)[1]
 
     def seconds(self, forward: ForwardValues) -> float:
         """Measure how long a unit in the middle of the layer takes."""
-        position = [size // 2 for size in known_shape(self._whole, self.field.layer)[2:]]
+        position = [size // 2 for size in known_shape(self._whole, self._layer)[2:]]
         crop = self.crop(position)
         for _ in range(2):  # the first run takes longer
             start = time.perf_counter()
             self.project([crop], [(0, position, 1.0)], [self.cut(crop, forward)])
         return time.perf_counter() - start
 
-    def _compile(self, explainer: Explainer, dims: Sequence[int | str], layout: str) -> None:
-        layer, on_crops = self.field.layer, tuple(dims[1:]) == _OPEN
-        model = submodel(explainer.model, layer, dims, layout)
-        pair = compile_pair(model, layer, semantics=explainer.method(layer))
-        entries = pair.manifest["deconv_inputs"]
-        self.taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries if e["kind"] != "seed"]
+    def _compile(self, submodels: Submodels, dims: Sequence[int | str]) -> None:
+        explainer, on_crops = self._explainer, tuple(dims[1:]) == _OPEN
+        placed = submodels.of(self._layer, dims)
+        model = placed.model
+        proto, taps = Walk(model, self._layer, explainer.method(self._layer)).run()
+        self.taps = list(taps)
         pools = {tap.name: model.producers[tap.value] for tap in self.taps if tap.kind == "switches"}
         self._pooled = {name: str(pool.inputs[0].name) for name, pool in pools.items()}
         if not on_crops:
-            self._analyse(model, layer, layout)
+            self._analyse(placed)
         self._fixed_batch = None if dims[0] == _BATCH else int(dims[0])
         self._grid = self._crop_grid() if on_crops else None
         self._check_batches(model)
         if self._grid is not None:
-            self._check_crops(explainer.model, self._grid, layout)
-        self._session = companion(pair, explainer.providers)
+            self._check_crops(submodels, self._grid)
+        self._session = companion(proto, model.folder, explainer.providers)
 
     def _check_batches(self, model: Model) -> None:
         """Check that what the companion reads can be put together for several images."""
-        layer = self.field.layer
+        layer = self._layer
         shapes = [tap.value for tap in self.taps if tap.kind == "shape"]
         check_known_shapes(self._whole, [layer, *shapes, *self._pooled.values()])
         values = [layer, *(tap.value for tap in self.taps)]
@@ -141,14 +143,14 @@ class LayerProjector:
         if self._fixed_batch is None and unbatched:
             raise StrategyError(f"{unbatched[0]!r} has no batch axis")
 
-    def _check_crops(self, model: Model, grid: CropGrid, layout: str) -> None:
+    def _check_crops(self, submodels: Submodels, grid: CropGrid) -> None:
         """Check that values on a crop have the shapes that the grid computes."""
-        layer = self.field.layer
         check_row_major(self._whole, (tap.value for tap in self.taps if tap.kind == "switches"))
-        crop = grid.crop([0] * len(known_shape(self._whole, layer)[2:]))
-        cropped = submodel(model, layer, (_BATCH, *crop.size), layout)
-        values = [layer, *(tap.value for tap in self.taps), *self._pooled.values()]
-        check_shapes(cropped, {value: grid.shape(value, crop) for value in values if value in self._below})
+        crop = grid.sample()
+        cropped = submodels.of(self._layer, (_BATCH, *crop.size))
+        values = [self._layer, *(tap.value for tap in self.taps), *self._pooled.values()]
+        shapes = {value: grid.shape(value, crop) for value in values if value in self._below}
+        check_shapes(cropped.model, shapes)
 
     def _crop_grid(self) -> CropGrid:
         shapes = {name: known_shape(self._whole, name) for name in self._below}
@@ -205,7 +207,7 @@ class LayerProjector:
         """
         count, size = self._fixed_batch or len(units), crops[0]
         feeds = {tap.name: self._batched(tap, values, size, count) for tap in self.taps}
-        seed = np.zeros((count, *self._shape_in(self.field.layer, size)[1:]), np.float32)
+        seed = np.zeros((count, *self._shape_in(self._layer, size)[1:]), np.float32)
         for k, (crop, (channel, position, activation)) in enumerate(zip(crops, units, strict=True)):
             seed[(k, channel, *self._position_in(crop, position))] = activation
         dtype = np.float16 if "float16" in self._session.inputs[SEED].type else np.float32
@@ -215,7 +217,7 @@ class LayerProjector:
     def _position_in(self, crop: Crop, position: Sequence[int]) -> tuple[int, ...]:
         if self._grid is None:
             return tuple(position)
-        starts = self._grid.start(self.field.layer, crop)[2:]
+        starts = self._grid.start(self._layer, crop)[2:]
         return tuple(k - start for k, start in zip(position, starts, strict=True))
 
     def _shape_in(self, value: str, crop: Crop) -> list[int]:

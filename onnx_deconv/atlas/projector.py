@@ -8,10 +8,12 @@ from typing import TypeVar
 import numpy as np
 
 from onnx_deconv.atlas.ahead import ahead
+from onnx_deconv.atlas.archives import Load
 from onnx_deconv.atlas.forward_values import ForwardValues
-from onnx_deconv.atlas.images import Images, Load
+from onnx_deconv.atlas.images import Images
 from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, units_by_image
 from onnx_deconv.atlas.layer_projector import LayerProjector
+from onnx_deconv.atlas.submodel import Submodels
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.forward import forward
@@ -60,9 +62,10 @@ class Projector:
             )
         self.preprocess, self._explainer = preprocess, explainer
         (self._input,) = explainer.model.inputs
-        size, layout = preprocess.size, preprocess.layout
+        submodels = Submodels(explainer.model, layers, preprocess.layout)
+        size = preprocess.size
         self._layers = {
-            layer: LayerProjector(explainer, layer, size, layout, crops=crops) for layer in layers
+            layer: LayerProjector(explainer, submodels, layer, size, crops=crops) for layer in layers
         }
         taps = {t.name: t for layer in self._layers.values() for t in layer.taps if t.kind != "shape"}
         self._workers = workers(device_of(explainer.providers))

@@ -16,7 +16,8 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.atlas.ahead import ahead
-from onnx_deconv.atlas.images import Images, Load
+from onnx_deconv.atlas.archives import Load
+from onnx_deconv.atlas.images import Images
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.forward import forward

@@ -40,6 +40,15 @@ def layer(what: str, default: str) -> Option:
     return option("--layer", text, multiple=True, callback=once, metavar="NAME")
 
 
+def ray() -> Option:
+    """Declare the option for a cluster."""
+    text = (
+        "Let a Ray cluster do the work: its address, auto for the one that this machine belongs to, or "
+        "local. Every node must find the model and the images under the same paths."
+    )
+    return option("--ray", text, metavar="ADDRESS")
+
+
 def target(help: str) -> Option:  # noqa: A002
     """Declare the option for one class."""
     return option("--target", help, multiple=True, callback=once, metavar="TARGET")
@@ -53,6 +62,11 @@ def targets(help: str) -> Option:  # noqa: A002
 def random_state(what: str) -> Option:
     """Declare the option that makes random numbers the same in every run."""
     return whole("--random-state", f"Seed of the random numbers that {what}.", least=0)
+
+
+def sheet_format(what: str) -> Option:
+    """Declare the option for the format of a sheet."""
+    return option("--format", f"The format of the {what}; svg and pdf keep texts, curves and bars as such.")
 
 
 def rules(help: str, also: Mapping[str, str] = _NOTHING, **attributes: Any) -> Option:  # noqa: A002

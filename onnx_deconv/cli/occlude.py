@@ -23,7 +23,7 @@ from onnx_deconv.experiments.figures import draw_occlusion
 from onnx_deconv.experiments.hiding import Fill
 from onnx_deconv.experiments.occlusion import Occlusion, occlusion
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Photo, save_npy, save_png
+from onnx_deconv.imaging import Photo, SheetFormat, save_npy, save_sheet
 from onnx_deconv.model import Array
 
 _EPILOG = """\b
@@ -89,6 +89,7 @@ class OcclusionOptions:
             metavar="grey|NUMBERS",
         ),
     ] = "grey"
+    suffix: Annotated[SheetFormat, groups.sheet_format("sheets")] = "png"
 
 
 @click.command(epilog=_EPILOG)
@@ -118,7 +119,7 @@ def command(
             failures.note(path, error)
             continue
         result = _occlusion(console, study, photo, path.name, options)
-        _write(console, study, photo, result, path, folder(output) / name)
+        _write(console, study, photo, result, path, folder(output) / name, options.suffix)
     return failures.exit_code()
 
 
@@ -141,17 +142,19 @@ def _occlusion(
     )
 
 
-def _write(console: Console, study: Study, photo: Photo, found: Occlusion, path: Path, stem: Path) -> None:
+def _write(
+    console: Console, study: Study, photo: Photo, found: Occlusion, path: Path, stem: Path, suffix: str
+) -> None:
     """Draw and write what was found in one photograph."""
     labels = study.explainer.labels
     ((projected,),) = explain_photos(study.explainer, [photo], Target([found.channel], found.layer))
     maps = _maps(found, projected)
     files = {what: Path(f"{stem}-{what}.npy") for what in maps}
-    files |= {"sheet": Path(f"{stem}-occlusion.png"), "record": Path(f"{stem}-occlusion.json")}
+    files |= {"sheet": Path(f"{stem}-occlusion.{suffix}"), "record": Path(f"{stem}-occlusion.json")}
     for what, values in maps.items():
         save_npy(files[what], values)
     drawn = draw_occlusion(found, photo, projected.reconstruction, study.preprocess, labels)
-    save_png(files["sheet"], drawn)
+    save_sheet(files["sheet"], drawn)
     record = {"image": path, **_record(found), "files": files}
     more = {"boxes": found.boxes, "top": found.prediction, "note": projected.note}
     save_json(files["record"], record | more | study.made_by())

@@ -1,7 +1,7 @@
 """The model inside an explain graph: who explains such a graph means the model that it was made of."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from onnx_deconv.compiler.manifest import checked_graph_manifest
 from onnx_deconv.compiler.package import EXPLAIN
 from onnx_deconv.compiler.pair import MANIFEST_KEY
 from onnx_deconv.errors import ModelError
-from onnx_deconv.model import Model, Source, load
+from onnx_deconv.model import InputShapes, Model, Source, load
 from onnx_deconv.model.protos import replace
 
 _OF_PIXELS = ("preset", "Image.NominalPixelRange", "Image.BitmapPixelFormat")
@@ -20,7 +20,7 @@ _OF_PIXELS = ("preset", "Image.NominalPixelRange", "Image.BitmapPixelFormat")
 
 
 def load_model(
-    source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
+    source: Source, input_shapes: InputShapes | None = None
 ) -> tuple[Model, dict[str, Any] | None]:
     """Load a model, or the one inside an explain graph: the file itself, or the folder it was written to.
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
 from onnx_deconv.files import Spool
 from onnx_deconv.model import activation_matching, upgrade
-from onnx_deconv.model.canonical import read_view, value_types
+from onnx_deconv.model.canonical import InputShapes, is_size, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.external_data import Content, Extent, File, skim
 from onnx_deconv.model.foreign import HEAD, what_it_is
@@ -61,7 +61,7 @@ class Model:
     name
         What messages call the model.
     input_shapes
-        Sizes that replace those that the file gives its inputs, for the view.
+        Sizes that replace those that the file gives its inputs; a word stands for any size.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Model:
         proto: ModelProto,
         files: ModelFiles,
         name: str,
-        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        input_shapes: InputShapes | None = None,
     ) -> None:
         self.proto = proto
         self.files = files
@@ -335,14 +335,12 @@ def _part(path: Path, offset: int, length: int | None) -> bytes:
     return content
 
 
-def _restored(
-    content: bytes, files: ModelFiles, name: str, input_shapes: Mapping[str, Sequence[int]]
-) -> Model:
+def _restored(content: bytes, files: ModelFiles, name: str, input_shapes: InputShapes) -> Model:
     """Make a pickled model anew."""
     return Model(ModelProto.FromString(content), files, name, input_shapes)
 
 
-def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+def load(source: Source, input_shapes: InputShapes | None = None) -> Model:
     """Load an ONNX model; one of opset 1 to 6 is rewritten for opset 7 (:mod:`onnx_deconv.model.upgrade`).
 
     Parameters
@@ -350,7 +348,7 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
     source
         A path, a serialised model, or a ``ModelProto``. External data are looked for beside a path.
     input_shapes
-        Sizes to assume for inputs, by name.
+        Sizes to assume for inputs, by name; a word, as ``"N"``, stands for any size.
 
     Raises
     ------
@@ -448,8 +446,10 @@ def _complaint(proto: ModelProto) -> str | None:
     return None
 
 
-def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+def parse_input_shape(text: str) -> tuple[str, tuple[int | str, ...]]:
     """Parse ``name:1,3,224,224`` as the ONNX tools write it; a name may contain colons.
+
+    A word in the place of a number, as in ``name:N,3,224,224``, stands for any size.
 
     Raises
     ------
@@ -457,12 +457,11 @@ def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
         If the text has another form.
     """
     name, _, sizes = text.rpartition(":")
-    try:
-        shape = tuple(int(size) for size in sizes.split(","))
-    except ValueError:
-        shape = ()
-    if not name or not shape or min(shape) < 1:
-        raise InputError(f"--input-shape {text!r}: write it as NAME:1,3,224,224")
+    shape = tuple(int(size) if size.isdecimal() else size for size in map(str.strip, sizes.split(",")))
+    if not name or not all(map(is_size, shape)):
+        raise InputError(
+            f"--input-shape {text!r}: write it as NAME:1,3,224,224, or as NAME:N,3,224,224 for any number"
+        )
     return name, shape
 
 
@@ -474,7 +473,7 @@ def _serialised(proto: ModelProto) -> bytes:
         raise ModelError(f"the given model cannot be serialised ({error}): {way}") from error
 
 
-def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
+def _spooled(content: bytes, name: str, input_shapes: InputShapes | None) -> Model:
     """Give a model that lies in memory a file, so that weights have one home: a file."""
     spool = Spool()
     path = spool.folder / "model.onnx"

@@ -66,6 +66,7 @@ class RuleTable:
         self.name, self.doc = name, doc
         self._parent, self._conserves = parent, conserves
         self._rows: dict[Key | Trait, Rule] = {}
+        self._by_trait: list[tuple[Trait, Rule]] = []
         for key, rule in (rows or {}).items():
             self.row(key)(rule)
 
@@ -101,6 +102,7 @@ class RuleTable:
                 if not callable(rule):
                     raise ValueError(f"the row of {own} in {self.name!r} is no function")  # noqa: TRY004
                 self._rows[own] = rule
+            self._by_trait = [(trait, self._rows[trait]) for trait in Trait if trait in self._rows]
             return rule
 
         return register
@@ -109,9 +111,9 @@ class RuleTable:
         """Return an operator's rule: its own row, its traits', the parent's, else its gradient."""
         if (of.domain, of.name) in self._rows:
             return self._rows[of.domain, of.name]
-        by_trait = [self._rows[trait] for trait in Trait if trait in of.traits and trait in self._rows]
-        if by_trait:
-            return by_trait[0]
+        by_trait = next((rule for trait, rule in self._by_trait if trait in of.traits), None)
+        if by_trait is not None:
+            return by_trait
         return of.rule if self.parent is None else self.parent.rule(of)
 
     @property

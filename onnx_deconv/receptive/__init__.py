@@ -9,6 +9,15 @@ is one exception: after a ``Pad`` node that only some branches pass, the box may
 """
 
 from onnx_deconv.receptive.crops import Crop, CropError, CropGrid
-from onnx_deconv.receptive.field import Raster, ReceptiveField, rasters, receptive_field
+from onnx_deconv.receptive.field import Raster, ReceptiveField, rasters, receptive_field, receptive_fields
 
-__all__ = ["Crop", "CropError", "CropGrid", "Raster", "ReceptiveField", "rasters", "receptive_field"]
+__all__ = [
+    "Crop",
+    "CropError",
+    "CropGrid",
+    "Raster",
+    "ReceptiveField",
+    "rasters",
+    "receptive_field",
+    "receptive_fields",
+]

@@ -17,6 +17,8 @@ from onnx_deconv.receptive.field import Raster, ReceptiveField
 
 _FINEST = 64
 """Distances between positions are taken for multiples of 1/64 pixel at the finest."""
+_SAMPLE = 32
+"""Pixels that a sample leaves out of the image: a multiple of the steps of most networks' layers."""
 
 
 Size = tuple[int, int]
@@ -91,6 +93,13 @@ class CropGrid:
         # A unit that sees nothing but padding gets the nearest pixels: no crop is empty.
         first, last = min(first - before, whole - 1), max(last + after, 1)
         return max(first // step, 0) * step, whole - max((whole - last) // step, 0) * step
+
+    def sample(self) -> Crop:
+        """Return a crop to try: of the same size for most layers, so that they can be tried together."""
+        cut = [math.lcm(step, _SAMPLE) for step in self._steps]
+        if any(pixels >= whole for pixels, whole in zip(cut, self._size, strict=True)):
+            return self.crop([0] * len(self._field.axes))
+        return Crop((0, 0), (self._size[0] - cut[0], self._size[1] - cut[1]))
 
     def start(self, value: str, crop: Crop) -> list[int]:
         """Return the first position of a value that is in a crop, along each of its axes."""

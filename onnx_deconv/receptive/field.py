@@ -122,10 +122,21 @@ def receptive_field(
         If the image's size is not known, or no image leads to the layer.
     """
     value = model.layer(layer)
+    return receptive_fields(model, [value], size=size, layout=layout)[value]
+
+
+def receptive_fields(
+    model: Model, layers: Sequence[str], *, size: Sequence[int] | None = None, layout: str = "NCHW"
+) -> dict[str, ReceptiveField]:
+    """Find out which pixels the units of several values, given by their names, can see.
+
+    Other parameters and errors are those of :func:`receptive_field`.
+    """
     sights = sights_of(model, size, layout)
-    if value not in sights:
-        raise InputError(f"{value!r} does not depend on the image")
-    return _field(model, value, sights[value])
+    for layer in layers:
+        if layer not in sights:
+            raise InputError(f"{layer!r} does not depend on the image")
+    return {layer: _field(model, layer, sights[layer]) for layer in layers}
 
 
 class Raster(NamedTuple):

@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import ModelProto
 
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.compiler.pair import Pair
@@ -117,7 +119,6 @@ def _repeat(array: Array, times: int, kind: str) -> Array:
     return np.repeat(array, times, axis=0)
 
 
-def companion(pair: Pair, providers: Providers = "auto") -> Session:
-    """Make a session of a pair's companion alone, to be run from :func:`workers` threads at once."""
-    passes = COMPANION[device_of(providers)]
-    return Session(apply_passes(pair.deconv, passes), pair.folder, providers, threads=1)
+def companion(proto: ModelProto, folder: Path, providers: Providers = "auto") -> Session:
+    """Make a session of a companion alone, to be run from :func:`workers` threads at once."""
+    return Session(apply_passes(proto, COMPANION[device_of(providers)]), folder, providers, threads=1)

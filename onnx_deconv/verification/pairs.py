@@ -15,7 +15,7 @@ from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import Check, same_outputs
 from onnx_deconv.verification.companion import check_companion
-from onnx_deconv.verification.dependence import check_dependence
+from onnx_deconv.verification.dependence import check_dependence, check_survival
 from onnx_deconv.verification.differences import check_differences
 from onnx_deconv.verification.switches import check_switches
 
@@ -76,6 +76,7 @@ def verify(
             yield check_switches(batch)
         yield from check_companion(batch, rng)
         yield from check_dependence(plain, feeds)
+        yield from check_survival(model, pair, feeds, providers)
         if rules == "gradient":
             yield from check_differences(batch, plain, rng)
 

@@ -13,9 +13,6 @@ from onnx_deconv.compiler.passes.builder import Builder
 from onnx_deconv.compiler.passes.constants import Constants
 from onnx_deconv.model.protos import opset_of, replace, subgraphs
 
-BACKWARD = "deconv/"
-"""What names of nodes of the backward pass begin with; other nodes are the user's model's."""
-
 BLOCK = 16
 """The most channels that a block of onnxruntime's blocked layout (NCHWc) holds."""
 
@@ -111,6 +108,11 @@ class Rewriter:
     def constants(self) -> Constants:
         """The values that are the same in every run, computed ones too."""
         return Constants(self)
+
+    @property
+    def changed(self) -> bool:
+        """Whether nodes are to be put in the place of others."""
+        return bool(self._instead)
 
     def builder(self, name: str) -> Builder:
         """Begin a few nodes whose names start with a name."""

@@ -1,0 +1,241 @@
+"""Pictures from Parquet files, tar files and places that pyarrow reads are those of a folder."""
+
+import io
+import json
+import tarfile
+import zipfile
+
+import numpy as np
+import onnx
+import pytest
+from commands import refused, run
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from onnx_deconv.atlas import images_of
+from onnx_deconv.errors import InputError
+from onnx_deconv.imaging import read_image
+
+NAMES = ["a.png", "b.png", "c.png", "d.png", "e.png"]
+
+
+def picture(k):
+    return np.random.default_rng(k).integers(0, 256, (5, 4, 3), np.uint8)
+
+
+def encoded(k):
+    file = io.BytesIO()
+    Image.fromarray(picture(k)).save(file, "PNG")
+    return file.getvalue()
+
+
+CONTENT = {name: encoded(k) if name != "c.png" else b"no picture" for k, name in enumerate(NAMES)}
+
+
+def read(images):
+    """Return what each name's picture is, or why it cannot be read."""
+    found = {}
+    for name, load in images:
+        try:
+            found[name] = load()
+        except InputError as error:
+            found[name] = str(error)
+    return found
+
+
+def check(found, names):
+    """The third picture is damaged, and said to be; the others are those that were written."""
+    assert list(found) == names
+    for k, each in enumerate(found.values()):
+        if k == 2:
+            assert isinstance(each, str)
+            assert "c.png" in each
+        else:
+            np.testing.assert_array_equal(each, picture(k))
+
+
+def table(path, columns, **how):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table(columns), path, **how)
+    return path
+
+
+def tar(path, content, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_rows_of_a_data_set_are_named_by_class_number_and_file(tmp_path, rows):
+    structures = [{"bytes": data, "path": f"train/{name}"} for name, data in CONTENT.items()]
+    path = table(tmp_path / "x.parquet", {"label": [7, 7, 8, 8, 8], "image": structures}, row_group_size=rows)
+    images = images_of(path)
+    assert images.count == 5
+    labels = [7, 7, 8, 8, 8]
+    check(read(images), [f"{labels[k]}/{k:08}-{name}" for k, name in enumerate(NAMES)])
+    assert list(read(images.numbered(3, 4))) == ["8/00000003-d.png"]
+
+
+def test_rows_may_be_bytes_alone(tmp_path):
+    path = table(tmp_path / "x.parquet", {"id": [1, 2], "data": [CONTENT["a.png"], None]})
+    first, second = read(images_of(path)).items()
+    assert first[0] == "00000000"
+    np.testing.assert_array_equal(first[1], picture(0))
+    assert "no picture in this row" in second[1]
+
+
+def test_a_table_without_pictures_names_its_columns(tmp_path):
+    path = table(tmp_path / "x.parquet", {"label": [1], "text": ["a"]})
+    with pytest.raises(InputError, match="no column holds pictures; there are label, text"):
+        images_of(path)
+
+
+def test_a_damaged_table_is_one_line(tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="no whole Parquet file"):
+        images_of(tmp_path / "x.parquet")
+
+
+def test_a_damaged_group_of_rows_is_named_and_the_others_are_read(tmp_path):
+    path = table(
+        tmp_path / "x.parquet", {"image": [CONTENT["a.png"], CONTENT["b.png"]]},
+        row_group_size=1, compression="none", use_dictionary=False, write_statistics=False,
+    )  # fmt: skip
+    whole = path.read_bytes()
+    start = whole.find(CONTENT["a.png"]) - 30
+    path.write_bytes(whole[:start] + b"\xff" * 40 + whole[start + 40 :])
+    first, second = read(images_of(path)).values()
+    assert isinstance(first, str)
+    np.testing.assert_array_equal(second, picture(1))
+
+
+def test_a_group_of_rows_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_deconv.atlas.parquet._MOST_OF_GROUP", 100)
+    (said,) = read(images_of(table(tmp_path / "x.parquet", {"image": [bytes(1000)]}))).values()
+    assert "smaller groups" in said
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_folder_of_shards_is_one_collection(tmp_path, kind):
+    halves = [dict(list(CONTENT.items())[:3]), dict(list(CONTENT.items())[3:])]
+    names = []
+    for k, half in enumerate(halves):
+        path = tmp_path / f"shard-{k}.{kind}"
+        if kind == "tar":
+            tar(path, {**half, "a.cls": b"7"})
+        else:
+            table(path, {"image": [{"bytes": data, "path": name} for name, data in half.items()]})
+        inside = half if kind == "tar" else [f"{n:08}-{name}" for n, name in enumerate(half)]
+        names += [f"{path.name}/{name}" for name in inside]
+    images = images_of(tmp_path)
+    assert images.count == 5
+    check(read(images), names)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_is_read_in_any_order_if_it_is_not_compressed(tmp_path, mode):
+    images = images_of(tar(tmp_path / "x.tar", CONTENT, mode))
+    assert images.count == (5 if mode == "w" else None)
+    check(read(images), NAMES)
+    backwards = read(reversed(list(images)))
+    check(dict(reversed(backwards.items())), NAMES)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet", "zip", "picture"])
+def test_a_filesystem_of_pyarrow_gives_what_the_disk_gives(tmp_path, kind):
+    pytest.importorskip("pyarrow")
+    here = tmp_path / "in"
+    here.mkdir()
+    for name, data in CONTENT.items():
+        (here / name).write_bytes(data)
+    names = NAMES
+    if kind == "tar":
+        here = tar(tmp_path / "x.tar", CONTENT)
+    elif kind == "parquet":
+        rows = [{"bytes": data, "path": name} for name, data in CONTENT.items()]
+        here = table(tmp_path / "x.parquet", {"image": rows})
+        names = [f"{n:08}-{name}" for n, name in enumerate(NAMES)]
+    elif kind == "zip":
+        here = tmp_path / "x.zip"
+        with zipfile.ZipFile(here, "w") as archive:
+            for name, data in CONTENT.items():
+                archive.writestr(name, data)
+    elif kind == "picture":
+        ((name, load),) = images_of((here / "a.png").as_uri())
+        assert name == "a.png"
+        np.testing.assert_array_equal(load(), read_image(here / "a.png"))
+        return
+    check(read(images_of(here.as_uri())), names)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "parquet", "uri"])
+def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
+    onnx.save(network(), tmp_path / "net.onnx")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, data in CONTENT.items():
+        (folder / name).write_bytes(data)
+    source = folder
+    if kind == "zip":
+        source = tmp_path / "x.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for name, data in CONTENT.items():
+                archive.writestr(name, data)
+    elif kind == "tar":
+        source = tar(tmp_path / "x.tar", CONTENT)
+    elif kind == "parquet":
+        source = table(tmp_path / "x.parquet", {"jpg": list(CONTENT.values()), "path": list(CONTENT)})
+    elif kind == "uri":
+        pytest.importorskip("pyarrow")
+        source = folder.as_uri()
+    options = ("--preset", "unit", "--json")
+    code, out, err = run("explain", tmp_path / "net.onnx", source, "-o", tmp_path / "a", *options)
+    assert code == 1, err  # one picture is damaged
+    assert "c.png" in err
+    assert run("explain", tmp_path / "net.onnx", folder, "-o", tmp_path / "b", *options)[0] == 1
+    expected = {file.stem[:1]: np.load(file) for file in (tmp_path / "b").glob("*.npy")}
+    assert sorted(expected) == ["a", "b", "d", "e"]
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 4
+    for record in records:
+        name = record["image"].removesuffix(".png")[-1]
+        np.testing.assert_array_equal(np.load(record["files"]["values"]), expected[name])
+    _, again, _ = run("explain", tmp_path / "net.onnx", source, "-o", tmp_path / "a", *options)
+    assert [json.loads(line) for line in again.splitlines()] == records  # not explained again
+    assert len(list((tmp_path / "a").glob("*.npy"))) == 4
+
+
+def test_a_compressed_tar_is_not_explained(tmp_path):
+    onnx.save(network(), tmp_path / "net.onnx")
+    path = tar(tmp_path / "x.tar", CONTENT, "w:gz")
+    assert "unpack it" in refused("explain", tmp_path / "net.onnx", path, "-o", tmp_path / "a")
+
+
+def network():
+    """A convolution and its mean."""
+    weights = numpy_helper.from_array(
+        np.random.default_rng(0).standard_normal((4, 3, 2, 2)).astype(np.float32), "w"
+    )
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["scores"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 5, 4])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "net", [image], [scores], [weights])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_what_is_not_there_is_one_line(tmp_path):
+    pytest.importorskip("pyarrow")
+    with pytest.raises(InputError, match="no such file"):
+        images_of((tmp_path / "nowhere").as_uri())
+    with pytest.raises(InputError, match="cannot be reached"):
+        images_of("nothing://bucket/x")
