@@ -348,6 +348,7 @@ async function rest(turn) {
       glances.set(key, found);
     }
   } catch { return; }
+  await $("seen").decode().catch(() => {});  // of a new photograph, it may still be on its way
   if (turn !== drawn || pointed) return;
   glance({ channel: query.target, place, query }, glances.get(key));
   preview(null);
