@@ -15,7 +15,7 @@ from commands import picture, pixels, refused, run
 from PIL import Image
 from small_networks import labelled, network
 
-from onnx_deconv.cli import explaining
+from onnx_deconv.cli import outcomes
 from onnx_deconv.cli.batch import JOURNAL
 from onnx_deconv.errors import InputError
 from onnx_deconv.runtime import limit_threads, session, workers
@@ -70,13 +70,13 @@ def names_of(samples):
 
 def explained_in(monkeypatch):
     """Count the photographs that really are explained."""
-    counted, real = [], explaining.explain_samples
+    counted, real = [], outcomes.explain_samples
 
     def counting(explainer, samples, target):
         counted.extend(names_of(samples))
         return real(explainer, samples, target)
 
-    monkeypatch.setattr(explaining, "explain_samples", counting)
+    monkeypatch.setattr(outcomes, "explain_samples", counting)
     return counted
 
 
@@ -131,17 +131,17 @@ def test_no_cell_is_a_formula(photos, out, tmp_path):
 
 
 def test_the_same_command_goes_on(model, photos, out, monkeypatch):
-    real = explaining.explain_samples
+    real = outcomes.explain_samples
 
     def interrupted(explainer, samples, target):
         if names_of(samples) == ["b.png"]:
             raise KeyboardInterrupt
         return real(explainer, samples, target)
 
-    monkeypatch.setattr(explaining, "explain_samples", interrupted)
+    monkeypatch.setattr(outcomes, "explain_samples", interrupted)
     assert run("explain", model, photos, "-o", out)[0] == 130
     assert [Path(row["image"]).name for row in rows(out)] == ["a.png"]
-    monkeypatch.setattr(explaining, "explain_samples", real)
+    monkeypatch.setattr(outcomes, "explain_samples", real)
     counted = explained_in(monkeypatch)
     code, stdout, _ = run("explain", model, photos, "-o", out)
     assert (code, counted) == (0, NAMES[1:])

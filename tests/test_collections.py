@@ -1,11 +1,15 @@
 """Pictures from Parquet files, tar files and places that pyarrow reads are those of a folder."""
 
 import io
+import json
 import tarfile
 import zipfile
 
 import numpy as np
+import onnx
 import pytest
+from commands import refused, run
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from onnx_deconv.atlas import images_of
@@ -167,6 +171,66 @@ def test_a_filesystem_of_pyarrow_gives_what_the_disk_gives(tmp_path, kind):
         np.testing.assert_array_equal(load(), read_image(here / "a.png"))
         return
     check(read(images_of(here.as_uri())), names)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "parquet", "uri"])
+def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
+    onnx.save(network(), tmp_path / "net.onnx")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, data in CONTENT.items():
+        (folder / name).write_bytes(data)
+    source = folder
+    if kind == "zip":
+        source = tmp_path / "x.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for name, data in CONTENT.items():
+                archive.writestr(name, data)
+    elif kind == "tar":
+        source = tar(tmp_path / "x.tar", CONTENT)
+    elif kind == "parquet":
+        source = table(tmp_path / "x.parquet", {"jpg": list(CONTENT.values()), "path": list(CONTENT)})
+    elif kind == "uri":
+        pytest.importorskip("pyarrow")
+        source = folder.as_uri()
+    options = ("--preset", "unit", "--json")
+    code, out, err = run("explain", tmp_path / "net.onnx", source, "-o", tmp_path / "a", *options)
+    assert code == 1, err  # one picture is damaged
+    assert "c.png" in err
+    assert run("explain", tmp_path / "net.onnx", folder, "-o", tmp_path / "b", *options)[0] == 1
+    expected = {file.stem[:1]: np.load(file) for file in (tmp_path / "b").glob("*.npy")}
+    assert sorted(expected) == ["a", "b", "d", "e"]
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 4
+    for record in records:
+        name = record["image"].removesuffix(".png")[-1]
+        np.testing.assert_array_equal(np.load(record["files"]["values"]), expected[name])
+    _, again, _ = run("explain", tmp_path / "net.onnx", source, "-o", tmp_path / "a", *options)
+    assert [json.loads(line) for line in again.splitlines()] == records  # not explained again
+    assert len(list((tmp_path / "a").glob("*.npy"))) == 4
+
+
+def test_a_compressed_tar_is_not_explained(tmp_path):
+    onnx.save(network(), tmp_path / "net.onnx")
+    path = tar(tmp_path / "x.tar", CONTENT, "w:gz")
+    assert "unpack it" in refused("explain", tmp_path / "net.onnx", path, "-o", tmp_path / "a")
+
+
+def network():
+    """A convolution and its mean."""
+    weights = numpy_helper.from_array(
+        np.random.default_rng(0).standard_normal((4, 3, 2, 2)).astype(np.float32), "w"
+    )
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["scores"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 5, 4])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "net", [image], [scores], [weights])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 def test_what_is_not_there_is_one_line(tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from onnx_deconv.atlas import Atlas, images_of, scan
 from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.distributed import Cluster, Job
+from onnx_deconv.distributed import Cluster, Job, Workers
 from onnx_deconv.imaging import Preprocess
 
 OPTIONS = ["--preset", "unit", "--fit", "none", "--top", 3]
@@ -131,6 +131,60 @@ def test_a_driver_that_was_stopped_goes_on(cluster, inputs, tmp_path, monkeypatc
         assert code == 1, err
     assert "continuing after 7 projections" in err
     assert len(added) == len(set(added))
+    assert run(*build, tmp_path / "one")[0] == 1
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "many" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_explains_the_same(cluster, inputs, tmp_path):  # noqa: ARG001 - it runs
+    photos = [inputs / "in" / f"{k:03}.png" for k in (3, 35, 36, 37)]  # the second cannot be read
+    asked = ("explain", inputs / "net.onnx", *photos, "--preset", "unit", "--fit", "none", "--top", 2)
+    # Both write to the same folder: what is written names it.
+    said, homes = {}, {"one": (), "many": ("--ray", "local")}
+    for name, more in homes.items():
+        code, out, err = run(*asked, "-o", tmp_path / "out", *more)
+        assert code == 1, err
+        said[name] = out, [line for line in err.splitlines() if "INFO" not in line]
+        (tmp_path / "out").rename(tmp_path / name)
+    assert said["one"] == said["many"]
+    files = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*.*"))
+    assert len(files) > 3 * 2 * 4
+    assert sorted(file.relative_to(tmp_path / "many") for file in (tmp_path / "many").rglob("*.*")) == files
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "many" / file).read_bytes(), file
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_node_that_is_lost_and_an_actor_that_is_killed_change_nothing(inputs, tmp_path, monkeypatch):
+    ray, several = pytest.importorskip("ray"), pytest.importorskip("ray.cluster_utils")
+    if ray.is_initialized():
+        ray.shutdown()
+    nodes, lost = several.Cluster(initialize_head=True, head_node_args={"num_cpus": 1}), []
+    second = nodes.add_node(num_cpus=1)
+    ray.init(nodes.address, log_to_driver=False, configure_logging=False)
+    results = Workers.results
+
+    def losing(workers, submit, tasks):
+        for number, each in enumerate(results(workers, submit, tasks)):
+            if number == 1 and not lost:
+                lost.append(second)
+                nodes.remove_node(second, allow_graceful=False)
+                ray.kill(workers.actors[0], no_restart=False)
+                nodes.add_node(num_cpus=1)
+            yield each
+
+    monkeypatch.setattr(Workers, "results", losing)
+    build = ("atlas", "build", inputs / "net.onnx", inputs / "in", *OPTIONS, "-o")
+    try:
+        code, _, err = run(*build, tmp_path / "many", "--ray", nodes.address)
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    assert code == 1, err
+    assert lost
     assert run(*build, tmp_path / "one")[0] == 1
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "many" / file.name).read_bytes(), file.name

@@ -155,7 +155,7 @@ def test_rust(graph, picture, expected, tmp_path):
     home = runtimes("rust/Cargo.toml")
     (home / "rust/src").mkdir(exist_ok=True)
     shutil.copy(EXAMPLES / "explain.rs", home / "rust/src/main.rs")
-    build = [
+    start = [
         program("cargo"),
         "run",
         "--quiet",
@@ -164,7 +164,7 @@ def test_rust(graph, picture, expected, tmp_path):
         home / "rust/Cargo.toml",
         "--",
     ]
-    assert explains(build, graph, picture, expected, tmp_path)
+    assert explains(start, graph, picture, expected, tmp_path)
 
 
 @pytest.mark.slow

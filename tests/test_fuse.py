@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import small_networks
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from zoo_files import ZOO
@@ -115,6 +116,30 @@ def test_a_layers_seed_is_that_of_the_explainer(rules, seed):
     explainer = Explainer(model, rules, providers="cpu")
     expected = explainer(x, layer="relu4_1", seed=seed)
     close(found[RECONSTRUCTION], np.stack([e.reconstruction for e in expected]))
+
+
+@pytest.mark.parametrize(
+    "withdrawn",
+    [
+        "ImageScaler<scale = 0.5, bias = [0.25, -1.0, 0.0]>(x)",
+        "Affine<alpha = -1.5, beta = 2.0>(x)",
+        "Crop<border = [1, 0, 2, 1]>(x)",
+    ],
+)
+def test_models_of_withdrawn_operators_become_graphs_without_them(withdrawn):
+    """onnxruntime runs them in old opsets alone; a graph has a newer one."""
+    body = f"s = {withdrawn} c = Conv(s, w) r = Relu(c) y = GlobalAveragePool(r)"
+    old = small_networks.model(body, {"w": small_networks.random(4, 3, 3, 3)}, "N,3,9,8")
+    old.opset_import[0].version = 8
+    graph = explain_graph(compile_pair(load(old)), seed="one")
+    assert withdrawn.partition("<")[0] not in {node.op_type for node in graph.proto.graph.node}
+    x = small_networks.random(2, 3, 9, 8)
+    found = run(graph, {"x": x, "target": np.array([3, 0])})
+    close(
+        found["reconstruction"],
+        [e.reconstruction for e in Explainer(old, providers="cpu")(x, [3, 0], seed="one")],
+    )
+    close(found["y"], session_of(old).run(None, {"x": x})[0])
 
 
 def test_the_target_is_chosen_per_image_for_all_or_left_to_the_model():

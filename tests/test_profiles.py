@@ -236,12 +236,18 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
             "s = Shape<start = 3>(x) f = Cast<to = 1>(s) y = Mul(x, f)",
             "Cast .* makes real numbers",
         ),
+        (
+            "web",
+            "y = ConvTranspose<group = 2>(x, g)",
+            "ConvTranspose .* makes one channel",
+        ),
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
     ],
 )
 def test_what_a_runtime_does_not_take_is_named(runtime, text, why):
     tensors = {"one": np.array([1]), "two": np.array([2]), "pair": np.array([0, 1], np.float32)}
     tensors |= {"w": random(4, 3, 3, 3), "less": np.array([0, 0, 0, 0, 0, 0, 0, -1])}
+    tensors["g"] = random(4, 1, 3, 3)
     proto = graph_of(text, **tensors)
     with pytest.raises(ModelError, match=f"{runtime} cannot run this graph: {why}"):
         check(proto, runtime)
@@ -272,8 +278,10 @@ def test_the_companion_of_a_pair_on_a_gpu_reckons_with_no_input(size):
 
 def test_what_the_tables_refuse_is_no_more_than_that():
     tensors = {"w": random(4, 3, 3, 3), "k": np.array([2]), "more": np.array([0, 0, 0, 0, 0, 0, 0, 1])}
+    tensors |= {"each": random(4, 1, 3, 3), "some": random(4, 2, 3, 3)}
     text = """
-        p = MaxPool<kernel_shape = [2, 2]>(x) c = ConvTranspose<pads = [1, 1, 1, 1]>(p, w)
+        p = MaxPool<kernel_shape = [2, 2]>(x) a = ConvTranspose<group = 4>(p, each)
+        b = ConvTranspose<group = 2>(a, some) c = ConvTranspose<pads = [1, 1, 1, 1]>(b, w)
         q = Pad(c, more) y, i = TopK(q, k)
     """
     for runtime in PROFILES:

@@ -316,17 +316,29 @@ def test_what_is_no_class_is_not_called_one(tail, name):
     assert explainer(proto)(IMAGES, int(name.split()[1]))[0].name == name
 
 
-def test_the_channels_of_an_image_are_called_channels():
-    proto = model("y = Conv(x, w)", {"w": np.eye(3, dtype=np.float32)[:, :, None, None]}, "N,3,40,40")
-    (one,) = explainer(proto)(random(1, 3, 40, 40), 2)
-    assert one.name == "channel 2"
+def test_a_channel_of_an_image_is_explained_from_what_it_was_drawn_from():
+    # Channels are drawn from those of the input in another order, the last one twice as bright.
+    w = np.float32([[0, 1, 0], [0, 0, 1], [2, 0, 0]])[:, :, None, None]
+    proto = model("y = Conv(x, w)", {"w": w}, "N,3,40,40")
+    images = random(1, 3, 40, 40)
+    (one,) = explainer(proto)(images, 2)
+    assert (one.name, one.kind) == ("channel 2", "image")
+    np.testing.assert_allclose(one.reconstruction, only(images, 0, 4)[0], rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, images, [2]), only(images, 0, 4), rtol=1e-6)
 
 
 def test_an_embedding_is_explained_where_a_dimension_is_named():
-    proto = linear("y = LpNormalization(s)")
+    reader = random(72, 3)
+    proto = linear("y = LpNormalization(s)", r=reader)
     with pytest.raises(InputError, match="output 'y' is an embedding, whose dimensions have no meaning"):
         explainer(proto)(IMAGES)
-    assert explainer(proto)(IMAGES, 1)[0].kind == "embedding"
+    found = explainer(proto)(IMAGES, 1)
+    assert found[0].kind == "embedding"
+    scores = IMAGES.reshape(2, 72) @ reader
+    length = np.linalg.norm(scores, axis=1, keepdims=True)
+    slopes = np.float32([[0, 1, 0]]) / length - scores * scores[:, 1:2] / length**3
+    expected = (slopes @ reader.T).reshape(IMAGES.shape)
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-5 * np.abs(expected).max())
     with pytest.raises(ModelError, match="embedding"):
         in_one_graph(proto, IMAGES)
 
@@ -535,6 +547,8 @@ def test_without_labels_a_field_of_a_box_is_named():
     [
         ("bright#99", "#99: the class has 16 boxes"),
         ("at 99,99", "no box is around the point 99,99"),
+        ("bright#0", "ranks count from 1"),
+        ("bird", "no class is named 'bird': the names are bright, dark"),
         (2, "no class 2"),
     ],
 )
@@ -716,6 +730,10 @@ def test_a_box_is_named_by_a_point_of_the_photograph(photo):
     assert (found["output"], found["kind"], found["position"]) == ("y", "detections", [6])
     assert found["target"] == "bright, box 6"
     np.testing.assert_allclose(np.load(found["files"]["values"])[None], cell(1, 2), atol=1e-7)
+    code, _, stderr = run(
+        "explain", photo.parent / "net.onnx", photo, "--target", "at 99,9", "--preset", "raw"
+    )
+    assert (code, "the point 99,9 is outside what the model sees" in stderr) == (2, True)
 
 
 def test_a_class_is_explained_under_a_mask(photo):

@@ -63,21 +63,31 @@ def zip_names(file: Stored) -> list[str]:
 
 def zipped(file: Stored, names: list[str]) -> Iterator[tuple[str, Load]]:
     """Yield the pictures of a zip file."""
-    archive = zipfile.ZipFile(file.source())  # open as long as a picture may be read, from any thread
+    archive = _Zip(file)
     for name in names:
-        yield name, partial(_zipped_image, archive, name)
+        yield name, partial(archive.picture, name)
 
 
-def _zipped_image(archive: zipfile.ZipFile, name: str) -> Picture:
-    """Read a member, but no more of it than any honest picture takes, whatever its header says."""
-    try:
-        with archive.open(name) as file:
-            content = file.read(MOST_BYTES + 1)
-    except Exception as error:
-        raise InputError(f"{name}: damaged or encrypted in its archive ({error})") from error
-    if len(content) > MOST_BYTES:
-        raise InputError(f"{name}: {TOO_LARGE}")
-    return in_memory(content, name)
+class _Zip:
+    """A zip file, open as long as a picture may be read, from any thread; another process opens it anew."""
+
+    def __init__(self, file: Stored) -> None:
+        self._file = file
+        self._archive = zipfile.ZipFile(file.source())
+
+    def __reduce__(self) -> tuple[type, tuple[Stored]]:
+        return _Zip, (self._file,)
+
+    def picture(self, name: str) -> Picture:
+        """Read a member, but no more of it than any honest picture takes, whatever its header says."""
+        try:
+            with self._archive.open(name) as file:
+                content = file.read(MOST_BYTES + 1)
+        except Exception as error:
+            raise InputError(f"{name}: damaged or encrypted in its archive ({error})") from error
+        if len(content) > MOST_BYTES:
+            raise InputError(f"{name}: {TOO_LARGE}")
+        return in_memory(content, name)
 
 
 class Place(NamedTuple):

@@ -57,9 +57,12 @@ class Rows:
             self._file: Any = parquet.ParquetFile(file.source())
         except Exception as error:
             raise InputError(f"{file.called}: no whole Parquet file ({error})") from error
-        self._called, self.count = file.called, int(self._file.metadata.num_rows)
+        self._stored, self._called, self.count = file, file.called, int(self._file.metadata.num_rows)
         self._columns = _columns(pa, self._file.schema_arrow, file.called)
         self._lock, self._groups = Lock(), OrderedDict[int, Any]()
+
+    def __reduce__(self) -> tuple[type, tuple[Stored]]:
+        return Rows, (self._stored,)
 
     def __iter__(self) -> Iterator[tuple[str, Load]]:
         row = 0

@@ -26,7 +26,7 @@ from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.inner_model import explained_value, load_model
-from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
+from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import IMAGENET, Labels
@@ -41,7 +41,6 @@ from onnx_deconv.model.heads import (
     heads,
     labelled,
 )
-from onnx_deconv.model.model_files import ModelFiles, check_weights
 from onnx_deconv.model.tails import mixes_probabilities
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
@@ -138,7 +137,7 @@ class Explainer:
         saved = load_pair(model) if is_pair(model) else None  # type: ignore[arg-type]
         self.model, manifest = _model(model, saved, input_shapes)
         if saved is not None:
-            saved = _beside(saved, self.model)
+            saved = reading_with(saved, self.model)
         self.model.files.keep()
         stored = Semantics(**manifest["semantics"]) if manifest is not None else Semantics()
         self.average = None if average is None else Average.of(average)
@@ -586,14 +585,6 @@ def _model(
     if saved is not None and isinstance(source, str | PathLike):
         return load(f"{source}/{FORWARD}", shapes), saved.manifest
     return load_model(source, shapes)
-
-
-def _beside(saved: Pair, model: Model) -> Pair:
-    """Let a saved pair read its weights where its forward model does."""
-    check_weights(saved.deconv, model.files, model.name)
-    if isinstance(saved.keeps, ModelFiles):
-        saved.keeps.check()
-    return replace(saved, folder=model.files.keep(), keeps=model.files)
 
 
 def _begin_all() -> None:

@@ -148,7 +148,10 @@ def undecided(head: Head, fields: Fields | None, count: int | None = None) -> st
     """Tell why nothing is explained of an output unless it is named; ``None`` where something is."""
     named = f"output {head.output!r}"
     if head.boxes is not None and head.boxes.part == "boxes":
-        return f"{named} holds boxes, whose scores another output holds: choose that one, or a field of a box"
+        return (
+            f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
+            "'field 2' and the box's position"
+        )
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
         return (

@@ -125,7 +125,9 @@ class Choices:
             terms = self.understood(match[1]).terms if match[1] else ()
             return Wanted(terms, text.strip(), point=(float(match[2]), float(match[3])))
         if match := _RANK.fullmatch(text.strip()):
-            return replace(self.understood(match[1]), words=text.strip(), rank=max(1, int(match[2])))
+            if not int(match[2]):
+                raise InputError(f"target {text!r}: ranks count from 1, the class's best box")
+            return replace(self.understood(match[1]), words=text.strip(), rank=int(match[2]))
         return None
 
     def _label(self, text: str) -> int | None:

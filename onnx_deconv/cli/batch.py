@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from onnx_deconv.cli.console import Console, counted, in_bytes, plain_data
 from onnx_deconv.cli.explanation import Job
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
-from onnx_deconv.imaging import VIEWS, at_most, save_picture
+from onnx_deconv.imaging import VIEWS, Picture, at_most, save_picture
 
 JOURNAL, SUMMARY, INDEX, THUMBNAILS = "explained.jsonl", "summary.csv", "index.html", "thumbnails"
 _THUMBNAIL = 160
@@ -56,14 +57,13 @@ class Batch:
         job.taken.extend(Path(r["files"]["record"]).stem for found in self.done.values() for r in found)
         self._said = False
 
-    def note(self, path: Path, explained: Sequence[tuple[Explanation, Record]]) -> None:
-        """Note that a photograph's explanations are written; draw their thumbnails."""
-        records = [plain_data(record) for _, record in explained]
+    def note(self, path: Path, explained: Sequence[tuple[Record, Picture | None]]) -> None:
+        """Note that a photograph's explanations are written; write their thumbnails."""
+        records = [plain_data(record) for record, _ in explained]
         folder(self._job.output / THUMBNAILS)
-        for one, record in explained:
-            for name in list(one.drawn)[:1]:
-                overlay = one.of_input(name).views()["overlay"]
-                save_picture(self._thumbnail(record), at_most(overlay, _THUMBNAIL))
+        for record, thumbnail in explained:
+            if thumbnail is not None:
+                save_picture(self._thumbnail(record), thumbnail)
         entry = {"made": self._made, "image": str(path), "file": _state(path), "records": records}
         with (self._job.output / JOURNAL).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -154,6 +154,12 @@ class Batch:
         return self._job.output / THUMBNAILS / f"{_stem(record)}.webp"
 
 
+def thumbnail_of(one: Explanation) -> Picture | None:
+    """Draw an explanation as small as the page of all shows it; ``None`` of one that cannot be drawn."""
+    overlays = (one.of_input(name).views()["overlay"] for name in one.drawn)
+    return next((at_most(overlay, _THUMBNAIL) for overlay in overlays), None)
+
+
 def _digest(job: Job) -> str:
     """Identify what a photograph's explanations depend on beside the photograph."""
     made = {
@@ -172,12 +178,12 @@ def _digest(job: Job) -> str:
 
 
 def _state(path: Path) -> list[int]:
-    """Tell a file from one that was changed: its size, and when it was written."""
-    try:
-        found = path.stat()
-    except OSError:
-        return []
-    return [found.st_size, found.st_mtime_ns]
+    """Tell a file, or the archive that it is in, from a changed one: its size, and when it was written."""
+    for each in (path, *path.parents):
+        with suppress(OSError):
+            found = each.stat()
+            return [found.st_size, found.st_mtime_ns] if each.is_file() else []
+    return []
 
 
 def _picture(record: Record) -> str:

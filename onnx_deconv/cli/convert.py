@@ -94,6 +94,7 @@ def command(
     start = time.perf_counter()
     loaded = load(model, dict(run.shapes))
     _refuse_to_overwrite(loaded, model, output)
+    loaded.files.keep()
     seconds = {"load": round(time.perf_counter() - start, 3)}
     if options.layer is None:
         explainable(loaded, run.output)

@@ -129,6 +129,13 @@ class AverageOptions:
 
 
 @dataclass(frozen=True)
+class ClusterOptions:
+    """Who does the work."""
+
+    ray: Annotated[str | None, groups.ray()] = None
+
+
+@dataclass(frozen=True)
 class PictureOptions:
     """Which pictures are drawn, and how they are written."""
 
@@ -180,21 +187,23 @@ class PictureOptions:
 @takes("semantics", SemanticsOptions)
 @takes("averages", AverageOptions)
 @takes("pictures", PictureOptions)
+@takes("cluster", ClusterOptions)
 @on_photographs
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, inputs: InputOptions,
     options: TargetOptions, semantics: SemanticsOptions, averages: AverageOptions, pictures: PictureOptions,
-    images: ImageOptions, run: ModelOptions,
+    cluster: ClusterOptions, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Draw what in photographs excited a class of MODEL, or a unit of any layer.
 
     MODEL is an ONNX file, or a folder that 'convert' wrote. IMAGE is a photograph, a folder of photographs,
-    or a pattern; of a model that takes no photographs a signal or a volume (.npy, .npz, .wav), or an image
+    a pattern, a zip, tar or Parquet file, or a bucket's folder or file (s3://, gs://); of a model that takes
+    no photographs a signal or a volume (.npy, .npz, .wav), or an image
     of other bands (.npy, TIFF). Without --target and --layer the most probable class is explained.
     """
     targets, drawn = options.of_layers(), pictures.drawn()
     study = inputs.study(console, run.explainer(model, semantics, AUTO, averages.of(), measure=True), images)
     found = study.find(paths)
     job = Job(study, targets, drawn, output, pictures.suffix, pictures.most)
-    return explain(console, job, found)
+    return explain(console, job, found, cluster.ray)

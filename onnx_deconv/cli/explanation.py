@@ -21,7 +21,6 @@ from onnx_deconv.imaging import (
     PROJECTION_PERCENTILE,
     SALIENCY_PERCENTILE,
     VECTOR,
-    VIEWS,
     Scales,
     at_most,
     save_npy,
@@ -97,13 +96,17 @@ class Job:
         """List what is explained, layer by layer."""
         return [Subject(self.study.explainer, target) for target in self.targets]
 
-    def name(self, stem: str, rank: int | None, subject: Subject, one: Explanation) -> str:
-        """Name the files of an explanation: photograph, rank, label or channel, method; each name once."""
-        ranked = [] if rank is None else [str(rank)]
-        method = safe(one.method)
-        name = unique(["-".join([stem, *ranked, safe(subject.file_name(one)), method])], self.taken)
+    def name(self, wanted: str) -> str:
+        """Name the files of an explanation as is wanted, or with a number: each name once."""
+        name = unique([wanted], self.taken)
         self.taken.append(name)
         return name
+
+
+def wanted_name(stem: str, rank: int | None, subject: Subject, one: Explanation) -> str:
+    """Name an explanation's files: photograph, rank, label or channel, method."""
+    ranked = [] if rank is None else [str(rank)]
+    return "-".join([stem, *ranked, safe(subject.file_name(one)), safe(one.method)])
 
 
 def write(
@@ -111,7 +114,7 @@ def write(
     subject: Subject,
     one: Explanation,
     path: Path,
-    stem: str,
+    wanted: str,
     rank: int | None = None,
     scales: Scales | None = None,
 ) -> dict[str, Any]:
@@ -119,14 +122,16 @@ def write(
 
     Parameters
     ----------
-    path, stem
-        The photograph's file, and what the names of its results begin with.
+    path
+        The photograph's file.
+    wanted
+        What its files are called, unless others are.
     rank
         Among several explanations of the photograph, from 1.
     scales
         For pictures that are compared; by default their own.
     """
-    name = job.name(stem, rank, subject, one)
+    name = job.name(wanted)
     if not np.isfinite(one.reconstruction).all():
         raise InputError(f"{one.name}: {one.note}")
     home = folder(job.output)
@@ -234,8 +239,8 @@ def _drawn(part: _Part) -> dict[str, Any]:
     }
 
 
-def lines(subject: Subject, one: Explanation, record: Mapping[str, Any]) -> Iterator[str]:
-    """Describe an explanation for people, and name its pictures."""
+def described(subject: Subject, one: Explanation) -> str:
+    """Describe an explanation for people."""
     if one.words is not None or one.place is not None:
         what = f"{one.name}, score {one.score:.3g}"
     elif subject.of_classes:
@@ -244,5 +249,16 @@ def lines(subject: Subject, one: Explanation, record: Mapping[str, Any]) -> Iter
         what += f", {one.standing.words}" if one.standing.is_behind else ""
     else:
         what = f"{one.name}, activation {one.score:.3g}"
-    yield f"{record['image']}: {what}"
-    yield from (f"  {path}" for view, path in record["files"].items() if view.startswith(VIEWS))
+    return what
+
+
+def warnings_of(subject: Subject, one: Explanation) -> Iterator[str]:
+    """Yield what people should know of an explanation."""
+    if one.note:
+        yield one.note
+    if one.standing.warning and subject.target.targets:  # who asks for the strongest knows their order
+        yield f"{one.name}: {one.standing.warning}"
+    if not one.drawn:
+        yield "no input has the form of a picture, a signal or a volume: no pictures"
+    if one.is_empty:
+        yield "the reconstruction is zero, so its pictures are blank"

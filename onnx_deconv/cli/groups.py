@@ -40,6 +40,15 @@ def layer(what: str, default: str) -> Option:
     return option("--layer", text, multiple=True, callback=once, metavar="NAME")
 
 
+def ray() -> Option:
+    """Declare the option for a cluster."""
+    text = (
+        "Let a Ray cluster do the work: its address, auto for the one that this machine belongs to, or "
+        "local. Every node must find the model and the images under the same paths."
+    )
+    return option("--ray", text, metavar="ADDRESS")
+
+
 def target(help: str) -> Option:  # noqa: A002
     """Declare the option for one class."""
     return option("--target", help, multiple=True, callback=once, metavar="TARGET")

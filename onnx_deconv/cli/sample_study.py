@@ -1,13 +1,15 @@
 """What a model's inputs get on the command line: files, one for each sample, and what all samples share."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import numpy as np
 
+from onnx_deconv.atlas.archives import Load
+from onnx_deconv.atlas.images import images_of, is_collection
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.samples import Reader, Sample
 from onnx_deconv.attribution.shown import ShownPhoto
@@ -17,7 +19,14 @@ from onnx_deconv.cli.options import changed, option, parse_numbers, whole
 from onnx_deconv.cli.pictures import find_files
 from onnx_deconv.cli.records import made_by
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import NUMBER_SUFFIXES, SUFFIXES, has_fourth_band, holds_numbers, takes_pictures
+from onnx_deconv.imaging import (
+    NUMBER_SUFFIXES,
+    SUFFIXES,
+    Source,
+    has_fourth_band,
+    holds_numbers,
+    takes_pictures,
+)
 
 _BAND_FILES = NUMBER_SUFFIXES | {".tif", ".tiff"}
 _WORDS = {"true": True, "false": False}
@@ -112,6 +121,8 @@ class SampleStudy:
         What inputs get in every sample.
     left
         The other inputs: there is one of them where files are the command's arguments.
+    stored
+        What reads the photographs that are in archives, tables or buckets, by what they are called.
     """
 
     console: Console
@@ -119,6 +130,7 @@ class SampleStudy:
     reader: Reader
     given: Mapping[str, Any]
     left: Sequence[str]
+    stored: dict[Path, Load] = field(default_factory=dict)
 
     @property
     def own_sizes(self) -> bool:
@@ -146,7 +158,13 @@ class SampleStudy:
             which = "all of them, or all but the one that IMAGE is for" if len(self.left) > 1 else "it"
             example = f"--input {self.left[-1]}=FILE, or a number in place of the file"
             raise InputError(f"the model takes {types}: give {which}, as in {example}")
-        return find_files(arguments, SUFFIXES if names in self.reader.pictures else _BAND_FILES)
+        if names not in self.reader.pictures:
+            return find_files(arguments, _BAND_FILES)
+        collections = [each for each in arguments if is_collection(each)]
+        for each in collections:
+            self.stored.update(_stored(each))
+        others = [each for each in arguments if each not in collections]
+        return [*self.stored, *(find_files(others, SUFFIXES) if others else ())]
 
     def read(self, path: Path) -> Sample:
         """Make the sample of a file.
@@ -156,7 +174,7 @@ class SampleStudy:
         InputError
             If it cannot be read, does not fit, or holds several samples.
         """
-        given = dict(self.given) | dict.fromkeys(self.left, path)
+        given = dict(self.given) | dict.fromkeys(self.left, self._given(path))
         samples = self.reader.samples(given)
         if len(samples) != 1:
             raise InputError(f"{path}: holds {len(samples)} samples: give one in each file")
@@ -170,6 +188,11 @@ class SampleStudy:
                 )
         return samples[0]
 
+    def _given(self, path: Path) -> Path | Source:
+        if path not in self.stored:
+            return path
+        return Source(pictures=[self.stored[path]()], name=path.name)
+
     def made_by(self) -> dict[str, Any]:
         """Return what a result depends on, for its record."""
         how = self.reader.pictures
@@ -181,6 +204,17 @@ class SampleStudy:
             made["inputs"] = {name: str(value) for name, value in self.given.items()}
         chosen = {"bands": self.reader.bands, "page": self.reader.page}
         return made | {name: value for name, value in chosen.items() if value}
+
+
+def _stored(source: str) -> Iterator[tuple[Path, Load]]:
+    """Yield the photographs of an archive, a table or a bucket, by what they are called."""
+    images = images_of(source)
+    if images.count is None:
+        raise InputError(
+            f"{source}: is read from its beginning to its end, which suits 'atlas build' alone: unpack it"
+        )
+    for name, load in images:
+        yield Path(source, name), load
 
 
 def _value(texts: Sequence[str]) -> Any:

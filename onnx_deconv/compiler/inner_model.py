@@ -1,6 +1,5 @@
 """The model inside an explain graph: who explains such a graph means the model that it was made of."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import onnx
 from onnx import GraphProto, ModelProto, helper
 
+from onnx_deconv.compiler.manifest import checked_graph_manifest
 from onnx_deconv.compiler.package import EXPLAIN
 from onnx_deconv.compiler.pair import MANIFEST_KEY
 from onnx_deconv.errors import ModelError
@@ -43,8 +43,11 @@ def load_model(
     """
     path = _graph_in(source)
     model = load(source if path is None else path, input_shapes)
-    manifest = json.loads(model.metadata.get(MANIFEST_KEY, "{}"))
-    if manifest.get("form") != "explain":
+    try:
+        manifest = checked_graph_manifest(model.metadata.get(MANIFEST_KEY, "{}"))
+    except ValueError as error:
+        raise ModelError(f"{model.name}: no graph that can be explained ({error}); make it again") from error
+    if manifest is None:
         return model, None
     inner = load(_without_explanation(_whole(source if path is None else path), manifest), input_shapes)
     inner.name = model.name

@@ -37,6 +37,8 @@ class Facts:
         The stored tensors that no caller can replace, by name.
     types
         The element type of each value that has one.
+    dims
+        The shape of each value that has one, with 0 for what is not known.
     sizes
         Values that are computed from shapes alone, which the CPU has.
     """
@@ -49,6 +51,9 @@ class Facts:
         infos = (*graph.input, *graph.value_info, *graph.output)
         self.types = {i.name: i.type.tensor_type.elem_type for i in infos}
         self.types |= {name: t.data_type for name, t in self.constants.items()}
+        shaped = [i for i in infos if i.type.tensor_type.HasField("shape")]
+        self.dims = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in shaped}
+        self.dims |= {name: list(t.dims) for name, t in self.constants.items()}
         self.sizes = self._from_shapes(graph.node)
 
     def _from_shapes(self, nodes: Iterable[NodeProto]) -> set[str]:
@@ -108,6 +113,12 @@ def _of_bytes(facts: Facts, node: NodeProto) -> bool:
 def _pads_differ(_: Facts, node: NodeProto) -> bool:
     pads = attributes_of(node).get("pads", [])
     return pads[: len(pads) // 2] != pads[len(pads) // 2 :]
+
+
+def _joins_in_groups(facts: Facts, node: NodeProto) -> bool:
+    """Tell whether each of several groups makes one channel of several."""
+    groups, dims = attributes_of(node).get("group", 1), facts.dims.get(node.input[1])
+    return groups > 1 and (dims is None or (dims[1] == 1 and dims[0] > groups))
 
 
 def _of_int64(facts: Facts, node: NodeProto) -> bool:
@@ -183,7 +194,17 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "openvino": Profile(("sizes", *_WITHOUT_INDICES, "copies")),
     "web": Profile(
-        ("sizes", *_WITHOUT_INDICES), sizes="images", refused=(_INDICES, _BY_SWITCHES),
+        ("sizes", *_WITHOUT_INDICES),
+        sizes="images",
+        refused=(
+            _INDICES,
+            _BY_SWITCHES,
+            Form(
+                "ConvTranspose",
+                "makes one channel of several in each group, which WebGPU computes wrongly",
+                _joins_in_groups,
+            ),
+        ),
     ),
     "mobile": Profile(
         ("sizes", "uniform", "pools", "windows"), sizes="all", refused=(_INDICES, _BY_SWITCHES),

@@ -1,4 +1,4 @@
-"""An atlas made by a Ray cluster: the same to the byte as one process makes it.
+"""Atlases and explanations made by a Ray cluster: the same to the byte as one process makes them.
 
 Each actor holds one explainer. Blocks of images are tallied by whichever actor is free, the tallies are
 merged in a tree of tasks, and the strongest units are projected image by image; only compressed pictures come
@@ -7,5 +7,6 @@ back. An actor that is lost is replaced by Ray, and its block is done again.
 
 from onnx_deconv.distributed.actor import Job
 from onnx_deconv.distributed.cluster import Cluster
+from onnx_deconv.distributed.workers import Workers
 
-__all__ = ["Cluster", "Job"]
+__all__ = ["Cluster", "Job", "Workers"]

@@ -1,8 +1,6 @@
 """What an actor does: one explainer, blocks of images."""
 
-import os
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +16,6 @@ from onnx_deconv.atlas.writer import Drawn, draw
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array
-from onnx_deconv.runtime import limit_threads
 
 
 @dataclass(frozen=True)
@@ -69,14 +66,9 @@ class Actor:
     ----------
     job
         What the atlas is made of.
-    home
-        The folder that relative paths start from.
     """
 
-    def __init__(self, job: Job, home: str) -> None:
-        with suppress(OSError):
-            os.chdir(home)
-        limit_threads(1)
+    def __init__(self, job: Job) -> None:
         self._job, self._images = job, job.source()
         self._projector: Projector | None = None
 

@@ -1,7 +1,6 @@
 """The driver of a cluster: hands out blocks of images, merges tallies in a tree, and writes the results."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from onnx_deconv.atlas.resume import UnitKey
 from onnx_deconv.atlas.scan import BATCH, digest_of
 from onnx_deconv.atlas.writer import Drawn
 from onnx_deconv.distributed.actor import Actor, Job, writable
-from onnx_deconv.errors import InputError
+from onnx_deconv.distributed.workers import Workers
 
 _BLOCKS_PER_ACTOR = 8
 """Blocks of images for each actor, where there are that many: fewer would leave some waiting for the last."""
@@ -40,13 +39,8 @@ class Cluster:
     """
 
     def __init__(self, job: Job, address: str = "auto", actors: int | None = None) -> None:
-        self._ray = _connected(address)
-        self._job = job
-        count = actors or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        # Ray makes a lost actor anew, and gives it its block again, as often as it takes.
-        remote = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(Actor)
-        self._shared = self._ray.put(job)  # kept: an actor that is made anew asks for it
-        self.actors = [remote.remote(self._shared, str(Path.cwd())) for _ in range(count)]
+        self._workers = Workers(Actor, (job,), address, actors)
+        self._ray, self.actors = self._workers.ray, self._workers.actors
 
     def scan(self, images: Images, done: Callable[[int], None] = lambda _: None) -> Atlas:
         """Find the strongest activations; where they are is found with the projections.
@@ -63,7 +57,7 @@ class Cluster:
         size = max(1, -(-each // BATCH)) * BATCH  # whole batches, so that batches are those of one process
         tallies = []
         blocks = [(first, min(first + size, total)) for first in range(0, total, size)]
-        for block, tally in self._results(lambda actor, block: actor.tally.remote(*block), blocks):
+        for block, tally in self._workers.results(lambda actor, block: actor.tally.remote(*block), blocks):
             tallies.append(tally)
             done(block[1])
         found = writable(self._ray.get(self._merged(tallies)))
@@ -78,7 +72,9 @@ class Cluster:
         blocks = [
             frozenset(atlas.images[k : k + _PROJECTED]) for k in range(0, len(atlas.images), _PROJECTED)
         ]
-        submitted = self._results(lambda actor, names: actor.project.remote(shared, names, keys), blocks)
+        submitted = self._workers.results(
+            lambda actor, names: actor.project.remote(shared, names, keys), blocks
+        )
         for names, reference in submitted:
             found = self._ray.get(reference)
             wanted = [numbers[name] for name in names]
@@ -94,42 +90,6 @@ class Cluster:
             tallies = [task.remote(*group) for group in groups]
         return tallies[0]
 
-    def _results(self, submit: Callable[[Any, Any], Any], blocks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """Hand blocks to actors as they get free; yield each block with where its result is, in order."""
-        waiting, under_way, finished = iter(enumerate(blocks)), dict[Any, tuple[int, Any]](), dict[int, Any]()
-
-        def start(actor: Any) -> None:
-            number, block = next(waiting, (None, None))
-            if number is not None:
-                under_way[submit(actor, block)] = number, actor
-
-        for actor in self.actors:
-            start(actor)
-        for number, block in enumerate(blocks):
-            while number not in finished:
-                (reference,), _ = self._ray.wait(list(under_way), num_returns=1)
-                of, actor = under_way.pop(reference)
-                finished[of] = reference
-                start(actor)
-            yield block, finished.pop(number)
-
 
 def _merge(*tallies: Atlas) -> Atlas:
     return merge(tallies)
-
-
-def _connected(address: str) -> Any:
-    try:
-        import ray  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise InputError("a cluster is spoken to by Ray: pip install 'onnx-deconv[ray]'") from error
-    if not ray.is_initialized():
-        where = {} if address == "local" else {"address": address}
-        try:
-            ray.init(**where, log_to_driver=False, configure_logging=False, include_dashboard=False)
-        except (ConnectionError, ValueError) as error:
-            raise InputError(
-                f"--ray {address}: no cluster answers ({str(error).splitlines()[0]}); "
-                "'ray start --head' starts one, and --ray local needs none"
-            ) from error
-    return ray

@@ -144,13 +144,15 @@ class Preprocess:
         check_picture(view, fourth="A" in self.channels)
         dtype = np.dtype(self.dtype)
         wide = np.result_type(dtype, np.float32)
-        pixels = np.stack([channel_of(view, letter) for letter in self.channels], axis=-1, dtype=wide)
-        mean, std = np.array(self.mean, wide), np.array(self.std, wide)
-        tensor = (pixels * wide.type(self.scale) - mean) / std
+        first = self.layout == "NCHW"
+        planes = [channel_of(view, letter) for letter in self.channels]
+        tensor = np.stack(planes, axis=0 if first else -1, dtype=wide)
+        mean, std = (np.array(each, wide).reshape(-1, *(1, 1) * first) for each in (self.mean, self.std))
+        tensor *= wide.type(self.scale)  # in place, as atlases and services do this for every image
+        tensor -= mean
+        tensor /= std
         if dtype.kind != "f":
             tensor = np.clip(np.rint(tensor), np.iinfo(dtype).min, np.iinfo(dtype).max)
-        if self.layout == "NCHW":
-            tensor = tensor.transpose(2, 0, 1)
         return np.ascontiguousarray(tensor, dtype)
 
     def undone(self, tensor: npt.NDArray[Any]) -> Picture:

@@ -128,8 +128,24 @@ def explainable(model: Model, output: str | None = None) -> Head:
     if head.problem is None:
         return head
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
-    also = f"choose the output {' or '.join(others)}, or a layer" if others else "choose a layer"
-    raise ModelError(f"{model.name}: {head.problem}: {also}")
+    nearest = _with_images(model, head.start)
+    layer = "a layer" + (f", as {nearest!r}" if nearest else "")
+    also = f"the output {' or '.join(others)}, or {layer}" if others else layer
+    raise ModelError(f"{model.name}: {head.problem}: choose {also}")
+
+
+def _with_images(model: Model, value: str) -> str | None:
+    """Return the last value before another that has an axis for the images and one for its channels."""
+    names = axis_names(model)
+    while (node := model.producers.get(value)) is not None:
+        value = next((v.name for v in node.inputs if v.name and v.name not in model.constants), "")
+        where, shape = names.values.get(value), model.type_of(value).shape
+        if value in model.inputs or where is None or shape is None:
+            return None
+        batch = batch_axis(model, names, value)
+        if batch is not None and class_axis(Tail(value, value, ()), shape, where, batch) is not None:
+            return value
+    return None
 
 
 def class_count(model: Model, head: Head) -> int | None:

@@ -197,19 +197,21 @@ class Model:
         return self._evaluated[value]
 
     def read(self, tensor: TensorProto) -> Array:
-        """Read a tensor's numbers, mapping those that lie in a file."""
+        """Read a tensor's numbers; those that lie in a file of our own are mapped."""
         if tensor.data_location != TensorProto.EXTERNAL:
             return onnx.numpy_helper.to_array(tensor)
         dtype, where = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type), Extent.of(tensor)
         self.files.check()
         path = self.folder / where.location
         if tensor.data_type in PACKED:
-            whole = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
-            with path.open("rb") as file:
-                file.seek(where.offset)
-                whole.raw_data = file.read(-1 if where.length is None else where.length)
-            return numpy_helper.to_array(whole)
-        return np.memmap(path, dtype, mode="r", offset=where.offset, shape=tuple(tensor.dims))
+            numbers = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
+            numbers.raw_data = _part(path, where.offset, where.length)
+            return numpy_helper.to_array(numbers)
+        if self.files.is_private:
+            return np.memmap(path, dtype, mode="r", offset=where.offset, shape=tuple(tensor.dims))
+        # What others can cut short is not mapped: the system would stop whoever looks at it.
+        content = _part(path, where.offset, math.prod(tensor.dims) * dtype.itemsize)
+        return np.frombuffer(content, dtype).reshape(tensor.dims)
 
     @staticmethod
     def node_proto(node: gs.Node) -> NodeProto:
@@ -309,6 +311,22 @@ class Model:
         if numbers is None:
             raise ModelError(f"{self.name}: {value!r} is no constant")
         return numbers
+
+
+def _part(path: Path, offset: int, length: int | None) -> bytes:
+    """Read a part of a file, or all from an offset on.
+
+    Raises
+    ------
+    ModelError
+        If it ends earlier.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        content = file.read(-1 if length is None else length)
+    if length is not None and len(content) < length:
+        raise ModelError(f"{path}: was cut short while it was read; try again")
+    return content
 
 
 def _restored(content: bytes, files: ModelFiles, name: str, input_shapes: InputShapes) -> Model:

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.compiler.package import reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Array, Model
 from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of, seed_type, why_not_finite
@@ -62,6 +63,8 @@ def verify(
         If there is no pair to check: a rule is missing, the layer is unknown, the batch does not fit.
     """
     rng = rng or np.random.default_rng(0)
+    saved = None if saved is None else reading_with(saved, model)
+    model.files.keep()
     original = Session(model.proto, model.folder, providers).run(feeds)
     for rules in tables if saved is None else [saved.manifest["semantics"]["rules"]]:
         chosen = replace(semantics or Semantics(), rules=rules)

@@ -70,12 +70,7 @@ class AtlasOptions:
     ] = False
     ray: Annotated[
         str | None,
-        option(
-            "--ray",
-            "Let a Ray cluster do the work: its address, auto for the one that this machine belongs "
-            "to, or local. Every node must find the model and the images under the same paths.",
-            metavar="ADDRESS",
-        ),
+        groups.ray(),
     ] = None
 
     def of(self, model: Model) -> list[str]:
