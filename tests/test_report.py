@@ -206,7 +206,7 @@ def played(made, tmp_path_factory):
         "--dump-dom",
         f"file://{home / 'played.html'}",
     ]
-    done = subprocess.run(args, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(args, capture_output=True, text=True, errors="replace", timeout=120, check=False)
     found = re.search(r'<pre id="played">([^<]+)</pre>', done.stdout)
     assert found, done.stderr[-2000:]
     return json.loads(base64.b64decode(found[1]))
