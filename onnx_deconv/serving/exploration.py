@@ -446,4 +446,4 @@ def _inside(box: Sequence[int] | None, pictures: Sequence[Picture]) -> list[Pict
 
 def _url(picture: Picture) -> str:
     """Write a picture as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
+    return "data:image/png;base64," + base64.b64encode(png(picture, fast=True)).decode()
