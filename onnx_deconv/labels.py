@@ -17,6 +17,8 @@ from onnx_deconv.files import embedded
 
 # Where exporters and model zoos put them.
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
+_FEW = 8
+"""Names that are listed where another is not found."""
 IMAGENET = "imagenet"
 IMAGENET_CLASSES = 1000, 1001
 """What asks for ImageNet's names, and how many classes a model has whose classes they may be."""
@@ -132,9 +134,10 @@ class Labels:
                 "or labels= in Python)"
             )
         close = difflib.get_close_matches(wanted, [p for parts in spoken.values() for p in parts], 3)
-        raise InputError(
-            f"no class is named {label!r}" + (f": did you mean {', '.join(close)}?" if close else "")
-        )
+        few = ", ".join(self.spoken(k) for k in range(min(len(self.names), _FEW)))
+        more = ", ..." if len(self.names) > _FEW else ""
+        also = f"did you mean {', '.join(close)}?" if close else f"the names are {few}{more}"
+        raise InputError(f"no class is named {label!r}: {also}")
 
 
 def _parsed(text: str) -> list[str]:

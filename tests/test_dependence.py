@@ -6,7 +6,7 @@ from oracle import model_of, numbers
 
 from onnx_deconv import Explainer, Semantics, compile_pair, load
 from onnx_deconv.attribution.method import CLASS_METHOD
-from onnx_deconv.runtime import PairSession, numpy_of
+from onnx_deconv.runtime import PairSession, SignalMeter, numpy_of
 
 HEAD = "g = GlobalAveragePool({}) h = Flatten(g) y = Gemm<transB = 1>(h, fc)"
 STRIDED = "Conv<strides = [2, 2], pads = [1, 1, 1, 1]>"
@@ -102,3 +102,68 @@ def test_a_map_that_is_nowhere_positive_gives_way():
     assert found.note.endswith("explained 'y' by gradient instead")
     assert found.method == "gradient"
     assert not found.is_empty
+
+
+# --- how much of a signal the rectifiers let through ------------------------------------------------
+
+UP, DOWN = np.float32([[3, -4, 0]]).T, np.float32([[1, 1, -1]]).T
+"""Signals at a rectifier: of 25 parts of energy 9 pass, of 3 parts 2."""
+
+
+def metered(body, seed=1.0, semantics=None, **weights):
+    proto = model_of(body, {"x": ("N", 3)}, {"one": np.eye(3, dtype=np.float32), **weights})
+    meter = SignalMeter(load(proto), "y", semantics or Semantics())
+    return meter({"x": np.ones((2, 3), np.float32)}, np.full((2, 1), seed, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("body", "share", "at"),
+    [
+        ("r = Relu(x) y = MatMul(r, up)", 9 / 25, "r"),
+        ("r = LeakyRelu<alpha = 0.5>(x) y = MatMul(r, up)", 13 / 25, "r"),
+        ("y = MatMul(x, up)", 1, None),
+        ("a = Relu(x) b = Relu(x) s = MatMul(a, up) t = MatMul(b, down) y = Add(s, t)", 2 / 3, "b"),
+        ("a = Relu(x) s = MatMul(a, up) t = MatMul(x, down) y = Add(s, t)", 1, None),
+        ("a = Relu(x) b = Relu(a) y = MatMul(b, up)", 9 / 25, "b"),
+        ("a = Relu(x) s = MatMul(a, plus) t = MatMul(x, plus) y = Add(s, t)", 1, None),
+        ("a = Relu(x) y = MatMul(a, plus)", 1, "a"),
+        ("a = Relu(x) b = MatMul(a, one) c = Neg(b) d = Relu(c) y = MatMul(d, up)", 0, "a"),
+    ],
+)
+def test_the_narrowest_rectifier_of_the_widest_way_is_told(body, share, at):
+    for found in metered(body, up=UP, down=DOWN, plus=abs(UP)):
+        assert found.share == pytest.approx(share)
+        assert found.at == at
+
+
+def test_each_image_s_signal_is_measured():
+    proto = model_of("r = Relu(x) y = MatMul(r, up)", {"x": ("N", 3)}, {"up": UP})
+    seed = np.float32([[1], [-1]])
+    first, second = SignalMeter(load(proto), "y", Semantics())({"x": np.ones((2, 3), np.float32)}, seed)
+    assert first.share == pytest.approx(9 / 25)
+    assert second.share == pytest.approx(16 / 25)
+
+
+def leftovers(least):
+    """A network whose rectifier lets little of class 1's signal through, and half of class 0's."""
+    head = np.float32([[1, -1], [least, -1]]).reshape(2, 2)
+    weights = {"w": np.ones((2, 3, 1, 1), np.float32), "fc": head}
+    body = "c = Conv(x, w) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) y = Gemm<transB = 1>(f, fc)"
+    return model_of(body, {"x": ("N", 3, 4, 4)}, weights)
+
+
+def test_explanations_tell_leftovers_where_they_are_asked_to():
+    images = np.ones((1, 3, 4, 4), np.float32)
+    asked = Explainer(leftovers(1e-3), "deconvnet", providers="cpu", measure=True)
+    (half,), (little,) = (asked(images, target) for target in (0, 1))
+    assert half.survived == pytest.approx(0.5)
+    assert little.survived == pytest.approx(1e-6, rel=1e-3)
+    said = "less than 0.001 % of the signal's energy passes the narrowest rectifier, 'r': what is left"
+    assert said in little.note
+    assert said not in half.note
+    (unasked,) = Explainer(leftovers(1e-3), "deconvnet", providers="cpu")(images, 1)
+    assert unasked.survived is None
+    assert said not in unasked.note
+    # What guided lets through is the image's doing.
+    (guided,) = Explainer(leftovers(1e-3), "guided", providers="cpu", measure=True)(images, 1)
+    assert guided.survived is None

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import operator_cases
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close, differences, model_of, numbers, plain, reconstruction
+from servers import answered
 
 import onnx_deconv
 from onnx_deconv import load
@@ -72,6 +74,82 @@ def test_the_page_on_python(tmp_path, monkeypatch):
     for block in blocks("python.md"):
         run(block, names)
     assert (tmp_path / "photo-explained.png").is_file()
+
+
+USUAL = ROOT / "docs" / "examples" / "usual"
+
+
+@pytest.fixture
+def usual(tmp_path, monkeypatch):
+    """A folder with a network of 300 classes and four convolutions, and photographs, to work in."""
+    rng, names = np.random.default_rng(0), ["x", "a", "b", "c", "d"]
+    widths = [3, 8, 8, 20, 300]
+    nodes, weights = [], []
+    for k in range(4):
+        kernel = rng.standard_normal((widths[k + 1], widths[k], 3, 3)).astype(np.float32)
+        weights.append(numpy_helper.from_array(kernel, f"w{k}"))
+        nodes.append(helper.make_node("Conv", [names[k], f"w{k}"], [f"conv{k}"], strides=[2, 2]))
+        nodes.append(helper.make_node("Relu", [f"conv{k}"], [names[k + 1]]))
+    nodes.append(helper.make_node("GlobalAveragePool", ["d"], ["p"]))
+    nodes.append(helper.make_node("Flatten", ["p"], ["y"]))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 224, 224])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 300])
+    graph = helper.make_graph(nodes, "net", [x], [y], weights)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "model.onnx",
+    )
+    (tmp_path / "photos").mkdir()
+    for name in ("photo.jpg", "photos/a.png", "photos/b.png"):
+        shutil.copy(ROOT / "models" / "chelsea.png", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("task", "written"),
+    [
+        ("overlay", ["overlay.png"]),
+        ("compare", ["compare.png"]),
+        ("unit", ["unit.png"]),
+        ("folder", ["summary.csv", "a-overlay.png", "b-overlay.png"]),
+    ],
+)
+def test_a_usual_task(usual, task, written):
+    runpy.run_path(str(USUAL / f"{task}_here.py"))
+    assert {path.name for path in usual.iterdir()} == {"model.onnx", "photo.jpg", "photos", *written}
+    if task == "folder":
+        with (usual / "summary.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        assert [Path(row[0]).name for row in rows] == ["a.png", "b.png"]
+        assert rows[0][1:] == rows[1][1:]
+
+
+@pytest.mark.usefixtures("usual")
+def test_the_usual_service():
+    pytest.importorskip("fastapi", reason="fastapi, which the program is written for, is not installed")
+    app = runpy.run_path(str(USUAL / "service_here.py"))["app"]
+    status, body = answered(app, "POST", "/explain", Path("photo.jpg").read_bytes())
+    assert status == 200
+    assert body.startswith(b"\x89PNG")
+    assert answered(app, "POST", "/explain?target=999", Path("photo.jpg").read_bytes())[0] == 400
+    assert answered(app, "POST", "/explain", b"no photograph")[0] == 400
+
+
+def test_the_page_tells_how_many_lines_the_usual_tasks_take():
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        from usual_tasks import LIBRARIES, TASKS, lines  # noqa: PLC0415
+    finally:
+        sys.path.pop(0)
+    page = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    for task, words in TASKS.items():
+        (row,) = re.findall(rf"^\| {words} \|(.*)\|$", page, re.MULTILINE)
+        for library, cell in zip(LIBRARIES, row.split("|"), strict=True):
+            program = USUAL / f"{task}_{library}.py"
+            told = re.match(r" (\d+) lines", cell)
+            assert (told is not None) == program.exists(), (task, library)
+            assert told is None or int(told[1]) == lines(program), (task, library)
 
 
 def test_the_first_page_lists_every_page():

@@ -144,6 +144,14 @@ NETWORKS = {
     "Slice of the first half, computed": network(
         "s = Shape(x) h = Gather(s, i2) half = Div(h, two) y = Slice(x, i0, half, i2)", **PARTS
     ),
+    "Slice of a known axis to a computed end": network(
+        "s = Shape(x) h = Gather(s, i2) end = Div(h, five) y = Slice(x, i0, end, i1)", **PARTS, five=ints(5)
+    ),
+    "Slice of a known axis from a computed start": network(
+        "s = Shape(x) h = Gather(s, i2) start = Div(h, five) y = Slice(x, start, i3, i1)",
+        **PARTS,
+        five=ints(5),
+    ),
     "InstanceNormalization": network("y = InstanceNormalization(x, s, b)", s=(3,), b=(3,)),
     "BatchNormalization": network(
         "y = BatchNormalization(x, s, b, b, v)", s=(3,), b=(3,), v=np.float32([0.5, 1, 2])

@@ -142,6 +142,32 @@ def test_cpp(graph, picture, expected, tmp_path):
 
 
 @pytest.mark.slow
+def test_java(graph, picture, expected, tmp_path):
+    """One file is compiled as it is started."""
+    jar = runtimes("onnxruntime.jar") / "onnxruntime.jar"
+    start = [program("java"), "-cp", jar, EXAMPLES / "Explain.java"]
+    assert explains(start, graph, picture, expected, tmp_path)
+
+
+@pytest.mark.slow
+def test_rust(graph, picture, expected, tmp_path):
+    """The folder has a cargo project that can be built offline: the crate ort, and what it needs."""
+    home = runtimes("rust/Cargo.toml")
+    (home / "rust/src").mkdir(exist_ok=True)
+    shutil.copy(EXAMPLES / "explain.rs", home / "rust/src/main.rs")
+    start = [
+        program("cargo"),
+        "run",
+        "--quiet",
+        "--offline",
+        "--manifest-path",
+        home / "rust/Cargo.toml",
+        "--",
+    ]
+    assert explains(start, graph, picture, expected, tmp_path)
+
+
+@pytest.mark.slow
 def test_a_client_of_triton(tmp_path):
     """The program asks a real server that speaks Triton's protocol: this package's own."""
     for name in ("tritonclient.http", "starlette", "uvicorn", "prometheus_client"):

@@ -345,15 +345,15 @@ def test_the_figure_of_invariance_has_a_row_per_transformation_and_a_chart_per_l
         kind: invariance(explainer(), images, transformation(kind, views, preprocess), [0.5, 1.0])
         for kind in ("scale", "rotation")
     }
-    two = draw_invariance(found, views, ["a", "b"], Labels())
-    one = draw_invariance({"scale": found["scale"]}, views, ["a", "b"], Labels())
+    two = draw_invariance(found, views, ["a", "b"], Labels()).picture()
+    one = draw_invariance({"scale": found["scale"]}, views, ["a", "b"], Labels()).picture()
     assert len(two) == 2 * len(one)
     np.testing.assert_array_equal(two[: len(one), : one.shape[1]], one)
 
 
 def test_the_figure_of_evolution_cuts_all_projections_to_one_size(tmp_path):
     (found,) = evolution(saved(tmp_path, {1: 0, 2: 1}), random(3, 3, 40, 40), {"r1": [0, 1, 2]})
-    sheet = draw_evolution(found, Preprocess(size=(40, 40)))
+    sheet = draw_evolution(found, Preprocess(size=(40, 40))).picture()
     # Units that see 3×3 pixels are shown 8×8, of 160 pixels: 20 for one.
     assert sheet.shape[1] == 8 + 2 * 168
     cell = sheet[8:168, 8:168]
@@ -369,7 +369,7 @@ def test_the_figure_of_correspondence_hides_what_was_hidden():
         explainer(), np.stack([p.tensor for p in photos]), {"eye": [[8, 16, 16, 32]] * 3}, draws=2,
         preprocess=preprocess,
     )  # fmt: skip
-    sheet = draw_correspondence(found, photos, ["a", "b", "c"])
+    sheet = draw_correspondence(found, photos, ["a", "b", "c"]).picture()
     cell = sheet[8:208, 8 + 208 : 8 + 408].astype(int)
     hidden = np.abs(cell - 128).max(-1) <= 1
     rows, columns = np.flatnonzero(hidden.any(1)), np.flatnonzero(hidden.any(0))

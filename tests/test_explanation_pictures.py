@@ -28,7 +28,7 @@ from onnx_deconv.imaging import (
 )
 from onnx_deconv.imaging.canvas import banner
 from onnx_deconv.imaging.lattice import smoothed
-from onnx_deconv.imaging.layout import PlacedPicture, PlacedText, SheetLayout
+from onnx_deconv.imaging.layout import PlacedBox, PlacedLine, PlacedPicture, PlacedText, SheetLayout
 from onnx_deconv.imaging.vector import pdf, svg
 
 NASTY = "<b>&\"'cat"
@@ -131,9 +131,9 @@ def test_several_show_as_a_grid(explainer):
     with Image.open(io.BytesIO(found._repr_png_())) as opened:
         np.testing.assert_array_equal(np.asarray(opened), np.asarray(found.grid))
     sheet = found.sheet("heat", columns=3)
-    assert len({placed.top for placed in sheet.pictures}) == 1
-    for placed, each in zip(sheet.pictures, found, strict=True):
-        np.testing.assert_array_equal(placed.picture, at_height(each.views()["heat"], 256))
+    assert len({each.top for each in placed(PlacedPicture, sheet)}) == 1
+    for shown, each in zip(placed(PlacedPicture, sheet), found, strict=True):
+        np.testing.assert_array_equal(shown.picture, at_height(each.views()["heat"], 256))
     with pytest.raises(InputError, match="no explanation"):
         Explanations().save("x.png")
 
@@ -186,24 +186,41 @@ def test_other_suffixes_are_refused(one, explainer, tmp_path, name):
 
 SHEET = SheetLayout(
     (60, 90),
-    [PlacedPicture(4, 5, noise(20, 30)), PlacedPicture(30, 50, noise(10, 12, 1))],
-    [PlacedText(26, 5, "a <b> & (c)\\"), PlacedText(42, 50, "née")],
-    12,
+    [
+        PlacedPicture(4, 5, noise(20, 30)),
+        PlacedPicture(30, 50, noise(10, 12, 1)),
+        PlacedText(26, 5, "a <b> & (c)\\", 12),
+        PlacedText(42, 50, "née", 12),
+        PlacedLine([(10, 50), (30, 40)], (0, 114, 178), 2),
+        PlacedBox(2, 60, 12, 85, fill=(230, 159, 0)),
+        PlacedBox(14, 60, 24, 85),
+    ],
 )
+
+
+def placed(kind, sheet=SHEET):
+    return [mark for mark in sheet.marks if isinstance(mark, kind)]
 
 
 def test_svg_holds_pictures_and_texts():
     root = ET.fromstring(svg(SHEET))
     assert (root.attrib["width"], root.attrib["height"]) == ("90", "60")
     images = [e for e in root if e.tag.endswith("image")]
-    for image, placed in zip(images, SHEET.pictures, strict=True):
+    for image, each in zip(images, placed(PlacedPicture), strict=True):
         (href,) = (value for key, value in image.attrib.items() if key.endswith("href"))
         with Image.open(io.BytesIO(base64.b64decode(href.partition(",")[2]))) as opened:
-            np.testing.assert_array_equal(np.asarray(opened), placed.picture)
+            np.testing.assert_array_equal(np.asarray(opened), each.picture)
         where = [int(image.attrib[key]) for key in ("y", "x", "height", "width")]
-        assert where == [placed.top, placed.left, *placed.picture.shape[:2]]
+        assert where == [each.top, each.left, *each.picture.shape[:2]]
     texts = [e for e in root if e.tag.endswith("text")]
-    assert [e.text for e in texts] == [placed.text for placed in SHEET.texts]
+    assert [e.text for e in texts] == [each.text for each in placed(PlacedText)]
+    (line,) = (e for e in root if e.tag.endswith("polyline"))
+    assert (line.attrib["points"], line.attrib["stroke"]) == ("10,50 30,40", "#0072b2")
+    filled, hollow = [e for e in root if e.tag.endswith("rect")][1:]  # after the ground
+    assert [filled.attrib[key] for key in ("x", "y", "width", "height", "fill")] == [
+        "60", "2", "25", "10", "#e69f00",
+    ]  # fmt: skip
+    assert hollow.attrib["fill"] == "none"
 
 
 def pdf_objects(content):
@@ -228,19 +245,34 @@ def stream(thing):
 def test_pdf_holds_pictures_and_texts():
     objects = pdf_objects(pdf(SHEET))
     assert b"/MediaBox [0 0 90 60]" in objects[3]
-    for number, placed in enumerate(SHEET.pictures):
+    for number, each in enumerate(placed(PlacedPicture)):
         drawn = objects[int(re.search(rf"/P{number} (\d+) 0 R".encode(), objects[3])[1])]
-        assert stream(drawn) == placed.picture.tobytes()
-        assert f"/Width {placed.picture.shape[1]} /Height {placed.picture.shape[0]}".encode() in drawn
+        assert stream(drawn) == each.picture.tobytes()
+        assert f"/Width {each.picture.shape[1]} /Height {each.picture.shape[0]}".encode() in drawn
     steps = stream(objects[4]).decode("cp1252")
     # A page's origin is at its bottom: the first picture covers rows 4 to 24 of 60.
     assert "q 30 0 0 20 5 36 cm /P0 Do Q" in steps
     assert r"(a <b> & \(c\)\\) Tj" in steps
     assert "(née) Tj" in steps
+    assert "10 10 m 30 20 l S" in steps  # the page is 60 high
+    assert "60 48 25 10 re f" in steps
+    assert "60 36 25 10 re S" in steps
+
+
+def test_a_sheet_with_lines_keeps_the_pixels_of_its_pictures():
+    drawn = SheetLayout(
+        SHEET.size, [mark for mark in SHEET.marks if mark not in placed(PlacedText)]
+    ).picture()
+    for each in placed(PlacedPicture):
+        height, width = each.picture.shape[:2]
+        there = drawn[each.top : each.top + height, each.left : each.left + width]
+        np.testing.assert_array_equal(there, each.picture)
+    np.testing.assert_array_equal(drawn[4:10, 62:80], np.broadcast_to((230, 159, 0), (6, 18, 3)))
+    np.testing.assert_array_equal(drawn[45, 20], (0, 114, 178))
 
 
 def test_letters_that_a_pdf_font_lacks_do_no_harm():
-    sheet = SheetLayout((20, 20), [], [PlacedText(0, 0, "猫 cat")], 12)
+    sheet = SheetLayout((20, 20), [PlacedText(0, 0, "猫 cat", 12)])
     assert b"(? cat) Tj" in stream(pdf_objects(pdf(sheet))[4])
 
 
@@ -326,28 +358,28 @@ def test_what_is_compared_shares_its_scale(explainer):
     found = explainer.explain(noise(), top=3)
     scales = [one.views().scales.saliency for one in found]
     assert len(set(scales)) == 3
-    for placed, one in zip(found.sheet("heat").pictures, found, strict=True):
+    for shown, one in zip(placed(PlacedPicture, found.sheet("heat")), found, strict=True):
         drawn = at_height(one.views(type(one.views().scales)(1.0, max(scales)))["heat"], 256)
-        np.testing.assert_array_equal(placed.picture, drawn)
+        np.testing.assert_array_equal(shown.picture, drawn)
     others = explainer.explain([noise(), noise(seed=1)])
-    for placed, one in zip(others.sheet("heat").pictures, others, strict=True):
-        np.testing.assert_array_equal(placed.picture, at_height(one.views()["heat"], 256))
+    for shown, one in zip(placed(PlacedPicture, others.sheet("heat")), others, strict=True):
+        np.testing.assert_array_equal(shown.picture, at_height(one.views()["heat"], 256))
 
 
 def test_a_single_unit_is_shown_inside_its_receptive_field(explainer):
     unit = explainer.explain(noise(), 2, layer="r2", position=(3, 4))
     (y0, x0, y1, x1) = unit.shown.box
     sheet = unit.views().sheet()
-    assert len(sheet.pictures) == 6
+    assert len(placed(PlacedPicture, sheet)) == 6
     factor = 10  # 32 pixels are shown as 320
     inside = projection(unit.array)[y0:y1, x0:x1]
-    drawn = sheet.pictures[5].picture
+    drawn = placed(PlacedPicture, sheet)[5].picture
     enlarged = at_height(inside.repeat(factor, 0).repeat(factor, 1), drawn.shape[0])
     np.testing.assert_array_equal(drawn, enlarged)
     assert max(drawn.shape[:2]) == 320
     assert not unit.array[:, :y0].any()
     assert not unit.array[:, :, x1:].any()
-    assert len(explainer.explain(noise(), 2, layer="r2").views().sheet().pictures) == 4
+    assert len(placed(PlacedPicture, explainer.explain(noise(), 2, layer="r2").views().sheet())) == 4
 
 
 # The lattice of strided layers
@@ -408,7 +440,7 @@ def test_the_lattice_is_named_and_left_in_the_projection():
     values = np.repeat((hill() * tiled(np.array([[1.0, 0.1], [0.1, 0.1]])))[None], 3, axis=0)
     views = Views(photo, values, how)
     assert views.lattice.period == 2
-    assert "lattice of 2 pixels" in " ".join(text.text for text in views.sheet().texts)
+    assert "lattice of 2 pixels" in " ".join(text.text for text in placed(PlacedText, views.sheet()))
     np.testing.assert_array_equal(views["projection"], projection(values))
     plain = saliency(smoothed(np.abs(values).max(axis=0), 2))
     np.testing.assert_array_equal(

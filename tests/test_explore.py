@@ -20,7 +20,9 @@ from PIL import Image
 from servers import answered, ask, serving
 
 from onnx_deconv import Explainer
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.cli import main
+from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import preprocess_for
 from onnx_deconv.receptive import receptive_field
 
@@ -145,6 +147,12 @@ def test_pictures_are_files(server):
     with Image.open(io.BytesIO(body)) as picture:
         assert picture.size == tuple(reversed(told(port, "explanation", photograph="file0")["size"]))
     assert ask(port, "GET", f"/api/explanation.png?{query}x")[0] == 400
+    for suffix, begin in (("svg", b"<svg "), ("pdf", b"%PDF-1.4")):
+        for method in ("guided", "occlusion"):
+            words = query.replace("guided", method)
+            _, headers, body = ask(port, "GET", f"/api/explanation.{suffix}?{words}")
+            assert headers["content-disposition"] == f'attachment; filename="explanation.{suffix}"'
+            assert body.startswith(begin)
 
 
 @pytest.mark.slow
@@ -169,6 +177,110 @@ def test_a_unit_is_shown_with_its_receptive_field(server):
     assert outside.any()
     outside[:, y0:y1, x0:x1] = 0
     assert not outside.any()
+
+
+UNIT = {"photograph": "file0", "layer": "relu2_1", "target": "7", "position": "4,9"}
+
+
+@pytest.mark.parametrize("method", ["auto", "gradient", "guided*grad-cam"])
+def test_pointing_at_a_unit_shows_what_explaining_it_does(app, method):
+    query = urlencode(UNIT | {"method": method})
+    status, body = answered(app, "GET", f"/api/glance?{query}")
+    assert status == 200, body
+    glance = json.loads(body)
+    explained = json.loads(answered(app, "GET", f"/api/explanation?{query}")[1])
+    assert glance["projection"] == explained["pictures"]["projection"]
+    assert glance["field"] == explained["field"]
+    assert explained["caption"].endswith(f", {glance['activation']:.3g}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layer": None}, {"position": None}, {"target": None}, {"target": "tabby"}, {"target": "999"},
+        {"position": "999,0"}, {"position": "1"}, {"layer": "x"}, {"photograph": "x"},
+    ],
+)  # fmt: skip
+def test_pointing_at_nothing_is_answered_in_one_line(app, change):
+    query = {name: value for name, value in (UNIT | change).items() if value is not None}
+    status, body = answered(app, "GET", f"/api/glance?{urlencode(query)}")
+    assert status == 400
+    assert "\n" not in json.loads(body)["error"]
+
+
+def test_a_map_is_drawn_in_its_own_pixels(app):
+    query = urlencode({"photograph": "file0", "layer": "relu2_1"})
+    size = json.loads(answered(app, "GET", f"/api/maps?{query}")[1])["size"]
+    _, body = answered(app, "GET", f"/api/map.png?{query}&target=7")
+    with Image.open(io.BytesIO(body)) as picture:
+        assert list(picture.size[::-1]) == size
+        brightness = np.asarray(picture).astype(int).sum(-1)
+    explainer = Explainer(DEMO)
+    preprocess = preprocess_for(explainer.model)[0]
+    with Image.open(CHELSEA) as picture:
+        tensor = preprocess.apply(np.asarray(picture.convert("RGB")))[0]
+    values = explainer.forward(tensor[None], "relu2_1").explained[0, 7]
+    assert brightness[np.unravel_index(values.argmax(), values.shape)] == brightness.max()
+    assert (brightness[values <= 0] == brightness.min()).all()
+    for target in ("999", "x", ""):
+        assert answered(app, "GET", f"/api/map.png?{query}&target={target}")[0] == 400
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory):
+    """An atlas of the model over six pieces of a photograph."""
+    home = tmp_path_factory.mktemp("atlas")
+    with Image.open(CHELSEA) as picture:
+        for k in range(6):
+            picture.crop((40 * k, 20 * k, 40 * k + 120, 20 * k + 120)).save(home / f"{k}.png")
+    words = ["atlas", "build", DEMO, home, "--layer", "relu2_1", "--no-values", "-o", home / "atlas"]
+    result = CliRunner().invoke(main, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    return home / "atlas"
+
+
+def exploration(model, atlas):
+    explainer = Explainer(model)
+    preprocess = preprocess_for(explainer.model)[0]
+    return Exploration(
+        lambda method: Explainer(explainer.model, method), preprocess, [CHELSEA], atlas=Reader(atlas)
+    )
+
+
+def test_the_atlas_is_shown_beside_a_map(atlas, tmp_path):
+    explored = exploration(DEMO, atlas)
+    assert explored.model()["atlas"]
+    table = Reader(atlas).atlas.layers["relu2_1"]
+    found = explored.nine("relu2_1", 7)
+    assert len(found) == 6
+    assert [one["activation"] for one in found] == pytest.approx(table.activations[7][:6].tolist())
+    assert {one["image"].rpartition("/")[2] for one in found} == {f"{k}.png" for k in range(6)}
+    assert explored.nine("conv2_1", 7) == found  # what a convolution computes, rectified
+    assert explored.nine("relu1", 7) == explored.nine("relu2_1", 9999) == []
+    other = onnx.load(DEMO)
+    other.graph.node[-1].name = "another"
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(InputError, match="is not the model of the atlas"):
+        exploration(tmp_path / "other.onnx", atlas)
+
+
+def test_a_frame_takes_the_place_of_the_last(app):
+    def sent(colour, query):
+        file = io.BytesIO()
+        Image.new("RGB", (32, 32), (colour, 0, 0)).save(file, "PNG")
+        status, body = answered(app, "POST", f"/api/photographs?name=webcam{query}", file.getvalue())
+        assert status == 200
+        return json.loads(body)["id"]
+
+    def known():
+        return [one["id"] for one in json.loads(answered(app, "GET", "/api/photographs")[1])]
+
+    first = sent(1, "")
+    second = sent(2, f"&instead={first}")
+    assert second in known()
+    assert first not in known()
+    sent(3, "&instead=file0")  # what was given on the command line stays
+    assert "file0" in known()
 
 
 @pytest.mark.slow
@@ -229,9 +341,9 @@ def test_nothing_but_the_page_runs_in_it(server):
 
 
 @contextmanager
-def opened(port, address="", **options):
+def opened(port, address="", flags=(), **options):
     """Open the page; whatever it logs, and every request that leaves the server, is an error."""
-    with browser() as chromium:
+    with browser(*flags) as chromium:
         page = chromium.new_page(**options)
         wrong = []
         page.on("console", lambda message: wrong.append(message.text))
@@ -332,10 +444,84 @@ def test_the_keyboard_is_enough(server):
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
         page.locator("#unit").wait_for()
-        page.get_by_label("Row").fill("3")
-        page.get_by_label("Column").fill("5")
+        page.get_by_label("Row", exact=True).fill("3")
+        page.get_by_label("Column", exact=True).fill("5")
         page.keyboard.press("Enter")
         page.locator("figcaption", has_text="at 3,5").wait_for()
+        ready(page)
+
+
+def drawn(page, name):
+    """What stands on a canvas of the page."""
+    return page.evaluate(f"document.getElementById('{name}').toDataURL()")
+
+
+@pytest.mark.slow
+def test_pointing_shows_a_unit_and_leaving_shows_the_chosen_one_again(server):
+    _, port, _ = server
+    with opened(port, "#photograph=file0&layer=relu2_1&target=7&position=4,9&view=projection") as page:
+        words = page.locator("#glance-words")
+        words.filter(has_text="channel 7 at 4,9").wait_for()
+        before, field = drawn(page, "inside-photo"), page.locator("#field-words").inner_text()
+        chosen = page.locator(".card > img").get_attribute("src")
+        size = page.locator("#large").bounding_box()
+        rows, columns = told(port, "maps", photograph="file0", layer="relu2_1")["size"]
+        place = {"x": size["width"] * 20.5 / columns, "y": size["height"] * 30.5 / rows}
+        page.locator("#large").hover(position=place)
+        words.filter(has_text="channel 7 at 30,20").wait_for()
+        y0, x0, y1, x1 = told(port, "glance", **UNIT | {"position": "30,20"})["field"]
+        said = f"Receptive field: rows {y0} to {y1 - 1}, columns {x0} to {x1 - 1}"
+        assert page.locator("#field-words").inner_text() == said != field
+        assert drawn(page, "inside-photo") != before
+        assert page.locator(".card > img").get_attribute("src") != chosen
+        page.locator("#maps canvas").nth(3).hover()
+        words.filter(has_text=re.compile(r"channel (?!7 at)\d+ at")).wait_for()
+        page.mouse.move(2, 2)
+        words.filter(has_text="channel 7 at 4,9").wait_for()
+        assert page.locator("#field-words").inner_text() == field
+        assert drawn(page, "inside-photo") == before
+        assert page.locator(".card > img").get_attribute("src") == chosen
+        page.locator("#map-stage").focus()
+        for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+            page.keyboard.press(key)
+        words.filter(has_text="channel 7 at 5,11").wait_for()
+        page.keyboard.press("Enter")
+        page.locator("figcaption", has_text="channel 7 at 5,11").wait_for()
+        ready(page)
+
+
+@pytest.mark.slow
+def test_a_camera_is_explained_until_its_picture_is_kept(server):
+    _, port, _ = server
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with opened(port, "#photograph=file0&layer=relu2_1", flags) as page:
+        before = told(port, "photographs")
+        page.get_by_role("button", name="Webcam").click()
+        page.locator("#status", has_text="Live.").wait_for()
+        first = page.locator("#seen").get_attribute("src")
+        page.wait_for_function(
+            "(src) => document.getElementById('seen').getAttribute('src') !== src", arg=first
+        )
+        assert page.locator("#maps button").count() > 0
+        page.get_by_role("button", name="Keep this picture").click()
+        kept = page.get_by_role("button", name="webcam", exact=True).first
+        kept.wait_for()
+        ready(page)
+        added = [one for one in told(port, "photographs") if one not in before]
+        assert [one["name"] for one in added] == ["webcam"]
+        assert kept.get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.slow
+def test_the_atlas_stands_beside_the_map(atlas):
+    with (
+        serving("explore", DEMO, CHELSEA, "--no-browser", "--atlas", atlas) as (_, port, _),
+        opened(port, "#photograph=file0&layer=conv2_1&target=7") as page,
+    ):
+        page.locator("#nine li").nth(5).wait_for()
+        assert page.locator("#nine li").count() == 6
+        page.locator("#classes button").first.click()
+        page.locator("#beside").wait_for(state="hidden")
         ready(page)
 
 

@@ -18,9 +18,11 @@ from commands import picture, refused, run
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, load_pair, save
+from onnx_deconv.compiler.explain_graph import explain_graph
 from onnx_deconv.compiler.package import ALL_FILES, DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.files import PREFIX, Spool, replacing, replacing_together
 from onnx_deconv.runtime import memory_needed
+from onnx_deconv.verification import verify
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="it has no such files, signals or processes")
 
@@ -266,6 +268,32 @@ def test_without_room_for_a_copy_the_files_are_used_and_watched(tmp_path, monkey
     replaced(path)
     with pytest.raises(ModelError, match="changed"):
         explainer(X, 3, layer="r2")
+
+
+@posix
+@pytest.mark.parametrize("form", ["m.onnx", "pair"])
+def test_what_is_checked_is_a_snapshot(tmp_path, form):
+    """Mapped weights of a file that was cut short would end the process (SIGBUS)."""
+    path = saved(tmp_path / "m.onnx")
+    save(compile_pair(load(path)), tmp_path / "pair")
+    pair = load_pair(tmp_path / "pair") if form == "pair" else None
+    model = load(path if pair is None else tmp_path / "pair" / FORWARD)
+    checks = verify(model, {"x": X}, tables=["gradient"], saved=pair)
+    found = [next(checks)]
+    for each in (path, tmp_path / "pair" / FORWARD, tmp_path / "pair" / DECONV, tmp_path / "pair" / WEIGHTS):
+        os.truncate(each, 0)
+    found += checks
+    assert {check.verdict for check in found} == {"ok"}
+
+
+def test_weights_that_are_not_mapped_are_those_of_the_file(tmp_path):
+    """What may be cut short at any moment is read, not mapped."""
+    model = load(saved(tmp_path / "m.onnx"))
+    read = model.constant("w3")
+    assert not isinstance(read, np.memmap)
+    np.testing.assert_array_equal(read, numpy_helper.to_array(network().graph.initializer[2]))
+    model.files.keep()
+    assert isinstance(model.read(model.tensors["w3"]), np.memmap)
 
 
 LARGE = """
@@ -521,7 +549,7 @@ def test_a_folder_that_is_no_pair_is_told(tmp_path):
 
 def spoilt(pair, change):
     """Change the manifest that both models of a pair carry."""
-    for name in (FORWARD, DECONV):
+    for name in {FORWARD, DECONV, EXPLAIN} & {path.name for path in pair.iterdir()}:
         model = onnx.load(pair / name, load_external_data=False)
         (entry,) = [p for p in model.metadata_props if p.key == "onnx_deconv.manifest"]
         entry.value = change(entry.value)
@@ -562,6 +590,9 @@ TAMPERED = [
     without("deconv_inputs", 0, "name"),
     setting("nothing", "explained", "value"),
     setting([], "explained", "value"),
+    setting([], "explained", "output"),
+    setting(0, "scores"),
+    without("scores"),
     setting({"rules": "none"}, "semantics"),
     setting({"rules": ["x"]}, "semantics"),
     setting({"colour": "red"}, "semantics"),
@@ -581,6 +612,29 @@ def test_a_tampered_manifest_is_one_line(tmp_path, change):
     refused("verify", tmp_path / "pair")
     with pytest.raises(ModelError):
         load_pair(tmp_path / "pair")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: "{",
+        without("explained"),
+        without("scores"),
+        without("outputs"),
+        without("target", "name"),
+        setting([], "explained", "output"),
+        setting([], "ranking"),
+        setting([1], "inputs"),
+        setting(5, "semantics"),
+    ],
+)
+def test_a_tampered_manifest_of_an_explain_graph_is_one_line(tmp_path, change):
+    explain_graph(compile_pair(load(network()))).save(tmp_path / "one")
+    Explainer(tmp_path / "one", providers="cpu")
+    spoilt(tmp_path / "one", change)
+    refused("verify", tmp_path / "one")
+    with pytest.raises(ModelError, match="make it again"):
+        Explainer(tmp_path / "one", providers="cpu")
 
 
 def test_models_of_two_conversions_are_told(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import small_networks
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from zoo_files import ZOO
@@ -117,6 +118,30 @@ def test_a_layers_seed_is_that_of_the_explainer(rules, seed):
     close(found[RECONSTRUCTION], np.stack([e.reconstruction for e in expected]))
 
 
+@pytest.mark.parametrize(
+    "withdrawn",
+    [
+        "ImageScaler<scale = 0.5, bias = [0.25, -1.0, 0.0]>(x)",
+        "Affine<alpha = -1.5, beta = 2.0>(x)",
+        "Crop<border = [1, 0, 2, 1]>(x)",
+    ],
+)
+def test_models_of_withdrawn_operators_become_graphs_without_them(withdrawn):
+    """onnxruntime runs them in old opsets alone; a graph has a newer one."""
+    body = f"s = {withdrawn} c = Conv(s, w) r = Relu(c) y = GlobalAveragePool(r)"
+    old = small_networks.model(body, {"w": small_networks.random(4, 3, 3, 3)}, "N,3,9,8")
+    old.opset_import[0].version = 8
+    graph = explain_graph(compile_pair(load(old)), seed="one")
+    assert withdrawn.partition("<")[0] not in {node.op_type for node in graph.proto.graph.node}
+    x = small_networks.random(2, 3, 9, 8)
+    found = run(graph, {"x": x, "target": np.array([3, 0])})
+    close(
+        found["reconstruction"],
+        [e.reconstruction for e in Explainer(old, providers="cpu")(x, [3, 0], seed="one")],
+    )
+    close(found["y"], session_of(old).run(None, {"x": x})[0])
+
+
 def test_the_target_is_chosen_per_image_for_all_or_left_to_the_model():
     model, x = load(DEMO), pictures(3)
     name = model.inputs[0]
@@ -168,7 +193,7 @@ def test_a_unit_of_the_scores_is_a_class_that_starts_with_its_score():
 
 def test_a_seed_that_cannot_be_is_refused():
     model = load(DEMO)
-    with pytest.raises(InputError, match="'units': choose one of auto, one, map, strongest, unit"):
+    with pytest.raises(InputError, match="'units': choose one of auto, one, contrast, map, strongest, unit"):
         explain_graph(compile_pair(model), seed="units")
     explainer = Explainer(model, providers="cpu")
     pair = compile_pair(model, explainer.class_maps)
@@ -321,6 +346,21 @@ def test_names_that_a_model_has_taken_get_longer():
     x = pictures(2, 16)
     found = run(graph, {"x": x})[graph.manifest["outputs"][1]["name"]]
     close(found, np.stack([e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]))
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided"])
+def test_nodes_that_are_named_like_the_companions_stay_the_models_own(rules):
+    """Passes tell the backward pass by its nodes' names; answers are to stay to the last digit."""
+    plain, alike = network(), network()
+    for proto, prefix in ((plain, "net/"), (alike, "deconv/")):
+        proto.graph.node[4].CopyFrom(helper.make_node("Sum", ["c2"] * 3, ["r2"]))
+        for k, node in enumerate(proto.graph.node):
+            node.name = f"{prefix}{k}"
+    plain, alike = (explain_graph(compile_pair(load(p), semantics=rules)) for p in (plain, alike))
+    assert [n.op_type for n in alike.proto.graph.node] == [n.op_type for n in plain.proto.graph.node]
+    feeds = {"x": pictures(2, 16)}
+    for name, value in run(plain, feeds).items():
+        np.testing.assert_array_equal(run(alike, feeds)[name], value)
 
 
 @pytest.mark.parametrize("name", ["target", "scores", "explained", "reconstruction", "heat", "seed"])

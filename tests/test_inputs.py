@@ -276,6 +276,19 @@ def test_pages_and_frames_are_chosen(tmp_path):
     assert read_image(tmp_path / "a.gif", page=1)[0, 0].tolist() == [200] * 3
 
 
+@pytest.mark.parametrize("batch", ["N", "1", "3"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_pictures_do_not_depend_on_the_layout_or_the_batch(layout, batch):
+    photos = [np.random.default_rng(k).integers(0, 256, (40, 48, 3), np.uint8) for k in range(3)]
+    for method in ("deconvnet", "gradient", "grad-cam"):
+        first = Explainer(labelled(network(size="32,32")), method, providers="cpu")
+        other = Explainer(labelled(network(batch, layout, size="32,32")), method, providers="cpu")
+        for one, same in zip(first.explain(photos), other.explain(photos), strict=True):
+            assert (one.label, one.position) == (same.label, same.position)
+            drawn = [np.asarray(each.side_by_side, np.int16) for each in (one, same)]
+            assert np.abs(drawn[0] - drawn[1]).max() <= 1  # a last digit may round to another level
+
+
 # --- several inputs, scalars and flags --------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ CONTRACT = {
     "imaging": "files model",
     "compiler.passes": "model operators",
     "compiler": "compiler.passes files imaging labels model operators semantics",
-    "runtime": "compiler compiler.passes files model",
+    "runtime": "compiler compiler.passes files model operators semantics",
     "attribution": "compiler files imaging labels model operators receptive runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",
@@ -34,7 +34,9 @@ CONTRACT = {
     "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
-    "serving": "attribution compiler experiments experiments.figures imaging model operators runtime",
+    "serving": (
+        "atlas attribution compiler experiments experiments.figures imaging model operators receptive runtime"
+    ),
     "cli": (
         "atlas attribution compiler compiler.passes distributed evaluation experiments experiments.figures "
         "files imaging labels model operators package runtime semantics serving verification"

@@ -5,6 +5,7 @@ divides by √(1 + ε) still: here it is told otherwise.
 """
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from zoo_files import ZOO
 
 from onnx_deconv import Explainer, RuleError, Semantics, compile_pair, load
 from onnx_deconv.operators.lrp import AlphaBeta, Box, Epsilon, Flat, Gamma, WSquare, composite
+from onnx_deconv.operators.signs import is_nonnegative
 from onnx_deconv.runtime import PairSession
 
 TABLES = ["lrp", "lrp-epsilon", "lrp-gamma"]
@@ -146,21 +148,27 @@ LAYERS = {
     "MatMul and Add": ("m = MatMul(x, w) y = Add(m, b)", (2, 3)),
     "MatMul, Mul and Sub": ("m = MatMul(x, half) d = Mul(m, two) y = Sub(d, minus)", (2, 3)),
     "Gemm of a transpose": ("y = Gemm<transB = 1, alpha = 0.5, beta = 2.0>(x, wt, bh)", (2, 3)),
+    "MatMul, Mul by channel and Add": ("m = MatMul(x, apart) d = Mul(m, scale) y = Add(d, b)", (2, 3)),
     "Einsum and Add": ('m = Einsum<equation = "ni,io->no">(x, w) y = Add(m, b)', (2, 3)),
-}
+    "Einsum of the transpose first, Mul by channel and Add": (
+        'm = Einsum<equation = "oi,ni->no">(apartt, x) d = Mul(m, scale) y = Add(d, b)', (2, 3),
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("rules", TABLES)
 @pytest.mark.parametrize("form", LAYERS)
 def test_a_dense_layer_is_one_however_it_is_written(rules, form):
     weights = {"w": W, "b": B, "half": W / 2, "two": np.float32(2), "minus": -B, "wt": 2 * W.T, "bh": B / 2}
+    scale = np.float32([2, -0.5])
+    weights |= {"scale": scale, "apart": W / scale, "apartt": (W / scale).T}
     body, shape = LAYERS[form]
     before = "h = Gemm(x, one) "
     one = {"one": np.eye(3, dtype=np.float32)}
     feeds, seed = {"x": numbers(shape, "x")}, numbers((2, 2), "seed")
     found, expected = (
         relevance(
-            model_of(before + text.replace("(x,", "(h,"), {"x": shape}, one | weights), feeds, seed, rules
+            model_of(before + re.sub(r"\bx\b", "h", text), {"x": shape}, one | weights), feeds, seed, rules
         )
         for text in (body, LAYERS["Gemm"][0])
     )
@@ -203,6 +211,64 @@ def test_a_scale_that_others_read_too_is_none_of_the_layer():
     z = x @ W
     r = R * (z + -0.5 * z) / (0.5 * z)  # both terms' shares meet again
     np.testing.assert_allclose(found[0], divided(x[:, None] * W, 0, r), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        'p = Einsum<equation = "ni,io->on">(h, w)',
+        "p = MatMul(h, v)",
+        "t = Transpose(h) p = MatMul(h, t)",
+        "t = Transpose(h) p = MatMul(wt, t)",
+    ],
+    ids=["channels first", "a vector", "both from the image", "the weight first"],
+)
+def test_what_is_added_to_each_image_is_none_of_the_layer(product):
+    """Of a sum, constants get nothing: relevance is what it is without them."""
+    weights = {"one": np.eye(3, dtype=np.float32), "w": W, "v": W[:, 0], "wt": W.T, "b": np.float32([3, -5])}
+    shape, feeds = {"x": (2, 3)}, {"x": numbers((2, 3), "x")}
+    apart, alone = (
+        model_of(f"h = Gemm(x, one) {product} y = {end}", shape, weights)
+        for end in ("Add(p, b)", "Identity(p)")
+    )
+    seed = numbers(np.shape(plain(alone, feeds)["y"]), "seed")
+    expected = relevance(alone, feeds, seed, "lrp-epsilon")
+    assert expected.any()
+    np.testing.assert_array_equal(relevance(apart, feeds, seed, "lrp-epsilon"), expected)
+
+
+@pytest.mark.parametrize("reader", ["Exp", "Sqrt"])
+def test_relevance_at_a_rectifiers_zeros_is_divided_by_the_filters_own_result(reader):
+    """What reads the rectifier hands on what it gets, also where that is zero."""
+    body = f"h = Gemm(x, one) c = Gemm(h, w) r = Relu(c) y = {reader}(r)"
+    weights = {"one": np.eye(3, dtype=np.float32), "w": W}
+    assert (X @ W).min() < 0
+    found = relevance(model_of(body, {"x": (1, 3)}, weights), {"x": X[None]}, R[None], "lrp-epsilon")
+    np.testing.assert_allclose(found[0], divided(X[:, None] * W, 0, R), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("body", "sure"),
+    [
+        ("y = Relu(x)", True),
+        ("y = Sigmoid(x)", True),
+        ("y = Clip(x, zero, six)", True),
+        ("y = Clip(x, minus, six)", False),
+        ("y = Clip(x)", False),
+        ("y = Tanh(x)", False),
+        ("y = Flatten(x)", False),
+        ("r = Relu(x) y = Flatten(r)", True),
+        ("r = Relu(x) y = Neg(r)", False),
+        ("r = Relu(x) y = Add(r, six)", True),
+        ("r = Relu(x) y = Add(r, minus)", False),
+        ("r = Relu(x) y = Add(r, x)", False),
+        ("r = Relu(x) y = MaxPool<kernel_shape = [2, 2]>(r)", True),
+        ("y = MaxPool<kernel_shape = [2, 2]>(x)", False),
+    ],
+)
+def test_which_values_are_known_to_have_no_negative_numbers(body, sure):
+    numbers_of = {"zero": np.float32(0), "six": np.float32(6), "minus": np.float32(-1)}
+    assert is_nonnegative(load(model_of(body, {"x": (1, 2, 4, 4)}, numbers_of)), "y") is sure
 
 
 def test_the_first_layers_are_those_that_read_the_image():

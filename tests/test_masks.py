@@ -201,26 +201,29 @@ def test_what_another_reader_masks_too_is_masked_after():
 @settings(max_examples=30, deadline=None)
 @given(
     st.integers(5, 12), st.integers(5, 12), st.sampled_from(["Relu", "Clip", "HardSwish"]),
-    st.sampled_from(["guided", "gradient"]), st.sampled_from([3, 5]),
+    st.sampled_from(["guided", "gradient"]), st.sampled_from([3, 5]), st.sampled_from([3, CHANNELS]),
 )  # fmt: skip
-def test_masks_are_done_to_the_phases_of_depthwise_filters(height, width, activation, rules, kernel):
+def test_masks_are_done_to_the_phases_of_depthwise_filters(height, width, activation, rules, kernel, few):
+    """Those of the filters' own channels, and of the fewer that a 1x1 convolution leaves."""
+    wide = 2 * CHANNELS
     bounds = ["low", "high"] if activation == "Clip" else []
     nodes = [
-        ("Conv", ["x", "u"], "a", {}), (activation, ["a", *bounds], "b", {}),
-        ("Conv", ["b", "d"], "c", {"group": CHANNELS, "strides": [2, 2], "pads": [kernel // 2] * 4}),
+        ("Conv", ["x", "v"], "few", {}), (activation, ["few", *bounds], "z", {}),
+        ("Conv", ["z", "u"], "a", {}), (activation, ["a", *bounds], "b", {}),
+        ("Conv", ["b", "d"], "c", {"group": wide, "strides": [2, 2], "pads": [kernel // 2] * 4}),
         (activation, ["c", *bounds], "e", {}), ("Conv", ["e", "t"], "f", {}),
         ("GlobalAveragePool", ["f"], "g", {}), ("Flatten", ["g"], "y", {}),
     ]  # fmt: skip
     weights = {
-        "u": normal(CHANNELS, 3, 1, 1), "d": normal(CHANNELS, 1, kernel, kernel),
-        "t": normal(5, CHANNELS, 1, 1), "low": np.float32(0), "high": np.float32(1.5),
+        "v": normal(few, 3, 3, 3), "u": normal(wide, few, 1, 1), "d": normal(wide, 1, kernel, kernel),
+        "t": normal(5, wide, 1, 1), "low": np.float32(0), "high": np.float32(1.5),
     }  # fmt: skip
     optimised = explained(
         network(nodes, weights, ["N", 3, height, width]), rules, normal(2, 3, height, width)
     )
     if activation == "Relu":
         phases = [n for n in optimised.graph.node if n.op_type == "HardSigmoid"]
-        assert len(phases) == 4
+        assert len(phases) == (8 if few == CHANNELS else 4)  # a convolution to fewer stays transposed
 
 
 def test_masks_behind_computed_pads_are_in_the_blocked_layout():

@@ -195,13 +195,18 @@ def test_what_only_weights_decide_is_constant_and_computed():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("x:1,3,224,224", ("x", (1, 3, 224, 224))), ("in:0:1,2", ("in:0", (1, 2))), ("x:7", ("x", (7,)))],
+    [
+        ("x:1,3,224,224", ("x", (1, 3, 224, 224))),
+        ("in:0:1,2", ("in:0", (1, 2))),
+        ("x:7", ("x", (7,))),
+        ("x:N,3,h,8", ("x", ("N", 3, "h", 8))),
+    ],
 )
 def test_input_shapes_are_parsed_as_the_onnx_tools_write_them(text, expected):
     assert parse_input_shape(text) == expected
 
 
-@pytest.mark.parametrize("text", ["x", "x:", ":1,3", "x:1,a", "x:0,3", "x:-1,3", ""])
+@pytest.mark.parametrize("text", ["x", "x:", ":1,3", "x:1,2a", "x:0,3", "x:-1,3", "x:?,3", ""])
 def test_other_forms_of_input_shapes_are_refused(text):
     with pytest.raises(InputError, match="NAME:1,3,224,224"):
         parse_input_shape(text)
@@ -212,6 +217,9 @@ def test_an_input_shape_has_to_fit_the_model(path):
         load(path, {"z": (1, 3, 8, 8)})
     with pytest.raises(InputError, match="4 axes"):
         load(path, {"x": (3, 8, 8)})
+    for wrong in (0, -1, "?"):
+        with pytest.raises(InputError, match="is no size: give a number, or 'N' for any"):
+            load(path, {"x": (wrong, 3, 8, 8)})
 
 
 BODY = (

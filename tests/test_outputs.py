@@ -144,6 +144,14 @@ def test_an_output_that_nothing_tells_about_is_refused_with_those_that_can_be_ex
         head_of(loaded, "z")
 
 
+def test_the_last_layer_with_an_axis_of_images_is_named():
+    # As SCRFD writes its scores: the images' axis, of size 1, is one of many that are joined.
+    body = f"{MAPS} t = Transpose<perm=[2,3,0,1]>(r) q = Reshape(t, column) y = Sigmoid(q)"
+    proto = model(body, WEIGHTS | {"column": np.array([-1, 1])}, "1,3,6,9")
+    with pytest.raises(ModelError, match=r"which axis of output 'y' .* images: choose a layer, as 't'"):
+        explainable(load(proto))
+
+
 def test_whole_numbers_that_no_scores_lead_to_are_refused():
     proto = model(f"{SCORES} n = NonZero(s) y = Cast<to=7>(n)", WEIGHTS, "N,3,6,9")
     proto.graph.output[0].type.tensor_type.elem_type = 7

@@ -165,6 +165,12 @@ def test_parts_of_a_picture_are_put_together_where_the_channels_are_fewest(chann
     assert_close(run(optimised, x), run(proto, x))
 
 
+def test_a_pool_over_all_of_a_map_is_not_taken_apart():
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], "n", strides=[8] * 2, group=8)
+    proto = model([node], [2, 8, 1, 1], {"w": normal(8, 1, 8, 8)})
+    assert operators(apply_passes(proto, ["depthwise"])) == {"ConvTranspose"}
+
+
 def test_parts_of_a_picture_that_others_read_too_are_put_together_before():
     nodes = [
         helper.make_node("ConvTranspose", ["x", "w"], ["a"], "n", strides=[2] * 2, group=8),

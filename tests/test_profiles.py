@@ -10,6 +10,7 @@ from small_networks import model, network, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.pair import pair_for
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import PROFILES, check
 from onnx_deconv.operators import rule_tables
@@ -230,22 +231,57 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
             "s = Shape(x) p = ReduceProd<keepdims = 0>(s) f = Cast<to = 1>(p) y = Mul(x, f)",
             "ReduceProd",
         ),
+        (
+            "cuda",
+            "s = Shape<start = 3>(x) f = Cast<to = 1>(s) y = Mul(x, f)",
+            "Cast .* makes real numbers",
+        ),
+        (
+            "web",
+            "y = ConvTranspose<group = 2>(x, g)",
+            "ConvTranspose .* makes one channel",
+        ),
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
     ],
 )
 def test_what_a_runtime_does_not_take_is_named(runtime, text, why):
     tensors = {"one": np.array([1]), "two": np.array([2]), "pair": np.array([0, 1], np.float32)}
     tensors |= {"w": random(4, 3, 3, 3), "less": np.array([0, 0, 0, 0, 0, 0, 0, -1])}
+    tensors["g"] = random(4, 1, 3, 3)
     proto = graph_of(text, **tensors)
     with pytest.raises(ModelError, match=f"{runtime} cannot run this graph: {why}"):
         check(proto, runtime)
     check(proto, "onnxruntime")
 
 
+@pytest.mark.parametrize("size", ["H,W", "9,8"])
+def test_the_companion_of_a_pair_on_a_gpu_reckons_with_no_input(size):
+    """What the CUDA provider would copy: ConvTranspose with uneven pads, arithmetic on given shapes."""
+    body = """
+        c = Conv<strides = [2, 2], pads = [0, 0, 1, 1]>(x, w) r = Relu(c)
+        p = MaxPool<kernel_shape = [3, 3]>(r) y = GlobalAveragePool(p)
+    """
+    pair = compile_pair(load(model(body, {"w": random(4, 3, 3, 3)}, f"N,3,{size}")))
+    brought = pair_for(pair, "cuda")
+    shapes = {i.name for i in brought.deconv.graph.input if i.name.endswith("/shape")}
+    first = [n for n in brought.deconv.graph.node if n.input[:1] and n.input[0] in shapes]
+    assert {n.op_type for n in first} <= {"ConstantOfShape"}
+    x = random(2, 3, 9, 8)
+    halves = [Session(p, pair.folder, "cpu") for p in (pair.forward, pair.deconv, brought.deconv)]
+    taps = halves[0].run({"x": x})
+    seed = np.eye(4, dtype=np.float32)[[1, 3], :, None, None]
+    given = {i: v for i, v in taps.items() if i in {v.name for v in pair.deconv.graph.input}} | {"seed": seed}
+    one, other = (numpy_of(half.run(given)["reconstruction"]) for half in halves[1:])
+    assert one.any()
+    np.testing.assert_allclose(other, one, rtol=0, atol=1e-6 * np.abs(one).max())
+
+
 def test_what_the_tables_refuse_is_no_more_than_that():
     tensors = {"w": random(4, 3, 3, 3), "k": np.array([2]), "more": np.array([0, 0, 0, 0, 0, 0, 0, 1])}
+    tensors |= {"each": random(4, 1, 3, 3), "some": random(4, 2, 3, 3)}
     text = """
-        p = MaxPool<kernel_shape = [2, 2]>(x) c = ConvTranspose<pads = [1, 1, 1, 1]>(p, w)
+        p = MaxPool<kernel_shape = [2, 2]>(x) a = ConvTranspose<group = 4>(p, each)
+        b = ConvTranspose<group = 2>(a, some) c = ConvTranspose<pads = [1, 1, 1, 1]>(b, w)
         q = Pad(c, more) y, i = TopK(q, k)
     """
     for runtime in PROFILES:
@@ -310,11 +346,56 @@ def test_sizes_that_are_given_are_written_down():
     pair = compile_pair(net)
     for made in (pair.forward, pair.deconv, explain_graph(pair).proto):
         infos = (*made.graph.input, *made.graph.output, *made.graph.value_info)
-        dims = [d for info in infos for d in info.type.tensor_type.shape.dim]
-        assert not [d.dim_param for d in dims if d.dim_param]
+        known = {i.name for i in infos if all(d.dim_value for d in i.type.tensor_type.shape.dim)}
+        assert known >= {v for node in made.graph.node for v in node.output if v}
+        assert all(info.name in known for info in infos)
         onnx.checker.check_model(made, full_check=True)
     assert [d.dim_value for d in pair.forward.graph.input[0].type.tensor_type.shape.dim] == [2, 3, 12, 14]
     assert [d.dim_param for d in net.proto.graph.input[0].type.tensor_type.shape.dim] == ["N", "", "H", "W"]
+
+
+def test_what_a_model_computes_from_given_sizes_is_constant_in_every_form():
+    """The model makes the target of its Reshape itself, as exporters write ``x.view(x.size(0), -1)``."""
+    body = """
+        r = Relu(x) s = Shape(r) n = Gather(s, zero) u = Unsqueeze(n, axes)
+        t = Concat<axis = 0>(u, rest) f = Reshape(r, t) y = MatMul(f, w)
+    """
+    weights = {"zero": np.array(0), "axes": np.array([0]), "rest": np.array([-1]), "w": random(12, 3)}
+    proto, x = model(body, weights, "N,3,H,W"), random(2, 3, 2, 2)
+    pair = compile_pair(load(proto, {"x": x.shape}))
+    assert {"Shape", "Gather", "Concat"} <= {*operators(proto)}
+    for made in (pair.forward, pair.deconv):
+        assert not {"Shape", "Gather", "Concat"} & {*operators(made)}
+    assert not {"Shape", "Concat"} & {*operators(explain_graph(pair).proto)}
+    np.testing.assert_array_equal(answer(pair.forward, x=x), answer(proto, x=x))
+
+
+@pytest.mark.parametrize("form", ["pair", "explain"])
+def test_the_number_of_images_may_stay_free_where_sizes_are_given(tmp_path, form):
+    onnx.save(network(), tmp_path / "model.onnx")
+    more = ["--form", form, "--input-shape", "x:images,3,12,14"]
+    code, _, stderr = command("convert", tmp_path / "model.onnx", "-o", tmp_path / "made", *more)
+    assert code == 0, stderr
+    made = onnx.load(tmp_path / "made" / ("forward.onnx" if form == "pair" else "explain.onnx"))
+    dims = [d.dim_param or d.dim_value for d in made.graph.input[0].type.tensor_type.shape.dim]
+    assert dims == ["images", 3, 12, 14]
+
+
+@pytest.mark.parametrize("runtime", [name for name in PROFILES if name != "mobile"])
+def test_graphs_of_a_free_number_of_images_explain_any(runtime):
+    net = load(network(), {"x": ("N", 3, 12, 14)})
+    graph, explainer = explain_graph(compile_pair(net), runtime=runtime), Explainer(net, providers="cpu")
+    for batch in (1, 3):
+        x, targets = random(batch, 3, 12, 14), np.arange(batch)
+        found = explained(graph, {"x": x, "target": targets})["reconstruction"]
+        expected = [e.reconstruction for e in explainer(x, targets.tolist(), seed="one")]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_a_number_of_images_that_the_file_fixes_is_made_free():
+    net = load(network(batch=1, size="12,14"), {"x": ("N", 3, 12, 14)})
+    x = random(2, 3, 12, 14)
+    assert explained(explain_graph(compile_pair(net)), {"x": x})["reconstruction"].shape == x.shape
 
 
 # --- command line -----------------------------------------------------------------------------------
@@ -333,7 +414,7 @@ def test_convert_writes_a_graph_for_a_runtime(tmp_path):
     [
         (["--form", "explain", "--for", "tract"], "--input-shape"),
         (["--form", "explain", "--for", "openvino", "--target-input", "optional"], "ignore"),
-        (["--for", "openvino"], "only with --form explain"),
+        (["--for", "openvino"], "make an explain graph"),
     ],
 )
 def test_what_cannot_be_for_a_runtime_is_said_in_a_line(tmp_path, more, said):

@@ -3,13 +3,14 @@
 import base64
 import json
 import re
-import shutil
 import subprocess
 
 import numpy as np
 import onnx
 import pytest
+from browsers import CHROMIUM, browser
 from click.testing import CliRunner
+from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
 from onnx_deconv import InputError
@@ -17,7 +18,6 @@ from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.report import in_script, write_report
 from onnx_deconv.cli import main
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=8000",
@@ -236,8 +236,52 @@ def test_search_and_zoom(played):
 def test_the_pickers_change_the_pictures(played):
     assert played["choices"] == [2, 2, 2, 3]
     assert played["pictures"] == [288] * 3
-    assert played["layer"][1].startswith("feature map")
+    assert played["layer"][1].startswith("first channel ")
     assert len(played["photo"]) == 3
+
+
+@pytest.mark.slow
+def test_the_address_leads_to_a_map_and_the_browser_back(made):
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 390, "height": 800})
+        page.goto((made / "report.html").as_uri())
+        page.locator("#layers button").nth(1).click()
+        page.locator("#maps button").nth(4).click()
+        assert page.locator("#heading").inner_text() == "second, feature map 4"
+        link = page.get_by_role("link", name="Link to this map").get_attribute("href")
+        page.keyboard.press("Escape")
+        page.go_back()
+        page.locator("#one[open]").wait_for()
+        page.go_back()
+        page.locator("#one[open]").wait_for(state="detached")
+        assert page.locator("#name").inner_text() == "second"
+        page.go_back()
+        assert page.locator("#name").inner_text() == "first"
+        page.goto("about:blank")
+        page.goto(link)
+        assert page.locator("#heading").inner_text() == "second, feature map 4"
+        assert page.locator("#one[open]").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.slow
+def test_scores_of_classes_are_told_and_chosen(made):
+    _, found = contents(made / "report.html")
+    chosen = [
+        one for one in found["explanations"] if one["photo"] == "picture1.png" and one["layer"] == "classes"
+    ]
+    scores = {one["class"]: one["score"] for one in chosen}
+    with Image.open(made / "in" / "picture1.png") as picture:
+        x = np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255
+    answer = ReferenceEvaluator(onnx.load(made / "net.onnx")).run(None, {"x": x})[0][0]
+    best = np.argsort(-answer)[:2]
+    assert scores == pytest.approx({f"class {k}": float(answer[k]) for k in best}, rel=1e-2)
+    with browser() as chromium:
+        page = chromium.new_page()
+        page.goto((made / "report.html").as_uri())
+        page.locator("#scores button").nth(1).click()
+        assert page.locator("#scores button").nth(1).get_attribute("aria-pressed") == "true"
+        assert page.locator("#shown figcaption").nth(1).inner_text().startswith(f"class {best[1]}, ")
 
 
 @pytest.mark.parametrize("name", ["<!--<script>", "</script><img src=x onerror=alert(1)>", "\u2028&lt;"])

@@ -160,6 +160,7 @@ RECTIFIED = [
     (Case("y = PRelu(x, w)", x=(12,), weights={"w": SLOPE}), leaky(SLOPE)),
     (Case("y = Clip<min = 0.0, max = 6.0>(x)", x=(12,), opset=10), relu),
     (Case("y = Clip(x, zero)", x=(12,), weights={"zero": scalar(0)}), relu),
+    (Case("y = Clip(x, zero, six)", x=(12,), weights={"zero": scalar([0]), "six": scalar([6])}), relu),
     (Case("y = ThresholdedRelu<alpha = 0.5>(x)", x=(12,)), relu),
     (Case("y = Elu(x)", x=(12,)), relu),
     (Case("y = Selu(x)", x=(12,)), relu),

@@ -615,3 +615,56 @@ def test_several_inputs_and_results_that_are_not_of_images():
         for name, reconstruction in one.reconstructions.items():
             entry = next(e for e in explainer.prepare().pair.manifest["reconstructions"] if e["of"] == name)
             assert close(found[entry["name"]][k], reconstruction)
+
+
+# Containers
+
+
+SERVE_EXAMPLES = Path(__file__).parents[1] / "docs/examples/serve"
+
+
+def dockerfile():
+    """The instructions of the Dockerfile, by their names."""
+    text = (SERVE_EXAMPLES / "Dockerfile").read_text(encoding="utf-8")
+    return dict(line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def service():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    text = (SERVE_EXAMPLES / "inference-service.yaml").read_text(encoding="utf-8")
+    (container,) = yaml.safe_load(text)["spec"]["predictor"]["containers"]
+    return container
+
+
+def started(*arguments):
+    """Start what a container starts, but on a free port and with a model that is here."""
+    program, command, *options = json.loads(dockerfile()["ENTRYPOINT"])
+    assert program == "onnx-deconv"
+    here = [each.replace("/models/model.onnx", str(DEMO)) for each in arguments]
+    return serving(command, *options, *here, ONNX_DECONV_TOKEN="secret")
+
+
+def test_what_the_dockerfile_starts_serves_whoever_has_the_token():
+    instructions = dockerfile()
+    options = json.loads(instructions["ENTRYPOINT"])
+    assert options[options.index("--port") + 1] == instructions["EXPOSE"]
+    with started(*json.loads(instructions["CMD"])) as (_, port, _):
+        assert ask(port, "GET", "/v2/health/ready")[0] == 200
+        assert ask(port, "GET", "/v2/models/demo")[0] == 401
+        known = {"Authorization": "Bearer secret"}
+        assert ask(port, "GET", "/v2/models/demo", headers=known)[0] == 200
+
+
+def test_a_kserve_service_matches_what_it_starts():
+    container = service()
+    assert str(container["ports"][0]["containerPort"]) == dockerfile()["EXPOSE"]
+    (token,) = (e["name"] for e in container["env"])
+    assert token == "ONNX_DECONV_TOKEN"
+    with started(*container["args"]) as (_, port, _):
+        for probe in ("readinessProbe", "livenessProbe"):
+            assert str(container[probe]["httpGet"]["port"]) == dockerfile()["EXPOSE"]
+            assert ask(port, "GET", container[probe]["httpGet"]["path"])[0] == 200
+        known = {"Authorization": "Bearer secret"}
+        photograph = CHELSEA.read_bytes()
+        kind = known | {"Content-Type": "image/png"}
+        assert ask(port, "POST", "/v2/models/demo/infer?target=7", photograph, kind)[0] == 200

@@ -178,11 +178,11 @@ def where(chart, colour):
 
 def test_curves_lie_where_their_numbers_say():
     """One curve along the bottom, one along the top, over the whole width of the frame."""
-    chart = line_chart([0, 1, 2], [[0, 0, 0], [10, 10, 10]], size=(200, 300))
+    chart = line_chart([0, 1, 2], [[0, 0, 0], [10, 10, 10]], size=(200, 300)).picture()
     low, high = where(chart, COLOURS[0]), where(chart, COLOURS[1])
     assert low[:, 0].min() > high[:, 0].max() + 100
     assert np.ptp(low[:, 0]) <= 2
-    chart = line_chart([0, 1, 2], [[0, 5, 10]], size=(200, 300)).astype(int)
+    chart = line_chart([0, 1, 2], [[0, 5, 10]], size=(200, 300)).picture().astype(int)
     rising = np.argwhere(chart[..., 2] - chart[..., 0] > 60)
     slope, _ = np.polyfit(rising[:, 1], rising[:, 0], 1)
     span = (low[:, 0].mean() - high[:, 0].mean()) / (np.ptp(low[:, 1]))
@@ -190,18 +190,19 @@ def test_curves_lie_where_their_numbers_say():
 
 
 def test_what_is_not_finite_leaves_a_gap():
-    whole = where(line_chart([0, 1, 2, 3], [[1, 1, 1, 1]]), COLOURS[0])
-    gap = where(line_chart([0, 1, 2, 3], [[1, 1, math.nan, 1]]), COLOURS[0])
+    whole = where(line_chart([0, 1, 2, 3], [[1, 1, 1, 1]]).picture(), COLOURS[0])
+    gap = where(line_chart([0, 1, 2, 3], [[1, 1, math.nan, 1]]).picture(), COLOURS[0])
     assert 0 < len(gap) < len(whole) / 2
-    assert len(where(line_chart([0, 1], [[math.nan, math.inf]]), COLOURS[0])) == 0
+    assert len(where(line_chart([0, 1], [[math.nan, math.inf]]).picture(), COLOURS[0])) == 0
 
 
 def test_bars_are_as_high_as_their_numbers():
-    chart = bar_chart(["a"], ["x", "y"], np.array([[1.0, 4.0]]), np.zeros((1, 2)), size=(200, 300))
+    chart = bar_chart(["a"], ["x", "y"], np.array([[1.0, 4.0]]), np.zeros((1, 2)), size=(200, 300)).picture()
     chart = chart[:, :300]
     low, high = (np.ptp(where(chart, colour)[:, 0]) + 1 for colour in COLOURS[:2])
     assert high == pytest.approx(4 * low, abs=8)
-    whisker = bar_chart(["a"], ["x"], np.array([[2.0]]), np.array([[1.0]]), size=(200, 300))[:, :300]
+    whisker = bar_chart(["a"], ["x"], np.array([[2.0]]), np.array([[1.0]]), size=(200, 300)).picture()
+    whisker = whisker[:, :300]
     bar = where(whisker, COLOURS[0])
     middle = int(bar[:, 1].mean())
     top = bar[:, 0].min()
@@ -213,7 +214,7 @@ def test_maps_are_coloured_from_dark_to_bright_and_their_bar_is_too():
     brightness = picture.astype(int).sum(-1)[0]
     assert brightness[0] < brightness[1] < brightness[2]
     assert len({tuple(p) for p in coloured(np.ones((2, 2)), 1, 1).reshape(-1, 3)}) == 1
-    wide = with_colour_bar(picture.repeat(100, 0).repeat(100, 1), 0, 10)
+    wide = with_colour_bar(picture.repeat(100, 0).repeat(100, 1), 0, 10).picture()
     np.testing.assert_array_equal(wide[:, :300], picture.repeat(100, 0).repeat(100, 1))
     bar = wide[:, 300 + 10].astype(int).sum(-1)
     assert bar[0] == brightness[2]
@@ -222,12 +223,12 @@ def test_maps_are_coloured_from_dark_to_bright_and_their_bar_is_too():
 
 def test_a_legend_tells_each_colour():
     picture = np.zeros((100, 50, 3), np.uint8)
-    found = with_legend(picture, {"cat": COLOURS[0], "dog": COLOURS[1]})
+    found = with_legend(picture, {"cat": COLOURS[0], "dog": COLOURS[1]}).picture()
     np.testing.assert_array_equal(found[:, :50], picture)
     first, second = where(found, COLOURS[0]), where(found, COLOURS[1])
     assert len(first) > 50
     assert first[:, 0].max() < second[:, 0].min()
-    np.testing.assert_array_equal(with_legend(picture, {})[:, :50], picture)
+    np.testing.assert_array_equal(with_legend(picture, {}).picture()[:, :50], picture)
 
 
 def test_a_canvas_leaves_the_picture_as_it_was():

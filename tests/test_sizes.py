@@ -28,6 +28,8 @@ TEMPLATES = [
     "f = Cast<to = 1>(a) g = Mul(f, half) i = Floor(g) y = Cast<to = 7>(i)",
     "f = Cast<to = 1>(a) g = Div(f, half) i = Ceil(g) y = Cast<to = 7>(i)",
     "y = ReduceMax(a)",
+    "u = Unsqueeze(a, order) y = Squeeze(u, twice)",
+    "u = Unsqueeze(a, order) y = Squeeze(u)",
     "k = ConstantOfShape<value = int64[1] {3}>(two) y = Add(a, k)",
 ]
 
@@ -46,6 +48,7 @@ def test_known_numbers_are_what_the_standards_reference_computes(template, a, b)
         " two = Constant<value_ints = [2]>()"
         " minus = Constant<value_ints = [-1]>() far = Constant<value_ints = [-99]>()"
         " pairs = Constant<value_ints = [-1, 2]>() order = Constant<value_ints = [3, 0, 2]>()"
+        " twice = Constant<value_ints = [2, 0]>()"
         f" half = Constant<value_float = 0.5>() {template} }}"
     )
     proto = onnx.parser.parse_model(text)

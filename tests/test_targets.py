@@ -12,7 +12,7 @@ from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.imaging import save_png
-from onnx_deconv.model.detections import Fields
+from onnx_deconv.model.detections import Fields, Layout, behind
 from onnx_deconv.runtime import Session, numpy_of
 
 IMAGES = np.abs(random(2, 3, 4, 6)) + 0.1
@@ -29,9 +29,10 @@ def named(proto, *labels):
     return proto
 
 
-def in_one_graph(proto, feeds, target=None, **more):
+def in_one_graph(proto, feeds, target=None, target_kind="index", **more):
     """What the explain graph returns."""
-    graph = explain_graph(compile_pair(load(proto), semantics="gradient"), **more)
+    pair = compile_pair(load(proto), semantics="gradient")
+    graph = explain_graph(pair, target=target_kind, **more)
     given = {"x": feeds} if target is None else {"x": feeds, "target": np.array(target)}
     found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | given)
     return numpy_of(found[RECONSTRUCTION])
@@ -158,6 +159,8 @@ def linear(tail="y = Softmax(s)", **weights):
         ("0.5*tabby + 2", [0.5, 0, 1], "0.5*tabby + T-shirt"),
         ("T-shirt - 2 * tabby + 1", [-2, 1, 1], "T-shirt - 2*tabby + tiger cat"),
         ("tabby + tabby", [2, 0, 0], "tabby + tabby"),
+        ("tabby - others", [1, -0.5, -0.5], "tabby - others"),
+        ("2*tabby - 1 - 3*others", [2, -1, -3], "2*tabby - tiger cat - 3*others"),
     ],
 )
 def test_a_target_is_a_sum_of_classes(target, weights, words):
@@ -184,6 +187,26 @@ def test_a_sum_of_channels_of_a_layer():
         ask(IMAGES, "1 - red", layer="c")
 
 
+def test_a_class_may_be_called_others():
+    named_so = explainer(linear(), labels=["lion", "others", "tabby"])
+    (one,) = named_so(IMAGES[:1], "lion - others")
+    np.testing.assert_array_equal(one.array.ravel(), READER @ [1, -1, 0])
+
+
+@pytest.mark.parametrize("tail", ["y = Softmax(s)", "p = Softmax(s) y = Sub(one, p)"])
+def test_a_graph_contrasts_each_class_with_the_others_as_the_library_does(tail):
+    proto = linear(tail, one=np.float32(1))
+    asked = explainer(proto)(IMAGES, ["1 - others", "2 - others"])
+    found = in_one_graph(proto, IMAGES, [1, 2], seed="contrast")
+    np.testing.assert_allclose(found, arrays(asked), rtol=1e-6)
+    assert not in_one_graph(proto, IMAGES, [7, 7], seed="contrast").any()  # there is no such class
+
+
+def test_a_graph_of_maps_has_nothing_to_contrast():
+    with pytest.raises(InputError, match="no one score for each of several classes"):
+        in_one_graph(segmenter(), IMAGES, seed="contrast")
+
+
 def test_a_class_whose_name_looks_like_a_box_is_a_class():
     looks = explainer(linear(), labels=["lion", "tabby#2", "at 3,4"])
     (one,) = looks(IMAGES[:1], "2*tabby#2 - at 3,4")
@@ -195,6 +218,7 @@ def test_a_class_whose_name_looks_like_a_box_is_a_class():
     [
         ("tabby - ", "no class is named"),
         ("tabby - lion", "no class is named 'lion'"),
+        ("-others", "name one, 'tabby - others'"),
         ("-7", "no class 7"),
         ("-", "missing beside -"),
         ("tabby at 3,4", "a target 'at X,Y' is for detections: here are no boxes"),
@@ -292,17 +316,29 @@ def test_what_is_no_class_is_not_called_one(tail, name):
     assert explainer(proto)(IMAGES, int(name.split()[1]))[0].name == name
 
 
-def test_the_channels_of_an_image_are_called_channels():
-    proto = model("y = Conv(x, w)", {"w": np.eye(3, dtype=np.float32)[:, :, None, None]}, "N,3,40,40")
-    (one,) = explainer(proto)(random(1, 3, 40, 40), 2)
-    assert one.name == "channel 2"
+def test_a_channel_of_an_image_is_explained_from_what_it_was_drawn_from():
+    # Channels are drawn from those of the input in another order, the last one twice as bright.
+    w = np.float32([[0, 1, 0], [0, 0, 1], [2, 0, 0]])[:, :, None, None]
+    proto = model("y = Conv(x, w)", {"w": w}, "N,3,40,40")
+    images = random(1, 3, 40, 40)
+    (one,) = explainer(proto)(images, 2)
+    assert (one.name, one.kind) == ("channel 2", "image")
+    np.testing.assert_allclose(one.reconstruction, only(images, 0, 4)[0], rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, images, [2]), only(images, 0, 4), rtol=1e-6)
 
 
 def test_an_embedding_is_explained_where_a_dimension_is_named():
-    proto = linear("y = LpNormalization(s)")
+    reader = random(72, 3)
+    proto = linear("y = LpNormalization(s)", r=reader)
     with pytest.raises(InputError, match="output 'y' is an embedding, whose dimensions have no meaning"):
         explainer(proto)(IMAGES)
-    assert explainer(proto)(IMAGES, 1)[0].kind == "embedding"
+    found = explainer(proto)(IMAGES, 1)
+    assert found[0].kind == "embedding"
+    scores = IMAGES.reshape(2, 72) @ reader
+    length = np.linalg.norm(scores, axis=1, keepdims=True)
+    slopes = np.float32([[0, 1, 0]]) / length - scores * scores[:, 1:2] / length**3
+    expected = (slopes @ reader.T).reshape(IMAGES.shape)
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-5 * np.abs(expected).max())
     with pytest.raises(ModelError, match="embedding"):
         in_one_graph(proto, IMAGES)
 
@@ -372,6 +408,50 @@ def test_a_model_that_returns_labels_and_dictionaries_is_checked(labelled_by_nod
     assert code == 0, stderr
     code, _, stderr = run("verify", labelled_by_nodes)
     assert code == 0, stderr
+
+
+@pytest.mark.parametrize("batch", ["N", "2"])
+@pytest.mark.parametrize("tail", [*TAILS, "linear", "falling"])
+def test_the_explain_graph_takes_a_weight_for_each_class(tail, batch):
+    made = {
+        "linear": linear,
+        "falling": lambda: linear("p = Softmax(s) y = Sub(one, p)", one=np.float32([1])),
+    }
+    proto = made[tail]() if tail in made else segmenter(tail, batch)
+    ask = explainer(proto)
+    count = 3 if tail in made else 4
+    for weights, target in (((1, -1), "0 - 1"), ((0, 0.5, -2), "0.5*1 - 2*2"), ((-1,), "-0"), ((), None)):
+        given = np.zeros((2, count), np.float32)
+        given[:, : len(weights)] = weights
+        found = in_one_graph(proto, IMAGES, given, target_kind="weights")
+        np.testing.assert_allclose(found, arrays(ask(IMAGES, target)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"top": 2}, "not of several channels"), ({"seed": "unit"}, "not of units"), ({}, "a box of its own")],
+)
+def test_weights_of_what_is_no_sum_are_refused(more, message):
+    pair = compile_pair(load(detector() if not more else segmenter()))
+    with pytest.raises(InputError, match=f"target='weights': .*{message}"):
+        explain_graph(pair, target="weights", **more)
+
+
+def test_a_graph_that_takes_weights_is_written_and_checked(tmp_path):
+    onnx.save(linear(), tmp_path / "model.onnx")
+    code, _, stderr = run(
+        "convert",
+        tmp_path / "model.onnx",
+        "-o",
+        tmp_path / "out",
+        "--form",
+        "explain",
+        "--target-kind",
+        "weights",
+    )
+    assert code == 0, stderr
+    taken = json.loads((tmp_path / "out" / "manifest.json").read_text())["target"]
+    assert (taken["shape"], taken["dtype"]) == (["targets", 3], "float")
 
 
 # --- a detector that fires on bright squares ---------------------------------------------------------
@@ -467,6 +547,8 @@ def test_without_labels_a_field_of_a_box_is_named():
     [
         ("bright#99", "#99: the class has 16 boxes"),
         ("at 99,99", "no box is around the point 99,99"),
+        ("bright#0", "ranks count from 1"),
+        ("bird", "no class is named 'bird': the names are bright, dark"),
         (2, "no class 2"),
     ],
 )
@@ -491,7 +573,7 @@ def test_a_box_that_is_not_there_is_refused(target, message):
     ],
 )
 def test_which_fields_are_classes(fields, squashed, labels, expected):
-    found = Fields.of("detections", fields, squashed, labels)
+    found = Fields.of(Layout(fields, squashed=squashed), labels)
     assert found == (None if expected is None else Fields(*expected))
 
 
@@ -499,6 +581,125 @@ def test_a_box_that_overlaps_a_stronger_one_is_left_out():
     # Centre x, y, width, height, and one score; the second box covers most of the first.
     boxes = np.float32([[5, 5, 4, 4, 0.9], [5.5, 5, 4, 4, 0.8], [15, 5, 4, 4, 0.3], [7, 5, 4, 4, 0.5]]).T
     assert Fields(4, 1).ranked(boxes, 0) == [0, 3, 2]
+
+
+ORDERS = [
+    "fields last", "fields second", "squashed", "cells in a row", "along channels", "along channels, NHWC"
+]  # fmt: skip
+
+
+def grid(order):
+    """A detector as it leaves its filter: three anchors in 4×4 cells, 4 + 1 + 2 numbers before a sigmoid.
+
+    Of the first anchor the objectness and the class bright are the mean of a cell's pixels times ten, less
+    five, and dark is minus that; of the others all three are -9, so that their product would be the largest.
+    """
+    pixels, bias = np.zeros((14, 1, 4, 4), np.float32), np.zeros(14, np.float32)
+    pixels[[4, 5]], pixels[6] = 10 / 16, -10 / 16
+    bias[[4, 5, 6, 11, 12, 13]] = -5, -5, 5, -9, -9, -9
+    pixels, bias = np.append(pixels, pixels[7:], 0), np.append(bias, bias[7:])
+    weights = {"k": pixels, "b": bias, "split": np.array([0, 3, 7, 4, 4]), "flat": np.array([0, 3, 7, 16])}
+    tail = {
+        "along channels": "y = Identity(c)",
+        "along channels, NHWC": "y = Transpose<perm=[0,2,3,1]>(c)",
+        "fields last": "s = Reshape(c, split) y = Transpose<perm=[0,1,3,4,2]>(s)",
+        "fields second": "y = Reshape(c, split)",
+        "squashed": "s = Reshape(c, split) t = Transpose<perm=[0,1,3,4,2]>(s) y = Sigmoid(t)",
+        "cells in a row": "s = Reshape(c, flat) y = Transpose<perm=[0,1,3,2]>(s)",
+    }
+    body = f"c = Conv<strides=[4,4]>(x, k, b) {tail[order]}"
+    return named(model(body, weights, "N,1,16,16"), "bright", "dark")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
+    ask = explainer(grid(order))
+    for target, cells, value in ((None, [(1, 2), (0, 3)], 10), ("bright#2", [(3, 0), (0, 0)], 10)):
+        found = ask(SCENE, target)
+        expected = np.concatenate([cell(*where, value / 16) for where in cells])
+        np.testing.assert_allclose(arrays(found), expected, atol=1e-6, err_msg=str(target))
+        places = [(0, 4 * row + column) if "row" in order else (0, row, column) for row, column in cells]
+        places = [place[1:] for place in places] if "channels" in order else places
+        assert [e.position for e in found] == places
+    np.testing.assert_allclose(in_one_graph(grid(order), SCENE), arrays(ask(SCENE)), atol=1e-6)
+    asked = in_one_graph(grid(order), SCENE, [1, 1])
+    np.testing.assert_allclose(asked, arrays(ask(SCENE, "dark")), atol=1e-6)
+    with pytest.raises(ModelError, match="does not hold boxes in pixels"):
+        ask(SCENE, "at 9,9")
+
+
+@pytest.mark.parametrize(("anchor", "value"), [(0, 10 / 16), (2, 0)])
+def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor, value):
+    found = explainer(grid("along channels"))(SCENE[:1], "bright", position=(anchor, 3, 1), seed="one")
+    np.testing.assert_allclose(arrays(found), cell(3, 1, value), atol=1e-6)
+    with pytest.raises(InputError, match="give a box's anchor, row and column"):
+        explainer(grid("along channels"))(SCENE[:1], "bright", position=(3, 1))
+
+
+def apart(fields, *, softmax=False):
+    """Two outputs, boxes first: of 16 cells four (or ten) numbers each, and scores of their brightness."""
+    k = np.zeros((fields + 4, 1, 4, 4), np.float32)
+    k[4:] = np.arange(1, fields + 1)[:, None, None, None] / 16
+    weights = {
+        "boxes": k[:4],
+        "scores": k[4:],
+        "four": np.array([0, -1, 4]),
+        "rest": np.array([0, -1, fields]),
+    }
+    squash = "Softmax<axis=2>" if softmax else "Identity"
+    body = f"""
+        b = Conv<strides=[4,4]>(x, boxes) bt = Transpose<perm=[0,2,3,1]>(b) loc = Reshape(bt, four)
+        c = Conv<strides=[4,4]>(x, scores) ct = Transpose<perm=[0,2,3,1]>(c) s = Reshape(ct, rest)
+        y = {squash}(s)
+    """
+    return model(body, weights, "N,1,16,16", "loc y")
+
+
+@pytest.mark.parametrize(("fields", "softmax", "first"), [(1, False, 0), (9, False, 0), (3, True, 1)])
+def test_scores_beside_boxes_are_explained_and_boxes_are_not(fields, softmax, first):
+    # The last class is the strongest everywhere; of a softmax the first is the background.
+    ask = explainer(apart(fields, softmax=softmax))
+    assert ask.head.output == "y"
+    found = ask(SCENE[:1])[0]
+    np.testing.assert_allclose(found.reconstruction, cell(1, 2, fields / 16)[0], atol=1e-6)
+    assert (found.channel, found.position) == (fields - 1 - first, (6,))
+    np.testing.assert_allclose(in_one_graph(apart(fields, softmax=softmax), SCENE[:1]), arrays([found]))
+    with pytest.raises(InputError, match="output 'loc' holds boxes, whose scores another output holds"):
+        explainer(apart(fields, softmax=softmax), output="loc")(SCENE)
+
+
+@pytest.mark.parametrize(
+    ("layout", "labels", "expected"),
+    [
+        (Layout(37, behind=(0, 32)), 1, Fields(4, 1)),
+        (Layout(116, behind=(0, 32)), 0, Fields(4, 80)),
+        (Layout(117, behind=(0, 32)), 80, Fields(5, 80, 4)),
+        (Layout(56), 1, Fields(4, 1)),
+        (Layout(112), 80, Fields(0, 80)),
+        (Layout(144), 0, Fields(64, 80)),
+        (Layout(92, "scores", squashed=True, exclusive=True), 0, Fields(1, 91)),
+        (Layout(91, "scores", squashed=True, exclusive=True), 91, Fields(0, 91)),
+        (Layout(16, "boxes"), 0, None),
+        (Layout(None), 80, None),
+    ],
+)
+def test_fields_behind_the_classes_and_apart_from_boxes_are_told(layout, labels, expected):
+    assert Fields.of(layout, labels) == expected
+
+
+def test_what_stands_behind_the_classes_is_told_by_metadata_and_masks():
+    assert behind({"task": "pose", "kpt_shape": "[5, 3]"}, ()) == [0, 15]
+    assert behind({"task": "pose"}, ()) == [0, 51]
+    assert behind({"task": "obb"}, ()) == [0, 1]
+    assert behind({"task": "segment"}, [32]) == [0, 32]
+    assert behind({}, ()) == [0]
+
+
+def test_boxes_of_two_corners_are_known_as_such():
+    # Corners x, y, x, y, and one score; the second box covers most of the first.
+    boxes = np.float32([[3, 3, 7, 7, 0.9], [3.5, 3, 7.5, 7, 0.8], [13, 3, 17, 7, 0.3]]).T
+    assert Fields(4, 1).ranked(boxes, 0) == [0, 2]
+    assert Fields(4, 1).around(boxes, (7.2, 5)) == [1]
 
 
 # --- on the command line ----------------------------------------------------------------------------
@@ -529,6 +730,10 @@ def test_a_box_is_named_by_a_point_of_the_photograph(photo):
     assert (found["output"], found["kind"], found["position"]) == ("y", "detections", [6])
     assert found["target"] == "bright, box 6"
     np.testing.assert_allclose(np.load(found["files"]["values"])[None], cell(1, 2), atol=1e-7)
+    code, _, stderr = run(
+        "explain", photo.parent / "net.onnx", photo, "--target", "at 99,9", "--preset", "raw"
+    )
+    assert (code, "the point 99,9 is outside what the model sees" in stderr) == (2, True)
 
 
 def test_a_class_is_explained_under_a_mask(photo):

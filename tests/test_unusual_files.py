@@ -336,6 +336,14 @@ def test_a_nan_of_the_models_own_is_said_to_be_its_own():
     ]  # fmt: skip
 
 
+def test_a_nan_in_a_node_that_is_named_like_the_companions_is_the_models_own():
+    proto = not_a_number()
+    named = next(node for node in proto.graph.node if "m" in node.output)
+    named.name = "deconv/m"
+    (first_image, *_) = Explainer(proto, semantics="gradient")(X)
+    assert "the model's own Conv 'deconv/m' gives NaN" in first_image.note
+
+
 def test_a_nan_of_the_signal_is_traced_to_its_node():
     """The smallest numbers' reciprocals are infinite."""
     proto = model_of("p = Log(x) q = Mul(p, zero) y = Flatten(q)", {"x": ("N", 2)}, {"zero": np.float32(0)})

@@ -61,9 +61,9 @@ def batch():
 def test_every_form_of_a_pool_is_found_exact(name):
     checks = checks_of(network(*POOLS[name]))
     assert [c.name for c in checks] == [
-        "forward", "switches", "companion", "companion", "image", "class",
-        "forward", "companion", "companion", "image", "class",
-        "forward", "companion", "companion", "image", "class", "difference", "difference",
+        "forward", "switches", "companion", "companion", "image", "class", "signal",
+        "forward", "companion", "companion", "image", "class", "signal",
+        "forward", "companion", "companion", "image", "class", "signal", "difference", "difference",
     ]  # fmt: skip
     assert [c for c in checks if c.verdict != "ok"] == []
 
@@ -104,7 +104,7 @@ def test_a_model_in_functions_is_verified():
 def test_a_layer_and_some_tables_alone():
     checks = checks_of(network(), layer="r", tables=["gradient"])
     assert [c.name for c in checks] == [
-        "forward", "companion", "companion", "image", "class", "difference", "difference",
+        "forward", "companion", "companion", "image", "class", "signal", "difference", "difference",
     ]  # fmt: skip
     assert all(c.verdict == "ok" for c in checks)
     with pytest.raises(UnknownLayerError):
@@ -245,7 +245,7 @@ def test_tables_of_relevance_are_not_covered_and_not_differentiated(rules):
     checks = checks_of(network(), tables=[rules])
     assert [(c.name, c.verdict) for c in checks] == [
         ("forward", "ok"), ("switches", "ok"), ("companion", "not covered"), ("companion", "not covered"),
-        ("image", "ok"), ("class", "ok"),
+        ("image", "ok"), ("class", "ok"), ("signal", "ok"),
     ]  # fmt: skip
     assert f"no rule table '{rules}'" in checks[3].detail
 

@@ -7,7 +7,7 @@ Each model is converted for the runtime (``convert --for``), run there in batche
 other than the strongest class, and compared with the library's own Explainer: an error is the largest
 difference, as a share of the largest value. What a runtime, or ``convert``, refuses is said. The cost is the
 processor time of the explain graph as a multiple of that of the model itself, in the same runtime, in one
-thread; of each the fastest run, which other programs disturb least.
+thread (on WebGPU the clock's); of each the fastest run, which other programs disturb least.
 """
 
 import json
@@ -28,13 +28,19 @@ from onnx_deconv.verification import random_feeds
 HERE = Path(__file__).parent / "runtimes"
 PACKAGES = {
     "onnxruntime": ["onnxruntime", "numpy"], "reference": ["onnx"], "openvino": ["openvino"],
-    "openvino_provider": ["onnxruntime-openvino"], "tract": ["tract"],
+    "openvino_provider": ["onnxruntime-openvino"], "tract": ["tract"], "webgpu": ["playwright"],
 }  # fmt: skip
 """What each runtime for Python needs."""
-NODE = {"node": "onnxruntime-node", "web": "onnxruntime-web"}
-PROFILES = {"openvino_provider": "openvino", "reference": "onnxruntime", "node": "onnxruntime"}
+NODE = {"node": "onnxruntime-node", "web": "onnxruntime-web", "webgpu": "onnxruntime-web"}
+"""What npm fetches for those for JavaScript; of them WebGPU needs Chromium, which Python steers."""
+PROFILES = {
+    "openvino_provider": "openvino",
+    "reference": "onnxruntime",
+    "node": "onnxruntime",
+    "webgpu": "web",
+}
 """What ``--for`` is called for the runtimes that are not called so themselves."""
-RUNTIMES = (*PACKAGES, *NODE)
+RUNTIMES = tuple(dict.fromkeys((*PACKAGES, *NODE)))
 SLOW = {"reference"}
 CLOSE = 1e-3
 _DTYPES = {np.dtype(np.float32): "float", np.dtype(np.int64): "int64", np.dtype(np.uint8): "uint8"}
@@ -63,16 +69,17 @@ class Runtime:
     @property
     def command(self) -> list[str]:
         """What runs a model in it."""
-        if self.name in NODE:
+        if self.name in NODE and self.name not in PACKAGES:
             return ["node", str(HERE / "run.mjs"), self.name]
-        return [str(self.envs / self.name / "bin" / "python"), str(HERE / "run.py"), self.name]
+        script = [str(HERE / "webgpu.py")] if self.name == "webgpu" else [str(HERE / "run.py"), self.name]
+        return [str(self.envs / self.name / "bin" / "python"), *script]
 
     @property
     def is_installed(self) -> bool:
         """Whether it is there."""
-        if self.name in NODE:
-            return (self.envs / "node" / "node_modules" / NODE[self.name]).is_dir()
-        return Path(self.command[0]).exists()
+        modules = self.envs / "node" / "node_modules"
+        has_modules = self.name not in NODE or (modules / NODE[self.name]).is_dir()
+        return has_modules and (self.name not in PACKAGES or Path(self.command[0]).exists())
 
     def run(
         self, folder: Path, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], runs: int
@@ -209,7 +216,7 @@ def install(envs: Path) -> None:
         subprocess.run([str(envs / name / "bin" / "pip"), "install", "--quiet", *packages], check=True)
     (envs / "node").mkdir(parents=True, exist_ok=True)
     # Its script would fetch CUDA's libraries from elsewhere.
-    npm = ["npm", "install", "--ignore-scripts", "--no-fund", *NODE.values()]
+    npm = ["npm", "install", "--ignore-scripts", "--no-fund", *dict.fromkeys(NODE.values())]
     subprocess.run(npm, cwd=envs / "node", check=True)
 
 

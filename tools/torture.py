@@ -3,7 +3,7 @@
 Each campaign is a seeded sequence of cases. A case writes its files, runs one command, and is judged:
 
 * the exit code is 0, 1, 2 or 130, and there is no traceback;
-* a refusal (2) is one line on stderr, and nothing is on stdout;
+* a refusal (2) is one line on stderr, and nothing is on stdout but checks and plans that came before;
 * it takes at most 10 seconds and 2 GB;
 * what was there before a command that did not succeed is there after it, and nothing new.
 
@@ -346,11 +346,13 @@ def archives(rng: random.Random, home: Path) -> list[Any]:
 
 @campaign
 def manifests(rng: random.Random, home: Path) -> list[Any]:
-    """Tamper with a saved pair: with its manifest, or with the bytes of one file."""
-    files = dict(made("convert", "m.onnx"))
+    """Tamper with a saved pair or an explain graph: with its manifest, or with the bytes of one file."""
+    form = rng.choice(("pair", "pair", "explain"))
+    files = dict(made("convert", "m.onnx", "--form", form))
     if rng.random() < 0.7:  # noqa: PLR2004
-        models = {name: ModelProto.FromString(files[name]) for name in ("forward.onnx", "deconv.onnx")}
-        text = next(p.value for p in models["deconv.onnx"].metadata_props if p.key.endswith("manifest"))
+        models = {name: ModelProto.FromString(files[name]) for name in files if name.endswith(".onnx")}
+        first = next(iter(models.values()))
+        text = next(p.value for p in first.metadata_props if p.key.endswith("manifest"))
         changed = json.dumps(damaged_json(rng, json.loads(text)))
         for name, model in models.items():
             for entry in model.metadata_props:
@@ -507,7 +509,7 @@ class Case:
             line for line in err.splitlines() if line and not line.startswith(("Usage:", "Try ", "Warning:"))
         ]
         if code == MISTAKE and (
-            len(errors) != 1 or (out and "--json" not in arguments and "verify" not in arguments)
+            len(errors) != 1 or (out and "--json" not in arguments and not {"verify", "build"} & {*arguments})
         ):
             wrong.append("not one line")
         if any(sign in out + err for sign in ("\x1b", "\x07", "\u202e")):
@@ -728,6 +730,43 @@ thread.join()
 """
 
 
+@cache
+def _lasts() -> float:
+    """Measure how long a command takes on this machine."""
+    start = time.monotonic()
+    made("convert", "m.onnx", "--rules", "guided")
+    return time.monotonic() - start
+
+
+def cut(rng: random.Random, home: Path) -> list[str]:
+    """Cut a model's file short while a command runs; return what is wrong."""
+    case = Case("cuts", 0, 0, home)
+    home.mkdir(parents=True)
+    model, where = ModelProto.FromString(network()), {"location": "w.bin", "size_threshold": 0}
+    external = rng.random() < 0.5  # noqa: PLR2004
+    onnx.save(model, home / "m.onnx", save_as_external_data=external, **(where if external else {}))
+    write(home / OUTPUT, made("convert", "m.onnx"))
+    old = case.after()
+    arguments, name = rng.choice(
+        [
+            (["convert", "m.onnx", "-o", OUTPUT, "--rules", "guided"], "w.bin" if external else "m.onnx"),
+            (["convert", "m.onnx", "-o", OUTPUT, "--form", "explain"], "w.bin" if external else "m.onnx"),
+            (["verify", "m.onnx", "--rules", "gradient"], "w.bin" if external else "m.onnx"),
+            (["verify", OUTPUT], f"{OUTPUT}/weights.bin"),
+            (["inspect", "m.onnx"], "w.bin" if external else "m.onnx"),
+        ]
+    )
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(rng.uniform(0.2, 1.2) * _lasts())
+    os.truncate(home / name, rng.choice((0, 100, 4096)))
+    case.before = {**old, name: (home / name).read_bytes()}
+    out, err = process.communicate(timeout=3 * LONGEST)
+    wrong = case.judge(arguments, process.returncode, out, err)
+    return [*dict.fromkeys(wrong), *([f"{arguments} {process.returncode} {err[-300:]}"] if wrong else [])]
+
+
 def threaded(rng: random.Random, home: Path) -> list[str]:
     """Let threads share an explainer that keeps few layers; return what is wrong."""
     from onnx_deconv import Explainer  # noqa: PLC0415
@@ -759,6 +798,7 @@ WHOLE: dict[str, Callable[[random.Random, Path], list[str]]] = {
     "signals": stopped,
     "disk": full,
     "changes": changed,
+    "cuts": cut,
     "threads": threaded,
 }
 """Campaigns whose cases judge themselves."""

@@ -121,7 +121,9 @@ class Tiles:
         content = self._read(unit)
         if content is None:
             return np.full(self.shape[2:], _GREY, np.uint8)
-        picture = read_image(io.BytesIO(content))
+        file = io.BytesIO(content)
+        file.name = self._path  # for messages
+        picture = read_image(file)
         if picture.shape != self.shape[2:]:
             raise InputError(f"{self._path}: holds a picture of another atlas; make it again")
         return picture

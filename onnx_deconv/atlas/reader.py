@@ -9,6 +9,7 @@ from onnx_deconv.atlas.index import checked_index
 from onnx_deconv.atlas.layer_files import LayerFiles
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations
 from onnx_deconv.errors import InputError
+from onnx_deconv.model import Model, digest
 
 INDEX = "atlas.json"
 
@@ -55,6 +56,18 @@ class Reader:
                 f"{self.home}: no finished atlas ({reason}); make it with 'atlas build'"
             ) from error
         self._files: dict[str, LayerFiles] = {}
+
+    def check_model(self, model: Model) -> None:
+        """Refuse a model that the atlas was not made of.
+
+        Raises
+        ------
+        InputError
+            If it is another.
+        """
+        made = self.atlas.made
+        if digest(model) != made.get("sha256"):
+            raise InputError(f"{model.name}: is not the model of the atlas ({made.get('model')})")
 
     @property
     def stems(self) -> list[str]:

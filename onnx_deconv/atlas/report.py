@@ -36,6 +36,8 @@ class Explained:
     ----------
     photo, layer, subject, rules
         What a reader picks: the photograph, the layer, its class or feature map, and the rule table.
+    score
+        The class's, or the feature map's strongest activation.
     pictures
         Captions and pictures.
     """
@@ -44,6 +46,7 @@ class Explained:
     layer: str
     subject: str
     rules: str
+    score: float
     pictures: Sequence[tuple[str, Picture]]
 
 
@@ -127,8 +130,8 @@ def explanations(
                     subject = one.label or f"{'class' if layer is None else 'feature map'} {one.channel}"
                     views = one.views()
                     shown = [("what the model sees", photo.view)]
-                    shown += [(f"{subject}: {view}", views[view]) for view in ("projection", "overlay")]
-                    yield Explained(name, layer or "classes", subject, each.semantics.rules, shown)
+                    shown += [(f"{one.caption}: {view}", views[view]) for view in ("projection", "overlay")]
+                    yield Explained(name, layer or "classes", subject, each.semantics.rules, one.score, shown)
 
 
 def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: int) -> dict[str, Any]:
@@ -145,6 +148,7 @@ def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: 
                 "layer": one.layer,
                 "class": one.subject,
                 "rules": one.rules,
+                "score": float(f"{one.score:.3g}"),
                 "pictures": [(caption, _photo_picture(p)) for caption, p in one.pictures],
             }
             for one in explained

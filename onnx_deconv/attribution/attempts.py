@@ -55,18 +55,21 @@ class Column:
         For each image, what its reconstruction started from, and the kind of seed.
     notes
         For each image, what happened to signals that became zero, or no numbers; else ``None``.
+    seeds
+        For each image, its seed, shape (K, ...).
     """
 
     reconstructions: dict[str, Array]
     starts: list[Start]
     kinds: list[str]
     notes: list[str | None]
+    seeds: list[Array]
 
     @classmethod
-    def of(cls, reconstructions: dict[str, Array], start: Start, kind: str) -> "Column":
+    def of(cls, reconstructions: dict[str, Array], start: Start, kind: str, seed: Array) -> "Column":
         """Return the column of a first attempt."""
         n = len(next(iter(reconstructions.values())))
-        return cls(reconstructions, [start] * n, [kind] * n, [None] * n)
+        return cls(reconstructions, [start] * n, [kind] * n, [None] * n, list(seed))
 
     def empty(self) -> list[int]:
         """Return the images whose reconstructions are zero everywhere."""
@@ -79,7 +82,9 @@ class Column:
         counts = {k: sum(int((~np.isfinite(a[k])).sum()) for a in arrays) for k in range(len(self.starts))}
         return {k: count for k, count in counts.items() if count}
 
-    def replace(self, images: Sequence[int], others: Mapping[str, Array], start: Start, kind: str) -> None:
+    def replace(
+        self, images: Sequence[int], others: Mapping[str, Array], start: Start, kind: str, seed: Array
+    ) -> None:
         """Take these images from another attempt, where it gave something."""
         for k in images:
             if any(a[k].any() for a in others.values()):
@@ -87,7 +92,7 @@ class Column:
                     self.reconstructions[name][k] = a[k]
                 other = start.semantics != self.starts[k].semantics
                 how = f"by {start.semantics.method}" if other else f"(seed {kind})"
-                self.starts[k], self.kinds[k] = start, kind
+                self.starts[k], self.kinds[k], self.seeds[k] = start, kind, seed[k]
                 self.notes[k] = f"{self.notes[k]}; explained {start.layer!r} {how} instead"
 
     def note(self, image: int, text: str) -> None:
@@ -114,9 +119,9 @@ def explain_column(passes: Passes, starts: Sequence[Start], aims: Sequence[Aim])
         run = passes.of(start)
         reconstructions, seed, kind = run.back(aims, start.seed)
         if column is None:
-            column = Column.of(reconstructions, start, kind)
+            column = Column.of(reconstructions, start, kind, seed)
         else:
-            column.replace(empty, reconstructions, start, kind)
+            column.replace(empty, reconstructions, start, kind, seed)
         for image, count in column.not_finite().items() - told.items():
             told[image] = count
             column.note(image, f"{count} values are not finite: {run.why_not_finite(seed)}")

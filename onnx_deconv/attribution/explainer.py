@@ -22,21 +22,29 @@ from onnx_deconv.attribution.recent import Recent
 from onnx_deconv.attribution.room import check_room
 from onnx_deconv.attribution.seed import Place, SeedKind, strongest
 from onnx_deconv.attribution.standing import Standing
-from onnx_deconv.attribution.subject import Subject, fields_of
+from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.inner_model import explained_value, load_model
-from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
+from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import IMAGENET, Labels
-from onnx_deconv.model import Array, Model, Source, load
-from onnx_deconv.model.heads import axes_of, class_count, class_maps, explainable, head_of, heads
-from onnx_deconv.model.model_files import ModelFiles, check_weights
+from onnx_deconv.model import Array, InputShapes, Model, Source, load
+from onnx_deconv.model.heads import (
+    axes_of,
+    class_count,
+    class_maps,
+    explainable,
+    fields_of,
+    head_of,
+    heads,
+    labelled,
+)
 from onnx_deconv.model.tails import mixes_probabilities
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
-from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
+from onnx_deconv.runtime import PairSession, Providers, SignalMeter, Survival, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
 
 if TYPE_CHECKING:
@@ -46,6 +54,8 @@ MAX_LAYERS = 8
 
 _EXPLAINERS: "weakref.WeakSet[Explainer]" = weakref.WeakSet()
 
+_READS = {"rectifiers", "activations", "class activation map"}
+"""What of the forward pass ties a signal to the image so that what survives says something all the same."""
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 
 _SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
@@ -75,12 +85,15 @@ class Explainer:
     inputs
         The inputs to send signals back to, where a model has several; by default all.
     input_shapes
-        Sizes to assume for inputs, by name.
+        Sizes to assume for inputs, by name; a word, as ``"N"``, stands for any size.
     output
         The output whose classes are explained; by default the first that is real numbers, or made of such.
     average
         Explain by the mean over many inputs, see :class:`~onnx_deconv.attribution.average.Average`, or its
         name: ``smoothgrad`` (of the given method, else of the gradient) or ``integrated-gradients``.
+    measure
+        Whether to measure how much of the signal survives, where rectifiers read nothing of the image (the
+        deconvnet): it takes another run of both models. Else nobody is told of a picture of leftovers.
     low_memory
         Whether to return all memory but the weights to the system after each call, which is a little slower.
     max_layers
@@ -112,9 +125,10 @@ class Explainer:
         providers: Providers = "auto",
         labels: Sequence[str] | str | None = None,
         inputs: Sequence[str] | None = None,
-        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        input_shapes: InputShapes | None = None,
         output: str | None = None,
         average: Average | str | None = None,
+        measure: bool = False,
         low_memory: bool = False,
         max_layers: int = MAX_LAYERS,
     ) -> None:
@@ -123,7 +137,7 @@ class Explainer:
         saved = load_pair(model) if is_pair(model) else None  # type: ignore[arg-type]
         self.model, manifest = _model(model, saved, input_shapes)
         if saved is not None:
-            saved = _beside(saved, self.model)
+            saved = reading_with(saved, self.model)
         self.model.files.keep()
         stored = Semantics(**manifest["semantics"]) if manifest is not None else Semantics()
         self.average = None if average is None else Average.of(average)
@@ -135,6 +149,7 @@ class Explainer:
         if self.average is not None and self.average.integrates and self.semantics.method != "gradient":
             raise InputError(f"integrated gradients are of the gradient: leave out {self.semantics.method!r}")
         self.providers = providers
+        self.measure = measure
         self.low_memory = low_memory
         self._inputs = inputs
         self.max_layers = max_layers
@@ -147,7 +162,8 @@ class Explainer:
         self.saved = saved is not None
         self._pair = saved if self.semantics == stored and inputs is None else None
         self.labels = self._names(labels)
-        self.fields = fields_of(self.model, self.head, self.labels)
+        self.head = labelled(self.model, self.head, len(self.labels.names))
+        self.fields = fields_of(self.head, len(self.labels.names))
         self._begin()
         if self._pair is not None:
             self.session(self.layer, self.semantics)  # what is wrong with a saved pair shows now
@@ -156,10 +172,13 @@ class Explainer:
         """Start without sessions: at first, after unpickling, and in a forked process."""
         self._lock = threading.Lock()
         self._sessions = Recent[tuple[str, Semantics], PairSession](self.max_layers)
+        self._meters = dict[tuple[str, Semantics], SignalMeter]()
         _EXPLAINERS.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: each for name, each in vars(self).items() if name not in ("_lock", "_sessions")}
+        return {
+            name: each for name, each in vars(self).items() if name not in ("_lock", "_sessions", "_meters")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -309,6 +328,31 @@ class Explainer:
         ]
         return np.concatenate([p.scores(self.head) for p in passes])
 
+    def forward(self, batch: Batch, layer: str | None = None) -> Pass:
+        """Run a batch forward once: any of its units can then be sent back, each for a backward pass alone.
+
+        Parameters
+        ----------
+        batch
+            Images as the model takes them, as many as it takes at once.
+        layer
+            A value's or a node's name; by default what the explainer explains.
+
+        Returns
+        -------
+        Pass
+            Its ``explained`` holds the layer's activations; its ``back`` takes what is aimed at.
+
+        Raises
+        ------
+        InputError
+            If the batch does not fit.
+        UnknownLayerError
+            If there is no such layer.
+        """
+        name = self._named(layer)
+        return self._pass(feeds_of(self.model, batch), name, self.method(name))
+
     def session(self, layer: str | None = None, semantics: Semantics | None = None) -> PairSession:
         """Return the pair, ready to run, that explains a layer; made on first use.
 
@@ -399,8 +443,9 @@ class Explainer:
         columns = [
             explain_column(passes, starts, [aim for _, aim in each]) for each in zip(*rows, strict=True)
         ]
+        survivals = [self._survived(feeds, column) for column in columns]
         for image, row in enumerate(rows):
-            for (wanted, aim), column in zip(row, columns, strict=True):
+            for (wanted, aim), column, survived in zip(row, columns, survivals, strict=True):
                 position, score = aim.position, subject.score(image, wanted, aim)
                 if column.kinds[image] == "strongest":
                     values = passes.of(column.starts[image]).explained[image]
@@ -411,10 +456,11 @@ class Explainer:
                 yield Explanation(
                     first + image, column.starts[image].layer, wanted.first, label, score, position,
                     column.kinds[image], next(iter(found.values())), found,
-                    subject.standing(layer, image, wanted), self._note(column, image),
+                    subject.standing(layer, image, wanted), self._note(column, image, survived[image]),
                     column.starts[image].semantics, self._dependence(column, image).depends,
                     self.head.output if of_classes else None, self.head.kind if of_classes else None,
                     wanted.words, place_words(choice.position), self.average,
+                    _share(survived[image]),
                 )  # fmt: skip
 
     def _sent(
@@ -425,17 +471,19 @@ class Explainer:
         given = axes.canonical(np.broadcast_to(seed, _whole_shape(run.explained, axes, seed, total)))[images]
         reconstructions = run.send(given.astype(np.float32))
         start = Start(layer, "auto", self.method(layer))
-        column = Column.of(reconstructions, start, "array")
+        column = Column.of(reconstructions, start, "array", given)
+        survived = self._survived(feeds, column)
         of_classes = layer == self.scores_layer
         for image in range(len(given)):
             found = {name: r[image] for name, r in reconstructions.items()}
             score = float((given[image] * run.explained[image]).sum())
             yield Explanation(
                 images.start + image, layer, 0, None, score, None, "array", next(iter(found.values())), found,
-                Standing(layer, of_classes), self._note(column, image), start.semantics,
+                Standing(layer, of_classes), self._note(column, image, survived[image]), start.semantics,
                 self._dependence(column, image).depends,
                 self.head.output if of_classes else None, self.head.kind if of_classes else None,
                 "the given array", None, self.average,
+                _share(survived[image]),
             )  # fmt: skip
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:
@@ -464,11 +512,35 @@ class Explainer:
         # among the positions of its map by themselves.
         return scores + maps if self.saved or chosen.table.conserves else maps + scores
 
-    def _note(self, column: Column, image: int) -> str | None:
+    def _survived(self, feeds: Mapping[str, Array], column: Column) -> list[Survival | None]:
+        """Measure how much of each image's signal survived, where that is asked for and says something."""
+        found: list[Survival | None] = [None] * len(column.starts)
+        empty = column.empty()
+        for start in dict.fromkeys(column.starts if self.measure and self.average is None else ()):
+            session = self.session(start.layer, start.semantics)
+            if _READS & set(ImageDependence.of(session.pair.manifest).through):
+                continue
+            own = [seed * (each == start) for seed, each in zip(column.seeds, column.starts, strict=True)]
+            seeds = axes_of(self.model, start.layer).restored(np.stack(own))
+            survivals = self._meter(start)(feeds, seeds)
+            for image, survival in enumerate(survivals):
+                if column.starts[image] == start and image not in empty:
+                    found[image] = survival
+        return found
+
+    def _meter(self, start: Start) -> SignalMeter:
+        key = start.layer, start.semantics
+        if key not in self._meters:
+            inputs = [r["of"] for r in self.session(*key).pair.manifest["reconstructions"]]
+            self._meters[key] = SignalMeter(self.model, *key, inputs, self.providers)
+        return self._meters[key]
+
+    def _note(self, column: Column, image: int, survived: Survival | None = None) -> str | None:
         """Say what became of the signal, and whether the picture can be about the image."""
         blind, layer = self._dependence(column, image).note, column.starts[image].layer
         squashed = _SQUASHED.format(layer) if layer in self._squashed else None
-        return "; ".join(filter(None, (column.notes[image], squashed, blind))) or None
+        left = None if survived is None else survived.warning
+        return "; ".join(filter(None, (column.notes[image], squashed, left, blind))) or None
 
     @cached_property
     def _squashed(self) -> set[str]:
@@ -491,6 +563,10 @@ class Explainer:
         return class_maps(self.model, self.scores_layer)
 
 
+def _share(survived: Survival | None) -> float | None:
+    return None if survived is None else survived.share
+
+
 class _Choice(NamedTuple):
     """What to explain in each image of a chunk."""
 
@@ -501,7 +577,7 @@ class _Choice(NamedTuple):
 
 
 def _model(
-    source: Source | Model, saved: Pair | None, shapes: Mapping[str, Sequence[int]] | None
+    source: Source | Model, saved: Pair | None, shapes: InputShapes | None
 ) -> tuple[Model, Mapping[str, Any] | None]:
     """Return the model, and what the manifest of a pair or an explain graph says of it."""
     if isinstance(source, Model):
@@ -509,14 +585,6 @@ def _model(
     if saved is not None and isinstance(source, str | PathLike):
         return load(f"{source}/{FORWARD}", shapes), saved.manifest
     return load_model(source, shapes)
-
-
-def _beside(saved: Pair, model: Model) -> Pair:
-    """Let a saved pair read its weights where its forward model does."""
-    check_weights(saved.deconv, model.files, model.name)
-    if isinstance(saved.keeps, ModelFiles):
-        saved.keeps.check()
-    return replace(saved, folder=model.files.keep(), keeps=model.files)
 
 
 def _begin_all() -> None:

@@ -84,6 +84,9 @@ class Explanation:
         Where in its map it was explained, if in a region or a mask.
     average
         What it is the mean of; ``None`` for a single pass.
+    survived
+        The share of the signal's energy that the narrowest rectifier let through, see
+        :class:`~onnx_deconv.runtime.Survival`; ``None`` where that was not measured.
     shown
         What was explained, and how the model saw it: a photograph, a signal, a volume; ``None`` where the
         explainer was called with arrays, or there is nothing to draw.
@@ -109,6 +112,7 @@ class Explanation:
     words: str | None = None
     place: str | None = None
     average: Average | None = field(default=None, repr=False, compare=False)
+    survived: float | None = field(default=None, repr=False)
     shown: Shown | None = field(default=None, repr=False, compare=False)
     drawn: Mapping[str, Shown] = field(default_factory=dict, repr=False, compare=False)
 
@@ -121,12 +125,17 @@ class Explanation:
     def name(self) -> str:
         """What is explained, for people: ``tabby``, ``class 281``, ``conv4 channel 17 at 6,6``."""
         if self.words is not None or self.place is not None:
-            return ", ".join(filter(None, (self.words or self._of_one, self.place)))
-        return self._of_one
+            return ", ".join(filter(None, (self.words or self.of_one, self.place)))
+        return self.of_one
 
     @property
-    def _of_one(self) -> str:
-        """The name of a class, or of a unit or channel of a layer."""
+    def of_class(self) -> bool:
+        """Whether a class is explained; an image's channel or a regression's number is none."""
+        return self.standing.of_class and self.kind not in _CALLED
+
+    @property
+    def of_one(self) -> str:
+        """The name of the class, or of the unit or channel of a layer, without the place in its map."""
         if self.standing.of_class:
             spoken = (self.label or "").partition(",")[0].strip()
             return spoken or f"{_CALLED.get(self.kind or '', 'class')} {self.channel}"

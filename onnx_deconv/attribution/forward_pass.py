@@ -14,6 +14,7 @@ from onnx_deconv.model import Array
 from onnx_deconv.model.heads import Head
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import find
+from onnx_deconv.operators.builder import origin
 from onnx_deconv.operators.traits import AFFINE, COMBINATION, PLACEMENT, RECTIFIER
 from onnx_deconv.runtime import PairSession, Session, numpy_of, why_not_finite
 
@@ -146,6 +147,5 @@ def _last_stop(probe: ModelProto, found: Mapping[str, Any]) -> str:
         if node.output[0] not in found or numpy_of(found[node.output[0]]).any():
             alive.update(node.output)
         else:
-            # Companion nodes are named deconv/FORWARD NODE/OPERATOR_NUMBER.
-            stop = node.name.removeprefix("deconv/").rpartition("/")[0]
+            stop = origin(node.name)
     return stop

@@ -167,7 +167,7 @@ def explain(
     ('golden retriever', 0.94)
     >>> explanation.save("dog.png")
     """
-    explainer = Explainer(model, method, **options)
+    explainer = Explainer(model, method, **{"measure": True} | options)
     return explain_images(
         explainer, images, target, layer=layer, position=position, top=top, seed=seed, preprocess=preprocess
     )

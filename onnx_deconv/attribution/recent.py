@@ -39,7 +39,3 @@ class Recent(Generic[K, V]):
         self.make_room()
         self._entries[key] = value
         return value
-
-    def forget(self) -> None:
-        """Drop all entries."""
-        self._entries.clear()

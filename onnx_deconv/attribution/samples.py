@@ -138,9 +138,21 @@ def _drawable(explainer: Explainer, one: Explanation, sample: Sample) -> Explana
 
 
 def _in_input(photo: Photo | None, x: float, y: float) -> tuple[float, float]:
-    """Return where a photograph's point is in the model's input."""
+    """Return where a photograph's point is in the model's input.
+
+    Raises
+    ------
+    InputError
+        If it is not in the photograph, or the input does not show it.
+    """
     if photo is None:
         return x, y
+    high, low, end, right = photo.geometry.box
+    if not (high <= y <= end and low <= x <= right):
+        raise InputError(
+            f"the point {x:g},{y:g} is outside what the model sees of the photograph: x from {low:g} to "
+            f"{right:g}, y from {high:g} to {end:g}"
+        )
     top, left, bottom, right = photo.geometry.box_in_input((y, x, y + 1, x + 1))
     return (left + right) / 2, (top + bottom) / 2
 

@@ -201,6 +201,9 @@ def _check(values: Array, aim: Aim) -> None:
     if position is None:
         return
     if len(position) != len(sizes):
-        raise InputError(f"position {position}: the explained value has {len(sizes)} axes after the channel")
+        raise InputError(
+            f"position {position}: the explained value has {len(sizes)} axes after the channel: give an "
+            f"index for each, in the map of size {sizes}"
+        )
     if any(not 0 <= k < size for k, size in zip(position, sizes, strict=True)):
         raise InputError(f"position {position} is outside the feature map of size {sizes}")

@@ -11,9 +11,9 @@ from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.target import Choices, Target, Wanted
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
-from onnx_deconv.model import Array, Model
+from onnx_deconv.model import Array
 from onnx_deconv.model.detections import Fields
-from onnx_deconv.model.heads import Head, class_count
+from onnx_deconv.model.heads import Head
 
 
 class Subject:
@@ -61,11 +61,12 @@ class Subject:
     def aim(self, image: int, wanted: Wanted, place: Place) -> tuple[Wanted, Aim]:
         """Return what of the explained value a target is in one image, and the target made definite."""
         if not self.boxes or place is not None:
-            return wanted, self.choices.aim(wanted, place)
+            several = self.fields is not None and self.fields.anchors > 1 and not wanted.field
+            return wanted, self._aim(wanted, place) if several else self.choices.aim(wanted, place)
         if self.fields is None or wanted.field:
             raise InputError("tell the box too, by its position: one number, its place among the boxes")
         wanted, box = self._box(image, wanted)
-        return wanted, self.choices.aim(wanted, (box,))
+        return wanted, self._aim(wanted, box)
 
     def score(self, image: int, wanted: Wanted, aim: Aim) -> float:
         """Return a target's score: of the model's own numbers if it gives one, else the activation."""
@@ -88,7 +89,7 @@ class Subject:
             return scores_of(self.run.explained)
         if self.boxes:
             values = self.run.explained
-            return scores_of(values if self.fields is None else self.fields.scores(values))
+            return scores_of(values if self.fields is None else self.fields.scores(self.fields.apart(values)))
         return self.run.scores(self.head)
 
     def _before(self) -> Array:
@@ -106,28 +107,51 @@ class Subject:
             elements = [(self.fields.first + k, 1) for k in range(self.fields.count)]
         return Choices(self.scores.shape[1], self.labels, elements, count)
 
-    def _box(self, image: int, wanted: Wanted) -> tuple[Wanted, int]:
+    def _aim(self, wanted: Wanted, box: Place) -> Aim:
+        """Aim at a box; of several anchors of a map its channels lie behind those of the anchors before."""
+        aim = self.choices.aim(wanted, box)
+        if self.fields is None or self.fields.anchors == 1:
+            return aim
+        place = aim.position or ()
+        if len(place) != self.run.explained.ndim - 1:
+            raise InputError(f"position {box}: give a box's anchor, row and column")
+        before = place[0] * (self.run.explained.shape[1] // self.fields.anchors)
+        return Aim(tuple((channel + before, weight) for channel, weight in aim.weights), place[1:])
+
+    def _box(self, image: int, wanted: Wanted) -> tuple[Wanted, tuple[int, ...]]:
         """Find the box that a target means, and its class where the target leaves that open."""
-        values, fields = self.run.explained[image], self.fields
+        fields = self.fields
         assert fields is not None  # noqa: S101 - the caller looked
-        scores = fields.scores(values[None])[0]
+        values = fields.apart(self.run.explained[image, None])[0]
+        flat, sizes = values.reshape(len(values), -1), values.shape[1:]
+        scores = fields.scores(flat[None])[0]
         if wanted.point is not None:
-            around = fields.around(values, wanted.point)
+            around = fields.around(flat, wanted.point)
             if not around:
                 raise InputError(f"no box is around the point {wanted.point[0]:g},{wanted.point[1]:g}")
             rows = [k for k, _ in wanted.terms] or list(range(fields.count))
             channel, box = max(((c, b) for c in rows for b in around), key=lambda each: scores[each])
             terms = wanted.terms or ((channel, 1.0),)
-            return Wanted(terms, f"{self.labels.spoken(terms[0][0])}, box {box}"), box
-        ranked = fields.ranked(values, wanted.first)
+            return Wanted(terms, f"{self.labels.spoken(terms[0][0])}, box {box}"), _place(box, sizes)
+        ranked = fields.ranked(flat, wanted.first)
         if wanted.rank > len(ranked):
             raise InputError(f"#{wanted.rank}: the class has {len(ranked)} boxes")
-        return wanted, ranked[wanted.rank - 1]
+        return wanted, _place(ranked[wanted.rank - 1], sizes)
+
+
+def _place(box: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return a box's position, given its place among all."""
+    return tuple(int(k) for k in np.unravel_index(box, sizes))
 
 
 def undecided(head: Head, fields: Fields | None, count: int | None = None) -> str | None:
     """Tell why nothing is explained of an output unless it is named; ``None`` where something is."""
     named = f"output {head.output!r}"
+    if head.boxes is not None and head.boxes.part == "boxes":
+        return (
+            f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
+            "'field 2' and the box's position"
+        )
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
         return (
@@ -137,8 +161,3 @@ def undecided(head: Head, fields: Fields | None, count: int | None = None) -> st
     if head.kind == "embedding":
         return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
     return None
-
-
-def fields_of(model: Model, head: Head, labels: Labels) -> Fields | None:
-    """Tell which fields of a detector's boxes are what; ``None`` where that is not told."""
-    return Fields.of(head.kind, class_count(model, head), bool(head.cut), len(labels.names))

@@ -14,10 +14,11 @@ from onnx_deconv.model import Array
 
 Target = SupportsIndex | str
 """A class by index or label, or a channel; or a sum of these, such as ``-tabby``, ``tabby - tiger cat``,
-``0.5*tabby + 207``. Of detections: a class (its strongest box), ``person#2`` (its second), ``person at
-120,80`` (the one around that point of the input, x and y), ``at 120,80`` (of any class), ``field 4`` (of one
-box, by its position)."""
+``0.5*tabby + 207``, in which ``others`` is the mean of all that it does not name: ``tabby - others``. Of
+detections: a class (its strongest box), ``person#2`` (its second), ``person at 120,80`` (the one around that
+point of the input, x and y), ``at 120,80`` (of any class), ``field 4`` (of one box, by its position)."""
 
+OTHERS = "others"
 _SIGN = re.compile(r"\s+([+-])\s+")
 _RANK = re.compile(r"(.+)#(\d+)", re.DOTALL)
 _POINT = re.compile(r"(?:(.*\S)\s+)?at\s+(-?[\d.]+)\s*,\s*(-?[\d.]+)", re.DOTALL)
@@ -97,13 +98,14 @@ class Choices:
         if self.fields is not None and (box := self._box(target)) is not None:
             return box
         try:
-            terms = tuple(self._term(sign, part) for sign, part in zip(*_parts(target), strict=True))
+            terms = [self._term(sign, part) for sign, part in zip(*_parts(target), strict=True)]
+            every = self._spread(terms)
         except InputError:
             _check_not_of_boxes(target)
             raise
-        if len(terms) == 1 and terms[0][1] == 1.0:
-            return Wanted(terms)
-        return Wanted(terms, " ".join(self._said(k, *term) for k, term in enumerate(terms)))
+        if len(every) == 1 and every[0][1] == 1.0:
+            return Wanted(every)
+        return Wanted(every, " ".join(self._said(k, *term) for k, term in enumerate(terms)))
 
     def aim(self, wanted: Wanted, place: Place) -> Aim:
         """Return what of the explained value a target is."""
@@ -123,7 +125,9 @@ class Choices:
             terms = self.understood(match[1]).terms if match[1] else ()
             return Wanted(terms, text.strip(), point=(float(match[2]), float(match[3])))
         if match := _RANK.fullmatch(text.strip()):
-            return replace(self.understood(match[1]), words=text.strip(), rank=max(1, int(match[2])))
+            if not int(match[2]):
+                raise InputError(f"target {text!r}: ranks count from 1, the class's best box")
+            return replace(self.understood(match[1]), words=text.strip(), rank=int(match[2]))
         return None
 
     def _label(self, text: str) -> int | None:
@@ -135,11 +139,22 @@ class Choices:
         except InputError:
             return None
 
-    def _term(self, sign: float, text: str) -> tuple[int, float]:
+    def _spread(self, terms: Sequence[tuple[int | None, float]]) -> tuple[tuple[int, float], ...]:
+        """Put in place of the others' mean all that is not named, behind what is."""
+        named = [(k, weight) for k, weight in terms if k is not None]
+        if not named:
+            raise InputError(f"target: {OTHERS!r} are those that are not named: name one, 'tabby - {OTHERS}'")
+        others = [k for k in range(self.count) if k not in dict(named)]
+        weight = sum(weight for k, weight in terms if k is None)
+        return (*named, *((k, weight / len(others)) for k in others if weight))
+
+    def _term(self, sign: float, text: str) -> tuple[int | None, float]:
         match = _TERM.fullmatch(text.strip())
         if match is None:
             raise InputError(f"target: a class or channel is missing beside {'+' if sign > 0 else '-'}")
         factor, name = match.groups()
+        if name.strip() == OTHERS and self._label(name) is None:
+            return None, sign * float(factor or 1)
         named = _whole(name) if self.labels is None else self.labels.index(name)
         return self._checked(named), sign * float(factor or 1)
 
@@ -149,8 +164,11 @@ class Choices:
             raise InputError(f"there is no {what} {index}: the model has 0 to {self.count - 1}")
         return index
 
-    def _said(self, place: int, index: int, weight: float) -> str:
-        name = f"channel {index}" if self.labels is None else self.labels.spoken(index)
+    def _said(self, place: int, index: int | None, weight: float) -> str:
+        if index is None:
+            name = OTHERS
+        else:
+            name = f"channel {index}" if self.labels is None else self.labels.spoken(index)
         sign = ("-" if weight < 0 else "") if place == 0 else "- " if weight < 0 else "+ "
         return f"{sign}{'' if abs(weight) == 1 else f'{abs(weight):g}*'}{name}"
 

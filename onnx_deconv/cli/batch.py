@@ -247,8 +247,7 @@ def _figure(row: Mapping[str, Any]) -> str:
         return (
             f"<figure><figcaption><b>{name}</b><small>{escape(row['error'])}</small></figcaption></figure>\n"
         )
-    what = row["label"] or (f"class {row['class']}" if row["class"] is not None else "")
-    what = what or f"{row['layer']} channel {row['channel']}"
+    what = row["label"] or row["target"]
     notes = "".join(f"<small>{escape(row[key])}</small>" for key in ("note", "improbable") if row[key])
     rank = f", rank {row['standing']}" if row["standing"] else ""
     words = f"{escape(what)}, {row['score']:.3g}{rank}"

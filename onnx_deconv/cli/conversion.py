@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from onnx_deconv.cli.console import sizes
+from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.model import Array, Model
-from onnx_deconv.runtime import Providers, Session
+from onnx_deconv.runtime import Providers, Session, Survival
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification import Check, random_feeds
+from onnx_deconv.verification import Check, random_feeds, survival
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ class Conversion:
         session = Session(self.model.proto, self.model.folder, self.providers)
         return session, [random_feeds(self.model, np.random.default_rng(k)) for k in range(self.checks)]
 
+    def survived(self, explained: str) -> Survival | None:
+        """Measure on a random input how much of the signal survives; ``None`` without checks."""
+        if not self.checks:
+            return None
+        pair = compile_pair(self.model, explained, semantics=self.semantics, output=self.model_output)
+        with self.timed("signal"):
+            return survival(
+                self.model, pair, random_feeds(self.model, np.random.default_rng(0)), self.providers
+            )
+
     def refuse_failures(self, checks: Sequence[Check]) -> None:
         """Keep new files from taking their places if a check failed."""
         if not _passed(checks):
@@ -77,11 +88,13 @@ class Conversion:
 
     def record(self, files: Sequence[Path], checks: Sequence[Check], **more: Any) -> dict[str, Any]:
         """Return what there is to say about the files written."""
+        survived = self.survived(more["explained"]["value"]) if _passed(checks) else None
         return {
             "model": self.model.name,
             "folder": self.output,
             **more,
             "bytes": {file.name: file.stat().st_size for file in files},
+            "signal": None if survived is None else survived.as_dict(),
             "seconds": self.seconds,
             "checks": [each.as_dict() for each in checks],
             "passed": _passed(checks),
@@ -111,6 +124,13 @@ def check_lines(record: Mapping[str, Any]) -> Iterator[str]:
             wrong = f"{error:.0f} values are not finite" if error else "all values are finite"
             found = f"{check['of']} {check['detail']}: {wrong}"
         yield f"  check {verdict}: {found}"
+    yield from _signal(record)
+
+
+def _signal(record: Mapping[str, Any]) -> Iterator[str]:
+    """Tell what became of the signal."""
+    if signal := record["signal"]:
+        yield f"  of a random input's strongest unit, {signal['words']}"
 
 
 def shape_of(value: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def command(
     graph: GraphOptions, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Write MODEL and its companion, which explain it in any language that has onnxruntime."""
-    unused = [*changed(graph), *changed(images)]
+    unused = [name for name in (*changed(graph), *changed(images)) if name != "--for"]
     if options.form == "pair" and unused:
         raise click.UsageError(f"{', '.join(unused)}: only with --form explain or triton")
     if options.form != "pair":
@@ -94,6 +94,7 @@ def command(
     start = time.perf_counter()
     loaded = load(model, dict(run.shapes))
     _refuse_to_overwrite(loaded, model, output)
+    loaded.files.keep()
     seconds = {"load": round(time.perf_counter() - start, 3)}
     if options.layer is None:
         explainable(loaded, run.output)
@@ -108,11 +109,11 @@ def command(
         record = form.write(conversion, graph, preprocess)
         console.result(record, lambda: "\n".join(form.lines(record)))
     else:
-        record = pair_form.write(conversion)
+        record = pair_form.write(conversion, graph.runtime)
         console.result(record, lambda: "\n".join(pair_form.lines(record)))
         if record["passed"]:
             _recommend(console, conversion)
-    if note := record["image_dependence"]["note"]:
+    for note in filter(None, (record["image_dependence"]["note"], (record["signal"] or {}).get("warning"))):
         console.warn(note)
     if not record["passed"]:
         console.error("a check failed, so nothing was written (--check 0 writes the files unchecked)")

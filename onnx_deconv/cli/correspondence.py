@@ -21,7 +21,7 @@ from onnx_deconv.experiments.correspondence import Correspondence, correspondenc
 from onnx_deconv.experiments.figures import draw_correspondence
 from onnx_deconv.experiments.parts import OBJECT, read_parts
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Box, Photo, save_png
+from onnx_deconv.imaging import Box, Photo, SheetFormat, save_sheet
 from onnx_deconv.model import Array
 
 _EPILOG = """\b
@@ -60,6 +60,7 @@ class CorrespondenceOptions:
             "place the random boxes",
         ),
     ] = 0
+    suffix: Annotated[SheetFormat, groups.sheet_format("figure")] = "png"
 
 
 @click.command(epilog=_EPILOG)
@@ -92,8 +93,8 @@ def command(
         watch=lambda steps: console.progress(steps, lambda _: "sets of boxes"),
     )
     home = folder(output)
-    sheet, record = home / "correspondence.png", home / "correspondence.json"
-    save_png(sheet, draw_correspondence(result, photos, [Path(name).name for name in names]))
+    sheet, record = home / f"correspondence.{options.suffix}", home / "correspondence.json"
+    save_sheet(sheet, draw_correspondence(result, photos, [Path(name).name for name in names]))
     numbers = {"table": _numbers(result)}
     save_json(record, {"images": names, **numbers, **vars(result), **study.made_by()})
     console.result({"sheet": sheet, "record": record, **numbers}, f"{sheet}\n{_table(result)}")

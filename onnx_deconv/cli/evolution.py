@@ -24,7 +24,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.evolution import Evolution, checkpoints_in, evolution
 from onnx_deconv.experiments.figures import draw_evolution
 from onnx_deconv.files import check_disk, folder
-from onnx_deconv.imaging import save_npy, save_png
+from onnx_deconv.imaging import SheetFormat, save_npy, save_sheet
 
 _EPILOG = """\b
 Examples:
@@ -71,6 +71,7 @@ class EvolutionOptions:
             "choose feature maps",
         ),
     ] = 0
+    suffix: Annotated[SheetFormat, groups.sheet_format("sheets")] = "png"
 
     def channels(self, explainer: Explainer, layer: str) -> Sequence[int]:
         """Choose the feature maps of a layer."""
@@ -116,16 +117,18 @@ def command(
         open_checkpoint=lambda path: run.explainer(Path(path), semantics, AUTO),
         watch=lambda steps: console.progress(steps, lambda path: path.name),
     ):
-        _write(console, study, found, photographs, folder(output))
+        _write(console, study, found, photographs, folder(output), options.suffix)
     return 0
 
 
-def _write(console: Console, study: Study, found: Evolution, photographs: Sequence[Path], home: Path) -> None:
+def _write(
+    console: Console, study: Study, found: Evolution, photographs: Sequence[Path], home: Path, suffix: str
+) -> None:
     files = {
-        what: home / f"{safe(found.layer)}-evolution.{suffix}"
-        for what, suffix in (("sheet", "png"), ("values", "npy"), ("record", "json"))
+        what: home / f"{safe(found.layer)}-evolution.{ending}"
+        for what, ending in (("sheet", suffix), ("values", "npy"), ("record", "json"))
     }
-    save_png(files["sheet"], draw_evolution(found, study.preprocess))
+    save_sheet(files["sheet"], draw_evolution(found, study.preprocess))
     save_npy(files["values"], found.projections)
     numbers = {name: value for name, value in vars(found).items() if name != "projections"}
     save_json(files["record"], {**numbers, "files": photographs, **study.made_by()})

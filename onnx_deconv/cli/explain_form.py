@@ -17,7 +17,7 @@ from onnx_deconv.compiler.package import EXPLAIN as EXPLAIN_FILE
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.profiles import RuntimeName
-from onnx_deconv.compiler.seed_graph import GraphSeed
+from onnx_deconv.compiler.seed_graph import GraphSeed, TargetKind
 from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import Session, first_nan, numpy_of
@@ -51,9 +51,9 @@ class GraphOptions:
         option(
             "--seed",
             "With --form explain: what an explanation starts from: one is 1 at the channel's "
-            "strongest unit, map the channel's whole feature map, strongest the map's strongest activation "
-            "alone, unit the unit whose index in the layer 'target' gives. auto: a class starts from its "
-            "own feature map where the model has one.",
+            "strongest unit, contrast a class less the mean of all others, map the channel's whole feature "
+            "map, strongest the map's strongest activation alone, unit the unit whose index in the layer "
+            "'target' gives. auto: a class starts from its own feature map where the model has one.",
         ),
     ] = "auto"
     target_input: Annotated[
@@ -65,6 +65,14 @@ class GraphOptions:
             "choose optional for onnxruntime in Python, C++, C# or Java alone.",
         ),
     ] = "required"
+    target_kind: Annotated[
+        TargetKind,
+        option(
+            "--target-kind",
+            "With --form explain: what the input 'target' holds: the index of a class, or a weight for each "
+            "class, whose weighted sum is explained: 1 and -1 for the difference of two.",
+        ),
+    ] = "index"
     pictures: Annotated[
         bool,
         option(
@@ -82,8 +90,9 @@ class GraphOptions:
         RuntimeName,
         option(
             "--for",
-            "With --form explain: what will run the graph. It is brought to the forms that this takes; "
-            "what cannot be is named. cuda: onnxruntime on NVIDIA GPUs; web: onnxruntime for JavaScript; "
+            "What will run the graph. It is brought to the forms that this takes; what cannot be is "
+            "named. A pair runs in onnxruntime and cuda alone. cuda: onnxruntime on NVIDIA GPUs; web: "
+            "onnxruntime for JavaScript; "
             "mobile: onnxruntime on telephones.",
         ),
     ] = "onnxruntime"
@@ -136,6 +145,7 @@ def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preproce
             seed=options.seed,
             ranking=explainer.scores_layer if maps else None,
             target_input=options.target_input,
+            target=options.target_kind,
             preprocess=preprocess if options.pictures else None,
             runtime=options.runtime,
             passes=options.passes,
@@ -195,7 +205,7 @@ def _compared(
             continue
         result = numpy_of(found[entry["name"]])
         bad = int((~np.isfinite(result)).sum())
-        node = first_nan(graph.proto, graph.folder, feeds) if bad else None
+        node = first_nan(graph.proto, graph.folder, feeds, companion=True) if bad else None
         detail = sizes(result.shape) + (f" (the first NaN is at {node})" if node else "")
         yield Check("companion", entry["name"], float(bad), 0.0, detail)
 
@@ -210,7 +220,7 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
     rows = [
         ("explains", f"{explained['value']} ({sizes(explained['shape'])})"),
         *(("takes", f"{shape_of(i)} {i['dtype']}") for i in record["inputs"]),
-        ("", f"{shape_of(target)} int64, {target['input']}"),
+        ("", f"{shape_of(target)} {target['dtype']}, {target['input']}"),
         *(("returns", f"{shape_of(o)} {o['dtype']}") for o in record["outputs"]),
         ("choices", named(record["semantics"])),
     ]

@@ -57,7 +57,7 @@ class Subject:
             return "-".join(map(str, (safe(self.layer), one.channel, *(one.position or ()))))
         if one.words is not None:
             return one.words
-        named = self.explainer.labels.spoken(one.channel)
+        named = one.of_one
         shared = one.label is not None and self.explainer.labels.names.count(one.label) > 1
         return f"{named}-{one.channel}" if shared else named
 
@@ -150,7 +150,7 @@ def write(
         "kind": one.kind,
         "target": one.name,
         "layer": one.layer,
-        "class": one.channel if subject.of_classes else None,
+        "class": one.channel if subject.of_classes and one.of_class else None,
         "channel": one.channel,
         "label": one.label,
         "score": one.score,
@@ -162,6 +162,7 @@ def write(
         "seed": one.seed,
         "method": one.method,
         "depends_on_image": one.depends,
+        "survived": one.survived,
         "note": one.note,
         "empty": one.is_empty,
         "files": files,

@@ -12,6 +12,7 @@ import click
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.cli.options import changed, option, takes
@@ -28,6 +29,7 @@ _EPILOG = """\b
 Examples:
   onnx-deconv explore model.onnx
   onnx-deconv explore squeezenet.onnx photos/ --preset imagenet-caffe --labels labels.txt
+  onnx-deconv explore model.onnx photos/ --atlas onnx-deconv-atlas
   onnx-deconv explore model.onnx cat.png --no-browser --port 9000
 
 The page needs no network. Photographs that are dropped on it stay on this machine.
@@ -35,18 +37,28 @@ The page needs no network. Photographs that are dropped on it stay on this machi
 
 
 @dataclass(frozen=True)
-class BrowserOptions:
-    """Whether the page is opened."""
+class PageOptions:
+    """Whether the page is opened, and what is shown beside feature maps."""
 
     no_browser: Annotated[
         bool, option("--no-browser", "Do not open the page in a browser.", is_flag=True)
     ] = False
+    atlas: Annotated[
+        Path | None,
+        option(
+            "--atlas",
+            "An atlas of MODEL, a folder that 'atlas build' made: the page shows the images that excite a "
+            "feature map most beside it.",
+            type=PATH,
+            metavar="FOLDER",
+        ),
+    ] = None
 
 
 @click.command(epilog=_EPILOG)
 @groups.model
 @click.argument("paths", metavar="[IMAGE]...", nargs=-1)
-@takes("browser", BrowserOptions)
+@takes("page", PageOptions)
 @takes("address", AddressOptions)
 @takes("limits", LimitOptions, without=("waiting", "batch", "runs"))
 @takes("images", ImageOptions)
@@ -54,7 +66,7 @@ class BrowserOptions:
 @groups.common
 @click.pass_obj
 def command(
-    console: Console, /, model: Path, paths: Sequence[str], *, browser: BrowserOptions,
+    console: Console, /, model: Path, paths: Sequence[str], *, page: PageOptions,
     address: AddressOptions, limits: LimitOptions, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Explore MODEL in the browser: its layers, feature maps, units and classes, on photographs.
@@ -74,7 +86,8 @@ def command(
         _commands(model, [*_flags(images), *_flags(run)]),
         limits.limits(),
         where,
-        lambda url: _say(console, url, opens=not browser.no_browser),
+        lambda url: _say(console, url, opens=not page.no_browser),
+        page.atlas,
     )
     return 0
 

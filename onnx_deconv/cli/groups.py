@@ -64,6 +64,11 @@ def random_state(what: str) -> Option:
     return whole("--random-state", f"Seed of the random numbers that {what}.", least=0)
 
 
+def sheet_format(what: str) -> Option:
+    """Declare the option for the format of a sheet."""
+    return option("--format", f"The format of the {what}; svg and pdf keep texts, curves and bars as such.")
+
+
 def rules(help: str, also: Mapping[str, str] = _NOTHING, **attributes: Any) -> Option:  # noqa: A002
     """Declare the option for rule tables, with those that are registered as its choices.
 

@@ -9,15 +9,21 @@ import click
 
 from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console, sizes, table
+from onnx_deconv.cli.groups import PATH
+from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.measured import Measured
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import takes
+from onnx_deconv.cli.options import changed, option, takes
 from onnx_deconv.compiler.inspection import Inspection, Layer, Output, inspect_model
+from onnx_deconv.semantics import Semantics
 
+_TWO = 2
 _EPILOG = """\b
 Examples:
   onnx-deconv inspect model.onnx
   onnx-deconv inspect model.onnx --rules guided --layer conv4
   onnx-deconv inspect model.onnx --json | jq -r '.layers[].layer'
+  onnx-deconv inspect model.onnx --measure cat.jpg --measure dog.jpg
 
 Exit code 1 means that the layer cannot be explained; the end of the output says why, and which layer can.
 """
@@ -28,29 +34,52 @@ class InspectOptions:
     """What is to be explained."""
 
     layers: Annotated[Sequence[str], groups.layers("A layer to be explained", groups.SCORES)] = ()
+    measure: Annotated[
+        Sequence[Path],
+        option(
+            "--measure",
+            "A photograph to try: how much of the signal the rectifiers let through, and, with a second "
+            "photograph, how alike two pictures of the first one's class are.",
+            type=PATH,
+            multiple=True,
+            default=(),
+        ),
+    ] = ()
 
 
 @click.command(epilog=_EPILOG)
 @groups.model
 @takes("options", InspectOptions)
 @takes("semantics", SemanticsOptions, without=("precision",))
+@takes("images", ImageOptions)
 @takes("run", ModelOptions, without=("labels", "providers"))
 @groups.common
 @click.pass_obj
 def command(
-    console: Console, /, model: Path, options: InspectOptions, semantics: SemanticsOptions, run: ModelOptions
-) -> int:
+    console: Console, /, model: Path, *, options: InspectOptions, semantics: SemanticsOptions,
+    images: ImageOptions, run: ModelOptions,
+) -> int:  # fmt: skip
     """List the outputs of MODEL, its layers, the rule of each node, and the nodes that have none.
 
     Only nodes between the input and the explained layer are listed; no others need a rule. The model
-    does not run, and its weights are not read.
+    does not run, and its weights are not read, unless photographs are given to --measure.
     """
+    if not options.measure and (idle := changed(images)):
+        raise click.UsageError(f"{', '.join(idle)}: only with --measure")
+    if len(options.measure) > _TWO:
+        raise click.UsageError("--measure: one photograph, or two to compare")
     choices, loaded = semantics.of(model), run.load(model)
+    preprocess = images.preprocess(loaded, console) if options.measure else None
     problems = 0
     wanted: Sequence[str | None] = options.layers or (None,)
     for layer in wanted:
         found = inspect_model(loaded, choices, layer, run.output)
-        console.result(found.as_dict(), "\n".join(_lines(found)))
+        measured = None
+        if preprocess is not None and found.problem is None:
+            method = choices or Semantics()
+            measured = Measured.of(loaded, found.explained, method, options.measure, preprocess)
+        record = found.as_dict() | ({"measured": measured.as_dict()} if measured else {})
+        console.result(record, "\n".join([*_lines(found), *(measured.lines() if measured else ())]))
         problems += found.problem is not None
     return FELL_SHORT if problems else 0
 

@@ -19,17 +19,17 @@ from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.experiments.figures import draw_invariance
 from onnx_deconv.experiments.invariance import TRANSFORMS, Invariance, invariance, transformation
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import SheetFormat, save_sheet
 
 _EPILOG = """\b
 Examples:
   onnx-deconv invariance model.onnx cat.png dog.png cup.png
   onnx-deconv invariance model.onnx photos/ --transform rotation --steps 73 --layer conv1 --layer fc7
 
-Writes invariance.png and invariance.json (amounts, Euclidean distances by layer, the norms of the
-untransformed features, probabilities, most probable classes). As in the paper, shifts go from -60/224
-to 60/224 of the height, scales from 1 to 1.8 and rotations from 0 to 360 degrees; the uncovered border
-is filled with mid-grey. Zeiler & Fergus 2013, section 4 and figure 5.
+Writes invariance.png (or as --format says) and invariance.json (amounts, Euclidean distances by layer, the
+norms of the untransformed features, probabilities, most probable classes). As in the paper, shifts go from
+-60/224 to 60/224 of the height, scales from 1 to 1.8 and rotations from 0 to 360 degrees; the uncovered
+border is filled with mid-grey. Zeiler & Fergus 2013, section 4 and figure 5.
 """
 _RANGES = {"shift": (-60 / 224, 60 / 224), "scale": (1.0, 1.8), "rotation": (0.0, 360.0)}
 
@@ -64,6 +64,7 @@ class InvarianceOptions:
             "[default: the most probable class of each photograph]",
         ),
     ] = ()
+    suffix: Annotated[SheetFormat, groups.sheet_format("figure")] = "png"
 
     def targets_of(self, count: int) -> Sequence[str] | None:
         """Return one target for each photograph."""
@@ -101,8 +102,8 @@ def command(
             watch=lambda amounts: console.progress(amounts, lambda amount: f"amounts, now {amount:.3g}"),
         )
     home = folder(output)
-    sheet, record = home / "invariance.png", home / "invariance.json"
-    save_png(sheet, draw_invariance(found, views, [path.name for path in files], study.explainer.labels))
+    sheet, record = home / f"invariance.{options.suffix}", home / "invariance.json"
+    save_sheet(sheet, draw_invariance(found, views, [path.name for path in files], study.explainer.labels))
     values = {kind: vars(one) for kind, one in found.items()}
     save_json(record, {"images": files, **values, **study.made_by()})
     _report(console, sheet, record, {kind: _medians(one) for kind, one in found.items()})

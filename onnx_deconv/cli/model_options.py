@@ -143,10 +143,10 @@ class ModelOptions:
         ),
     ] = None
     shapes: Annotated[
-        Sequence[tuple[str, tuple[int, ...]]],
+        Sequence[tuple[str, tuple[int | str, ...]]],
         option(
             "--input-shape",
-            "Shape of an input whose sizes the file leaves open; may be repeated.",
+            "Shape of an input whose sizes the file leaves open (a word, as N, for any size); repeatable.",
             multiple=True,
             callback=_shapes,
             metavar="NAME:1,3,224,224",
@@ -186,6 +186,8 @@ class ModelOptions:
         semantics: SemanticsOptions | None = None,
         default: str | None = None,
         average: Average | None = None,
+        *,
+        measure: bool = False,
     ) -> Explainer:
         """Make an explainer of a model or a saved pair.
 
@@ -199,6 +201,8 @@ class ModelOptions:
             The method where the semantics make no choice.
         average
             What explanations are the mean of.
+        measure
+            Whether to measure how much of the signal survives.
         """
         chosen = None if semantics is None else semantics.of(path if isinstance(path, Path) else None)
         return Explainer(
@@ -209,6 +213,7 @@ class ModelOptions:
             input_shapes=dict(self.shapes),
             output=self.output,
             average=average,
+            measure=measure,
         )
 
     def _names(self) -> Sequence[str] | str | None:

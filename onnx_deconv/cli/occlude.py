@@ -24,7 +24,7 @@ from onnx_deconv.experiments.figures import draw_occlusion
 from onnx_deconv.experiments.hiding import Fill
 from onnx_deconv.experiments.occlusion import Occlusion, occlusion
 from onnx_deconv.files import folder
-from onnx_deconv.imaging import Photo, save_npy, save_png
+from onnx_deconv.imaging import Photo, SheetFormat, save_npy, save_sheet
 from onnx_deconv.model import Array
 
 _EPILOG = """\b
@@ -90,6 +90,7 @@ class OcclusionOptions:
             metavar="grey|NUMBERS",
         ),
     ] = "grey"
+    suffix: Annotated[SheetFormat, groups.sheet_format("sheets")] = "png"
 
 
 @click.command(epilog=_EPILOG)
@@ -120,7 +121,8 @@ def command(
             failures.note(path, error)
             continue
         result = _occlusion(console, study, photo, path.name, options)
-        size = _write(console, study, photo, result, path, folder(output) / name)
+        stem = folder(output) / name
+        size = _write(console, study, photo, result, path, stem, options.suffix)
         if number == 1:
             console.say_the_rest(len(found) - 1, "photograph", time.monotonic() - start, output, size)
     return failures.exit_code()
@@ -145,17 +147,19 @@ def _occlusion(
     )
 
 
-def _write(console: Console, study: Study, photo: Photo, found: Occlusion, path: Path, stem: Path) -> int:
+def _write(
+    console: Console, study: Study, photo: Photo, found: Occlusion, path: Path, stem: Path, suffix: str
+) -> int:
     """Draw and write what was found in one photograph; return how many bytes that takes."""
     labels = study.explainer.labels
     ((projected,),) = explain_photos(study.explainer, [photo], Target([found.channel], found.layer))
     maps = _maps(found, projected)
     files = {what: Path(f"{stem}-{what}.npy") for what in maps}
-    files |= {"sheet": Path(f"{stem}-occlusion.png"), "record": Path(f"{stem}-occlusion.json")}
+    files |= {"sheet": Path(f"{stem}-occlusion.{suffix}"), "record": Path(f"{stem}-occlusion.json")}
     for what, values in maps.items():
         save_npy(files[what], values)
     drawn = draw_occlusion(found, photo, projected.reconstruction, study.preprocess, labels)
-    save_png(files["sheet"], drawn)
+    save_sheet(files["sheet"], drawn)
     record = {"image": path, **_record(found), "files": files}
     more = {"boxes": found.boxes, "top": found.prediction, "note": projected.note}
     save_json(files["record"], record | more | study.made_by())

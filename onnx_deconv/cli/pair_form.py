@@ -8,7 +8,7 @@ from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.package import DECONV, FORWARD, WEIGHTS, load_pair, save
-from onnx_deconv.compiler.pair import Pair, compile_pair
+from onnx_deconv.compiler.pair import Pair, compile_pair, pair_for
 from onnx_deconv.model import Model, all_tensors
 from onnx_deconv.verification import Check, check_pair
 
@@ -16,13 +16,14 @@ _SHOWN = 6
 """How many switches and taps are named."""
 
 
-def write(conversion: Conversion) -> dict[str, Any]:
+def write(conversion: Conversion, runtime: str) -> dict[str, Any]:
     """Write the pair and check it; return its record."""
     model = conversion.model
     with conversion.timed("compile"):
-        pair = compile_pair(
+        general = compile_pair(
             model, conversion.layer, semantics=conversion.semantics, output=conversion.model_output
         )
+        pair = pair_for(general, runtime)
     original, checks = conversion.original(), list[Check]()
 
     def look(folder: Path) -> None:

@@ -97,7 +97,7 @@ class SheetOptions:
     ] = None
     suffix: Annotated[
         SheetFormat,
-        option("--format", "The format of the sheet; svg and pdf keep captions as text."),
+        groups.sheet_format("sheet"),
     ] = "png"
     height: Annotated[
         int,

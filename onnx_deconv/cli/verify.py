@@ -39,6 +39,9 @@ The checks, and the largest error that passes, relative to the largest expected 
   difference   a step along the gradient changes the unit as the gradient says,      0.05
                and so do steps in eight random directions, in float32                0.3
 
+What the network makes of the picture is told, and no error: how alike two images' and two units' pictures are
+(image, class), and how much of the signal the rectifiers let through (signal).
+
 Where the numbers are float16, the first and the third limit are 1e-02. The seeds are the strongest unit
 and, for models of up to 20 million weights, random numbers.
 

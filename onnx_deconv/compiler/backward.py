@@ -29,8 +29,6 @@ from onnx_deconv.operators.traits import QUANTISER, RECTIFIER
 from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
 SEED, RECONSTRUCTION = "seed", "reconstruction"
-COMPANION_NODES = "deconv/"
-"""What names of a companion's nodes begin with; then comes the forward node's name."""
 
 _QUANTISED = {TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16}
 _CARRIERS = FLOATS | _QUANTISED
@@ -50,6 +48,9 @@ class Walk:
         The choices of the deconvnet.
     inputs
         The model inputs to explain in terms of; by default all that carry real numbers.
+    measured
+        Whether the companion also returns the energy (the sum of squares, for each image) of the signal
+        before and after each rectifier.
 
     Attributes
     ----------
@@ -63,6 +64,9 @@ class Walk:
         The rule that the semantics choose for each operator that has one.
     reads_rectifiers
         After :meth:`run`: whether a rectifier's rule read forward values.
+    energies
+        After :meth:`run`, if measured: the companion's outputs with the signal's energy before and after a
+        rectifier, by the value that the rectifier computes.
     """
 
     def __init__(
@@ -71,7 +75,11 @@ class Walk:
         value: str,
         semantics: Semantics,
         inputs: Sequence[str] | None = None,
+        *,
+        measured: bool = False,
     ) -> None:
+        self.measured, self.energies = measured, dict[str, tuple[str, str]]()
+        self._energies = dict[str, Signal]()
         self.model, self.value, self.semantics = model, value, semantics
         self.rules = rules_for(semantics)
         self.op = Emitter(np.dtype(semantics.precision))
@@ -165,9 +173,21 @@ class Walk:
         passed = self._passed(site, rules[_key(node)], names)
         if rules is self.rules and RECTIFIER in find(*reversed(_key(node))).traits:
             self.reads_rectifiers |= self.values.reads > before
+            if self.measured:
+                self._measure(node, arrived[0], passed[0])
         for name, signal in zip(names, passed, strict=False):
             if signal is not None and name in self.reached:
                 signals[name].append(signal)
+
+    def _measure(self, node: gs.Node, arrived: Signal | None, passed: Signal | None) -> None:
+        """Note the energy of the signal before and after a rectifier."""
+        if arrived is None or passed is None:
+            return
+        value, op = node.outputs[0].name, self.op
+        self.energies[value] = f"arrived/{value}", f"passed/{value}"
+        for name, signal in zip(self.energies[value], (arrived, passed), strict=True):
+            wide = op.Cast(op.Reshape(signal, [0, -1]), to=TensorProto.DOUBLE)
+            self._energies[name] = op.ReduceSumSquare(wide, [1], keepdims=0)
 
     def _passed(self, site: Site, rule: Rule, names: Sequence[str]) -> Signals:
         """Apply a rule, and check what it returns."""
@@ -212,6 +232,8 @@ class Walk:
                 raise ModelError(f"{self.model.name}: no signal from {self.value!r} can reach {name!r}")
             output = RECONSTRUCTION if len(self.inputs) == 1 else f"{RECONSTRUCTION}/{name}"
             outputs.append((output, signal, helper.make_tensor_value_info(output, self.op.elem_type, dims)))
+        for name, energy in self._energies.items():
+            outputs.append((name, energy, helper.make_tensor_value_info(name, TensorProto.DOUBLE, None)))
         weights = self.values.weights.values()
         proto = self.op.export(outputs, weights, f"deconv of {self.value}")
         if self.op.opset > OPSET:

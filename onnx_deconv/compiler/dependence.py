@@ -21,7 +21,7 @@ ENOUGH = 0.5
 """The share of the halvings of the image's size that max pools must do for their switches to tie a picture
 to it. Measured between two photographs: SqueezeNet 1.1 (3 of 4) 0.16, ResNets (1 of 5) 0.92."""
 
-_WAY = "guided does, and any rules times grad-cam do"
+_GRAD_CAM = "any rules times grad-cam do"
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,23 @@ def image_dependence(
         return ImageDependence("no", through, note)
     if not through:
         note = f"{semantics.method} does not depend on the image here: no forward value takes part"
-        return ImageDependence("no", through, f"{note}; {_WAY}")
+        return ImageDependence("no", through, f"{note}; {_way(semantics)}")
     if reads_rectifiers or shared_out or semantics.cam != "none" or ("switches" in kinds and share >= ENOUGH):
         return ImageDependence("yes", through)
     what = [_SAID[name].format(round(100 * share)) for name in through]
     note = f"{semantics.method} hardly depends on the image here: only through {' and '.join(what)}"
-    return ImageDependence("hardly", through, f"{note}; {_WAY}")
+    return ImageDependence("hardly", through, f"{note}; {_way(semantics)}")
+
+
+def _way(semantics: Semantics) -> str:
+    """Say what depends on the image where the chosen method does not."""
+    return _GRAD_CAM if semantics.method == "guided" else f"guided does, and {_GRAD_CAM}"
 
 
 def of_a_map(semantics: Semantics) -> ImageDependence:
     """Tell the same of a reconstruction that starts from a whole feature map with its activations."""
-    note = f"{semantics.method} hardly depends on the image here: only through the map it starts from; {_WAY}"
-    return ImageDependence("hardly", ("class map",), note)
+    note = f"{semantics.method} hardly depends on the image here: only through the map it starts from"
+    return ImageDependence("hardly", ("class map",), f"{note}; {_way(semantics)}")
 
 
 _SAID = {

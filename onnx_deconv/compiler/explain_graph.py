@@ -6,7 +6,7 @@ image. Every weight is stored once.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import prod
 from os import PathLike
@@ -23,18 +23,17 @@ from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
 from onnx_deconv.compiler.passes import apply_passes
-from onnx_deconv.compiler.passes.rewriter import BACKWARD
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
-from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed, Ranked
+from onnx_deconv.compiler.seed_graph import EXPLAINED, OWN_TOP, SCORES, TARGET, GraphSeed, Ranked, TargetKind
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array
 from onnx_deconv.model.canonical import put_in_order
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, renamed, replace, stored_tensors
-from onnx_deconv.model.shape_inference import infer_shapes
+from onnx_deconv.model.shape_inference import infer_shapes, state_sizes
 from onnx_deconv.model.value_axes import Axes
-from onnx_deconv.operators.builder import IR_VERSION, OPSET
+from onnx_deconv.operators.builder import BACKWARD, IR_VERSION, OPSET
 
 if TYPE_CHECKING:  # Pillow takes time to load, which graphs without pictures need not spend
     from onnx_deconv.imaging import Layout, Preprocess
@@ -96,6 +95,7 @@ def explain_graph(
     rendering: "Layout | None" = None,
     runtime: str = "onnxruntime",
     passes: Iterable[str] | None = None,
+    target: TargetKind = "index",
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
@@ -108,7 +108,8 @@ def explain_graph(
         has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
     seed
         ``one``: 1 at the channel's strongest unit. ``map``: the channel's map with its activations.
-        ``strongest``: the map's strongest activation alone. ``unit``: ``target`` is not a channel but a
+        ``contrast``: the class, less the mean of all others; for scores alone. ``strongest``: the map's
+        strongest activation alone. ``unit``: ``target`` is not a channel but a
         unit, its index in row-major order over the explained value's axes behind the batch (channel,
         row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
         channel (scores), else ``map``.
@@ -133,6 +134,11 @@ def explain_graph(
     passes
         Optimisation passes to apply, by name, see :mod:`onnx_deconv.compiler.passes`; ``()`` for none. By
         default those for the runtime.
+    target
+        ``index``: the input ``target`` has the number of a channel or class for each image. ``weights``: it
+        has a weight for each of them, float32 (N, K), and their weighted sum is explained: 1 and -1 for the
+        difference of two classes, -1 for what speaks against one. Where an image's are all zero its strongest
+        is explained.
 
     Returns
     -------
@@ -160,17 +166,9 @@ def explain_graph(
         raise InputError(
             f"target_input='optional': {runtime} would ignore what is given to an optional input"
         )
-    if seed not in get_args(GraphSeed):
-        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
-    if top < 1:
-        raise InputError(f"top={top}: give a number above 0")
+    ranked, count = _checked(pair, ranking, seed, top)
     explained = pair.manifest["explained"]
-    ranked = _ranked(pair, ranking or explained["value"], seed)
-    count = _count(explained, ranked, seed)
-    if count is not None and top > count:
-        raise InputError(
-            f"top={top}: {explained['value']!r} has {count} {'units' if seed == 'unit' else 'channels'}"
-        )
+    _check_kind(target, ranked, top, seed)
     opset = max(OPSET, opset_of(pair.forward))
     graph = _Assembly(
         at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]), pair.manifest["model"]
@@ -180,11 +178,14 @@ def explain_graph(
     if seed == "unit" and ranked.value != explained["value"]:
         raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
     interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, SCORES, EXPLAINED, *_results(pair))}
-    seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
+    if target == "weights":
+        seeds = seed_graph.weighted_seeds(explained, ranked, _seed_type(pair), seed)
+    else:
+        seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
     told = (TARGET, SCORES, EXPLAINED)
     chosen = graph.append(seeds, {f"{SEED}/{name}": interface[name] for name in told})
-    shape = _target_shape(pair, top)
-    graph.add_target(interface[TARGET], shape, optional=target_input == "optional")
+    entry = _target_entry(interface[TARGET], _target_shape(pair, top), target, count, seed)
+    graph.add_target(entry, optional=target_input == "optional")
     deconv = at_opset(pair.deconv, opset, IR_VERSION)
     back = [graph.append(deconv, {SEED: chosen[f"{SEED}/{k}"]}) for k in range(top)]
     for name in _results(pair):
@@ -219,13 +220,7 @@ def explain_graph(
         "top": top,
         "ranking": ranked.value,
         "inputs": inputs,
-        "target": {
-            "name": interface[TARGET],
-            "shape": shape,
-            "dtype": "int64",
-            "input": target_input,
-            "meaning": _TARGET_UNIT if seed == "unit" else _TARGET,
-        },
+        "target": {**entry, "input": target_input},
         "outputs": [*pair.manifest["outputs"], *entries],
     }
     made = graph.finished(pair, manifest, takes.passes if passes is None else passes)
@@ -233,10 +228,36 @@ def explain_graph(
     return made
 
 
+def _check_kind(target: TargetKind, ranked: Ranked, top: int, seed: GraphSeed) -> None:
+    """Make sure that what ``target`` is to hold is something that the graph can explain."""
+    if target not in get_args(TargetKind):
+        raise InputError(f"target={target!r}: choose one of {', '.join(get_args(TargetKind))}")
+    if target == "index":
+        return
+    if ranked.fields is not None:
+        raise InputError("target='weights': each class has a box of its own: explain them one by one")
+    if top > 1 or seed in ("unit", "contrast"):
+        what = "several channels" if top > 1 else "units" if seed == "unit" else "a contrast"
+        raise InputError(f"target='weights': a sum of channels is one explanation, not of {what}")
+
+
+def _target_entry(
+    name: str, shape: list[int | str], target: TargetKind, count: int | None, seed: GraphSeed
+) -> dict[str, Any]:
+    """Describe the input that says what to explain."""
+    if target == "weights":
+        wide = [*shape, count or "channels"]
+        return {"name": name, "shape": wide, "dtype": "float", "meaning": _TARGET_WEIGHTS}
+    meaning = _TARGET_UNIT if seed == "unit" else _TARGET
+    return {"name": name, "shape": shape, "dtype": "int64", "meaning": meaning}
+
+
 def own_top(manifest: Mapping[str, Any]) -> dict[str, Array]:
     """Return what to give as ``target`` to have each image's strongest explained, by the input's name."""
     target = manifest["target"]
     shape = [size if isinstance(size, int) else 1 for size in target["shape"]]
+    if target["dtype"] == "float":
+        return {target["name"]: np.zeros(shape, np.float32)}
     return {target["name"]: np.full(shape, OWN_TOP)}
 
 
@@ -250,6 +271,7 @@ _TARGET_UNIT = (
     "which unit to explain in each image, by its index in the explained value, in row-major order over "
     "the axes behind the batch; -1: the image's strongest"
 )
+_TARGET_WEIGHTS = "a weight for each channel (class); zeros: the image's strongest"
 _SCORES = (
     "each channel's (class's) strongest activation, or each unit's activation; the strongest is taken for -1"
 )
@@ -259,6 +281,25 @@ _EXPLAINED = "what was explained in each image: what 'target' said, or the stron
 def _batch(pair: Pair) -> Any:
     explained = pair.manifest["explained"]
     return (Axes.of(explained["axes"]).sizes(explained["shape"]) or [None])[0]
+
+
+def _checked(pair: Pair, ranking: str | None, seed: GraphSeed, top: int) -> tuple[Ranked, int | None]:
+    """Return what is ranked, and how many channels or units that has; make sure that the choices fit."""
+    if seed not in get_args(GraphSeed):
+        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
+    if top < 1:
+        raise InputError(f"top={top}: give a number above 0")
+    explained = pair.manifest["explained"]
+    ranked = _ranked(pair, ranking or explained["value"], seed)
+    if seed == "contrast" and not seed_graph.has_scores(explained, ranked):
+        raise InputError(
+            f"seed={seed!r}: {explained['value']!r} has no one score for each of several classes"
+        )
+    count = _count(explained, ranked, seed)
+    if count is not None and top > count:
+        what = "units" if seed == "unit" else "channels"
+        raise InputError(f"top={top}: {explained['value']!r} has {count} {what}")
+    return ranked, count
 
 
 def _target_shape(pair: Pair, top: int) -> list[int | str]:
@@ -362,6 +403,9 @@ class _Assembly:
         del self.graph.output[outputs:]
         put_in_order(self.graph, name)
         self.nodes = {n.name for n in self.graph.node}
+        for node in self.graph.node:
+            if node.name.startswith(BACKWARD):  # by which the backward pass is told from the user's model
+                node.name = self._node_name(f"model/{node.name}")
         given = {i.name for i in self.graph.input}
         self.taken = {*given, *_names(self.graph)}
         self.fixed = {t.name for t in self.graph.initializer if t.name in given}
@@ -392,12 +436,12 @@ class _Assembly:
             self.graph.node.append(_renamed(node, known, self._node_name(node.name)))
         return {o.name: known[o.name] for o in inside.output}
 
-    def add_target(self, name: str, dims: Sequence[int | str], *, optional: bool) -> None:
-        """Declare the int64 input that says what to explain; it has a default where it is optional."""
+    def add_target(self, entry: Mapping[str, Any], *, optional: bool) -> None:
+        """Declare the input that says what to explain; it has a default where it is optional."""
         if optional:
-            shape = [1 if isinstance(d, str) else d for d in dims]
-            self.graph.initializer.append(numpy_helper.from_array(np.full(shape, OWN_TOP), name))
-        self.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, dims))
+            ((name, default),) = own_top({"target": entry}).items()
+            self.graph.initializer.append(numpy_helper.from_array(default, name))
+        self.graph.input.append(_info(entry))
 
     def prepend(self, part: ModelProto, names: Mapping[str, str]) -> None:
         """Add a graph's nodes, in front of those that are there."""
@@ -419,7 +463,9 @@ class _Assembly:
         replace(self.graph.value_info, _beyond_inference(self.proto))
         kept = {p.key: p.value for p in self.proto.metadata_props if p.key != MANIFEST_KEY}
         helper.set_model_props(self.proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
-        return ExplainGraph(apply_passes(self.proto, passes), manifest, pair.folder, pair)
+        made = apply_passes(self.proto, passes)
+        state_sizes(made)
+        return ExplainGraph(made, manifest, pair.folder, pair)
 
     def _node_name(self, name: str) -> str:
         while name in self.nodes:

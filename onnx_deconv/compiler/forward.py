@@ -51,13 +51,16 @@ def forward(model: Model, taps: Iterable[Tap]) -> ModelProto:
 
 
 def _pin(copy: ModelProto, model: Model) -> None:
-    """Write down the sizes that a caller gave, and those that follow for the outputs."""
+    """Write down the sizes that a caller gave, and those that follow for the outputs.
+
+    What the file says of values in between may not hold.
+    """
     for info in (*copy.graph.input, *copy.graph.output):
         dims = model.type_of(info.name).dims
         if dims is not None and info.type.HasField("tensor_type"):
             elem_type = info.type.tensor_type.elem_type
             info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, elem_type, dims))
-    del copy.graph.value_info[:]  # what they say of other sizes may not hold
+    del copy.graph.value_info[:]
 
 
 def _correct(copy: ModelProto, model: Model) -> None:

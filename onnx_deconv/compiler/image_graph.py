@@ -81,11 +81,13 @@ def _level(op: Emitter, flat: Signal, percentile: float = 99) -> Signal:
     """Return the percentile of each row's magnitudes that are more than rounding: (M, P) to (M, 1)."""
     ascending = op.TopK(flat, op.Shape(flat, start=1), largest=0, outputs=2)[0]
     floor = op.Mul(op.ReduceMax(flat, [1]), NEGLIGIBLE)
-    present = op.ReduceSum(op.Cast(op.Greater(flat, floor), to=op.elem_type), [1])
-    whole = op.Cast(op.Shape(flat, start=1), to=op.elem_type)
+    mask = op.Cast(op.Greater(flat, floor), to=op.elem_type)
+    # All are counted where the picture is: arithmetic on sizes is the CPU's, and would be copied to a GPU.
+    present, absent = op.ReduceSum(mask, [1]), op.ReduceSum(op.Sub(1.0, mask), [1])
+    whole = op.Add(present, absent)
     # As NumPy counts: between the first that is present (0) and the last (1), linear in between.
     share = op.Mul(op.Sub(present, 1.0), percentile / 100)
-    position = op.Max(op.Add(op.Sub(whole, present), op.Max(share, 0.0)), 0.0)
+    position = op.Add(absent, op.Max(share, 0.0))
     last = op.Sub(whole, 1.0)
     below = op.Min(op.Floor(position), last)
     pair = [

@@ -1,18 +1,18 @@
 """The model inside an explain graph: who explains such a graph means the model that it was made of."""
 
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import GraphProto, ModelProto, helper
 
+from onnx_deconv.compiler.manifest import checked_graph_manifest
 from onnx_deconv.compiler.package import EXPLAIN
 from onnx_deconv.compiler.pair import MANIFEST_KEY
 from onnx_deconv.errors import ModelError
-from onnx_deconv.model import Model, Source, load
+from onnx_deconv.model import InputShapes, Model, Source, load
 from onnx_deconv.model.protos import replace
 
 _OF_PIXELS = ("preset", "Image.NominalPixelRange", "Image.BitmapPixelFormat")
@@ -20,7 +20,7 @@ _OF_PIXELS = ("preset", "Image.NominalPixelRange", "Image.BitmapPixelFormat")
 
 
 def load_model(
-    source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
+    source: Source, input_shapes: InputShapes | None = None
 ) -> tuple[Model, dict[str, Any] | None]:
     """Load a model, or the one inside an explain graph: the file itself, or the folder it was written to.
 
@@ -43,8 +43,11 @@ def load_model(
     """
     path = _graph_in(source)
     model = load(source if path is None else path, input_shapes)
-    manifest = json.loads(model.metadata.get(MANIFEST_KEY, "{}"))
-    if manifest.get("form") != "explain":
+    try:
+        manifest = checked_graph_manifest(model.metadata.get(MANIFEST_KEY, "{}"))
+    except ValueError as error:
+        raise ModelError(f"{model.name}: no graph that can be explained ({error}); make it again") from error
+    if manifest is None:
         return model, None
     inner = load(_without_explanation(_whole(source if path is None else path), manifest), input_shapes)
     inner.name = model.name

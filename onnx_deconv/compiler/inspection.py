@@ -14,7 +14,7 @@ from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.decompositions import composites
-from onnx_deconv.model.heads import Head, class_maps, explainable, head_of, heads
+from onnx_deconv.model.heads import Head, class_maps, explainable, head_of, heads, labelled
 from onnx_deconv.operators import (
     Key,
     Rule,
@@ -189,7 +189,7 @@ def inspect_model(
         If there is no such layer.
     """
     semantics = semantics or Semantics()
-    head = head_of(model, output)
+    head, labels = head_of(model, output), len(Labels.of(None, model.metadata).names)
     value, cut = (head.start, list(head.cut)) if layer is None else (model.layer(layer), [])
     walk, problem, dependence = _walk(model, value, semantics)
     if layer is None and head.problem is not None:
@@ -210,11 +210,11 @@ def inspect_model(
             for axis, dim in enumerate(model.type_of(name).dims or ())
             if not isinstance(dim, int)
         ],
-        heads=[_output(model, each) for each in heads(model)],
+        heads=[_output(model, labelled(model, each, labels)) for each in heads(model)],
         explained=value,
         cut=cut,
         class_maps=class_maps(model, head.start),
-        labels=len(Labels.of(None, model.metadata).names),
+        labels=labels,
         metadata=sorted(model.metadata),
         rules=semantics.rules,
         layers=layers,
@@ -239,6 +239,9 @@ _TARGETS = {
 }
 
 
+_OF_BOXES = "'field F' and a box's position; the scores are another output"
+
+
 def _output(model: Model, head: Head) -> Output:
     """Describe an output."""
     dims, axes = model.type_of(head.start).dims or [], head.axes
@@ -247,7 +250,8 @@ def _output(model: Model, head: Head) -> Output:
         spoken[axes.batch] += " images"
         if axes.classes is not None:
             spoken[axes.classes] += " fields" if head.kind == "detections" else " classes"
-    targets = "" if head.problem else _TARGETS[head.kind]
+    boxes = head.boxes is not None and head.boxes.part == "boxes"
+    targets = "" if head.problem else _OF_BOXES if boxes else _TARGETS[head.kind]
     return Output(head.output, head.kind, spoken, head.start, list(head.cut), targets, head.problem)
 
 

@@ -29,9 +29,7 @@ def checked_manifest(forward: ModelProto, deconv: ModelProto) -> dict[str, Any]:
         raise ValueError("its two models are from different conversions")
     manifest = _parsed(texts[0])
     _require(manifest.get("format") == FORMAT, f"its manifest is not of format {FORMAT}")
-    explained = manifest.get("explained")
-    if not isinstance(explained, dict) or not isinstance(explained.get("value"), str):
-        raise ValueError("its manifest does not say what is explained")  # noqa: TRY004  (it is a text's)
+    explained = _explained(manifest)
     outputs, inputs = _names(forward.graph.output), _names(forward.graph.input)
     _require(explained.get("value") in outputs, "its forward model lacks the explained value")
     reads = _entries(manifest, "deconv_inputs", ("name", "kind", "shape"))
@@ -49,6 +47,37 @@ def checked_manifest(forward: ModelProto, deconv: ModelProto) -> dict[str, Any]:
     _check_dependence(manifest.get("image_dependence"))
     dependence = ImageDependence.of(manifest).as_dict()
     return {**manifest, "semantics": _semantics(manifest.get("semantics")), "image_dependence": dependence}
+
+
+def checked_graph_manifest(text: str) -> dict[str, Any] | None:
+    """Return the manifest of an explain graph; ``None`` if it is of something else.
+
+    Raises
+    ------
+    ValueError
+        If it does not describe an explain graph.
+    """
+    manifest = _parsed(text)
+    if manifest.get("form") != "explain":
+        return None
+    _explained(manifest)
+    for key in ("inputs", "outputs"):
+        _entries(manifest, key, ("name",))
+    target = manifest.get("target")
+    _require(isinstance(target, dict) and isinstance(target.get("name"), str), "it does not name its target")
+    _require(isinstance(manifest.get("ranking"), str | None), "its ranking is no value")
+    return {**manifest, "semantics": _semantics(manifest.get("semantics"))}
+
+
+def _explained(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a manifest says is explained."""
+    explained, scores = manifest.get("explained"), manifest.get("scores", 0)
+    if not isinstance(explained, dict) or not isinstance(explained.get("value"), str):
+        raise ValueError("its manifest does not say what is explained")  # noqa: TRY004  (it is a text's)
+    _require(isinstance(explained.get("output"), str | None), "its manifest names no output")
+    named = isinstance(scores, dict) and isinstance(scores.get("value"), str)
+    _require(scores is None or named, "its manifest does not say what the scores are")
+    return explained
 
 
 def _carried(proto: ModelProto) -> str:

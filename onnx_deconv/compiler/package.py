@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,9 +20,9 @@ from onnx_deconv.compiler.manifest import checked_manifest
 from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.errors import ModelError
 from onnx_deconv.files import replacing_together
-from onnx_deconv.model import all_tensors, read_proto
+from onnx_deconv.model import Model, all_tensors, read_proto
 from onnx_deconv.model.external_data import INLINE_LIMIT, Extent
-from onnx_deconv.model.model_files import check_weights
+from onnx_deconv.model.model_files import ModelFiles, check_weights
 
 FORWARD, DECONV, WEIGHTS, MANIFEST = "forward.onnx", "deconv.onnx", "weights.bin", "manifest.json"
 EXPLAIN = "explain.onnx"
@@ -173,6 +174,20 @@ def load_pair(path: str | os.PathLike[str]) -> Pair:
     except ValueError as error:
         raise ModelError(f"{home}: no pair made by 'onnx-deconv convert' ({error}); make it again") from error
     return Pair(forward, deconv, manifest, files.folder, files)
+
+
+def reading_with(saved: Pair, model: Model) -> Pair:
+    """Let a saved pair read its weights where its forward model does: in a private copy of both.
+
+    Raises
+    ------
+    ModelError
+        If the files changed since they were read.
+    """
+    check_weights(saved.deconv, model.files, model.name)
+    if isinstance(saved.keeps, ModelFiles):
+        saved.keeps.check()
+    return replace(saved, folder=model.files.keep(), keeps=model.files)
 
 
 def is_pair(path: object) -> bool:

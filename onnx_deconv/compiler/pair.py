@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from onnx import ModelProto, TensorProto, helper
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.compiler.input_facts import input_facts
+from onnx_deconv.compiler.passes import apply_passes, with_sizes
+from onnx_deconv.compiler.profiles import check, profile
+from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, blaming_the_file
-from onnx_deconv.model.detections import Fields
-from onnx_deconv.model.heads import Head, axes_of, class_count, head_of
+from onnx_deconv.model.heads import Head, axes_of, fields_of, head_of, labelled
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -95,6 +97,25 @@ def compile_pair(
         return _compiled(model, explained, Semantics.of(semantics), inputs, output)
 
 
+def pair_for(pair: Pair, runtime: str) -> Pair:
+    """Bring a pair to the forms that a runtime takes.
+
+    Raises
+    ------
+    InputError
+        If no pair runs there.
+    ModelError
+        If a half has a form that the runtime does not take; some of the nodes are named.
+    """
+    passes = profile(runtime).companion
+    if passes is None:
+        raise InputError(f"pairs run in onnxruntime (also on CUDA), not in {runtime}: make an explain graph")
+    brought = replace(pair, deconv=apply_passes(pair.deconv, passes))
+    for half in (brought.forward, brought.deconv):
+        check(half, runtime)
+    return brought
+
+
 def _compiled(
     model: Model,
     explained: str | None,
@@ -102,14 +123,18 @@ def _compiled(
     inputs: Sequence[str] | None,
     output: str | None,
 ) -> Pair:
-    head = head_of(model, output)
+    labels = len(Labels.of(None, model.metadata).names)
+    head = labelled(model, head_of(model, output), labels)
     value = head.start if explained is None else model.layer(explained)
     walk = Walk(model, value, semantics, inputs)
     deconv, taps = walk.run()
-    manifest = _manifest(walk, deconv, taps, head)
+    manifest = _manifest(walk, deconv, taps, head, labels)
     # The explained value's own activations choose the unit and scale the seed.
     shown = Tap("value", walk.value, walk.value)
-    pair = Pair(forward(model, [*taps, shown]), deconv, manifest, model.folder, model.files)
+    halves = forward(model, [*taps, shown]), deconv
+    if model.pinned:
+        halves = with_sizes(halves[0]), with_sizes(deconv)
+    pair = Pair(*halves, manifest, model.folder, model.files)
     for proto in (pair.forward, pair.deconv):
         kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
         helper.set_model_props(proto, {**dict(kept), MANIFEST_KEY: json.dumps(manifest)})
@@ -117,14 +142,14 @@ def _compiled(
     return pair
 
 
-def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head) -> dict[str, Any]:
+def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head, labels: int) -> dict[str, Any]:
     model, tapped = walk.model, {t.name: t for t in taps}
     return {
         "format": FORMAT,
         "version": version("onnx-deconv"),
         "model": Path(model.name).name,
         "explained": {"value": walk.value, **_type(model, walk.value), **_explained(model, walk.value, head)},
-        "scores": _scores(model, head) if head.problem is None else None,
+        "scores": _scores(head, labels) if head.problem is None else None,
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
@@ -152,10 +177,9 @@ def _explained(model: Model, value: str, head: Head) -> dict[str, Any]:
     }
 
 
-def _scores(model: Model, head: Head) -> dict[str, Any]:
+def _scores(head: Head, labels: int) -> dict[str, Any]:
     """Say what the scores are, by which classes are ranked, and what their classes are among them."""
-    labels = len(Labels.of(None, model.metadata).names)
-    fields = Fields.of(head.kind, class_count(model, head), bool(head.cut), labels)
+    fields = fields_of(head, labels)
     return {
         "value": head.start,
         "output": head.output,

@@ -4,7 +4,7 @@ A profile is data. What is said of a runtime was found with it (``tools/runtimes
 be run (TensorRT, NNAPI, Core ML), is what its documentation says; docs/deploy.md tells which.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,8 @@ _WITHOUT_INDICES = tuple("windows" if name == "batches" else name for name in EX
 _MOST_RANKED = 3840
 """Of how many TensorRT finds the largest."""
 _SHOWN = 3
+_WHOLE = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
+_MEASURES, _FILLS = {"Shape", "Size"}, {"ConstantOfShape", "Expand"}
 
 
 class Facts:
@@ -35,8 +37,10 @@ class Facts:
         The stored tensors that no caller can replace, by name.
     types
         The element type of each value that has one.
-    readers
-        The nodes that read each value.
+    dims
+        The shape of each value that has one, with 0 for what is not known.
+    sizes
+        Values that are computed from shapes alone, which the CPU has.
     """
 
     def __init__(self, proto: ModelProto) -> None:
@@ -47,7 +51,19 @@ class Facts:
         infos = (*graph.input, *graph.value_info, *graph.output)
         self.types = {i.name: i.type.tensor_type.elem_type for i in infos}
         self.types |= {name: t.data_type for name, t in self.constants.items()}
-        self.given, self.results = given, {o.name for o in graph.output}
+        shaped = [i for i in infos if i.type.tensor_type.HasField("shape")]
+        self.dims = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in shaped}
+        self.dims |= {name: list(t.dims) for name, t in self.constants.items()}
+        self.sizes = self._from_shapes(graph.node)
+
+    def _from_shapes(self, nodes: Iterable[NodeProto]) -> set[str]:
+        found: set[str] = set()
+        for node in nodes:
+            read = [v for v in node.input if v and v not in self.constants]
+            reckoned = read and found.issuperset(read) and node.op_type not in _FILLS
+            if node.op_type in _MEASURES or (reckoned and self.types.get(node.output[0]) in _WHOLE):
+                found.update(node.output)
+        return found
 
     def number(self, value: str) -> int | None:
         """Return the one whole number that a constant is."""
@@ -99,12 +115,22 @@ def _pads_differ(_: Facts, node: NodeProto) -> bool:
     return pads[: len(pads) // 2] != pads[len(pads) // 2 :]
 
 
+def _joins_in_groups(facts: Facts, node: NodeProto) -> bool:
+    """Tell whether each of several groups makes one channel of several."""
+    groups, dims = attributes_of(node).get("group", 1), facts.dims.get(node.input[1])
+    return groups > 1 and (dims is None or (dims[1] == 1 and dims[0] > groups))
+
+
 def _of_int64(facts: Facts, node: NodeProto) -> bool:
     return facts.types.get(node.input[0]) == TensorProto.INT64 and node.input[0] not in facts.constants
 
 
 def _of_whole_numbers(facts: Facts, node: NodeProto) -> bool:
-    return facts.types.get(node.input[0]) in {TensorProto.INT32, TensorProto.INT64}
+    return facts.types.get(node.input[0]) in _WHOLE
+
+
+def _of_sizes(facts: Facts, node: NodeProto) -> bool:
+    return node.input[0] in facts.sizes and facts.types.get(node.output[0]) not in _WHOLE
 
 
 def _takes_away(facts: Facts, node: NodeProto) -> bool:
@@ -130,16 +156,19 @@ class Profile:
         What must be known before it runs: nothing, the images' channels and sizes, or the batch too.
     refused
         Forms that a graph for it may not have.
+    companion
+        The passes for a pair's companion; ``None`` where pairs do not run.
     """
 
     passes: tuple[str, ...]
     optional_target: bool = False
     sizes: Sizes = "any"
     refused: tuple[Form, ...] = ()
+    companion: tuple[str, ...] | None = None
 
 
 PROFILES: Mapping[str, Profile] = {
-    "onnxruntime": Profile(("sizes", *EXPLAIN["cpu"]), optional_target=True),
+    "onnxruntime": Profile(("sizes", *EXPLAIN["cpu"]), optional_target=True, companion=()),
     "cuda": Profile(
         ("sizes", *EXPLAIN["cuda"]),
         optional_target=True,
@@ -148,7 +177,9 @@ PROFILES: Mapping[str, Profile] = {
             Form("ConvTranspose", "has other pads before than after, which the CPU computes", _pads_differ),
             Form("ReduceProd", "is of whole numbers, which only the CPU computes", _of_int64),
             Form("MatMul", "is of whole numbers, which only the CPU computes", _of_whole_numbers),
+            Form("Cast", "makes real numbers of sizes, which only the CPU has", _of_sizes),
         ),
+        companion=("sizes", "pads", "shapes"),
     ),
     "tensorrt": Profile(
         ("sizes", "uniform", "pools", "windows", "crops"),
@@ -163,7 +194,17 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "openvino": Profile(("sizes", *_WITHOUT_INDICES, "copies")),
     "web": Profile(
-        ("sizes", *_WITHOUT_INDICES), sizes="images", refused=(_INDICES, _BY_SWITCHES),
+        ("sizes", *_WITHOUT_INDICES),
+        sizes="images",
+        refused=(
+            _INDICES,
+            _BY_SWITCHES,
+            Form(
+                "ConvTranspose",
+                "makes one channel of several in each group, which WebGPU computes wrongly",
+                _joins_in_groups,
+            ),
+        ),
     ),
     "mobile": Profile(
         ("sizes", "uniform", "pools", "windows"), sizes="all", refused=(_INDICES, _BY_SWITCHES),

@@ -18,7 +18,8 @@ TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
-GraphSeed = Literal["auto", "one", "map", "strongest", "unit"]
+GraphSeed = Literal["auto", "one", "contrast", "map", "strongest", "unit"]
+TargetKind = Literal["index", "weights"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def seeds(
     axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
     value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
     by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    anchors = 1 if ranked.fields is None or kind == "unit" else ranked.fields.anchors
+    by = _apart(op, by, anchors)
     target = op.input(f"{SEED}/{TARGET}", None, np.int64)
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
@@ -81,13 +84,73 @@ def seeds(
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
         if ranked.fields is not None and kind != "unit":
-            seed = _box(op, value, rank, chosen, ranked.fields, sizes)
+            sizes = sizes if anchors == 1 else [None] * 3
+            seed = _box(op, _apart(op, value, anchors), rank, chosen, ranked.fields, sizes)
+            seed = seed if anchors == 1 else _together(op, seed, value)
         else:
             seed = _of_class(op, value, chosen, ranked, sizes, kind)
         made.append(_restored(op, seed, axes))
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
     return exported(op, starts | told, "seeds")
+
+
+def weighted_seeds(
+    explained: Mapping[str, Any], ranked: Ranked, precision: str, kind: GraphSeed
+) -> ModelProto:
+    """Make each image's seed of a weighted sum of its channels or classes.
+
+    As :func:`seeds` of one channel, but that ``seed/target`` has a weight for each, shape (N, K). Where an
+    image's weights are all zero its strongest is taken.
+    """
+    op = Emitter(np.dtype(precision))
+    op.origin = SEED
+    axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
+    value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
+    by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    given = op.Cast(op.input(f"{SEED}/{TARGET}", None), to=op.elem_type)
+    scores = op.ReduceMax(op.Reshape(_classes(op, by, ranked), [0, 0, -1]), [2], keepdims=0)
+    best = op.ArgMax(scores, axis=1, keepdims=0)
+    size = op.Squeeze(op.Shape(scores, start=1, end=2))
+    strongest = op.OneHot(best, size, np.array([0, 1], op.dtype), axis=1)
+    largest = op.ReduceMax(op.Abs(given), [1], keepdims=1)
+    weights = op.Where(op.Equal(largest, np.zeros((), op.dtype)), strongest, given)
+    sizes = (axes.sizes(explained["shape"]) or [])[1:]
+    seed = _restored(op, _weighted(op, value, _of_channels(op, weights, value, ranked), kind, sizes), axes)
+    chosen = op.ArgMax(op.Abs(weights), axis=1, keepdims=0)
+    return exported(
+        op, {f"{SEED}/0": seed, f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": chosen}, "seeds"
+    )
+
+
+def _of_channels(op: Emitter, weights: Signal, value: Signal, ranked: Ranked) -> Signal:
+    """Return the weights of the channels, given those of the classes."""
+    if ranked.elements is None:
+        return weights
+    channels, signs = zip(*ranked.elements, strict=True)
+    size = op.Squeeze(op.Shape(value, start=1, end=2))
+    signed = op.Mul(
+        op.OneHot(np.array(channels), size, np.array([0, 1], op.dtype), axis=1),
+        np.array(signs, op.dtype)[:, None],
+    )
+    return op.MatMul(weights, signed)
+
+
+def _weighted(
+    op: Emitter, value: Signal, weights: Signal, kind: GraphSeed, sizes: Sequence[int | str | None]
+) -> Signal:
+    """Make the seed of all channels, each times its weight, shape as the value."""
+    places = sizes[1:]
+    factor = op.Unsqueeze(weights, list(range(2, 2 + len(places)))) if places else weights
+    if kind == "map":
+        return op.Mul(value, factor)
+    if all(size == 1 for size in places):
+        return factor if kind == "one" else op.Mul(value, factor)
+    flat = op.Reshape(value, [0, 0, -1])
+    depth = op.Squeeze(op.Shape(flat, start=2))
+    at = op.OneHot(op.ArgMax(flat, axis=2, keepdims=0), depth, np.array([0, 1], op.dtype), axis=2)
+    unit = op.Mul(op.Reshape(at, op.Shape(value)), factor)
+    return unit if kind == "one" else op.Mul(unit, value)
 
 
 def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> GraphSeed:
@@ -98,21 +161,44 @@ def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> G
     return "one" if ranked.fields is not None or all(size == 1 for size in sizes) else "map"
 
 
+def has_scores(explained: Mapping[str, Any], ranked: Ranked) -> bool:
+    """Tell whether a value holds one number for each of several classes, whose number is known."""
+    channels, *places = (Axes.of(explained["axes"]).sizes(explained["shape"]) or [])[1:] or [None]
+    several = (
+        isinstance(channels, int) and channels > 1 and (ranked.elements is None or len(ranked.elements) > 1)
+    )
+    return several and ranked.fields is None and all(size == 1 for size in places)
+
+
 def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     """Return the numbers that classes are ranked by, shape (N, K, ...)."""
     if ranked.fields is not None:
         first, count, objectness = ranked.fields.first, ranked.fields.count, ranked.fields.objectness
         scores = op.Slice(by, [first], [first + count], [1])
-        return (
-            scores
-            if objectness is None
-            else op.Mul(scores, op.Slice(by, [objectness], [objectness + 1], [1]))
-        )
+        if objectness is None:
+            return scores
+        certain = op.Slice(by, [objectness], [objectness + 1], [1])
+        squash = op.Sigmoid if ranked.fields.raw else op.Identity
+        return op.Mul(squash(scores), squash(certain))
     if ranked.elements is None:
         return by
     channels, signs = zip(*ranked.elements, strict=True)
     scores = op.ReduceMax(op.Reshape(by, [0, 0, -1]), [2], keepdims=0)
     return op.Mul(op.Gather(scores, np.array(channels), axis=1), np.array(signs, op.dtype))
+
+
+def _apart(op: Emitter, value: Signal, anchors: int) -> Signal:
+    """Bring a map of several anchors into the shape (N, fields, anchors, H · W); others stay as they are."""
+    if anchors == 1:
+        return value
+    cells = op.ReduceProd(op.Shape(value, start=2), keepdims=1)
+    shape = op.Concat(np.array([0, anchors, -1]), cells, axis=0)
+    return op.Transpose(op.Reshape(value, shape), perm=[0, 2, 1, 3])
+
+
+def _together(op: Emitter, seed: Signal, value: Signal) -> Signal:
+    """Bring a seed of several anchors into the shape of the value."""
+    return op.Reshape(op.Transpose(seed, perm=[0, 2, 1, 3]), op.Shape(value))
 
 
 def _box(
@@ -125,10 +211,11 @@ def _box(
 ) -> Signal:
     """Make 1 at the score of one class of each image in the box where it is best; shape as the value."""
     off_on = np.array([0, 1], op.dtype)
-    mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), [2])
+    behind = list(range(2, max(len(sizes), 2) + 1))
+    mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), behind)
     inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), scores, np.asarray(np.finfo(op.dtype).min))
     unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
-    boxes = op.Squeeze(op.Shape(value, start=2, end=3))
+    boxes = op.ReduceProd(op.Shape(value, start=2), keepdims=0)
     there = _mask(op, value, op.Add(unit, op.Mul(boxes, np.int64(fields.first))), sizes)
     return op.Mul(there, op.ReduceMax(mask, [1], keepdims=1))  # nothing for a class that there is not
 
@@ -142,6 +229,8 @@ def _of_class(
     kind: GraphSeed,
 ) -> Signal:
     """Make the seed of one class, channel or unit per image, shape as the value."""
+    if kind == "contrast":
+        return _contrast(op, _of_class(op, value, chosen, ranked, sizes, "one"), ranked, sizes)
     if ranked.elements is None or kind == "unit":
         return _seed(op, value, chosen, sizes, kind)
     channels, signs = zip(*ranked.elements, strict=True)
@@ -153,6 +242,17 @@ def _of_class(
     )  # nothing for a class that there is not
     seed = _seed(op, value, op.Gather(np.array(channels), known), sizes, kind)
     return op.Mul(seed, op.Reshape(sign, [-1] + [1] * len(sizes)))
+
+
+def _contrast(op: Emitter, seed: Signal, ranked: Ranked, sizes: Sequence[int | str | None]) -> Signal:
+    """Take the mean of the other classes off a class's seed, whose units are one per class."""
+    depth = int(sizes[0] or 0)
+    channels, signs = zip(*(ranked.elements or [(k, 1) for k in range(depth)]), strict=True)
+    every = np.zeros((1, depth, *(1 for _ in sizes[1:])), op.dtype)
+    np.add.at(every[0], list(channels), np.reshape(signs, (-1, *every.shape[2:])).astype(op.dtype))
+    share = 1 / (len(channels) - 1)
+    there = op.ReduceSum(op.Abs(seed), list(range(1, every.ndim)), keepdims=1)  # 0 for no class
+    return op.Sub(op.Mul(seed, 1 + share), op.Mul(there, every * share))
 
 
 def _seed(

@@ -32,7 +32,7 @@ from onnx_deconv.imaging.geometry import Geometry
 from onnx_deconv.imaging.lattice import Lattice, lattice_of, magnitude_of
 from onnx_deconv.imaging.layout import SheetLayout
 from onnx_deconv.imaging.model_input import ImageInput, preprocess_for, takes_pictures
-from onnx_deconv.imaging.montage import joined, laid_out, montage
+from onnx_deconv.imaging.montage import beside, joined, laid_out, montage
 from onnx_deconv.imaging.photo import Photo
 from onnx_deconv.imaging.picture import Interpolation, PathLike, Picture, Size, check_picture
 from onnx_deconv.imaging.preprocess import Dtype, Fit, Preprocess
@@ -91,6 +91,7 @@ __all__ = [
     "as_image",
     "at_height",
     "at_most",
+    "beside",
     "channels_first",
     "check_picture",
     "has_fourth_band",

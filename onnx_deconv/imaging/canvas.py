@@ -58,6 +58,10 @@ class Canvas:
         """Write a line of text; `anchor` is Pillow's code for the point of the text that is at `place`."""
         self._draw.text(place, text, fill=colour, font=font_of(size), anchor=anchor)
 
+    def paste(self, place: tuple[int, int], picture: Picture) -> None:
+        """Put a picture, H×W×3, with its top left corner at a point."""
+        self._image.paste(Image.fromarray(picture), place)
+
     def picture(self) -> Picture:
         """Return what was drawn, H×W×3, uint8."""
         return np.array(self._image)

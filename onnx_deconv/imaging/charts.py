@@ -4,17 +4,13 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from onnx_deconv.imaging.axes import number, ticks
-from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, text_length, text_size
+from onnx_deconv.imaging.canvas import BLACK, Colour, text_length, text_size
+from onnx_deconv.imaging.layout import Mark, PlacedBox, PlacedLine, PlacedText, SheetLayout
 from onnx_deconv.imaging.legends import COLOURS, with_legend
-from onnx_deconv.imaging.picture import Picture, Size
-from onnx_deconv.imaging.transform import at_height
+from onnx_deconv.imaging.picture import Size
 from onnx_deconv.model import Array
 
-_FINE = 2
-"""Charts are drawn this many times larger, then reduced, which smooths their lines."""
 _GRID: Colour = (220, 220, 220)
 
 
@@ -27,7 +23,7 @@ def line_chart(
     colours: Sequence[Colour] = COLOURS,
     bottom: float | None = 0.0,
     size: Size = (320, 400),
-) -> Picture:
+) -> SheetLayout:
     """Draw curves over a common axis.
 
     Parameters
@@ -45,12 +41,7 @@ def line_chart(
     bottom
         The highest value that the vertical axis may begin with; ``None`` for the lowest value measured.
     size
-        (height, width) of the picture.
-
-    Returns
-    -------
-    numpy.ndarray
-        height×width×3, uint8.
+        (height, width) in pixels.
     """
     known = [float(v) for curve in curves for v in curve if math.isfinite(v)]
     lowest = [] if bottom is None else [bottom]
@@ -62,8 +53,8 @@ def line_chart(
         for piece in _pieces(x, curve):
             points = [chart.at(*point) for point in piece]
             colour = colours[index % len(colours)]
-            chart.canvas.line(points * (2 if len(points) == 1 else 1), colour, 2 * _FINE)
-    return chart.picture()
+            chart.line(points * (2 if len(points) == 1 else 1), colour, 2)
+    return chart.layout()
 
 
 def bar_chart(
@@ -74,7 +65,7 @@ def bar_chart(
     *,
     title: str = "",
     size: Size = (320, 560),
-) -> Picture:
+) -> SheetLayout:
     """Draw groups of bars, each with a whisker from height - spread to height + spread.
 
     Parameters
@@ -88,12 +79,7 @@ def bar_chart(
     title
         Text above the chart.
     size
-        (height, width) of the picture without the legend.
-
-    Returns
-    -------
-    numpy.ndarray
-        H×W×3, uint8.
+        (height, width) in pixels, without the legend.
     """
     ys = ticks(0, float((heights + spreads).max()))
     chart = _Chart(size, title, (0, len(groups)), [], ys, lines_below=1)
@@ -104,17 +90,17 @@ def bar_chart(
             left, middle, right = (g + 0.1 + 0.8 * (k + d) / len(names) for d in (0.05, 0.5, 0.95))
             chart.bar(left, right, heights[g, k], colour)
             ends = (max(heights[g, k] - spreads[g, k], 0), heights[g, k] + spreads[g, k])
-            chart.canvas.line([chart.at(middle, end) for end in ends], BLACK, _FINE)
-    return with_legend(chart.picture(), dict(zip(names, colours, strict=True)))
+            chart.line([chart.at(middle, end) for end in ends], BLACK, 1)
+    return with_legend(chart.layout(), dict(zip(names, colours, strict=True)))
 
 
 class _Chart:
-    """A frame with a title, a grid and its numbers, to draw curves or bars in.
+    """A frame with a title, a grid and its numbers, to lay curves or bars out in.
 
     Parameters
     ----------
     size
-        (height, width) of the picture.
+        (height, width) in pixels.
     title
         Text above.
     x
@@ -129,52 +115,57 @@ class _Chart:
         self, size: Size, title: str, x: tuple[float, float], xs: Sequence[float], ys: Sequence[float],
         lines_below: int,
     ) -> None:  # fmt: skip
-        height, width = (_FINE * side for side in size)
+        height, width = size
         self.size, self.x, self.y = size, x, (ys[0], ys[-1])
-        self.text = _FINE * text_size(size[0])
-        self.canvas = Canvas(np.full((height, width, 3), 255, np.uint8))
+        self.text = text_size(height)
+        self._marks: list[Mark] = []
         left = max(text_length(number(y), self.text) for y in ys) + self.text
         self.box = (2 * self.text, left, height - (1 + lines_below) * self.text, width - 2 * self.text)
-        self.canvas.text((self._middle, self.text / 2), title, self.text, "ma")
+        self._write(self._middle, self.text / 2, title, "ma")
         for y in ys:
             place = self.at(x[0], y)
-            self.canvas.line([place, self.at(x[1], y)], _GRID, _FINE)
-            self.canvas.text((place[0] - self.text / 2, place[1]), number(y), self.text, "rm")
+            self.line([place, self.at(x[1], y)], _GRID, 1)
+            self._write(place[0] - self.text / 2, place[1], number(y), "rm")
         for each in xs:
             place = self.at(each, self.y[0])
-            self.canvas.line([place, self.at(each, self.y[1])], _GRID, _FINE)
-            self.canvas.text((place[0], place[1] + self.text / 4), number(each), self.text, "ma")
-        self.canvas.box(self.box, BLACK, _FINE)
+            self.line([place, self.at(each, self.y[1])], _GRID, 1)
+            self._write(place[0], place[1] + self.text / 4, number(each), "ma")
+        self._marks.append(PlacedBox(*self.box, BLACK, 1))
 
     @property
     def _middle(self) -> float:
         return (self.box[1] + self.box[3]) / 2
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Return where a point is drawn: (left, top) in pixels of the canvas."""
+        """Return where a point is drawn: (left, top) in pixels."""
         top, left, bottom, right = self.box
         along = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
         up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1)
         return left + along * (right - left), bottom - up * (bottom - top)
 
+    def line(self, points: Sequence[tuple[float, float]], colour: Colour, width: float) -> None:
+        """Connect points of the picture."""
+        self._marks.append(PlacedLine(points, colour, width))
+
     def label_x(self, text: str) -> None:
         """Write what the horizontal axis is."""
-        place = self._middle, _FINE * self.size[0] - self.text / 4
-        self.canvas.text(place, text, self.text, "md")
+        self._write(self._middle, self.size[0] - self.text / 4, text, "md")
 
     def text_below(self, x: float, text: str) -> None:
         """Write a text below a place of the horizontal axis."""
-        place = self.at(x, 0)[0], _FINE * self.size[0] - self.text / 2
-        self.canvas.text(place, text, self.text, "md")
+        self._write(self.at(x, 0)[0], self.size[0] - self.text / 2, text, "md")
 
     def bar(self, left: float, right: float, height: float, colour: Colour) -> None:
         """Draw a bar that stands on zero."""
         start, end = self.at(left, 0), self.at(right, height)
-        self.canvas.box((end[1], start[0], start[1], end[0]), colour, fill=colour)
+        self._marks.append(PlacedBox(end[1], start[0], start[1], end[0], colour, 1, colour))
 
-    def picture(self) -> Picture:
-        """Return what was drawn, smoothed."""
-        return at_height(self.canvas.picture(), self.size[0])
+    def layout(self) -> SheetLayout:
+        """Return what there is to draw."""
+        return SheetLayout(self.size, self._marks)
+
+    def _write(self, left: float, top: float, text: str, anchor: str) -> None:
+        self._marks.append(PlacedText(top, left, text, self.text, anchor))
 
 
 def _pieces(x: Sequence[float], curve: Sequence[float]) -> list[list[tuple[float, float]]]:

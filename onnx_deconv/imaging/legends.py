@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnx_deconv.imaging.axes import number
-from onnx_deconv.imaging.canvas import Canvas, Colour, text_length, text_size
+from onnx_deconv.imaging.canvas import Colour, text_length, text_size
 from onnx_deconv.imaging.colour import heat_map
+from onnx_deconv.imaging.layout import Mark, PlacedBox, PlacedPicture, PlacedText, SheetLayout
 from onnx_deconv.imaging.picture import Picture
 from onnx_deconv.model import Array
 
@@ -27,28 +28,31 @@ def coloured(values: Array, low: float, high: float) -> Picture:
     return heat_map(np.nan_to_num(relative))
 
 
-def with_colour_bar(picture: Picture, low: float, high: float) -> Picture:
-    """Add a colour bar at the right of a picture made by :func:`coloured`: its lowest and highest value."""
-    height = picture.shape[0]
+def with_colour_bar(cell: Picture | SheetLayout, low: float, high: float) -> SheetLayout:
+    """Add a colour bar at the right of a map made by :func:`coloured`: its lowest and highest value."""
+    sheet = SheetLayout.of(cell)
+    height, right = sheet.size
     text = text_size(height)
     labels = [number(high), number(low)]
     width = 2 * text + round(max(text_length(label, text) for label in labels)) + 4
-    side = np.full((height, width, 3), 255, np.uint8)
-    side[:, text // 2 : text + text // 2] = heat_map(np.linspace(1, 0, height)[:, None])
-    canvas = Canvas(side)
-    canvas.text((2 * text, 0), labels[0], text, "la")
-    canvas.text((2 * text, height - 1), labels[1], text, "ld")
-    return np.concatenate([picture, canvas.picture()], axis=1)
+    bar = heat_map(np.linspace(1, 0, height)[:, None]).repeat(text, axis=1)
+    marks: list[Mark] = [
+        PlacedPicture(0, right + text // 2, bar),
+        PlacedText(0, right + 2 * text, labels[0], text, "la"),
+        PlacedText(height - 1, right + 2 * text, labels[1], text, "ld"),
+    ]
+    return SheetLayout((height, right + width), [*sheet.marks, *marks])
 
 
-def with_legend(picture: Picture, entries: Mapping[str, Colour]) -> Picture:
+def with_legend(cell: Picture | SheetLayout, entries: Mapping[str, Colour]) -> SheetLayout:
     """Add a legend at the right of a picture: a square of each colour and what it stands for."""
-    height = picture.shape[0]
+    sheet = SheetLayout.of(cell)
+    height, right = sheet.size
     text = text_size(height)
     longest = max((text_length(name, text) for name in entries), default=0)
-    canvas = Canvas(np.full((height, round(longest) + 3 * text, 3), 255, np.uint8))
+    marks: list[Mark] = []
     for row, (name, colour) in enumerate(entries.items()):
-        top = row * 1.6 * text
-        canvas.box((top, text / 2, top + text, 1.5 * text), colour, fill=colour)
-        canvas.text((2 * text, top + text / 2), name, text, "lm")
-    return np.concatenate([picture, canvas.picture()], axis=1)
+        top, left = row * 1.6 * text, right + text / 2
+        marks.append(PlacedBox(top, left, top + text, left + text, colour, 1, colour))
+        marks.append(PlacedText(top + text / 2, right + 2 * text, name, text, "lm"))
+    return SheetLayout((height, right + round(longest) + 3 * text), [*sheet.marks, *marks])

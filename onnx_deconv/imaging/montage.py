@@ -8,7 +8,7 @@ import numpy as np
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging.canvas import Font, font_of, text_size
-from onnx_deconv.imaging.layout import PlacedPicture, PlacedText, SheetLayout
+from onnx_deconv.imaging.layout import PlacedText, SheetLayout
 from onnx_deconv.imaging.picture import Picture, check_picture
 
 _LINE_HEIGHT = 1.5
@@ -51,34 +51,56 @@ def montage(
 
 
 def laid_out(
-    pictures: Sequence[Picture],
+    pictures: Sequence[Picture | SheetLayout],
     columns: int,
     captions: Sequence[str] | None = None,
     gap: int = 8,
     lines: int = 1,
 ) -> SheetLayout:
-    """Lay a :func:`montage` out, without drawing it yet; parameters and errors are the same."""
+    """Lay a :func:`montage` out, without drawing it yet; a cell may be a sheet that was laid out before."""
     _check_montage(pictures, columns, captions, gap)
-    columns = min(columns, len(pictures))
-    width = max(picture.shape[1] for picture in pictures) + gap
+    cells = [SheetLayout.of(p if isinstance(p, SheetLayout) else _coloured(p)) for p in pictures]
+    columns = min(columns, len(cells))
+    width = max(cell.size[1] for cell in cells) + gap
     text = text_size(width - gap)
     below = [_wrapped(caption, font_of(text), width - gap, lines) for caption in captions or ()]
     line_height = round(_LINE_HEIGHT * text)
     caption_height = max(map(len, below), default=0) * line_height
-    rows = [pictures[k : k + columns] for k in range(0, len(pictures), columns)]
-    heights = [max(picture.shape[0] for picture in row) + caption_height + gap for row in rows]
+    rows = [cells[k : k + columns] for k in range(0, len(cells), columns)]
+    heights = [max(cell.size[0] for cell in row) + caption_height + gap for row in rows]
     tops = [gap, *(gap + edge for edge in accumulate(heights))]
     corners = [
         (tops[row], gap + column * width)
-        for row, column in (divmod(index, columns) for index in range(len(pictures)))
+        for row, column in (divmod(index, columns) for index in range(len(cells)))
     ]
     texts = [
-        PlacedText(top + picture.shape[0] + number * line_height, left, line)
-        for (top, left), picture, caption in zip(corners, pictures, below, strict=False)
+        PlacedText(top + cell.size[0] + number * line_height, left, line, text)
+        for (top, left), cell, caption in zip(corners, cells, below, strict=False)
         for number, line in enumerate(caption)
     ]
-    placed = [PlacedPicture(*corner, _coloured(p)) for corner, p in zip(corners, pictures, strict=True)]
-    return SheetLayout((tops[-1], columns * width + gap), placed, texts, text)
+    placed = [mark for corner, cell in zip(corners, cells, strict=True) for mark in cell.moved(*corner)]
+    return SheetLayout((tops[-1], columns * width + gap), [*placed, *texts])
+
+
+def beside(cells: Sequence[Picture | SheetLayout], axis: int, margin: int = 0) -> SheetLayout:
+    """Lay pictures and sheets of any sizes out below each other (axis 0) or side by side (axis 1).
+
+    Parameters
+    ----------
+    cells
+        At least one.
+    axis
+        0 or 1.
+    margin
+        White pixels around each of them.
+    """
+    sheets = [SheetLayout.of(cell) for cell in cells]
+    starts = [0, *accumulate(sheet.size[axis] + 2 * margin for sheet in sheets)]
+    across = max(sheet.size[1 - axis] for sheet in sheets) + 2 * margin
+    marks = []
+    for start, sheet in zip(starts, sheets, strict=False):
+        marks += sheet.moved(*((start + margin, margin) if axis == 0 else (margin, start + margin)))
+    return SheetLayout((starts[-1], across) if axis == 0 else (across, starts[-1]), marks)
 
 
 def _coloured(picture: Picture) -> Picture:
@@ -86,12 +108,13 @@ def _coloured(picture: Picture) -> Picture:
 
 
 def _check_montage(
-    pictures: Sequence[Picture], columns: int, captions: Sequence[str] | None, gap: int
+    pictures: Sequence[Picture | SheetLayout], columns: int, captions: Sequence[str] | None, gap: int
 ) -> None:
     if not pictures:
         raise InputError("a montage needs at least one picture")
     for picture in pictures:
-        check_picture(picture, grey=True)
+        if not isinstance(picture, SheetLayout):
+            check_picture(picture, grey=True)
     if columns < 1 or gap < 0:
         raise InputError(f"a montage of {columns} columns, {gap} pixels apart, is impossible")
     if captions and len(captions) != len(pictures):

@@ -1,42 +1,60 @@
-"""Sheets as SVG and PDF: pictures keep their pixels, texts stay texts."""
+"""Sheets as SVG and PDF: pictures keep their pixels, texts stay texts, curves curves."""
 
 import base64
 import io
 import zlib
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Literal
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
-from onnx_deconv.imaging.layout import SheetLayout
+from onnx_deconv.imaging.canvas import Colour, text_length
+from onnx_deconv.imaging.layout import Mark, PlacedLine, PlacedPicture, PlacedText, SheetLayout
 from onnx_deconv.imaging.picture import PathLike, Picture
 from onnx_deconv.imaging.write import FORMATS, png, save_picture
 
-_BASELINE = 0.8
-"""Where a line's baseline is below its top, as a share of the text's size."""
+_BASELINE = {"a": 0.8, "m": 0.3, "d": -0.2}
+"""Where a text's baseline is below the point of it that is placed, as a share of its size: by the second
+letter of the anchor, which is at the text's top, in its middle, or at its bottom."""
 
 
 def svg(sheet: SheetLayout) -> bytes:
     """Write a sheet as SVG. Pixels stay sharp however large it is shown."""
     height, width = sheet.size
     box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {box}>',
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    for top, left, picture in sheet.pictures:
-        pixels = base64.b64encode(png(picture)).decode()
-        lines.append(
-            f'<image x="{left}" y="{top}" width="{picture.shape[1]}" height="{picture.shape[0]}" '
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>\n<rect width="100%" height="100%" fill="white"/>'
+    return "\n".join([head, *map(_in_svg, sheet.marks), "</svg>", ""]).encode()
+
+
+def _in_svg(mark: Mark) -> str:
+    if isinstance(mark, PlacedPicture):
+        pixels, (rows, columns) = base64.b64encode(png(mark.picture)).decode(), mark.picture.shape[:2]
+        return (
+            f'<image x="{mark.left:g}" y="{mark.top:g}" width="{columns}" height="{rows}" '
             f'style="image-rendering:pixelated" href="data:image/png;base64,{pixels}"/>'
         )
-    for top, left, text in sheet.texts:
-        lines.append(
-            f'<text x="{left}" y="{top + _BASELINE * sheet.text_size:g}" font-family="sans-serif" '
-            f'font-size="{sheet.text_size}">{escape(text)}</text>'
+    if isinstance(mark, PlacedText):
+        where = {"l": "", "m": ' text-anchor="middle"', "r": ' text-anchor="end"'}[mark.anchor[0]]
+        return (
+            f'<text x="{mark.left:g}" y="{mark.top + _BASELINE[mark.anchor[1]] * mark.size:g}" '
+            f'font-family="sans-serif" font-size="{mark.size}"{where}>{escape(mark.text)}</text>'
         )
-    return "\n".join([*lines, "</svg>", ""]).encode()
+    if isinstance(mark, PlacedLine):
+        points = " ".join(f"{x:g},{y:g}" for x, y in mark.points)
+        return (
+            f'<polyline points="{points}" fill="none" stroke="{_hex(mark.colour)}" '
+            f'stroke-width="{mark.width:g}" stroke-linejoin="round" stroke-linecap="round"/>'
+        )
+    height, width = mark.bottom - mark.top, mark.right - mark.left
+    paint = f'fill="none" stroke="{_hex(mark.colour)}" stroke-width="{mark.width:g}"'
+    paint = paint if mark.fill is None else f'fill="{_hex(mark.fill)}"'
+    return f'<rect x="{mark.left:g}" y="{mark.top:g}" width="{width:g}" height="{height:g}" {paint}/>'
+
+
+def _hex(colour: Colour) -> str:
+    return "#" + "".join(f"{part:02x}" for part in colour)
 
 
 def pdf(sheet: SheetLayout) -> bytes:
@@ -45,14 +63,10 @@ def pdf(sheet: SheetLayout) -> bytes:
     Texts are in Helvetica, which every reader has; letters that it lacks become question marks.
     """
     height, width = sheet.size
-    steps, names = [], []
-    for number, (top, left, picture) in enumerate(sheet.pictures):
-        rows, columns = picture.shape[:2]
-        steps.append(f"q {columns} 0 0 {rows} {left} {height - top - rows} cm /P{number} Do Q")
-        names.append(f"/P{number} {number + 6} 0 R")
-    for top, left, text in sheet.texts:
-        base = height - top - _BASELINE * sheet.text_size
-        steps.append(f"BT /F {sheet.text_size} Tf {left} {base:g} Td ({_escaped(text)}) Tj ET")
+    pictures = [mark.picture for mark in sheet.marks if isinstance(mark, PlacedPicture)]
+    numbers = iter(range(len(pictures)))
+    steps = [_in_pdf(mark, height, numbers) for mark in sheet.marks]
+    names = [f"/P{number} {number + 6} 0 R" for number in range(len(pictures))]
     resources = f"<< /Font << /F 5 0 R >> /XObject << {' '.join(names)} >> >>"
     font = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
     objects = [
@@ -62,9 +76,32 @@ def pdf(sheet: SheetLayout) -> bytes:
         "/Contents 4 0 R >>".encode(),
         _stream("", "\n".join(steps).encode("cp1252", "replace")),
         font.encode(),
-        *(_pixels(each.picture) for each in sheet.pictures),
+        *map(_pixels, pictures),
     ]
     return _file(objects)
+
+
+def _in_pdf(mark: Mark, height: int, numbers: Iterator[int]) -> str:
+    """Write the steps that draw a mark on a page of some height, where the vertical axis points up."""
+    if isinstance(mark, PlacedPicture):
+        rows, columns = mark.picture.shape[:2]
+        return f"q {columns} 0 0 {rows} {mark.left:g} {height - mark.top - rows:g} cm /P{next(numbers)} Do Q"
+    if isinstance(mark, PlacedText):
+        base = height - mark.top - _BASELINE[mark.anchor[1]] * mark.size
+        left = mark.left - {"l": 0, "m": 0.5, "r": 1}[mark.anchor[0]] * text_length(mark.text, mark.size)
+        return f"BT /F {mark.size} Tf {left:g} {base:g} Td ({_escaped(mark.text)}) Tj ET"
+    if isinstance(mark, PlacedLine):
+        (first, *rest) = [f"{x:g} {height - y:g}" for x, y in mark.points]
+        path = " ".join([f"{first} m", *(f"{point} l" for point in rest)])
+        return f"q 1 J 1 j {mark.width:g} w {_shares(mark.colour)} RG {path} S Q"
+    box = f"{mark.left:g} {height - mark.bottom:g} {mark.right - mark.left:g} {mark.bottom - mark.top:g} re"
+    if mark.fill is None:
+        return f"q {mark.width:g} w {_shares(mark.colour)} RG {box} S Q"
+    return f"q {_shares(mark.fill)} rg {box} f Q"
+
+
+def _shares(colour: Colour) -> str:
+    return " ".join(f"{part / 255:.3g}" for part in colour)
 
 
 def _escaped(text: str) -> str:

@@ -1,5 +1,6 @@
 """The user's model: read, made canonical for reading, and never changed."""
 
+from onnx_deconv.model.canonical import InputShapes
 from onnx_deconv.model.load import (
     Array,
     Model,
@@ -14,6 +15,7 @@ from onnx_deconv.model.protos import all_tensors
 
 __all__ = [
     "Array",
+    "InputShapes",
     "Model",
     "Source",
     "all_tensors",

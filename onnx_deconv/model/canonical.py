@@ -19,8 +19,11 @@ from onnx_deconv.model.shape_inference import infer_shapes
 from onnx_deconv.operators import find
 from onnx_deconv.operators.value_type import Shape, ValueType
 
+InputShapes = Mapping[str, Sequence[int | str]]
+"""Sizes of inputs, by name: numbers, or words for any size."""
 
-def read_view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name: str) -> ModelProto:
+
+def read_view(proto: ModelProto, input_shapes: InputShapes, name: str) -> ModelProto:
     """Copy a model for reading.
 
     The standard's domain gets one name, local functions are inlined, sparse constants written out, composite
@@ -32,7 +35,7 @@ def read_view(proto: ModelProto, input_shapes: Mapping[str, Sequence[int]], name
     proto
         The model; not changed.
     input_shapes
-        Sizes that replace those that the file gives its inputs.
+        Sizes that replace those that the file gives its inputs; a word stands for any size.
     name
         What messages call the model.
 
@@ -126,7 +129,12 @@ def _drop_initializer_inputs(view: ModelProto) -> None:
     replace(graph.input, [i for i in graph.input if i.name not in initializers])
 
 
-def _set_input_shapes(view: ModelProto, shapes: Mapping[str, Sequence[int]], name: str) -> None:
+def is_size(size: int | str) -> bool:
+    """Tell whether an axis can be of that size: a number, or a word for any."""
+    return size.isidentifier() if isinstance(size, str) else size > 0
+
+
+def _set_input_shapes(view: ModelProto, shapes: InputShapes, name: str) -> None:
     inputs = {i.name: i for i in view.graph.input}
     for key, shape in shapes.items():
         if key not in inputs:
@@ -134,9 +142,14 @@ def _set_input_shapes(view: ModelProto, shapes: Mapping[str, Sequence[int]], nam
         declared = inputs[key].type.tensor_type.shape
         if len(declared.dim) not in (0, len(shape)):
             raise InputError(f"input {key!r} of {name} has {len(declared.dim)} axes, not {len(shape)}")
+        wrong = [size for size in shape if not is_size(size)]
+        if wrong:
+            raise InputError(
+                f"input {key!r} of {name}: {wrong[0]!r} is no size: give a number, or 'N' for any"
+            )
         del declared.dim[:]
         for size in shape:
-            declared.dim.add(dim_value=size)
+            declared.dim.add(**({"dim_param": size} if isinstance(size, str) else {"dim_value": size}))
 
 
 def _check_forms(graph: GraphProto, name: str) -> None:

@@ -2,10 +2,11 @@
 
 Runtimes write models that they have optimised or quantised with operators of their own: a filter
 with its activation (``FusedConv``), a filter of quantised numbers (``QLinearConv``). Each is spelled
-out here, in the *view* of a model alone, as the plain operators that it stands for, so that one
+out here, in the *view* of a model, as the plain operators that it stands for, so that one
 network gets one explanation in either form and a rule is written once. The composite's outputs keep
 their names; values between its parts are new. So are operators that ONNX withdrew and onnxruntime
 still runs (``ImageScaler``, ``Affine``, ``Crop``): found in files from CoreML and early Keras converters.
+These are spelled out too where a graph is raised to an opset that has them no more.
 """
 
 from collections.abc import Callable
@@ -72,15 +73,17 @@ Spelling = Callable[[Call], str | None]
 _SPELLINGS: dict[tuple[str, str], Spelling] = {}
 
 
-def spell_out(graph: GraphProto) -> None:
+def spell_out(graph: GraphProto, which: Callable[[NodeProto], bool] = lambda _: True) -> None:
     """Replace each composite node by the plain nodes that it stands for.
 
     Parameters
     ----------
     graph
-        The view's graph; changed in place.
+        Changed in place.
+    which
+        Chooses among the composite nodes; by default all.
     """
-    found = [(n.domain, n.op_type) in _SPELLINGS for n in graph.node]
+    found = [(n.domain, n.op_type) in _SPELLINGS and which(n) for n in graph.node]
     if not any(found):
         return
     read = {v for node in every_node(graph.node) for v in node.input} | {o.name for o in graph.output}

@@ -1,21 +1,128 @@
 """The fields of a detector's boxes: which of them are scores of classes, and how boxes are ranked."""
 
-from dataclasses import dataclass
-from typing import Any, Self
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model.load import Array
-from onnx_deconv.model.output_kinds import Kind
 
-_BOX = 4
+BOX = 4
 """Fields of a box: its centre and its size, or two corners."""
-_COCO = 80
+Part = Literal["all", "scores", "boxes"]
+"""What an output holds of detections: boxes and scores, or one of the two, the other being an output too."""
+_COCO, _KEYPOINTS = 80, 17
+_BEHIND = {"obb": 1, "pose": 3 * _KEYPOINTS}
+"""Fields behind the classes, by the task that Ultralytics' metadata name: an angle; keypoints."""
+_SIDES = 32, 64
+"""Numbers of a box whose four sides are distributions over 8 or 16 distances."""
+_ANCHORS = 3, 5, 9
+"""Anchors of a cell: of YOLO v3 to v7, of v2, and of detectors with three shapes of three sizes."""
 _OVERLAP = 0.45
 """Of two boxes that share more than this of their union, the weaker one is left out."""
 _MOST = 300
 """Boxes of one class that are looked at, the strongest first."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known of a detector's boxes before their fields are told.
+
+    Attributes
+    ----------
+    fields
+        How many there are; ``None`` where that is not known.
+    part
+        See :data:`Part`.
+    squashed
+        Whether they are probabilities, before which an explanation starts.
+    exclusive
+        Whether a softmax makes them: one of them then is the background.
+    raw
+        Whether they are numbers before a sigmoid, and boxes counted in cells of a grid.
+    behind
+        How many fields there may be behind the classes: none, a mask's coefficients, keypoints, an angle.
+    anchors
+        How many boxes follow each other along the channels of a map.
+    """
+
+    fields: int | None
+    part: Part = "all"
+    squashed: bool = False
+    exclusive: bool = False
+    raw: bool = False
+    behind: Sequence[int] = (0,)
+    anchors: int = 1
+
+
+def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
+    """List how many fields there may be behind the classes of a detector.
+
+    Parameters
+    ----------
+    metadata
+        The model's: Ultralytics' ``task`` and ``kpt_shape``.
+    maps
+        How many channels the feature maps among the other outputs have: the coefficients of masks.
+    """
+    found = [0, *maps]
+    task = metadata.get("task", "")
+    if task in _BEHIND:
+        numbers = [int(n) for n in re.findall(r"\d+", metadata.get("kpt_shape", ""))]
+        found.append(math.prod(numbers) if task == "pose" and numbers else _BEHIND[task])
+    return found
+
+
+def anchors_of(channels: int | None, labels: int) -> int | None:
+    """Tell how many boxes with an objectness follow each other along the channels of a map; ``None`` if none.
+
+    Parameters
+    ----------
+    channels
+        How many channels the map has.
+    labels
+        How many names of classes are known; without any, COCO's 80 classes are tried.
+    """
+    if channels is None or channels == labels:
+        return None
+    fields = BOX + 1 + (labels or _COCO)
+    return channels // fields if channels % fields == 0 and channels // fields in _ANCHORS else None
+
+
+def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Part]:
+    """Tell which outputs hold the scores of boxes that other outputs hold.
+
+    Parameters
+    ----------
+    outputs
+        For each output of detections how many boxes it has (equal where they are the same), how many fields
+        each, and whether these are probabilities; ``None`` for other outputs.
+
+    Returns
+    -------
+    list
+        A part for each output. The scores are what is squashed; else a single number, or two or three; else
+        what stands beside boxes of four numbers.
+    """
+    found: list[Part] = ["all"] * len(outputs)
+    for boxes in {each[0] for each in outputs if each is not None}:
+        alike = {k: each for k, each in enumerate(outputs) if each is not None and each[0] == boxes}
+        wide = {k for k, each in alike.items() if each[1] != BOX}
+        scores = (
+            {k for k, each in alike.items() if each[2]}
+            or {k for k, each in alike.items() if (each[1] or BOX) < BOX}
+            or (wide if len(wide) == 1 else set())
+        )
+        if 0 < len(scores) < len(alike):
+            found = [
+                found[k] if k not in alike else "scores" if k in scores else "boxes"
+                for k in range(len(outputs))
+            ]
+    return found
 
 
 @dataclass(frozen=True)
@@ -28,44 +135,72 @@ class Fields:
         The first field that is a class's score, and how many there are.
     objectness
         The field that says whether there is anything at all; ``None`` without one.
+    raw
+        Whether the scores are numbers before a sigmoid, and boxes counted in cells of a grid.
+    anchors
+        How many boxes follow each other along the channels of a map.
     """
 
     first: int
     count: int
     objectness: int | None = None
+    raw: bool = False
+    anchors: int = 1
 
     @classmethod
-    def of(cls, kind: Kind, fields: int | None, squashed: bool, labels: int) -> Self | None:  # noqa: FBT001
-        """Tell the fields of an output; ``None`` where it is not told which are classes, or it has no boxes.
+    def of(cls, layout: Layout, labels: int) -> Self | None:
+        """Tell the fields of an output; ``None`` where it is not told which are classes.
 
-        With C classes, YOLO v8 and later write 4 + C fields, YOLO v3 to v7 and YOLOX 5 + C with the
-        objectness before the classes; SSD writes the classes apart from the boxes, the background first.
+        With C classes, YOLO v8 and later write 4 + C fields (64 + C with sides as distributions), YOLO v3 to
+        v7 and YOLOX 5 + C with the objectness before the classes, NanoDet C + 32; SSD and RetinaFace write
+        the classes apart from the boxes, the background first.
 
         Parameters
         ----------
-        kind
-            What the output is.
-        fields
-            How many fields its boxes have.
-        squashed
-            Whether it is made of probabilities alone.
+        layout
+            What is known of the boxes.
         labels
             How many names of classes are known.
         """
-        if kind != "detections" or fields is None:
+        if layout.fields is None or layout.part == "boxes":
             return None
-        if labels:
-            known = {labels: cls(0, labels), labels + 1: cls(1, labels)} if squashed else {}
-            known |= {labels + _BOX: cls(_BOX, labels), labels + _BOX + 1: cls(_BOX + 1, labels, _BOX)}
-            return known.get(fields)
-        if squashed:
-            return cls(0, fields)
-        return {_COCO + _BOX: cls(_BOX, _COCO), _COCO + _BOX + 1: cls(_BOX + 1, _COCO, _BOX)}.get(fields)
+        found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
+        told = next((each for each in found if each is not None), None)
+        return told and replace(told, raw=layout.raw, anchors=layout.anchors)
+
+    @classmethod
+    def _told(cls, layout: Layout, fields: int, labels: int) -> Self | None:
+        """Tell the fields up to the last class."""
+        apart = layout.squashed or layout.part == "scores"
+        for count in [labels] if labels else [_COCO]:
+            known = {count: cls(0, count), count + 1: cls(1, count)} if labels and apart else {}
+            known |= {count + BOX: cls(BOX, count), count + BOX + 1: cls(BOX + 1, count, BOX)}
+            known |= {count + _SIDES[0]: cls(0, count), count + _SIDES[1]: cls(_SIDES[1], count)}
+            if fields in known and (layout.part == "all" or known[fields].first <= 1):
+                return known[fields]
+        if labels or not apart:
+            person = BOX + 1 + 3 * _KEYPOINTS  # COCO's poses: a person's box, score and keypoints
+            return cls(BOX, 1) if fields == person and labels in (0, 1) else None
+        return cls(1, fields - 1) if layout.exclusive and fields > 1 else cls(0, fields)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the first four fields are a box in the input's pixels."""
+        return self.first in (BOX, BOX + 1) and not self.raw
+
+    def apart(self, values: Array) -> Array:
+        """Return values of the shape (N, anchors · F, ...) as (N, F, anchors, ...)."""
+        if self.anchors == 1:
+            return values
+        return values.reshape(len(values), self.anchors, -1, *values.shape[2:]).swapaxes(1, 2)
 
     def scores(self, values: Array) -> Array:
-        """Return each class's score in each box, shape (N, C, A), given all fields, shape (N, F, A)."""
+        """Return each class's score in each box, shape (N, C, ...), given all fields, shape (N, F, ...)."""
         found = values[:, self.first : self.first + self.count]
-        return found if self.objectness is None else found * values[:, self.objectness, None]
+        if self.objectness is None:
+            return found
+        certain = values[:, self.objectness, None]
+        return _sigmoid(found) * _sigmoid(certain) if self.raw else found * certain
 
     def ranked(self, values: Array, channel: int) -> list[int]:
         """List an image's boxes by a class's score, without those that overlap a stronger one.
@@ -78,17 +213,17 @@ class Fields:
             The class.
         """
         order = np.argsort(-self.scores(values[None])[0, channel], kind="stable")
-        if self.first < _BOX:
+        if not self.has_boxes:
             return [int(k) for k in order]
-        kept: list[int] = []
+        boxes, kept = _middles(values), list[int]()
         for k in order[:_MOST]:
-            if all(_overlap(values[:_BOX, k], values[:_BOX, other]) <= _OVERLAP for other in kept):
+            if all(_overlap(boxes[:, k], boxes[:, other]) <= _OVERLAP for other in kept):
                 kept.append(int(k))
         return kept
 
     def as_dict(self) -> dict[str, Any]:
         """Return them as plain JSON data."""
-        return {"first": self.first, "count": self.count, "objectness": self.objectness}
+        return asdict(self)
 
     def around(self, values: Array, point: tuple[float, float]) -> list[int]:
         """List the boxes of an image that hold a point (x, y) of the input.
@@ -98,11 +233,23 @@ class Fields:
         ModelError
             If the output holds no boxes.
         """
-        if self.first < _BOX:
-            raise ModelError("the boxes are not in this output: name a class and a rank, as in person#1")
-        x, y, width, height = values[:_BOX]
+        if not self.has_boxes:
+            raise ModelError(
+                "this output does not hold boxes in pixels: name a class and a rank, as in person#1"
+            )
+        x, y, width, height = _middles(values)
         inside = (np.abs(x - point[0]) <= width / 2) & (np.abs(y - point[1]) <= height / 2)
         return [int(k) for k in np.flatnonzero(inside)]
+
+
+def _middles(values: Array) -> Array:
+    """Return boxes as centres and sizes; they are two corners if the second one lies behind in all."""
+    low, high = values[:2], values[2:BOX]
+    return np.concatenate([(low + high) / 2, high - low] if (high >= low).all() else [low, high])
+
+
+def _sigmoid(values: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -80, 80))))
 
 
 def _overlap(a: Array, b: Array) -> float:

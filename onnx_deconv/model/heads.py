@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import onnx_graphsurgeon as gs
@@ -11,9 +12,10 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
+from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.load import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of
-from onnx_deconv.model.tails import FLOATS, Tail, elements, tail_of
+from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, NOTHING
@@ -54,6 +56,10 @@ class Head:
         The output's axes, where it has one number for each class and position that the scores have.
     problem
         Why there is nothing to explain; ``None`` if there is.
+    boxes
+        What is known of its boxes; ``None`` where it has none.
+    squash
+        How the scores become probabilities: each alone, or all together; ``None`` where they do not.
     """
 
     output: str
@@ -64,6 +70,8 @@ class Head:
     elements: tuple[tuple[int, int], ...] | None = None
     own: Axes | None = None
     problem: str | None = None
+    boxes: Layout | None = None
+    squash: Literal["each", "together"] | None = None
 
     @property
     def has_positions(self) -> bool:
@@ -79,7 +87,7 @@ def heads(model: Model) -> list[Head]:
     """Tell what each output of a model is."""
     if model not in _HEADS:
         names = axis_names(model)
-        _HEADS[model] = [_head(model, names, output) for output in model.outputs]
+        _HEADS[model] = _with_boxes(model, [_head(model, names, output) for output in model.outputs])
     return _HEADS[model]
 
 
@@ -88,6 +96,8 @@ _HEADS: WeakKeyDictionary[Model, list[Head]] = WeakKeyDictionary()
 
 def head_of(model: Model, output: str | None = None) -> Head:
     """Return what an output is; by default the first that is real numbers, or made of such.
+
+    Boxes whose scores another output holds are left to that one.
 
     Raises
     ------
@@ -99,8 +109,9 @@ def head_of(model: Model, output: str | None = None) -> Head:
         if output not in found:
             raise InputError(f"{model.name} has no output {output!r}; it has {', '.join(found)}")
         return found[output]
-    real = (h for h in found.values() if h.cut or model.type_of(h.output).dtype in FLOATS)
-    return next(real, next(iter(found.values())))
+    real = [h for h in found.values() if h.cut or model.type_of(h.output).dtype in FLOATS]
+    scores = (h for h in real if h.boxes is None or h.boxes.part != "boxes")
+    return next(scores, next(iter(real or found.values())))
 
 
 def explainable(model: Model, output: str | None = None) -> Head:
@@ -117,8 +128,24 @@ def explainable(model: Model, output: str | None = None) -> Head:
     if head.problem is None:
         return head
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
-    also = f"choose the output {' or '.join(others)}, or a layer" if others else "choose a layer"
-    raise ModelError(f"{model.name}: {head.problem}: {also}")
+    nearest = _with_images(model, head.start)
+    layer = "a layer" + (f", as {nearest!r}" if nearest else "")
+    also = f"the output {' or '.join(others)}, or {layer}" if others else layer
+    raise ModelError(f"{model.name}: {head.problem}: choose {also}")
+
+
+def _with_images(model: Model, value: str) -> str | None:
+    """Return the last value before another that has an axis for the images and one for its channels."""
+    names = axis_names(model)
+    while (node := model.producers.get(value)) is not None:
+        value = next((v.name for v in node.inputs if v.name and v.name not in model.constants), "")
+        where, shape = names.values.get(value), model.type_of(value).shape
+        if value in model.inputs or where is None or shape is None:
+            return None
+        batch = batch_axis(model, names, value)
+        if batch is not None and class_axis(Tail(value, value, ()), shape, where, batch) is not None:
+            return value
+    return None
 
 
 def class_count(model: Model, head: Head) -> int | None:
@@ -127,6 +154,63 @@ def class_count(model: Model, head: Head) -> int | None:
         return len(head.elements)
     sizes = head.axes.sizes(model.type_of(head.start).shape) or []
     return int(sizes[1]) if len(sizes) > 1 and isinstance(sizes[1], int) else None
+
+
+def fields_of(head: Head, labels: int) -> Fields | None:
+    """Tell which fields of an output's boxes are what; ``None`` where that is not told, or it has none.
+
+    Parameters
+    ----------
+    head
+        The output.
+    labels
+        How many names of classes are known.
+    """
+    return None if head.boxes is None else Fields.of(head.boxes, labels)
+
+
+def labelled(model: Model, head: Head, labels: int) -> Head:
+    """Return a head as so many names of classes tell it: a map may hold the boxes of several anchors.
+
+    Parameters
+    ----------
+    model, head
+        The model and its output.
+    labels
+        How many names of classes are known.
+    """
+    channels = class_count(model, head)
+    if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
+        return head
+    layout = Layout((channels or 0) // anchors, raw=True, anchors=anchors)
+    return replace(head, kind="detections", boxes=layout)
+
+
+def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
+    """Add what is known of the boxes of detectors, which may be spread over outputs."""
+    sized = [_boxes(model, head) for head in found]
+    maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
+    told = []
+    for head, own, part in zip(found, sized, parts(sized), strict=True):
+        if own is None:
+            told.append(head)
+            continue
+        grid = len(own[0]) > 1 and not squashed_before(model, head.start)
+        more = behind(model.metadata, maps if part == "all" else ())
+        layout = Layout(
+            own[1], part, own[2], head.squash == "together", grid or head.squash is not None, tuple(more)
+        )
+        told.append(replace(head, boxes=layout))
+    return told
+
+
+def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
+    """Return how many boxes an output has, how many fields, and whether probabilities are cut off."""
+    if head.kind != "detections" or head.problem is not None:
+        return None
+    sizes = head.axes.sizes(model.type_of(head.start).shape) or []
+    whole = [d if isinstance(d, int) else None for d in sizes[2:] if d != 1]
+    return tuple(whole), class_count(model, head), head.squash is not None
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
@@ -150,7 +234,14 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
     axes = Axes(batch, classes, rest)
     kind = kind_of(model, tail, axes, where)
-    return Head(output, kind, tail.start, axes, tuple(tail.cut), *_asked(model, names, tail, axes))
+    asked = _asked(model, names, tail, axes)
+    return Head(output, kind, tail.start, axes, tuple(tail.cut), *asked, squash=_squash(tail, classes))
+
+
+def _squash(tail: Tail, classes: int | None) -> Literal["each", "together"] | None:
+    if not tail.squashes:
+        return None
+    return "each" if tail.compares is None or tail.compares != classes else "together"
 
 
 def _asked(

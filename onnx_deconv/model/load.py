@@ -10,7 +10,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnx_deconv.errors import DeconvError, InputError, ModelError, UnknownLayerError
 from onnx_deconv.files import Spool
 from onnx_deconv.model import activation_matching, upgrade
-from onnx_deconv.model.canonical import read_view, value_types
+from onnx_deconv.model.canonical import InputShapes, is_size, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.external_data import Content, Extent, File, skim
 from onnx_deconv.model.foreign import HEAD, what_it_is
@@ -61,7 +61,7 @@ class Model:
     name
         What messages call the model.
     input_shapes
-        Sizes that replace those that the file gives its inputs, for the view.
+        Sizes that replace those that the file gives its inputs; a word stands for any size.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Model:
         proto: ModelProto,
         files: ModelFiles,
         name: str,
-        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        input_shapes: InputShapes | None = None,
     ) -> None:
         self.proto = proto
         self.files = files
@@ -197,19 +197,21 @@ class Model:
         return self._evaluated[value]
 
     def read(self, tensor: TensorProto) -> Array:
-        """Read a tensor's numbers, mapping those that lie in a file."""
+        """Read a tensor's numbers; those that lie in a file of our own are mapped."""
         if tensor.data_location != TensorProto.EXTERNAL:
             return onnx.numpy_helper.to_array(tensor)
         dtype, where = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type), Extent.of(tensor)
         self.files.check()
         path = self.folder / where.location
         if tensor.data_type in PACKED:
-            whole = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
-            with path.open("rb") as file:
-                file.seek(where.offset)
-                whole.raw_data = file.read(-1 if where.length is None else where.length)
-            return numpy_helper.to_array(whole)
-        return np.memmap(path, dtype, mode="r", offset=where.offset, shape=tuple(tensor.dims))
+            numbers = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
+            numbers.raw_data = _part(path, where.offset, where.length)
+            return numpy_helper.to_array(numbers)
+        if self.files.is_private:
+            return np.memmap(path, dtype, mode="r", offset=where.offset, shape=tuple(tensor.dims))
+        # What others can cut short is not mapped: the system would stop whoever looks at it.
+        content = _part(path, where.offset, math.prod(tensor.dims) * dtype.itemsize)
+        return np.frombuffer(content, dtype).reshape(tensor.dims)
 
     @staticmethod
     def node_proto(node: gs.Node) -> NodeProto:
@@ -311,14 +313,28 @@ class Model:
         return numbers
 
 
-def _restored(
-    content: bytes, files: ModelFiles, name: str, input_shapes: Mapping[str, Sequence[int]]
-) -> Model:
+def _part(path: Path, offset: int, length: int | None) -> bytes:
+    """Read a part of a file, or all from an offset on.
+
+    Raises
+    ------
+    ModelError
+        If it ends earlier.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        content = file.read(-1 if length is None else length)
+    if length is not None and len(content) < length:
+        raise ModelError(f"{path}: was cut short while it was read; try again")
+    return content
+
+
+def _restored(content: bytes, files: ModelFiles, name: str, input_shapes: InputShapes) -> Model:
     """Make a pickled model anew."""
     return Model(ModelProto.FromString(content), files, name, input_shapes)
 
 
-def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+def load(source: Source, input_shapes: InputShapes | None = None) -> Model:
     """Load an ONNX model; one of opset 1 to 6 is rewritten for opset 7 (:mod:`onnx_deconv.model.upgrade`).
 
     Parameters
@@ -326,7 +342,7 @@ def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None
     source
         A path, a serialised model, or a ``ModelProto``. External data are looked for beside a path.
     input_shapes
-        Sizes to assume for inputs, by name.
+        Sizes to assume for inputs, by name; a word, as ``"N"``, stands for any size.
 
     Raises
     ------
@@ -424,8 +440,10 @@ def _complaint(proto: ModelProto) -> str | None:
     return None
 
 
-def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+def parse_input_shape(text: str) -> tuple[str, tuple[int | str, ...]]:
     """Parse ``name:1,3,224,224`` as the ONNX tools write it; a name may contain colons.
+
+    A word in the place of a number, as in ``name:N,3,224,224``, stands for any size.
 
     Raises
     ------
@@ -433,12 +451,11 @@ def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
         If the text has another form.
     """
     name, _, sizes = text.rpartition(":")
-    try:
-        shape = tuple(int(size) for size in sizes.split(","))
-    except ValueError:
-        shape = ()
-    if not name or not shape or min(shape) < 1:
-        raise InputError(f"--input-shape {text!r}: write it as NAME:1,3,224,224")
+    shape = tuple(int(size) if size.isdecimal() else size for size in map(str.strip, sizes.split(",")))
+    if not name or not all(map(is_size, shape)):
+        raise InputError(
+            f"--input-shape {text!r}: write it as NAME:1,3,224,224, or as NAME:N,3,224,224 for any number"
+        )
     return name, shape
 
 
@@ -450,7 +467,7 @@ def _serialised(proto: ModelProto) -> bytes:
         raise ModelError(f"the given model cannot be serialised ({error}): {way}") from error
 
 
-def _spooled(content: bytes, name: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Model:
+def _spooled(content: bytes, name: str, input_shapes: InputShapes | None) -> Model:
     """Give a model that lies in memory a file, so that weights have one home: a file."""
     spool = Spool()
     path = spool.folder / "model.onnx"

@@ -78,6 +78,8 @@ class ModelFiles:
         Where the weights are read from: the model's own folder, or that of a copy.
     spool
         The folder of a copy, if there is one.
+    is_private
+        Whether the weights are read from files that nobody else knows of.
     """
 
     def __init__(self, path: Path, state: FileState, spool: Spool | None = None) -> None:
@@ -85,7 +87,7 @@ class ModelFiles:
         self.home = self.folder = path.parent
         self.spool = spool
         self.name = path.name if _is_utf8(path.name) else "model.onnx"
-        self._private, self._warned = spool is not None, False
+        self.is_private, self._warned = spool is not None, False
         self._homes = (path.parent, Path(os.path.realpath(path)).parent)
         self._sources: dict[str, Path] = {self.name: path}
         self._seen: dict[str, FileState] = {self.name: state}
@@ -149,10 +151,10 @@ class ModelFiles:
         ModelError
             If they changed since they were read.
         """
-        if not self._private:
+        if not self.is_private:
             try:
                 self._copy(by_link=False)
-                self._private = True
+                self.is_private = True
             except OSError as error:
                 self._copies_failed(error)
         return self.folder
@@ -221,12 +223,12 @@ class ModelFiles:
         ModelError
             If one changed. Of what is private, a change is only noted, once.
         """
-        if self._private and self._warned:
+        if self.is_private and self._warned:
             return
         changed = self._changed()
         if changed is None:
             return
-        if not self._private:
+        if not self.is_private:
             raise ModelError(f"{changed}: has changed since it was read; load it again")
         self._warned = True
         logger.warning("%s has changed: what was loaded before goes on as it was; load it anew", changed)

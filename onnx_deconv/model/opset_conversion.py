@@ -11,6 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper
 
 from onnx_deconv.errors import ModelError
+from onnx_deconv.model.decompositions import spell_out
 from onnx_deconv.model.functions import inlined
 from onnx_deconv.model.plain_forms import name_domains
 from onnx_deconv.model.protos import copy_of, opset_of, renamed, replace, stored_tensors, subgraphs
@@ -53,6 +54,7 @@ def at_opset(proto: ModelProto, opset: int, ir_version: int) -> ModelProto:
     name_domains(copy)
     if copy.functions:
         copy = inlined(copy)
+    spell_out(copy.graph, lambda node: node.domain == "" and _schema(node.op_type, opset) is None)
     _raise(copy.graph, _Types(copy), old, opset)
     for entry in copy.opset_import:
         if own_domain(entry.domain) == "":

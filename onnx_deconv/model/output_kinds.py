@@ -32,6 +32,8 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
         return (
             "regression" if count == 1 else "embedding" if _is_normalised(model, tail.output) else "classes"
         )
+    if len(long) > 1 and any(where[k] == {CHANNEL} for k in long):
+        return "detections"  # one axis is of anchors
     if len(long) > 1:
         return "image" if not tail.cut and _is_picture(model, shape, count, long) else "class map"
     sources = where[long[0]] - {BATCH}

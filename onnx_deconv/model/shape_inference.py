@@ -6,11 +6,11 @@ be (:mod:`onnx_deconv.model.constant_folding`), handed to the inference, and it 
 """
 
 import onnx
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
-from onnx_deconv.model.protos import attributes_of
+from onnx_deconv.model.protos import attributes_of, replace
 from onnx_deconv.operators import find
 from onnx_deconv.operators.shapes import Known, Numbers, Sizes, ceil_pool, same
 from onnx_deconv.operators.traits import NORMALISATION, POOL, RECTIFIER
@@ -35,6 +35,18 @@ def infer_shapes(view: ModelProto) -> ModelProto:
         view = inferred
         if not _resolve_targets(view):
             return view
+
+
+def state_sizes(proto: ModelProto) -> None:
+    """Write down the shapes of all values whose every size is known; what is stated of others stays."""
+    known = [info for info in infer_shapes(proto).graph.value_info if _is_of_known_sizes(info)]
+    names = {info.name for info in known}
+    replace(proto.graph.value_info, [*known, *(i for i in proto.graph.value_info if i.name not in names)])
+
+
+def _is_of_known_sizes(info: ValueInfoProto) -> bool:
+    tensor = info.type.tensor_type
+    return tensor.HasField("shape") and all(dim.dim_value for dim in tensor.shape.dim)
 
 
 def _recount_windows(view: ModelProto, inferred: ModelProto, recounted: set[str]) -> bool:

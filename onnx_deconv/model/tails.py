@@ -15,6 +15,7 @@ from onnx_deconv.operators.axes import compared, picked_from
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     DISCONTINUOUS,
+    FILTER,
     JOIN,
     PICK,
     POINTWISE,
@@ -111,6 +112,21 @@ def mixes_probabilities(model: Model, output: str) -> bool:
         else:
             return False
     return found > 1
+
+
+def squashed_before(model: Model, value: str) -> bool:
+    """Tell whether a value, or a part of it, is made of probabilities that come after the last filters."""
+    values, seen = [value], set[str]()
+    while values:
+        value = values.pop()
+        node = model.producers.get(value)
+        if node is None or value in seen or FILTER in _traits(node):
+            continue
+        seen.add(value)
+        if PROBABILITY in _traits(node):
+            return True
+        values += _given(model, node)
+    return False
 
 
 def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[int, int]] | None:

@@ -13,6 +13,8 @@ from onnx_deconv.operators import Shape
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
 
 _Size = int | str | None
+_ANCHORED = 2
+"""Axes that a filter's channels become where boxes have anchors: the anchors, and the fields."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None
     """Return the axis of scores that holds the classes; ``None`` where the graph does not tell.
 
     It is the one that a softmax or an ArgMax of the tail compares along; else the one that the channels of a
-    filter became, with no position of the input in it; else the only one that is left, or that the input's
+    filter became, with no position of the input in it; of two such beside positions, which are the anchors
+    and the fields of their boxes, the longer one; else the only one that is left, or that the input's
     channels became.
     """
     rest = [k for k in range(len(shape)) if k != batch]
@@ -114,7 +117,10 @@ def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None
     carried = [k for k in rest if where[k] and all(name.endswith("[1]") for name in where[k])]
     # In a map of one channel the channel's axis, of size 1, has no name; those of the positions keep theirs.
     bare = len(placeless) == 1 and not where[placeless[0]] and not carried
-    alone = [k for k in wide if not (bare and where[k] and CHANNEL not in where[k])]
+    alone = [k for k in wide if not (bare and where[k] - {CHANNEL, BATCH})]
+    anchors = [k for k in made if shape[k] != max(shape[j] or 0 for j in made)]
+    if len(made) == len(anchors) + 1 == _ANCHORED and any(where[k] - {CHANNEL, BATCH} for k in rest):
+        made = [k for k in made if k not in anchors]
     for found in (made, alone, placeless, [] if made else carried):
         if len(found) == 1:
             return found[0]

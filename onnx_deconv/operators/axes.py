@@ -140,10 +140,32 @@ def regrouped(at: ForwardNode, given: Given) -> Names | None:
         return None
     found: list[frozenset[str]] = []
     for old, new in _groups(before, after):
-        long = [k for k in old if before[k] != 1] or old
-        joined = frozenset[str]().union(*(names[k] for k in long))
-        found += [joined] * len(new)
+        found += _shared([(names[k], before[k]) for k in old], [after[k] for k in new])
     return tuple(found)
+
+
+def _shared(old: Sequence[tuple[frozenset[str], int]], new: Sequence[int]) -> list[frozenset[str]]:
+    """Share the names of axes among those that they are regrouped to, in row-major order.
+
+    From the first axis on, each takes the factors that it needs of those before: H × W × 32 becomes
+    (H·W·2) × 16. Where factors do not come out even, all get all names.
+    """
+    long = [(name, size) for name, size in old if size != 1] or list(old)
+    everything = frozenset[str]().union(*(name for name, _ in long))
+    if len(new) == 1 or len(long) == 1:
+        return [everything] * len(new)
+    left, found = list(long), list[frozenset[str]]()
+    for size in new:
+        names, open_ = NOTHING, size
+        while open_ != 1 and left:
+            name, rest = left[0]
+            taken = math.gcd(open_, rest)
+            if taken not in (open_, rest) or not taken:
+                return [everything] * len(new)
+            names, open_ = names | name, open_ // taken
+            left = [(name, rest // taken), *left[1:]] if taken != rest else left[1:]
+        found.append(names)
+    return found
 
 
 def _numbers(at: ForwardNode, names: Names) -> list[int]:

@@ -17,6 +17,11 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 from onnx_deconv.errors import RuleError
 
 OPSET, IR_VERSION = 18, 8
+BACKWARD = "deconv/"
+"""What names of a companion's nodes and values begin with; then come the forward node's name, and their own.
+
+In an explain graph the user's nodes have other names, so that these tell the backward pass.
+"""
 
 Signal: TypeAlias = gs.Tensor
 """A value of the companion graph."""
@@ -80,7 +85,7 @@ class Emitter:
         """Return a small constant, stored once however often it is used."""
         key = (numbers.dtype.str, numbers.shape, numbers.tobytes())
         if key not in self._constants:
-            name = f"deconv/constant_{len(self._constants)}"
+            name = f"{BACKWARD}constant_{len(self._constants)}"
             self._constants[key] = gs.Constant(name, np.ascontiguousarray(numbers).reshape(numbers.shape))
         return self._constants[key]
 
@@ -100,7 +105,7 @@ class Emitter:
         typed = _typed(operator, attributes, self.origin, self.opset)
         key = (operator, tuple(v.name for v in inputs), outputs, repr(sorted(typed.items())))
         if key not in self._known:
-            name = f"deconv/{self.origin}/{operator}_{len(self.nodes)}"
+            name = f"{BACKWARD}{self.origin}/{operator}_{len(self.nodes)}"
             self._known[key] = [gs.Variable(f"{name}:{k}" if k else name) for k in range(outputs)]
             node = gs.Node(operator, name, typed, inputs=inputs, outputs=self._known[key])
             self.nodes.append(node)
@@ -172,9 +177,9 @@ class Emitter:
             A model at opset :data:`OPSET`, domain ``""`` only.
         """
         # Not by the method: outputs that carry one value are still two outputs.
-        results = [gs.Variable(f"deconv/output/{k}") for k in range(len(outputs))]
+        results = [gs.Variable(f"{BACKWARD}output/{k}") for k in range(len(outputs))]
         for result, (output, value, _) in zip(results, outputs, strict=True):
-            name = f"deconv/output/{output}"
+            name = f"{BACKWARD}output/{output}"
             self.nodes.append(gs.Node("Identity", name, inputs=[value], outputs=[result]))
         nodes = _live(self.nodes, results)
         used = {v.name for n in nodes for v in n.inputs}
@@ -188,6 +193,11 @@ class Emitter:
         del proto.graph.value_info[:], proto.graph.output[:]
         proto.graph.output.extend(info for _, _, info in outputs)
         return proto
+
+
+def origin(node: str) -> str:
+    """Return which forward node a companion's node belongs to, by the latter's name."""
+    return node.removeprefix(BACKWARD).rpartition("/")[0]
 
 
 def _typed(operator: str, attributes: dict[str, Any], origin: str, opset: int) -> dict[str, Any]:

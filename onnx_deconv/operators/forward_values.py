@@ -9,13 +9,13 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnx_deconv.operators.builder import Emitter, Operand, Signal
+from onnx_deconv.operators.builder import BACKWARD, Emitter, Operand, Signal
 from onnx_deconv.operators.node import Forward
 
 # Computed constants that are small enough to be written into the companion, in elements.
 _SMALL = 64
 # What the companion calls its own values; a model's values of such names get others there.
-_OWN_NAMES = ("seed", "reconstruction", "deconv/")
+_OWN_NAMES = ("seed", "reconstruction", BACKWARD)
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,7 @@ def _fold(at: Site, signal: Signal, i: int) -> Signal:
     """Sum over repeated batch axes, and drop the axis that a vector had for the product's sake."""
     shape, other = at.shape_of(i), at.shape_of(1 - i)
     rank = max(len(shape), len(other), 2)
-    matrix = [*shape] if len(shape) > 1 else ([1, *shape] if i == 0 else [*shape, 1])
-    padded = [1] * (rank - len(matrix)) + matrix
+    padded = [1] * (rank - len(shape)) + [*shape]
     partner = [1] * (rank - len(other)) + [*other]
     summed = [k for k in range(rank - 2) if padded[k] == 1 and partner[k] != 1]
     if summed:

@@ -221,12 +221,20 @@ def _stopped(at: Site, signals: Signals) -> Signals:
 
 def _bounds(at: Site) -> tuple[float | None, float | None]:
     """Return a Clip's bounds; ``None`` where there is none, or one that no number exceeds."""
-    low, high = at.param("min", input=1), at.param("max", input=2)
+    low, high = _bound(at, "min", 1), _bound(at, "max", 2)
     most = float(np.finfo(at.op.dtype).max)
     return (
         None if low is None or low <= -most else float(low),
         None if high is None or high >= most else float(high),
     )
+
+
+def _bound(at: Site, name: str, place: int) -> float | None:
+    """Return one of a Clip's bounds: a number, or an array that holds one, which runtimes take as well."""
+    numbers = np.ravel(at.param(name, place, ()))
+    if numbers.size > 1:
+        raise at.unsupported(f"{name} (input {place}) is {numbers.size} numbers")
+    return float(numbers[0]) if numbers.size else None
 
 
 def _limited(at: Site) -> Signal:

@@ -256,7 +256,7 @@ class _Columns:
     def sampling(self) -> Sampling:
         """Return where the filter looked: its own places moved by the offsets."""
         at, op, n = self.at, self.at.op, len(self.window.kernel)
-        counts = op.Slice(op.Shape(at.signal), [2], [2 + n], [0])
+        counts = op.Shape(at.signal, start=2)
         offsets = op.Reshape(at.input(2), op.Concat([0, self.groups, self._kernel, n], counts, axis=0))
         coordinates = []
         for k in range(n):

@@ -12,11 +12,14 @@ from onnx_deconv.runtime.session import (
     return_freed_memory,
     workers,
 )
+from onnx_deconv.runtime.signal_meter import SignalMeter, Survival
 
 __all__ = [
     "PairSession",
     "Providers",
     "Session",
+    "SignalMeter",
+    "Survival",
     "companion",
     "device_of",
     "first_nan",

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import ModelProto, NodeProto, helper
 
-from onnx_deconv.compiler.backward import COMPANION_NODES
 from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.model.protos import constant_nodes
+from onnx_deconv.operators.builder import BACKWARD, origin
 from onnx_deconv.runtime.session import Session, numpy_of
 
 
@@ -26,24 +26,31 @@ def why_not_finite(pair: Pair, feeds: Mapping[str, Any], sent: Mapping[str, Any]
     own = first_nan(pair.forward, pair.folder, feeds)
     if own is not None:
         return f"the model's own {own} gives NaN"
-    found = first_nan(pair.deconv, pair.folder, sent, or_infinite=True)
+    found = first_nan(pair.deconv, pair.folder, sent, or_infinite=True, companion=True)
     way = "; explain in float32" if pair.manifest["semantics"]["precision"] == "float16" else ""
     return f"the signal is first infinite or NaN at {found}{way}"
 
 
 def first_nan(
-    proto: ModelProto, folder: Path, feeds: Mapping[str, Any], *, or_infinite: bool = False
+    proto: ModelProto,
+    folder: Path,
+    feeds: Mapping[str, Any],
+    *,
+    or_infinite: bool = False,
+    companion: bool = False,
 ) -> str | None:
     """Name the first node that gives NaN, by its operator and its name; ``None`` where none does.
 
     Parameters
     ----------
     proto, folder
-        A model, and where its weights lie. A companion's nodes are called after the forward nodes.
+        A model, and where its weights lie.
     feeds
         Its inputs by name.
     or_infinite
         Whether infinite numbers count, too.
+    companion
+        Whether it is a companion, or has one in it: its nodes are named by the forward nodes.
     """
     probe = ModelProto()
     probe.CopyFrom(proto)
@@ -54,11 +61,15 @@ def first_nan(
     for node in probe.graph.node:
         results = (numpy_of(found[v]) for v in node.output if v in found)
         if any(_is_bad(result, or_infinite=or_infinite) for result in results):
-            name = node.name or node.output[0]
-            if name.startswith(COMPANION_NODES):
-                return repr(name.removeprefix(COMPANION_NODES).rpartition("/")[0])
-            return f"{node.op_type} {name!r}"
+            return _named(node, companion=companion)
     return None
+
+
+def _named(node: NodeProto, *, companion: bool) -> str:
+    name = node.name or node.output[0]
+    if companion and name.startswith(BACKWARD):
+        return repr(origin(name))
+    return f"{node.op_type} {name!r}"
 
 
 def _is_bad(values: Any, *, or_infinite: bool) -> bool:

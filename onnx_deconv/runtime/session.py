@@ -90,8 +90,8 @@ class Session:
         # Sessions that stand beside many others would each keep as much memory as they ever needed.
         options.enable_cpu_mem_arena = threads is None and not low_memory if arena is None else arena
         if alternating:
-            # The other session's idle threads would spin on the cores that this one needs: 24 ms, not 16,
-            # for a SqueezeNet on 2 cores.
+            # The other session's idle threads would spin on the cores that this one needs: half as long
+            # again, for a SqueezeNet on 2 cores.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what goes wrong is raised: once is enough
         self._spelled = _Spelled(folder)

@@ -84,6 +84,7 @@ def explore(
     limits: Limits,
     address: Address,
     started: Callable[[str], None],
+    atlas: Path | None = None,
 ) -> None:
     """Serve a page that explores a model, until the process is told to stop.
 
@@ -100,18 +101,22 @@ def explore(
         of the method's own.
     limits, address, started
         As for :func:`serve`.
+    atlas
+        The folder of a finished atlas of the model, to show beside its feature maps.
 
     Raises
     ------
     DeconvError
-        If the model cannot be explained, or the server cannot listen.
+        If the model cannot be explained, there is no atlas of it there, or the server cannot listen.
     """
+    from onnx_deconv.atlas.reader import Reader  # noqa: PLC0415
     from onnx_deconv.serving.application import gated, run  # noqa: PLC0415 - an extra
     from onnx_deconv.serving.exploration import Exploration  # noqa: PLC0415
     from onnx_deconv.serving.explore_routes import HEADERS, ExploreRoutes  # noqa: PLC0415
     from onnx_deconv.serving.metrics import Metrics  # noqa: PLC0415
 
-    exploration = Exploration(make, preprocess, photographs, limits.pixels)
+    reader = None if atlas is None else Reader(atlas)
+    exploration = Exploration(make, preprocess, photographs, limits.pixels, reader)
     routes = ExploreRoutes(exploration, limits, command).all()
     app = gated(routes, limits, address, Metrics(), HEADERS)
     run(app, address, limits, started, logging.ERROR)

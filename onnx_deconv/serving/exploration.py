@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.features import Features
@@ -20,8 +21,10 @@ from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.figures import draw_occlusion
 from onnx_deconv.experiments.occlusion import Occlusion, occlusion
-from onnx_deconv.imaging import Geometry, Photo, Picture, Preprocess, at_most, heat_map, png
+from onnx_deconv.imaging import Geometry, Photo, Picture, Preprocess, SheetLayout, at_most, png
 from onnx_deconv.model import Array
+from onnx_deconv.serving.glances import Glances, bright
+from onnx_deconv.serving.nine import Nine
 from onnx_deconv.serving.photographs import read_photograph
 
 OCCLUSION = "occlusion"
@@ -38,7 +41,7 @@ _MAPS = 512
 """How many feature maps an overview has, at most; the strongest come first."""
 _IMAGE_AXES = 2
 _VIEWS = ("overlay", "projection", "heat")
-_KEPT_PHOTOGRAPHS, _KEPT_SESSIONS, _KEPT_EXPLANATIONS = 32, 6, 32
+_KEPT_PHOTOGRAPHS, _KEPT_SESSIONS, _KEPT_EXPLANATIONS, _KEPT_GLANCES = 32, 6, 32, 3
 _Value = TypeVar("_Value")
 
 
@@ -89,7 +92,7 @@ class Hidden(NamedTuple):
     """What came of hiding parts of a photograph, and the sheet that shows it."""
 
     found: Occlusion
-    sheet: Picture
+    sheet: SheetLayout
 
 
 class Exploration:
@@ -105,6 +108,13 @@ class Exploration:
         Files to begin with.
     pixels
         Pixels of a photograph, at most.
+    atlas
+        What is shown beside feature maps: a finished atlas of the model.
+
+    Raises
+    ------
+    InputError
+        If the atlas was made of another model.
     """
 
     def __init__(
@@ -113,6 +123,7 @@ class Exploration:
         preprocess: Preprocess,
         photographs: Sequence[Path] = (),
         pixels: int = 25_000_000,
+        atlas: Reader | None = None,
     ) -> None:
         self._make, self._preprocess, self._pixels = make, preprocess, pixels
         self.explainer = make("auto")
@@ -120,6 +131,8 @@ class Exploration:
         self._sent: OrderedDict[str, tuple[Photograph, Photo]] = OrderedDict()
         self._explainers, self._features = _Once(_KEPT_SESSIONS), _Once(_KEPT_SESSIONS)
         self._explained, self._seen = _Once(_KEPT_EXPLANATIONS), _Once(_KEPT_PHOTOGRAPHS)
+        self._glances = _Once(_KEPT_GLANCES)
+        self._nine = None if atlas is None else Nine(atlas, self.explainer.model)
         self._lock = threading.Lock()
 
     def model(self) -> dict[str, Any]:
@@ -131,7 +144,8 @@ class Exploration:
             for each in inspection.layers
             if each.rule is not None and len(each.shape or ()) > 1
         ]
-        return {"name": Path(model.name).name, "layers": layers, "methods": METHODS}
+        has_atlas = self._nine is not None
+        return {"name": Path(model.name).name, "layers": layers, "methods": METHODS, "atlas": has_atlas}
 
     def photographs(self) -> list[dict[str, str]]:
         """List the photographs."""
@@ -139,8 +153,15 @@ class Exploration:
             known = [*self._given, *(each for each, _ in self._sent.values())]
         return [{"id": each.id, "name": each.name} for each in known]
 
-    def add(self, file: bytes, name: str) -> dict[str, str]:
+    def add(self, file: bytes, name: str, instead: str | None = None) -> dict[str, str]:
         """Take a photograph that was sent; the oldest of many are forgotten.
+
+        Parameters
+        ----------
+        file, name
+            Its bytes, and what people call it.
+        instead
+            The identifier of one that was sent before, and is forgotten now: the last frame of a film.
 
         Raises
         ------
@@ -150,6 +171,7 @@ class Exploration:
         photo = self._prepared(read_photograph(file, self._pixels))
         identifier = hashlib.sha256(file).hexdigest()[:16]
         with self._lock:
+            self._sent.pop(instead or "", None)
             self._sent[identifier] = Photograph(identifier, name), photo
             while len(self._sent) > _KEPT_PHOTOGRAPHS:
                 self._sent.popitem(last=False)
@@ -191,7 +213,7 @@ class Exploration:
             ],
         }
         if values.ndim == 1 + _IMAGE_AXES:
-            cells = [_cell(values[k], largest) for k in order]
+            cells = [at_most(bright(values[k], largest), _THUMBNAIL) for k in order]
             columns = int(np.ceil(np.sqrt(len(cells))))
             found |= {
                 "columns": columns,
@@ -199,6 +221,43 @@ class Exploration:
                 "sheet": _url(_sheet(cells, columns)),
             }
         return found
+
+    def map(self, photograph: str, layer: str, channel: int) -> bytes:
+        """Draw one feature map as PNG, one pixel for each position."""
+        return png(self.glanced(photograph, layer, "auto").map(channel))
+
+    def glance(self, asked: Asked) -> dict[str, Any]:
+        """Draw what excited one unit, as fast as can be: the photograph has run forward before.
+
+        Raises
+        ------
+        DeconvError
+            If a layer, a channel by its number, and a position are not all told, or do not exist.
+        """
+        if asked.layer is None or asked.position is None or not (asked.target or "").isdecimal():
+            raise InputError("tell a layer, the number of a channel, and a position")
+        found = self.glanced(asked.photograph, asked.layer, asked.method).at(
+            int(asked.target or ""), asked.position
+        )
+        return {
+            "activation": found.activation,
+            "field": list(found.field),
+            "projection": _url(found.projection),
+        }
+
+    def glanced(self, photograph: str, layer: str, method: str) -> Glances:
+        """Run a photograph forward to a layer, or remember that it was."""
+        if method not in METHODS or method == OCCLUSION:
+            method = "auto"
+        return self._glances.get(
+            (photograph, layer, method),
+            lambda: Glances(self._explainer(method, layer), self._photo(photograph), layer, self._preprocess),
+        )
+
+    def nine(self, layer: str, channel: int) -> list[dict[str, Any]]:
+        """Show what the atlas holds of a feature map, the strongest first; nothing without an atlas."""
+        found = [] if self._nine is None else self._nine.of(self.explainer.model.layer(layer), channel)
+        return [each | {kind: _url(each[kind]) for kind in ("projection", "patch")} for each in found]
 
     def explain(self, asked: Asked) -> Explanation:
         """Explain a photograph, or remember how it was.
@@ -212,7 +271,11 @@ class Exploration:
 
     def picture(self, asked: Asked, view: str) -> Picture:
         """Draw one view of an explanation."""
-        return self.hidden(asked).sheet if asked.method == OCCLUSION else self.explain(asked).views()[view]
+        return self.sheet(asked).picture() if asked.method == OCCLUSION else self.explain(asked).views()[view]
+
+    def sheet(self, asked: Asked) -> SheetLayout:
+        """Lay out the side-by-side sheet of an explanation, or the figure of an occlusion."""
+        return self.hidden(asked).sheet if asked.method == OCCLUSION else self.explain(asked).views().sheet()
 
     def array(self, asked: Asked) -> Array:
         """Return an explanation's numbers: the reconstruction, or a class's score by what is hidden."""
@@ -263,7 +326,7 @@ class Exploration:
             "inside": [],
             "is_wide": True,
             "size": list(self._photo(asked.photograph).geometry.size),
-            "pictures": dict.fromkeys(_VIEWS, _url(sheet)),
+            "pictures": dict.fromkeys(_VIEWS, _url(sheet.picture())),
             "options": [f"--stride={found.stride}"],
         }
 
@@ -286,7 +349,7 @@ class Exploration:
     def _explain(self, asked: Asked) -> Explanation:
         if asked.method not in METHODS:
             raise InputError(f"no method is named {asked.method!r}: choose one of {', '.join(METHODS)}")
-        explainer = self._explainers.get((asked.method, asked.layer), lambda: self._make(asked.method))
+        explainer = self._explainer(asked.method, asked.layer)
         targets = [] if asked.target is None else [asked.target]
         target = Target([int(t) if t.isdecimal() else t for t in targets], asked.layer, asked.position)
         names = [self._known(asked.photograph).name]
@@ -296,6 +359,10 @@ class Exploration:
         if not np.isfinite(one.reconstruction).all():
             raise InputError(f"{one.name}: {one.note}")
         return one
+
+    def _explainer(self, method: str, layer: str | None) -> Explainer:
+        """Make an explainer of a method ready, or remember it."""
+        return self._explainers.get((method, layer), lambda: self._make(method))
 
     def _known(self, identifier: str) -> Photograph:
         with self._lock:
@@ -359,11 +426,6 @@ def _read(path: Path, pixels: int) -> Picture:
         return read_photograph(path.read_bytes(), pixels)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _cell(feature_map: Array, largest: float) -> Picture:
-    shown = np.clip(feature_map / largest, 0, 1) if largest > 0 else np.zeros_like(feature_map)
-    return at_most(heat_map(shown.astype(np.float32)), _THUMBNAIL)
 
 
 def _sheet(cells: Sequence[Picture], columns: int) -> Picture:

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import VIEWS, png
+from onnx_deconv.imaging import VECTOR, VIEWS, png
 from onnx_deconv.serving.bodies import body_of, in_time
 from onnx_deconv.serving.exploration import Asked, Exploration
 from onnx_deconv.serving.limits import Limits
@@ -33,6 +34,7 @@ _PAGE = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
+_KINDS = {".svg": "image/svg+xml", ".pdf": "application/pdf"}
 _LONGEST_NAME = 200
 CommandOf = Callable[[str, Asked, Sequence[str]], str]
 _Found = TypeVar("_Found")
@@ -65,8 +67,12 @@ class ExploreRoutes:
             Route("/api/seen.png", self.seen),
             Route("/api/classes", self.classes),
             Route("/api/maps", self.maps),
+            Route("/api/map.png", self.map),
+            Route("/api/glance", self.glance),
+            Route("/api/nine", self.nine),
             Route("/api/explanation", self.explanation),
             Route("/api/explanation.png", self.picture),
+            *(Route(f"/api/explanation{suffix}", self.sheet) for suffix in VECTOR),
             Route("/api/explanation.npy", self.values),
         ]
 
@@ -89,7 +95,8 @@ class ExploreRoutes:
         """Take a photograph."""
         body = await body_of(request, self._limits)
         name = request.query_params.get("name", "photograph")[:_LONGEST_NAME]
-        return JSONResponse(await self._work(lambda: self._exploration.add(body, name)))
+        instead = request.query_params.get("instead")
+        return JSONResponse(await self._work(lambda: self._exploration.add(body, name, instead)))
 
     async def seen(self, request: Request) -> Response:
         """Show what the model sees of a photograph."""
@@ -109,6 +116,22 @@ class ExploreRoutes:
         layer = asked.layer
         return JSONResponse(await self._work(lambda: self._exploration.maps(asked.photograph, layer)))
 
+    async def map(self, request: Request) -> Response:
+        """Draw one feature map."""
+        photograph, (layer, channel) = _asked(request).photograph, _map_of(request)
+        drawn = await self._work(lambda: self._exploration.map(photograph, layer, channel))
+        return Response(drawn, media_type="image/png")
+
+    async def glance(self, request: Request) -> Response:
+        """Draw what excited one unit, as fast as can be."""
+        asked = _asked(request)
+        return JSONResponse(await self._work(lambda: self._exploration.glance(asked)))
+
+    async def nine(self, request: Request) -> Response:
+        """Show what the atlas holds of a feature map."""
+        layer, channel = _map_of(request)
+        return JSONResponse(await self._work(lambda: self._exploration.nine(layer, channel)))
+
     async def explanation(self, request: Request) -> Response:
         """Explain, and draw what came of it."""
         asked = _asked(request)
@@ -124,6 +147,12 @@ class ExploreRoutes:
             raise InputError(f"no view is named {view!r}: choose one of {', '.join(VIEWS)}")
         found = await self._work(lambda: png(self._exploration.picture(asked, view)))
         return _file(found, "image/png", f"explanation-{view}.png")
+
+    async def sheet(self, request: Request) -> Response:
+        """Return the side-by-side sheet of an explanation as a file whose texts are texts."""
+        asked, suffix = _asked(request), Path(request.url.path).suffix
+        found = await self._work(lambda: VECTOR[suffix](self._exploration.sheet(asked)))
+        return _file(found, _KINDS[suffix], f"explanation{suffix}")
 
     async def values(self, request: Request) -> Response:
         """Return a reconstruction's numbers as a file of NumPy's."""
@@ -148,6 +177,14 @@ def _asked(request: Request) -> Asked:
         query.get("target"),
         _position(query.get("position")),
     )
+
+
+def _map_of(request: Request) -> tuple[str, int]:
+    """Read a layer and the number of a channel from an address."""
+    layer, channel = request.query_params.get("layer", ""), request.query_params.get("target", "")
+    if not layer or not channel.isdecimal():
+        raise InputError("tell a layer and the number of a channel")
+    return layer, int(channel)
 
 
 def _position(text: str | None) -> tuple[int, ...] | None:

@@ -8,12 +8,25 @@
 4. *difference*: what the gradient table predicts for small steps, along the gradient and in random
    directions, is what the runtime then computes.
 5. *image*, *class*: what two images, and two units, have to do with the picture, as the manifest says.
+6. *signal*: how much of it the rectifiers let through.
 
 Each has one of three verdicts: ``ok``, ``failed``, or ``not covered`` where there is nothing to compare with.
 """
 
 from onnx_deconv.verification.checks import Check, Verdict, relative_error, same_outputs
+from onnx_deconv.verification.dependence import likeness_of_images, survival, told
 from onnx_deconv.verification.pairs import check_pair, verify
 from onnx_deconv.verification.random_feeds import random_feeds
 
-__all__ = ["Check", "Verdict", "check_pair", "random_feeds", "relative_error", "same_outputs", "verify"]
+__all__ = [
+    "Check",
+    "Verdict",
+    "check_pair",
+    "likeness_of_images",
+    "random_feeds",
+    "relative_error",
+    "same_outputs",
+    "survival",
+    "told",
+    "verify",
+]

@@ -38,7 +38,7 @@ class Check:
     Attributes
     ----------
     name
-        ``forward``, ``switches``, ``companion``, ``difference``, ``image`` or ``class``.
+        ``forward``, ``switches``, ``companion``, ``difference``, ``image``, ``class`` or ``signal``.
     of
         What it was checked of: a rule table, a value.
     error

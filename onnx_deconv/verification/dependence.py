@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.imaging.similarity import pearson
-from onnx_deconv.model import Array
-from onnx_deconv.runtime import PairSession, numpy_of
+from onnx_deconv.model import Array, Model
+from onnx_deconv.runtime import PairSession, Providers, SignalMeter, Survival, numpy_of
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import strongest_unit
 from onnx_deconv.verification.checks import COMPANION_LIMIT, HALF_LIMIT, Check
 
@@ -38,20 +40,65 @@ def check_dependence(session: PairSession, feeds: Mapping[str, Array]) -> Iterat
     manifest = session.pair.manifest
     rules, depends = manifest["semantics"]["rules"], manifest["image_dependence"]["depends"]
     limit = HALF_LIMIT if manifest["semantics"]["precision"] == "float16" else COMPANION_LIMIT
-    values = session.run_forward(feeds)
-    explained = numpy_of(values[manifest["explained"]["value"]])
-    one = _picture(session, values, strongest_unit(explained))
-    reversed_ = {name: _reversed(array) for name, array in feeds.items()}
-    other = _picture(session, session.run_forward(reversed_), strongest_unit(explained))
-    likeness = correlation(one, other)
+    likeness = likeness_of_images(session, feeds, {name: _reversed(array) for name, array in feeds.items()})
     error = 1 - likeness if depends == "no" and likeness is not None else 0.0
     yield Check(
-        "image", rules, error, limit, f"two images: {_told(likeness)}; depends on the image: {depends}"
+        "image", rules, error, limit, f"two images: {told(likeness)}; depends on the image: {depends}"
     )
+    values = session.run_forward(feeds)
+    explained = numpy_of(values[manifest["explained"]["value"]])
     if explained[0].size > 1:
+        one = _picture(session, values, strongest_unit(explained))
         second = strongest_unit(np.where(strongest_unit(explained) > 0, -np.inf, explained))
         likeness = correlation(one, _picture(session, values, second))
-        yield Check("class", rules, 0.0, limit, f"the two strongest units: {_told(likeness)}")
+        yield Check("class", rules, 0.0, limit, f"the two strongest units: {told(likeness)}")
+
+
+def likeness_of_images(
+    session: PairSession, feeds: Mapping[str, Array], others: Mapping[str, Array]
+) -> float | None:
+    """Correlate the pictures of one unit, the strongest in the first of two batches, in both of them."""
+    values = session.run_forward(feeds)
+    seed = strongest_unit(numpy_of(values[session.pair.manifest["explained"]["value"]]))
+    return correlation(_picture(session, values, seed), _picture(session, session.run_forward(others), seed))
+
+
+def survival(
+    model: Model, pair: Pair, feeds: Mapping[str, Array], providers: Providers = "auto"
+) -> Survival | None:
+    """Tell what became of the worst of a batch's signals, each of an image's strongest unit.
+
+    Parameters
+    ----------
+    model
+        The model that the pair was made of, or its forward model.
+    pair
+        The pair.
+    feeds
+        One batch, by input name.
+    providers
+        What to run on.
+
+    Returns
+    -------
+    Survival or None
+        ``None`` where nothing rectifies the signal.
+    """
+    manifest = pair.manifest
+    inputs = [each["of"] for each in manifest["reconstructions"]]
+    value, semantics = manifest["explained"]["value"], Semantics(**manifest["semantics"])
+    meter = SignalMeter(model, value, semantics, inputs, providers)
+    worst = min(meter(feeds, strongest_unit), key=lambda each: each.share)
+    return worst if worst.at is not None else None
+
+
+def check_survival(
+    model: Model, pair: Pair, feeds: Mapping[str, Array], providers: Providers = "auto"
+) -> Iterator[Check]:
+    """Tell how much of the signal its rectifiers let through; nothing of that is an error."""
+    found = survival(model, pair, feeds, providers)
+    if found is not None:
+        yield Check("signal", pair.manifest["semantics"]["rules"], 0.0, COMPANION_LIMIT, found.words)
 
 
 def correlation(one: Array, other: Array) -> float | None:
@@ -68,7 +115,8 @@ def _reversed(array: Array) -> Array:
     return np.ascontiguousarray(array[..., ::-1]) if array.ndim > 1 and array.dtype.kind == "f" else array
 
 
-def _told(likeness: float | None) -> str:
+def told(likeness: float | None) -> str:
+    """Say how alike two pictures are."""
     if likeness is None:
         return "nothing to compare"
     return f"pictures correlate {likeness:.2f}" + (", they are alike" if likeness >= ALIKE else "")

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from onnx_deconv.compiler.backward import SEED
+from onnx_deconv.compiler.package import reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Array, Model
 from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of, seed_type, why_not_finite
@@ -14,7 +15,7 @@ from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import Check, same_outputs
 from onnx_deconv.verification.companion import check_companion
-from onnx_deconv.verification.dependence import check_dependence
+from onnx_deconv.verification.dependence import check_dependence, check_survival
 from onnx_deconv.verification.differences import check_differences
 from onnx_deconv.verification.switches import check_switches
 
@@ -62,6 +63,8 @@ def verify(
         If there is no pair to check: a rule is missing, the layer is unknown, the batch does not fit.
     """
     rng = rng or np.random.default_rng(0)
+    saved = None if saved is None else reading_with(saved, model)
+    model.files.keep()
     original = Session(model.proto, model.folder, providers).run(feeds)
     for rules in tables if saved is None else [saved.manifest["semantics"]["rules"]]:
         chosen = replace(semantics or Semantics(), rules=rules)
@@ -73,6 +76,7 @@ def verify(
             yield check_switches(batch)
         yield from check_companion(batch, rng)
         yield from check_dependence(plain, feeds)
+        yield from check_survival(model, pair, feeds, providers)
         if rules == "gradient":
             yield from check_differences(batch, plain, rng)
 

@@ -121,6 +121,11 @@ CASES = [
     # Filters and products.
     Case("y = Conv<strides = [2, 1], pads = [1, 0, 0, 2]>(x, w, b)", weights={"w": (3, 4, 3, 2), "b": (3,)}),
     Case("y = ConvTranspose<strides = [2, 2]>(x, w, b)", weights={"w": (4, 3, 3, 2), "b": (3,)}),
+    Case(  # one row more than there would be
+        "y = ConvTranspose<strides = [2, 2], output_shape = [10, 11]>(x, w)",
+        x=(2, 4, 4, 5),
+        weights={"w": (4, 3, 3, 3)},
+    ),
     Case("y = Gemm(x, z)", x=(2, 3), z=(3, 4)),
     Case("y = Gemm<alpha = 0.5, transA = 1>(x, z)", x=(3, 2), z=(3, 4)),
     Case("y = Gemm<alpha = 2.0, transB = 1>(x, z)", x=(2, 3), z=(4, 3)),
@@ -128,6 +133,7 @@ CASES = [
     Case("y = Gemm<beta = 0.25>(x, w, z)", x=(2, 3), z=(4,), weights={"w": (3, 4)}),
     Case("y = Gemm<transB = 1>(x, x, z)", x=(3, 4), z=(1, 3)),
     Case("y = MatMul(x, z)", x=(2, 3), z=(3, 4)),
+    Case("y = MatMul(x, z)", x=(2, 3, 4), z=(2, 4, 5)),
     Case("y = MatMul(x, z)", x=(2, 1, 3, 4), z=(3, 4, 2)),
     Case("y = MatMul(x, z)", x=(4,), z=(2, 4, 3)),
     Case("y = MatMul(x, z)", x=(2, 3, 4), z=(4,)),

@@ -15,9 +15,7 @@ from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
-from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo, Preprocess
-from onnx_deconv.model import digest
 
 _EPILOG = """\b
 Examples:
@@ -76,8 +74,7 @@ def _explained(
     if options.model is None:
         raise click.UsageError("to explain photographs, name the model with --model")
     explainer, made = run.explainer(options.model), reader.atlas.made
-    if digest(explainer.model) != made.get("sha256"):
-        raise InputError(f"{options.model}: is not the model of the atlas ({made.get('model')})")
+    reader.check_model(explainer.model)
     how: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in made["preprocess"].items()}
     preprocess = Preprocess(**how)
     for path in console.progress(find_pictures(paths), lambda path: path.name):

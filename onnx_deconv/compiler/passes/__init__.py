@@ -22,6 +22,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     pools,
     residuals,
     scalings,
+    shapes,
     sizes,
     splits,
     sums,
@@ -32,8 +33,9 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
 from onnx_deconv.compiler.passes.registry import PASSES
 from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.errors import InputError
+from onnx_deconv.model.shape_inference import state_sizes
 
-__all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes"]
+__all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes", "with_sizes"]
 
 EXPLAIN = {
     "cpu": (
@@ -49,7 +51,7 @@ EXPLAIN = {
 
 COMPANION = {
     "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
-    "cuda": ("filters", "uniform", "pads"),
+    "cuda": ("filters", "uniform", "pads", "shapes"),
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
 
@@ -87,4 +89,11 @@ def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
             rewriter.finish()
             # What is known of a graph holds as long as no pass changes it; most passes find nothing to do.
             rewriter, finished = Rewriter(copy), copy.SerializeToString(deterministic=True)
+    return copy
+
+
+def with_sizes(proto: ModelProto) -> ModelProto:
+    """Copy a model whose inputs got sizes: what follows from them is constant, and written down."""
+    copy = apply_passes(proto, ["sizes"])
+    state_sizes(copy)
     return copy

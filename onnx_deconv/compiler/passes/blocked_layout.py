@@ -45,7 +45,7 @@ class BlockedBuilder(Builder):
     graph, name
         As of :class:`Builder`.
     channels
-        How many channels all values have.
+        How many channels values have, where nothing else is said.
     """
 
     def __init__(self, graph: Rewriter, name: str, channels: int) -> None:
@@ -56,16 +56,18 @@ class BlockedBuilder(Builder):
     def moved(
         self, value: str, rows: Shift = STAYS, columns: Shift = STAYS, *,
         by: float = 1, strides: Sequence[int] = (1, 1), bias: float | None = None, plus: str = "",
+        channels: int | None = None,
     ) -> str:  # fmt: skip
         """Convolve each channel with a filter of one tap, whose number is ``by``; add a value, or a bias.
 
         Not both: onnxruntime adds them in an order of its own, which is not exact.
         """
-        weight = np.zeros((self.channels, 1, rows.kernel, columns.kernel), np.float32)
+        channels = channels or self.channels
+        weight = np.zeros((channels, 1, rows.kernel, columns.kernel), np.float32)
         weight[:, :, rows.tap, columns.tap] = by
-        biases = [] if bias is None else [np.full(self.channels, bias, np.float32)]
+        biases = [] if bias is None else [np.full(channels, bias, np.float32)]
         pads = [rows.begin, columns.begin, rows.end, columns.end]
-        made = self.Conv(value, weight, *biases, group=self.channels, strides=list(strides), pads=pads)
+        made = self.Conv(value, weight, *biases, group=channels, strides=list(strides), pads=pads)
         return str(self.Add(made, plus) if plus else made)
 
     def ones(self, value: str) -> str:

@@ -33,11 +33,15 @@ def _is_depthwise(found: Match) -> bool:
     return (channels, each) == (group, 1) and all(int(k) >= stride for k in kernel)
 
 
-def _equal_above_1(strides: Sequence[int] | None) -> bool:
-    return strides is not None and len(set(strides)) == 1 < strides[0]
+_LARGEST_STRIDE = 4
+"""A pool over all of a map has one phase for each of its positions, each a node."""
 
 
-_DEPTHWISE = transposed_convolution(strides=_equal_above_1, dilations=ones).where(_is_depthwise)
+def _equal_and_small(strides: Sequence[int] | None) -> bool:
+    return strides is not None and len(set(strides)) == 1 < strides[0] <= _LARGEST_STRIDE
+
+
+_DEPTHWISE = transposed_convolution(strides=_equal_and_small, dilations=ones).where(_is_depthwise)
 
 
 @optimisation_pass("depthwise")

@@ -21,9 +21,10 @@ from typing import Any, TypeAlias
 from onnx import NodeProto
 
 from onnx_deconv.compiler.passes.attributes import Expected, as_expected
-from onnx_deconv.compiler.passes.rewriter import BACKWARD, Rewriter
+from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.model.protos import attributes_of
 from onnx_deconv.operators import own_domain
+from onnx_deconv.operators.builder import BACKWARD
 
 
 @dataclass(frozen=True)

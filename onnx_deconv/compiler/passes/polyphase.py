@@ -99,7 +99,7 @@ def _masked(add: BlockedBuilder, maps: Polyphase, mask: Mask) -> list[str]:
     counts, masked = [-(-size // STRIDE) for size in sizes], []
     for phase, places in zip(maps.phases, product(range(STRIDE), repeat=2), strict=True):
         rows, columns = map(every_other, sizes, places, counts)
-        forward = add.moved(mask.forward, rows, columns, strides=(STRIDE, STRIDE))
+        forward = add.moved(mask.forward, rows, columns, strides=(STRIDE, STRIDE), channels=maps.channels)
         dims = graph.shape(mask.forward)[0], maps.channels, *counts
         graph.types[forward] = TensorProto.FLOAT, dims
         masked.append(mask.applied(add, phase, forward))

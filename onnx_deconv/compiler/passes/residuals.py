@@ -8,7 +8,8 @@ from onnx import NodeProto
 from onnx_deconv.compiler.passes.operations import RELU
 from onnx_deconv.compiler.passes.pattern import ANY, Match, op, read_once, value
 from onnx_deconv.compiler.passes.registry import optimisation_pass
-from onnx_deconv.compiler.passes.rewriter import BACKWARD, BLOCK, Dims, Rewriter
+from onnx_deconv.compiler.passes.rewriter import BLOCK, Dims, Rewriter
+from onnx_deconv.operators.builder import BACKWARD
 
 
 def _fills_blocks(found: Match) -> bool:

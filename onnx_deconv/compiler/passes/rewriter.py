@@ -13,9 +13,6 @@ from onnx_deconv.compiler.passes.builder import Builder
 from onnx_deconv.compiler.passes.constants import Constants
 from onnx_deconv.model.protos import opset_of, replace, subgraphs
 
-BACKWARD = "deconv/"
-"""What names of nodes of the backward pass begin with; other nodes are the user's model's."""
-
 BLOCK = 16
 """The most channels that a block of onnxruntime's blocked layout (NCHWc) holds."""
 

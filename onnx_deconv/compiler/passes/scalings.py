@@ -10,8 +10,9 @@ from onnx_deconv.compiler.passes.attributes import off
 from onnx_deconv.compiler.passes.operations import ZEROS
 from onnx_deconv.compiler.passes.pattern import ABSENT, Match, Pattern, op, read_once, value
 from onnx_deconv.compiler.passes.registry import optimisation_pass
-from onnx_deconv.compiler.passes.rewriter import BACKWARD, Rewriter
+from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.compiler.passes.scaled_filters import filter_of, take_in
+from onnx_deconv.operators.builder import BACKWARD
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 

@@ -93,8 +93,10 @@ class _Windows:
         maximum = add.Unsqueeze(pool.output[0], [2])
         first = self._first(add, add.Equal(values, maximum))
         placed = add.Mul(first, add.Unsqueeze(signal, [2]))
-        lines = add.Reshape(placed, [-1, self.channels * self.positions, *self.counts])
-        return self._together(add, lines)
+        # Channels are done like images: one filter serves all, and WebGPU (onnxruntime-web 1.30) computes
+        # transposed filters wrongly of which each group makes one channel of several.
+        lines = add.Reshape(placed, [-1, self.positions, *self.counts])
+        return str(add.Reshape(self._together(add, lines), [-1, self.channels, *self.sizes]))
 
     def _apart(self, add: Builder, pooled: str) -> str:
         """Take the values at each position of the windows: (N, C, K, windows...)."""
@@ -120,14 +122,13 @@ class _Windows:
         return str(add.Cast(add.Equal(rank, best), to=TensorProto.FLOAT))
 
     def _together(self, add: Builder, lines: str) -> str:
-        """Put (N, C·K, windows...) back to where they were taken from; what meets adds up."""
-        n, channels = len(self.sizes), self.channels
-        one = np.eye(self.positions, dtype=np.float32).reshape(self.positions, 1, *self.kernel)
-        weight = np.tile(one, (channels, 1, *[1] * n))
+        """Put (N·C, K, windows...) back to where they were taken from; what meets adds up."""
+        n = len(self.sizes)
+        weight = np.eye(self.positions, dtype=np.float32).reshape(self.positions, 1, *self.kernel)
         after = [e - b - s for e, b, s in zip(self.whole, self.begins, self.sizes, strict=True)]
         pads = [*self.begins, *(max(0, a) for a in after)]
         result = add.ConvTranspose(
-            lines, weight, group=channels, kernel_shape=list(self.kernel), strides=list(self.strides),
+            lines, weight, kernel_shape=list(self.kernel), strides=list(self.strides),
             dilations=list(self.dilations), pads=pads,
         )  # fmt: skip
         missing = [max(0, -a) for a in after]

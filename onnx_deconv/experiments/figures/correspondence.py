@@ -6,7 +6,7 @@ import numpy as np
 
 from onnx_deconv.experiments.correspondence import RANDOM, Correspondence
 from onnx_deconv.experiments.figures.common import hide_box
-from onnx_deconv.imaging import Photo, Picture, at_height, joined, montage
+from onnx_deconv.imaging import Photo, Picture, SheetLayout, at_height, beside, laid_out
 from onnx_deconv.imaging.charts import bar_chart
 from onnx_deconv.model import Array
 
@@ -15,7 +15,7 @@ _RANDOM_SHOWN = 2
 """How many sets of random boxes are shown."""
 
 
-def draw_correspondence(found: Correspondence, photos: Sequence[Photo], names: Sequence[str]) -> Picture:
+def draw_correspondence(found: Correspondence, photos: Sequence[Photo], names: Sequence[str]) -> SheetLayout:
     """Draw Zeiler & Fergus' figure 8, and their table 1 as bars.
 
     Each row is a photograph as the model sees it, with each part hidden, and with random boxes hidden.
@@ -28,11 +28,6 @@ def draw_correspondence(found: Correspondence, photos: Sequence[Photo], names: S
         What was measured.
     photos, names
         One for each image.
-
-    Returns
-    -------
-    numpy.ndarray
-        H×W×3, uint8.
     """
     columns: list[tuple[str, Array | None]] = [("", None)]
     columns += [(part, found.boxes[part]) for part in found.parts if part != RANDOM]
@@ -42,8 +37,8 @@ def draw_correspondence(found: Correspondence, photos: Sequence[Photo], names: S
         for k, photo in enumerate(photos)
         for name, boxes in columns
     ]
-    sheet = montage([cell for cell, _ in cells], len(columns), [caption for _, caption in cells])
-    return joined([sheet, _bars(found)], axis=0)
+    sheet = laid_out([cell for cell, _ in cells], len(columns), [caption for _, caption in cells])
+    return beside([sheet, _bars(found)], axis=0)
 
 
 def _view(photo: Photo, box: Array | None) -> Picture:
@@ -51,7 +46,7 @@ def _view(photo: Photo, box: Array | None) -> Picture:
     return at_height(view if box is None else hide_box(view, factor * box), _HEIGHT)
 
 
-def _bars(found: Correspondence) -> Picture:
+def _bars(found: Correspondence) -> SheetLayout:
     means, spreads = (
         np.array([[measure(layer, part) for part in found.parts] for layer in found.layers])
         for measure in (found.mean, found.std)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from onnx_deconv.experiments.evolution import Evolution
-from onnx_deconv.imaging import Picture, Preprocess, at_height, channels_first, montage, projection
+from onnx_deconv.imaging import Preprocess, SheetLayout, at_height, channels_first, laid_out, projection
 from onnx_deconv.imaging.axes import number
 from onnx_deconv.model import Array
 
@@ -12,7 +12,7 @@ _LEAST = 8
 """Pixels, along each axis, that a projection is cut to at least."""
 
 
-def draw_evolution(found: Evolution, preprocess: Preprocess) -> Picture:
+def draw_evolution(found: Evolution, preprocess: Preprocess) -> SheetLayout:
     """Draw Zeiler & Fergus' figure 4: a row per feature map, a column per checkpoint.
 
     Each picture is the projection of the map's strongest activation, cut to one size around the pixels
@@ -24,11 +24,6 @@ def draw_evolution(found: Evolution, preprocess: Preprocess) -> Picture:
         What was measured.
     preprocess
         How photographs became the model's input.
-
-    Returns
-    -------
-    numpy.ndarray
-        H×W×3, uint8.
     """
     stages, maps = found.activations.shape
     places = [(t, k) for k in range(maps) for t in range(stages)]
@@ -39,7 +34,7 @@ def draw_evolution(found: Evolution, preprocess: Preprocess) -> Picture:
         f"{found.checkpoints[t]}: map {found.channels[k]}, {number(float(found.activations[t, k]))}"
         for t, k in places
     ]
-    return montage([at_height(picture, _HEIGHT) for picture in pictures], stages, captions, lines=2)
+    return laid_out([at_height(picture, _HEIGHT) for picture in pictures], stages, captions, lines=2)
 
 
 def _bounds(values: Array) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnx_deconv.experiments.invariance import TRANSFORMS, Invariance
-from onnx_deconv.imaging import Colour, Picture, at_height, joined, montage
+from onnx_deconv.imaging import Colour, Picture, SheetLayout, at_height, beside, montage
 from onnx_deconv.imaging.charts import line_chart
 from onnx_deconv.imaging.legends import COLOURS, with_legend
 from onnx_deconv.labels import Labels
@@ -25,7 +25,7 @@ _FRAME = 3
 
 def draw_invariance(
     found: Mapping[str, Invariance], views: Sequence[Picture], names: Sequence[str], labels: Labels
-) -> Picture:
+) -> SheetLayout:
     """Draw Zeiler & Fergus' figure 5: one row per transformation.
 
     First examples of the photographs transformed, then the distance of each layer's features to those of
@@ -41,18 +41,13 @@ def draw_invariance(
         The photographs' names.
     labels
         Names of the classes.
-
-    Returns
-    -------
-    numpy.ndarray
-        H×W×3, uint8.
     """
-    return joined([_row(kind, one, views, names, labels) for kind, one in found.items()], axis=0)
+    return beside([_row(kind, one, views, names, labels) for kind, one in found.items()], axis=0)
 
 
 def _row(
     kind: str, found: Invariance, views: Sequence[Picture], names: Sequence[str], labels: Labels
-) -> Picture:
+) -> SheetLayout:
     curves = {f"distance at {layer}": values for layer, values in found.distances.items()}
     curves["class probability"] = found.scores
     *charts, last = [_chart(kind, found.amounts, title, values) for title, values in curves.items()]
@@ -60,11 +55,11 @@ def _row(
     legend = {
         f"{name}: {label}": _colour(k) for k, (name, label) in enumerate(zip(names, classes, strict=True))
     }
-    cells = [_examples(kind, found.amounts, views), *charts, with_legend(last, legend)]
-    return joined(cells, axis=1, margin=_MARGIN)
+    examples = _examples(kind, found.amounts, views)
+    return beside([examples, *charts, with_legend(last, legend)], axis=1, margin=_MARGIN)
 
 
-def _chart(kind: str, amounts: Array, title: str, values: Array) -> Picture:
+def _chart(kind: str, amounts: Array, title: str, values: Array) -> SheetLayout:
     size = _HEIGHT, _WIDTH
     return line_chart(amounts.tolist(), values.tolist(), title=title, x_label=_AXIS_LABELS[kind], size=size)
 

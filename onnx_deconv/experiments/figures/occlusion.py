@@ -8,10 +8,11 @@ from onnx_deconv.imaging import (
     Photo,
     Picture,
     Preprocess,
+    SheetLayout,
     at_height,
     channels_first,
+    laid_out,
     map_resized,
-    montage,
     overlay,
     projection,
 )
@@ -26,7 +27,7 @@ _LEGEND = 18
 
 def draw_occlusion(
     occlusion: Occlusion, photo: Photo, reconstruction: Array, preprocess: Preprocess, labels: Labels
-) -> Picture:
+) -> SheetLayout:
     """Draw Zeiler & Fergus' figure 7.
 
     The photograph with the square where it hurts the class most; the class's probability (or score) by
@@ -45,11 +46,6 @@ def draw_occlusion(
         How the photograph became the model's input.
     labels
         Names of the classes.
-
-    Returns
-    -------
-    numpy.ndarray
-        H×W×3, uint8.
     """
     view, factor = photo.enlarged_view()
     before, after = occlusion.probability_or_score, occlusion.probabilities_or_scores
@@ -57,7 +53,7 @@ def draw_occlusion(
     target, feature_map = labels.spoken(occlusion.target), f"{occlusion.layer} map {occlusion.channel}"
     what = "score" if occlusion.probability is None else "probability"
     totals = occlusion.activations
-    cells = {
+    cells: dict[str, Picture | SheetLayout] = {
         f"{target}: {what} {number(before)}, {number(after.min())} with the square here": _worst(
             occlusion, view, factor
         ),
@@ -67,7 +63,7 @@ def draw_occlusion(
         f"{feature_map}: total activation": _map(occlusion, totals, view, occlusion.activation),
         "most probable class by the square's place": _classes(occlusion, view, labels),
     }
-    return montage(list(cells.values()), 3, list(cells), lines=2)
+    return laid_out(list(cells.values()), 3, list(cells), lines=2)
 
 
 def _worst(occlusion: Occlusion, view: Picture, factor: int) -> Picture:
@@ -77,7 +73,7 @@ def _worst(occlusion: Occlusion, view: Picture, factor: int) -> Picture:
     return hide_box(view, factor * occlusion.boxes[worst])
 
 
-def _map(occlusion: Occlusion, values: Array, view: Picture, before: float) -> Picture:
+def _map(occlusion: Occlusion, values: Array, view: Picture, before: float) -> SheetLayout:
     low, high = min(float(values.min()), before), max(float(values.max()), before)
     return with_colour_bar(_over_view(occlusion, coloured(values, low, high), view), low, high)
 
@@ -98,7 +94,7 @@ def _fall(occlusion: Occlusion, fall: Array, view: Picture) -> Picture:
     return overlay(view, map_resized(on_input, (view.shape[0], view.shape[1])))
 
 
-def _classes(occlusion: Occlusion, view: Picture, labels: Labels) -> Picture:
+def _classes(occlusion: Occlusion, view: Picture, labels: Labels) -> SheetLayout:
     """Colour each place by its strongest class; where there are many classes, the rarest share one grey."""
     found, counts = np.unique(occlusion.predictions, return_counts=True)
     common = [int(index) for index in found[np.argsort(-counts, kind="stable")]][: len(COLOURS)]

@@ -3,9 +3,10 @@
 "use strict";
 
 const VIEWS = ["overlay", "projection", "heat"];
-const THUMBNAIL = 56, LARGE = 336, PATIENCE = 400;
+const PATIENCE = 400, KEPT = 300, FILM = 512;
 const state = { photograph: null, layer: null, target: null, position: null, methods: ["auto"], view: "overlay" };
 let model = null, layerMaps = null, drawn = 0, leaving = new AbortController();
+let film = null;  // the camera's stream, while photographs come from it
 const $ = (id) => document.getElementById(id);
 
 function element(tag, attributes = {}, ...children) {
@@ -47,8 +48,8 @@ function fromAddress() {
 function change(changes) {
   Object.assign(state, changes);
   const given = Object.entries({ ...state, methods: state.methods.join(" ") }).filter(([, value]) => value);
-  history.pushState(null, "", `#${new URLSearchParams(given)}`);
-  show();
+  history[film ? "replaceState" : "pushState"](null, "", `#${new URLSearchParams(given)}`);
+  return show();
 }
 
 // What is shown
@@ -61,7 +62,7 @@ async function show() {
   shown = {};
   marks();
   if (!state.photograph) { say("Choose, drop or paste a photograph."); return; }
-  say("Working…");
+  if (!film) say("Working…");
   try {
     const isNew = state.photograph !== before.photograph;
     if (isNew) {
@@ -70,23 +71,28 @@ async function show() {
     }
     const work = [explanations(turn)];
     if (isNew) work.push(classes(turn));
-    if (state.layer && (isNew || state.layer !== before.layer)) work.push(maps(turn));
     if (!state.layer) noMaps();
+    else work.push((isNew || state.layer !== before.layer ? maps(turn) : Promise.resolve()).then(() => nine(turn)));
     await Promise.all(work);
     if (turn !== drawn) return;
     shown = { ...state };
     marks();
-    say("Ready.");
+    say(film ? "Live." : "Ready.");
   } catch (error) {
     if (turn === drawn) say(error.message);
   }
+}
+
+// The channel that is shown: where none is asked for, the strongest.
+function channel() {
+  return !state.layer || !layerMaps || layerMaps.asked !== state.layer ? null : state.target ?? String(layerMaps.maps[0].channel);
 }
 
 function marks() {
   for (const each of document.querySelectorAll("[data-mark]")) {
     const [name, value] = [each.dataset.mark, each.dataset.value];
     const is = name === "class" ? !state.layer && state.target === value
-      : name === "channel" ? Boolean(state.layer) && state.target === value : state[name] === value;
+      : name === "channel" ? channel() === value : state[name] === value;
     each.setAttribute(each.dataset.kind || "aria-pressed", String(is));
   }
   for (const box of document.querySelectorAll("#methods input")) box.checked = state.methods.includes(box.value);
@@ -111,18 +117,18 @@ async function explanations(turn) {
 
 function card(turn, method, found) {
   const query = new URLSearchParams(Object.entries(asked(method)).filter(([, value]) => value !== null));
+  const file = (kind, words, view = "") => element("a", { href: `api/explanation.${kind}?${query}${view}`, download: "" }, words);
   const picture = element("img", { src: found.pictures[state.view], alt: `${found.caption}, ${found.method}, ${state.view}` });
   for (const view of VIEWS) picture.dataset[view] = found.pictures[view];
   picture.dataset.words = `${found.caption}, ${found.method}`;
-  if (turn === drawn) field(found);
+  if (turn === drawn && method === state.methods[0]) { chosenField = found.field; field(found.field); }
   const copy = element("button", { type: "button", onclick: () => copied(found.command) }, "Copy the command");
   return element("figure", { class: found.is_wide ? "card wide" : "card" }, picture, element("figcaption", {},
     element("strong", {}, found.caption), ` — ${found.method}`,
-    ...(found.note ? [element("p", { class: "hint" }, found.note)] : []),
+    ...(found.note ? [element("p", { class: "hint note" }, found.note)] : []),
     ...inside(found),
-    element("p", {},
-      element("a", { href: `api/explanation.png?${query}&view=side-by-side`, download: "" }, "Picture"),
-      element("a", { href: `api/explanation.npy?${query}`, download: "" }, "Array")),
+    element("div", { class: "links" }, file("png", "Picture", "&view=side-by-side"), file("svg", "SVG"), file("pdf", "PDF"),
+      file("npy", "Array")),
     element("code", {}, found.command), copy));
 }
 
@@ -137,107 +143,235 @@ async function copied(text) {
   catch { say("The browser does not allow copying: mark the text."); }
 }
 
-function field(found) {
-  const box = $("field");
-  box.hidden = !found.field;
-  $("field-words").textContent = found.field
-    ? `Receptive field: rows ${found.field[0]} to ${found.field[2] - 1}, columns ${found.field[1]} to ${found.field[3] - 1}` : "";
-  if (!found.field) return;
-  const [height, width] = found.size, [top, left, bottom, right] = found.field;
-  box.style.top = `${100 * top / height}%`;
-  box.style.left = `${100 * left / width}%`;
-  box.style.height = `${100 * (bottom - top) / height}%`;
-  box.style.width = `${100 * (right - left) / width}%`;
+let chosenField = null;
+function field(box) {
+  $("field").hidden = !box;
+  $("field-words").textContent = box
+    ? `Receptive field: rows ${box[0]} to ${box[2] - 1}, columns ${box[1]} to ${box[3] - 1}` : "";
+  if (box) place($("field"), box, $("seen").naturalHeight, $("seen").naturalWidth);
+}
+
+// Lays an element over the part of a picture, height×width, that a box is.
+function place(mark, [top, left, bottom, right], height, width) {
+  mark.style.top = `${100 * top / height}%`;
+  mark.style.left = `${100 * left / width}%`;
+  mark.style.height = `${100 * (bottom - top) / height}%`;
+  mark.style.width = `${100 * (right - left) / width}%`;
 }
 
 async function classes(turn) {
   const found = await ask("api/classes", { photograph: state.photograph });
   if (turn !== drawn) return;
-  const isShare = found.every((one) => one.score >= 0 && one.score <= 1);
-  $("classes").replaceChildren(...found.map((one) => element("li", {}, element("button", {
-    type: "button", "data-mark": "class", "data-value": String(one.class),
-    onclick: () => change({ layer: null, target: String(one.class), position: null, view: "overlay" }),
-  }, one.label || `class ${one.class}`,
-  element("small", {}, `${one.label ? `class ${one.class}, ` : ""}${one.score.toPrecision(3)}`),
-  ...(isShare ? [element("meter", { min: 0, max: 1, value: one.score, "aria-hidden": "true" })] : [])))));
+  const isShare = found.every((one) => one.score >= 0 && one.score <= 1), [best] = found;
+  $("classes").replaceChildren(...found.map((one) => {
+    const bar = element("i");
+    if (isShare) bar.style.width = `${100 * one.score}%`;
+    const name = one.label || `class ${one.class}`, of = (target) => () => change({ layer: null, target, position: null, view: "overlay" });
+    return element("li", {}, element("button", { type: "button", "data-mark": "class", "data-value": String(one.class), onclick: of(String(one.class)) },
+      element("span", { class: "name" }, name, element("small", {}, one.score.toPrecision(3))),
+      ...(isShare ? [element("span", { class: "bar" }, bar)] : []),
+      ...(one.label ? [element("small", {}, `class ${one.class}`)] : [])),
+    ...(one === best ? [] : [element("button", { type: "button", class: "versus", title: `What speaks for ${name} against ${best.label || "the first"}`,
+      "aria-label": `vs 1st: ${name} against ${best.label || `class ${best.class}`}`, "data-mark": "class", "data-value": `${one.class} - ${best.class}`,
+      onclick: of(`${one.class} - ${best.class}`) }, "vs 1st")]));
+  }));
 }
 
 function noMaps() {
   layerMaps = null;
+  $("beside").hidden = true;
   $("maps").replaceChildren();
-  $("maps-words").textContent = "Choose a layer.";
+  $("maps-words").textContent = "Choose a layer to see its feature maps.";
 }
 
 async function maps(turn) {
-  const found = await ask("api/maps", { photograph: state.photograph, layer: state.layer });
+  const found = { ...await ask("api/maps", { photograph: state.photograph, layer: state.layer }), asked: state.layer };
   if (turn !== drawn) return;
-  layerMaps = found;
   if (found.sheet) {
     found.picture = new Image();
     found.picture.src = found.sheet;
     await found.picture.decode();
     if (turn !== drawn) return;
   }
+  if (film && layerMaps && layerMaps.layer === found.layer) inPlace(found);
+  else {
+    $("maps").replaceChildren(...found.maps.map((one, k) => element("li", {}, element("button", {
+      type: "button", "data-mark": "channel", "data-value": String(one.channel),
+      onclick: () => change({ target: String(one.channel), position: null, view: "projection" }),
+    }, ...(found.picture ? [element("canvas", { "aria-hidden": "true" })] : []), String(one.channel)))));
+    found.maps.forEach((one, k) => thumbnail(found, one, k));
+  }
+  layerMaps = found;
+  marks();
   const count = found.maps.length < found.count ? `the ${found.maps.length} strongest of ${found.count}` : found.count;
   $("maps-words").textContent = `${found.layer}: ${count} maps of ${found.size.join("×") || "one value"}, the strongest first.`;
-  $("maps").replaceChildren(...found.maps.map((one, k) => element("li", {}, element("button", {
-    type: "button", "data-mark": "channel", "data-value": String(one.channel),
-    "aria-label": `Channel ${one.channel}, strength ${one.strength.toPrecision(3)}`,
-    title: `channel ${one.channel}, strength ${one.strength.toPrecision(3)}`,
-    onclick: () => change({ target: String(one.channel), position: null, view: "projection" }),
-  }, ...(found.picture ? [thumbnail(k, THUMBNAIL)] : []), String(one.channel)))));
 }
 
-function thumbnail(k, side) {
-  const made = element("canvas", { "aria-hidden": "true" });
-  draw(made, k, side);
-  return made;
+// While the camera runs, every map stays where it is.
+function inPlace(found) {
+  const places = new Map(found.maps.map((one, k) => [one.channel, k]));
+  for (const item of [...$("maps").children]) {
+    const k = places.get(Number(item.firstChild.dataset.value));
+    if (k !== undefined) thumbnail(found, found.maps[k], k, item.firstChild);
+  }
 }
 
-function draw(canvas, k, side) {
-  const { cell: [height, width], columns, picture } = layerMaps, scale = side / Math.max(height, width);
-  canvas.width = Math.max(1, Math.round(scale * width));
-  canvas.height = Math.max(1, Math.round(scale * height));
-  const pen = canvas.getContext("2d");
-  pen.imageSmoothingEnabled = false;
-  pen.drawImage(picture, width * (k % columns), height * Math.floor(k / columns), width, height,
-    0, 0, canvas.width, canvas.height);
+function thumbnail(found, one, k, button = $("maps").children[k].firstChild) {
+  const words = `channel ${one.channel}, strength ${one.strength.toPrecision(3)}`;
+  button.title = words;
+  button.setAttribute("aria-label", words);
+  if (!found.picture) return;
+  const { cell: [height, width], columns, picture } = found, canvas = button.querySelector("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  canvas.getContext("2d").drawImage(picture, width * (k % columns), height * Math.floor(k / columns), width, height, 0, 0, width, height);
 }
 
-// The chosen map, enlarged: a unit is clicked in it, or told by its row and column.
+// The chosen map, enlarged: pointing at a position shows what excited it there, a click keeps it.
 
 function unit() {
-  const k = layerMaps && state.layer === layerMaps.layer && layerMaps.picture
-    ? layerMaps.maps.findIndex((one) => String(one.channel) === state.target) : -1;
-  $("unit").hidden = $("large").hidden = k < 0;
-  if (k < 0) return;
-  const large = $("large"), [rows, columns] = layerMaps.size;
-  const [row, column] = state.position ? state.position.split(",").map(Number) : layerMaps.maps[k].position;
-  draw(large, k, Math.min(LARGE, $("maps").clientWidth || LARGE));
-  const told = [state.photograph, state.layer, state.target, state.position].join();
-  if ($("unit").dataset.told !== told) {  // else somebody may be typing
-    $("unit").dataset.told = told;
-    $("row").max = rows - 1;
-    $("column").max = columns - 1;
-    $("row").value = row;
-    $("column").value = column;
-  }
-  if (state.position) mark(large, row, column, rows, columns);
+  const own = channel();
+  if (state.layer && layerMaps && own === null) return;  // the map before stays until the next is there
+  const one = own === null || !layerMaps.picture ? null : layerMaps.maps.find((each) => String(each.channel) === own);
+  $("one-map").hidden = !one;
+  if (!one) return;
+  const [rows, columns] = layerMaps.size, { strength, position } = one;
+  const [row, column] = state.position ? state.position.split(",").map(Number) : position;
+  const told = [state.photograph, state.layer, own, state.position].join();
+  const query = new URLSearchParams({ photograph: state.photograph, layer: state.layer, target: own });
+  $("map-title").textContent = `${layerMaps.layer}, channel ${own}`;
+  if ($("large").getAttribute("src") !== `api/map.png?${query}`) $("large").src = `api/map.png?${query}`;
+  $("large").alt = `Feature map ${own} of ${layerMaps.layer}, enlarged; its largest activation is ${strength.toPrecision(3)}`;
+  $("chosen").hidden = !state.position;
+  if (state.position) place($("chosen"), [row, column, row + 1, column + 1], rows, columns);
+  if ($("unit").dataset.told === told) return;  // somebody may be typing
+  $("unit").dataset.told = told;
+  $("row").max = rows - 1;
+  $("column").max = columns - 1;
+  $("row").value = row;
+  $("column").value = column;
+  keyAt = [row, column];
+  if (!pointed) back();
 }
 
-function mark(canvas, row, column, rows, columns) {
-  const pen = canvas.getContext("2d"), height = canvas.height / rows, width = canvas.width / columns;
-  for (const [colour, out] of [["#000", 2.5], ["#fff", 1]]) {
-    pen.strokeStyle = colour;
-    pen.lineWidth = 1.5;
-    pen.strokeRect(column * width - out, row * height - out, width + 2 * out, height + 2 * out);
+// Pointing
+
+const glances = new Map();
+let pointed = null, asking = false, keyAt = [0, 0];
+
+// Where in a map of the layer an event is.
+function at(event, picture) {
+  const box = picture.getBoundingClientRect(), [rows, columns] = layerMaps.size;
+  const part = (place, size, count) => Math.max(0, Math.min(count - 1, Math.floor(count * place / size)));
+  return [part(event.clientY - box.top, box.height, rows), part(event.clientX - box.left, box.width, columns)];
+}
+
+function point(of, place) {
+  const query = { photograph: state.photograph, layer: state.layer, target: of, position: place.join(), method: state.methods[0] };
+  const key = Object.values(query).join("\n");
+  if (pointed && pointed.key === key) return;
+  pointed = { key, query, channel: of, place };
+  follow();
+}
+
+// One request at a time: what the pointer passed over meanwhile is left out.
+async function follow() {
+  if (asking || !pointed) return;
+  const wanted = pointed;
+  if (!glances.has(wanted.key)) {
+    asking = true;
+    try {
+      const found = await ask("api/glance", wanted.query, { method: "GET" });
+      found.picture = new Image();
+      found.picture.src = found.projection;
+      await found.picture.decode();
+      glances.set(wanted.key, found);
+      if (glances.size > KEPT) glances.delete(glances.keys().next().value);
+    } catch (error) {
+      if (pointed === wanted) { pointed = null; $("glance-words").textContent = error.message; }
+    }
+    asking = false;
   }
+  if (!pointed) return;
+  if (pointed.key !== wanted.key) { follow(); return; }
+  glance(wanted, glances.get(wanted.key));
+}
+
+function glance({ channel: unit, place: [row, column], query }, found) {
+  if (query.photograph !== state.photograph || query.layer !== state.layer) return;  // too late
+  field(found.field);
+  const [top, left, bottom, right] = found.field, isSeen = bottom > top && right > left;
+  for (const [id, picture] of [["inside-photo", $("seen")], ["inside-projection", found.picture]]) {
+    const canvas = $(id);
+    canvas.width = Math.max(1, right - left);
+    canvas.height = Math.max(1, bottom - top);
+    if (isSeen) canvas.getContext("2d").drawImage(picture, left, top, right - left, bottom - top, 0, 0, canvas.width, canvas.height);
+  }
+  const isChosen = String(unit) === channel();
+  $("hovered").hidden = !isChosen;
+  if (isChosen) place($("hovered"), [row, column, row + 1, column + 1], ...layerMaps.size);
+  const told = found.activation === 0 ? "not active" : found.activation.toPrecision(3);
+  $("glance-words").textContent = `channel ${unit} at ${row},${column}: ${told}`;
+  preview(found.projection, `channel ${unit} at ${row},${column}`);
+}
+
+// The pointer is gone: what was chosen is shown again; of a whole map, its strongest position is enlarged.
+function back() {
+  const wasPointed = pointed;
+  pointed = null;
+  $("hovered").hidden = true;
+  if (!state.layer || $("one-map").hidden) return;
+  if (wasPointed) preview(null);
+  field(chosenField);
+  rest(drawn);
+}
+
+// Lets the first explanation show another projection for a while; null: its own again.
+function preview(src, words) {
+  const picture = document.querySelector(".card > img");
+  if (!picture) return;
+  picture.src = src ?? picture.dataset[state.view];
+  if (src) picture.parentElement.dataset.pointed = words;
+  else delete picture.parentElement.dataset.pointed;
+}
+
+async function rest(turn) {
+  const place = [Number($("row").value), Number($("column").value)];
+  const query = { photograph: state.photograph, layer: state.layer, target: channel(), position: place.join(), method: state.methods[0] };
+  const key = Object.values(query).join("\n");
+  try {
+    if (!glances.has(key)) {
+      const found = await ask("api/glance", query);
+      found.picture = new Image();
+      found.picture.src = found.projection;
+      await found.picture.decode();
+      glances.set(key, found);
+    }
+  } catch { return; }
+  if (turn !== drawn || pointed) return;
+  glance({ channel: query.target, place, query }, glances.get(key));
+  preview(null);
+  $("hovered").hidden = true;
+  field(chosenField);
+}
+
+async function nine(turn) {
+  const own = channel(), isMap = Boolean(model.atlas && /^\d+$/.test(own || ""));
+  const found = isMap ? await ask("api/nine", { layer: state.layer, target: own }) : [];
+  if (turn !== drawn) return;
+  $("beside").hidden = !isMap;
+  $("nine-words").textContent = found.length ? `Left: what excited it; right: the image there. Channel ${own} of ${state.layer}.`
+    : "The atlas has nothing of this map.";
+  $("nine").replaceChildren(...found.map((one, k) => element("li", { title: `${one.image}: ${one.activation.toPrecision(3)}` },
+    element("div", {}, element("img", { src: one.projection, alt: `Projection, rank ${k + 1}` }), element("img", { src: one.patch, alt: `What the unit saw in ${one.image}` })),
+    element("span", {}, `${one.activation.toPrecision(3)} ${one.image}`))));
 }
 
 // What one does
 
 async function send(file) {
   if (!file) return;
+  stopFilm();
   say("Sending the photograph…");
   try {
     const one = await ask("api/photographs", { name: file.name || "pasted" }, { method: "POST", body: file });
@@ -248,10 +382,54 @@ async function send(file) {
 
 async function photographs() {
   const all = await ask("api/photographs");
+  const src = (one) => `api/seen.png?${new URLSearchParams({ photograph: one.id })}`;
   $("photographs").replaceChildren(...all.map((one) => element("button", {
-    type: "button", "data-mark": "photograph", "data-value": one.id, onclick: () => change({ photograph: one.id }),
-  }, one.name)));
+    type: "button", title: one.name, "data-mark": "photograph", "data-value": one.id, onclick: () => { stopFilm(); change({ photograph: one.id }); },
+  }, element("img", { src: src(one), alt: "", loading: "lazy" }), element("span", {}, one.name))));
   return all;
+}
+
+// The camera: each frame is explained as soon as the one before is shown, until it is stopped and the last is kept.
+
+async function webcam() {
+  if (film) { stopFilm(); return; }
+  try { film = await navigator.mediaDevices.getUserMedia({ video: true }); }
+  catch (error) { film = null; say(`No picture comes from a camera: ${error.message}`); return; }
+  $("webcam").setAttribute("aria-pressed", "true");
+  $("webcam").textContent = "Keep this picture";
+  $("drop").classList.add("live");
+  const video = $("film"), own = film;
+  video.srcObject = film;
+  await video.play();
+  let last = null;
+  while (film === own) {
+    try {
+      const body = await frame(video);
+      const one = await ask("api/photographs", { name: "webcam", instead: last }, { method: "POST", body });
+      if (film !== own) break;
+      last = one.id;
+      await change({ photograph: one.id });
+      await new Promise(requestAnimationFrame);
+    } catch (error) { stopFilm(); say(error.message); }
+  }
+}
+
+async function frame(video) {
+  const scale = Math.min(1, FILM / Math.min(video.videoWidth, video.videoHeight)), canvas = document.createElement("canvas");
+  canvas.width = Math.round(scale * video.videoWidth);
+  canvas.height = Math.round(scale * video.videoHeight);
+  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+  return new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
+}
+
+function stopFilm() {
+  if (!film) return;
+  for (const track of film.getTracks()) track.stop();
+  film = null;
+  $("webcam").setAttribute("aria-pressed", "false");
+  $("webcam").textContent = "Webcam";
+  $("drop").classList.remove("live");
+  photographs().then(() => { marks(); change({}); });
 }
 
 function listen() {
@@ -266,6 +444,7 @@ function listen() {
   });
   addEventListener("paste", (event) => send([...event.clipboardData.files].find((f) => f.type.startsWith("image/"))));
   addEventListener("popstate", () => { fromAddress(); show(); });
+  $("webcam").addEventListener("click", webcam);
   $("search").addEventListener("input", search);
   $("target-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -274,28 +453,45 @@ function listen() {
   });
   $("unit").addEventListener("submit", (event) => {
     event.preventDefault();
-    change({ position: `${Number($("row").value)},${Number($("column").value)}`, view: "projection" });
+    change({ target: channel(), position: `${Number($("row").value)},${Number($("column").value)}`, view: "projection" });
   });
   $("whole").addEventListener("click", () => change({ position: null }));
-  $("large").addEventListener("click", (event) => {
-    const at = $("large").getBoundingClientRect(), [rows, columns] = layerMaps.size;
-    const row = Math.min(rows - 1, Math.floor(rows * (event.clientY - at.top) / at.height));
-    const column = Math.min(columns - 1, Math.floor(columns * (event.clientX - at.left) / at.width));
-    change({ position: `${row},${column}`, view: "projection" });
+  const stage = $("map-stage"), keep = (place) => change({ target: channel(), position: place.join(), view: "projection" });
+  stage.addEventListener("pointermove", (event) => { if (layerMaps) point(channel(), at(event, stage)); });
+  stage.addEventListener("pointerleave", back);
+  stage.addEventListener("click", (event) => { if (layerMaps) keep(at(event, stage)); });
+  stage.addEventListener("blur", back);
+  stage.addEventListener("keydown", (event) => {
+    if (!layerMaps) return;
+    const step = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] }[event.key];
+    if (step) {
+      event.preventDefault();
+      keyAt = keyAt.map((place, k) => Math.max(0, Math.min(layerMaps.size[k] - 1, place + step[k])));
+      point(channel(), keyAt);
+    } else if (event.key === "Enter" || event.key === " ") { event.preventDefault(); keep(keyAt); }
+    else if (event.key === "Escape") back();
   });
-  for (const list of ["layers", "maps", "classes"]) $(list).addEventListener("keydown", arrows);
+  $("maps").addEventListener("pointermove", (event) => {
+    const canvas = event.target.closest("canvas");
+    if (canvas && layerMaps && !$("one-map").hidden) point(canvas.parentElement.dataset.value, at(event, canvas));
+  });
+  $("maps").addEventListener("pointerleave", back);
+  for (const list of ["layers", "maps", "classes", "photographs"]) $(list).addEventListener("keydown", arrows);
 }
 
 function search() {
   const words = $("search").value.toLowerCase().split(/\s+/);
   for (const item of $("layers").children) item.hidden = !words.every((w) => item.dataset.words.includes(w));
+  $("no-layers").hidden = [...$("layers").children].some((item) => !item.hidden);
 }
 
 function arrows(event) {
   const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
   if (!step) return;
-  const all = [...event.currentTarget.querySelectorAll("li:not([hidden]) button")];
-  const next = all[all.indexOf(document.activeElement) + step];
+  const all = [...event.currentTarget.querySelectorAll("button")].filter((each) => each.offsetParent);
+  const row = event.currentTarget.id === "maps" && step && /Up|Down/.test(event.key)
+    ? all.filter((each) => each.offsetTop === all[0].offsetTop).length : 1;
+  const next = all[all.indexOf(document.activeElement) + step * row];
   if (next) { event.preventDefault(); next.focus(); }
 }
 
@@ -339,6 +535,8 @@ async function begin() {
   if (!state.methods.length) state.methods = ["auto"];
   if (!state.photograph && all.length) state.photograph = all[0].id;
   show();
+  const own = document.querySelector("#layers [aria-current=true]");
+  if (own) $("network").scrollTop = own.offsetTop - $("network").clientHeight / 2;
 }
 
 begin().catch((error) => say(error.message));
