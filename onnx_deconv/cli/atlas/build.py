@@ -40,7 +40,8 @@ Examples:
   onnx-deconv atlas build squeezenet.onnx photos/ --preset imagenet-caffe -o atlas
   onnx-deconv atlas build model.onnx images.zip --layer conv1 --layer conv5 --top 4
 
-IMAGE is a photograph, a folder (folders in it included), a zip or tar file, or a text file of paths. Each
+IMAGE is a photograph, a folder (folders in it included), a zip, tar or Parquet file, a folder of tar or
+Parquet files, a bucket's folder or file (s3://, gs://; with the extra arrow), or a text file of paths. Each
 layer gets two sheets (-projections.webp, -patches.webp) and an archive of their pictures (-pictures.zip);
 atlas.json says which image and position each comes from. What it will take is said before, and refused
 where the disk has no room. A number such as conv3 stands for the rectified values of
