@@ -262,3 +262,32 @@ def _clear_one(path: Path) -> None:
     if handle is not None:
         _remove(path)
         os.close(handle)
+
+
+def check_disk(home: Path, needed: int, what: str, or_else: str = "") -> int:
+    """Make sure that a folder, which need not be there yet, has room; return how many bytes are free.
+
+    Parameters
+    ----------
+    home
+        The folder.
+    needed
+        Bytes.
+    what
+        What takes them, and when, for the message.
+    or_else
+        What the caller can do beside choosing another folder.
+
+    Raises
+    ------
+    InputError
+        If it has not.
+    """
+    there = next((each for each in (home, *home.absolute().parents) if each.is_dir()), Path())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise InputError(
+            f"{home}: {what} about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free: "
+            f"choose another folder{or_else}"
+        )
+    return free

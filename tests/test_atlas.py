@@ -29,6 +29,7 @@ from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.writer import Writer
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
+from onnx_deconv.model import Model
 from onnx_deconv.model.heads import convolutions
 
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))
@@ -267,6 +268,36 @@ def test_crops_are_smaller_where_units_see_little():
     at_the_corner = projector._layers["r2"].crop((0, 0))
     assert at_the_corner.origin == (0, 0) < crops["r2"].origin
     assert max(at_the_corner.size) < max(crops["r2"].size)
+
+
+def test_the_model_is_read_as_often_for_many_layers_as_for_few(monkeypatch):
+    read, init = [], Model.__init__
+    explainer, preprocess = Explainer(network(64)), PREPROCESS.replace(size=(64, 64))
+
+    def counted(model, *arguments, **options):
+        read.append(model)
+        init(model, *arguments, **options)
+
+    monkeypatch.setattr(Model, "__init__", counted)
+    counts = []
+    for layers in (["r1"], ["c1", "r1", "p1", "c2", "r2", "c3", "r3"]):
+        read.clear()
+        Projector(explainer, layers, preprocess)
+        counts.append(len(read))
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_layer_that_does_not_go_with_crops_leaves_the_others_theirs():
+    """What is reshaped to numbers that the file states has no other size: its layers take whole images."""
+    net = Net((1, 64, 64))
+    first = net.conv((3, 3), kernel_shape=[3, 3])
+    net.add("Reshape", net.const(np.array([-1, 62 * 62], np.int64)))
+    net.add("Reshape", net.const(np.array([-1, 1, 62, 62], np.int64)))
+    net.conv((3, 3), kernel_shape=[3, 3])
+    explainer, preprocess = Explainer(net.model()), Preprocess(size=(64, 64), fit="none")
+    projector = Projector(explainer, [first, net.last], preprocess)
+    assert max(projector._layers[first].crop((9, 9)).size) < 8
+    assert projector._layers[net.last].crop((9, 9)).size == (64, 64)
 
 
 def errors_of_crops(explainer, layer, positions):

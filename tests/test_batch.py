@@ -17,6 +17,7 @@ from small_networks import labelled, network
 
 from onnx_deconv.cli import outcomes
 from onnx_deconv.cli.batch import JOURNAL
+from onnx_deconv.cli.console import Console
 from onnx_deconv.errors import InputError
 from onnx_deconv.runtime import limit_threads, session, workers
 
@@ -231,11 +232,11 @@ def test_what_it_takes_is_said(model, many, out):
 
 def test_too_little_room_is_a_mistake_at_the_beginning(model, many, out, monkeypatch):
     usage = namedtuple("usage", "total used free")  # noqa: PYI024
-    monkeypatch.setattr("onnx_deconv.cli.batch.shutil.disk_usage", lambda _: usage(10, 10, 1000))
+    monkeypatch.setattr("onnx_deconv.files.shutil.disk_usage", lambda _: usage(10, 10, 1000))
     code, _, stderr = run("explain", model, many, "-o", out)
     assert code == 2
-    assert "14 photographs more will take about" in stderr
-    assert "there are 1.0 kB" in stderr or "there are 1 kB" in stderr
+    assert "the other 14 take about" in stderr
+    assert "choose another folder, fewer --view" in stderr
     assert len(rows(out)) == 1
 
 
@@ -304,3 +305,31 @@ def test_threads_are_limited(model, photos, out, monkeypatch):
     with pytest.raises(InputError, match="give at least 1"):
         limit_threads(0)
     assert "0 is not in the range" in refused("explain", model, photos / "a.png", "--threads", 0)
+
+
+def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatch):
+    now = iter([100.0, 130.0])  # at the beginning, and after the first step
+    monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(now))
+    assert list(Console().progress(["a", "b", "c"], str)) == ["a", "b", "c"]
+    assert capsys.readouterr().out == "2 steps more will last about 1:00\n"
+
+
+def test_what_is_over_soon_is_not_announced(capsys):
+    list(Console().progress(["a", "b", "c"], str))
+    Console().say_the_rest(0, "photograph", 1e6)
+    assert not capsys.readouterr().out
+
+
+def test_a_command_whose_files_the_disk_cannot_hold_is_refused_before_it_begins(
+    model, photos, out, monkeypatch
+):
+    usage = shutil.disk_usage
+    full = usage(model.parent)._replace(free=100)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: full if path == out.parent else usage(path))
+    checkpoints = model.parent / "checkpoints"
+    checkpoints.mkdir()
+    onnx.save(onnx.load(model), checkpoints / "1.onnx")
+    for command in (("sheet", model), ("evolution", checkpoints)):
+        said = refused(*command, photos, "-o", out, "--preset", "unit")
+        assert "0 MB are free: choose another folder" in said
+    assert not out.exists()

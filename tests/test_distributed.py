@@ -15,6 +15,7 @@ from onnx_deconv.atlas import Atlas, images_of, scan
 from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.distributed import Cluster, Job, Workers
+from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 
 OPTIONS = ["--preset", "unit", "--fit", "none", "--top", 3]
@@ -60,6 +61,40 @@ def test_without_ray_the_way_out_is_named(inputs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     arguments = ("atlas", "build", inputs / "net.onnx", inputs / "in", "-o", tmp_path / "out", *OPTIONS)
     assert "pip install 'onnx-deconv[ray]'" in refused(*arguments, "--ray", "auto")
+
+
+class Asked:
+    """What is asked of Ray where the cluster has some cores and GPUs."""
+
+    def __init__(self, **resources):
+        self.resources, self.shares = resources, []
+
+    def cluster_resources(self):
+        return self.resources
+
+    def put(self, thing):
+        return thing
+
+    def remote(self, num_gpus, **_):
+        self.shares.append(num_gpus)
+        return lambda of: type("Remote", (), {"remote": staticmethod(lambda *_: of)})
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "on_gpu", "share"),
+    [(4, 1, True, 1 / 4), (4, 2, True, 1 / 2), (5, 2, True, 1 / 3), (4, 2, False, 0)],
+)
+def test_actors_share_the_gpus(monkeypatch, cores, gpus, on_gpu, share):
+    asked = Asked(CPU=cores, GPU=gpus)
+    monkeypatch.setattr("onnx_deconv.distributed.workers._connected", lambda _: asked)
+    assert len(Workers(Asked, (), on_gpu=on_gpu).actors) == cores
+    assert asked.shares == [share]
+
+
+def test_a_cluster_without_the_gpu_that_was_asked_for_is_refused(monkeypatch):
+    monkeypatch.setattr("onnx_deconv.distributed.workers._connected", lambda _: Asked(CPU=2))
+    with pytest.raises(InputError, match="no GPU"):
+        Workers(Asked, (), on_gpu=True)
 
 
 @pytest.mark.slow

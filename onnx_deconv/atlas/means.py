@@ -1,16 +1,13 @@
 """What an atlas will take: disk, memory and time, told before it is begun."""
 
 import math
-import shutil
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from onnx_deconv.atlas.layer_files import EXACT, LayerPlan, Plans
 from onnx_deconv.atlas.projector import Projector
 from onnx_deconv.atlas.scan import BATCH
-from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model
 from onnx_deconv.runtime import workers
 
@@ -96,33 +93,6 @@ def room(plan: Plans, images: int | None = None) -> tuple[int, int]:
     pieces = sum(units[layer] * _of_pieces(each) for layer, each in plan.items())
     beside = sum(units.values()) * (_ENTRIES + _SHEETS + _INDEX)
     return round(pieces + beside), round(2 * pieces + beside)
-
-
-def check_disk(home: Path, needed: int, or_else: str = "") -> int:
-    """Make sure that a folder, which need not be there yet, has room; return how many bytes are free.
-
-    Parameters
-    ----------
-    home
-        The folder.
-    needed
-        Bytes.
-    or_else
-        What the caller can do beside choosing another folder.
-
-    Raises
-    ------
-    InputError
-        If it has not.
-    """
-    there = next((each for each in (home, *home.absolute().parents) if each.is_dir()), Path())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise InputError(
-            f"{home}: the atlas takes about {needed / 1e6:,.0f} MB while it is made, and "
-            f"{free / 1e6:,.0f} MB are free: choose another folder{or_else}"
-        )
-    return free
 
 
 def _memory(model: Model, plan: Plans, units: Mapping[str, int]) -> int:

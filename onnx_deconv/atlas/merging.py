@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnx_deconv.atlas.layer_files import common
-from onnx_deconv.atlas.means import check_disk, room
+from onnx_deconv.atlas.means import room
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.top_activations import Atlas, merge
 from onnx_deconv.atlas.writer import Writer
+from onnx_deconv.files import check_disk
 
 
 def merge_folders(homes: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> Atlas:
@@ -33,7 +34,7 @@ def merge_folders(homes: Sequence[str | os.PathLike[str]], output: str | os.Path
     whole = merge([reader.atlas for reader in readers])
     ranks = [_rank_by_image(reader.atlas) for reader in readers]
     plan = {layer: common([reader.files(layer).plan for reader in readers]) for layer in whole.layers}
-    check_disk(Path(output), room(plan, whole.seen)[1])
+    check_disk(Path(output), room(plan, whole.seen)[1], "while it is made the atlas takes")
     writer = Writer(output, whole, plan, "RGB")
     for layer, table in whole.layers.items():
         for channel, rank in table.ranks():

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from onnx_deconv.attribution.explanation import Explanation
-from onnx_deconv.cli.console import Console, counted, in_bytes, plain_data
+from onnx_deconv.cli.console import Console, plain_data
 from onnx_deconv.cli.explanation import Job
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
@@ -22,8 +22,6 @@ from onnx_deconv.imaging import VIEWS, Picture, at_most, save_picture
 JOURNAL, SUMMARY, INDEX, THUMBNAILS = "explained.jsonl", "summary.csv", "index.html", "thumbnails"
 _THUMBNAIL = 160
 """Pixels along the longer side of a thumbnail."""
-_MANY = 10
-"""From so many photographs on, what they will take on the disk is said."""
 _COLUMNS = (
     "image", "rank", "label", "class", "channel", "layer", "score", "probability", "standing", "method",
     "seed", "depends_on_image", "note", "improbable", "picture", "error",
@@ -55,7 +53,7 @@ class Batch:
             path: known[str(path)]["records"] for path in paths if str(path) in known
         }
         job.taken.extend(Path(r["files"]["record"]).stem for found in self.done.values() for r in found)
-        self._said = False
+        self._said, self._start = False, time.monotonic()
 
     def note(self, path: Path, explained: Sequence[tuple[Record, Picture | None]]) -> None:
         """Note that a photograph's explanations are written; write their thumbnails."""
@@ -74,26 +72,21 @@ class Batch:
         self._errors[path] = error
 
     def say_what_it_takes(self, console: Console, path: Path) -> None:
-        """Say what the other photographs will take on the disk, judged by this one.
+        """Say what the other photographs will take, judged by this one.
 
         Raises
         ------
         InputError
-            If there is not so much room.
+            If the disk has not so much room.
         """
         left = len(self._paths) - len(self.done) - len(self._errors)
-        if self._said or left < _MANY:
+        if self._said:
             return
         self._said = True
         sizes = (Path(file).stat().st_size for record in self.done[path] for file in _files(record))
-        needed, free = sum(sizes) * left, shutil.disk_usage(self._job.output).free
-        text = f"{counted(left, 'photograph')} more will take about {in_bytes(needed)}"
-        if needed > free:
-            raise InputError(
-                f"{self._job.output}: {text}, and there are {in_bytes(free)}: choose another folder, fewer "
-                "--view, --format webp, or a --max-size"
-            )
-        console.say(f"{text} in {self._job.output} ({in_bytes(free)} free)")
+        or_else = ", fewer --view, --format webp, or a --max-size"
+        took = time.monotonic() - self._start
+        console.say_the_rest(left, "photograph", took, self._job.output, sum(sizes), or_else)
 
     def write_summary(self) -> list[Path]:
         """Write the table and the page of all photographs; return the files."""

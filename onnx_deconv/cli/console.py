@@ -7,15 +7,23 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from onnx_deconv.files import check_disk
+
 _Item = TypeVar("_Item")
 
 logger = logging.getLogger("onnx_deconv")
+
+
+_LONG, _LARGE, _MANY = 20.0, 10_000_000, 10
+"""Seconds, bytes, and a number of files' makers that are worth telling of beforehand."""
 
 
 class Console:
@@ -76,12 +84,50 @@ class Console:
         self._err(f"{prefix}{_one_line(text)}")
 
     def progress(self, items: Sequence[_Item], name: Callable[[_Item], str]) -> Iterator[_Item]:
-        """Show which of several items is being worked on: on stderr, only on a terminal."""
+        """Show which of several items is being worked on; say how long the others will last."""
+        start = time.monotonic()
         for number, item in enumerate(items, 1):
+            if number == 2:  # noqa: PLR2004 - the first is done
+                self.say_the_rest(len(items) - 1, "step", time.monotonic() - start)
             if len(items) > 1:
                 self.status(f"{number}/{len(items)} {name(item)}")
             yield item
         self._clear()
+
+    def say_the_rest(
+        self, left: int, what: str, seconds: float, home: Path | None = None, files: int = 0,
+        or_else: str = "",
+    ) -> None:  # fmt: skip
+        """Say what the rest of a long command will take, judged by its first part.
+
+        Parameters
+        ----------
+        left
+            How many parts are left; nothing is said where there are none.
+        what
+            What they are, in the singular.
+        seconds
+            How long one took.
+        home
+            The folder that each writes files to.
+        files
+            Bytes of the files that one wrote.
+        or_else
+            What the caller can do about a full disk beside choosing another folder.
+
+        Raises
+        ------
+        InputError
+            If the disk cannot hold the files.
+        """
+        needed, lasts, takes = left * files, left * seconds, list[str]()
+        free = check_disk(home, needed, f"the other {left} take", or_else) if home is not None else 0
+        if lasts >= _LONG:
+            takes.append(f"last about {lasting(lasts)}")
+        if needed >= _LARGE or (needed and left >= _MANY):
+            takes.append(f"take about {in_bytes(needed)} of disk ({in_bytes(free)} free)")
+        if left and takes:
+            self.say(f"{counted(left, what)} more will {' and '.join(takes)}")
 
     def status(self, text: str) -> None:
         """Show what is being done: on stderr, only on a terminal, in place of what was shown before."""
@@ -167,6 +213,13 @@ def sizes(shape: Sequence[int | str | None] | None) -> str:
 def counted(number: int, what: str) -> str:
     """Write a number of things: 1 layer, 2 layers."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def lasting(seconds: float) -> str:
+    """Write a time: minutes and seconds, or hours too."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def in_bytes(size: float) -> str:

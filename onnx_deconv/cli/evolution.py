@@ -23,7 +23,7 @@ from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.evolution import Evolution, checkpoints_in, evolution
 from onnx_deconv.experiments.figures import draw_evolution
-from onnx_deconv.files import folder
+from onnx_deconv.files import check_disk, folder
 from onnx_deconv.imaging import SheetFormat, save_npy, save_sheet
 
 _EPILOG = """\b
@@ -107,10 +107,13 @@ def command(
     study = Study.of(console, run.explainer(files[-1], semantics, AUTO), images)
     batch, model = batch_of(study.read(photographs, as_batch=True)), study.explainer.model
     layers = [model.layer(layer) for layer in options.layers or [last_convolution(study.explainer)]]
+    channels = {layer: options.channels(study.explainer, layer) for layer in layers}
+    projections = len(files) * sum(map(len, channels.values()))
+    check_disk(output, projections * batch[0].nbytes, "the projections take")
     for found in evolution(
         files,
         batch,
-        {layer: options.channels(study.explainer, layer) for layer in layers},
+        channels,
         open_checkpoint=lambda path: run.explainer(Path(path), semantics, AUTO),
         watch=lambda steps: console.progress(steps, lambda path: path.name),
     ):

@@ -1,5 +1,6 @@
 """``onnx-deconv occlude``: how the scores change while a square hides one place after another."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,14 +113,18 @@ def command(
     found = find_pictures(paths)
     study = Study.of(console, run.explainer(model, semantics, AUTO), images)
     failures = Failures(console, len(found))
-    for path, name in zip(found, stems(found), strict=True):
+    for number, (path, name) in enumerate(zip(found, stems(found), strict=True), 1):
+        start = time.monotonic()
         try:
             (photo,) = study.read([path])
         except InputError as error:
             failures.note(path, error)
             continue
         result = _occlusion(console, study, photo, path.name, options)
-        _write(console, study, photo, result, path, folder(output) / name, options.suffix)
+        stem = folder(output) / name
+        size = _write(console, study, photo, result, path, stem, options.suffix)
+        if number == 1:
+            console.say_the_rest(len(found) - 1, "photograph", time.monotonic() - start, output, size)
     return failures.exit_code()
 
 
@@ -144,8 +149,8 @@ def _occlusion(
 
 def _write(
     console: Console, study: Study, photo: Photo, found: Occlusion, path: Path, stem: Path, suffix: str
-) -> None:
-    """Draw and write what was found in one photograph."""
+) -> int:
+    """Draw and write what was found in one photograph; return how many bytes that takes."""
     labels = study.explainer.labels
     ((projected,),) = explain_photos(study.explainer, [photo], Selection([found.channel], found.layer))
     maps = _maps(found, projected)
@@ -161,6 +166,7 @@ def _write(
     what = "score" if found.probability is None else "probability"
     text = f"{what} {found.probability_or_score:.3g}, lowest with the square {record['least']:.3g}"
     console.result(record, f"{path}: {labels.spoken(found.target)}, {text}\n  {files['sheet']}")
+    return sum(file.stat().st_size for file in files.values())
 
 
 def _maps(found: Occlusion, projected: Explanation) -> dict[str, Array]:

@@ -29,7 +29,7 @@ from onnx_deconv.experiments.sheet import (
     compare,
     lay_out_sheet,
 )
-from onnx_deconv.files import folder
+from onnx_deconv.files import check_disk, folder
 from onnx_deconv.imaging import Photo, SheetFormat, save_sheet
 from onnx_deconv.operators import compared_tables
 
@@ -170,6 +170,7 @@ def command(
     study = Study.of(console, run.explainer(model, semantics, default), images)
     photos = study.read(files)
     columns = options.columns(study.explainer)
+    check_disk(output, len(files) * (len(columns) + 1) * 3 * options.height**2, "the sheet takes up to")
     named = list(zip(photos, files, strict=True))
     rows = [next(compare(columns, [one])) for one, _ in console.progress(named, lambda each: each[1].name)]
     _write(console, study, rows, photos, files, folder(output), options)

@@ -14,6 +14,7 @@ from onnx_deconv.cli.records import save_json
 from onnx_deconv.distributed import Workers
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing
+from onnx_deconv.runtime import device_of
 
 
 class Packed(NamedTuple):
@@ -106,7 +107,8 @@ def together(
     InputError
         If there is no such cluster.
     """
-    workers = Workers(Packer, (job, names), address)
+    on_gpu = device_of(job.study.explainer.providers) == "cuda"
+    workers = Workers(Packer, (job, names), address, on_gpu=on_gpu)
     submitted = workers.results(lambda worker, group: worker.explain.remote(group), groups)
     for number, (group, reference) in enumerate(submitted, 1):
         console.status(f"{number}/{len(groups)} {group[0].name}")

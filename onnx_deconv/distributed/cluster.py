@@ -11,6 +11,7 @@ from onnx_deconv.atlas.scan import BATCH, digest_of
 from onnx_deconv.atlas.writer import Drawn
 from onnx_deconv.distributed.actor import Actor, Job, writable
 from onnx_deconv.distributed.workers import Workers
+from onnx_deconv.runtime import device_of
 
 _BLOCKS_PER_ACTOR = 8
 """Blocks of images for each actor, where there are that many: fewer would leave some waiting for the last."""
@@ -39,7 +40,8 @@ class Cluster:
     """
 
     def __init__(self, job: Job, address: str = "auto", actors: int | None = None) -> None:
-        self._workers = Workers(Actor, (job,), address, actors)
+        on_gpu = device_of(job.explainer.providers) == "cuda"
+        self._workers = Workers(Actor, (job,), address, actors, on_gpu=on_gpu)
         self._ray, self.actors = self._workers.ray, self._workers.actors
 
     def scan(self, images: Images, done: Callable[[int], None] = lambda _: None) -> Atlas:

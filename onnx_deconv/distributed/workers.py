@@ -25,6 +25,8 @@ class Workers:
         The cluster's, ``auto`` for the one that this machine belongs to, or ``local`` for this machine alone.
     count
         How many; by default one for each core of the cluster.
+    on_gpu
+        Whether they share the cluster's GPUs in equal parts, as one core alone does not keep a GPU busy.
 
     Attributes
     ----------
@@ -40,12 +42,17 @@ class Workers:
     """
 
     def __init__(
-        self, of: type, arguments: Sequence[Any], address: str = "auto", count: int | None = None
-    ) -> None:
+        self, of: type, arguments: Sequence[Any], address: str = "auto", count: int | None = None,
+        *, on_gpu: bool = False,
+    ) -> None:  # fmt: skip
         self.ray = _connected(address)
-        number = count or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+        there = self.ray.cluster_resources()
+        number = count or max(1, int(there.get("CPU", 1)))
+        share = _share(there.get("GPU", 0), number) if on_gpu else 0
         # Ray makes a lost actor anew, and gives it its task again, as often as it takes.
-        remote = self.ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(of_one_core(of))
+        remote = self.ray.remote(num_cpus=1, num_gpus=share, max_restarts=-1, max_task_retries=-1)(
+            of_one_core(of)
+        )
         self._shared = [self.ray.put(each) for each in arguments]  # kept: an actor made anew asks for them
         self.actors = [remote.remote(str(Path.cwd()), *self._shared) for _ in range(number)]
 
@@ -71,6 +78,13 @@ class Workers:
     def get(self, reference: Any) -> Any:
         """Return a result."""
         return self.ray.get(reference)
+
+
+def _share(gpus: float, actors: int) -> float:
+    """Return the part of a GPU that each of several actors gets; no actor gets parts of two."""
+    if not gpus:
+        raise InputError("the cluster has no GPU: choose --providers cpu, or a cluster that has one")
+    return 1 / max(1, -(-actors // int(gpus)))
 
 
 def of_one_core(of: type) -> type:

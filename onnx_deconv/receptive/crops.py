@@ -96,10 +96,12 @@ class CropGrid:
 
     def sample(self) -> Crop:
         """Return a crop to try: of the same size for most layers, so that they can be tried together."""
-        cut = [math.lcm(step, _SAMPLE) for step in self._steps]
-        if any(pixels >= whole for pixels, whole in zip(cut, self._size, strict=True)):
+        height, width = (
+            whole - math.lcm(step, _SAMPLE) for whole, step in zip(self._size, self._steps, strict=True)
+        )
+        if height < self._field.size[0] or width < self._field.size[1]:
             return self.crop([0] * len(self._field.axes))
-        return Crop((0, 0), (self._size[0] - cut[0], self._size[1] - cut[1]))
+        return Crop((0, 0), (height, width))
 
     def start(self, value: str, crop: Crop) -> list[int]:
         """Return the first position of a value that is in a crop, along each of its axes."""

@@ -11,22 +11,22 @@ import click
 
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.layer_files import Plans
-from onnx_deconv.atlas.means import check_disk, means
+from onnx_deconv.atlas.means import means
 from onnx_deconv.atlas.resume import load_partial, save_partial
 from onnx_deconv.atlas.scan import digest_of, scan_seconds
 from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
-from onnx_deconv.cli.atlas.progress import Progress, lasting
+from onnx_deconv.cli.atlas.progress import Progress
 from onnx_deconv.cli.atlas.summary import summarise
-from onnx_deconv.cli.console import Console, counted, in_bytes
+from onnx_deconv.cli.console import Console, counted, in_bytes, lasting
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
 from onnx_deconv.distributed import Cluster, Job
-from onnx_deconv.files import folder
+from onnx_deconv.files import check_disk, folder
 from onnx_deconv.imaging import read_image
 from onnx_deconv.model import Model, digest
 from onnx_deconv.model.heads import convolutions, rectified_convolution
@@ -40,7 +40,8 @@ Examples:
   onnx-deconv atlas build squeezenet.onnx photos/ --preset imagenet-caffe -o atlas
   onnx-deconv atlas build model.onnx images.zip --layer conv1 --layer conv5 --top 4
 
-IMAGE is a photograph, a folder (folders in it included), a zip or tar file, or a text file of paths. Each
+IMAGE is a photograph, a folder (folders in it included), a zip, tar or Parquet file, a folder of tar or
+Parquet files, a bucket's folder or file (s3://, gs://; with the extra arrow), or a text file of paths. Each
 layer gets two sheets (-projections.webp, -patches.webp) and an archive of their pictures (-pictures.zip);
 atlas.json says which image and position each comes from. What it will take is said before, and refused
 where the disk has no room. A number such as conv3 stands for the rectified values of
@@ -138,7 +139,8 @@ def _tell_means(
     console.status("measuring how long it will take")
     each = scan_seconds(study.explainer, source, study.preprocess, list(plan))
     takes = means(study.explainer.model, projector, plan, source.count, each)
-    free = check_disk(output, takes.making, ", fewer layers, a smaller --top, or leave out --values")
+    or_else = ", fewer layers, a smaller --top, or leave out --values"
+    free = check_disk(output, takes.making, "while it is made the atlas takes", or_else)
     lasts = lasting(1e3 * each) + " per 1,000 images" if takes.seconds is None else lasting(takes.seconds)
     console.say(
         f"{counted(takes.maps, 'feature map')} in {counted(len(plan), 'layer')} will take about "

@@ -2,7 +2,7 @@
 
 import time
 
-from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.console import Console, lasting
 
 _SHOW_EVERY = 0.2
 """Seconds between two updates."""
@@ -37,10 +37,3 @@ class Progress:
         of = "" if self._total is None else f" of {self._total}"
         left = "" if self._total is None or not rate else f", {lasting((self._total - done) / rate)} left"
         self._console.status(f"{done}{of} {self._what}, {rate:.1f} per second{left}")
-
-
-def lasting(seconds: float) -> str:
-    """Write a time: minutes and seconds, or hours too."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
