@@ -682,7 +682,9 @@ def test_verify_finds_the_pair_exact(model, photo):
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert (code, stderr) == (0, "")
     assert all(c["verdict"] == "ok" for c in checks)
-    assert {c["name"] for c in checks} == {"forward", "switches", "companion", "image", "class", "difference"}
+    assert {c["name"] for c in checks} == {
+        "forward", "switches", "companion", "image", "class", "signal", "difference",
+    }  # fmt: skip
     assert {c["of"] for c in checks if c["name"] == "companion"} == {"deconvnet", "guided", "gradient"}
     code, stdout, _ = run("verify", model, "--image", photo, "--rules", "guided", "--layer", "r1")
     assert code == 0
@@ -708,7 +710,8 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
     code, stdout, _ = run("verify", pair, "--json")
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert code == 0
-    assert [c["name"] for c in checks] == ["forward", "switches", "companion", "companion", "image", "class"]
+    names = ["forward", "switches", "companion", "companion", "image", "class", "signal"]
+    assert [c["name"] for c in checks] == names
     assert {c["of"] for c in checks if c["name"] == "companion"} == {"guided"}
     assert "--rules" in refused("verify", pair, "--rules", "gradient")
     deconv = onnx.load(pair / "deconv.onnx", load_external_data=False)
@@ -736,13 +739,13 @@ def test_verify_says_what_it_could_not_check(model, monkeypatch):
     monkeypatch.delitem(reference.BACKWARD, "MaxPool")
     code, stdout, stderr = run("verify", model, "--rules", "guided")
     assert (code, stderr) == (0, "")
-    assert stdout.splitlines()[-1] == "no check failed; 2 of 6 not covered"
+    assert stdout.splitlines()[-1] == "no check failed; 2 of 7 not covered"
     assert stdout.count("not covered  companion") == 2
     assert "the reference lacks MaxPool" in stdout
     code, stdout, _ = run("verify", model, "--rules", "guided", "--json")
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert code == 0
-    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered", "ok", "ok"]
+    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered", "ok", "ok", "ok"]
     assert checks[3]["error"] is None
 
 
