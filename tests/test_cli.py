@@ -516,7 +516,7 @@ def test_convert_writes_a_pair_and_checks_it(model, tmp_path):
     assert result["bytes"]["model"] == model.stat().st_size
     assert [c["name"] for c in result["checks"]] == ["forward", "companion"] * 2
     assert result["passed"]
-    assert {"load", "compile", "save", "check"} == set(result["seconds"])
+    assert {"load", "compile", "save", "check", "signal"} == set(result["seconds"])
     _, stdout, _ = run("convert", model, "-o", tmp_path / "pair", "--check", 0)
     assert "Softmax softmax" in stdout
     assert "--layer maps" in stdout
