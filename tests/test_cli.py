@@ -155,9 +155,17 @@ def test_models_of_layers_that_are_named_are_made_once(model, photo, out, tmp_pa
     )
     monkeypatch.setattr("onnx_deconv.cli.model_options.MAX_LAYERS", 1)
     picture(tmp_path / "second.png")
-    layers = [word for name in ("r1", "r2") for word in ("--layer", name)]
+    layers = [word for name in ("r1", "maps") for word in ("--layer", name)]
     assert run("explain", model, photo, tmp_path / "second.png", *layers, "-o", out)[0] == 0
-    assert sorted(made) == ["r1", "r2"]
+    assert sorted(made) == ["maps", "r1"]
+
+
+def test_numbers_that_are_none_are_reported_where_they_begin(photo, tmp_path):
+    proto = network()
+    weights = next(t for t in proto.graph.initializer if t.name == "w2")
+    weights.CopyFrom(numpy_helper.from_array(np.full((5, 8, 3, 3), np.nan, np.float32), "w2"))
+    line = refused("explain", saved(proto, tmp_path / "nan.onnx"), photo, "-o", tmp_path / "out")
+    assert "conv_two" in line
 
 
 def test_by_default_a_class_is_explained_by_what_depends_on_the_photograph(model, photo, out):
