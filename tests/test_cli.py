@@ -165,6 +165,41 @@ def test_a_picture_that_does_not_depend_on_the_photograph_says_so(model, photo, 
     assert blind["depends_on_image"] == "no"
 
 
+def leftovers(path):
+    """A network of whose class's signal a rectifier lets a millionth through; no max pool."""
+    weights = {"w": np.ones((2, 3, 1, 1), np.float32), "fc": np.float32([[1e-3, -1], [1e-3, -1]])}
+    body = "c = Conv(x, w) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) y = Gemm<transB = 1>(f, fc)"
+    return saved(model_of(body, {"x": ("N", 3, 32, 32)}, weights), path)
+
+
+def test_commands_say_how_much_of_a_signal_survives(tmp_path, photo):
+    net = leftovers(tmp_path / "net.onnx")
+    said = "less than 0.001 % of the signal's energy passes the narrowest rectifier, 'r'"
+    _, stdout, stderr = run(
+        "explain", net, photo, "--rules", "deconvnet", "--seed", "one", "-o", tmp_path / "out", "--json"
+    )
+    assert said in stderr
+    one = json.loads(stdout)
+    assert one["survived"] == pytest.approx(1e-6, rel=1e-3)
+    assert said in one["note"]
+    code, stdout, stderr = run("convert", net, "-o", tmp_path / "pair")
+    assert (code, said in stdout, said in stderr) == (0, True, True)
+    assert said in run("verify", net, "--rules", "deconvnet")[1]
+    other = picture(tmp_path / "other.png", 33, 60)
+    code, stdout, _ = run("inspect", net, "--measure", photo, "--measure", other)
+    assert (code, said in stdout) == (0, True)
+    assert "two photographs, one unit: nothing to compare" in stdout  # a picture of one number everywhere
+    code, stdout, _ = run("inspect", net, "--measure", photo, "--json")
+    measured = json.loads(stdout)["measured"]
+    assert (measured["photographs"], measured["likeness"]) == (1, None)
+    assert measured["signal"]["at"] == "r"
+
+
+def test_inspect_measures_two_photographs_at_most_and_asks_for_one(model, photo):
+    assert "--preset: only with --measure" in refused("inspect", model, "--preset", "imagenet")
+    assert "one photograph, or two" in refused("inspect", model, *["--measure", photo] * 3)
+
+
 def test_convert_and_inspect_say_what_does_not_depend_on_the_photograph(tmp_path):
     body = "a = Conv(x, w) r = Relu(a) g = GlobalAveragePool(r) y = Flatten(g)"
     blind = saved(model_of(body, {"x": (1, 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))}), tmp_path / "blind.onnx")
@@ -481,7 +516,7 @@ def test_convert_writes_a_pair_and_checks_it(model, tmp_path):
     assert result["bytes"]["model"] == model.stat().st_size
     assert [c["name"] for c in result["checks"]] == ["forward", "companion"] * 2
     assert result["passed"]
-    assert {"load", "compile", "save", "check"} == set(result["seconds"])
+    assert {"load", "compile", "save", "check", "signal"} == set(result["seconds"])
     _, stdout, _ = run("convert", model, "-o", tmp_path / "pair", "--check", 0)
     assert "Softmax softmax" in stdout
     assert "--layer maps" in stdout
@@ -647,7 +682,9 @@ def test_verify_finds_the_pair_exact(model, photo):
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert (code, stderr) == (0, "")
     assert all(c["verdict"] == "ok" for c in checks)
-    assert {c["name"] for c in checks} == {"forward", "switches", "companion", "image", "class", "difference"}
+    assert {c["name"] for c in checks} == {
+        "forward", "switches", "companion", "image", "class", "signal", "difference",
+    }  # fmt: skip
     assert {c["of"] for c in checks if c["name"] == "companion"} == {"deconvnet", "guided", "gradient"}
     code, stdout, _ = run("verify", model, "--image", photo, "--rules", "guided", "--layer", "r1")
     assert code == 0
@@ -673,7 +710,8 @@ def test_verify_checks_the_very_pair_that_was_saved(model, tmp_path):
     code, stdout, _ = run("verify", pair, "--json")
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert code == 0
-    assert [c["name"] for c in checks] == ["forward", "switches", "companion", "companion", "image", "class"]
+    names = ["forward", "switches", "companion", "companion", "image", "class", "signal"]
+    assert [c["name"] for c in checks] == names
     assert {c["of"] for c in checks if c["name"] == "companion"} == {"guided"}
     assert "--rules" in refused("verify", pair, "--rules", "gradient")
     deconv = onnx.load(pair / "deconv.onnx", load_external_data=False)
@@ -701,13 +739,13 @@ def test_verify_says_what_it_could_not_check(model, monkeypatch):
     monkeypatch.delitem(reference.BACKWARD, "MaxPool")
     code, stdout, stderr = run("verify", model, "--rules", "guided")
     assert (code, stderr) == (0, "")
-    assert stdout.splitlines()[-1] == "no check failed; 2 of 6 not covered"
+    assert stdout.splitlines()[-1] == "no check failed; 2 of 7 not covered"
     assert stdout.count("not covered  companion") == 2
     assert "the reference lacks MaxPool" in stdout
     code, stdout, _ = run("verify", model, "--rules", "guided", "--json")
     checks = [json.loads(line) for line in stdout.splitlines()]
     assert code == 0
-    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered", "ok", "ok"]
+    assert [c["verdict"] for c in checks] == ["ok", "ok", "not covered", "not covered", "ok", "ok", "ok"]
     assert checks[3]["error"] is None
 
 

@@ -179,6 +179,31 @@ def parts(folder, rows):
     return path
 
 
+@pytest.mark.parametrize("suffix", ["svg", "pdf"])
+def test_figures_keep_texts_curves_and_bars(model, photos, tmp_path, suffix):
+    epochs = tmp_path / "epochs"
+    epochs.mkdir()
+    onnx.save(labelled(network(seed=1)), epochs / "epoch1.onnx")
+    rows = [f"{name}.png,{part},5,5,30,30" for name in "ab" for part in ("eye", "object")]
+    made = {
+        "occlude": (model, photos / "a.png", "--stride", 8),
+        "invariance": (model, photos, "--steps", 2),
+        "evolution": (epochs, photos),
+        "correspondence": (model, parts(photos, rows), "--draws", 2),
+    }
+    written = {}
+    for name, words in made.items():
+        told, *_ = results(name, *words, *SIZE, "--format", suffix, "-o", tmp_path / name)
+        sheet = Path(told["sheet"] if "sheet" in told else told["files"]["sheet"])
+        assert sheet.suffix == f".{suffix}"
+        written[name] = sheet.read_bytes()
+        assert written[name].startswith({"svg": b"<svg ", "pdf": b"%PDF-1.4"}[suffix])
+    if suffix == "svg":
+        assert all(b"</text>" in each for each in written.values())
+        assert b"<polyline" in written["invariance"]
+        assert b'fill="#0072b2"' in written["correspondence"]
+
+
 def test_correspondence_tells_the_papers_table(model, photos, out):
     rows = [
         "a.png,eye,10,10,20,20",

@@ -127,7 +127,7 @@ def test_a_usual_task(usual, task, written):
 
 @pytest.mark.usefixtures("usual")
 def test_the_usual_service():
-    pytest.importorskip("fastapi", reason="fastapi, which the program is written for, is not installed")
+    pytest.importorskip("starlette", reason="starlette, which the program is written for, is not installed")
     app = runpy.run_path(str(USUAL / "service_here.py"))["app"]
     status, body = answered(app, "POST", "/explain", Path("photo.jpg").read_bytes())
     assert status == 200

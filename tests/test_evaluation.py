@@ -1,5 +1,6 @@
 """Evaluations of methods: on small networks whose answers are known, interrupted and gone on with."""
 
+import copy
 import importlib.util
 import json
 from dataclasses import replace
@@ -552,6 +553,34 @@ def test_quantus_gets_predictions_and_maps(layout):
         np.testing.assert_allclose(found[0], own / own.max(), atol=1e-6)
     again = quantus.explain_func("guided")(None, images, [1, 4])
     np.testing.assert_array_equal(again, maps)
+
+
+def test_layers_of_a_module_are_given_random_weights_one_by_one_as_mprt_does():
+    torch = pytest.importorskip("torch")
+    images = np.abs(random(2, 3, 12, 14))
+    own = QuantusModel(Explainer(labelled(network("N")), providers="cpu"))
+    module = own.module()
+    x = torch.from_numpy(images)
+    np.testing.assert_allclose(module(x), own.predict(images))
+
+    def explained(by):
+        return explain_func(by, images, [1, 4], method="gradient")
+
+    changed = copy.deepcopy(module)
+    layers = [each for _, each in changed.named_modules() if hasattr(each, "reset_parameters")]
+    learnt = learnt_layers(own.explainer.model)
+    assert [name for name, _ in changed.named_children()] == [f"layer/{each.name}" for each in learnt[::-1]]
+    torch.manual_seed(5)
+    layers[-1].reset_parameters()
+    state = int(layers[-1].state)
+    alike = randomised(own.explainer.model, learnt[:1], state)
+    np.testing.assert_allclose(changed(x), QuantusModel(Explainer(alike, providers="cpu")).predict(images))
+    assert not np.allclose(explained(changed), explained(own))
+    layers[0].reset_parameters()
+    both = randomised(alike, learnt[-1:], int(layers[0].state))
+    np.testing.assert_allclose(changed(x), QuantusModel(Explainer(both, providers="cpu")).predict(images))
+    changed.load_state_dict(module.state_dict())  # as Quantus does before each layer of its own
+    np.testing.assert_array_equal(explained(changed), explained(own))
 
 
 # --- the tool -------------------------------------------------------------------------------------

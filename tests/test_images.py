@@ -443,6 +443,11 @@ def test_a_function_that_does_more_is_refused(explainer, function):
         explainer.explain(noise(), preprocess=function)
 
 
+def test_a_function_that_returns_a_picture_is_told_what_the_model_takes(explainer):
+    with pytest.raises(InputError, match=r"returned shape \(64, 80, 3\): the model takes C×H×W, as floats"):
+        explainer.explain(noise(64, 80), preprocess=lambda image: image)
+
+
 @pytest.mark.slow
 def test_a_function_with_a_batch_axis_and_a_tensor(explainer):
     torch = pytest.importorskip("torch")

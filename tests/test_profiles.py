@@ -13,6 +13,7 @@ from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.pair import pair_for
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import PROFILES, check
+from onnx_deconv.imaging import Preprocess
 from onnx_deconv.operators import rule_tables
 from onnx_deconv.runtime import Session, numpy_of
 
@@ -188,6 +189,40 @@ def test_uneven_pads_of_a_transposed_convolution_become_even_ones_and_a_slice(pa
     np.testing.assert_allclose(answer(made, x=x), answer(proto, x=x), rtol=0, atol=1e-5)
 
 
+def trimmed(text, pads, **tensors):
+    """A graph of the backward pass, before and after the pass."""
+    proto = graph_of(text, w=random(4, 3, 3, 3), pads=np.array(pads), **tensors)
+    for node in proto.graph.node:
+        node.name = f"deconv/{node.output[0]}"
+    return proto, apply_passes(proto, ["trims"])
+
+
+@pytest.mark.parametrize("cut", [[0, 0, 0, 0, 0, 0, -1, -1], [0, 0, -1, 0, 0, 0, -2, -3]])
+@pytest.mark.parametrize("more", ["", "<pads = [1, 0, 0, 2]>", "<strides = [2, 2], output_padding = [1, 0]>"])
+def test_a_pad_that_cuts_a_transposed_convolution_becomes_its_pads(cut, more):
+    proto, made = trimmed(f"c = ConvTranspose{more}(x, w) y = Pad(c, pads)", cut)
+    assert operators(made) == ["ConvTranspose"]
+    x = random(2, 4, 6, 7)
+    np.testing.assert_allclose(answer(made, x=x), answer(proto, x=x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "pads"),
+    [
+        ("c = ConvTranspose(x, w) y = Pad(c, pads)", [0, 0, -1, 0, 0, 0, 1, 0]),  # adds as well
+        ("c = ConvTranspose(x, w) y = Pad(c, pads)", [0, -1, 0, 0, 0, 0, 0, 0]),  # cuts off channels
+        (
+            "c = ConvTranspose(x, w) p = Pad(c, pads) s = ReduceSum(c) y = Mul(p, s)",
+            [0, 0, 0, 0, 0, 0, -1, 0],
+        ),
+        ("c = Relu(x) y = Pad(c, pads)", [0, 0, 0, 0, 0, 0, -1, 0]),
+    ],
+)
+def test_other_pads_stay(text, pads):
+    proto, made = trimmed(text, pads)
+    assert operators(made) == operators(proto)
+
+
 # --- profiles ---------------------------------------------------------------------------------------
 
 
@@ -225,6 +260,7 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
         ("tensorrt", "y, i = MaxPool<kernel_shape = [2, 2]>(x)", "MaxPool .* gives the indices"),
         ("tensorrt", "s = Shape(x) k = Slice(s, one, two) y, i = TopK(x, k)", "TopK .* not constant"),
         ("tensorrt", "d = Size(x) j = Cast<to = 7>(x) y = OneHot(j, d, pair)", "OneHot .* not constant"),
+        ("tensorrt", "b = Cast<to = 2>(x) t = Transpose(b) y = Cast<to = 1>(t)", "Transpose .* of uint8"),
         ("cuda", "y = ConvTranspose<pads = [0, 0, 1, 1]>(x, w)", "ConvTranspose .* other pads before"),
         (
             "cuda",
@@ -309,6 +345,31 @@ def test_nothing_is_copied_from_a_gpu_to_the_cpu_whatever_is_free(rules, size):
     expected = [e.reconstruction for e in Explainer(net, rules, providers="cpu")(x, [1, 2], seed="one")]
     found = explained(graph, {"x": x, "target": np.array([1, 2])})["reconstruction"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR", "L"])
+def test_bytes_of_pictures_and_heat_maps_stay_at_the_border(channels):
+    depth = len(channels)
+    net = load(model("c = Conv(x, w) y = Relu(c)", {"w": random(4, depth, 3, 3)}, f"1,{depth},9,8"))
+    pixels = Preprocess(size=(9, 8), channels=channels)
+    graph = explain_graph(compile_pair(net), runtime="tensorrt", preprocess=pixels, rendering="NCHW")
+    kinds = [graph.proto.graph.input[0], *graph.proto.graph.output]
+    assert sum(v.type.tensor_type.elem_type == TensorProto.UINT8 for v in kinds) == 2
+
+
+def test_a_file_for_telephones_holds_no_weight_twice(tmp_path):
+    """onnxruntime computes what is known as it writes that: a weight that is turned would be there twice."""
+    net = load(
+        model("c = Conv(x, w) r = Relu(c) y = GlobalAveragePool(r)", {"w": random(64, 32, 3, 3)}, "1,32,9,8")
+    )
+    graph = explain_graph(compile_pair(net), runtime="mobile")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "explain.ort")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    path = graph.save(tmp_path)[0]
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    assert (tmp_path / "explain.ort").stat().st_size < 1.5 * 64 * 32 * 3 * 3 * 4
 
 
 @pytest.mark.parametrize("runtime", [name for name, profile in PROFILES.items() if profile.sizes != "any"])

@@ -206,7 +206,7 @@ def played(made, tmp_path_factory):
         "--dump-dom",
         f"file://{home / 'played.html'}",
     ]
-    done = subprocess.run(args, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(args, capture_output=True, text=True, errors="replace", timeout=120, check=False)
     found = re.search(r'<pre id="played">([^<]+)</pre>', done.stdout)
     assert found, done.stderr[-2000:]
     return json.loads(base64.b64decode(found[1]))
@@ -250,13 +250,14 @@ def test_the_address_leads_to_a_map_and_the_browser_back(made):
         assert page.locator("#heading").inner_text() == "second, feature map 4"
         link = page.get_by_role("link", name="Link to this map").get_attribute("href")
         page.keyboard.press("Escape")
+        page.wait_for_function("!location.hash.includes('map=')")
         page.go_back()
         page.locator("#one[open]").wait_for()
         page.go_back()
         page.locator("#one[open]").wait_for(state="detached")
-        assert page.locator("#name").inner_text() == "second"
+        page.locator("#name", has_text="second").wait_for()
         page.go_back()
-        assert page.locator("#name").inner_text() == "first"
+        page.locator("#name", has_text="first").wait_for()
         page.goto("about:blank")
         page.goto(link)
         assert page.locator("#heading").inner_text() == "second, feature map 4"

@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -522,9 +523,10 @@ def test_a_run_that_fails_fails_its_own_jobs():
 
 
 def test_who_gives_up_is_not_waited_for():
-    ran = []
+    ran, given_up = [], threading.Event()
 
     def slow(feeds):
+        given_up.wait(60)
         ran.append(float(feeds["x"][0, 0]))
         return {"y": feeds["x"]}
 
@@ -536,6 +538,8 @@ def test_who_gives_up_is_not_waited_for():
         ]
         await asyncio.sleep(0)
         tasks[1].cancel()
+        await asyncio.sleep(0)
+        given_up.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         runs.close()
 

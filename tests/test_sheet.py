@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_networks import labelled, network
 
 from onnx_deconv import Explainer, InputError, Semantics
-from onnx_deconv.attribution.photographs import Target
+from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.experiments.sheet import Column, across_layers, across_tables, compare, lay_out_sheet
 from onnx_deconv.imaging import BLACK, Canvas, Photo, Preprocess, montage, scale_of
 from onnx_deconv.imaging.axes import number, ticks
@@ -39,7 +39,7 @@ def alone(rules, one, *arguments, **more):
 
 
 def test_tables_are_compared_on_one_target(explainer):
-    rows = list(compare(across_tables(explainer, TABLES, Target([2])), PHOTOS))
+    rows = list(compare(across_tables(explainer, TABLES, Selection([2])), PHOTOS))
     for row, one in zip(rows, PHOTOS, strict=True):
         for cell, rules in zip(row, TABLES, strict=True):
             (expected,) = alone(rules, one, 2)
@@ -50,12 +50,12 @@ def test_tables_are_compared_on_one_target(explainer):
 
 def test_tables_keep_the_other_choices():
     one = Explainer(network(), Semantics(unpool="overwrite", activations="relu"), providers="cpu")
-    for column, rules in zip(across_tables(one, TABLES, Target()), TABLES, strict=True):
+    for column, rules in zip(across_tables(one, TABLES, Selection()), TABLES, strict=True):
         assert column.explainer.semantics == Semantics(rules, unpool="overwrite", activations="relu")
 
 
 def test_classes_are_each_photographs_own_strongest(explainer):
-    rows = list(compare([Column(explainer, Target(top=3))], PHOTOS))
+    rows = list(compare([Column(explainer, Selection(top=3))], PHOTOS))
     for row, one in zip(rows, PHOTOS, strict=True):
         expected = alone("deconvnet", one, top=3)
         assert [cell.explanation.channel for cell in row] == [e.channel for e in expected]
@@ -89,7 +89,7 @@ def cells(sheet, rows, columns, height):
 @pytest.mark.parametrize("view", ["projection", "heat", "overlay"])
 def test_a_shared_scale_lets_brightness_be_compared(explainer, view):
     """Of two maps of one layer the one twice as strong has to look twice as bright."""
-    rows = [next(compare([Column(explainer, Target([0, 1], layer="r1"))], [one])) for one in PHOTOS]
+    rows = [next(compare([Column(explainer, Selection([0, 1], layer="r1"))], [one])) for one in PHOTOS]
     of = {"projection": scale_of}.get(view, lambda values: scale_of(np.abs(values).max(0), 99))
     scales = np.array([[of(c.explanation.reconstruction) for c in row] for row in rows])
     assert len(set(scales.ravel())) == 4

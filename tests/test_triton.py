@@ -102,6 +102,14 @@ def test_a_model_of_fixed_batch_is_not_batched(schema, tmp_path):
     assert not any(i.HasField("reshape") for i in config.input)
 
 
+def test_sizes_that_are_given_are_those_of_both_models(schema, tmp_path):
+    model = load(network(), {"x": ("N", 3, 12, 14)})
+    save_repository(model, explain_graph(compile_pair(model)), tmp_path, "net")
+    for name in ("net", "net_explain"):
+        assert session(tmp_path / name).get_inputs()[0].shape == ["N", 3, 12, 14]
+        assert list(read(schema, tmp_path / name).input[0].dims) == [3, 12, 14]
+
+
 def test_gpus_are_asked_for_where_the_graph_is_for_one(schema, tmp_path):
     for runtime, kind in (("onnxruntime", "KIND_CPU"), ("cuda", "KIND_GPU")):
         (group,) = read(

@@ -5,7 +5,8 @@
 #
 # What cannot be had is left out, and the tests say so: Node and g++ from the system, a Chromium on the PATH with
 # `pip install playwright`, `pip install "tritonclient[http]"`, and onnxruntime's headers, which Debian has from 13 on (any
-# release's headers in FOLDER/include will do that are not newer than the library).
+# release's headers in FOLDER/include will do that are not newer than the library). Java wants onnxruntime's jar,
+# from Maven, as FOLDER/onnxruntime.jar; Rust a cargo project in FOLDER/rust that has the crate `ort`, and builds offline.
 set -euo pipefail
 folder=$(realpath -m "$1")
 shift

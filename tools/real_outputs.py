@@ -246,7 +246,7 @@ def beside(others: Iterable[Head]) -> str:
     kinds = Counter(
         "unknown" if h.problem else "boxes" if h.boxes and h.boxes.part == "boxes" else h.kind for h in others
     )
-    return ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return ", ".join(kind if kind == "boxes" else f"{count} {kind}" for kind, count in kinds.items())
 
 
 @click.command(help=__doc__)

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_deconv.atlas.crops import Crop
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.layer_projector import LayerProjector
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.imaging import Picture
 from onnx_deconv.model import Array
+from onnx_deconv.receptive import Crop
 
 _MOST_WAITING = 64_000_000
 """Bytes that units may hold in memory while they wait for others to be projected with."""

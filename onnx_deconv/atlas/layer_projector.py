@@ -1,8 +1,8 @@
 """Project units of one layer: its companion graph, fed with what a forward pass over an image gave.
 
 An image goes forward once, however many of its units are projected. Each unit needs only the values within
-its crop (:mod:`onnx_deconv.atlas.crops`); switches are renumbered for the crop. Where crops cannot be used
-the whole image is projected, which gives the same result more slowly.
+its crop (:mod:`onnx_deconv.receptive.crops`); switches are renumbered for the crop. Where crops cannot be
+used the whole image is projected, which gives the same result more slowly.
 """
 
 import math
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnx_deconv.atlas.crops import Crop, CropGrid
 from onnx_deconv.atlas.forward_values import ForwardValues, switches_in_crop
 from onnx_deconv.atlas.strategy import (
     StrategyError,
@@ -28,6 +27,7 @@ from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.imaging import Size
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
+from onnx_deconv.receptive import Crop, CropGrid
 from onnx_deconv.runtime import companion, numpy_of
 
 _BATCH, _OPEN = "N", ("H", "W")

@@ -11,7 +11,7 @@ from typing import Any
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.sprites import BLOCKS, encoded, shown_size, sprites
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.photographs import Target, explain_photos
+from onnx_deconv.attribution.photographs import Selection, explain_photos
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
 from onnx_deconv.imaging import Photo, Picture, Preprocess, at_height
@@ -125,8 +125,8 @@ def explanations(
     for name, photo in photos:
         for layer in (None, *layers):
             for each in tables:
-                target = Target(layer=layer, top=classes if layer is None else 1)
-                for one in explain_photos(each, [photo], target, preprocess)[0]:
+                selection = Selection(layer=layer, top=classes if layer is None else 1)
+                for one in explain_photos(each, [photo], selection, preprocess)[0]:
                     subject = one.label or f"{'class' if layer is None else 'feature map'} {one.channel}"
                     views = one.views()
                     shown = [("what the model sees", photo.view)]

@@ -1,9 +1,10 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
+import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -19,11 +20,12 @@ from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.recent import Recent
-from onnx_deconv.attribution.room import check_room
+from onnx_deconv.attribution.room import Shortage, shortage
 from onnx_deconv.attribution.seed import Place, SeedKind, strongest
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
+from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
@@ -44,8 +46,11 @@ from onnx_deconv.model.heads import (
 from onnx_deconv.model.tails import mixes_probabilities
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
+from onnx_deconv.receptive import CropError
 from onnx_deconv.runtime import PairSession, Providers, SignalMeter, Survival, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.images import Preprocessing
@@ -416,9 +421,24 @@ class Explainer:
 
     def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
         session, axes = self.session(layer, semantics), axes_of(self.model, layer)
+        lack = shortage(session, feeds)
+        if lack is not None and self.average is None:
+            return self._tiled(feeds, layer, semantics, lack)
+        if lack is not None:
+            raise InputError(f"{lack.words}: choose a smaller size or fewer images")
         if self.average is not None:
             return AveragedPass(session, layer, feeds, axes, self.average, self._shared)
         return Pass(session, layer, feeds, axes, self._shared)
+
+    def _tiled(
+        self, feeds: Mapping[str, Array], layer: str, semantics: Semantics, lack: Shortage
+    ) -> TiledPass:
+        try:
+            run = TiledPass(self.model, feeds, layer, semantics, self.head, lack.free, self.providers)
+        except CropError as why:
+            raise InputError(f"{lack.words} ({why}): choose a smaller size or fewer images") from why
+        logger.warning("%s: it goes in %d tiles, which takes longer", lack.words, run.tiles)
+        return run
 
     @cached_property
     def _shared(self) -> frozenset[str]:
@@ -431,7 +451,6 @@ class Explainer:
     ) -> Iterator[Explanation]:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
-        check_room(self.session(starts[0].layer, starts[0].semantics), feeds)
         passes = Passes(lambda value, semantics: self._pass(feeds, value, semantics))
         of_classes = layer == self.scores_layer
         head = self.head if of_classes else None
@@ -443,7 +462,7 @@ class Explainer:
         columns = [
             explain_column(passes, starts, [aim for _, aim in each]) for each in zip(*rows, strict=True)
         ]
-        survivals = [self._survived(feeds, column) for column in columns]
+        survivals = [self._survived(feeds, passes.of, column) for column in columns]
         for image, row in enumerate(rows):
             for (wanted, aim), column, survived in zip(row, columns, survivals, strict=True):
                 position, score = aim.position, subject.score(image, wanted, aim)
@@ -472,7 +491,7 @@ class Explainer:
         reconstructions = run.send(given.astype(np.float32))
         start = Start(layer, "auto", self.method(layer))
         column = Column.of(reconstructions, start, "array", given)
-        survived = self._survived(feeds, column)
+        survived = self._survived(feeds, lambda _: run, column)
         of_classes = layer == self.scores_layer
         for image in range(len(given)):
             found = {name: r[image] for name, r in reconstructions.items()}
@@ -512,13 +531,16 @@ class Explainer:
         # among the positions of its map by themselves.
         return scores + maps if self.saved or chosen.table.conserves else maps + scores
 
-    def _survived(self, feeds: Mapping[str, Array], column: Column) -> list[Survival | None]:
+    def _survived(
+        self, feeds: Mapping[str, Array], run_of: Callable[[Start], Pass], column: Column
+    ) -> list[Survival | None]:
         """Measure how much of each image's signal survived, where that is asked for and says something."""
         found: list[Survival | None] = [None] * len(column.starts)
         empty = column.empty()
         for start in dict.fromkeys(column.starts if self.measure and self.average is None else ()):
             session = self.session(start.layer, start.semantics)
-            if _READS & set(ImageDependence.of(session.pair.manifest).through):
+            tiled = isinstance(run_of(start), TiledPass)  # the meter runs the whole image
+            if tiled or _READS & set(ImageDependence.of(session.pair.manifest).through):
                 continue
             own = [seed * (each == start) for seed, each in zip(column.seeds, column.starts, strict=True)]
             seeds = axes_of(self.model, start.layer).restored(np.stack(own))

@@ -17,7 +17,7 @@ from onnx_deconv.attribution.photographs import explain_photos
 from onnx_deconv.attribution.samples import (
     Reader,
     Sample,
-    Target,
+    Selection,
     explain_samples,
     photos_of,
     source_for,
@@ -189,7 +189,7 @@ def explain_images(
     targets: list[Any] = [] if target is None else list(target) if several else [target]  # type: ignore[arg-type]
     if targets and top != 1:
         raise InputError("top takes the strongest: leave out target")
-    chosen = Target(targets, layer, position, top, seed)
+    chosen = Selection(targets, layer, position, top, seed)
     if isinstance(images, Mapping) and set(images) & set(explainer.model.inputs):
         return _explained_feeds(explainer, images, chosen, preprocess)
     if len(explainer.model.inputs) > 1:
@@ -232,28 +232,30 @@ def reader_of(model: Model, preprocess: Preprocessing | None = None) -> Reader:
 
 
 def _explained_feeds(
-    explainer: Explainer, given: Mapping[str, Any], target: Target, preprocess: Preprocessing | None
+    explainer: Explainer, given: Mapping[str, Any], selection: Selection, preprocess: Preprocessing | None
 ) -> Explanations:
     """Explain what is given for each input by its name."""
-    return _explained(explainer, reader_of(explainer.model, preprocess).samples(given), target)
+    return _explained(explainer, reader_of(explainer.model, preprocess).samples(given), selection)
 
 
-def _explained_numbers(explainer: Explainer, name: str, given: Any, target: Target, *, one: bool) -> Any:
+def _explained_numbers(
+    explainer: Explainer, name: str, given: Any, selection: Selection, *, one: bool
+) -> Any:
     """Explain a signal, a volume or whatever else is no picture; several, if a batch or a list is given."""
     reader = Reader(explainer.model, {})
     several = isinstance(given, list | tuple)
     samples = [s for each in (given if several else [given]) for s in reader.samples({name: each})]
-    found = _explained(explainer, samples, target)
+    found = _explained(explainer, samples, selection)
     return found[0] if one and not several and len(samples) == 1 else found
 
 
-def _explained(explainer: Explainer, samples: Sequence[Sample], target: Target) -> Explanations:
+def _explained(explainer: Explainer, samples: Sequence[Sample], selection: Selection) -> Explanations:
     """Explain samples, as many at once as the model takes; of other shapes than those before, anew."""
     most, found = explainer.model.batch or _AT_ONCE, Explanations()
     for start in range(0, len(samples), most):
         alike = [list(group) for _, group in groupby(samples[start : start + most], key=_shapes)]
         for image, each in enumerate(
-            one for group in alike for one in explain_samples(explainer, group, target)
+            one for group in alike for one in explain_samples(explainer, group, selection)
         ):
             found += [replace(one, image=start + image) for one in each]
     return found
@@ -274,7 +276,7 @@ class _Front:
     """What is done to each image."""
 
     explainer: Explainer
-    target: Target
+    selection: Selection
     how: Preprocess | CustomPreprocess
     assumed: str | None
 
@@ -283,7 +285,7 @@ class _Front:
         seen = 0
         for batch in self._batches(images):
             photos, names = [each.photo for each in batch], [each.name for each in batch]
-            found = explain_photos(self.explainer, photos, self.target, self.how, names, self.assumed)
+            found = explain_photos(self.explainer, photos, self.selection, self.how, names, self.assumed)
             for number, explanations in enumerate(found, seen):
                 yield from (replace(one, image=number) for one in explanations)
             seen += len(batch)

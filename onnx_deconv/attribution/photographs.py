@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
-from onnx_deconv.attribution.samples import Sample, Target, explain_samples
+from onnx_deconv.attribution.samples import Sample, Selection, explain_samples
 from onnx_deconv.attribution.shown import ShownPhoto
 from onnx_deconv.imaging import InputAxes, Photo
 
-__all__ = ["Target", "explain_photos"]
+__all__ = ["Selection", "explain_photos"]
 
 
 def explain_photos(
     explainer: Explainer,
     photos: Sequence[Photo],
-    target: Target,
+    selection: Selection,
     axes: InputAxes | None = None,
     names: Sequence[str] = (),
     assumed: str | None = None,
@@ -27,7 +27,7 @@ def explain_photos(
         For the model.
     photos
         At most as many as the model takes at once; where that number is fixed, fewer will do.
-    target
+    selection
         What to explain.
     axes
         How the model's input lies: the preprocessing. Without it the explanations have no pictures.
@@ -39,12 +39,12 @@ def explain_photos(
     Returns
     -------
     list
-        For each photograph its explanations: in the order of the target's channels, or strongest first.
+        For each photograph its explanations: in the order of the selection's targets, or strongest first.
 
     Raises
     ------
     InputError
-        If the target or a photograph does not fit the model.
+        If the selection or a photograph does not fit the model.
     """
     (name,) = explainer.model.inputs
     named = names or ["photograph"] * len(photos)
@@ -56,4 +56,4 @@ def explain_photos(
             else {name: ShownPhoto(photo, axes.layout, axes.channels, called, None, assumed)}
         )
         samples.append(Sample({name: photo.tensor}, shown, photo))
-    return explain_samples(explainer, samples, target)
+    return explain_samples(explainer, samples, selection)

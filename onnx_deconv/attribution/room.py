@@ -1,9 +1,9 @@
-"""Say before a large explanation how much memory it takes, and refuse it where there is not as much."""
+"""Say before a large explanation how much memory it takes, and tell where there is not as much."""
 
 import logging
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import PairSession, memory_free, memory_needed
 
@@ -15,21 +15,38 @@ _MUCH = 4e9
 """Bytes that are worth a line beforehand."""
 
 
-def check_room(session: PairSession, feeds: Mapping[str, Array]) -> None:
+class Shortage(NamedTuple):
+    """More memory would be taken than there is.
+
+    Attributes
+    ----------
+    words
+        What takes how much, and how much there is.
+    free
+        How many bytes there are.
+    """
+
+    words: str
+    free: int
+
+
+def shortage(session: PairSession, feeds: Mapping[str, Array]) -> Shortage | None:
     """Compare what a batch takes with what is free, where it is large and runs on the CPU.
 
-    Raises
-    ------
-    InputError
-        If there is not enough.
+    A line says it beforehand where it is much.
     """
     if sum(array.size for array in feeds.values()) < _LARGE or session.forward.device != "cpu":
-        return
-    needed = memory_needed(session.pair, {name: array.shape for name, array in feeds.items()})
-    free = memory_free()
+        return None
+    needed, free = bytes_of(session, feeds), memory_free()
     sizes = ", ".join("×".join(map(str, array.shape)) for array in feeds.values())
     takes = f"an explanation of {sizes} takes about {needed / 1e9:.1f} GB of memory"
     if free is not None and needed > free:
-        raise InputError(f"{takes}, and {free / 1e9:.1f} GB are free: choose a smaller size or fewer images")
+        return Shortage(f"{takes}, and {free / 1e9:.1f} GB are free", free)
     if needed > _MUCH:
-        logger.warning("%s", takes)
+        logger.warning("%s; a smaller size takes less", takes)
+    return None
+
+
+def bytes_of(session: PairSession, feeds: Mapping[str, Array]) -> int:
+    """Estimate what a batch takes beside the weights."""
+    return memory_needed(session.pair, {name: array.shape for name, array in feeds.items()})

@@ -34,7 +34,7 @@ _DRAWN = range(2, 5)
 
 
 @dataclass(frozen=True)
-class Target:
+class Selection:
     """What to explain in each photograph.
 
     Attributes
@@ -79,7 +79,7 @@ class Part(NamedTuple):
 
 
 def explain_samples(
-    explainer: Explainer, samples: Sequence[Sample], target: Target
+    explainer: Explainer, samples: Sequence[Sample], selection: Selection
 ) -> list[list[Explanation]]:
     """Explain samples of one size together.
 
@@ -90,18 +90,18 @@ def explain_samples(
     samples
         At most as many as the model takes at once; where that number is fixed, fewer will do. Inputs without
         a batch axis get what the first sample has.
-    target
+    selection
         What to explain.
 
     Returns
     -------
     list
-        For each sample its explanations: in the order of the target's channels, or strongest first.
+        For each sample its explanations: in the order of the selection's targets, or strongest first.
 
     Raises
     ------
     InputError
-        If the target or a sample does not fit the model.
+        If the selection or a sample does not fit the model.
     """
     missing = max(0, (explainer.model.batch or 0) - len(samples))
     filled = [*samples, *[samples[-1]] * missing]
@@ -111,13 +111,13 @@ def explain_samples(
         for name, array in samples[0].feeds.items()
     }
     found: list[list[Explanation]] = [[] for _ in filled]
-    asked: Sequence[int | str | None] = target.targets or [None]
-    how: dict[str, Any] = {"layer": target.layer, "position": target.position, "seed": target.seed}
+    asked: Sequence[int | str | None] = selection.targets or [None]
+    how: dict[str, Any] = {"layer": selection.layer, "position": selection.position, "seed": selection.seed}
     for each in asked:
         there: Any = each
         if isinstance(each, str) and not explainer.labels.names.count(each):
             there = [moved(each, partial(_in_input, one.photo)) for one in filled]
-        for one in explainer(batch, there, top=1 if target.targets else target.top, **how):
+        for one in explainer(batch, there, top=1 if selection.targets else selection.top, **how):
             found[one.image].append(one)
     return [
         [_drawable(explainer, one, sample) for one in each]

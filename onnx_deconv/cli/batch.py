@@ -157,10 +157,10 @@ def _digest(job: Job) -> str:
     """Identify what a photograph's explanations depend on beside the photograph."""
     made = {
         **job.study.made_by(),
-        "method": [job.study.explainer.method(target.layer).as_dict() for target in job.targets],
+        "method": [job.study.explainer.method(each.layer).as_dict() for each in job.selections],
         "labels": job.study.explainer.labels.names,
         "file": _state(Path(job.study.explainer.model.name)),
-        "targets": [vars(target) for target in job.targets],
+        "targets": [vars(each) for each in job.selections],
         "views": job.views,
         "suffix": job.suffix,
         "most": job.most,

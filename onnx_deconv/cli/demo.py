@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from onnx_deconv.attribution.method import AUTO
-from onnx_deconv.attribution.photographs import Target
+from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.explaining import explain
@@ -40,7 +40,7 @@ def command(console: Console, /, output: Path, semantics: SemanticsOptions, run:
     )
     classes = len(study.explainer.labels.names)
     console.say(f"The embedded model, which knows {classes} classes, sees the embedded photograph of a cat:")
-    code = explain(console, Job(study, [Target()], VIEWS, output), [embedded("chelsea.png")])
+    code = explain(console, Job(study, [Selection()], VIEWS, output), [embedded("chelsea.png")])
     console.say(
         "The side-by-side picture shows the photograph; the reconstruction, which is what in the pixels\n"
         "excited the class, in colour on grey; its magnitude as a heat map; and that over the photograph.\n"

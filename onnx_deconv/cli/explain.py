@@ -9,7 +9,7 @@ import click
 
 from onnx_deconv.attribution.average import AVERAGES, Average
 from onnx_deconv.attribution.method import AUTO
-from onnx_deconv.attribution.photographs import Target
+from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.attribution.seed import Place, SeedKind
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
@@ -91,12 +91,12 @@ class TargetOptions:
         ),
     ] = "auto"
 
-    def of_layers(self) -> list[Target]:
+    def of_layers(self) -> list[Selection]:
         """Return what is explained in each photograph, layer by layer."""
         if self.top > 1 and self.targets:
             raise click.UsageError("--top takes the strongest: leave out --target")
         layers: Sequence[str | None] = self.layers or (None,)
-        return [Target(self.targets, layer, self.position, self.top, self.seed) for layer in layers]
+        return [Selection(self.targets, layer, self.position, self.top, self.seed) for layer in layers]
 
 
 @dataclass(frozen=True)

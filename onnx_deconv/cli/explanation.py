@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
-from onnx_deconv.attribution.photographs import Target
+from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.attribution.shown import Drawn, ShownPhoto
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
@@ -34,17 +34,17 @@ class Subject:
     """What is explained: classes, or channels of a layer."""
 
     explainer: Explainer
-    target: Target
+    selection: Selection
 
     @property
     def layer(self) -> str:
         """The value that was asked for; a class may be explained from its map below this value."""
-        asked = self.target.layer
+        asked = self.selection.layer
         return self.explainer.layer if asked is None else self.explainer.model.layer(asked)
 
     def prepare(self) -> None:
         """Make the sessions that the explanation needs at first."""
-        self.explainer.prepare(self.target.layer, self.target.position, self.target.seed)
+        self.explainer.prepare(self.selection.layer, self.selection.position, self.selection.seed)
 
     @property
     def of_classes(self) -> bool:
@@ -85,7 +85,7 @@ class Job:
     """
 
     study: SampleStudy
-    targets: Sequence[Target]
+    selections: Sequence[Selection]
     views: Sequence[str]
     output: Path
     suffix: str = "png"
@@ -94,7 +94,7 @@ class Job:
 
     def subjects(self) -> list[Subject]:
         """List what is explained, layer by layer."""
-        return [Subject(self.study.explainer, target) for target in self.targets]
+        return [Subject(self.study.explainer, selection) for selection in self.selections]
 
     def name(self, wanted: str) -> str:
         """Name the files of an explanation as is wanted, or with a number: each name once."""
@@ -256,7 +256,7 @@ def warnings_of(subject: Subject, one: Explanation) -> Iterator[str]:
     """Yield what people should know of an explanation."""
     if one.note:
         yield one.note
-    if one.standing.warning and subject.target.targets:  # who asks for the strongest knows their order
+    if one.standing.warning and subject.selection.targets:  # who asks for the strongest knows their order
         yield f"{one.name}: {one.standing.warning}"
     if not one.drawn:
         yield "no input has the form of a picture, a signal or a volume: no pictures"

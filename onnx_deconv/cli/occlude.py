@@ -10,7 +10,7 @@ import click
 
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.method import AUTO
-from onnx_deconv.attribution.photographs import Target, explain_photos
+from onnx_deconv.attribution.photographs import Selection, explain_photos
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.image_options import ImageOptions
@@ -152,7 +152,7 @@ def _write(
 ) -> int:
     """Draw and write what was found in one photograph; return how many bytes that takes."""
     labels = study.explainer.labels
-    ((projected,),) = explain_photos(study.explainer, [photo], Target([found.channel], found.layer))
+    ((projected,),) = explain_photos(study.explainer, [photo], Selection([found.channel], found.layer))
     maps = _maps(found, projected)
     files = {what: Path(f"{stem}-{what}.npy") for what in maps}
     files |= {"sheet": Path(f"{stem}-occlusion.{suffix}"), "record": Path(f"{stem}-occlusion.json")}

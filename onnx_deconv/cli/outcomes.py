@@ -90,7 +90,7 @@ def _explained(
     if not samples:
         return
     try:
-        found = explain_samples(subject.explainer, list(samples.values()), subject.target)
+        found = explain_samples(subject.explainer, list(samples.values()), subject.selection)
     except InputError as error:
         # Only what is of its own size differs in what the model can do with it.
         if not job.study.own_sizes:

@@ -9,7 +9,6 @@ from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.package import DECONV, FORWARD, WEIGHTS, load_pair, save
 from onnx_deconv.compiler.pair import Pair, compile_pair, pair_for
-from onnx_deconv.model import Model, all_tensors
 from onnx_deconv.verification import Check, check_pair
 
 _SHOWN = 6
@@ -37,7 +36,7 @@ def write(conversion: Conversion, runtime: str) -> dict[str, Any]:
     with conversion.timed("save"):
         files = conversion.written(lambda: save(pair, conversion.output, look))
     record = conversion.record(files, checks, **_facts(conversion, pair))
-    record["bytes"]["model"] = _size(model)
+    record["bytes"]["model"] = model.files.size
     return record
 
 
@@ -58,13 +57,6 @@ def _facts(conversion: Conversion, pair: Pair) -> dict[str, Any]:
         "taps": [e["name"] for e in entries if e["kind"] in ("value", "shape")],
         "reconstructions": pair.manifest["reconstructions"],
     }
-
-
-def _size(model: Model) -> int:
-    """Measure the model's file and its external data."""
-    locations = {e.value for t in all_tensors(model.proto) for e in t.external_data if e.key == "location"}
-    paths = {Path(model.name).resolve(), *((model.folder / location).resolve() for location in locations)}
-    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import click
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import feature_layers
 from onnx_deconv.attribution.method import AUTO
-from onnx_deconv.attribution.photographs import Target
+from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.image_options import ImageOptions
@@ -122,7 +122,7 @@ class SheetOptions:
                 "--across tables compares one explanation: give one --target and one --layer at most"
             )
         layer = self.layers[0] if self.layers else None
-        return across_tables(explainer, compared_tables(), Target(self.targets, layer))
+        return across_tables(explainer, compared_tables(), Selection(self.targets, layer))
 
     def _classes(self, explainer: Explainer) -> list[Column]:
         if self.layers:
@@ -130,7 +130,7 @@ class SheetOptions:
         if self.targets:
             self._refuse_top()
         top = 1 if self.targets else self.top or _CLASSES
-        return [Column(explainer, Target(self.targets, top=top))]
+        return [Column(explainer, Selection(self.targets, top=top))]
 
     def _layers(self, explainer: Explainer) -> list[Column]:
         self._refuse_top()

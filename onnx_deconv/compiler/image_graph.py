@@ -35,16 +35,17 @@ def preprocessing(preprocess: Preprocess, name: str) -> ModelProto:
 
 def _channels(op: Emitter, picture: Signal, letters: str) -> Signal:
     """Order the channels of RGB pictures as the model has them."""
+    numbers = op.Cast(picture, to=op.elem_type)  # at once: TensorRT takes bytes at its border alone
     if letters == "RGB":
-        return op.Cast(picture, to=op.elem_type)
+        return numbers
     if set(letters) <= set("RGB"):
-        return op.Cast(op.Gather(picture, ["RGB".index(c) for c in letters], axis=3), to=op.elem_type)
+        return op.Gather(numbers, ["RGB".index(c) for c in letters], axis=3)
     # In 1/65536, with the rounding that Pillow has: equal to the bit. Whole numbers below 2**24 are exact in
     # float32, and so are their sums in every runtime; divisions of whole numbers (OpenVINO) and products of
     # matrices (TF32) are not.
     weights = {"R": (_ONE, 0, 0), "G": (0, _ONE, 0), "B": (0, 0, _ONE), "L": _LUMA, "A": (0, 0, 0)}
     shares = op.Mul(
-        op.Unsqueeze(op.Cast(picture, to=op.elem_type), [3]),
+        op.Unsqueeze(numbers, [3]),
         np.array([weights[c] for c in letters], op.dtype),
     )
     offsets = np.array([_ONE // 2 + (255 * _ONE if c == "A" else 0) for c in letters], op.dtype)
@@ -71,10 +72,11 @@ def rendering(name: str, layout: Layout, top: int, colormap: str = "inferno") ->
     relative = op.Div(op.Min(magnitude, level), divisor)
     colours = heat_map(np.linspace(0, 1, 256)[None], colormap)[0]
     index = op.Cast(op.Round(op.Mul(relative, 255.0)), to=TensorProto.INT64)
-    heat = op.Gather(colours, index, axis=0)
+    heat = op.Gather(colours.astype(op.dtype), index, axis=0)
     if top > 1:
         heat = op.Reshape(heat, op.Concat([-1, top], op.Shape(heat, start=1), axis=0))
-    return exported(op, {HEAT: heat}, "rendering")
+    # Bytes at the very end: TensorRT has no others.
+    return exported(op, {HEAT: op.Cast(heat, to=TensorProto.UINT8)}, "rendering")
 
 
 def _level(op: Emitter, flat: Signal, percentile: float = 99) -> Signal:

@@ -116,6 +116,12 @@ def pair_for(pair: Pair, runtime: str) -> Pair:
     return brought
 
 
+def of_given_sizes(model: Model, taps: Sequence[Tap] = ()) -> ModelProto:
+    """Copy the user's model with what a companion reads; sizes that a caller gave are written into it."""
+    made = forward(model, taps)
+    return with_sizes(made) if model.pinned else made
+
+
 def _compiled(
     model: Model,
     explained: str | None,
@@ -131,9 +137,7 @@ def _compiled(
     manifest = _manifest(walk, deconv, taps, head, labels)
     # The explained value's own activations choose the unit and scale the seed.
     shown = Tap("value", walk.value, walk.value)
-    halves = forward(model, [*taps, shown]), deconv
-    if model.pinned:
-        halves = with_sizes(halves[0]), with_sizes(deconv)
+    halves = of_given_sizes(model, [*taps, shown]), with_sizes(deconv) if model.pinned else deconv
     pair = Pair(*halves, manifest, model.folder, model.files)
     for proto in (pair.forward, pair.deconv):
         kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]

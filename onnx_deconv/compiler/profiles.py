@@ -24,6 +24,7 @@ _WITHOUT_INDICES = tuple("windows" if name == "batches" else name for name in EX
 _MOST_RANKED = 3840
 """Of how many TensorRT finds the largest."""
 _SHOWN = 3
+_ANY = ""
 _WHOLE = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
 _MEASURES, _FILLS = {"Shape", "Size"}, {"ConstantOfShape", "Expand"}
 
@@ -81,7 +82,7 @@ class Form:
     Attributes
     ----------
     operator
-        The operator's name.
+        The operator's name; empty for any.
     why
         What is wrong with it, to follow the node's name.
     test
@@ -107,7 +108,9 @@ def _ranks_many(facts: Facts, node: NodeProto) -> bool:
 
 
 def _of_bytes(facts: Facts, node: NodeProto) -> bool:
-    return any(facts.types.get(v) == TensorProto.UINT8 for v in (*node.input, *node.output))
+    return node.op_type not in {"Cast", "Identity"} and any(
+        facts.types.get(v) == TensorProto.UINT8 for v in (*node.input, *node.output)
+    )
 
 
 def _pads_differ(_: Facts, node: NodeProto) -> bool:
@@ -189,7 +192,7 @@ PROFILES: Mapping[str, Profile] = {
             _BY_SWITCHES,
             Form("OneHot", "has a depth that is not constant", _depth_varies),
             Form("TopK", f"finds more than {_MOST_RANKED}, or a number that is not constant", _ranks_many),
-            Form("Gather", "is of uint8, which only casts take", _of_bytes),
+            Form(_ANY, "is of uint8, which only casts take", _of_bytes),
         ),
     ),
     "openvino": Profile(("sizes", *_WITHOUT_INDICES, "copies")),
@@ -277,6 +280,6 @@ def _refused(proto: ModelProto, what: Profile) -> Iterator[str]:
     facts = Facts(proto)
     for node in proto.graph.node:
         for form in what.refused:
-            named = form.operator == node.op_type and own_domain(node.domain) == ""
+            named = form.operator in (node.op_type, _ANY) and own_domain(node.domain) == ""
             if named and form.test(facts, node):
                 yield f"{node.op_type} {node.name or node.output[0]!r} {form.why}"

@@ -12,7 +12,7 @@ from typing import Any
 from onnx_deconv.compiler.explain_graph import ExplainGraph
 from onnx_deconv.compiler.input_facts import input_facts
 from onnx_deconv.compiler.package import Check, save_graph
-from onnx_deconv.compiler.pair import described
+from onnx_deconv.compiler.pair import described, of_given_sizes
 from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.model import Model
@@ -71,7 +71,7 @@ def save_repository(
         (
             name,
             _of_model(model, manifest["runtime"]),
-            lambda to: save_graph(model.proto, None, model.folder, to, FILE),
+            lambda to: save_graph(of_given_sizes(model), None, model.folder, to, FILE),
         ),
     )
     texts = {called: config(called, entries, max_batch) for called, entries, _ in both}

@@ -7,19 +7,13 @@ imported from it. Its metrics call two things: a model that predicts, and a func
     metric.explain_func, metric.explain_func_kwargs = explain_func, {"method": "guided"}
     metric.evaluate_batch(model=model, x_batch=x, y_batch=y, a_batch=a, s_batch=masks)
 
-To be called itself, a metric takes models of PyTorch and TensorFlow alone; a module of one line will do::
+To be called itself, a metric takes models of PyTorch and TensorFlow alone: :meth:`QuantusModel.module` makes
+one, whose layers can be given random weights, as MPRT does (the randomisation test of Adebayo et al. 2018)::
 
-    class Module(torch.nn.Module):
-        def forward(self, x):
-            return torch.from_numpy(model.predict(x.numpy()))
-
-    metric(Module().eval(), x, y, explain_func=model.explain_func("guided"))
-
-Metrics that randomise a model's weights need its layers as PyTorch has them: here, the measures ``weights``
-and ``cascade`` take their place.
+    metric(model.module(), x, y, explain_func=explain_func, explain_func_kwargs={"method": "guided"})
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +21,7 @@ import numpy as np
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features
 from onnx_deconv.evaluation.methods import Maps, Method, method_of
+from onnx_deconv.evaluation.randomisation import learnt_layers, randomised
 from onnx_deconv.imaging import Layout
 from onnx_deconv.imaging.model_input import ImageInput
 from onnx_deconv.model import Array, Model, Source
@@ -84,6 +79,25 @@ class QuantusModel:
             return self.explain(inputs, targets, method)
 
         return explain
+
+    def with_random_layers(self, states: Mapping[str, int]) -> "QuantusModel":
+        """Return the model with random weights in some layers, by name, each with a random state."""
+        model = self.explainer.model
+        for layer in learnt_layers(model):
+            if layer.name in states:
+                model = randomised(model, [layer], states[layer.name])
+        explainer = Explainer(model, providers=self.explainer.providers)
+        return QuantusModel(explainer, softmax=self.softmax, layout=self.layout)
+
+    def module(self) -> Any:
+        """Return the model as a module of PyTorch, which has to be installed.
+
+        It predicts, and explains by :func:`explain_func`. It has a child for each layer with weights, in the
+        order of the graph, whose ``reset_parameters`` gives that layer random weights.
+        """
+        from onnx_deconv.evaluation.torch_module import module_of  # noqa: PLC0415 - it imports torch
+
+        return module_of(self)
 
     def _images(self, x: Array) -> Array:
         images = np.asarray(x)

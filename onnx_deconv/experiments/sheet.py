@@ -6,7 +6,7 @@ from typing import Literal
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
-from onnx_deconv.attribution.photographs import Target, explain_photos
+from onnx_deconv.attribution.photographs import Selection, explain_photos
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import (
     SALIENCY_PERCENTILE,
@@ -41,20 +41,22 @@ class Column:
 
     Attributes
     ----------
-    explainer, target
-        How each photograph is explained. A target of K channels, or of the K strongest, makes K columns.
+    explainer, selection
+        How each photograph is explained. A selection of K channels, or of the K strongest, makes K columns.
     name
         The beginning of the columns' captions.
     """
 
     explainer: Explainer
-    target: Target
+    selection: Selection
     name: str = ""
 
     def caption(self, one: Explanation) -> str:
         """Write what was explained, and its score or activation."""
         explainer = self.explainer
-        layer = explainer.layer if self.target.layer is None else explainer.model.layer(self.target.layer)
+        layer = (
+            explainer.layer if self.selection.layer is None else explainer.model.layer(self.selection.layer)
+        )
         what = f"{layer} map {one.channel}"
         if layer == explainer.scores_layer:
             what = one.name
@@ -70,7 +72,7 @@ class Cell:
     caption: str
 
 
-def across_tables(explainer: Explainer, tables: Sequence[str], target: Target) -> list[Column]:
+def across_tables(explainer: Explainer, tables: Sequence[str], selection: Selection) -> list[Column]:
     """Compare rule tables on one target; the model and the other choices are those of the explainer."""
     return [
         Column(
@@ -80,7 +82,7 @@ def across_tables(explainer: Explainer, tables: Sequence[str], target: Target) -
                 providers=explainer.providers,
                 labels=explainer.labels.names,
             ),
-            target,
+            selection,
             table,
         )
         for table in tables
@@ -89,7 +91,7 @@ def across_tables(explainer: Explainer, tables: Sequence[str], target: Target) -
 
 def across_layers(explainer: Explainer, layers: Sequence[str]) -> list[Column]:
     """Compare layers, each by the feature map that is strongest in a photograph."""
-    return [Column(explainer, Target(layer=layer)) for layer in layers]
+    return [Column(explainer, Selection(layer=layer)) for layer in layers]
 
 
 def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list[Cell]]:
@@ -110,7 +112,7 @@ def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list
     Raises
     ------
     InputError
-        If there is nothing to compare, or a photograph or target does not fit.
+        If there is nothing to compare, or a photograph or selection does not fit.
     """
     if not columns:
         raise InputError("there is nothing to compare: name classes, layers or tables")
@@ -118,7 +120,7 @@ def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list
         yield [
             Cell(one, column.caption(one))
             for column in columns
-            for one in explain_photos(column.explainer, [photo], column.target)[0]
+            for one in explain_photos(column.explainer, [photo], column.selection)[0]
         ]
 
 

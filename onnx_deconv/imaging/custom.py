@@ -12,6 +12,8 @@ from onnx_deconv.imaging.geometry import Geometry
 from onnx_deconv.imaging.picture import Picture, Size
 from onnx_deconv.imaging.write import Image, as_image
 
+_MOST_CHANNELS = 4
+"""An axis of more is none of a picture's colours, where another has at most so many."""
 _FILL_DIFFERENCE = 0.5
 """Where white and black differ by less than this share of the most, the input shows padding."""
 _TOLERANCE = 0.02
@@ -71,6 +73,10 @@ class CustomPreprocess:
         array = array[0] if array.ndim == len("NCHW") and len(array) == 1 else array
         if array.ndim != len("CHW"):
             raise InputError(f"preprocess returned shape {array.shape}: one image C×H×W or H×W×C is needed")
+        channels, other = (array.shape[0], array.shape[2])[:: 1 if self.layout == "NCHW" else -1]
+        if channels > _MOST_CHANNELS >= other:
+            wanted = "C×H×W" if self.layout == "NCHW" else "H×W×C"
+            raise InputError(f"preprocess returned shape {array.shape}: the model takes {wanted}, as floats")
         return array
 
     def _measured(self, size: Size) -> Geometry:

@@ -286,7 +286,13 @@ class Model:
             return quickly
         # The reference implementation has the newer forms of quantisers alone, which mean the same.
         opset = max(self.opset, _QUANTISERS_SINCE) if QUANTISER in _traits(node) else self.opset
-        found = _run_node(self.node_proto(node), feeds, opset)
+        try:
+            found = _run_node(self.node_proto(node), feeds, opset)
+        except Exception as error:  # it raises what it likes on a node of a form that it cannot have
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"{self.name}: {value!r} cannot be computed ({reason}); is it damaged?"
+            ) from error
         return found[[v.name for v in node.outputs].index(value)]
 
     def _computed(self, node: gs.Node, feeds: Mapping[str, Array]) -> Array | None:

@@ -97,6 +97,11 @@ class ModelFiles:
         """Whether there is no file but our own."""
         return self.spool is not None and self.path.parent == self.spool.folder
 
+    @property
+    def size(self) -> int:
+        """How many bytes the model's file and those of its weights take."""
+        return sum(state.size for state in self._seen.values())
+
     def add(self, locations: Iterable[str]) -> dict[str, int]:
         """Take files of weights in; return their sizes.
 

@@ -8,6 +8,16 @@ Fields of Convolutional Neural Networks", Distill 2019) is right only for units 
 is one exception: after a ``Pad`` node that only some branches pass, the box may be too large.
 """
 
+from onnx_deconv.receptive.crops import Crop, CropError, CropGrid
 from onnx_deconv.receptive.field import Raster, ReceptiveField, rasters, receptive_field, receptive_fields
 
-__all__ = ["Raster", "ReceptiveField", "rasters", "receptive_field", "receptive_fields"]
+__all__ = [
+    "Crop",
+    "CropError",
+    "CropGrid",
+    "Raster",
+    "ReceptiveField",
+    "rasters",
+    "receptive_field",
+    "receptive_fields",
+]

@@ -136,4 +136,7 @@ def _shares(arrived: Array, passed: Array, images: int) -> list[float]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share >= 1e-5 else "less than 0.001 %"  # noqa: PLR2004 - as it says
+    percent = 100 * share
+    if percent >= 10:  # noqa: PLR2004 - two digits
+        return f"{percent:.0f} %"
+    return f"{percent:.2g} %" if percent >= 0.001 else "less than 0.001 %"  # noqa: PLR2004 - as it says

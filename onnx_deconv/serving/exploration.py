@@ -15,7 +15,7 @@ from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.features import Features
-from onnx_deconv.attribution.photographs import Target, explain_photos
+from onnx_deconv.attribution.photographs import Selection, explain_photos
 from onnx_deconv.attribution.recent import Recent
 from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.errors import InputError
@@ -337,7 +337,7 @@ class Exploration:
         found = occlusion(
             self.explainer, photo.tensor, stride=stride, target=target, preprocess=self._preprocess
         )
-        ((projected,),) = explain_photos(self.explainer, [photo], Target([found.channel], found.layer))
+        ((projected,),) = explain_photos(self.explainer, [photo], Selection([found.channel], found.layer))
         labels = self.explainer.labels
         return Hidden(found, draw_occlusion(found, photo, projected.reconstruction, self._preprocess, labels))
 
@@ -351,10 +351,10 @@ class Exploration:
             raise InputError(f"no method is named {asked.method!r}: choose one of {', '.join(METHODS)}")
         explainer = self._explainer(asked.method, asked.layer)
         targets = [] if asked.target is None else [asked.target]
-        target = Target([int(t) if t.isdecimal() else t for t in targets], asked.layer, asked.position)
+        selection = Selection([int(t) if t.isdecimal() else t for t in targets], asked.layer, asked.position)
         names = [self._known(asked.photograph).name]
         ((one,),) = explain_photos(
-            explainer, [self._photo(asked.photograph)], target, self._preprocess, names
+            explainer, [self._photo(asked.photograph)], selection, self._preprocess, names
         )
         if not np.isfinite(one.reconstruction).all():
             raise InputError(f"{one.name}: {one.note}")
@@ -446,4 +446,4 @@ def _inside(box: Sequence[int] | None, pictures: Sequence[Picture]) -> list[Pict
 
 def _url(picture: Picture) -> str:
     """Write a picture as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
+    return "data:image/png;base64," + base64.b64encode(png(picture, fast=True)).decode()

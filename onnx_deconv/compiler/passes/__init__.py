@@ -39,7 +39,7 @@ __all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes", "with_sizes"]
 
 EXPLAIN = {
     "cpu": (
-        "filters", "uniform", "chosen", "depthwise", "maxima", "blocked", "pools", "batches",
+        "trims", "filters", "uniform", "chosen", "depthwise", "maxima", "blocked", "pools", "batches",
         "scalings", "splits", "winograd", "sums", "masks", "residuals",
     ),
     "cuda": ("filters", "uniform", "pools", "batches", "pads"),
@@ -50,7 +50,7 @@ EXPLAIN = {
 """
 
 COMPANION = {
-    "cpu": ("filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
+    "cpu": ("trims", "filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
     "cuda": ("filters", "uniform", "pads", "shapes"),
 }
 """The passes for a companion, in order, by the device on which it is loaded."""

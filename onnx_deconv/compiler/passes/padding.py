@@ -1,13 +1,14 @@
 """Padding in forms that not every runtime takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import helper
 
 from onnx_deconv.compiler.passes.attributes import absent
 from onnx_deconv.compiler.passes.builder import Builder
-from onnx_deconv.compiler.passes.pattern import ANY, op, value
+from onnx_deconv.compiler.passes.pattern import ANY, backward, op, value
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import Rewriter
 
@@ -38,6 +39,29 @@ def _cropped(add: Builder, inputs: Sequence[str], pads: NDArray[np.int64]) -> st
     return str(add.Pad(cut, np.maximum(pads, 0), *inputs[2:]) if (pads > 0).any() else cut)
 
 
+@optimisation_pass("trims")
+def trims(graph: Rewriter) -> None:
+    """A Pad that cuts off what a transposed convolution gives becomes the transposed convolution's own pads.
+
+    Exporters that write padding as nodes of their own (TensorFlow's, EfficientNet's) leave a Pad at each
+    filter, at which the signal would leave onnxruntime's blocked layout.
+    """
+    for found in _PAD.matches(graph):
+        cut = graph.constants.numbers(found.values["pads"])
+        node = graph.producers.get(found.node.input[0])
+        convolution = _TRANSPOSED.match(graph, node) if backward(found) else None
+        if not convolution or node is None or cut is None or graph.only_reader(node.output[0]) is None:
+            continue
+        if cut.max() > 0 or cut.reshape(2, -1)[:, :2].any() or len(found.node.input) > _MOST_INPUTS:
+            continue
+        begins, ends = -cut.reshape(2, -1)[:, 2:]
+        given = np.array(convolution.attributes.get("pads", [0] * 2 * len(begins)), np.int64)
+        add = graph.builder(node.name)
+        (whole,) = add.copy(node, node.input)
+        _set_pads(add, given + np.concatenate([begins, ends]))
+        graph.replace(found.node, add, whole)
+
+
 @optimisation_pass("pads")
 def pads(graph: Rewriter) -> None:
     """A transposed convolution with other pads before than after gets the smaller ones, and is cut.
@@ -58,7 +82,8 @@ def pads(graph: Rewriter) -> None:
         graph.replace(found.node, add, str(add.Slice(whole, begins - both, stops, axes)))
 
 
-def _set_pads(add: Builder, numbers: Sequence[int]) -> None:
-    for attribute in add.nodes[-1].attribute:
-        if attribute.name == "pads":
-            attribute.ints[:] = numbers
+def _set_pads(add: Builder, numbers: Iterable[int]) -> None:
+    node = add.nodes[-1]
+    kept = [attribute for attribute in node.attribute if attribute.name != "pads"]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute("pads", list(map(int, numbers)))])

@@ -348,6 +348,7 @@ async function rest(turn) {
       glances.set(key, found);
     }
   } catch { return; }
+  await $("seen").decode().catch(() => {});  // of a new photograph, it may still be on its way
   if (turn !== drawn || pointed) return;
   glance({ channel: query.target, place, query }, glances.get(key));
   preview(null);
@@ -392,25 +393,30 @@ async function photographs() {
 // The camera: each frame is explained as soon as the one before is shown, until it is stopped and the last is kept.
 
 async function webcam() {
-  if (film) { stopFilm(); return; }
+  if (film) { film.isKept = true; stopFilm(); return; }
   try { film = await navigator.mediaDevices.getUserMedia({ video: true }); }
   catch (error) { film = null; say(`No picture comes from a camera: ${error.message}`); return; }
   $("webcam").setAttribute("aria-pressed", "true");
   $("webcam").textContent = "Keep this picture";
   $("drop").classList.add("live");
   const video = $("film"), own = film;
-  video.srcObject = film;
-  await video.play();
   let last = null;
-  while (film === own) {
-    try {
-      const body = await frame(video);
-      const one = await ask("api/photographs", { name: "webcam", instead: last }, { method: "POST", body });
-      if (film !== own) break;
+  try {
+    video.srcObject = own;
+    await video.play();
+    while (film === own) {
+      const one = await ask("api/photographs", { name: "webcam", instead: last }, { method: "POST", body: await frame(video) });
       last = one.id;
-      await change({ photograph: one.id });
+      if (film !== own) break;
+      await change({ photograph: last });
       await new Promise(requestAnimationFrame);
-    } catch (error) { stopFilm(); say(error.message); }
+    }
+    await photographs();
+    if (own.isKept && last) change({ photograph: last });  // the frame that was on its way took the place of the one shown
+    else marks();
+  } catch (error) {
+    stopFilm();
+    say(error.message);
   }
 }
 
@@ -429,7 +435,6 @@ function stopFilm() {
   $("webcam").setAttribute("aria-pressed", "false");
   $("webcam").textContent = "Webcam";
   $("drop").classList.remove("live");
-  photographs().then(() => { marks(); change({}); });
 }
 
 function listen() {

@@ -12,14 +12,20 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from onnx_deconv.atlas.strategy import StrategyError
-from onnx_deconv.imaging import Size
-from onnx_deconv.receptive import Raster, ReceptiveField
+from onnx_deconv.errors import InputError
+from onnx_deconv.receptive.field import Raster, ReceptiveField
 
 _FINEST = 64
 """Distances between positions are taken for multiples of 1/64 pixel at the finest."""
 _SAMPLE = 32
 """Pixels that a sample leaves out of the image: a multiple of the steps of most networks' layers."""
+
+
+Size = tuple[int, int]
+
+
+class CropError(InputError):
+    """The units of a layer cannot be computed on crops."""
 
 
 class Crop(NamedTuple):
@@ -53,7 +59,7 @@ class CropGrid:
 
     Raises
     ------
-    StrategyError
+    CropError
         If the positions of a value below are not evenly spaced over the image, or their spacing is unknown.
     """
 
@@ -72,9 +78,13 @@ class CropGrid:
 
     def crop(self, position: Sequence[int]) -> Crop:
         """Return the smallest crop that holds all that a unit can see."""
+        return self.around(position, position)
+
+    def around(self, first: Sequence[int], last: Sequence[int]) -> Crop:
+        """Return the smallest crop that holds all that the units from one position to another can see."""
         # Not clipped to the image: what would be seen beyond it is padding that some layer reads.
-        reach = enumerate(self._field.reach(position))
-        (top, bottom), (left, right) = (self._span(axis, *pixels) for axis, pixels in reach)
+        reach = enumerate(zip(self._field.reach(first), self._field.reach(last), strict=True))
+        (top, bottom), (left, right) = (self._span(axis, a[0], b[1]) for axis, (a, b) in reach)
         return Crop((top, left), (bottom - top, right - left))
 
     def _span(self, axis: int, first: int, last: int) -> tuple[int, int]:
@@ -105,11 +115,11 @@ class CropGrid:
 
         Raises
         ------
-        StrategyError
+        CropError
             If its shape for a whole image is not known.
         """
         if not self._shapes[value]:
-            raise StrategyError(f"the shape of {value!r} is known only when the model runs")
+            raise CropError(f"the shape of {value!r} is known only when the model runs")
         shape = list(self._shapes[value])
         cut = [whole - length for whole, length in zip(self._size, crop.size, strict=True)]
         for axis, jump, pixels in zip(self._axes[value], self._jumps[value], cut, strict=True):
@@ -120,7 +130,7 @@ class CropGrid:
 def _spatial_axes(raster: Raster) -> list[int]:
     axes = [axis for axis in raster.axes if axis is not None]
     if len(set(axes)) < len(raster.axes):
-        raise StrategyError("a layer below has no positions along an axis of the image")
+        raise CropError("a layer below has no positions along an axis of the image")
     return axes
 
 
@@ -151,5 +161,5 @@ def _common_multiple(jumps: Sequence[float]) -> int:
     """Return the smallest number of pixels that is a whole number of positions of every value."""
     fractions = [Fraction(jump).limit_denominator(_FINEST) for jump in jumps]
     if not all(f > 0 and float(f) == jump for f, jump in zip(fractions, jumps, strict=True)):
-        raise StrategyError("the positions of a layer below are not evenly spaced over the image")
+        raise CropError("the positions of a layer below are not evenly spaced over the image")
     return math.lcm(*(f.numerator for f in fractions))
