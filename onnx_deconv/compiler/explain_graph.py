@@ -337,6 +337,7 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
                 "units (seed 'unit')"
             )
         fields = None if scores["fields"] is None else Fields(**scores["fields"])
+        value = scores.get("ranked", value)  # earlier pairs have none
         return Ranked(value, Axes.of(scores["axes"]), scores["classes"], fields)
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 

@@ -136,8 +136,10 @@ def _compiled(
     deconv, taps = walk.run()
     manifest = _manifest(walk, deconv, taps, head, labels)
     # The explained value's own activations choose the unit and scale the seed.
-    shown = Tap("value", walk.value, walk.value)
-    halves = of_given_sizes(model, [*taps, shown]), with_sizes(deconv) if model.pinned else deconv
+    shown = [Tap("value", walk.value, walk.value)]
+    if head.ranked is not None and value == head.start:
+        shown.append(Tap("value", head.ranked, head.ranked))
+    halves = of_given_sizes(model, [*taps, *shown]), with_sizes(deconv) if model.pinned else deconv
     pair = Pair(*halves, manifest, model.folder, model.files)
     for proto in (pair.forward, pair.deconv):
         kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
@@ -186,6 +188,7 @@ def _scores(head: Head, labels: int) -> dict[str, Any]:
     fields = fields_of(head, labels)
     return {
         "value": head.start,
+        "ranked": head.ranked or head.start,
         "output": head.output,
         "kind": head.kind,
         "axes": head.axes.as_dict(),

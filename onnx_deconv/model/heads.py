@@ -60,6 +60,9 @@ class Head:
         What is known of its boxes; ``None`` where it has none.
     squash
         How the scores become probabilities: each alone, or all together; ``None`` where they do not.
+    ranked
+        The value by which classes are ranked, if it is not the scores: a mean of several probabilities. Its
+        axes are the scores'.
     """
 
     output: str
@@ -72,6 +75,7 @@ class Head:
     problem: str | None = None
     boxes: Layout | None = None
     squash: Literal["each", "together"] | None = None
+    ranked: str | None = None
 
     @property
     def has_positions(self) -> bool:
@@ -235,7 +239,16 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     axes = Axes(batch, classes, rest)
     kind = kind_of(model, tail, axes, where)
     asked = _asked(model, names, tail, axes)
-    return Head(output, kind, tail.start, axes, tuple(tail.cut), *asked, squash=_squash(tail, classes))
+    return Head(
+        output,
+        kind,
+        tail.start,
+        axes,
+        tuple(tail.cut),
+        *asked,
+        squash=_squash(tail, classes),
+        ranked=tail.ranked,
+    )
 
 
 def _squash(tail: Tail, classes: int | None) -> Literal["each", "together"] | None:
@@ -248,7 +261,7 @@ def _asked(
     model: Model, names: AxisNames, tail: Tail, axes: Axes
 ) -> tuple[tuple[tuple[int, int], ...] | None, Axes | None]:
     """Return what an output's classes are among the scores, and the axes of its own numbers."""
-    if tail.start == tail.output:
+    if tail.output in (tail.start, tail.ranked):
         return None, axes
     shapes = [model.type_of(value).shape for value in (tail.start, tail.output)]
     count = 1 if axes.classes is None or shapes[0] is None else shapes[0][axes.classes]
