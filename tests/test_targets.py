@@ -884,6 +884,48 @@ def test_what_is_no_mean_of_probabilities_of_the_same_classes_says_that_it_is_ma
     assert ("is computed from scores" in (one.note or "")) == said
 
 
+@pytest.mark.parametrize(
+    ("tail", "assumed"),
+    [
+        ("y = MatMul(f, v)", True),
+        ("s = MatMul(f, v) y = Softmax(s)", False),
+        ("s = MatMul(f, v) y = Sigmoid(s)", False),
+        ("s = MatMul(f, v) a = ArgMax<axis=1>(s) y = Cast<to=1>(a)", False),
+        ("y = MatMul(f, thousand)", False),
+        ("y = MatMul(f, ten)", False),
+        ("y = MatMul(f, one)", False),  # a regression
+    ],
+)
+@pytest.mark.parametrize("labels", [None, ["a", "b", "c"]])
+def test_numbers_that_nothing_says_are_classes_are_said_to_be_taken_for_such(tmp_path, tail, assumed, labels):
+    weights = {"v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1)}
+    proto = model(f"f = Flatten(x) {tail}", weights, "N,3,4,6")
+    (tmp_path / "net.onnx").write_bytes((named(proto, *labels) if labels else proto).SerializeToString())
+    _, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
+    assert json.loads(stdout)["heads"][0]["assumed"] == (assumed and not labels)
+    _, stdout, _ = run("inspect", tmp_path / "net.onnx")
+    assert ("classes, assumed" in stdout) == (assumed and not labels)
+    assert explainer(tmp_path / "net.onnx").head.assumed == (assumed and not labels)
+
+
+def test_ten_numbers_beside_another_output_may_be_anything():
+    weights = {"v": random(72, 10), "w": random(72, 1)}
+    proto = model("f = Flatten(x) y = MatMul(f, v) z = MatMul(f, w)", weights, "N,3,4,6", "y z")
+    assert explainer(proto, output="y").head.assumed
+
+
+def test_a_kind_that_is_assumed_is_warned_of_once_and_written_down(tmp_path):
+    proto = model("f = Flatten(x) y = MatMul(f, v)", {"v": random(72, 5)}, "N,3,4,6")
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    for name in "ab":
+        save_png(tmp_path / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
+    code, stdout, stderr = run("explain", tmp_path / "net.onnx", tmp_path / "a.png", tmp_path / "b.png",
+                               "-o", tmp_path / "made", "--json")  # fmt: skip
+    assert code == 0, stderr
+    assert stderr.count("is taken for classes: nothing in the file says so") == 1
+    assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [True, True]
+
+
 def test_a_map_of_one_channel_over_one_axis_has_one_channel():
     net = model("c = Conv(x, w) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)",
                 {"w": np.ones((1, 2, 3), np.float32)}, "N,2,20")  # fmt: skip

@@ -234,17 +234,23 @@ def row(real: Real, path: Path) -> tuple[str, ...]:
     return (
         f"`{Path(real.file).stem}` ({real.package.replace('==', ' ')})",
         f"`{chosen.output}` {shape}",
-        chosen.kind,
+        spoken(chosen),
         f"before {start}" if start else "",
         checked(real, path) if problem is None else f"refused: {problem}",
         beside(h for h in heads(model) if h.output != chosen.output),
     )
 
 
+def spoken(head: Head) -> str:
+    """Say what an output is taken for."""
+    return f"{head.kind}, assumed" if head.assumed else head.kind
+
+
 def beside(others: Iterable[Head]) -> str:
     """Say what a model's other outputs are."""
     kinds = Counter(
-        "unknown" if h.problem else "boxes" if h.boxes and h.boxes.part == "boxes" else h.kind for h in others
+        "unknown" if h.problem else "boxes" if h.boxes and h.boxes.part == "boxes" else spoken(h)
+        for h in others
     )
     return ", ".join(kind if kind == "boxes" else f"{count} {kind}" for kind, count in kinds.items())
 

@@ -14,7 +14,7 @@ from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.load import Model
-from onnx_deconv.model.output_kinds import Kind, kind_of
+from onnx_deconv.model.output_kinds import Kind, is_assumed, kind_of
 from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
 from onnx_deconv.operators import Shape, find
@@ -63,6 +63,8 @@ class Head:
     ranked
         The value by which classes are ranked, if it is not the scores: a mean of several probabilities. Its
         axes are the scores'.
+    assumed
+        Whether it is taken for classes though nothing in the graph says so; names of the classes may.
     """
 
     output: str
@@ -76,6 +78,7 @@ class Head:
     boxes: Layout | None = None
     squash: Literal["each", "together"] | None = None
     ranked: str | None = None
+    assumed: bool = False
 
     @property
     def has_positions(self) -> bool:
@@ -174,7 +177,9 @@ def fields_of(head: Head, labels: int) -> Fields | None:
 
 
 def labelled(model: Model, head: Head, labels: int) -> Head:
-    """Return a head as so many names of classes tell it: a map may hold the boxes of several anchors.
+    """Return a head as so many names of classes tell it.
+
+    A map may hold the boxes of several anchors; numbers that have names are classes.
 
     Parameters
     ----------
@@ -184,6 +189,8 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
         How many names of classes are known.
     """
     channels = class_count(model, head)
+    if head.assumed and labels == channels:
+        return replace(head, assumed=False)
     if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
         return head
     layout = Layout((channels or 0) // anchors, raw=True, anchors=anchors)
@@ -248,6 +255,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         *asked,
         squash=_squash(tail, classes),
         ranked=tail.ranked,
+        assumed=is_assumed(model, tail, kind, None if classes is None else shape[classes]),
     )
 
 
