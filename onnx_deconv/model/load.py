@@ -160,6 +160,22 @@ class Model:
         """Element type and shape of a value, as far as they are known."""
         return self.types.get(value, ValueType())
 
+    def input_dtype(self, name: str) -> "np.dtype[Any]":
+        """Return NumPy's type of the numbers that an input takes.
+
+        Raises
+        ------
+        InputError
+            If NumPy has none, as for bfloat16.
+        """
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.type_of(name).dtype))
+        if dtype.kind == "V":
+            raise InputError(
+                f"input {name!r} takes {dtype} numbers, which NumPy does not have: put a Cast from float32 "
+                "before it, or export the model with float32 inputs"
+            )
+        return dtype
+
     def layer(self, name: str) -> str:
         """Find a value by its own name, by that of the node that computes it, or as the n-th convolution.
 
