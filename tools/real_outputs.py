@@ -243,7 +243,7 @@ def row(real: Real, path: Path) -> tuple[str, ...]:
 
 def spoken(head: Head) -> str:
     """Say what an output is taken for."""
-    return f"{head.kind}, assumed" if head.assumed else head.kind
+    return f"assumed {head.kind}" if head.assumed else head.kind
 
 
 def beside(others: Iterable[Head]) -> str:
