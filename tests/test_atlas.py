@@ -121,6 +121,30 @@ def test_a_fixed_batch_and_fewer_images_than_places():
     assert {rank for _, _, rank in found} == set(range(5))
 
 
+@pytest.mark.parametrize("wanted", [lambda _: True, lambda unit: unit[1] == 1, lambda _: False])
+def test_projections_find_the_positions_on_their_way(wanted):
+    explainer, source = Explainer(network()), pictures(12)
+    layers = convolutions(explainer.model)
+    found = scan(explainer, images_of(source), PREPROCESS, Atlas(3), layers, positions=False)
+    projector = Projector(explainer, layers, PREPROCESS.replace(size=(32, 32)))
+    made = list(projector.run(found, images_of(source), wanted, locate=True))
+    expected = brute_force(Explainer(network()), source, 3)
+    same(rows(found), expected)
+    positions = {(one.layer, one.channel, one.rank): one.position for one in made}
+    assert positions == {key: expected[key][2] for key in expected if expected[key][0] and wanted(key)}
+    gone = [each for each in source if each[0] != found.images[0]]
+    with pytest.raises(InputError, match=f"1 images of the atlas are missing, '{found.images[0]}'"):
+        list(projector.run(found, images_of(gone), wanted, locate=True))
+
+
+def test_an_atlas_of_some_of_its_images_keeps_their_ranks():
+    atlas = atlas_of(Explainer(network()), pictures(12))
+    chosen = {*atlas.images[::2]}
+    part = atlas.of_images(chosen)
+    assert rows(part) == {key: row for key, row in rows(atlas).items() if row[1] in chosen}
+    assert part.images == sorted(chosen)
+
+
 def test_ties_go_to_the_earlier_name_whatever_the_order():
     explainer = Explainer(network())
     ((_, picture),) = pictures(1)
@@ -304,7 +328,7 @@ def errors_of_crops(explainer, layer, positions):
     """Project units of a network of one channel on crops and on the whole image, 40×36; compare."""
     image = np.random.default_rng(0).random((1, 40, 36), np.float32)
     made = [Projector(explainer, [layer], Preprocess(size=(40, 36)), crops=crops) for crops in (True, False)]
-    projectors = [(each._layers[layer], ForwardValues(each._forward_values(image))) for each in made]
+    projectors = [(each._layers[layer], ForwardValues(each._values(each._forward, image))) for each in made]
     for position in positions:
         found = []
         for one, values in projectors:

@@ -15,9 +15,9 @@ from onnx_deconv.atlas.index import FORMAT
 from onnx_deconv.atlas.jobs import Projection
 from onnx_deconv.atlas.layer_files import PICTURES, LayerPlan, Plans, files_of, pack
 from onnx_deconv.atlas.reader import INDEX, Reader
-from onnx_deconv.atlas.resume import PARTIAL, Journal, UnitKey
+from onnx_deconv.atlas.resume import PARTIAL, Journal
 from onnx_deconv.atlas.sheets import save_sheets
-from onnx_deconv.atlas.top_activations import Atlas, TopActivations
+from onnx_deconv.atlas.top_activations import Atlas, TopActivations, UnitKey
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder, replacing, writing
 from onnx_deconv.imaging import Channels, Size, map_resized, projection

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from onnx_deconv.atlas import Atlas, Images, merge
-from onnx_deconv.atlas.resume import UnitKey
 from onnx_deconv.atlas.scan import BATCH, digest_of
+from onnx_deconv.atlas.top_activations import UnitKey
 from onnx_deconv.atlas.writer import Drawn
-from onnx_deconv.distributed.actor import Actor, Job, writable
+from onnx_deconv.distributed.actor import Actor, Job
 from onnx_deconv.distributed.workers import Workers
 from onnx_deconv.runtime import device_of
 
@@ -62,7 +62,8 @@ class Cluster:
         for block, tally in self._workers.results(lambda actor, block: actor.tally.remote(*block), blocks):
             tallies.append(tally)
             done(block[1])
-        found = writable(self._ray.get(self._merged(tallies)))
+        found: Atlas = self._ray.get(self._merged(tallies))
+        found = found.of_images(found.images)  # a copy: what lies in the shared memory is not written to
         found.names = digest_of(images)
         return found
 

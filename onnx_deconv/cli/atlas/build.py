@@ -180,7 +180,9 @@ def _scan(
             saved = time.monotonic()
 
     try:
-        scan(study.explainer, source, study.preprocess, atlas, layers, after_batch=after_batch)
+        scan(
+            study.explainer, source, study.preprocess, atlas, layers, positions=False, after_batch=after_batch
+        )
     finally:
         save_partial(home, atlas)
 
@@ -197,7 +199,7 @@ def _project(
     if isinstance(projector, Cluster):
         drawn = projector.project(atlas, writer.done)
     else:
-        drawn = projector.run(atlas, source, lambda unit: unit[:3] not in writer.done, writer.draw)
+        drawn = projector.run(atlas, source, lambda unit: unit not in writer.done, writer.draw, locate=True)
     for number, one in enumerate(drawn, done + 1):
         writer.add(one)
         progress.show(number)
