@@ -117,7 +117,7 @@ class Atlas:
     top: int = 9
     made: dict[str, Any] = field(default_factory=dict)
     images: list[str] = field(default_factory=list)
-    layers: dict[str, TopActivations] = field(default_factory=dict)
+    layers: Mapping[str, TopActivations] = field(default_factory=dict)
     seen: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     names: str = field(default="", compare=False)
@@ -143,7 +143,8 @@ class Atlas:
             channels, axes = maxima.shape[1], positions.shape[2]
             known = self.layers.get(layer) or TopActivations.empty(channels, self.top, axes)
             images = np.broadcast_to(batch, (channels, len(batch)))
-            self.layers[layer] = known.with_others(maxima.T, images, positions.transpose(1, 0, 2))
+            all_of_them = known.with_others(maxima.T, images, positions.transpose(1, 0, 2))
+            self.layers = {**self.layers, layer: all_of_them}
         self._drop_unused_names()
 
     def locate(self, name: str, maps: Mapping[str, Array]) -> None:
@@ -173,7 +174,8 @@ class Atlas:
         for layer, table in other.layers.items():
             new = table.renumbered(moved)
             known = self.layers.get(layer) or TopActivations.empty(*_shape(table))
-            self.layers[layer] = known.with_others(new.activations, new.images, new.positions)
+            all_of_them = known.with_others(new.activations, new.images, new.positions)
+            self.layers = {**self.layers, layer: all_of_them}
         self.seen += other.seen
         self.failed |= other.failed
         self._drop_unused_names()
