@@ -97,7 +97,7 @@ class Cluster:
 def blocks(total: int, actors: int) -> list[tuple[int, int]]:
     """Divide images into blocks, (first, last + 1) each, that get smaller towards the end.
 
-    So that no actor is waited for long (guided self-scheduling; Polychronopoulos & Kuck 1987). Blocks are whole
+    So no actor is waited for long (guided self-scheduling; Polychronopoulos & Kuck 1987). Blocks are whole
     batches, so that batches are those of one process.
     """
     largest = _batches(-(-total // (actors * _BLOCKS_PER_ACTOR)))
