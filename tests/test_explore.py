@@ -16,6 +16,7 @@ import onnx
 import pytest
 from browsers import browser
 from commands import runner
+from faint import leftovers
 from PIL import Image
 from servers import answered, ask, serving
 
@@ -121,6 +122,15 @@ def test_the_command_line_has_the_options_that_were_given(tmp_path):
     with serving("explore", DEMO, CHELSEA, "--no-browser", *options) as (_, port, _):
         assert same_by_command(port, tmp_path / "out", photograph="file0", target="class no. 7")
         assert values(port, photograph="file0").shape == (3, 80, 96)
+
+
+@pytest.mark.slow
+def test_the_page_says_that_little_of_the_signal_is_left(tmp_path):
+    onnx.save(leftovers(0.01), tmp_path / "net.onnx")
+    with serving("explore", tmp_path / "net.onnx", CHELSEA, "--no-browser", "--preset", "unit") as found:
+        _, port, _ = found
+        note = told(port, "explanation", photograph="file0", target="1", method="deconvnet")["note"]
+    assert "0.0033 % of the signal's energy passes the narrowest rectifier, 'r'" in note
 
 
 @pytest.mark.slow
