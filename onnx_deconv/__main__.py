@@ -19,7 +19,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a picture is said in one line
     from onnx_deconv.cli import main as program  # noqa: PLC0415  (it takes time)
 
-    program()
+    try:
+        program()
+    except KeyboardInterrupt:  # asked while handlers were put in place or back
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Files as people have them: links, files that change while they are in use, and what is no model at all."""
 
 import gzip
+import importlib
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -858,3 +860,14 @@ def test_a_disk_that_is_full_is_one_line(tmp_path, limit):
     assert "File too large" in done.stderr.splitlines()[-1]
     assert not [line for line in done.stderr.splitlines()[:-1] if not line.startswith("Warning: ")]
     assert not (tmp_path / "atlas" / "atlas.json").exists()
+
+
+def test_being_stopped_while_the_program_ends_has_the_exit_code_of_a_stop(monkeypatch):
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnx_deconv.cli.main", stopped)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+        importlib.import_module("onnx_deconv.__main__").main()
+    assert ended.value.code == 130
