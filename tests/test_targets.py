@@ -66,6 +66,35 @@ def only(values, channel, where=1.0):
     return found
 
 
+@pytest.mark.parametrize("tail", ["NCHW", "NHWC softmax"])
+def test_the_explain_graph_sends_any_array_back(tail):
+    """A position, a region, a mask: what the library makes of them, a caller of the graph gives it."""
+    proto, places = segmenter(tail), [(1, 2), "region", np.eye(4, 6) > 0, None]
+    where = np.zeros((4, 6)), IMAGES[0].argmax(axis=0) == 1, np.eye(4, 6), np.zeros((4, 6))
+    where[0][1, 2] = 1
+    for place, area in zip(places, where, strict=True):
+        given = np.zeros((2, 4, 4, 6), np.float32)
+        given[:, 1] = IMAGES[:, 1] * area
+        given[1] = 0  # the strongest class's map
+        turned = given if tail == "NCHW" else given.transpose(0, 2, 3, 1)
+        found = in_one_graph(proto, IMAGES, turned, "array")
+        whole = arrays(explainer(proto)(IMAGES))
+        own = whole if place is None else arrays(explainer(proto)(IMAGES, 1, position=place))
+        np.testing.assert_array_equal(found, np.stack([own[0], whole[1]]))
+
+
+def test_a_graph_that_takes_arrays_is_written_and_checked(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(segmenter("NHWC softmax").SerializeToString())
+    for kind in ("required", "optional"):
+        how = "--form", "explain", "--target-kind", "array", "--target-input", kind, "--json"
+        code, stdout, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / kind, *how)
+        assert code == 0, stderr
+        assert json.loads(stdout)["target"]["shape"] == ["N", 4, 6, 4]
+    pair = compile_pair(load(segmenter()), semantics="gradient")
+    with pytest.raises(InputError, match="an array is one explanation"):
+        explain_graph(pair, target="array", top=2)
+
+
 @pytest.mark.parametrize("tail", ["y = Sigmoid(c)", "t = Transpose<perm=[0,2,3,1]>(c) y = Sigmoid(t)"])
 def test_before_a_sigmoid_a_class_is_explained_from_where_it_is_seen(tail, tmp_path):
     """What is below zero there says that the class is not. One that is nowhere is explained as a whole."""

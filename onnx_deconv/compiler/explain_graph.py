@@ -139,7 +139,8 @@ def explain_graph(
         ``index``: the input ``target`` has the number of a channel or class for each image. ``weights``: it
         has a weight for each of them, float32 (N, K), and their weighted sum is explained: 1 and -1 for the
         difference of two classes, -1 for what speaks against one. Where an image's are all zero its strongest
-        is explained.
+        is explained. ``array``: it is itself what is sent back, float32 of the explained value's shape: any
+        position, region, mask or box can be asked for; zeros: the image's strongest.
 
     Returns
     -------
@@ -182,10 +183,12 @@ def explain_graph(
     if target == "weights":
         seeds = seed_graph.weighted_seeds(explained, ranked, _seed_type(pair), seed)
     else:
-        seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
+        seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed, arrays=target == "array")
     told = (TARGET, SCORES, EXPLAINED)
     chosen = graph.append(seeds, {f"{SEED}/{name}": interface[name] for name in told})
     entry = _target_entry(interface[TARGET], _target_shape(pair, top), target, count, seed)
+    if target == "array":
+        entry |= {"shape": explained["shape"], "dtype": "float", "meaning": _TARGET_ARRAY}
     graph.add_target(entry, optional=target_input == "optional")
     deconv = at_opset(pair.deconv, opset, IR_VERSION)
     back = [graph.append(deconv, {SEED: chosen[f"{SEED}/{k}"]}) for k in range(top)]
@@ -233,7 +236,9 @@ def _check_kind(target: TargetKind, ranked: Ranked, top: int, seed: GraphSeed) -
     """Make sure that what ``target`` is to hold is something that the graph can explain."""
     if target not in get_args(TargetKind):
         raise InputError(f"target={target!r}: choose one of {', '.join(get_args(TargetKind))}")
-    if target == "index":
+    if target == "array" and top > 1:
+        raise InputError("target='array': an array is one explanation, not of several channels")
+    if target in ("index", "array"):
         return
     if ranked.fields is not None:
         raise InputError("target='weights': each class has a box of its own: explain them one by one")
@@ -273,6 +278,9 @@ _TARGET_UNIT = (
     "the axes behind the batch; -1: the image's strongest"
 )
 _TARGET_WEIGHTS = "a weight for each channel (class); zeros: the image's strongest"
+_TARGET_ARRAY = (
+    "a signal of the explained value's shape that is sent back as it is; zeros: the image's strongest class"
+)
 _SCORES = (
     "each channel's (class's) strongest activation, or each unit's activation; the strongest is taken for -1"
 )
