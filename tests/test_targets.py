@@ -584,6 +584,14 @@ def test_the_score_of_a_detection_is_that_of_its_box():
     assert {(e.kind, e.words) for e in found} == {("detections", "bright#2")}
 
 
+def test_the_explain_graph_is_given_a_box_that_the_library_names():
+    own = explainer(detector())(SCENE, "bright#2")
+    given = np.zeros((2, 6, 16), np.float32)
+    for image, one in enumerate(own):
+        given[image, 4, one.position[0]] = 1  # the field of bright
+    np.testing.assert_array_equal(in_one_graph(detector(), SCENE, given, "array"), arrays(own))
+
+
 def test_without_labels_a_field_of_a_box_is_named():
     ask = explainer(detector(labels=()))
     with pytest.raises(
