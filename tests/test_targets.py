@@ -895,6 +895,27 @@ def test_a_mean_of_softmaxes_is_explained_by_the_mean_of_their_scores(tail):
     np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1])[0].ravel(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("squash", ["Sigmoid", "LogSoftmax"])
+def test_a_mean_of_other_probabilities_is_explained_so_too(squash):
+    two = TWO.replace("Softmax", squash)
+    (one, _) = explainer(model(f"{two} y = Mean(p, q)", NUMBERS, "N,3,4,6"))(IMAGES, 1)
+    expected = (MEMBERS[0][:, 1] + MEMBERS[1][:, 1]) / 2
+    assert (one.layer, one.kind) == ("y/scores", "classes")
+    np.testing.assert_allclose(one.reconstruction.ravel(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("squash", "seed"), [("Softmax<axis=1>", "map"), ("Sigmoid", "present")])
+def test_a_mean_of_maps_of_probabilities_is_explained_from_the_map_of_its_scores(squash, seed):
+    """One member sees the picture as it is, one three times as bright: together, twice as bright."""
+    body = f"c = Conv(x, same) d = Mul(c, three) p = {squash}(c) q = {squash}(d) y = Mean(p, q)"
+    proto = model(body, SAME | {"three": np.float32(3)}, "N,3,4,6")
+    found = explainer(proto)(IMAGES, 1)
+    assert {(one.kind, one.seed, one.layer) for one in found} == {("class map", seed, "y/scores")}
+    # The seed is twice the picture's channel, and the mean's slope is two.
+    np.testing.assert_allclose(arrays(found), 4 * only(IMAGES, 1), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), 4 * only(IMAGES, 1), rtol=1e-6)
+
+
 def test_the_complement_of_a_mean_falls_as_its_score_rises():
     (one, _) = explainer(ensemble("m = Mean(p, q) y = Sub(unit, m)"))(IMAGES, 1)
     expected = -(MEMBERS[0][:, 1] + MEMBERS[1][:, 1]) / 2
