@@ -503,7 +503,7 @@ def test_signals_that_are_scattered_otherwise_stay(other, kernel):
 
 LARGEST = np.finfo(np.float32).max
 LOWEST = -np.nextafter(LARGEST, np.float32(0))
-"""The lowest but one: onnxruntime 1.21 to 1.28 places the maximum of a window of nothing but the lowest at -5."""
+"""The lowest but one: onnxruntime 1.21 to 1.28 places the maximum of a window of the lowest alone at -5."""
 EXTREMES = {
     "planes of one number": [3.0],
     "zeros of both signs": [0.0, -0.0],
