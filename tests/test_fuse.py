@@ -193,7 +193,9 @@ def test_a_unit_of_the_scores_is_a_class_that_starts_with_its_score():
 
 def test_a_seed_that_cannot_be_is_refused():
     model = load(DEMO)
-    with pytest.raises(InputError, match="'units': choose one of auto, one, contrast, map, strongest, unit"):
+    with pytest.raises(
+        InputError, match="'units': choose one of auto, one, contrast, map, present, strongest, unit"
+    ):
         explain_graph(compile_pair(model), seed="units")
     explainer = Explainer(model, providers="cpu")
     pair = compile_pair(model, explainer.class_maps)

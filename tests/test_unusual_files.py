@@ -350,3 +350,35 @@ def test_a_nan_of_the_signal_is_traced_to_its_node():
     x = np.float32([[1e-42, 1]])
     (found,) = Explainer(proto, semantics="gradient")({"x": x})
     assert "the signal is first infinite or NaN at 'p'" in found.note
+
+
+LEAK = """<domain: "f", opset_import: ["": 18]> leak <alpha: float = 0.5>(a) => (b) {
+    b = LeakyRelu<alpha: float = @alpha>(a) }"""
+OUTER = """<domain: "f", opset_import: ["": 18, "f": 1]> outer <%s: float = 0.25>(a) => (b) {
+    c = f.leak<alpha: float = @%s>(a) b = f.leak(c) }"""
+
+
+@pytest.mark.parametrize(
+    ("body", "functions", "slope"),
+    [
+        ("y = f.leak(x)", LEAK, 0.5),
+        ("y = f.leak<alpha: float = 0.75>(x)", LEAK, 0.75),
+        ("t = f.leak<alpha: float = 0.75>(x) y = f.leak(t)", LEAK, 0.75 * 0.5),
+        ("y = f.outer(x)", OUTER % ("beta", "beta") + LEAK, 0.25 * 0.5),
+        ("y = f.outer<beta: float = 0.75>(x)", OUTER % ("beta", "beta") + LEAK, 0.75 * 0.5),
+        ("y = f.outer(x)", OUTER % ("alpha", "alpha") + LEAK, 0.25 * 0.5),
+        (
+            "t = f.outer<beta: float = 0.75>(x) y = f.outer(t)",
+            OUTER % ("beta", "beta") + LEAK,
+            0.75 * 0.5 * 0.25 * 0.5,
+        ),
+    ],
+)
+def test_each_call_of_a_function_has_its_own_attributes(body, functions, slope):
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["": 18, "f": 1]> g (float[N,4] x) => (float[N,4] y) {{ {body} }}'
+        + functions
+    )
+    (one,) = Explainer(proto, "gradient", providers="cpu")(np.full((1, 4), -1, np.float32), 2)
+    assert one.score == pytest.approx(-slope)
+    np.testing.assert_allclose(one.reconstruction, [0, 0, slope, 0], rtol=1e-6)

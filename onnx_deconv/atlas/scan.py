@@ -71,22 +71,35 @@ def scan(
         If a picture does not fit the model, or the first images are not those that the atlas was made of.
         A picture that cannot be read is noted in ``atlas.failed``.
     """
-    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
-    for batch in network.run(_unseen(images, atlas)):
-        _take(atlas, layers, batch)
+    for _ in Tally(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
         after_batch(atlas)
     locate(explainer, images, preprocess, atlas)
     after_batch(atlas)
     return atlas
 
 
-def tally(
-    explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas, layers: Sequence[str]
-) -> None:
-    """Take images into account; the positions of their activations are not found yet."""
-    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
-    for batch in network.run(images):
-        _take(atlas, layers, batch)
+class Tally:
+    """Takes images into account, block by block; the positions of their activations are not found.
+
+    Parameters
+    ----------
+    explainer
+        For the model.
+    preprocess
+        How pictures become the model's input.
+    layers
+        Values of the model, channels on axis 1.
+    """
+
+    def __init__(self, explainer: Explainer, preprocess: Preprocess, layers: Sequence[str]) -> None:
+        self._layers = layers
+        self._network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+
+    def add(self, images: Iterable[tuple[str, Load]], atlas: Atlas) -> Iterator[Atlas]:
+        """Add images to an atlas, and yield it after each batch."""
+        for batch in self._network.run(images):
+            _take(atlas, self._layers, batch)
+            yield atlas
 
 
 def digest_of(images: Images) -> str:

@@ -60,6 +60,7 @@ MAX_LAYERS = 8
 _EXPLAINERS: "weakref.WeakSet[Explainer]" = weakref.WeakSet()
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
+_WHOLE = {"map", "present"}
 
 _SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
 Targets = Target | Sequence[Target]
@@ -516,7 +517,7 @@ class Explainer:
         if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [Start(layer, choice.seed, chosen)]
         if self.head.has_positions:
-            return [Start(layer, "one" if self.head.kind == "detections" else "map", chosen)]
+            return [Start(layer, self.head.seed, chosen)]
         if chosen.reads_feature_maps:
             plain = [replace(chosen, cam="none")] if chosen.rules != NO_RULES else []
             others = [Semantics("guided"), Semantics("gradient")] if self.auto else []
@@ -579,7 +580,7 @@ class Explainer:
         start = column.starts[image]
         manifest = self.session(start.layer, start.semantics).pair.manifest
         found = ImageDependence.of(manifest)
-        return of_a_map(start.semantics) if found.note and column.kinds[image] == "map" else found
+        return of_a_map(start.semantics) if found.note and column.kinds[image] in _WHOLE else found
 
     @cached_property
     def class_maps(self) -> str | None:

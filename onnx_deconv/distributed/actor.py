@@ -11,7 +11,7 @@ from onnx_deconv.atlas import Atlas, Images, Projector
 from onnx_deconv.atlas.jobs import Unit
 from onnx_deconv.atlas.layer_files import Plans
 from onnx_deconv.atlas.resume import UnitKey
-from onnx_deconv.atlas.scan import locate, tally
+from onnx_deconv.atlas.scan import Tally, locate
 from onnx_deconv.atlas.writer import Drawn, draw
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.imaging import Preprocess
@@ -71,12 +71,16 @@ class Actor:
     def __init__(self, job: Job) -> None:
         self._job, self._images = job, job.source()
         self._projector: Projector | None = None
+        self._tally: Tally | None = None
 
     def tally(self, first: int, last: int) -> Atlas:
         """Find the strongest activations of the images from one number to another, which is left out."""
         job = self._job
+        if self._tally is None:
+            self._tally = Tally(job.explainer, job.preprocess, list(job.plan))
         found = Atlas(job.top, job.made)
-        tally(job.explainer, self._images.numbered(first, last), job.preprocess, found, list(job.plan))
+        for _ in self._tally.add(self._images.numbered(first, last), found):
+            pass
         return found
 
     def project(self, atlas: Atlas, names: Collection[str], done: Collection[UnitKey]) -> Projected:

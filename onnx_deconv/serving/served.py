@@ -83,7 +83,7 @@ class Served:
     def inputs(self) -> list[Described]:
         """What it takes: its own inputs or a photograph, and what to explain."""
         own = [
-            Described(n, datatype(_dtype(self.model, n)), _sizes(self.model.type_of(n).shape))
+            Described(n, datatype(self.model.input_dtype(n)), _sizes(self.model.type_of(n).shape))
             for n in self.model.inputs
         ]
         photo = [] if self.photo is None else [Described(self.photo, BYTES, [-1])]
@@ -174,7 +174,7 @@ class Served:
         return {self.model.inputs[0]: np.stack(tensors)}, len(tensors)
 
     def _checked(self, name: str, array: Array) -> Array:
-        dtype, shape = _dtype(self.model, name), self.model.type_of(name).shape
+        dtype, shape = self.model.input_dtype(name), self.model.type_of(name).shape
         if array.dtype != dtype:
             raise InputError(f"input {name!r} is {datatype(array.dtype)}: give {datatype(dtype)}")
         if shape is not None:
@@ -250,10 +250,6 @@ def _has_batches(model: Model) -> bool:
     """Tell whether the first axis of all that goes in and comes out is that of the images."""
     values = axis_names(model).values
     return all(BATCH in next(iter(values.get(name, ())), ()) for name in (*model.inputs, *model.outputs))
-
-
-def _dtype(model: Model, name: str) -> np.dtype[Any]:
-    return np.dtype(helper.tensor_dtype_to_np_dtype(model.type_of(name).dtype))
 
 
 def _sizes(shape: Sequence[int | str | None] | None) -> list[int]:
