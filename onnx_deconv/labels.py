@@ -136,7 +136,7 @@ class Labels:
         if not self.names:
             raise InputError(
                 f"class {label!r}: the model carries no labels; give an index, or the names (--labels FILE, "
-                "or labels= in Python)"
+                "or labels= in Python; imagenet for ImageNet's)"
             )
         close = difflib.get_close_matches(wanted, [p for parts in spoken.values() for p in parts], 3)
         few = ", ".join(self.spoken(k) for k in range(min(len(self.names), _FEW)))

@@ -818,7 +818,7 @@ def test_bands_are_refused_for_photographs(model, photo, out):
         (["explain", "MODEL", "PHOTO"], 4),
         (["convert", "MODEL"], 4),
         (["convert", "MODEL", "--form", "explain"], 2),
-        (["atlas", "build", "MODEL", "PHOTO"], 7),
+        (["atlas", "build", "MODEL", "PHOTO"], 9),
         (["occlude", "MODEL", "PHOTO", "--square", "30"], 7),
         (["evaluate", "MODEL", "PHOTO", "--steps", "1"], 3),
         (["sheet", "MODEL", "PHOTO"], 2),

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from commands import runner
 from faint import leftovers
 from PIL import Image
 from servers import SECONDS, answered, ask, serving
@@ -395,7 +395,7 @@ def test_open_requests_are_answered_before_it_stops():
 
 
 def run(*arguments, **environment):
-    return CliRunner(env={"ONNX_DECONV_TOKEN": "", **environment}).invoke(main, [str(a) for a in arguments])
+    return runner(env={"ONNX_DECONV_TOKEN": "", **environment}).invoke(main, [str(a) for a in arguments])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org"])
