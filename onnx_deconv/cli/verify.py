@@ -44,8 +44,8 @@ The checks, and the largest error that passes, relative to the largest expected 
 What the network makes of the picture is told, and no error: how alike two images' and two units' pictures are
 (image, class), and how much of the signal the rectifiers let through (signal).
 
-Where the numbers are float16, the limits of outputs and reconstructions are 1e-02. The seeds are the strongest unit
-and, for models of up to 20 million weights, random numbers.
+Where the numbers are float16, the limits of outputs and reconstructions are 1e-02. The seeds are the
+strongest unit and, for models of up to 20 million weights, random numbers.
 
 A check is ok, FAILED, or not covered: then there is nothing to compare with, and the output says why (an
 operator that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit code 1 means that a

@@ -65,7 +65,7 @@ def compared(batch: Batch, values: Mapping[str, Array], kind: str, seed: Array) 
 
 
 def kept(batch: Batch, _values: Mapping[str, Array], kind: str, seed: Array) -> Check:
-    """Tell how much of the probability that was sent was lost, gained or turned negative, as a share of it."""
+    """Tell which share of the probability that was sent was lost, gained or turned negative."""
     found = batch.session.run_deconv(batch.passed, seed.astype(batch.session.seed_dtype)).values()
     shares, sent = np.concatenate([result.ravel() for result in found]), seed.sum(dtype=np.float64)
     wrong = abs(shares.sum(dtype=np.float64) - sent) - np.minimum(shares, 0).sum(dtype=np.float64)
