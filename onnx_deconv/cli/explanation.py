@@ -169,6 +169,7 @@ def _record(
         "rank": rank or 1,
         "output": one.output,
         "kind": one.kind,
+        "kind_assumed": subject.of_classes and subject.explainer.head.assumed,
         "target": one.name,
         "layer": one.layer,
         "class": one.channel if subject.of_classes and one.of_class else None,
