@@ -6,7 +6,7 @@ image. Every weight is stored once.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from os import PathLike
@@ -190,28 +190,16 @@ def explain_graph(
     if target == "array":
         entry |= {"shape": explained["shape"], "dtype": "float", "meaning": _TARGET_ARRAY}
     graph.add_target(entry, optional=target_input == "optional")
-    deconv = at_opset(pair.deconv, opset, IR_VERSION)
-    back = [graph.append(deconv, {SEED: chosen[f"{SEED}/{k}"]}) for k in range(top)]
-    for name in _results(pair):
-        parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
-        graph.append(seed_graph.stacked(name, top), parts | {name: interface[name]})
+    _append_companions(graph, pair, [chosen[f"{SEED}/{k}"] for k in range(top)], interface, opset)
     entries = [_entry(r, interface[r["name"]], _with_top(r["shape"], top)) for r in _results(pair).values()]
     if rendering is not None:
-        from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - see above
-
-        name, result = next(iter(_results(pair))), entries[0]
-        names = {name: interface[name], HEAT: interface[HEAT]}
-        graph.append(image_graph.rendering(name, rendering, top), names)
-        entries.append(_heat(result, interface[HEAT], rendering))
+        entries.append(
+            _append_rendering(graph, entries[0], next(iter(_results(pair))), interface, rendering, top)
+        )
     entries += _answers(pair, interface, count, top)
     inputs = list(pair.manifest["inputs"])
     if preprocess is not None:
-        from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - see above
-
-        inputs = [_picture(inputs, interface[PICTURE], preprocess)]
-        name = pair.manifest["inputs"][0]["name"]
-        graph.prepend(image_graph.preprocessing(preprocess, name), {PICTURE: interface[PICTURE], name: name})
-        graph.replace_input(name, _info(inputs[0]))
+        inputs = [_prepend_preprocessing(graph, inputs, interface[PICTURE], preprocess)]
     graph.graph.output.extend(_info(entry) for entry in entries)
     manifest = {
         **{key: pair.manifest[key] for key in _SHARED},
@@ -230,6 +218,45 @@ def explain_graph(
     made = graph.finished(pair, manifest, takes.passes if passes is None else passes)
     check(made.proto, runtime)
     return made
+
+
+def _append_companions(
+    graph: "_Assembly", pair: Pair, seeds: Sequence[str], interface: Mapping[str, str], opset: int
+) -> None:
+    """Append the companion once for each seed, and put what the copies give into one result."""
+    deconv = at_opset(pair.deconv, opset, IR_VERSION)
+    back = [graph.append(deconv, {SEED: seed}) for seed in seeds]
+    for name in _results(pair):
+        parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
+        graph.append(seed_graph.stacked(name, len(seeds)), parts | {name: interface[name]})
+
+
+def _append_rendering(
+    graph: "_Assembly",
+    result: Mapping[str, Any],
+    name: str,
+    interface: Mapping[str, str],
+    rendering: "Layout",
+    top: int,
+) -> dict[str, Any]:
+    """Append what draws a heat map of a result; return the heat map's entry in the manifest."""
+    from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - Pillow takes a while to load
+
+    names = {name: interface[name], HEAT: interface[HEAT]}
+    graph.append(image_graph.rendering(name, rendering, top), names)
+    return _heat(result, interface[HEAT], rendering)
+
+
+def _prepend_preprocessing(
+    graph: "_Assembly", inputs: Sequence[Mapping[str, Any]], picture: str, preprocess: "Preprocess"
+) -> dict[str, Any]:
+    """Let the graph take a picture in place of the model's input; return its entry in the manifest."""
+    from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - Pillow takes a while to load
+
+    entry, name = _picture(inputs, picture, preprocess), inputs[0]["name"]
+    graph.prepend(image_graph.preprocessing(preprocess, name), {PICTURE: picture, name: name})
+    graph.replace_input(name, _info(entry))
+    return entry
 
 
 def _check_kind(target: TargetKind, ranked: Ranked, top: int, seed: GraphSeed) -> None:
