@@ -366,6 +366,33 @@ def test_a_nan_of_the_signal_is_traced_to_its_node():
     assert "the signal is first infinite or NaN at 'p'" in found.note
 
 
+def field(number, content):
+    """A field of a protobuf message that holds bytes."""
+    size, length = len(content), b""
+    while size > 0x7F:
+        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def bare_model(graph):
+    return b"\x08\x08" + field(7, graph) + field(8, helper.make_opsetid("", 17).SerializeToString())
+
+
+def test_a_graph_of_far_too_many_nodes_is_refused():
+    node = field(1, helper.make_node("Relu", ["x"], ["x"]).SerializeToString())
+    with pytest.raises(ModelError, match="more than 200000 nodes"):
+        load(bare_model(200_001 * node))
+
+
+def test_graphs_within_graphs_without_end_are_refused():
+    graph = b""
+    for _ in range(3000):
+        branch = field(1, b"then_branch") + field(6, graph)
+        graph = field(1, field(4, b"If") + field(5, branch))
+    with pytest.raises(ModelError, match="hundreds deep"):
+        load(bare_model(graph))
+
+
 LEAK = """<domain: "f", opset_import: ["": 18]> leak <alpha: float = 0.5>(a) => (b) {
     b = LeakyRelu<alpha: float = @alpha>(a) }"""
 OUTER = """<domain: "f", opset_import: ["": 18, "f": 1]> outer <%s: float = 0.25>(a) => (b) {

@@ -6,8 +6,6 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Selection
@@ -15,7 +13,6 @@ from onnx_deconv.attribution.shown import Drawn, ShownPhoto
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.sample_study import SampleStudy
-from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import (
     PROJECTION_PERCENTILE,
@@ -132,8 +129,6 @@ def write(
         For pictures that are compared; by default their own.
     """
     name = job.name(wanted)
-    if not np.isfinite(one.reconstruction).all():
-        raise InputError(f"{one.name}: {one.note}")
     home = folder(job.output)
     parts = _parts(one, scales)
     files = {

@@ -526,6 +526,8 @@ def _parse(content: Content, name: str, location: str) -> ModelProto:
         read_whole(proto)
     except (ValueError, DecodeError) as error:
         raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
+    except RecursionError as error:
+        raise ModelError(f"{name}: damaged: its graphs lie in each other hundreds deep") from error
     return proto
 
 
