@@ -77,8 +77,8 @@ class CustomPreprocess:
         for _ in range(_REPEATS):
             if not np.array_equal(self._call(photo), first, equal_nan=first.dtype.kind == "f"):
                 raise InputError(
-                    "preprocess is random: one photograph gave different inputs; leave out what crops, flips or "
-                    "colours by chance, as for training, or give arrays as the model takes them"
+                    "preprocess is random: one photograph gave different inputs; leave out what crops, flips "
+                    "or colours by chance, as for training, or give arrays as the model takes them"
                 )
 
     def _call(self, photo: Picture) -> npt.NDArray[Any]:
