@@ -24,6 +24,7 @@ from zoo_files import ZOO
 from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableError, load
 from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.forward_values import ForwardValues
+from onnx_deconv.atlas.index import FORMAT
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.writer import Writer
@@ -119,6 +120,30 @@ def test_a_fixed_batch_and_fewer_images_than_places():
     found = rows(atlas_of(explainer, source, top=9))
     same(found, brute_force(Explainer(network()), source, 9))
     assert {rank for _, _, rank in found} == set(range(5))
+
+
+@pytest.mark.parametrize("wanted", [lambda _: True, lambda unit: unit[1] == 1, lambda _: False])
+def test_projections_find_the_positions_on_their_way(wanted):
+    explainer, source = Explainer(network()), pictures(12)
+    layers = convolutions(explainer.model)
+    found = scan(explainer, images_of(source), PREPROCESS, Atlas(3), layers, positions=False)
+    projector = Projector(explainer, layers, PREPROCESS.replace(size=(32, 32)))
+    made = list(projector.run(found, images_of(source), wanted, locate=True))
+    expected = brute_force(Explainer(network()), source, 3)
+    same(rows(found), expected)
+    positions = {(one.layer, one.channel, one.rank): one.position for one in made}
+    assert positions == {key: expected[key][2] for key in expected if expected[key][0] and wanted(key)}
+    gone = [each for each in source if each[0] != found.images[0]]
+    with pytest.raises(InputError, match=f"1 images of the atlas are missing, '{found.images[0]}'"):
+        list(projector.run(found, images_of(gone), wanted, locate=True))
+
+
+def test_an_atlas_of_some_of_its_images_keeps_their_ranks():
+    atlas = atlas_of(Explainer(network()), pictures(12))
+    chosen = {*atlas.images[::2]}
+    part = atlas.of_images(chosen)
+    assert rows(part) == {key: row for key, row in rows(atlas).items() if row[1] in chosen}
+    assert part.images == sorted(chosen)
 
 
 def test_ties_go_to_the_earlier_name_whatever_the_order():
@@ -304,7 +329,7 @@ def errors_of_crops(explainer, layer, positions):
     """Project units of a network of one channel on crops and on the whole image, 40×36; compare."""
     image = np.random.default_rng(0).random((1, 40, 36), np.float32)
     made = [Projector(explainer, [layer], Preprocess(size=(40, 36)), crops=crops) for crops in (True, False)]
-    projectors = [(each._layers[layer], ForwardValues(each._forward_values(image))) for each in made]
+    projectors = [(each._layers[layer], ForwardValues(each._values(each._forward, image))) for each in made]
     for position in positions:
         found = []
         for one, values in projectors:
@@ -476,14 +501,18 @@ def test_the_command_and_its_files(tmp_path, model):
     explainer, preprocess = Explainer(model, "auto"), PREPROCESS
     for layer in index["layers"]:
         values = np.load(out / f"{layer['files']}-values.npz")
-        for unit in layer["units"]:
-            picture = read_image(folder / unit["image"])
+        units = np.load(out / f"{layer['files']}-units.npy")
+        assert units.shape == (layer["channels"], 4)
+        for channel, rank in np.argwhere(units["image"] >= 0).tolist():
+            unit = units[channel, rank]
+            picture = read_image(folder / index["images"][unit["image"]])
             batch = preprocess.apply(picture)[0][None]
-            (whole,) = explainer(batch, unit["channel"], layer=layer["layer"], position=unit["position"])
+            (whole,) = explainer(batch, channel, layer=layer["layer"], position=unit["position"].tolist())
             assert whole.score == pytest.approx(unit["activation"], rel=1e-4, abs=1e-5)
+            assert np.isnan(unit["scale"]) == (unit["activation"] == 0)
             if unit["activation"]:
                 y0, x0, y1, x1 = unit["window"]
-                found = values[str(unit["channel"])][unit["rank"]].astype(np.float32) * unit["scale"]
+                found = values[str(channel)][rank].astype(np.float32) * unit["scale"]
                 expected = whole.reconstruction[:, y0:y1, x0:x1]
                 assert np.abs(found - expected).max() <= 1e-3 * max(unit["scale"], 1e-9)
         for kind in ("projections", "patches"):
@@ -615,7 +644,7 @@ def test_pictures_are_read_one_by_one_and_the_same_as_all_together(tmp_path, mod
     np.testing.assert_array_equal(patches[[4, 1]], whole[[4, 1]])
     assert (whole[:, 3] == 128).all()  # of three images there is no fourth
     for unit in map(tuple, np.argwhere(reader.atlas.layers["r3"].active).tolist()):
-        y0, x0, y1, x1 = reader.entries["r3", *unit]["window"]
+        y0, x0, y1, x1 = reader.projection("r3", unit)["window"]
         seen = read_image(folder / reader.atlas.image_of("r3", *unit))[y0:y1, x0:x1]
         np.testing.assert_array_equal(whole[unit], seen)  # without loss, as there are few pixels
 
@@ -700,14 +729,9 @@ def with_index(home, change):
         lambda index: index["layers"][0].update(channels=10**15),
         lambda index: index["layers"][0].update(axes=-1),
         lambda index: index["layers"][0].update(files="../atlas/001-r1"),
-        lambda index: index["layers"][0]["units"][0].update(channel=-1),
-        lambda index: index["layers"][0]["units"][0].update(rank=2),
-        lambda index: index["layers"][0]["units"][0].update(image=["a"]),
-        lambda index: index["layers"][0]["units"][0].update(position=[0.5, 1]),
-        lambda index: index["layers"][0]["units"][0].update(activation="1"),
-        lambda index: index["layers"][0]["units"][0].update(window=[1, 2]),
+        lambda index: index.update(images=["a", ["b"]]),
         lambda index: index.update(made=[]),
-        lambda index: index.update(format=1),
+        lambda index: index.update(format=2),
         lambda index: index["layers"][0].update(tile=[0, 3]),
         lambda index: index["layers"].append(index["layers"][0]),
     ],
@@ -717,6 +741,49 @@ def test_a_tampered_index_is_one_line(finished, tmp_path, change):
     with_index(home, change)
     assert "no finished atlas" in commands.refused("atlas", "report", home, "-o", tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+def changed(field, value):
+    def change(units):
+        units[field].flat[0] = value
+        return units
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed("image", 3),
+        changed("image", -2),
+        changed("position", -1),
+        changed("activation", np.nan),
+        changed("scale", np.inf),
+        lambda units: units[:, :1],
+        lambda units: units["image"],
+        lambda _: np.array([{"a": 1}], object),
+    ],
+)
+def test_tampered_units_are_one_line(finished, tmp_path, change):
+    home = copied(finished, tmp_path)
+    file = home / "001-r1-units.npy"
+    np.save(file, change(np.load(file)))
+    for told in (("atlas", "query", home), ("atlas", "report", home, "-o", tmp_path / "r.html")):
+        assert "001-r1-units.npy: cannot be read" in commands.refused(*told)
+    file.write_bytes(b"no array")
+    assert "make the atlas again" in commands.refused("atlas", "query", home)
+    file.unlink()
+    assert "make the atlas again" in commands.refused("atlas", "query", home)
+
+
+def test_only_the_layers_that_are_asked_for_are_read(finished, tmp_path):
+    home = copied(finished, tmp_path)
+    asked = "atlas", "query", home, "layer=r2 channel=1", "--json"
+    expected = run(*asked).stdout
+    for file in home.glob("*-r[13]-units.npy"):
+        file.unlink()
+    assert run(*asked).stdout == expected
+    assert expected.count('"layer": "r2"') == 2
 
 
 @pytest.mark.parametrize("size", [(3, 4), (200, 200)])
@@ -743,15 +810,17 @@ def test_a_picture_that_unpacks_to_far_too_much_is_told(finished, tmp_path):
     assert file.name in commands.refused("atlas", "report", home, "-o", tmp_path / "r.html")
 
 
-def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path):
+@pytest.mark.parametrize("made_by", [FORMAT, FORMAT - 1])
+def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path, made_by):
     home = copied(finished, tmp_path)
     stranger = home / "notes.txt"
     stranger.write_text("mine")
+    with_index(home, lambda index: index.update(format=made_by))
     model, images = finished / "net.onnx", finished / "in"
     layer = json.loads((home / "atlas.json").read_text())["layers"][-1]["layer"]
     run("atlas", "build", model, images, "-o", home, "--top", 1, "--layer", layer, *PREPARED)
     (stem,) = [each["files"] for each in json.loads((home / "atlas.json").read_text())["layers"]]
-    kept = {f"{stem}-{what}" for what in ("patches.webp", "projections.webp", "pictures.zip")}
+    kept = {f"{stem}-{what}" for what in ("patches.webp", "projections.webp", "pictures.zip", "units.npy")}
     assert {file.name for file in home.iterdir()} == {*kept, "atlas.json", "notes.txt"}
 
 

@@ -12,9 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from onnx_deconv.atlas import Atlas, images_of, scan
+from onnx_deconv.atlas.scan import BATCH
 from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.distributed import Cluster, Job, Workers
+from onnx_deconv.distributed.cluster import blocks
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 
@@ -95,6 +97,22 @@ def test_a_cluster_without_the_gpu_that_was_asked_for_is_refused(monkeypatch):
     monkeypatch.setattr("onnx_deconv.distributed.workers._connected", lambda _: Asked(CPU=2))
     with pytest.raises(InputError, match="no GPU"):
         Workers(Asked, (), on_gpu=True)
+
+
+@pytest.mark.parametrize("actors", [1, 2, 7, 256])
+@pytest.mark.parametrize("total", [0, 1, 5, 120, 1000, 12345])
+def test_blocks_are_all_images_in_whole_batches_and_get_smaller(total, actors):
+    parts = blocks(total, actors)
+    assert [image for part in parts for image in range(*part)] == list(range(total))
+    sizes = [last - first for first, last in parts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert not any(size % BATCH for size in sizes[:-1])
+    assert min(sizes[:-1], default=BATCH) >= BATCH
+    if total >= 8 * actors * BATCH:  # then nobody is waited for longer than for one batch
+        loads = [0] * actors
+        for size in sizes:
+            loads[loads.index(min(loads))] += size
+        assert max(loads) - min(loads) <= BATCH
 
 
 @pytest.mark.slow

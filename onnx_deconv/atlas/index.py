@@ -1,19 +1,17 @@
 """Read ``atlas.json`` as what it is: text from a file, which anybody may have changed."""
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 """The version of the index's format."""
 
 _STEM = re.compile(r"[0-9]{3,}-[A-Za-z0-9.-]{1,80}")
 _MOST_UNITS = 1 << 26
 """Units of a layer; networks have a few thousand feature maps, and atlases a few images for each."""
 _MOST_AXES = 4
-_CORNERS = 4
 _MOST_PIXELS = 1 << 12
 """Height and width, at most, of a unit's picture."""
 
@@ -42,9 +40,22 @@ def checked_index(text: str) -> dict[str, Any]:
     _require(isinstance(index.get("layers"), list), "'layers' is no list")
     for each in index["layers"]:
         _check_layer(each, index["top"])
+    images = index.get("images")
+    known = isinstance(images, list) and all(isinstance(name, str) for name in images)
+    _require(known, "'images' holds no names")
     names = [each["layer"] for each in index["layers"]]
     _require(len({*names}) == len(names), "a layer is there twice")
     return index
+
+
+def stems_in(text: str) -> list[str]:
+    """Return how the names of an atlas's files begin, by its index of this format or an older one."""
+    try:
+        layers = json.loads(text)["layers"]
+        stems = [each["files"] for each in layers]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []  # what is no atlas has no files that are known
+    return [stem for stem in stems if isinstance(stem, str) and _STEM.fullmatch(stem)]
 
 
 def _check_made(made: Mapping[str, Any]) -> None:
@@ -64,23 +75,6 @@ def _check_layer(each: Any, top: int) -> None:
     _check_wholes(each.get("tile"), 2, f"the pictures' size of {name!r}")
     for pixels in each["tile"]:
         _check_whole(pixels, 1, _MOST_PIXELS, f"the pictures' size of {name!r}")
-    _require(isinstance(each.get("units"), list), f"{name!r} has no units")
-    for unit in each["units"]:
-        _require(isinstance(unit, dict), f"a unit of {name!r} is no object")
-        _check_unit(unit, each["channels"], top, each["axes"], name)
-
-
-def _check_unit(unit: Mapping[str, Any], channels: int, top: int, axes: int, name: str) -> None:
-    _check_whole(unit.get("channel"), 0, channels - 1, f"a channel of {name!r}")
-    _check_whole(unit.get("rank"), 0, top - 1, f"a rank of {name!r}")
-    _require(isinstance(unit.get("image"), str), f"a unit of {name!r} has no image")
-    _require(_is_number(unit.get("activation")), f"an activation of {name!r} is no number")
-    _check_wholes(unit.get("position"), axes, f"a position in {name!r}")
-    for box in ("receptive_field", "window"):
-        if box in unit:
-            _check_wholes(unit[box], _CORNERS, f"a {box} of {name!r}")
-    if "scale" in unit:
-        _require(_is_number(unit["scale"]), f"a scale of {name!r} is no number")
 
 
 def _check_wholes(values: Any, count: int, what: str) -> None:
@@ -92,10 +86,6 @@ def _check_wholes(values: Any, count: int, what: str) -> None:
 def _check_whole(value: Any, least: int, most: int, what: str) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     _require(whole and least <= value <= most, f"{what}: no whole number from {least} to {most}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _require(holds: object, what: str) -> None:

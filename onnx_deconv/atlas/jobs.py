@@ -8,7 +8,7 @@ import numpy as np
 
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.layer_projector import LayerProjector
-from onnx_deconv.atlas.top_activations import Atlas
+from onnx_deconv.atlas.top_activations import Atlas, UnitKey
 from onnx_deconv.imaging import Picture
 from onnx_deconv.model import Array
 from onnx_deconv.receptive import Crop
@@ -94,16 +94,23 @@ class Job(NamedTuple):
         return Projection(*self.unit, self.image, self.box, self.window, shown, self.patch)
 
 
-def units_by_image(atlas: Atlas, wanted: Callable[[Unit], bool]) -> dict[str, list[Unit]]:
+def units_by_image(atlas: Atlas, wanted: Callable[[UnitKey], bool]) -> dict[str, list[UnitKey]]:
     """List the units of an atlas that have an activation other than zero, by their image's name."""
-    units: dict[str, list[Unit]] = {}
+    units: dict[str, list[UnitKey]] = {}
     for layer, top in atlas.layers.items():
         for channel, rank in np.argwhere(top.active).tolist():
-            activation, position = top.activations[channel, rank], top.positions[channel, rank]
-            unit = Unit(layer, channel, rank, float(activation), tuple(position.tolist()))
-            if wanted(unit):
-                units.setdefault(atlas.image_of(layer, channel, rank), []).append(unit)
+            key = layer, channel, rank
+            if wanted(key):
+                units.setdefault(atlas.image_of(*key), []).append(key)
     return units
+
+
+def unit_of(atlas: Atlas, key: UnitKey) -> Unit:
+    """Return a unit as an atlas has it."""
+    layer, channel, rank = key
+    table = atlas.layers[layer]
+    position = tuple(table.positions[channel, rank].tolist())
+    return Unit(layer, channel, rank, float(table.activations[channel, rank]), position)
 
 
 def batches(found: Iterable[Iterable[Job]]) -> Iterator[list[Job]]:

@@ -174,7 +174,7 @@ class LayerFiles:
     def values(self, channel: int) -> Array | None:
         """Read a channel's reconstructions within the windows, (k, C, h, w), float16; ``None`` if not kept.
 
-        Each is divided by its own largest magnitude, which ``atlas.json`` gives as ``scale``.
+        Each is divided by its own largest magnitude, which ``…-units.npy`` gives as ``scale``.
         """
         return self._values(channel) if channel in self._channels else None
 
@@ -226,7 +226,13 @@ class LayerFiles:
 
 def files_of(stem: str) -> list[str]:
     """Name all files that an atlas may have of a layer."""
-    return [f"{stem}-{what}" for what in ("pictures.zip", "values.npz", "projections.webp", "patches.webp")]
+    kinds = "pictures.zip", "values.npz", "projections.webp", "patches.webp"
+    return [units_file(stem), *(f"{stem}-{what}" for what in kinds)]
+
+
+def units_file(stem: str) -> str:
+    """Name the file that tells of a layer's units."""
+    return f"{stem}-units.npy"
 
 
 def pack(

@@ -102,6 +102,11 @@ class LayerProjector:
         return min(self.field.size[0], self.size[0]), min(self.field.size[1], self.size[1])
 
     @property
+    def placed(self) -> bool:
+        """Whether the layer's units have positions."""
+        return len(known_shape(self._whole, self._layer)) > 2  # noqa: PLR2004 - the batch and the channels
+
+    @property
     def channels(self) -> int:
         """How many feature maps the layer has."""
         return known_shape(self._whole, self._layer)[1]

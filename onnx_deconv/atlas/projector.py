@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -11,10 +11,10 @@ from onnx_deconv.atlas.ahead import ahead
 from onnx_deconv.atlas.archives import Load
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.images import Images
-from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, units_by_image
+from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, unit_of, units_by_image
 from onnx_deconv.atlas.layer_projector import LayerProjector
 from onnx_deconv.atlas.submodel import Submodels
-from onnx_deconv.atlas.top_activations import Atlas
+from onnx_deconv.atlas.top_activations import Atlas, UnitKey
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
@@ -68,11 +68,24 @@ class Projector:
             layer: LayerProjector(explainer, submodels, layer, size, crops=crops) for layer in layers
         }
         taps = {t.name: t for layer in self._layers.values() for t in layer.taps if t.kind != "shape"}
+        self._taps = list(taps.values())
+        self._placed = [name for name, each in self._layers.items() if each.placed]
         self._workers = workers(device_of(explainer.providers))
-        self._forward = self._forward_session(taps.values()) if taps else None
+
+    @cached_property
+    def _forward(self) -> Session | None:
+        """What gives the companions' values; ``None`` where they read none."""
+        return self._forward_session(self._taps) if self._taps else None
+
+    @cached_property
+    def _locating(self) -> Session | None:
+        """The same, with the feature maps of all layers that have positions."""
+        if not self._placed:
+            return self._forward
+        return self._forward_session([*self._taps, *(Tap("value", layer, layer) for layer in self._placed)])
 
     def _forward_session(self, taps: Iterable[Tap]) -> Session:
-        """Make the forward model whose only outputs are what the companions read."""
+        """Make the forward model whose only outputs are these values."""
         model = self._explainer.model
         proto, names = forward(model, taps), {tap.name for tap in taps}
         for output in list(proto.graph.output):
@@ -91,15 +104,18 @@ class Projector:
     def seconds(self) -> dict[str, float]:
         """Measure how long one core takes to project a unit in the middle of each layer, by layer."""
         height, width = self.preprocess.size or (0, 0)
-        values = ForwardValues(self._forward_values(self.preprocess.apply(_blank(height, width))[0]))
+        tensor = self.preprocess.apply(_blank(height, width))[0]
+        values = ForwardValues(self._values(self._locating, tensor))
         return {name: layer.seconds(values) for name, layer in self._layers.items()}
 
     def run(
         self,
         atlas: Atlas,
         images: Images,
-        wanted: Callable[[Unit], bool] = lambda _: True,
+        wanted: Callable[[UnitKey], bool] = lambda _: True,
         each: Callable[[Projection], T] = lambda one: one,  # type: ignore[assignment,return-value]
+        *,
+        locate: bool = False,
     ) -> Iterator[T]:
         """Project every unit of an atlas whose activation is not zero, image by image.
 
@@ -110,9 +126,12 @@ class Projector:
         images
             The images that it was made of.
         wanted
-            Chooses the units to project; by default all.
+            Chooses the units to project, by (layer, channel, rank); by default all.
         each
             A function that is applied to each projection, on the core that made it; by default none.
+        locate
+            Whether to find the positions of all units, chosen or not, by the same pass over the images, and
+            write them into the atlas: see `positions` of :func:`scan`.
 
         Yields
         ------
@@ -125,10 +144,14 @@ class Projector:
             If an image of the atlas is not among the images any more.
         """
         units = units_by_image(atlas, wanted)
+        if locate:
+            units = {name: units.get(name, []) for name in atlas.images}
+        session, placed = (self._locating, self._placed) if locate else (self._forward, [])
+        run_forward = partial(self._run_forward, atlas, session, placed)
         pool = ThreadPoolExecutor(self._workers)
         try:
             tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
-            jobs = ahead(pool, self._run_forward, tasks, self._workers + 1)
+            jobs = ahead(pool, run_forward, tasks, self._workers + 1)
             depth = _TASKS_PER_WORKER * self._workers
             for done in ahead(pool, partial(self._project, each), batches(jobs), depth):
                 yield from done
@@ -137,19 +160,25 @@ class Projector:
         if units:
             raise InputError(f"{len(units)} images of the atlas are missing, {min(units)!r} for one")
 
-    def _run_forward(self, task: tuple[str, Load, Sequence[Unit]]) -> list[Job]:
-        """Run an image forward and cut out what each of its units needs."""
+    def _run_forward(
+        self, atlas: Atlas, session: Session | None, placed: Sequence[str],
+        task: tuple[str, Load, Sequence[UnitKey]],
+    ) -> list[Job]:  # fmt: skip
+        """Run an image forward, find positions in some layers, and cut out what each of its units needs."""
         name, load, units = task
         tensor, geometry = self.preprocess.apply(picture := load())
-        view, values = geometry.view(picture), ForwardValues(self._forward_values(tensor))
-        return [self._job(unit, name, view, values) for unit in units]
+        found = self._values(session, tensor)
+        if placed:
+            atlas.locate(name, {layer: found[layer][0] for layer in placed if layer in atlas.layers})
+        view, values = geometry.view(picture), ForwardValues(found)
+        return [self._job(unit_of(atlas, unit), name, view, values) for unit in units]
 
-    def _forward_values(self, tensor: Array) -> dict[str, Array]:
-        """Return the switches and taps of one image, which is repeated to fill the model's batch."""
-        if self._forward is None:
+    def _values(self, session: Session | None, tensor: Array) -> dict[str, Array]:
+        """Return what a session gives for one image, which is repeated to fill the model's batch."""
+        if session is None:
             return {}
         batch = np.repeat(tensor[None], self._explainer.model.batch or 1, 0)
-        return {name: numpy_of(value) for name, value in self._forward.run({self._input: batch}).items()}
+        return {name: numpy_of(value) for name, value in session.run({self._input: batch}).items()}
 
     def _job(self, unit: Unit, image: str, view: Picture, values: ForwardValues) -> Job:
         layer = self._layers[unit.layer]

@@ -1,7 +1,7 @@
 """Ask a finished atlas: its units, the feature maps that a class excites, the maps that are alike.
 
-Answers are columns by name, as ``pandas.DataFrame`` and ``pyarrow.table`` take them. Only ``atlas.json`` is
-read, no picture.
+Answers are columns by name, as ``pandas.DataFrame`` and ``pyarrow.table`` take them. No picture is
+read, and of the layers only those that are asked for.
 """
 
 import shlex
@@ -121,8 +121,7 @@ def ask(atlas: Atlas, query: Query, class_of: ClassOf = folder_of) -> Columns:
     """
     layer = None if query.layer is None else _layer(atlas, query.layer)
     if query.channel is not None:
-        among = [layer] if layer is not None else list(atlas.layers)
-        channels = max(len(atlas.layers[name].activations) for name in among)
+        channels = max(len(atlas.layers[name].activations) for name in _layers(atlas, layer))
         if query.channel >= channels:
             what = repr(layer) if layer is not None else "the layer with the most"
             raise InputError(f"{what} has {channels} feature maps, counted from 0: not {query.channel}")
@@ -145,6 +144,11 @@ def _layer(atlas: Atlas, name: str) -> str:
     raise InputError(f"{name!r}: {what}; there are {', '.join(found or atlas.layers)}")
 
 
+def _layers(atlas: Atlas, layer: str | None) -> list[str]:
+    """List the layers that are asked for: others are not read."""
+    return list(atlas.layers) if layer is None else [layer]
+
+
 def _units(atlas: Atlas, query: Query, layer: str | None, class_of: ClassOf) -> Columns:
     names = "layer", "channel", "rank", "activation", "image", "class", "position"
     rows = []
@@ -161,9 +165,9 @@ def _units(atlas: Atlas, query: Query, layer: str | None, class_of: ClassOf) -> 
 def _places(atlas: Atlas, query: Query, layer: str | None) -> list[tuple[str, int, int]]:
     return [
         (name, channel, rank)
-        for name, table in atlas.layers.items()
-        for channel, rank in table.ranks()
-        if layer in (None, name) and query.channel in (None, channel)
+        for name in _layers(atlas, layer)
+        for channel, rank in atlas.layers[name].ranks()
+        if query.channel in (None, channel)
     ]
 
 
@@ -175,9 +179,8 @@ def _of_class(atlas: Atlas, query: Query, layer: str | None, class_of: ClassOf) 
         known = ", ".join(sorted({name for name in classes if name})[:10]) or "none: name them with --classes"
         raise InputError(f"no image of class {query.of_class!r} is in the atlas; classes: {known}")
     rows = []
-    for name, table in atlas.layers.items():
-        if layer not in (None, name):
-            continue
+    for name in _layers(atlas, layer):
+        table = atlas.layers[name]
         inside = table.filled & chosen[np.where(table.filled, table.images, 0)]
         for channel in np.nonzero(inside.any(axis=1))[0].tolist():
             if query.channel in (None, channel):

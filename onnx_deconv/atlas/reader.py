@@ -1,24 +1,21 @@
 """Read a finished atlas from its folder."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onnx_deconv.atlas.index import checked_index
-from onnx_deconv.atlas.layer_files import LayerFiles
-from onnx_deconv.atlas.top_activations import Atlas, TopActivations
+from onnx_deconv.atlas.layer_files import LayerFiles, units_file
+from onnx_deconv.atlas.top_activations import Atlas
+from onnx_deconv.atlas.unit_files import Lazily, UnitFile
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, digest
 
 INDEX = "atlas.json"
 
-_OF_PROJECTION = ("receptive_field", "window", "scale")
-"""What the index tells of a unit's projection."""
-
 
 class Reader:
-    """Reads a finished atlas.
+    """Reads a finished atlas; opening it reads none of its units.
 
     Parameters
     ----------
@@ -28,9 +25,7 @@ class Reader:
     Attributes
     ----------
     atlas
-        The atlas.
-    entries
-        By (layer, channel, rank): ``receptive_field``, ``window`` and ``scale`` of each projection.
+        The atlas; a layer's units are read when it is first asked for.
 
     Raises
     ------
@@ -44,17 +39,21 @@ class Reader:
             index = checked_index((self.home / INDEX).read_text(encoding="utf-8"))
             self._stems = {each["layer"]: each["files"] for each in index["layers"]}
             self._tiles = {each["layer"]: tuple(each["tile"]) for each in index["layers"]}
-            self.entries = {
-                (each["layer"], u["channel"], u["rank"]): {k: u[k] for k in _OF_PROJECTION if k in u}
-                for each in index["layers"]
-                for u in each["units"]
-            }
-            self.atlas = _atlas(index)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(
                 f"{self.home}: no finished atlas ({reason}); make it with 'atlas build'"
             ) from error
+        self._shapes = {each["layer"]: (each["channels"], index["top"]) for each in index["layers"]}
+        axes, images = {each["layer"]: each["axes"] for each in index["layers"]}, index["images"]
+
+        def units_of(layer: str) -> UnitFile:
+            path, shape = self.home / units_file(self._stems[layer]), self._shapes[layer]
+            return UnitFile(path, shape, axes[layer], len(images))
+
+        self._units = Lazily(axes, units_of)
+        tables = Lazily(axes, lambda layer: self._units[layer].table())
+        self.atlas = Atlas(index["top"], index["made"], images, tables, index["seen"], index["failed"])
         self._files: dict[str, LayerFiles] = {}
 
     def check_model(self, model: Model) -> None:
@@ -69,29 +68,16 @@ class Reader:
         if digest(model) != made.get("sha256"):
             raise InputError(f"{model.name}: is not the model of the atlas ({made.get('model')})")
 
-    @property
-    def stems(self) -> list[str]:
-        """The beginnings of the names of each layer's files."""
-        return list(self._stems.values())
+    def projection(self, layer: str, unit: tuple[int, int]) -> dict[str, Any]:
+        """Return ``receptive_field``, ``window`` and ``scale`` of a unit (channel, rank) if it was projected.
+
+        Else the dictionary is empty.
+        """
+        return self._units[layer].projection(unit)
 
     def files(self, layer: str) -> LayerFiles:
         """Open the files of a layer."""
         if layer not in self._files:
-            units = self.atlas.layers[layer].activations.shape
-            self._files[layer] = LayerFiles(self.home, self._stems[layer], units, self._tiles[layer])
+            shape, tile = self._shapes[layer], self._tiles[layer]
+            self._files[layer] = LayerFiles(self.home, self._stems[layer], shape, tile)
         return self._files[layer]
-
-
-def _atlas(index: Mapping[str, Any]) -> Atlas:
-    images = sorted({u["image"] for each in index["layers"] for u in each["units"]})
-    numbers = {name: n for n, name in enumerate(images)}
-    layers = {}
-    for each in index["layers"]:
-        table = TopActivations.empty(each["channels"], index["top"], each["axes"])
-        for u in each["units"]:
-            unit = u["channel"], u["rank"]
-            table.activations[unit] = u["activation"]
-            table.images[unit] = numbers[u["image"]]
-            table.positions[unit] = u["position"]
-        layers[each["layer"]] = table
-    return Atlas(index["top"], index["made"], images, layers, index["seen"], index["failed"])

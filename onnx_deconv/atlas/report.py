@@ -200,7 +200,7 @@ def _units(reader: Reader, layer: str) -> list[list[Any]]:
     table = reader.atlas.layers[layer]
     units: list[list[Any]] = [[] for _ in table.activations]
     for channel, rank in table.ranks():
-        box = reader.entries[layer, channel, rank].get("receptive_field", [])
+        box = reader.projection(layer, (channel, rank)).get("receptive_field", [])
         image, position = int(table.images[channel, rank]), table.positions[channel, rank].tolist()
         activation = float(f"{table.activations[channel, rank]:.5g}")
         units[channel].append([activation, image, position, box])
@@ -209,5 +209,6 @@ def _units(reader: Reader, layer: str) -> list[list[Any]]:
 
 def _window(reader: Reader, layer: str) -> list[int] | None:
     """Return the window of any of a layer's units: they have one size."""
-    windows = (entry.get("window") for unit, entry in reader.entries.items() if unit[0] == layer)
+    units = reader.atlas.layers[layer].ranks()
+    windows = (reader.projection(layer, unit).get("window") for unit in units)
     return next((window for window in windows if window), None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_deconv.atlas.top_activations import Atlas, TopActivations
+from onnx_deconv.atlas.top_activations import Atlas, TopActivations, UnitKey
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing, writing
 
@@ -19,9 +19,6 @@ PARTIAL, JOURNAL, PIECES = "atlas.partial.npz", "atlas.projected.jsonl", "atlas.
 
 _LARGEST = 1 << 31
 """Bytes that the tables of an atlas may take."""
-
-UnitKey = tuple[str, int, int]
-"""A unit of an atlas: layer, channel and rank."""
 
 
 def save_partial(home: Path, atlas: Atlas) -> None:

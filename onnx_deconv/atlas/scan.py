@@ -1,7 +1,8 @@
 """Scan images: only the maximum of each feature map leaves the session.
 
 Where the strongest maxima are in their maps is found afterwards, by a second pass over the images that hold
-them: to find the position in every map of every image would take longer than the model itself.
+them, which may be the one that projects them: to find the position in every map of every image would take
+longer than the model itself.
 """
 
 import hashlib
@@ -25,11 +26,20 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
-from onnx_deconv.runtime import Session, numpy_of, workers
+from onnx_deconv.runtime import Providers, Session, device_of, numpy_of, workers
 
-BATCH = 16
-"""How many images go forward at once, where the model leaves that open."""
+BATCH = 4
+"""How many images go forward at once on a core, where the model leaves that open.
 
+onnxruntime computes many of the maxima last, when the caches have long forgotten the maps: MobileNetV2
+takes a sixth longer for each image in batches of 16.
+"""
+
+_GPU_BATCH = 32
+"""The same on a GPU, which small batches leave idle."""
+
+_MEASURED = 32
+"""Images by which the time of a scan is estimated."""
 _MAPS_BATCH = 2
 """The same, where all their feature maps leave the session."""
 
@@ -41,6 +51,7 @@ def scan(
     atlas: Atlas,
     layers: Sequence[str],
     *,
+    positions: bool = True,
     after_batch: Callable[[Atlas], None] = lambda _: None,
 ) -> Atlas:
     """Run the images forward and keep each feature map's strongest activations.
@@ -57,6 +68,9 @@ def scan(
         The atlas so far; it is added to.
     layers
         Values of the model, channels on axis 1.
+    positions
+        Whether to find the positions too, which takes a second pass over the images that are kept;
+        :meth:`Projector.run` can find them on its way.
     after_batch
         Called with the atlas after each batch, to save it or to report progress.
 
@@ -71,22 +85,36 @@ def scan(
         If a picture does not fit the model, or the first images are not those that the atlas was made of.
         A picture that cannot be read is noted in ``atlas.failed``.
     """
-    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
-    for batch in network.run(_unseen(images, atlas)):
-        _take(atlas, layers, batch)
+    for _ in Tally(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
         after_batch(atlas)
-    locate(explainer, images, preprocess, atlas)
-    after_batch(atlas)
+    if positions:
+        _locate(explainer, images, preprocess, atlas)
+        after_batch(atlas)
     return atlas
 
 
-def tally(
-    explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas, layers: Sequence[str]
-) -> None:
-    """Take images into account; the positions of their activations are not found yet."""
-    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
-    for batch in network.run(images):
-        _take(atlas, layers, batch)
+class Tally:
+    """Takes images into account, block by block; the positions of their activations are not found.
+
+    Parameters
+    ----------
+    explainer
+        For the model.
+    preprocess
+        How pictures become the model's input.
+    layers
+        Values of the model, channels on axis 1.
+    """
+
+    def __init__(self, explainer: Explainer, preprocess: Preprocess, layers: Sequence[str]) -> None:
+        self._layers = layers
+        self._network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+
+    def add(self, images: Iterable[tuple[str, Load]], atlas: Atlas) -> Iterator[Atlas]:
+        """Add images to an atlas, and yield it after each batch."""
+        for batch in self._network.run(images):
+            _take(atlas, self._layers, batch)
+            yield atlas
 
 
 def digest_of(images: Images) -> str:
@@ -99,7 +127,7 @@ def scan_seconds(
 ) -> float:
     """Measure how long a scan takes for one image, by the first few images; those that fail count too."""
     network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
-    first = list(islice(images, 2 * BATCH))
+    first = list(islice(images, _MEASURED))
     for each in (first[:1], first):  # the first run takes longer
         start = time.perf_counter()
         for _ in network.run(each):
@@ -159,22 +187,16 @@ def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
             atlas.failed[name] = reason
 
 
-def locate(explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas) -> None:
-    """Find the positions of those of an atlas's activations that are in these images."""
-    places = {layer: table for layer, table in atlas.layers.items() if table.positions.shape[2]}
+def _locate(explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas) -> None:
+    """Find the positions of an atlas's activations."""
+    places = [layer for layer, table in atlas.layers.items() if table.positions.shape[2]]
     if not places:
         return
-    network = _Network(explainer, maps_model(explainer.model, list(places)), preprocess, batch=_MAPS_BATCH)
-    numbers = {name: n for n, name in enumerate(atlas.images)}
-    for batch in network.run((name, load) for name, load in images if name in numbers):
+    network = _Network(explainer, maps_model(explainer.model, places), preprocess, batch=_MAPS_BATCH)
+    kept = {*atlas.images}
+    for batch in network.run((name, load) for name, load in images if name in kept):
         for row, name in enumerate(batch.read):
-            for layer, table in places.items():
-                here = np.nonzero(table.images == numbers[name])
-                if not here[0].size:
-                    continue
-                maps = batch.results[layer][row, here[0]]
-                flat = maps.reshape(len(maps), -1).argmax(axis=1)
-                table.positions[here] = np.stack(np.unravel_index(flat, maps.shape[1:]), axis=-1)
+            atlas.locate(name, {layer: batch.results[layer][row] for layer in places})
 
 
 class _Network:
@@ -185,12 +207,12 @@ class _Network:
     """
 
     def __init__(
-        self, explainer: Explainer, proto: ModelProto, preprocess: Preprocess, batch: int = BATCH
+        self, explainer: Explainer, proto: ModelProto, preprocess: Preprocess, batch: int | None = None
     ) -> None:
         (self._input,) = explainer.model.inputs
         self._session = Session(proto, explainer.model.folder, explainer.providers, threads=1, arena=True)
         self._fixed = explainer.model.batch
-        self._batch = self._fixed or batch
+        self._batch = self._fixed or (batch if batch is not None else _batch_on(explainer.providers))
         self._preprocess = preprocess
 
     def run(self, images: Iterable[tuple[str, Load]]) -> Iterator[_Batch]:
@@ -219,6 +241,10 @@ class _Network:
             batch = np.concatenate([batch, np.repeat(batch[-1:], self._fixed - count, 0)])
         results = self._session.run({self._input: batch})
         return {name: numpy_of(each)[:count] for name, each in results.items()}
+
+
+def _batch_on(providers: Providers) -> int:
+    return _GPU_BATCH if device_of(providers) == "cuda" else BATCH
 
 
 def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:

@@ -1,8 +1,8 @@
 """The strongest activations of each feature map: all that is kept of the images that were scanned."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from onnx_deconv.model import Array
 
 _NONE = np.iinfo(np.int64).max
 """The image number of a rank that no activation has taken."""
+
+UnitKey = tuple[str, int, int]
+"""A unit of an atlas: layer, channel and rank."""
 
 
 @dataclass
@@ -64,6 +67,11 @@ class TopActivations:
         images = np.where(filled, numbers[np.where(filled, self.images, 0)] if len(numbers) else 0, _NONE)
         return TopActivations(self.activations, images, self.positions)
 
+    def where(self, kept: Array) -> "TopActivations":
+        """Return a copy in which only these ranks, booleans of shape (channels, k), are not empty."""
+        activations = np.where(kept, self.activations, np.float32(-np.inf))
+        return TopActivations(activations, np.where(kept, self.images, _NONE), self.positions.copy())
+
     @property
     def filled(self) -> Array:
         """Where there is an activation: booleans, (channels, k)."""
@@ -109,7 +117,7 @@ class Atlas:
     top: int = 9
     made: dict[str, Any] = field(default_factory=dict)
     images: list[str] = field(default_factory=list)
-    layers: dict[str, TopActivations] = field(default_factory=dict)
+    layers: Mapping[str, TopActivations] = field(default_factory=dict)
     seen: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     names: str = field(default="", compare=False)
@@ -135,8 +143,28 @@ class Atlas:
             channels, axes = maxima.shape[1], positions.shape[2]
             known = self.layers.get(layer) or TopActivations.empty(channels, self.top, axes)
             images = np.broadcast_to(batch, (channels, len(batch)))
-            self.layers[layer] = known.with_others(maxima.T, images, positions.transpose(1, 0, 2))
+            all_of_them = known.with_others(maxima.T, images, positions.transpose(1, 0, 2))
+            self.layers = {**self.layers, layer: all_of_them}
         self._drop_unused_names()
+
+    def locate(self, name: str, maps: Mapping[str, Array]) -> None:
+        """Find where an image's activations are, by its feature maps, (channels, ...) each."""
+        number = self.images.index(name)
+        for layer, of_layer in maps.items():
+            table = self.layers[layer]
+            here = np.nonzero(table.images == number)
+            if here[0].size:
+                chosen = of_layer[here[0]]
+                flat = chosen.reshape(len(chosen), -1).argmax(axis=1)
+                table.positions[here] = np.stack(np.unravel_index(flat, chosen.shape[1:]), axis=-1)
+
+    def of_images(self, names: Collection[str]) -> "Atlas":
+        """Copy what is known of some of the images; the ranks of others are left empty."""
+        chosen = np.array([name in names for name in self.images], bool)
+        layers = {layer: table.where(_chosen(table, chosen)) for layer, table in self.layers.items()}
+        found = replace(self, images=[*self.images], layers=layers)
+        found._drop_unused_names()  # noqa: SLF001 - its own
+        return found
 
     def add_atlas(self, other: "Atlas") -> None:
         """Take another atlas, of other images, into account."""
@@ -146,7 +174,8 @@ class Atlas:
         for layer, table in other.layers.items():
             new = table.renumbered(moved)
             known = self.layers.get(layer) or TopActivations.empty(*_shape(table))
-            self.layers[layer] = known.with_others(new.activations, new.images, new.positions)
+            all_of_them = known.with_others(new.activations, new.images, new.positions)
+            self.layers = {**self.layers, layer: all_of_them}
         self.seen += other.seen
         self.failed |= other.failed
         self._drop_unused_names()
@@ -193,6 +222,12 @@ def merge(atlases: Sequence[Atlas]) -> Atlas:
     for atlas in atlases:
         whole.add_atlas(atlas)
     return whole
+
+
+def _chosen(table: TopActivations, images: Array) -> Array:
+    """Tell which ranks' images are chosen: booleans, (channels, k)."""
+    chosen: Array = np.append(images, False)[np.where(table.filled, table.images, len(images))]
+    return chosen
 
 
 def _shape(table: TopActivations) -> tuple[int, int, int]:

@@ -1,24 +1,23 @@
-"""Write an atlas as a folder of open formats: ``atlas.json``, archives of pictures, sheets."""
+"""Write an atlas as a folder of open formats: ``atlas.json``, arrays of units, pictures, sheets."""
 
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_deconv.atlas.index import FORMAT
+from onnx_deconv.atlas.index import FORMAT, stems_in
 from onnx_deconv.atlas.jobs import Projection
-from onnx_deconv.atlas.layer_files import PICTURES, LayerPlan, Plans, files_of, pack
+from onnx_deconv.atlas.layer_files import PICTURES, LayerPlan, Plans, files_of, pack, units_file
 from onnx_deconv.atlas.reader import INDEX, Reader
-from onnx_deconv.atlas.resume import PARTIAL, Journal, UnitKey
+from onnx_deconv.atlas.resume import PARTIAL, Journal
 from onnx_deconv.atlas.sheets import save_sheets
-from onnx_deconv.atlas.top_activations import Atlas, TopActivations
-from onnx_deconv.errors import InputError
+from onnx_deconv.atlas.top_activations import Atlas, UnitKey
+from onnx_deconv.atlas.unit_files import write_units
 from onnx_deconv.files import folder, replacing, writing
 from onnx_deconv.imaging import Channels, Size, map_resized, projection
 from onnx_deconv.runtime import workers
@@ -55,7 +54,7 @@ class Drawn(NamedTuple):
     pieces
         What is kept of it, compressed, by kind.
     entry
-        What ``atlas.json`` tells of the projection.
+        What the atlas tells of the projection.
     """
 
     unit: UnitKey
@@ -88,11 +87,10 @@ class Writer:
         """Remove a finished atlas, all of it: one that is half written has no index."""
         if not (self.home / INDEX).exists():
             return
-        with suppress(InputError):  # what is no atlas has no files that are known
-            for stem in Reader(self.home).stems:
+        with writing(self.home / INDEX):
+            for stem in stems_in((self.home / INDEX).read_text(encoding="utf-8", errors="replace")):
                 for name in files_of(stem):
                     (self.home / name).unlink(missing_ok=True)
-        with writing(self.home / INDEX):
             (self.home / INDEX).unlink(missing_ok=True)
 
     @property
@@ -112,7 +110,7 @@ class Writer:
         """Copy the projection of a unit (channel, rank) from another atlas, where it is `source`."""
         pieces = other.files(layer).pieces(source)
         if pieces:
-            self._journal.note((layer, *unit), other.entries[layer, *source], pieces)
+            self._journal.note((layer, *unit), other.projection(layer, source), pieces)
 
     def finish(self) -> Path:
         """Draw the sheets, write the index, delete what a resumed run would need; return the index's path."""
@@ -128,6 +126,9 @@ class Writer:
     def _finish_layer(self, layer: str) -> None:
         units = self._journal.units(layer, PICTURES[0])
         with self._journal.reading(layer) as read:
+            write_units(
+                self.home / units_file(self._stems[layer]), layer, self.atlas.layers[layer], self.done
+            )
             save_sheets(pack(self.home, self._stems[layer], self._plan[layer], units, read))
 
     def _index(self) -> dict[str, Any]:
@@ -138,6 +139,7 @@ class Writer:
             "top": atlas.top,
             "seen": atlas.seen,
             "failed": atlas.failed,
+            "images": atlas.images,
             "layers": [
                 {
                     "layer": layer,
@@ -145,22 +147,10 @@ class Writer:
                     "tile": list(self._plan[layer].tile),
                     "channels": len(table.activations),
                     "axes": table.positions.shape[2],
-                    "units": list(self._units(layer, table)),
                 }
                 for layer, table in atlas.layers.items()
             ],
         }
-
-    def _units(self, layer: str, table: TopActivations) -> Iterator[dict[str, Any]]:
-        for channel, rank in table.ranks():
-            yield {
-                "channel": channel,
-                "rank": rank,
-                "activation": float(table.activations[channel, rank]),
-                "image": self.atlas.image_of(layer, channel, rank),
-                "position": table.positions[channel, rank].tolist(),
-                **self.done.get((layer, channel, rank), {}),
-            }
 
 
 def draw(plan: Plans, channels: Channels, one: Projection) -> Drawn:

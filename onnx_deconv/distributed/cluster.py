@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 
 from onnx_deconv.atlas import Atlas, Images, merge
-from onnx_deconv.atlas.resume import UnitKey
 from onnx_deconv.atlas.scan import BATCH, digest_of
+from onnx_deconv.atlas.top_activations import UnitKey
 from onnx_deconv.atlas.writer import Drawn
-from onnx_deconv.distributed.actor import Actor, Job, writable
+from onnx_deconv.distributed.actor import Actor, Job
 from onnx_deconv.distributed.workers import Workers
 from onnx_deconv.runtime import device_of
 
 _BLOCKS_PER_ACTOR = 8
-"""Blocks of images for each actor, where there are that many: fewer would leave some waiting for the last."""
+"""Blocks of images for each actor, at least, where there are that many images."""
+_LAST_ROUNDS = 2
+"""Blocks for each actor into which what is left is divided: blocks get smaller when the end is near."""
 _BRANCHES = 8
 """Tallies that one task merges."""
 _PROJECTED = 32
@@ -55,14 +57,13 @@ class Cluster:
             Called with the number of images that were scanned, to report progress.
         """
         total = images.count if images.count is not None else sum(1 for _ in images)
-        each = -(-total // (len(self.actors) * _BLOCKS_PER_ACTOR))
-        size = max(1, -(-each // BATCH)) * BATCH  # whole batches, so that batches are those of one process
         tallies = []
-        blocks = [(first, min(first + size, total)) for first in range(0, total, size)]
-        for block, tally in self._workers.results(lambda actor, block: actor.tally.remote(*block), blocks):
+        parts = blocks(total, len(self.actors))
+        for block, tally in self._workers.results(lambda actor, block: actor.tally.remote(*block), parts):
             tallies.append(tally)
             done(block[1])
-        found = writable(self._ray.get(self._merged(tallies)))
+        found: Atlas = self._ray.get(self._merged(tallies))
+        found = found.of_images(found.images)  # a copy: what lies in the shared memory is not written to
         found.names = digest_of(images)
         return found
 
@@ -91,6 +92,26 @@ class Cluster:
             groups = [tallies[k : k + _BRANCHES] for k in range(0, len(tallies), _BRANCHES)]
             tallies = [task.remote(*group) for group in groups]
         return tallies[0]
+
+
+def blocks(total: int, actors: int) -> list[tuple[int, int]]:
+    """Divide images into blocks, (first, last + 1) each, that get smaller towards the end.
+
+    So no actor is waited for long (guided self-scheduling; Polychronopoulos & Kuck 1987). Blocks are whole
+    batches, so that batches are those of one process.
+    """
+    largest = _batches(-(-total // (actors * _BLOCKS_PER_ACTOR)))
+    found, first = [], 0
+    while first < total:
+        last = min(first + min(largest, _batches((total - first) // (actors * _LAST_ROUNDS))), total)
+        found.append((first, last))
+        first = last
+    return found
+
+
+def _batches(count: int) -> int:
+    """Round a number of images up to whole batches, at least one."""
+    return max(1, -(-count // BATCH)) * BATCH
 
 
 def _merge(*tallies: Atlas) -> Atlas:

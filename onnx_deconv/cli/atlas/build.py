@@ -42,10 +42,10 @@ Examples:
 
 IMAGE is a photograph, a folder (folders in it included), a zip, tar or Parquet file, a folder of tar or
 Parquet files, a bucket's folder or file (s3://, gs://; with the extra arrow), or a text file of paths. Each
-layer gets two sheets (-projections.webp, -patches.webp) and an archive of their pictures (-pictures.zip);
-atlas.json says which image and position each comes from. What it will take is said before, and refused
-where the disk has no room. A number such as conv3 stands for the rectified values of
-the third convolution. An interrupted run continues when the same command is run again. Atlases of
+layer gets two sheets (-projections.webp, -patches.webp), an archive of their pictures (-pictures.zip) and an
+array (-units.npy) that says which image and position each comes from. What it will take is said before, and
+refused where the disk has no room. A number such as conv3 stands for the rectified values of the third
+convolution. An interrupted run continues when the same command is run again. Atlases of
 different images, made on different machines, are put together by 'atlas merge'.
 """
 
@@ -180,7 +180,9 @@ def _scan(
             saved = time.monotonic()
 
     try:
-        scan(study.explainer, source, study.preprocess, atlas, layers, after_batch=after_batch)
+        scan(
+            study.explainer, source, study.preprocess, atlas, layers, positions=False, after_batch=after_batch
+        )
     finally:
         save_partial(home, atlas)
 
@@ -197,7 +199,7 @@ def _project(
     if isinstance(projector, Cluster):
         drawn = projector.project(atlas, writer.done)
     else:
-        drawn = projector.run(atlas, source, lambda unit: unit[:3] not in writer.done, writer.draw)
+        drawn = projector.run(atlas, source, lambda unit: unit not in writer.done, writer.draw, locate=True)
     for number, one in enumerate(drawn, done + 1):
         writer.add(one)
         progress.show(number)
