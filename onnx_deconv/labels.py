@@ -17,6 +17,8 @@ from onnx_deconv.files import embedded
 
 # Where exporters and model zoos put them.
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
+_CHARACTERS = "character"
+"""Where PaddleOCR's readers have theirs, one on each line: the blank goes before them, the space behind."""
 _FEW = 8
 """Names that are listed where another is not found."""
 IMAGENET = "imagenet"
@@ -50,11 +52,14 @@ class Labels:
     def of(cls, given: Sequence[str] | None, metadata: Mapping[str, str]) -> Self:
         """Take the given names, else those in a model's metadata.
 
-        There they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or lines.
+        There they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or lines; or
+        the characters of a reader of text, as PaddleOCR writes them.
         """
         if given is not None:
             return cls(tuple(_clean(str(name)) for name in given))
         text = next((metadata[key] for key in _METADATA_KEYS if metadata.get(key)), "")
+        if not text and _CHARACTERS in metadata:
+            return cls(("blank", *map(_clean, metadata[_CHARACTERS].split("\n")), "space"))
         return cls(tuple(_parsed(text)))
 
     @classmethod
@@ -131,7 +136,7 @@ class Labels:
         if not self.names:
             raise InputError(
                 f"class {label!r}: the model carries no labels; give an index, or the names (--labels FILE, "
-                "or labels= in Python)"
+                "or labels= in Python; imagenet for ImageNet's)"
             )
         close = difflib.get_close_matches(wanted, [p for parts in spoken.values() for p in parts], 3)
         few = ", ".join(self.spoken(k) for k in range(min(len(self.names), _FEW)))

@@ -195,6 +195,11 @@ def test_commands_say_how_much_of_a_signal_survives(tmp_path, photo):
     assert measured["signal"]["at"] == "r"
 
 
+def test_demo_measures_how_much_of_a_signal_survives(out):
+    _, stdout, _ = run("demo", "--rules", "deconvnet", "-o", out, "--json")
+    assert 1e-3 < json.loads(stdout)["survived"] < 1
+
+
 def test_inspect_measures_two_photographs_at_most_and_asks_for_one(model, photo):
     assert "--preset: only with --measure" in refused("inspect", model, "--preset", "imagenet")
     assert "one photograph, or two" in refused("inspect", model, *["--measure", photo] * 3)
@@ -813,7 +818,7 @@ def test_bands_are_refused_for_photographs(model, photo, out):
         (["explain", "MODEL", "PHOTO"], 4),
         (["convert", "MODEL"], 4),
         (["convert", "MODEL", "--form", "explain"], 2),
-        (["atlas", "build", "MODEL", "PHOTO"], 7),
+        (["atlas", "build", "MODEL", "PHOTO"], 9),
         (["occlude", "MODEL", "PHOTO", "--square", "30"], 7),
         (["evaluate", "MODEL", "PHOTO", "--steps", "1"], 3),
         (["sheet", "MODEL", "PHOTO"], 2),

@@ -65,6 +65,9 @@ def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
     np.testing.assert_array_equal(told["boxes"], expected.boxes)
     np.testing.assert_allclose(told["fill"], preprocess.normalise(np.full((1, 1, 3), 128, np.uint8)).ravel())
     assert told["preprocess"]["size"] == [24, 24]
+    # Above the max pool a deconvnet is about the photograph: classes alone are explained by something else.
+    method = told["method"], told["semantics"]["rules"], told["semantics"]["cam"]
+    assert method == ("deconvnet", "deconvnet", "none")
     assert pixels(record["files"]["sheet"]).shape[2] == 3
 
 
@@ -181,6 +184,9 @@ def test_evolution_follows_the_checkpoints_of_a_folder(photos, tmp_path, out):
     told = json.loads((out / "r2-evolution.json").read_text())
     assert told["checkpoints"] == ["epoch1", "epoch2", "epoch10"]
     assert np.shape(told["activations"]) == (3, 3)
+    before = json.loads((out / "r1-evolution.json").read_text())  # the max pool, whose switches tie r2 to it
+    for one, method in ((before, "guided"), (told, "deconvnet")):
+        assert (one["method"], one["semantics"]["rules"], one["semantics"]["cam"]) == (method, method, "none")
     assert np.load(out / "r2-evolution.npy").shape == (3, 3, 3, 24, 24)
     (again,) = results("evolution", folder, photos, *SIZE, "--target", 5, "-o", out)
     assert (again["layer"], again["channels"]) == ("r2", [5])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from commands import runner
 from onnx import TensorProto, numpy_helper
 from small_networks import labelled, model, network, random
 
@@ -598,7 +598,7 @@ def test_the_tool_prints_a_table_for_each_network(tmp_path, monkeypatch):
     photographs(tmp_path / "ilsvrc-val", 2)
     boxes_file(tmp_path / "ilsvrc-val", "ant.png,1,0,0,8,8\nbee.png,2,3,3,16,16\n")
     options = ["--quick", "--method", "guided:one", "--method", "centre", "--measure", "energy"]
-    result = CliRunner().invoke(tool.main, [str(tmp_path), "-o", str(tmp_path / "out"), *options])
+    result = runner().invoke(tool.main, [str(tmp_path), "-o", str(tmp_path / "out"), *options])
     assert result.exit_code == 0, result.output
     blocks = result.stdout.strip().split("\n\n")
     assert blocks[0] == "One, 2 photographs, 2 classes in them"

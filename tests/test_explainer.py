@@ -484,7 +484,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_both_forms(explainer, batch, 
         (0, {"layer": "c2", "position": (1, 6)}, "outside the feature map"),
         (0, {"layer": "c2", "position": (-1, 1)}, "outside the feature map"),
         (0, {"position": (1, 1)}, "0 axes after the channel"),
-        (0, {"seed": "two"}, "seed='two': choose one of auto, one, value, map, strongest"),
+        (0, {"seed": "two"}, "seed='two': choose one of auto, one, value, map, present, strongest"),
     ],
 )
 def test_a_choice_that_does_not_fit_is_refused(explainer, channel, more, message):

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 import pytest
 from browsers import browser
-from click.testing import CliRunner
+from commands import runner
+from faint import leftovers
 from PIL import Image
 from servers import answered, ask, serving
 
@@ -106,7 +107,7 @@ def same_by_command(port, tmp_path, **query):
     """Whether the command line that the page shows makes the numbers that it shows."""
     program, *words = shlex.split(told(port, "explanation", **query)["command"])
     assert program == "onnx-deconv"
-    result = CliRunner().invoke(main, [*words, "-o", str(tmp_path), "--json"])
+    result = runner().invoke(main, [*words, "-o", str(tmp_path), "--json"])
     assert result.exit_code == 0, result.output
     written = np.load(json.loads(result.stdout)["files"]["values"])
     return np.abs(written - values(port, **query)).max() <= 1e-5 * np.abs(written).max()
@@ -124,11 +125,20 @@ def test_the_command_line_has_the_options_that_were_given(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_page_says_that_little_of_the_signal_is_left(tmp_path):
+    onnx.save(leftovers(0.01), tmp_path / "net.onnx")
+    with serving("explore", tmp_path / "net.onnx", CHELSEA, "--no-browser", "--preset", "unit") as found:
+        _, port, _ = found
+        note = told(port, "explanation", photograph="file0", target="1", method="deconvnet")["note"]
+    assert "0.0033 % of the signal's energy passes the narrowest rectifier, 'r'" in note
+
+
+@pytest.mark.slow
 def test_occlusion_is_what_the_command_says(server, tmp_path):
     _, port, _ = server
     query = {"photograph": "file0", "target": "lion", "method": "occlusion"}
     found = told(port, "explanation", **query)
-    result = CliRunner().invoke(main, [*shlex.split(found["command"])[1:], "-o", str(tmp_path), "--json"])
+    result = runner().invoke(main, [*shlex.split(found["command"])[1:], "-o", str(tmp_path), "--json"])
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert np.allclose(np.load(record["files"]["scores"]), values(port, **query), atol=1e-4)
@@ -234,7 +244,7 @@ def atlas(tmp_path_factory):
         for k in range(6):
             picture.crop((40 * k, 20 * k, 40 * k + 120, 20 * k + 120)).save(home / f"{k}.png")
     words = ["atlas", "build", DEMO, home, "--layer", "relu2_1", "--no-values", "-o", home / "atlas"]
-    result = CliRunner().invoke(main, list(map(str, words)))
+    result = runner().invoke(main, list(map(str, words)))
     assert result.exit_code == 0, result.output
     return home / "atlas"
 
@@ -570,6 +580,6 @@ def test_a_server_that_is_stopped_as_soon_as_it_says_where_it_is_stops(seconds):
 
 def test_a_folder_that_is_not_there_is_told_before_the_page_opens(tmp_path):
     missing = tmp_path / "photos"
-    result = CliRunner().invoke(main, ["explore", str(DEMO), str(missing), "--no-browser", "--port", "0"])
+    result = runner().invoke(main, ["explore", str(DEMO), str(missing), "--no-browser", "--port", "0"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{missing}: no such file or folder of photographs" in result.stderr

@@ -193,7 +193,9 @@ def test_a_unit_of_the_scores_is_a_class_that_starts_with_its_score():
 
 def test_a_seed_that_cannot_be_is_refused():
     model = load(DEMO)
-    with pytest.raises(InputError, match="'units': choose one of auto, one, contrast, map, strongest, unit"):
+    with pytest.raises(
+        InputError, match="'units': choose one of auto, one, contrast, map, present, strongest, unit"
+    ):
         explain_graph(compile_pair(model), seed="units")
     explainer = Explainer(model, providers="cpu")
     pair = compile_pair(model, explainer.class_maps)
@@ -213,6 +215,8 @@ def test_the_target_is_an_ordinary_input_unless_it_is_to_be_optional():
     left_out = Session(optional.proto, optional.folder, "cpu").run({"image": x})
     np.testing.assert_array_equal(numpy_of(left_out[RECONSTRUCTION]), found[RECONSTRUCTION])
     assert (found[RECONSTRUCTION] != given[RECONSTRUCTION]).any()
+    chosen = run(optional, {"image": x, "target": np.array([3])})  # the default is no constant
+    np.testing.assert_array_equal(chosen[RECONSTRUCTION], given[RECONSTRUCTION])
 
 
 def test_top_k_gives_k_reconstructions_of_each_image():

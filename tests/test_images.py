@@ -443,6 +443,29 @@ def test_a_function_that_does_more_is_refused(explainer, function):
         explainer.explain(noise(), preprocess=function)
 
 
+def test_a_function_that_is_random_is_refused(explainer):
+    """What it does to the ramps would not be what it did to the photograph."""
+    rng = np.random.default_rng(3)
+
+    def cropped(image):
+        left = int(rng.integers(0, 9))
+        return as_preprocessed(np.asarray(image.crop((left, 0, left + 32, 32))))
+
+    def flipped(image):
+        picture = np.asarray(image.resize((32, 32)))
+        return as_preprocessed(picture[:, ::-1] if rng.random() < 0.5 else picture)
+
+    for function in (cropped, flipped):
+        with pytest.raises(InputError, match="preprocess is random: one photograph gave different inputs"):
+            explainer.explain(noise(64, 80), preprocess=function)
+
+
+def test_rows_of_images_and_classes_say_what_to_give(explainer):
+    for row in ((Image.fromarray(noise()), 3), [np.zeros((2, 3, 32, 32), np.float32), np.zeros(2)]):
+        with pytest.raises(InputError, match=r"is no image: of rows \(image, class\), give the images"):
+            list(explainer.explain(iter([row])))
+
+
 def test_a_function_that_returns_a_picture_is_told_what_the_model_takes(explainer):
     with pytest.raises(InputError, match=r"returned shape \(64, 80, 3\): the model takes C×H×W, as floats"):
         explainer.explain(noise(64, 80), preprocess=lambda image: image)

@@ -445,3 +445,20 @@ def test_two_possible_layouts_are_refused_with_the_option():
         explain(proto, picture, providers="cpu")
     how, _ = preprocess_for(load(proto), layout="NCHW")
     assert explain(proto, picture, 0, preprocess=how, providers="cpu").shown.layout == "NCHW"
+
+
+def test_numbers_that_numpy_does_not_have_are_refused_with_the_way_out(tmp_path):
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (bfloat16[N,3,4,4] x) => (float[N,48] y) '
+        "{ f = Cast<to=1>(x) y = Flatten(f) }"
+    )
+    net = saved(proto, tmp_path / "net.onnx")
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "p.png")
+    for command in (("verify", net), ("explain", net, tmp_path / "p.png"),
+                    ("convert", net, "-o", tmp_path / "out", "--form", "explain")):  # fmt: skip
+        code, _, err = run(*command)
+        assert code == 2
+        assert "'x' takes bfloat16" in err
+        assert "a Cast from float32" in err
+    with pytest.raises(InputError, match="a Cast from float32"):
+        explain(net, np.zeros((1, 3, 4, 4), np.float32), providers="cpu")

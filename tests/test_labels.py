@@ -48,6 +48,11 @@ def test_a_table_has_a_column_of_indices_and_one_of_names(tmp_path, text):
     assert Labels.read(tmp_path / "names.csv").names == PETS
 
 
+def test_a_readers_characters_stand_between_the_blank_and_the_space():
+    assert Labels.of(None, {"character": "'\n疗\n7"}).names == ("blank", "'", "疗", "7", "space")
+    assert Labels.of(None, {"character": "x", "names": "['cat']"}).names == ("cat",)
+
+
 def test_names_with_commas_stay_whole(tmp_path):
     (tmp_path / "names.txt").write_text("tench, Tinca tinca\ngoldfish, Carassius auratus\n")
     assert Labels.read(tmp_path / "names.txt").names == ("tench, Tinca tinca", "goldfish, Carassius auratus")

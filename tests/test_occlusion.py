@@ -295,7 +295,7 @@ def test_the_figure_is_brightest_over_what_the_class_hangs_on():
     photo = Photo(picture, *preprocess.apply(picture))
     assert photo.geometry == Geometry((24, 40), (24, 40), (24, 40), (0, 0))
     found = occlusion(Explainer(proto, providers="cpu"), photo.tensor, size=6, stride=2, target=1)
-    sheet = draw_occlusion(found, photo, photo.tensor, preprocess, Labels()).picture()
+    sheet = draw_occlusion(found, photo, photo.tensor, "deconvnet", preprocess, Labels()).picture()
     times = 14  # 24 pixels become at least 320
     cell = sheet[8 : 8 + 24 * times, :, :]
     starts = np.flatnonzero((cell != 255).any(axis=(0, 2)))

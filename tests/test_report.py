@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from browsers import CHROMIUM, browser
-from click.testing import CliRunner
+from commands import runner
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
@@ -25,7 +25,7 @@ QUIET = [
 
 
 def run(*args, code=0):
-    result = CliRunner().invoke(main, [str(a) for a in args])
+    result = runner().invoke(main, [str(a) for a in args])
     assert result.exit_code == code, result.output
     return result
 

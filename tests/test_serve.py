@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from commands import runner
+from faint import leftovers
 from PIL import Image
 from servers import SECONDS, answered, ask, serving
 
@@ -394,7 +395,7 @@ def test_open_requests_are_answered_before_it_stops():
 
 
 def run(*arguments, **environment):
-    return CliRunner(env={"ONNX_DECONV_TOKEN": "", **environment}).invoke(main, [str(a) for a in arguments])
+    return runner(env={"ONNX_DECONV_TOKEN": "", **environment}).invoke(main, [str(a) for a in arguments])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org"])
@@ -594,6 +595,45 @@ def test_an_answer_says_which_reconstructions_are_empty():
     assert json.loads(_written(served, asked, found).body)["parameters"] == {"empty": [1]}
     plain = {name: found[name] for name in names if name == "scores"}
     assert "parameters" not in json.loads(_written(served, asked, plain).body)
+
+
+def test_answers_say_that_little_of_the_signal_is_left():
+    explainer = Explainer(leftovers(0.01), "deconvnet", providers="cpu")
+    served = Served("net", explainer, preprocess_for(explainer.model, "unit")[0], Limits.pixels)
+    app = models_app([served], Limits(), Address(), "0")
+    said = "0.0033 % of the signal's energy passes the narrowest rectifier, 'r'"  # 0.01 squared of 3
+    assert said in json.loads(answered(app, "GET", "/v2/models/net")[1])["parameters"]["note"]
+    asked = json_request(x=np.ones((1, 3, 8, 8), np.float32), target=np.array([1]))
+    answer = json.loads(answered(app, "POST", "/v2/models/net/infer", json.dumps(asked))[1])
+    assert said in answer["parameters"]["note"]
+    plain = json.dumps(asked | {"outputs": [{"name": "scores"}]})
+    assert "parameters" not in json.loads(answered(app, "POST", "/v2/models/net/infer", plain)[1])
+    for method, least in (("deconvnet", 1), ("guided", 0.01)):
+        assert Served("net", Explainer(leftovers(least), method, providers="cpu"), None, 1).note is None
+
+
+def test_answers_say_that_they_are_not_about_the_image():
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, H, W] x) => (float[N, 3] scores) {
+            r = Relu (x)
+            pooled = GlobalAveragePool (r)
+            scores = Flatten (pooled)
+        }
+    """
+    note = Served("net", Explainer(onnx.parser.parse_model(text), "deconvnet"), None, 1).note
+    assert note.startswith("deconvnet hardly depends on the image here: only through the map it starts from")
+
+
+@pytest.mark.slow
+def test_pictures_have_the_note_in_a_header(tmp_path):
+    onnx.save(leftovers(0.01), tmp_path / "net.onnx")
+    with serving("serve", tmp_path / "net.onnx", "--rules", "deconvnet", "--preset", "unit") as found:
+        _, port, log = found
+        where = "/v2/models/net/infer?view=heat"
+        status, headers, _ = ask(port, "POST", where, CHELSEA.read_bytes(), {"Content-Type": "image/png"})
+    assert (status, "0.0033 %" in headers["X-Note"]) == (200, True)
+    assert any("0.0033 %" in line for line in log)
 
 
 def test_several_inputs_and_results_that_are_not_of_images():

@@ -66,7 +66,8 @@ def test_layers_show_their_strongest_map(explainer):
     ((first, second),) = compare(across_layers(explainer, ["r1", "r2"]), PHOTOS[:1])
     (expected,) = alone("deconvnet", PHOTOS[0], layer="r2")
     assert second.explanation.channel == expected.channel
-    assert second.caption == f"r2 map {expected.channel}, {number(expected.score)}"
+    assert second.caption == f"r2 map {expected.channel}, {number(expected.score)}, {expected.made_by}"
+    assert expected.made_by.startswith("deconvnet")
     assert first.caption.startswith("r1 map ")
 
 

@@ -8,7 +8,7 @@ import pytest
 from commands import run
 from small_networks import model, random
 
-from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
+from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.imaging import save_png
@@ -64,6 +64,35 @@ def only(values, channel, where=1.0):
     found = np.zeros_like(values)
     found[:, channel] = values[:, channel] * where
     return found
+
+
+@pytest.mark.parametrize("tail", ["y = Sigmoid(c)", "t = Transpose<perm=[0,2,3,1]>(c) y = Sigmoid(t)"])
+def test_before_a_sigmoid_a_class_is_explained_from_where_it_is_seen(tail, tmp_path):
+    """What is below zero there says that the class is not. One that is nowhere is explained as a whole."""
+    images = random(2, 3, 4, 6, seed=9)
+    images[1, 0] = -np.abs(images[1, 0])
+    proto = model(f"c = Conv(x, same) {tail}", SAME, "N,3,4,6")
+    expected = only(images, 0, images[:, 0] > 0)
+    expected[1, 0] = images[1, 0]
+    found = explainer(proto)(images, 0)
+    assert {one.seed for one in found} == {"present"}
+    save(compile_pair(load(proto), semantics="gradient"), tmp_path / "pair")
+    first = np.float32([[1, 0, 0, 0]] * 2)
+    graphs = in_one_graph(proto, images, [0, 0]), in_one_graph(proto, images, first, "weights")
+    for each in (arrays(found), arrays(explainer(tmp_path / "pair")(images, 0)), *graphs):
+        np.testing.assert_allclose(each, expected, rtol=1e-6)
+    whole = arrays(explainer(proto)(images, 0, seed="map"))
+    np.testing.assert_array_equal(whole, only(images, 0))
+    np.testing.assert_array_equal(in_one_graph(proto, images, [0, 0], seed="map"), whole)
+
+
+def test_where_the_complement_of_a_sigmoid_is_seen_its_score_is_below_zero():
+    images = random(1, 3, 4, 6, seed=9)
+    proto = model(
+        "c = Conv(x, same) s = Sigmoid(c) y = Sub(one, s)", SAME | {"one": np.float32(1)}, "N,3,4,6"
+    )
+    (found,) = explainer(proto)(images, 0)
+    np.testing.assert_array_equal(found.reconstruction, -only(images, 0)[0])
 
 
 @pytest.mark.parametrize("batch", ["N", "2", "1"])
@@ -791,18 +820,139 @@ def test_outputs_are_listed_with_what_can_be_asked_of_them(tmp_path):
     assert "a class: its map, its region, a mask, or one position" in line
 
 
+# --- an ensemble: two readers of the image's single numbers, the mean of whose probabilities is asked ---
+
+STACKED = "j = Unsqueeze(p, {0}) k = Unsqueeze(q, {0}) c = Concat<axis={1}>(j, k)"
+MEANS = {
+    "mean": ("y = Mean(p, q)", 0.5),
+    "sum": ("a = Add(p, q) y = Mul(a, half)", 0.5),
+    "weighted": ("a = Mul(p, quarter) b = Mul(q, rest) y = Add(a, b)", 0.25),
+    "stacked first": (STACKED.format("zero", 0) + "y = ReduceMean<keepdims=0>(c, zero)", 0.5),
+    "stacked between": (STACKED.format("one", 1) + "y = ReduceMean<keepdims=0>(c, one)", 0.5),
+    "percent": ("m = Mean(p, q) y = Mul(m, hundred)", 0.5),
+    "logarithm": ("m = Mean(p, q) y = Log(m)", 0.5),
+    "class": ("m = Mean(p, q) a = ArgMax<axis=1>(m) y = Cast<to=1>(a)", 0.5),
+}
+MEMBERS = random(72, 3, seed=3), random(72, 3, seed=4)
+NUMBERS = {
+    "v": MEMBERS[0], "w": MEMBERS[1], "half": np.float32(0.5), "quarter": np.float32(0.25),
+    "rest": np.float32(0.75), "hundred": np.float32(100), "unit": np.float32(1),
+    "zero": np.array([0]), "one": np.array([1]),
+}  # fmt: skip
+TWO = "f = Flatten(x) s = MatMul(f, v) t = MatMul(f, w) p = Softmax(s) q = Softmax(t)"
+
+
+def ensemble(tail, **weights):
+    return model(f"{TWO} {tail}", NUMBERS | weights, "N,3,4,6")
+
+
+@pytest.mark.parametrize("tail", MEANS)
+def test_a_mean_of_softmaxes_is_explained_by_the_mean_of_their_scores(tail):
+    """Linear readers send back their weights: the mean's are the means of the members'."""
+    proto, share = ensemble(MEANS[tail][0]), MEANS[tail][1]
+    expected = share * MEMBERS[0][:, 1] + (1 - share) * MEMBERS[1][:, 1]
+    (one, _) = explainer(proto)(IMAGES, 1)
+    assert one.kind == "classes"
+    assert "is computed from scores" not in (one.note or "")
+    np.testing.assert_allclose(one.reconstruction.ravel(), expected, rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1])[0].ravel(), expected, rtol=1e-6)
+
+
+def test_the_complement_of_a_mean_falls_as_its_score_rises():
+    (one, _) = explainer(ensemble("m = Mean(p, q) y = Sub(unit, m)"))(IMAGES, 1)
+    expected = -(MEMBERS[0][:, 1] + MEMBERS[1][:, 1]) / 2
+    np.testing.assert_allclose(one.reconstruction.ravel(), expected, rtol=1e-6)
+
+
+DIVIDED = [3, 0, 0], [-6, 0, 0]
+"""What two members say of three classes: class 0 has the highest mean probability, (0.909 + 0.001) / 2, and
+the lowest mean score."""
+
+
+@pytest.mark.parametrize("tail", ["mean", "sum", "stacked first", "percent", "class"])
+def test_the_mean_itself_tells_which_class_is_the_most_probable(tail, tmp_path):
+    v, w = (np.tile(np.array(each, np.float32) / 72, (72, 1)) for each in DIVIDED)
+    proto, ones = ensemble(MEANS[tail][0], v=v, w=w), np.ones((2, 3, 4, 6), np.float32)
+    expected = np.full((2, 3, 4, 6), -1.5 / 72, np.float32)
+    save(compile_pair(load(proto), semantics="gradient"), tmp_path / "pair")
+    for e in (proto, tmp_path / "pair"):
+        found = explainer(e)(ones)
+        assert {one.channel for one in found} == {0}
+        np.testing.assert_allclose(arrays(found), expected, rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, ones), expected, rtol=1e-6)
+
+
+def test_a_mean_of_softmaxes_is_checked_and_read_back_from_an_explain_graph(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(ensemble(MEANS["mean"][0]).SerializeToString())
+    code, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
+    (output,) = json.loads(stdout)["heads"]
+    assert (output["start"], output["cut"]) == ("y/scores", ["Mean y", "Softmax q", "Softmax p"])
+    convert = "convert", tmp_path / "net.onnx", "-o", tmp_path / "made", "--form", "explain"
+    for command in (("verify", tmp_path / "net.onnx"), convert):
+        code, _, stderr = run(*command)
+        assert code == 0, stderr
+    found = explainer(tmp_path / "made")(IMAGES)
+    assert (found[0].layer, found[0].channel) == (
+        "y/scores",
+        explainer(tmp_path / "net.onnx")(IMAGES)[0].channel,
+    )
+
+
 @pytest.mark.parametrize(
     ("tail", "said"),
-    [("y = Mean(s1, s2)", True), ("a = Add(s1, s2) y = Mul(a, half)", True), ("y = Mean(l1, l2)", False)],
+    [
+        ("y = Max(p, q)", True),
+        ("a = Sub(p, q) y = Mul(a, half)", True),
+        ("r = Gather<axis=1>(q, turned) y = Mean(p, r)", True),
+        ("y = Mean(s, t)", False),
+    ],
 )
-def test_a_mean_of_several_softmaxes_says_that_it_is_made_of_scores(tail, said):
-    body = f"""
-        g = GlobalAveragePool(x) f = Flatten(g) l1 = MatMul(f, v) l2 = MatMul(f, w)
-        s1 = Softmax(l1) s2 = Softmax(l2) {tail}
-    """
-    weights = {"v": random(3, 4), "w": random(3, 4, seed=1), "half": np.float32(0.5)}
-    (one,) = explainer(model(body, weights, "N,3,4,6"))(IMAGES[:1], 1)
+def test_what_is_no_mean_of_probabilities_of_the_same_classes_says_that_it_is_made_of_scores(tail, said):
+    (one, _) = explainer(ensemble(tail, turned=np.array([2, 1, 0])))(IMAGES, 1)
+    assert one.layer == "y"
     assert ("is computed from scores" in (one.note or "")) == said
+
+
+@pytest.mark.parametrize(
+    ("tail", "assumed"),
+    [
+        ("y = MatMul(f, v)", True),
+        ("s = MatMul(f, v) y = Softmax(s)", False),
+        ("s = MatMul(f, v) y = Sigmoid(s)", False),
+        ("s = MatMul(f, v) a = ArgMax<axis=1>(s) y = Cast<to=1>(a)", False),
+        ("y = MatMul(f, thousand)", False),
+        ("y = MatMul(f, ten)", False),
+        ("y = MatMul(f, one)", False),  # a regression
+    ],
+)
+@pytest.mark.parametrize("labels", [None, ["a", "b", "c"]])
+def test_numbers_that_nothing_says_are_classes_are_said_to_be_taken_for_such(tmp_path, tail, assumed, labels):
+    weights = {"v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1)}
+    proto = model(f"f = Flatten(x) {tail}", weights, "N,3,4,6")
+    (tmp_path / "net.onnx").write_bytes((named(proto, *labels) if labels else proto).SerializeToString())
+    _, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
+    assert json.loads(stdout)["heads"][0]["assumed"] == (assumed and not labels)
+    _, stdout, _ = run("inspect", tmp_path / "net.onnx")
+    assert ("classes, assumed" in stdout) == (assumed and not labels)
+    assert explainer(tmp_path / "net.onnx").head.assumed == (assumed and not labels)
+
+
+def test_ten_numbers_beside_another_output_may_be_anything():
+    weights = {"v": random(72, 10), "w": random(72, 1)}
+    proto = model("f = Flatten(x) y = MatMul(f, v) z = MatMul(f, w)", weights, "N,3,4,6", "y z")
+    assert explainer(proto, output="y").head.assumed
+
+
+def test_a_kind_that_is_assumed_is_warned_of_once_and_written_down(tmp_path):
+    proto = model("f = Flatten(x) y = MatMul(f, v)", {"v": random(72, 5)}, "N,3,4,6")
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    for name in "ab":
+        save_png(tmp_path / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
+    code, stdout, stderr = run("explain", tmp_path / "net.onnx", tmp_path / "a.png", tmp_path / "b.png",
+                               "-o", tmp_path / "made", "--json")  # fmt: skip
+    assert code == 0, stderr
+    assert stderr.count("is taken for classes: nothing in the file says so") == 1
+    assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [True, True]
 
 
 def test_a_map_of_one_channel_over_one_axis_has_one_channel():

@@ -306,6 +306,16 @@ def test_a_missing_rule_is_an_error():
         checks_of(model_of("y = Det(x)", {"x": (1, 3, 4, 4)}))
 
 
+@pytest.mark.parametrize("semantics", ["deconvnet", "grad-cam", "guided*layer-cam"])
+def test_a_saved_pair_has_a_picture_of_the_method_s_own_shape(semantics):
+    model = load(network())
+    pair = compile_pair(model, semantics=semantics)
+    original = Session(model.proto, model.folder, "cpu")
+    checks = [*check_pair(model, original, pair, feeds_of(model), "cpu")]
+    checks += verify(model, feeds_of(model), saved=pair, providers="cpu")
+    assert {c.verdict for c in checks} <= {"ok", "not covered"}
+
+
 def test_a_saved_pair_is_checked_for_numbers():
     model = load(network())
     original = Session(model.proto, model.folder, "cpu")

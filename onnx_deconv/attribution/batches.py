@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from onnx import helper
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array, Model
@@ -71,7 +70,7 @@ def as_input(model: Model, name: str, array: Array) -> Array:
         If its shape or kind of numbers does not fit.
     """
     types = model.type_of(name)
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype))
+    dtype = model.input_dtype(name)
     if array.dtype != dtype and not (array.dtype.kind == dtype.kind == "f"):
         raise InputError(
             f"input {name!r} takes {dtype} numbers, not {array.dtype}; preprocess the image first"

@@ -59,9 +59,8 @@ MAX_LAYERS = 8
 
 _EXPLAINERS: "weakref.WeakSet[Explainer]" = weakref.WeakSet()
 
-_READS = {"rectifiers", "activations", "class activation map"}
-"""What of the forward pass ties a signal to the image so that what survives says something all the same."""
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
+_WHOLE = {"map", "present"}
 
 _SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
 Targets = Target | Sequence[Target]
@@ -177,7 +176,7 @@ class Explainer:
         """Start without sessions: at first, after unpickling, and in a forked process."""
         self._lock = threading.Lock()
         self._sessions = Recent[tuple[str, Semantics], PairSession](self.max_layers)
-        self._meters = dict[tuple[str, Semantics], SignalMeter]()
+        self._meters = Recent[tuple[str, Semantics], SignalMeter](self.max_layers)
         _EXPLAINERS.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -518,7 +517,7 @@ class Explainer:
         if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
             return [Start(layer, choice.seed, chosen)]
         if self.head.has_positions:
-            return [Start(layer, "one" if self.head.kind == "detections" else "map", chosen)]
+            return [Start(layer, self.head.seed, chosen)]
         if chosen.reads_feature_maps:
             plain = [replace(chosen, cam="none")] if chosen.rules != NO_RULES else []
             others = [Semantics("guided"), Semantics("gradient")] if self.auto else []
@@ -540,7 +539,7 @@ class Explainer:
         for start in dict.fromkeys(column.starts if self.measure and self.average is None else ()):
             session = self.session(start.layer, start.semantics)
             tiled = isinstance(run_of(start), TiledPass)  # the meter runs the whole image
-            if tiled or _READS & set(ImageDependence.of(session.pair.manifest).through):
+            if tiled or ImageDependence.of(session.pair.manifest).reads_activations:
                 continue
             own = [seed * (each == start) for seed, each in zip(column.seeds, column.starts, strict=True)]
             seeds = axes_of(self.model, start.layer).restored(np.stack(own))
@@ -552,10 +551,14 @@ class Explainer:
 
     def _meter(self, start: Start) -> SignalMeter:
         key = start.layer, start.semantics
-        if key not in self._meters:
-            inputs = [r["of"] for r in self.session(*key).pair.manifest["reconstructions"]]
-            self._meters[key] = SignalMeter(self.model, *key, inputs, self.providers)
-        return self._meters[key]
+        with self._lock:
+            ready = self._meters.get(key)
+        if ready is not None:
+            return ready
+        inputs = [r["of"] for r in self.session(*key).pair.manifest["reconstructions"]]
+        made = SignalMeter(self.model, *key, inputs, self.providers)
+        with self._lock:
+            return self._meters.add(key, made)
 
     def _note(self, column: Column, image: int, survived: Survival | None = None) -> str | None:
         """Say what became of the signal, and whether the picture can be about the image."""
@@ -577,7 +580,7 @@ class Explainer:
         start = column.starts[image]
         manifest = self.session(start.layer, start.semantics).pair.manifest
         found = ImageDependence.of(manifest)
-        return of_a_map(start.semantics) if found.note and column.kinds[image] == "map" else found
+        return of_a_map(start.semantics) if found.note and column.kinds[image] in _WHOLE else found
 
     @cached_property
     def class_maps(self) -> str | None:

@@ -148,6 +148,16 @@ class Explanation:
         method = self.semantics.method
         return method if self.average is None else self.average.method(method)
 
+    @property
+    def made_by(self) -> str:
+        """The method, for a caption, with its :attr:`reservation`."""
+        return f"{self.method}{self.reservation}"
+
+    @property
+    def reservation(self) -> str:
+        """What a caption adds where the picture is hardly, or not, about the photograph."""
+        return _SAID[self.depends]
+
     def of_input(self, name: str) -> "Explanation":
         """Return the same explanation, with the reconstruction and the pictures of one input.
 
@@ -208,7 +218,7 @@ class Explanation:
         """
         if self.shown is None:
             raise InputError("arrays alone have no photograph to draw on: explain them by Explainer.explain")
-        captions = (self.shown.name, self.caption, f"{self.method}{_SAID[self.depends]}, saliency", "overlay")
+        captions = (self.shown.name, self.caption, f"{self.made_by}, saliency", "overlay")
         badge = f"{self.score:.2g}, {self.standing.words}" if self.standing.improbable else None
         return self.shown.views(self.reconstruction, captions, badge, scales)
 

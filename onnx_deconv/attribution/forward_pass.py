@@ -71,7 +71,9 @@ class Pass:
             The output. It gives the scores if it has one number per class (also where the explanation
             starts before a final softmax); else they are the strongest activations of the classes.
         """
-        found = of_classes(self.explained, head)
+        by = None if head.ranked is None else self._values.get(head.ranked)
+        known = self.explained if by is None else self.axes.canonical(numpy_of(by))
+        found = of_classes(known, head)
         if head.own is not None:
             own = head.own.canonical(numpy_of(self._values[head.output]))
             found = own.reshape(found.shape) if own.size == found.size else found

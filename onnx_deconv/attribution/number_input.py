@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import helper
 
 from onnx_deconv.attribution.batches import batched
 from onnx_deconv.errors import InputError, sizes_of
@@ -55,8 +54,7 @@ class NumberInput:
         if axis is None and shape is not None and len(shape) > 1:
             last = shape[-1] in _PICTURE_CHANNELS and shape[0] not in _PICTURE_CHANNELS
             axis = len(shape) - 1 if last else 0
-        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype))
-        return cls(name, shape, is_batched, axis, dtype, str(types))
+        return cls(name, shape, is_batched, axis, model.input_dtype(name), str(types))
 
     def samples(self, given: Any, what: str, *, channels_first: bool = False) -> Array:
         """Bring numbers into the form that the input takes.

@@ -15,9 +15,10 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.model.heads import Head
 
-SeedKind = Literal["auto", "one", "value", "map", "strongest"]
+SeedKind = Literal["auto", "one", "value", "map", "present", "strongest"]
 """``one``: 1 at the unit. ``value``: the unit's activation. ``map``: a whole feature map with its
-activations. ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
+activations. ``present``: those of them that are positive, as behind a Relu; the whole map where none is.
+``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
 is given, ``one`` for a value with one unit per channel (scores), else ``map``."""
 
 Place = Sequence[int] | Array | Literal["region"] | None
@@ -145,11 +146,15 @@ def _of_channel(values: Array, channel: int, place: Place, kind: SeedKind) -> Ar
     feature_map = values[channel]
     if is_area(place):
         area = region(values, channel) if isinstance(place, str) else fitted(place, feature_map.shape)
+        if kind == "present":
+            return area * present(feature_map)
         if kind != "strongest":
             return area if kind == "one" else area * feature_map
         feature_map = np.where(area != 0, feature_map, 0)
     if kind == "map":
         return feature_map
+    if kind == "present":
+        return present(feature_map)
     found = np.zeros_like(feature_map)
     aim = Aim((), place).position
     where = strongest(feature_map) if aim is None else aim
@@ -172,6 +177,11 @@ def region(values: Array, channel: int) -> Array:
     return wins.astype(np.float32)
 
 
+def present(feature_map: Array) -> Array:
+    """Return the positive activations of a map, elsewhere 0; all of them if none is positive."""
+    return np.maximum(feature_map, 0) if (feature_map > 0).any() else feature_map
+
+
 def strongest(feature_map: Array) -> tuple[int, ...]:
     """Return the position of a map's strongest activation, the first in row-major order."""
     return tuple(int(k) for k in np.unravel_index(np.argmax(feature_map), feature_map.shape))
@@ -181,7 +191,7 @@ def _resolved(values: Array, place: Place, kind: SeedKind) -> SeedKind:
     if is_area(place):
         return "map" if kind in ("auto", "value") else kind
     if kind != "auto":
-        return "value" if kind in ("map", "strongest") and place is not None else kind
+        return "value" if kind in ("map", "present", "strongest") and place is not None else kind
     if place is not None:
         return "value"
     return "one" if values[0, 0].size == 1 else "map"

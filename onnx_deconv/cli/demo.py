@@ -36,7 +36,7 @@ def command(console: Console, /, output: Path, semantics: SemanticsOptions, run:
     Nothing is downloaded.
     """
     study = InputOptions().study(
-        console, run.explainer(embedded("demo.onnx"), semantics, AUTO), ImageOptions()
+        console, run.explainer(embedded("demo.onnx"), semantics, AUTO, measure=True), ImageOptions()
     )
     classes = len(study.explainer.labels.names)
     console.say(f"The embedded model, which knows {classes} classes, sees the embedded photograph of a cat:")

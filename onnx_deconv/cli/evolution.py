@@ -131,6 +131,6 @@ def _write(
     save_sheet(files["sheet"], draw_evolution(found, study.preprocess))
     save_npy(files["values"], found.projections)
     numbers = {name: value for name, value in vars(found).items() if name != "projections"}
-    save_json(files["record"], {**numbers, "files": photographs, **study.made_by()})
+    save_json(files["record"], {**numbers, "files": photographs, **study.made_by(found.layer)})
     text = f"{found.layer}: {counted(len(found.checkpoints), 'checkpoint')}\n  {files['sheet']}"
     console.result({"layer": found.layer, "channels": found.channels, **files}, text)

@@ -86,8 +86,8 @@ class TargetOptions:
         option(
             "--seed",
             "What the explanation starts from: one is 1 at the unit, value the unit's activation, "
-            "map the whole feature map, strongest the map's strongest activation alone. auto: a class "
-            "starts from its own feature map where the model has one.",
+            "map the whole feature map, present what is positive in it, strongest its strongest activation "
+            "alone. auto: a class starts from its own feature map where the model has one.",
         ),
     ] = "auto"
 

@@ -52,8 +52,9 @@ class GraphOptions:
             "--seed",
             "With --form explain: what an explanation starts from: one is 1 at the channel's "
             "strongest unit, contrast a class less the mean of all others, map the channel's whole feature "
-            "map, strongest the map's strongest activation alone, unit the unit whose index in the layer "
-            "'target' gives. auto: a class starts from its own feature map where the model has one.",
+            "map, present what is positive in it, strongest its strongest activation alone, unit the unit "
+            "whose index in the layer 'target' gives. auto: a class starts from its own feature map where "
+            "the model has one.",
         ),
     ] = "auto"
     target_input: Annotated[

@@ -148,6 +148,7 @@ def write(
         "rank": rank or 1,
         "output": one.output,
         "kind": one.kind,
+        "kind_assumed": subject.of_classes and subject.explainer.head.assumed,
         "target": one.name,
         "layer": one.layer,
         "class": one.channel if subject.of_classes and one.of_class else None,

@@ -121,7 +121,8 @@ _OUTPUTS = ("output", "kind", "axes", "starts at", "without", "--target")
 
 def _output(one: Output) -> tuple[str, ...]:
     targets = one.targets if one.problem is None else f"none: {one.problem}"
-    return one.output, one.kind, " × ".join(one.axes), one.start, ", ".join(one.cut), targets
+    kind = f"{one.kind}, assumed" if one.assumed else one.kind
+    return one.output, kind, " × ".join(one.axes), one.start, ", ".join(one.cut), targets
 
 
 _HEADER = ("layer", "node", "operator", "shape", "number", "rule")

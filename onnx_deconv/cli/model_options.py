@@ -42,6 +42,10 @@ def _choice(name: str, help: str) -> Option:  # noqa: A002
     return option(f"--{name}", f"{help}  [default: {choices[0]}]", type=click.Choice(choices))
 
 
+MAP_ALONE = {NO_RULES: "No signal goes to the image; the map of --cam alone is made."}
+"""What else than a table may be chosen."""
+
+
 @dataclass(frozen=True)
 class SemanticsOptions:
     """The named choices of :class:`~onnx_deconv.semantics.Semantics`; ``None`` where none was made."""
@@ -51,7 +55,7 @@ class SemanticsOptions:
         groups.rules(
             "The rule table, which says what each operator does to the signal (default: deconvnet; explain "
             "and demo choose one that depends on the photograph).",
-            {NO_RULES: "No signal goes to the image; the map of --cam alone is made."},
+            MAP_ALONE,
         ),
     ] = None
     cam: Annotated[

@@ -158,11 +158,13 @@ def _write(
     files |= {"sheet": Path(f"{stem}-occlusion.{suffix}"), "record": Path(f"{stem}-occlusion.json")}
     for what, values in maps.items():
         save_npy(files[what], values)
-    drawn = draw_occlusion(found, photo, projected.reconstruction, study.preprocess, labels)
+    drawn = draw_occlusion(
+        found, photo, projected.reconstruction, projected.made_by, study.preprocess, labels
+    )
     save_sheet(files["sheet"], drawn)
     record = {"image": path, **_record(found), "files": files}
-    more = {"boxes": found.boxes, "top": found.prediction, "note": projected.note}
-    save_json(files["record"], record | more | study.made_by())
+    more = {"boxes": found.boxes, "top": found.prediction, "method": projected.method, "note": projected.note}
+    save_json(files["record"], record | more | study.made_by(found.layer))
     what = "score" if found.probability is None else "probability"
     text = f"{what} {found.probability_or_score:.3g}, lowest with the square {record['least']:.3g}"
     console.result(record, f"{path}: {labels.spoken(found.target)}, {text}\n  {files['sheet']}")

@@ -12,13 +12,19 @@ from onnx_deconv.files import replacing
 from onnx_deconv.imaging import CustomPreprocess, Preprocess
 
 
-def made_by(explainer: Explainer, preprocess: Preprocess | CustomPreprocess | None) -> dict[str, Any]:
-    """Return what a result depends on: the model, this package, the semantics, the preprocessing."""
+def made_by(
+    explainer: Explainer, preprocess: Preprocess | CustomPreprocess | None, layer: str | None = None
+) -> dict[str, Any]:
+    """Return what a result depends on: the model, this package, the semantics, the preprocessing.
+
+    The semantics are those of the given layer, which ``auto`` chooses for each, else those of classes.
+    """
+    semantics = explainer.semantics if layer is None else explainer.method(layer)
     return {
         "model": explainer.model.name,
         "onnx_deconv": __version__,
-        "semantics": explainer.semantics.as_dict(),
-        "rules": explainer.semantics.rules_record,
+        "semantics": semantics.as_dict(),
+        "rules": semantics.rules_record,
         "preprocess": None if preprocess is None else vars(preprocess),
     }
 

@@ -53,9 +53,9 @@ class Study:
             raise InputError("photographs in their own sizes cannot be compared: give a --size")
         return [Photo.read(path, self.preprocess) for path in paths]
 
-    def made_by(self) -> dict[str, Any]:
-        """Return what a result depends on, for its record."""
-        return made_by(self.explainer, self.preprocess)
+    def made_by(self, layer: str | None = None) -> dict[str, Any]:
+        """Return what a result depends on, for its record; of one layer, where the method depends on it."""
+        return made_by(self.explainer, self.preprocess, layer)
 
 
 class Failures:

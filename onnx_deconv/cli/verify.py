@@ -12,7 +12,7 @@ from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.model_options import MAP_ALONE, ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import option, takes
 from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
@@ -62,7 +62,9 @@ class VerifyOptions:
     tables: Annotated[
         Sequence[str],
         groups.rules(
-            "A rule table to check; may be repeated (default: all but those of relevance).", multiple=True
+            "A rule table to check; may be repeated (default: all but those of relevance).",
+            MAP_ALONE,
+            multiple=True,
         ),
     ] = ()
     image: Annotated[

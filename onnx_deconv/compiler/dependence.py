@@ -21,6 +21,7 @@ ENOUGH = 0.5
 """The share of the halvings of the image's size that max pools must do for their switches to tie a picture
 to it. Measured between two photographs: SqueezeNet 1.1 (3 of 4) 0.16, ResNets (1 of 5) 0.92."""
 
+_ACTIVATIONS = {"rectifiers", "activations", "class activation map"}
 _GRAD_CAM = "any rules times grad-cam do"
 
 
@@ -43,6 +44,11 @@ class ImageDependence:
     depends: Literal["yes", "hardly", "no"]
     through: tuple[str, ...]
     note: str | None = None
+
+    @property
+    def reads_activations(self) -> bool:
+        """Whether the image's activations stop or weigh the signal: what is left is about the image then."""
+        return not _ACTIVATIONS.isdisjoint(self.through)
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> "ImageDependence":

@@ -108,11 +108,12 @@ def explain_graph(
         has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
     seed
         ``one``: 1 at the channel's strongest unit. ``map``: the channel's map with its activations.
-        ``contrast``: the class, less the mean of all others; for scores alone. ``strongest``: the map's
-        strongest activation alone. ``unit``: ``target`` is not a channel but a
+        ``present``: those of its activations that are positive, all where none is. ``contrast``: the class,
+        less the mean of all others; for scores alone. ``strongest``: the map's strongest activation alone.
+        ``unit``: ``target`` is not a channel but a
         unit, its index in row-major order over the explained value's axes behind the batch (channel,
         row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
-        channel (scores), else ``map``.
+        channel (scores), ``present`` for maps before a sigmoid, else ``map``.
     ranking
         The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
         which it is for units.
@@ -337,6 +338,7 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
                 "units (seed 'unit')"
             )
         fields = None if scores["fields"] is None else Fields(**scores["fields"])
+        value = scores.get("ranked", value)  # earlier pairs have none
         return Ranked(value, Axes.of(scores["axes"]), scores["classes"], fields)
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 

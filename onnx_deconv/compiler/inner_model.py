@@ -57,7 +57,7 @@ def load_model(
 def explained_value(manifest: Mapping[str, Any]) -> str | None:
     """Return the value that a pair or an explain graph explains; ``None`` for a graph of classes."""
     scores = manifest["scores"]
-    of_classes = scores is not None and manifest.get("ranking") == scores["value"]
+    of_classes = scores is not None and manifest.get("ranking") in (scores["value"], scores.get("ranked"))
     return None if of_classes else str(manifest["explained"]["value"])
 
 

@@ -86,6 +86,8 @@ class Output:
         What can be asked for.
     problem
         Why nothing can; ``None`` if something can.
+    assumed
+        Whether it is taken for classes though nothing in the file says so.
     """
 
     output: str
@@ -95,6 +97,7 @@ class Output:
     cut: list[str]
     targets: str
     problem: str | None = None
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,7 +255,9 @@ def _output(model: Model, head: Head) -> Output:
             spoken[axes.classes] += " fields" if head.kind == "detections" else " classes"
     boxes = head.boxes is not None and head.boxes.part == "boxes"
     targets = "" if head.problem else _OF_BOXES if boxes else _TARGETS[head.kind]
-    return Output(head.output, head.kind, spoken, head.start, list(head.cut), targets, head.problem)
+    return Output(
+        head.output, head.kind, spoken, head.start, list(head.cut), targets, head.problem, head.assumed
+    )
 
 
 def _problem(model: Model, output: str) -> str | None:

@@ -136,8 +136,10 @@ def _compiled(
     deconv, taps = walk.run()
     manifest = _manifest(walk, deconv, taps, head, labels)
     # The explained value's own activations choose the unit and scale the seed.
-    shown = Tap("value", walk.value, walk.value)
-    halves = of_given_sizes(model, [*taps, shown]), with_sizes(deconv) if model.pinned else deconv
+    shown = [Tap("value", walk.value, walk.value)]
+    if head.ranked is not None and value == head.start:
+        shown.append(Tap("value", head.ranked, head.ranked))
+    halves = of_given_sizes(model, [*taps, *shown]), with_sizes(deconv) if model.pinned else deconv
     pair = Pair(*halves, manifest, model.folder, model.files)
     for proto in (pair.forward, pair.deconv):
         kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
@@ -178,6 +180,7 @@ def _explained(model: Model, value: str, head: Head) -> dict[str, Any]:
         "kind": head.kind if of_output else "layer",
         "axes": axes_of(model, value).as_dict(),
         "cut": list(head.cut) if of_output else [],
+        "seed": head.seed if of_output else None,
     }
 
 
@@ -186,6 +189,7 @@ def _scores(head: Head, labels: int) -> dict[str, Any]:
     fields = fields_of(head, labels)
     return {
         "value": head.start,
+        "ranked": head.ranked or head.start,
         "output": head.output,
         "kind": head.kind,
         "axes": head.axes.as_dict(),

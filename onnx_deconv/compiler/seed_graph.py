@@ -18,7 +18,7 @@ TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
-GraphSeed = Literal["auto", "one", "contrast", "map", "strongest", "unit"]
+GraphSeed = Literal["auto", "one", "contrast", "map", "present", "strongest", "unit"]
 TargetKind = Literal["index", "weights"]
 
 
@@ -142,8 +142,8 @@ def _weighted(
     """Make the seed of all channels, each times its weight, shape as the value."""
     places = sizes[1:]
     factor = op.Unsqueeze(weights, list(range(2, 2 + len(places)))) if places else weights
-    if kind == "map":
-        return op.Mul(value, factor)
+    if kind in ("map", "present"):
+        return op.Mul(_present(op, value, sizes) if kind == "present" else value, factor)
     if all(size == 1 for size in places):
         return factor if kind == "one" else op.Mul(value, factor)
     flat = op.Reshape(value, [0, 0, -1])
@@ -154,11 +154,16 @@ def _weighted(
 
 
 def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> GraphSeed:
-    """Return the kind of seed that ``auto`` stands for: a box's score or one unit per channel, else a map."""
+    """Return the kind of seed that ``auto`` stands for: a box's score or one unit per channel, else a map.
+
+    Of a map before a sigmoid it is what is positive.
+    """
     if kind != "auto":
         return kind
     sizes = (Axes.of(explained["axes"]).sizes(explained["shape"]) or [])[2:]
-    return "one" if ranked.fields is not None or all(size == 1 for size in sizes) else "map"
+    if ranked.fields is not None or all(size == 1 for size in sizes):
+        return "one"
+    return "present" if explained.get("seed") == "present" else "map"
 
 
 def has_scores(explained: Mapping[str, Any], ranked: Ranked) -> bool:
@@ -269,6 +274,8 @@ def _seed(
     mask = op.OneHot(chosen, depth, off_on, axis=1)
     if sizes:
         mask = op.Unsqueeze(mask, list(range(2, 2 + len(sizes))))
+    if kind == "present":
+        return op.Mul(_present(op, value, [None, *sizes]), mask)
     if any(size != 1 for size in sizes) and kind != "map":
         lowest = np.asarray(np.finfo(op.dtype).min)
         inside = op.Where(op.Cast(mask, to=TensorProto.BOOL), value, lowest)
@@ -276,6 +283,14 @@ def _seed(
         unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
         mask = op.Mul(_mask(op, value, unit, [channels, *sizes]), mask)
     return mask if kind == "one" else op.Mul(value, mask)
+
+
+def _present(op: Emitter, value: Signal, sizes: Sequence[int | str | None]) -> Signal:
+    """Return the positive activations of each channel, elsewhere 0; all of a channel where none is."""
+    positive = op.Relu(value)
+    places = list(range(2, 1 + len(sizes)))
+    largest = op.ReduceMax(positive, places, keepdims=1) if places else positive
+    return op.Where(op.Equal(largest, np.zeros((), op.dtype)), value, positive)
 
 
 def _canonical(op: Emitter, value: Signal, axes: Axes) -> Signal:

@@ -32,6 +32,8 @@ class Evolution:
         Their names, in order.
     layer, channels
         The feature maps.
+    method
+        What they are projected by.
     activations
         The strongest activation over all images and positions, shape (T, K).
     images
@@ -46,6 +48,7 @@ class Evolution:
     checkpoints: tuple[str, ...]
     layer: str
     channels: tuple[int, ...]
+    method: str
     activations: Array = field(repr=False)
     images: Array = field(repr=False)
     positions: Array = field(repr=False)
@@ -96,10 +99,8 @@ def evolution(
     names = tuple(Path(path).stem for path in checkpoints)
     found = []
     for (layer, maps), of_layer in zip(targets.items(), zip(*stages, strict=True), strict=True):
-        activations, best, positions, projections = (
-            np.stack(column) for column in zip(*of_layer, strict=True)
-        )
-        found.append(Evolution(names, layer, tuple(maps), activations, best, positions, projections))
+        (method, *_), *columns = zip(*of_layer, strict=True)
+        found.append(Evolution(names, layer, tuple(maps), method, *map(np.stack, columns)))
     return found
 
 
@@ -124,8 +125,8 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(False, int(piece), "") if piece.isdecimal() else (True, 0, piece) for piece in pieces]
 
 
-_Stage = tuple[Array, Array, Array, Array]
-"""Of one layer in one checkpoint: activations, images, positions, projections."""
+_Stage = tuple[str, Array, Array, Array, Array]
+"""Of one layer in one checkpoint: the method, activations, images, positions, projections."""
 
 
 def _stages(
@@ -139,7 +140,13 @@ def _stages(
         for layer, maps in zip(network.layers, strongest, strict=True):
             maps.add(values.features[layer], first)
     return [
-        (maps.activations, maps.images, maps.positions, _projections(explainer, images, layer, maps))
+        (
+            explainer.method(layer).method,
+            maps.activations,
+            maps.images,
+            maps.positions,
+            _projections(explainer, images, layer, maps),
+        )
         for layer, maps in zip(network.layers, strongest, strict=True)
     ]
 

@@ -52,7 +52,7 @@ class Column:
     name: str = ""
 
     def caption(self, one: Explanation) -> str:
-        """Write what was explained, and its score or activation."""
+        """Write what was explained, its score or activation, and the method where no name tells it."""
         explainer = self.explainer
         layer = (
             explainer.layer if self.selection.layer is None else explainer.model.layer(self.selection.layer)
@@ -61,7 +61,7 @@ class Column:
         if layer == explainer.scores_layer:
             what = one.name
         text = f"{what}, {number(one.score)}"
-        return f"{self.name}: {text}" if self.name else text
+        return f"{self.name}: {text}{one.reservation}" if self.name else f"{text}, {one.made_by}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import helper
 
 from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.imaging.channels import Channels, Layout
@@ -90,7 +89,7 @@ class ImageInput:
         layout = layout or _told_layout(model, name)
         batch, *rest = types.shape
         channels, *size = rest if layout == "NCHW" else (rest[2], rest[0], rest[1])
-        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype)).name
+        dtype = model.input_dtype(name).name
         return cls(name, layout, batch, channels, (size[0], size[1]), dtype)
 
     def channels_like(self, channels: Channels) -> Channels:

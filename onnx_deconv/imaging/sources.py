@@ -82,7 +82,7 @@ def read_source(given: Any, *, bands: Bands = 3, page: int = 0) -> Source:
     if isinstance(given, Mapping):
         return _of_row(given, bands)
     if not is_array(given):
-        raise InputError(f"{type(given).__name__} is no image: {_HINT}")
+        raise InputError(f"{type(given).__name__} is no image: {_way_out(given)}")
     array, is_tensor = _array(given)
     if array.dtype != np.uint8:
         return Source(numbers=array)
@@ -90,6 +90,12 @@ def read_source(given: Any, *, bands: Bands = 3, page: int = 0) -> Source:
     several = array.ndim == len("NHWC")
     pictures = [_picture(each, bands) for each in (array if several else [array])]
     return Source(pictures, several=several)
+
+
+def _way_out(given: Any) -> str:
+    """Say what to give instead: loaders and data sets of PyTorch's give pairs of images and classes."""
+    pair = isinstance(given, list | tuple) and len(given) > 1 and _looks_like_an_image(given[0])
+    return "of rows (image, class), give the images: (row[0] for row in rows)" if pair else _HINT
 
 
 def is_array(given: Any) -> bool:
@@ -114,7 +120,8 @@ def _array(given: Any) -> tuple[npt.NDArray[Any], bool]:
     try:
         return np.asarray(given.detach().cpu() if is_tensor else given), is_tensor
     except TypeError as error:  # a type that NumPy lacks, such as bfloat16
-        raise InputError(f"no array can be made of {type(given).__name__} ({error}): {_HINT}") from error
+        way = "give it as floats, tensor.float()" if is_tensor else _HINT
+        raise InputError(f"no array can be made of {type(given).__name__} ({error}): {way}") from error
 
 
 def _channels_last(tensor: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

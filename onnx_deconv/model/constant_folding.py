@@ -6,7 +6,7 @@ whatever depends on it with it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ from onnx_deconv.operators.shapes import Numbers, Sizes
 from onnx_deconv.operators.traits import POINTWISE, QUANTISER, SHAPE_ONLY
 
 
-def known_numbers(graph: GraphProto) -> dict[str, Numbers]:
+def known_numbers(graph: GraphProto, replaceable: Collection[str] = ()) -> dict[str, Numbers]:
     """Compute the small values that follow from shapes and constants alone.
 
     Parameters
     ----------
     graph
         With the shapes of its values filled in as far as they are known.
+    replaceable
+        Stored values that are not known: inputs with a default, which a caller may give.
 
     Returns
     -------
@@ -33,7 +35,8 @@ def known_numbers(graph: GraphProto) -> dict[str, Numbers]:
         By value name, in the value's own shape.
     """
     shapes = known_shapes(graph)
-    numbers = {t.name: n for t in graph.initializer if (n := _of_tensor(t)) is not None}
+    stored = (t for t in graph.initializer if t.name not in replaceable)
+    numbers = {t.name: n for t in stored if (n := _of_tensor(t)) is not None}
     held = ((name, _constant(attribute)) for name, attribute in constant_nodes(graph.node).items())
     numbers |= {name: n for name, n in held if n is not None}
     for node in graph.node:

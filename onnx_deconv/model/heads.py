@@ -14,7 +14,7 @@ from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.load import Model
-from onnx_deconv.model.output_kinds import Kind, kind_of
+from onnx_deconv.model.output_kinds import Kind, is_assumed, kind_of
 from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
 from onnx_deconv.operators import Shape, find
@@ -60,6 +60,11 @@ class Head:
         What is known of its boxes; ``None`` where it has none.
     squash
         How the scores become probabilities: each alone, or all together; ``None`` where they do not.
+    ranked
+        The value by which classes are ranked, if it is not the scores: a mean of several probabilities. Its
+        axes are the scores'.
+    assumed
+        Whether it is taken for classes though nothing in the graph says so; names of the classes may.
     """
 
     output: str
@@ -72,11 +77,23 @@ class Head:
     problem: str | None = None
     boxes: Layout | None = None
     squash: Literal["each", "together"] | None = None
+    ranked: str | None = None
+    assumed: bool = False
 
     @property
     def has_positions(self) -> bool:
         """Whether there is a map, or a row, of each class."""
         return self.kind not in ("classes", "embedding", "regression")
+
+    @property
+    def seed(self) -> Literal["one", "map", "present"]:
+        """What a class is explained from: 1 at its score or box, or its map with its activations.
+
+        Before a sigmoid those that are negative say that the class is not there, and are left out.
+        """
+        if not self.has_positions or self.kind == "detections":
+            return "one"
+        return "present" if self.squash == "each" and self.elements is None else "map"
 
 
 _COUNTED = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL, TensorProto.STRING}
@@ -170,7 +187,9 @@ def fields_of(head: Head, labels: int) -> Fields | None:
 
 
 def labelled(model: Model, head: Head, labels: int) -> Head:
-    """Return a head as so many names of classes tell it: a map may hold the boxes of several anchors.
+    """Return a head as so many names of classes tell it.
+
+    A map may hold the boxes of several anchors; numbers that have names are classes.
 
     Parameters
     ----------
@@ -180,6 +199,8 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
         How many names of classes are known.
     """
     channels = class_count(model, head)
+    if head.assumed and labels == channels:
+        return replace(head, assumed=False)
     if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
         return head
     layout = Layout((channels or 0) // anchors, raw=True, anchors=anchors)
@@ -235,7 +256,17 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     axes = Axes(batch, classes, rest)
     kind = kind_of(model, tail, axes, where)
     asked = _asked(model, names, tail, axes)
-    return Head(output, kind, tail.start, axes, tuple(tail.cut), *asked, squash=_squash(tail, classes))
+    return Head(
+        output,
+        kind,
+        tail.start,
+        axes,
+        tuple(tail.cut),
+        *asked,
+        squash=_squash(tail, classes),
+        ranked=tail.ranked,
+        assumed=is_assumed(model, tail, kind, None if classes is None else shape[classes]),
+    )
 
 
 def _squash(tail: Tail, classes: int | None) -> Literal["each", "together"] | None:
@@ -248,7 +279,7 @@ def _asked(
     model: Model, names: AxisNames, tail: Tail, axes: Axes
 ) -> tuple[tuple[tuple[int, int], ...] | None, Axes | None]:
     """Return what an output's classes are among the scores, and the axes of its own numbers."""
-    if tail.start == tail.output:
+    if tail.output in (tail.start, tail.ranked):
         return None, axes
     shapes = [model.type_of(value).shape for value in (tail.start, tail.output)]
     count = 1 if axes.classes is None or shapes[0] is None else shapes[0][axes.classes]

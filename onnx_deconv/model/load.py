@@ -28,6 +28,7 @@ from onnx_deconv.files import Spool
 from onnx_deconv.model import activation_matching, upgrade
 from onnx_deconv.model.canonical import InputShapes, is_size, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
+from onnx_deconv.model.ensembles import ensembles
 from onnx_deconv.model.external_data import Content, Extent, File, skim
 from onnx_deconv.model.foreign import HEAD, what_it_is
 from onnx_deconv.model.model_files import PACKED, FileState, ModelFiles, check_weights
@@ -71,6 +72,8 @@ class Model:
         Whether sizes were given that the file leaves open.
     gained
         Values and constants of the view that the file lacks: parts of recognised activations.
+    ensembles
+        The means of probabilities that outputs are made of, by the mean's value; the view has their scores.
 
     Raises
     ------
@@ -101,6 +104,10 @@ class Model:
         self.gained = activation_matching.recognise(self.graph, self._small_constant)
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
+        self._read_nodes()
+        self.ensembles, written = ensembles(self, self.outputs)
+        for node, like in written:
+            self._append(node, like)
         self._read_nodes()
         self._warn_of_declarations()
 
@@ -152,6 +159,22 @@ class Model:
     def type_of(self, value: str) -> ValueType:
         """Element type and shape of a value, as far as they are known."""
         return self.types.get(value, ValueType())
+
+    def input_dtype(self, name: str) -> "np.dtype[Any]":
+        """Return NumPy's type of the numbers that an input takes.
+
+        Raises
+        ------
+        InputError
+            If NumPy has none, as for bfloat16.
+        """
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.type_of(name).dtype))
+        if dtype.kind == "V":
+            raise InputError(
+                f"input {name!r} takes {dtype} numbers, which NumPy does not have: put a Cast from float32 "
+                "before it, or export the model with float32 inputs"
+            )
+        return dtype
 
     def layer(self, name: str) -> str:
         """Find a value by its own name, by that of the node that computes it, or as the n-th convolution.
@@ -237,6 +260,12 @@ class Model:
         if shape is not None and math.prod(d or 1 for d in shape) > activation_matching.MOST_NUMBERS:
             return None
         return self.constant(value)
+
+    def _append(self, node: gs.Node, like: str) -> None:
+        """Add a node at the end of the view, whose result has the type of another value."""
+        self.view.graph.node.append(self.node_proto(node))
+        self.nodes.append(node)
+        self.types[node.outputs[0].name] = self.type_of(like)
 
     def _read_nodes(self) -> None:
         """Take stock of the view's nodes."""

@@ -14,6 +14,10 @@ from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
 from onnx_deconv.operators.traits import AFFINE, NORMALISATION, REDUCTION, VIEW, Trait
 
 _BOX = 4
+_USUAL = {1000, 1001, 21841, 21843}
+"""Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
+_SMALL = {10, 100}
+"""Classes of MNIST and CIFAR: an output beside others has as many numbers by chance."""
 Kind = Literal[
     "classes", "class map", "sequence", "detections", "embedding", "regression", "image", "unknown"
 ]
@@ -42,6 +46,17 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
     if tail.compares is not None and not _has_boxes(model, tail.output):
         return "sequence"  # attention joins rows and columns; a softmax without boxes beside it reads
     return "detections" if sources else "unknown"
+
+
+def is_assumed(model: Model, tail: Tail, kind: Kind, count: int | None) -> bool:
+    """Tell whether an output is taken for classes though nothing in the graph says so.
+
+    Coordinates of a face's or a hand's landmarks are a row of numbers too. A softmax, a sigmoid or an ArgMax
+    tells classes, and so does a number of them that is that of a data set everybody knows.
+    """
+    told = tail.squashes or bool(tail.cut)
+    usual = count in _USUAL or (count in _SMALL and len(model.outputs) == 1)
+    return kind == "classes" and not told and not usual
 
 
 def _has_boxes(model: Model, output: str) -> bool:

@@ -22,6 +22,7 @@ from onnx_deconv.operators.traits import (
     PROBABILITY,
     QUANTISER,
     RECTIFIER,
+    REDUCTION,
     VIEW,
     Trait,
 )
@@ -57,6 +58,11 @@ class Tail:
         Whether one of them makes probabilities.
     compares
         The axis of the scores along which a node compares them, if one does: the classes'.
+    ranked
+        The value by which classes are ranked: the mean of several probabilities, whose numbers stand where
+        the scores' do; ``None`` for the scores.
+    inside
+        The nodes between the scores and that mean, the last one first.
     """
 
     output: str
@@ -64,11 +70,13 @@ class Tail:
     nodes: Sequence[gs.Node]
     squashes: bool = False
     compares: int | None = None
+    ranked: str | None = None
+    inside: Sequence[gs.Node] = ()
 
     @property
     def cut(self) -> list[str]:
         """The operators and names of the nodes that are cut off."""
-        return [f"{node.op} {label(node)}" for node in self.nodes]
+        return [f"{node.op} {label(node)}" for node in (*self.nodes, *self.inside)]
 
 
 def tail_of(model: Model, output: str) -> Tail:
@@ -81,6 +89,8 @@ def tail_of(model: Model, output: str) -> Tail:
     """
     value, steps, found = output, list[gs.Node](), Tail(output, output, ())
     while (node := model.producers.get(value)) is not None:
+        if (mean := model.ensembles.get(value)) is not None:
+            return Tail(output, mean.scores, tuple(steps), True, mean.classes, value, mean.nodes)
         below, passed = _below(model, node)
         if below is None or below in model.inputs:
             break
@@ -94,9 +104,9 @@ def tail_of(model: Model, output: str) -> Tail:
 
 
 def mixes_probabilities(model: Model, output: str) -> bool:
-    """Tell whether an output is made of several probabilities, as the mean of an ensemble's softmaxes is.
+    """Tell whether an output is made of probabilities alone, as the largest of several softmaxes is.
 
-    No one value then stands for the scores, so that nothing can be cut off.
+    Where nothing could be cut off, no value stands for the scores.
     """
     found, values, seen = 0, [output], set[str]()
     while values:
@@ -107,11 +117,11 @@ def mixes_probabilities(model: Model, output: str) -> bool:
         seen.add(value)
         if PROBABILITY in _traits(node):
             found += 1
-        elif _traits(node) & {JOIN, POINTWISE, VIEW}:
+        elif _traits(node) & {JOIN, PICK, POINTWISE, REDUCTION, VIEW}:
             values += _given(model, node)
         else:
             return False
-    return found > 1
+    return found > 0
 
 
 def squashed_before(model: Model, value: str) -> bool:
@@ -151,7 +161,7 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[i
     """
     rank = len(model.type_of(tail.start).shape or ())
     numbers = np.arange(1, count + 1).reshape([-1 if k == classes else 1 for k in range(rank)])
-    known: dict[str, Array] = {tail.start: numbers}
+    known: dict[str, Array] = {tail.ranked or tail.start: numbers}
     for node in reversed(tail.nodes):
         try:
             known[node.outputs[0].name] = _numbered(model, node, known)

@@ -12,10 +12,10 @@ from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.reshape import resized
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import AFFINE, COMBINATION, JOIN, KEEPS_SIGN, LIMIT, PICK, POINTWISE
+from onnx_deconv.operators.traits import AFFINE, COMBINATION, JOIN, KEEPS_SIGN, LIMIT, PICK, POINTWISE, SUM
 
 
-@operator("Add", "Sum", traits={POINTWISE, AFFINE, COMBINATION, KEEPS_SIGN}, evaluate=lambda *x: sum(x))
+@operator("Add", "Sum", traits={POINTWISE, AFFINE, COMBINATION, KEEPS_SIGN, SUM}, evaluate=lambda *x: sum(x))
 def add(at: Site) -> Signals:
     """Every term gets the signal."""
     return [at.unbroadcast(at.signal, i) if at.needs(i) else None for i in range(len(at.node.inputs))]
@@ -30,7 +30,7 @@ def sub(at: Site) -> Signals:
     ]
 
 
-@operator("Mean", traits={POINTWISE, KEEPS_SIGN})
+@operator("Mean", traits={POINTWISE, KEEPS_SIGN, SUM})
 def mean(at: Site) -> Signals:
     """Every term gets an equal share of the signal."""
     n = len(at.node.inputs)

@@ -8,16 +8,16 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import KEEPS_SIGN, NONNEGATIVE, REDUCTION
+from onnx_deconv.operators.traits import KEEPS_SIGN, NONNEGATIVE, REDUCTION, SUM
 
 
-@operator("ReduceSum", traits={REDUCTION, KEEPS_SIGN}, evaluate=numbers.reduced(sum))
+@operator("ReduceSum", traits={REDUCTION, KEEPS_SIGN, SUM}, evaluate=numbers.reduced(sum))
 def reduce_sum(at: Site) -> Signals:
     """Every term gets the signal."""
     return _only(at, repeated(at, at.signal))
 
 
-@operator("ReduceMean", traits={REDUCTION, KEEPS_SIGN})
+@operator("ReduceMean", traits={REDUCTION, KEEPS_SIGN, SUM})
 def reduce_mean(at: Site) -> Signals:
     """Spread: every position gets an equal share."""
     return _only(at, repeated(at, divided(at, at.signal, axes_of(at))))

@@ -59,6 +59,8 @@ class Trait(Enum):
     """Puts its operands one after the other."""
     SHAPE_ONLY = auto()
     """Reads its input's shape, not its numbers."""
+    SUM = auto()
+    """Adds up its operands, or elements, each with the same positive share."""
     RANDOM = auto()
     """Gives other numbers at each run."""
 
@@ -88,4 +90,5 @@ KEEPS_SIGN = Trait.KEEPS_SIGN
 PICK = Trait.PICK
 JOIN = Trait.JOIN
 SHAPE_ONLY = Trait.SHAPE_ONLY
+SUM = Trait.SUM
 RANDOM = Trait.RANDOM

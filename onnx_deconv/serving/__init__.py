@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "Limits", "check_installed", "explore", "serve"]
 
+logger = logging.getLogger(__name__)
+
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
 
 
@@ -73,6 +75,9 @@ def serve(
             served.append(Served(name, *given, limits.pixels))
         except DeconvError as error:
             raise ModelError(f"{name} cannot be served: {error}") from error
+    for model in served:
+        if model.note is not None:
+            logger.warning("%s: %s", model.name, model.note)
     run(models_app(served, limits, address, version), address, limits, started)
 
 

@@ -339,7 +339,8 @@ class Exploration:
         )
         ((projected,),) = explain_photos(self.explainer, [photo], Selection([found.channel], found.layer))
         labels = self.explainer.labels
-        return Hidden(found, draw_occlusion(found, photo, projected.reconstruction, self._preprocess, labels))
+        made = projected.reconstruction, projected.made_by
+        return Hidden(found, draw_occlusion(found, photo, *made, self._preprocess, labels))
 
     def name_of(self, identifier: str) -> str:
         """Return a photograph's path if it is a file of this machine, else its name."""

@@ -24,8 +24,9 @@ from onnx_deconv.serving.served import Served
 PRODUCT = "onnx-deconv"
 _EXTENSIONS = ["binary_tensor_data"]
 _VERSION = "1"
-_EMPTY = "X-Empty-Images"
-"""What an answer that is a picture says of it, if nothing is in it."""
+_EMPTY, _NOTE = "X-Empty-Images", "X-Note"
+"""What an answer that is a picture says of it: that nothing is in it; that it is not about the photograph, or
+little of the signal is left in it."""
 
 
 class Routes:
@@ -96,7 +97,11 @@ class Routes:
                 "platform": "onnxruntime_onnx",
                 "inputs": [asdict(each) for each in model.inputs],
                 "outputs": [asdict(each) for each in model.outputs],
-                "parameters": {"method": model.method, "labels": list(model.labels.names)},
+                "parameters": {
+                    "method": model.method,
+                    "note": model.note,
+                    "labels": list(model.labels.names),
+                },
             }
         )
 
@@ -136,7 +141,8 @@ class Routes:
             return await asyncio.to_thread(_written, model, asked, results, told)
         picture = await asyncio.to_thread(lambda: png(model.picture(results, body, view)))
         empty = {_EMPTY: "0"} if model.empty(results) else {}
-        return Response(picture, media_type="image/png", headers=empty)
+        note = {} if model.note is None else {_NOTE: _in_a_header(model.note)}
+        return Response(picture, media_type="image/png", headers=empty | note)
 
     async def _results(self, model: Served, asked: Request, request: Asked) -> Results:
         """Run what is asked for; return the outputs that are wanted."""
@@ -192,12 +198,15 @@ def _one(element: str | bytes) -> np.ndarray[Any, Any]:
     return found
 
 
+def _in_a_header(text: str) -> str:
+    """Write a text in one line of ASCII: a model's values may have any name."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()
+
+
 def _written(
     model: Served, asked: Request, results: Results, told: Mapping[str, Any] | None = None
 ) -> Response:
-    empty = model.empty(results)
-    parameters = {**(told or {}), **({"empty": empty} if empty else {})}
-    body, length = response(model.name, asked, results, parameters)
+    body, length = response(model.name, asked, results, {**(told or {}), **model.told(results)})
     if length is None:
         return Response(body, media_type="application/json")
     return Response(body, headers={HEADER_LENGTH: str(length)}, media_type="application/octet-stream")

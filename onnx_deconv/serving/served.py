@@ -13,17 +13,20 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo, Picture, Preprocess, Views
 from onnx_deconv.model import Array, Model
 from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.model.heads import class_count
 from onnx_deconv.operators.axes import BATCH
-from onnx_deconv.runtime import Session
+from onnx_deconv.runtime import Session, Survival
 from onnx_deconv.serving.batching import Alike, Feeds, Job, Results
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph
 from onnx_deconv.serving.protocol import BYTES, Request, datatype, file_of, text_of
+from onnx_deconv.verification import random_feeds, survival
 
 PHOTO = "photo"
 _TOP = 5
@@ -63,7 +66,7 @@ class Served:
         self.preprocess, self._pixels = preprocess, pixels
         self.classes = class_count(self.model, self.head)
         self._graph = graph_of(explainer, preprocess)
-        self.method = str(explainer.method().method)
+        self.method, self.note = str(explainer.method().method), note_of(explainer, preprocess)
         manifest = self._graph.manifest
         self._plain = Session(self.model.proto, self.model.folder, explainer.providers)
         self._explain = Session(self._graph.proto, self._graph.folder, explainer.providers)
@@ -80,7 +83,7 @@ class Served:
     def inputs(self) -> list[Described]:
         """What it takes: its own inputs or a photograph, and what to explain."""
         own = [
-            Described(n, datatype(_dtype(self.model, n)), _sizes(self.model.type_of(n).shape))
+            Described(n, datatype(self.model.input_dtype(n)), _sizes(self.model.type_of(n).shape))
             for n in self.model.inputs
         ]
         photo = [] if self.photo is None else [Described(self.photo, BYTES, [-1])]
@@ -118,6 +121,13 @@ class Served:
     def empty(self, results: Results) -> list[int]:
         """Name the images whose signal died on its way back: their reconstructions are zero everywhere."""
         return [k for k, each in enumerate(results.get(self.reconstruction, ())) if not each.any()]
+
+    def told(self, results: Results) -> dict[str, Any]:
+        """Say what is not to be seen in the reconstructions, if there are any among the results."""
+        if set(results) <= set(self.own_outputs):
+            return {}
+        empty = self.empty(results)
+        return ({"empty": empty} if empty else {}) | ({} if self.note is None else {"note": self.note})
 
     def picture(self, results: Results, photo: bytes, view: str) -> Picture:
         """Draw a view of the first image's reconstruction (:data:`onnx_deconv.imaging.VIEWS`)."""
@@ -164,7 +174,7 @@ class Served:
         return {self.model.inputs[0]: np.stack(tensors)}, len(tensors)
 
     def _checked(self, name: str, array: Array) -> Array:
-        dtype, shape = _dtype(self.model, name), self.model.type_of(name).shape
+        dtype, shape = self.model.input_dtype(name), self.model.type_of(name).shape
         if array.dtype != dtype:
             raise InputError(f"input {name!r} is {datatype(array.dtype)}: give {datatype(dtype)}")
         if shape is not None:
@@ -214,14 +224,32 @@ def graph_of(explainer: Explainer, preprocess: Preprocess | None) -> ExplainGrap
     )
 
 
+def note_of(explainer: Explainer, preprocess: Preprocess | None) -> str | None:
+    """Say what is wrong with all pictures of a model's classes, if anything is.
+
+    They may not be about the image, or be drawn from leftovers of the signal. What is left of the strongest
+    unit's signal is measured once, on a random input, since measuring each request would double its time.
+    """
+    pair = explainer.prepare().pair
+    dependence = ImageDependence.of(pair.manifest)
+    if dependence.note and pair.manifest["explained"]["value"] != explainer.scores_layer:
+        dependence = of_a_map(explainer.method())
+    left = None if dependence.reads_activations else _survival(explainer, pair, preprocess)
+    return "; ".join(filter(None, (None if left is None else left.warning, dependence.note))) or None
+
+
+def _survival(explainer: Explainer, pair: Pair, preprocess: Preprocess | None) -> Survival | None:
+    try:
+        feeds = random_feeds(explainer.model, np.random.default_rng(0), preprocess)
+    except InputError:  # only callers know the sizes of its inputs
+        return None
+    return survival(explainer.model, pair, feeds, explainer.providers)
+
+
 def _has_batches(model: Model) -> bool:
     """Tell whether the first axis of all that goes in and comes out is that of the images."""
     values = axis_names(model).values
     return all(BATCH in next(iter(values.get(name, ())), ()) for name in (*model.inputs, *model.outputs))
-
-
-def _dtype(model: Model, name: str) -> np.dtype[Any]:
-    return np.dtype(helper.tensor_dtype_to_np_dtype(model.type_of(name).dtype))
 
 
 def _sizes(shape: Sequence[int | str | None] | None) -> list[int]:

@@ -67,8 +67,7 @@ def verify(
     model.files.keep()
     original = Session(model.proto, model.folder, providers).run(feeds)
     for rules in tables if saved is None else [saved.manifest["semantics"]["rules"]]:
-        chosen = replace(semantics or Semantics(), rules=rules)
-        pair = saved or compile_pair(model, layer, semantics=chosen)
+        pair = saved or compile_pair(model, layer, semantics=replace(semantics or Semantics(), rules=rules))
         plain = PairSession(pair, providers)
         yield same_outputs(model, original, plain.run_forward(feeds), rules)
         batch = Batch(model, pair, feeds, providers)
@@ -114,8 +113,14 @@ def check_pair(
     sent = {**reads, SEED: strongest_unit(explained).astype(seed_type(companion))}
     found = companion.run_plainly(sent)
     for entry in pair.manifest["reconstructions"]:
-        result, shape = found[entry["name"]], feeds[entry["of"]].shape
+        result, shape = found[entry["name"]], _shape(entry["shape"], feeds[entry["of"]].shape)
         bad = int((~np.isfinite(result)).sum()) if result.shape == shape else prod(shape)
         sizes = "×".join(map(str, result.shape))
         reason = f" ({why_not_finite(pair, feeds, sent)})" if not np.isfinite(result).all() else ""
         yield Check("companion", entry["of"], float(bad), 0.0, sizes + reason)
+
+
+def _shape(stated: Sequence[int | str] | None, given: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a reconstruction: the image's, but for sizes of its own, as a map's one channel."""
+    own = given if stated is None else stated
+    return tuple(mine if isinstance(mine, int) else size for mine, size in zip(own, given, strict=True))

@@ -1,7 +1,6 @@
 """Random inputs for a model: what its pair is checked and timed on where nobody gives a photograph."""
 
 import numpy as np
-from onnx import helper
 
 from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.imaging import ImageInput, Preprocess, Size, preprocess_for
@@ -54,6 +53,6 @@ def _normal(model: Model, name: str, rng: np.random.Generator) -> Array:
     types = model.type_of(name)
     if types.shape is None or None in types.shape[1:]:
         raise InputError(f"input {name!r} has shape {types}: {sizes_of(name)}")
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(types.dtype))
+    dtype = model.input_dtype(name)
     numbers = rng.standard_normal([d or 1 for d in types.shape])
     return (numbers if dtype.kind == "f" else np.zeros_like(numbers)).astype(dtype)

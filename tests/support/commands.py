@@ -7,13 +7,17 @@ from PIL import Image
 from onnx_deconv.cli import main
 
 
+def runner(**options):
+    """Make click's runner, which keeps stdout and stderr apart."""
+    try:
+        return CliRunner(mix_stderr=False, **options)
+    except TypeError:  # click 8.2 and newer never mix them
+        return CliRunner(**options)
+
+
 def run(*arguments):
     """Run the command line in this process; return (exit code, stdout, stderr)."""
-    try:
-        runner = CliRunner(mix_stderr=False)
-    except TypeError:  # click 8.2 and newer never mix
-        runner = CliRunner()
-    result = runner.invoke(main, [str(a) for a in arguments])
+    result = runner().invoke(main, [str(a) for a in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.stdout, result.stderr
 

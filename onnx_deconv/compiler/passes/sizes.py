@@ -18,7 +18,7 @@ def sizes(graph: Rewriter) -> None:
     """
     view = infer_shapes(graph.model)
     types = {i.name: i.type.tensor_type.elem_type for i in view.graph.value_info}
-    numbers = known_numbers(view.graph)
+    numbers = known_numbers(view.graph, {i.name for i in graph.graph.input})
     for node in graph.nodes:
         (*_, value) = node.output
         known = numbers.get(value)

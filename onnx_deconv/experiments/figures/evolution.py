@@ -16,7 +16,7 @@ def draw_evolution(found: Evolution, preprocess: Preprocess) -> SheetLayout:
     """Draw Zeiler & Fergus' figure 4: a row per feature map, a column per checkpoint.
 
     Each picture is the projection of the map's strongest activation, cut to one size around the pixels
-    that it reached; its caption gives the checkpoint, the map and the activation.
+    that it reached; its caption gives the checkpoint, the map, the activation and the method.
 
     Parameters
     ----------
@@ -31,7 +31,8 @@ def draw_evolution(found: Evolution, preprocess: Preprocess) -> SheetLayout:
     size = np.maximum(np.max([_extent(each) for each in values], axis=0), _LEAST)
     pictures = [projection(_cut(each, size), channels=preprocess.channels) for each in values]
     captions = [
-        f"{found.checkpoints[t]}: map {found.channels[k]}, {number(float(found.activations[t, k]))}"
+        f"{found.checkpoints[t]}: map {found.channels[k]}, {number(float(found.activations[t, k]))}, "
+        f"{found.method}"
         for t, k in places
     ]
     return laid_out([at_height(picture, _HEIGHT) for picture in pictures], stages, captions, lines=2)

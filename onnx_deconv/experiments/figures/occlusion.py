@@ -26,7 +26,12 @@ _LEGEND = 18
 
 
 def draw_occlusion(
-    occlusion: Occlusion, photo: Photo, reconstruction: Array, preprocess: Preprocess, labels: Labels
+    occlusion: Occlusion,
+    photo: Photo,
+    reconstruction: Array,
+    method: str,
+    preprocess: Preprocess,
+    labels: Labels,
 ) -> SheetLayout:
     """Draw Zeiler & Fergus' figure 7.
 
@@ -42,6 +47,8 @@ def draw_occlusion(
         The photograph.
     reconstruction
         The reconstruction of the strongest feature map, as the model takes images.
+    method
+        What it was made by.
     preprocess
         How the photograph became the model's input.
     labels
@@ -59,7 +66,7 @@ def draw_occlusion(
         ),
         f"{what} of {target} by the square's place": _map(occlusion, after, view, before),
         f"where hiding lowers the {what}": _fall(occlusion, before - after, view),
-        f"{feature_map}: its projection": at_height(projected, view.shape[0]),
+        f"{feature_map}: its projection by {method}": at_height(projected, view.shape[0]),
         f"{feature_map}: total activation": _map(occlusion, totals, view, occlusion.activation),
         "most probable class by the square's place": _classes(occlusion, view, labels),
     }

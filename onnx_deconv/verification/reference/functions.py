@@ -1,4 +1,8 @@
-"""Functions of one number that are no rectifiers: their true derivatives."""
+"""Functions of one number that are no rectifiers: their true derivatives.
+
+A smooth one needs no row, see :mod:`.slopes`. These have one as their derivative jumps or is infinite
+somewhere, or as networks compute them so often that differences are too slow.
+"""
 
 import math
 
@@ -8,12 +12,6 @@ from onnx_deconv.verification.reference.activations import derivative_of, logist
 from onnx_deconv.verification.reference.graph import Array
 from onnx_deconv.verification.reference.signals import inverse
 from onnx_deconv.verification.reference.visit import Visit
-
-
-@derivative_of("Softsign")
-def softsign(_: Visit, x: Array) -> Array:
-    """Softsign: x / (1 + |x|), so 1 / (1 + |x|)²."""
-    return 1.0 / (1.0 + np.abs(x)) ** 2
 
 
 @derivative_of("Sigmoid")
@@ -51,18 +49,6 @@ def exp(_: Visit, x: Array) -> Array:
 def log(_: Visit, x: Array) -> Array:
     """Log: 1/x, 0 at 0."""
     return inverse(x)
-
-
-@derivative_of("Sin")
-def sine(_: Visit, x: Array) -> Array:
-    """Sin: cos x."""
-    return np.cos(x)
-
-
-@derivative_of("Cos")
-def cosine(_: Visit, x: Array) -> Array:
-    """Cos: -sin x."""
-    return -np.sin(x)
 
 
 @derivative_of("Sqrt")

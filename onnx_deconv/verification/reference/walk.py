@@ -1,6 +1,6 @@
 """The walk back through the forward graph, node by node."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from onnx_deconv.errors import InputError, MissingRuleError
 from onnx_deconv.verification.reference.activations import rectified
 from onnx_deconv.verification.reference.graph import Array, Forward
 from onnx_deconv.verification.reference.options import ReferenceOptions
+from onnx_deconv.verification.reference.slopes import differentiated
 from onnx_deconv.verification.reference.spelled import spelled_activation
 from onnx_deconv.verification.reference.table import BACKWARD
 from onnx_deconv.verification.reference.visit import Visit
@@ -52,7 +53,8 @@ def reference(
     Raises
     ------
     MissingRuleError
-        If operators that the signal reaches have no row here; all of them are named.
+        If operators that the signal reaches have no row here, and are no functions of one number; all of
+        them are named.
     RuleError
         If an operator has a form that its row does not support.
     InputError
@@ -86,25 +88,27 @@ def _walk(
         visit = Visit(graph, node, arrived, options)
         if not visit.reached:
             continue
-        if visit.operator not in BACKWARD:
+        sent = _sent_back(visit)
+        if sent is None:
             missing.append((visit.operator, node.name or node.output[0]))
             continue
-        for name, signal in _sent_back(visit):
+        for name, signal in sent:
             signals[name] = signals[name] + signal if name in signals else signal
     if missing:
         raise MissingRuleError(missing)
     return signals
 
 
-def _sent_back(at: Visit) -> Iterator[tuple[str, Array]]:
-    """Yield the signal for each input that an explained input feeds."""
+def _sent_back(at: Visit) -> list[tuple[str, Array]] | None:
+    """Return the signal for each input that an explained input feeds; None if the operator is unknown."""
     x = _spelled_rectifier(at)
     if x is not None:
-        yield x, rectified(at, at.graph.value(x))
-        return
-    for i, name in enumerate(at.node.input):
-        if name in at.graph.depends:
-            yield name, BACKWARD[at.operator](at, i)
+        return [(x, rectified(at, at.graph.value(x)))]
+    if at.operator in BACKWARD:
+        row = BACKWARD[at.operator]
+        return [(name, row(at, i)) for i, name in enumerate(at.node.input) if name in at.graph.depends]
+    signal = differentiated(at)
+    return None if signal is None else [(at.node.input[0], signal)]
 
 
 def _spelled_rectifier(at: Visit) -> str | None:
