@@ -22,6 +22,8 @@ _WAITING = 64_000_000
 
 _DRAWN = 3 * 48 * 48 * 3
 """Bytes of a unit's picture in a sheet that is drawn: the picture, the row, the sheet."""
+_IN_WORK = 16
+"""Images for each core whose values are held while their units are projected."""
 _MARGIN = 1.25
 
 
@@ -92,9 +94,9 @@ def room(plan: Plans, images: int | None = None) -> tuple[int, int]:
 
 
 def _memory(model: Model, plan: Plans, units: Mapping[str, int]) -> int:
-    """Estimate the most memory: what there is now, a batch for each core, the sheets drawn at once."""
+    """Estimate the most memory: what there is now, images in work, the sheets drawn at once."""
     cores = workers("cpu")
-    batches = cores * BATCH * _bytes_of_maps(model, plan)
+    batches = cores * max(BATCH, _IN_WORK) * _bytes_of_maps(model, plan)
     sheets = sum(sorted(units.values())[-cores:]) * _DRAWN
     return round(_MARGIN * (peak_memory() + _WAITING + batches + sheets))
 
