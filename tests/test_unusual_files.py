@@ -4,12 +4,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from commands import run
 from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close, model_of, numbers, plain, reconstruction
 
 from onnx_deconv import Explainer, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.errors import DeconvError, ModelError
+from onnx_deconv.imaging import save_png
 from onnx_deconv.verification import verify
 
 X = {"x": numbers((3, 3, 8, 8), "x")}
@@ -336,6 +338,16 @@ def test_a_nan_of_the_models_own_is_said_to_be_its_own():
     assert [(c.verdict, "the model's own Conv 'm' gives NaN" in c.detail) for c in checks] == [
         ("not covered", True), ("not covered", True),
     ]  # fmt: skip
+
+
+def test_a_nan_is_no_picture_and_its_node_is_named(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(not_a_number().SerializeToString())
+    save_png(tmp_path / "p.png", np.zeros((8, 8, 3), np.uint8))
+    how = "explain", tmp_path / "net.onnx", tmp_path / "p.png", "--rules", "gradient", "-o", tmp_path / "out"
+    code, _, err = run(*how)
+    assert code == 2
+    assert "the model's own Conv 'm' gives NaN" in err
+    assert not list(tmp_path.glob("out/*.png"))
 
 
 def test_a_nan_in_a_node_that_is_named_like_the_companions_is_the_models_own():

@@ -138,7 +138,28 @@ def write(
     }
     files |= {f"values{part.suffix}": home / f"{name}{part.suffix}.npy" for part in parts}
     files |= {"record": home / f"{name}.json"}
-    record = {
+    record = _record(subject, one, path, rank, files)
+    for part in parts:
+        _save(job, part, files)
+    save_json(
+        files["record"],
+        {
+            **record,
+            **job.study.made_by(),
+            "semantics": one.semantics.as_dict(),
+            "rules": one.semantics.rules_record,
+            **(_drawn(parts[0]) if len(parts) == 1 else {}),
+            **({part.name: _drawn(part) for part in parts} if len(parts) > 1 else {}),
+        },
+    )
+    return record
+
+
+def _record(
+    subject: Subject, one: Explanation, path: Path, rank: int | None, files: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Return what is told of one explanation."""
+    return {
         "image": path,
         "rank": rank or 1,
         "output": one.output,
@@ -163,20 +184,6 @@ def write(
         "empty": one.is_empty,
         "files": files,
     }
-    for part in parts:
-        _save(job, part, files)
-    save_json(
-        files["record"],
-        {
-            **record,
-            **job.study.made_by(),
-            "semantics": one.semantics.as_dict(),
-            "rules": one.semantics.rules_record,
-            **(_drawn(parts[0]) if len(parts) == 1 else {}),
-            **({part.name: _drawn(part) for part in parts} if len(parts) > 1 else {}),
-        },
-    )
-    return record
 
 
 class _Part(NamedTuple):
