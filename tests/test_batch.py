@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 from collections import namedtuple
 from html.parser import HTMLParser
 from pathlib import Path
@@ -307,11 +308,17 @@ def test_threads_are_limited(model, photos, out, monkeypatch):
     assert "0 is not in the range" in refused("explain", model, photos / "a.png", "--threads", 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="tells memory in other units, or not at all")
 def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatch):
     now = iter([100.0, 130.0])  # at the beginning, and after the first step
     monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(now))
     assert list(Console().progress(["a", "b", "c"], str)) == ["a", "b", "c"]
-    assert capsys.readouterr().out == "2 steps more will last about 1:00\n"
+    said, memory = capsys.readouterr().out.split(", with about ")
+    assert said == "2 steps more will last about 1:00"
+    resource = pytest.importorskip("resource")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    assert memory.endswith(" MB of memory\n")
+    assert float(memory.split()[0]) == pytest.approx(most * 1.024, rel=0.05)
 
 
 def test_what_is_over_soon_is_not_announced(capsys):

@@ -1,6 +1,7 @@
 """The commands occlude, evaluate, sheet, invariance, evolution and correspondence: files, words, refusals."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_occlude_writes_the_maps_that_the_library_measures(model, photos, out):
     method = told["method"], told["semantics"]["rules"], told["semantics"]["cam"]
     assert method == ("deconvnet", "deconvnet", "none")
     assert pixels(record["files"]["sheet"]).shape[2] == 3
+
+
+def test_occlude_refuses_a_disk_that_holds_the_first_photograph_alone(model, photos, out, monkeypatch):
+    usage = shutil.disk_usage
+    full = usage(model.parent)._replace(free=100)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: full if path == out else usage(path))
+    code, _, said = run("occlude", model, photos, "-o", out, "--preset", "unit")
+    assert code == 2
+    others = len(list(photos.iterdir())) - 1
+    assert f"the other {others} take about" in said
+    assert "0 MB are free: choose another folder" in said
+    assert len(list(out.glob("*-occlusion.json"))) == 1
 
 
 def test_occlude_tells_what_it_found(model, photos, out):

@@ -1,7 +1,6 @@
 """What an atlas will take: disk, memory and time, told before it is begun."""
 
 import math
-import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,10 +8,7 @@ from onnx_deconv.atlas.layer_files import EXACT, LayerPlan, Plans
 from onnx_deconv.atlas.projector import Projector
 from onnx_deconv.atlas.scan import BATCH
 from onnx_deconv.model import Model
-from onnx_deconv.runtime import workers
-
-if sys.platform != "win32":
-    import resource
+from onnx_deconv.runtime import peak_memory, workers
 
 # Measured on SqueezeNet's atlas of 120 photographs: bytes of a picture and of what stands beside it.
 _LOSSY, _EXACT = 0.26, (90, 1.9)
@@ -26,6 +22,8 @@ _WAITING = 64_000_000
 
 _DRAWN = 3 * 48 * 48 * 3
 """Bytes of a unit's picture in a sheet that is drawn: the picture, the row, the sheet."""
+_IN_WORK = 16
+"""Images for each core whose values are held while their units are projected."""
 _MARGIN = 1.25
 
 
@@ -96,11 +94,11 @@ def room(plan: Plans, images: int | None = None) -> tuple[int, int]:
 
 
 def _memory(model: Model, plan: Plans, units: Mapping[str, int]) -> int:
-    """Estimate the most memory: what there is now, a batch for each core, the sheets drawn at once."""
+    """Estimate the most memory: what there is now, images in work, the sheets drawn at once."""
     cores = workers("cpu")
-    batches = cores * BATCH * _bytes_of_maps(model, plan)
+    batches = cores * max(BATCH, _IN_WORK) * _bytes_of_maps(model, plan)
     sheets = sum(sorted(units.values())[-cores:]) * _DRAWN
-    return round(_MARGIN * (_resident() + _WAITING + batches + sheets))
+    return round(_MARGIN * (peak_memory() + _WAITING + batches + sheets))
 
 
 def _of_pieces(plan: LayerPlan) -> float:
@@ -113,11 +111,3 @@ def _of_pieces(plan: LayerPlan) -> float:
 def _bytes_of_maps(model: Model, layers: Mapping[str, object]) -> int:
     shapes = (model.type_of(layer).shape or () for layer in layers)
     return sum(4 * math.prod(size or 1 for size in shape[1:]) for shape in shapes)
-
-
-def _resident() -> int:
-    """Return the most memory that the program took so far; 0 where the system does not tell (Windows)."""
-    if sys.platform == "win32":
-        return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024

@@ -127,7 +127,11 @@ class Console:
         if needed >= _LARGE or (needed and left >= _MANY):
             takes.append(f"take about {in_bytes(needed)} of disk ({in_bytes(free)} free)")
         if left and takes:
-            self.say(f"{counted(left, what)} more will {' and '.join(takes)}")
+            from onnx_deconv.runtime import peak_memory  # noqa: PLC0415 - loads onnx, which --help can do without
+
+            taken = peak_memory()  # by the first, which the others are like
+            memory = f", with about {in_bytes(taken)} of memory" if taken else ""
+            self.say(f"{counted(left, what)} more will {' and '.join(takes)}{memory}")
 
     def status(self, text: str) -> None:
         """Show what is being done: on stderr, only on a terminal, in place of what was shown before."""

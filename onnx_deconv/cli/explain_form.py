@@ -73,8 +73,9 @@ class GraphOptions:
         TargetKind,
         option(
             "--target-kind",
-            "With --form explain: what the input 'target' holds: the index of a class, or a weight for each "
-            "class, whose weighted sum is explained: 1 and -1 for the difference of two.",
+            "With --form explain: what the input 'target' holds: the index of a class; a weight for each "
+            "class, whose weighted sum is explained: 1 and -1 for the difference of two; or an array of the "
+            "explained value's shape that is sent back as it is: a position, a region, a mask or a box.",
         ),
     ] = "index"
     pictures: Annotated[

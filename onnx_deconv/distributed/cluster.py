@@ -17,6 +17,8 @@ _BLOCKS_PER_ACTOR = 8
 """Blocks of images for each actor, at least, where there are that many images."""
 _LAST_ROUNDS = 2
 """Blocks for each actor into which what is left is divided: blocks get smaller when the end is near."""
+_SMALLER = 8
+"""How many times smaller the last blocks are than the first; each has a tally that is sent, however small."""
 _BRANCHES = 8
 """Tallies that one task merges."""
 _PROJECTED = 32
@@ -101,9 +103,11 @@ def blocks(total: int, actors: int) -> list[tuple[int, int]]:
     batches, so that batches are those of one process.
     """
     largest = _batches(-(-total // (actors * _BLOCKS_PER_ACTOR)))
+    smallest = _batches(largest // _SMALLER)
     found, first = [], 0
     while first < total:
-        last = min(first + min(largest, _batches((total - first) // (actors * _LAST_ROUNDS))), total)
+        share = _batches((total - first) // (actors * _LAST_ROUNDS))
+        last = min(first + max(smallest, min(largest, share)), total)
         found.append((first, last))
         first = last
     return found

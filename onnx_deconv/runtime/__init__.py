@@ -1,6 +1,6 @@
 """Models and pairs, ready to run: the only room that imports onnxruntime."""
 
-from onnx_deconv.runtime.memory import memory_free, memory_needed
+from onnx_deconv.runtime.memory import memory_free, memory_needed, peak_memory
 from onnx_deconv.runtime.not_a_number import first_nan, why_not_finite
 from onnx_deconv.runtime.pair_session import PairSession, companion, seed_type
 from onnx_deconv.runtime.providers import Providers
@@ -27,6 +27,7 @@ __all__ = [
     "memory_free",
     "memory_needed",
     "numpy_of",
+    "peak_memory",
     "return_freed_memory",
     "seed_type",
     "why_not_finite",

@@ -1,6 +1,7 @@
 """How much memory a run will take, and how much there is."""
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,9 @@ import onnx
 from onnx import ModelProto, helper
 
 from onnx_deconv.compiler.pair import Pair
+
+if sys.platform != "win32":
+    import resource
 
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -53,6 +57,14 @@ def _bytes_of(info: onnx.ValueInfoProto) -> int:
         math.prod(d.dim_value for d in tensor.shape.dim)
         * helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
     )
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process took so far; 0 where the system does not tell (Windows)."""
+    if sys.platform == "win32":
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def memory_free() -> int | None:
