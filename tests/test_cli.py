@@ -147,6 +147,27 @@ def test_explain_writes_pictures_and_says_where(model, photo, out):
     assert record["projection"]["scale"] == pytest.approx(np.percentile(magnitudes, 99.5), rel=1e-3)
 
 
+def test_models_of_layers_that_are_named_are_made_once(model, photo, out, tmp_path, monkeypatch):
+    made, of = [], explainer.Explainer
+    make = of._made
+    monkeypatch.setattr(
+        explainer.Explainer, "_made", lambda self, *key: made.append(key[0]) or make(self, *key)
+    )
+    monkeypatch.setattr("onnx_deconv.cli.model_options.MAX_LAYERS", 1)
+    picture(tmp_path / "second.png")
+    layers = [word for name in ("r1", "maps") for word in ("--layer", name)]
+    assert run("explain", model, photo, tmp_path / "second.png", *layers, "-o", out)[0] == 0
+    assert sorted(made) == ["maps", "r1"]
+
+
+def test_numbers_that_are_none_are_reported_where_they_begin(photo, tmp_path):
+    proto = network()
+    weights = next(t for t in proto.graph.initializer if t.name == "w2")
+    weights.CopyFrom(numpy_helper.from_array(np.full((5, 8, 3, 3), np.nan, np.float32), "w2"))
+    line = refused("explain", saved(proto, tmp_path / "nan.onnx"), photo, "-o", tmp_path / "out")
+    assert "conv_two" in line
+
+
 def test_by_default_a_class_is_explained_by_what_depends_on_the_photograph(model, photo, out):
     (result,) = explained(model, photo, "-o", out, rules=None)
     assert (result["method"], result["seed"], result["layer"]) == ("guided*grad-cam^3", "one", "logits")

@@ -1,5 +1,6 @@
 """The page that explores a model: what it is told is what the library says, and it works in a browser."""
 
+import asyncio
 import base64
 import io
 import json
@@ -9,6 +10,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import numpy as np
@@ -29,6 +31,9 @@ from onnx_deconv.receptive import receptive_field
 
 for name in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(name, reason=f"{name}, of the extra 'explore', is not installed")
+
+from starlette.exceptions import HTTPException  # noqa: E402 - after the skip
+from starlette.requests import Request  # noqa: E402
 
 from onnx_deconv.serving.application import gated  # noqa: E402 - after the skip
 from onnx_deconv.serving.exploration import Exploration  # noqa: E402
@@ -404,6 +409,83 @@ def test_layers_maps_units_and_classes_are_clicked(server):
     with opened(port, address.partition("/#")[2] and "#" + address.partition("/#")[2]) as page:
         assert page.locator(".card").count() == 2
         assert all(caption.startswith("lion") for caption in captions(page))
+
+
+@pytest.mark.slow
+def test_of_many_quick_clicks_the_last_is_shown_and_the_server_is_not_swamped(server):
+    """More clicks than the server takes requests at once: it would answer 429, and log an error."""
+    _, port, _ = server
+    with opened(port) as page:
+        labels = page.locator("#classes button:not(.versus) .name").all_inner_texts()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        last = page.evaluate("""() => {
+            const all = [...document.querySelectorAll("#classes button:not(.versus)")];
+            for (let k = 0; k < 103; k++) all[k % all.length].click();
+            return 102 % all.length;
+        }""")
+        name = labels[last].split("\n")[0].rstrip("0123456789.e-")
+        page.locator("figcaption strong", has_text=name).wait_for()
+        ready(page)
+        assert sum("api/explanation" in url for url in asked) < 20  # of 103, however slow the machine
+        page.go_back()
+        page.locator("figcaption strong", has_text=name).wait_for(state="detached")
+        ready(page)
+
+
+def test_what_nobody_waits_for_is_not_made():
+    made, exploration = [], SimpleNamespace(photographs=list)
+    exploration.classes = lambda identifier: made.append(identifier) or []
+    routes = ExploreRoutes(exploration, Limits(), lambda *_: "")
+
+    def request(message):
+        async def receive():
+            return {"type": message}
+
+        return Request(
+            {"type": "http", "query_string": b"photograph=" + message.encode(), "headers": []}, receive
+        )
+
+    with pytest.raises(HTTPException) as caught:
+        asyncio.run(routes.classes(request("http.disconnect")))
+    assert caught.value.status_code == 499
+    assert asyncio.run(routes.classes(request("http.request"))).status_code == 200
+    assert made == ["http.request"]
+
+
+@pytest.fixture(scope="module")
+def odd_photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("odd")
+    Image.open(CHELSEA).save(folder / "a.gif", save_all=True, append_images=[Image.new("RGB", (451, 300))])
+    (folder / "b.jpg").write_bytes(b"")
+    with serving("explore", DEMO, folder, "--no-browser", "--max-pixels", 451 * 300) as found:
+        yield found
+
+
+def test_files_of_this_machine_may_be_any_picture_and_are_called_by_name(odd_photographs):
+    _, port, _ = odd_photographs
+    assert told(port, "classes", photograph="file0")[0]["label"] == "tabby"
+    status, _, body = ask(port, "GET", "/api/classes?photograph=file1")
+    assert status == 400
+    assert "b.jpg: " in json.loads(body)["error"]
+
+
+@pytest.mark.slow
+def test_nothing_of_another_photograph_stays_beside_one_that_cannot_be_read(odd_photographs):
+    _, port, _ = odd_photographs
+    with browser() as chromium:
+        page = chromium.new_page()
+        page.goto(f"http://127.0.0.1:{port}/")
+        ready(page)
+        page.locator("#photographs button").nth(1).click()
+        page.locator("#status", has_text="b.jpg: ").wait_for()
+        assert "unreadable" in page.locator("#photographs button").nth(1).inner_text()
+        assert page.locator("#classes button").count() == 0
+        assert not page.locator("#stage").is_visible()
+        page.locator("#photographs button").first.click()
+        ready(page)
+        assert page.locator("#stage").is_visible()
+        assert captions(page)[0].startswith("tabby")
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])

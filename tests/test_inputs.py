@@ -462,3 +462,11 @@ def test_numbers_that_numpy_does_not_have_are_refused_with_the_way_out(tmp_path)
         assert "a Cast from float32" in err
     with pytest.raises(InputError, match="a Cast from float32"):
         explain(net, np.zeros((1, 3, 4, 4), np.float32), providers="cpu")
+
+
+@pytest.mark.parametrize("command", ["occlude", "sheet", "evaluate", "verify", "inspect", "explore", "serve"])
+@pytest.mark.parametrize("option", ["--input=age=1", "--bands=0,1,2"])
+def test_options_of_inputs_by_name_are_explains(command, option, tmp_path):
+    code, _, err = run(command, saved(of_one_band(3, 0), tmp_path / "net.onnx"), option)
+    assert code == 2
+    assert f"{option.partition('=')[0]} is an option of explain" in err

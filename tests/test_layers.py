@@ -119,6 +119,7 @@ def test_graphs_are_exported_in_one_place():
 # Where names of operators may stand outside `operators`, and why.
 OPERATOR_NAMES = {
     "compiler/profiles.py": "forms of operators that a runtime does not take",
+    "compiler/telephones.py": "operators that a telephone's providers take, as their tables say",
     "compiler/passes": "patterns of a companion's nodes, and the nodes that take their place",
     "verification/reference": "an oracle shares nothing with what it checks",
     "model/decompositions.py": "composite operators, each known here alone",

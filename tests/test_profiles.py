@@ -1,5 +1,7 @@
 """Graphs for each runtime: what it does not take is brought to other forms, which compute the same."""
 
+import re
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,6 +15,7 @@ from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.compiler.pair import pair_for
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import PROFILES, check
+from onnx_deconv.compiler.telephones import shares
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.operators import rule_tables
 from onnx_deconv.runtime import Session, numpy_of
@@ -395,6 +398,50 @@ def test_an_optional_target_is_refused_where_it_would_be_ignored(runtime):
 def test_no_runtime_goes_by_another_name():
     with pytest.raises(InputError, match=r"runtime='abacus': choose one of onnxruntime, cuda"):
         explain_graph(compile_pair(load(network())), runtime="abacus")
+
+
+# --- telephones -------------------------------------------------------------------------------------
+
+
+def test_what_telephones_take_follows_the_published_tables():
+    """NNAPI has no ConvTranspose; the others want its weight constant, Core ML no output padding."""
+    body = """
+        a = Conv(x, w) b = ConvTranspose<output_padding = [1, 1], strides = [2, 2]>(a, w)
+        c = ConvTranspose(a, w) d = ConvTranspose(a, x) e = Abs(b) f = Equal(b, b)
+        y, i = MaxPool<kernel_shape = [2, 2]>(b)
+    """
+    proto = graph_of(body, "float[1,3,8,8] x", w=random(3, 3, 3, 3))
+    found = {share.provider: share for share in shares(proto)}
+    assert found["NNAPI"].left == {"ConvTranspose": 3, "Equal": 1, "MaxPool": 1}
+    assert found["Core ML"].left == {"ConvTranspose": 2, "Abs": 1, "Equal": 1, "MaxPool": 1}
+    assert found["XNNPACK"].left == {"ConvTranspose": 1, "Abs": 1, "Equal": 1, "MaxPool": 1}
+    assert {(share.taken, share.nodes) for share in found.values()} == {(2, 7), (3, 7)}
+
+
+def test_whole_numbers_are_left_to_the_cpu():
+    proto = graph_of("y = Add(x, x)", "int64[2,3] x")
+    assert [share.taken for share in shares(proto)] == [0, 0, 0]
+
+
+def test_converting_for_telephones_says_how_much_each_provider_takes(tmp_path):
+    onnx.save(network(batch=1, size="12,14"), tmp_path / "model.onnx")
+    asked = [
+        "convert",
+        tmp_path / "model.onnx",
+        "-o",
+        tmp_path / "made",
+        "--form",
+        "explain",
+        "--for",
+        "mobile",
+    ]
+    code, stdout, stderr = command(*asked)
+    assert code == 0, stderr
+    nodes = sum(
+        node.op_type != "Constant" for node in onnx.load(tmp_path / "made" / "explain.onnx").graph.node
+    )
+    for provider in ("NNAPI", "Core ML", "XNNPACK"):
+        assert re.search(rf"{provider} takes \d+ of {nodes} nodes by its published table; not \d+ ", stdout)
 
 
 # --- fixed sizes ------------------------------------------------------------------------------------

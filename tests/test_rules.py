@@ -186,8 +186,19 @@ NO_RECTIFIER = [
 ]
 
 
+OLDEST_NEWEST_OPSET = 22
+"""The newest that the oldest allowed version of onnxruntime runs."""
+
+
 def rectified(case, **semantics):
-    return reconstruction(case.proto(), {"x": X}, SIGNAL, **semantics)
+    proto = case.proto()
+    try:
+        plain(proto, {"x": X})
+    except RefusedError as reason:
+        if case.opset <= OLDEST_NEWEST_OPSET:
+            raise
+        pytest.skip(str(reason))
+    return reconstruction(proto, {"x": X}, SIGNAL, **semantics)
 
 
 def test_every_rectifier_is_in_the_table_above():

@@ -39,7 +39,7 @@ def alone(rules, one, *arguments, **more):
 
 
 def test_tables_are_compared_on_one_target(explainer):
-    rows = list(compare(across_tables(explainer, TABLES, Selection([2])), PHOTOS))
+    rows = compare(across_tables(explainer, TABLES, Selection([2])), PHOTOS)
     for row, one in zip(rows, PHOTOS, strict=True):
         for cell, rules in zip(row, TABLES, strict=True):
             (expected,) = alone(rules, one, 2)
@@ -55,7 +55,7 @@ def test_tables_keep_the_other_choices():
 
 
 def test_classes_are_each_photographs_own_strongest(explainer):
-    rows = list(compare([Column(explainer, Selection(top=3))], PHOTOS))
+    rows = compare([Column(explainer, Selection(top=3))], PHOTOS)
     for row, one in zip(rows, PHOTOS, strict=True):
         expected = alone("deconvnet", one, top=3)
         assert [cell.explanation.channel for cell in row] == [e.channel for e in expected]
@@ -71,9 +71,17 @@ def test_layers_show_their_strongest_map(explainer):
     assert first.caption.startswith("r1 map ")
 
 
+def test_models_of_a_layer_are_made_once_however_few_are_kept(explainer, monkeypatch):
+    made, make = [], Explainer._made
+    monkeypatch.setattr(Explainer, "_made", lambda self, *key: made.append(key[0]) or make(self, *key))
+    one_layer = Explainer(explainer.model, explainer.semantics, max_layers=1)
+    compare(across_layers(one_layer, ["r1", "r2", "r1"]), PHOTOS)
+    assert made == ["r1", "r2", "r1"]
+
+
 def test_nothing_to_compare_is_refused():
     with pytest.raises(InputError, match="nothing to compare"):
-        next(compare([], PHOTOS))
+        compare([], PHOTOS)
     with pytest.raises(InputError, match="nothing to draw"):
         lay_out_sheet([], [], [], PREPROCESS)
 
@@ -90,7 +98,7 @@ def cells(sheet, rows, columns, height):
 @pytest.mark.parametrize("view", ["projection", "heat", "overlay"])
 def test_a_shared_scale_lets_brightness_be_compared(explainer, view):
     """Of two maps of one layer the one twice as strong has to look twice as bright."""
-    rows = [next(compare([Column(explainer, Selection([0, 1], layer="r1"))], [one])) for one in PHOTOS]
+    rows = compare([Column(explainer, Selection([0, 1], layer="r1"))], PHOTOS)
     of = {"projection": scale_of}.get(view, lambda values: scale_of(np.abs(values).max(0), 99))
     scales = np.array([[of(c.explanation.reconstruction) for c in row] for row in rows])
     assert len(set(scales.ravel())) == 4

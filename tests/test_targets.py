@@ -66,6 +66,35 @@ def only(values, channel, where=1.0):
     return found
 
 
+@pytest.mark.parametrize("tail", ["NCHW", "NHWC softmax"])
+def test_the_explain_graph_sends_any_array_back(tail):
+    """A position, a region, a mask: what the library makes of them, a caller of the graph gives it."""
+    proto, places = segmenter(tail), [(1, 2), "region", np.eye(4, 6) > 0, None]
+    where = np.zeros((4, 6)), IMAGES[0].argmax(axis=0) == 1, np.eye(4, 6), np.zeros((4, 6))
+    where[0][1, 2] = 1
+    for place, area in zip(places, where, strict=True):
+        given = np.zeros((2, 4, 4, 6), np.float32)
+        given[:, 1] = IMAGES[:, 1] * area
+        given[1] = 0  # the strongest class's map
+        turned = given if tail == "NCHW" else given.transpose(0, 2, 3, 1)
+        found = in_one_graph(proto, IMAGES, turned, "array")
+        whole = arrays(explainer(proto)(IMAGES))
+        own = whole if place is None else arrays(explainer(proto)(IMAGES, 1, position=place))
+        np.testing.assert_array_equal(found, np.stack([own[0], whole[1]]))
+
+
+def test_a_graph_that_takes_arrays_is_written_and_checked(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(segmenter("NHWC softmax").SerializeToString())
+    for kind in ("required", "optional"):
+        how = "--form", "explain", "--target-kind", "array", "--target-input", kind, "--json"
+        code, stdout, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / kind, *how)
+        assert code == 0, stderr
+        assert json.loads(stdout)["target"]["shape"] == ["N", 4, 6, 4]
+    pair = compile_pair(load(segmenter()), semantics="gradient")
+    with pytest.raises(InputError, match="an array is one explanation"):
+        explain_graph(pair, target="array", top=2)
+
+
 @pytest.mark.parametrize("tail", ["y = Sigmoid(c)", "t = Transpose<perm=[0,2,3,1]>(c) y = Sigmoid(t)"])
 def test_before_a_sigmoid_a_class_is_explained_from_where_it_is_seen(tail, tmp_path):
     """What is below zero there says that the class is not. One that is nowhere is explained as a whole."""
@@ -555,6 +584,14 @@ def test_the_score_of_a_detection_is_that_of_its_box():
     assert {(e.kind, e.words) for e in found} == {("detections", "bright#2")}
 
 
+def test_the_explain_graph_is_given_a_box_that_the_library_names():
+    own = explainer(detector())(SCENE, "bright#2")
+    given = np.zeros((2, 6, 16), np.float32)
+    for image, one in enumerate(own):
+        given[image, 4, one.position[0]] = 1  # the field of bright
+    np.testing.assert_array_equal(in_one_graph(detector(), SCENE, given, "array"), arrays(own))
+
+
 def test_without_labels_a_field_of_a_box_is_named():
     ask = explainer(detector(labels=()))
     with pytest.raises(
@@ -856,6 +893,27 @@ def test_a_mean_of_softmaxes_is_explained_by_the_mean_of_their_scores(tail):
     assert "is computed from scores" not in (one.note or "")
     np.testing.assert_allclose(one.reconstruction.ravel(), expected, rtol=1e-6)
     np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1])[0].ravel(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("squash", ["Sigmoid", "LogSoftmax"])
+def test_a_mean_of_other_probabilities_is_explained_so_too(squash):
+    two = TWO.replace("Softmax", squash)
+    (one, _) = explainer(model(f"{two} y = Mean(p, q)", NUMBERS, "N,3,4,6"))(IMAGES, 1)
+    expected = (MEMBERS[0][:, 1] + MEMBERS[1][:, 1]) / 2
+    assert (one.layer, one.kind) == ("y/scores", "classes")
+    np.testing.assert_allclose(one.reconstruction.ravel(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("squash", "seed"), [("Softmax<axis=1>", "map"), ("Sigmoid", "present")])
+def test_a_mean_of_maps_of_probabilities_is_explained_from_the_map_of_its_scores(squash, seed):
+    """One member sees the picture as it is, one three times as bright: together, twice as bright."""
+    body = f"c = Conv(x, same) d = Mul(c, three) p = {squash}(c) q = {squash}(d) y = Mean(p, q)"
+    proto = model(body, SAME | {"three": np.float32(3)}, "N,3,4,6")
+    found = explainer(proto)(IMAGES, 1)
+    assert {(one.kind, one.seed, one.layer) for one in found} == {("class map", seed, "y/scores")}
+    # The seed is twice the picture's channel, and the mean's slope is two.
+    np.testing.assert_allclose(arrays(found), 4 * only(IMAGES, 1), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), 4 * only(IMAGES, 1), rtol=1e-6)
 
 
 def test_the_complement_of_a_mean_falls_as_its_score_rises():

@@ -4,12 +4,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from commands import run
 from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close, model_of, numbers, plain, reconstruction
 
 from onnx_deconv import Explainer, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_graph import own_top
 from onnx_deconv.errors import DeconvError, ModelError
+from onnx_deconv.imaging import save_png
 from onnx_deconv.verification import verify
 
 X = {"x": numbers((3, 3, 8, 8), "x")}
@@ -338,6 +340,16 @@ def test_a_nan_of_the_models_own_is_said_to_be_its_own():
     ]  # fmt: skip
 
 
+def test_a_nan_is_no_picture_and_its_node_is_named(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(not_a_number().SerializeToString())
+    save_png(tmp_path / "p.png", np.zeros((8, 8, 3), np.uint8))
+    how = "explain", tmp_path / "net.onnx", tmp_path / "p.png", "--rules", "gradient", "-o", tmp_path / "out"
+    code, _, err = run(*how)
+    assert code == 2
+    assert "the model's own Conv 'm' gives NaN" in err
+    assert not list(tmp_path.glob("out/*.png"))
+
+
 def test_a_nan_in_a_node_that_is_named_like_the_companions_is_the_models_own():
     proto = not_a_number()
     named = next(node for node in proto.graph.node if "m" in node.output)
@@ -352,6 +364,33 @@ def test_a_nan_of_the_signal_is_traced_to_its_node():
     x = np.float32([[1e-42, 1]])
     (found,) = Explainer(proto, semantics="gradient")({"x": x})
     assert "the signal is first infinite or NaN at 'p'" in found.note
+
+
+def field(number, content):
+    """A field of a protobuf message that holds bytes."""
+    size, length = len(content), b""
+    while size > 0x7F:
+        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def bare_model(graph):
+    return b"\x08\x08" + field(7, graph) + field(8, helper.make_opsetid("", 17).SerializeToString())
+
+
+def test_a_graph_of_far_too_many_nodes_is_refused():
+    node = field(1, helper.make_node("Relu", ["x"], ["x"]).SerializeToString())
+    with pytest.raises(ModelError, match="more than 200000 nodes"):
+        load(bare_model(200_001 * node))
+
+
+def test_graphs_within_graphs_without_end_are_refused():
+    graph = b""
+    for _ in range(3000):
+        branch = field(1, b"then_branch") + field(6, graph)
+        graph = field(1, field(4, b"If") + field(5, branch))
+    with pytest.raises(ModelError, match="hundreds deep"):
+        load(bare_model(graph))
 
 
 LEAK = """<domain: "f", opset_import: ["": 18]> leak <alpha: float = 0.5>(a) => (b) {

@@ -10,6 +10,7 @@ from oracle import model_of, numbers
 from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
+from onnx_deconv.compiler import backward
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
 from onnx_deconv.operators import RuleTable, rule_tables
 from onnx_deconv.runtime import Session
@@ -240,7 +241,97 @@ def test_a_table_of_the_callers_own_is_not_covered_by_the_reference():
     assert "no rule table 'doubled'" in checks[3].detail
 
 
-@pytest.mark.parametrize("rules", ["excitation", "lrp", "lrp-epsilon", "lrp-gamma"])
+CLASSIFIER = """c = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(c)
+    p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r) d = Conv(p, v) e = Relu(d)
+    f = Flatten(e) y = Gemm(f, k)"""
+"""Two layers of feature maps, and seven classes whose gradients have both signs at the last maps."""
+
+
+def classifier(body=CLASSIFIER, x=(2, 3, 10, 12)):
+    weights = {"w": numbers((4, 3, 3, 3), "w"), "v": numbers((5, 4, 3, 3), "v"), "k": numbers((60, 7), "k")}
+    return model_of(body, {"x": x}, weights)
+
+
+def companions(proto, **semantics):
+    tables = [semantics.pop("rules", "guided")]
+    checks = checks_of(proto, semantics=Semantics(**semantics), tables=tables)
+    assert [c for c in checks if c.name != "companion" and c.verdict == "failed"] == []
+    return [c for c in checks if c.name == "companion"]
+
+
+MAPS = [
+    {"cam": "grad-cam"},
+    {"cam": "layer-cam"},
+    {"cam": "cam"},
+    {"cam": "grad-cam^3", "rules": "deconvnet"},
+    {"head": "class-map"},
+    {"head": "class-map", "cam": "cam", "rules": "gradient"},
+]
+
+
+@pytest.mark.parametrize("choice", MAPS, ids=str)
+def test_class_activation_maps_are_compared_with_their_equations(choice):
+    assert {c.verdict for c in companions(classifier(), **choice)} == {"ok"}
+    last = f"t = Transpose<perm = [0, 3, 1, 2]>(x) {CLASSIFIER.replace('(x, w)', '(t, w)')}"
+    assert {c.verdict for c in companions(classifier(last, (2, 10, 12, 3)), **choice)} == {"ok"}
+
+
+def of_one_sign(op, gradient, activations):
+    """Any of the maps, but for the mean of the gradient and its sign."""
+    return op.Relu(op.ReduceSum(op.Mul(op.Abs(gradient), activations), [1], keepdims=1))
+
+
+@pytest.mark.parametrize("cam", ["grad-cam", "layer-cam", "cam"])
+def test_a_wrong_class_activation_map_is_found(monkeypatch, cam):
+    monkeypatch.setattr(backward, "class_activation_map", lambda op, _, *maps: of_one_sign(op, *maps))
+    assert {c.verdict for c in companions(classifier(), cam=cam)} == {"failed"}
+
+
+def test_differences_do_not_judge_what_is_multiplied_by_a_map():
+    checks = checks_of(classifier(), semantics=Semantics(cam="grad-cam"), tables=["gradient"])
+    assert [c.verdict for c in checks if c.name == "difference"] == ["not covered"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "rule"),
+    [
+        ("Relu", lambda at: [at.op.Mul(at.signal, 0.99)]),
+        ("MaxPool", lambda at: [at.op.Sub(at.input(0), at.input(0))]),
+        ("Relu", lambda at: [at.op.Sub(at.signal, at.op.Relu(at.op.Sub(at.signal, 0.1)))]),
+    ],
+)
+def test_probability_that_is_lost_is_found(monkeypatch, operator, rule):
+    assert [c.verdict for c in companions(classifier(), rules="excitation")] == ["ok", "ok"]
+    monkeypatch.setitem(rule_tables()["excitation"]._rows, ("", operator), rule)
+    assert {c.verdict for c in companions(classifier(), rules="excitation")} == {"failed"}
+
+
+def test_negative_probability_is_found(monkeypatch):
+    def moved(at):
+        """Takes from one half what it gives to the other."""
+        x = at.input(0)
+        return [at.op.Add(at.signal, at.op.Sub(x, at.op.ReduceMean(x, [1, 2, 3], keepdims=1)))]
+
+    monkeypatch.setitem(rule_tables()["excitation"]._rows, ("", "Relu"), moved)
+    assert {c.verdict for c in companions(classifier(), rules="excitation")} == {"failed"}
+
+
+def test_relevance_of_the_epsilon_rule_is_input_times_gradient(monkeypatch):
+    assert [c.verdict for c in companions(classifier(), rules="lrp-epsilon")] == ["ok", "ok"]
+    monkeypatch.setitem(
+        rule_tables()["lrp-epsilon"]._rows, ("", "Conv"), rule_tables()["lrp"]._rows["", "Conv"]
+    )
+    assert {c.verdict for c in companions(classifier(), rules="lrp-epsilon")} == {"failed"}
+
+
+def test_of_units_that_saturate_it_is_not():
+    body = CLASSIFIER.replace("e = Relu(d)", "e = Sigmoid(d)")
+    found = companions(classifier(body), rules="lrp-epsilon")
+    assert {c.verdict for c in found} == {"not covered"}
+    assert "Sigmoid" in found[0].detail
+
+
+@pytest.mark.parametrize("rules", ["lrp", "lrp-gamma"])
 def test_tables_of_relevance_are_not_covered_and_not_differentiated(rules):
     checks = checks_of(network(), tables=[rules])
     assert [(c.name, c.verdict) for c in checks] == [

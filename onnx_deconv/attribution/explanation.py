@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from onnx_deconv.attribution import notebook
 from onnx_deconv.attribution.average import Average
 from onnx_deconv.attribution.shown import Drawn, Shown
@@ -214,10 +216,12 @@ class Explanation:
         Raises
         ------
         InputError
-            If nothing that can be drawn belongs to the explanation.
+            If nothing that can be drawn belongs to the explanation, or its numbers are not finite.
         """
         if self.shown is None:
             raise InputError("arrays alone have no photograph to draw on: explain them by Explainer.explain")
+        if not np.isfinite(self.reconstruction).all():
+            raise InputError(f"{self.name}: {self.note}")
         captions = (self.shown.name, self.caption, f"{self.made_by}, saliency", "overlay")
         badge = f"{self.score:.2g}, {self.standing.words}" if self.standing.improbable else None
         return self.shown.views(self.reconstruction, captions, badge, scales)

@@ -17,12 +17,12 @@ from onnx_deconv.model.heads import Head
 
 SeedKind = Literal["auto", "one", "value", "map", "present", "strongest"]
 """``one``: 1 at the unit. ``value``: the unit's activation. ``map``: a whole feature map with its
-activations. ``present``: those of them that are positive, as behind a Relu; the whole map where none is.
+activations. ``present``: those of them that are positive, as after a Relu; the whole map where none is.
 ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
 is given, ``one`` for a value with one unit per channel (scores), else ``map``."""
 
 Place = Sequence[int] | Array | Literal["region"] | None
-"""Where in a channel's map: a position, one index per axis behind the channel; a mask, an array with as many
+"""Where in a channel's map: a position, one index per axis after the channel; a mask, an array with as many
 axes, which is fitted to the map; ``region``, where the channel is larger than all others; ``None`` for the
 whole map."""
 

@@ -108,7 +108,7 @@ class Subject:
         return Choices(self.scores.shape[1], self.labels, elements, count)
 
     def _aim(self, wanted: Wanted, box: Place) -> Aim:
-        """Aim at a box; of several anchors of a map its channels lie behind those of the anchors before."""
+        """Aim at a box; of several anchors of a map its channels follow those of the anchors before."""
         aim = self.choices.aim(wanted, box)
         if self.fields is None or self.fields.anchors == 1:
             return aim

@@ -140,7 +140,7 @@ class Choices:
             return None
 
     def _spread(self, terms: Sequence[tuple[int | None, float]]) -> tuple[tuple[int, float], ...]:
-        """Put in place of the others' mean all that is not named, behind what is."""
+        """Put in place of the others' mean all that is not named, after what is."""
         named = [(k, weight) for k, weight in terms if k is not None]
         if not named:
             raise InputError(f"target: {OTHERS!r} are those that are not named: name one, 'tabby - {OTHERS}'")

@@ -42,6 +42,14 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+_OF_INPUTS = {"--input", "--bands", "--page"}
+"""Options of inputs that are no photographs, or of several."""
+_ONLY_EXPLAIN = (
+    "{} is an option of explain: {} takes no inputs by name. Explain the model by explain, check it by "
+    "verify, which feeds all inputs by itself"
+)
+
+
 class _Later(click.Command):
     """What the help of the group needs of a command; the rest is imported on the first call."""
 
@@ -52,4 +60,9 @@ class _Later(click.Command):
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:
         """Import the command and let it parse its own arguments."""
         command: click.Command = importlib.import_module(self._module).command
-        return command.make_context(*arguments, **more)
+        try:
+            return command.make_context(*arguments, **more)
+        except click.NoSuchOption as error:
+            if error.option_name not in _OF_INPUTS:
+                raise
+            raise click.UsageError(_ONLY_EXPLAIN.format(error.option_name, self.name), error.ctx) from error

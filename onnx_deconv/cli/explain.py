@@ -203,7 +203,8 @@ def command(
     of other bands (.npy, TIFF). Without --target and --layer the most probable class is explained.
     """
     targets, drawn = options.of_layers(), pictures.drawn()
-    study = inputs.study(console, run.explainer(model, semantics, AUTO, averages.of(), measure=True), images)
+    explainer = run.explainer(model, semantics, AUTO, averages.of(), measure=True, layers=len(targets))
+    study = inputs.study(console, explainer, images)
     found = study.find(paths)
     job = Job(study, targets, drawn, output, pictures.suffix, pictures.most)
     return explain(console, job, found, cluster.ray)

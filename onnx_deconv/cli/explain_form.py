@@ -1,7 +1,7 @@
 """``onnx-deconv convert --form explain``: one graph that answers and explains."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,12 +18,15 @@ from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
 from onnx_deconv.compiler.profiles import RuntimeName
 from onnx_deconv.compiler.seed_graph import GraphSeed, TargetKind
+from onnx_deconv.compiler.telephones import shares
 from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import Session, first_nan, numpy_of
 from onnx_deconv.verification import Check, same_outputs
 
 TargetInput = Literal["optional", "required"]
+_SHOWN = 4
+"""Of how many operators that a provider leaves to the CPU the user hears."""
 
 
 def _passes(given: str | None) -> Sequence[str] | None:
@@ -70,8 +73,9 @@ class GraphOptions:
         TargetKind,
         option(
             "--target-kind",
-            "With --form explain: what the input 'target' holds: the index of a class, or a weight for each "
-            "class, whose weighted sum is explained: 1 and -1 for the difference of two.",
+            "With --form explain: what the input 'target' holds: the index of a class; a weight for each "
+            "class, whose weighted sum is explained: 1 and -1 for the difference of two; or an array of the "
+            "explained value's shape that is sent back as it is: a position, a region, a mask or a box.",
         ),
     ] = "index"
     pictures: Annotated[
@@ -123,7 +127,10 @@ def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess 
     with conversion.timed("save"):
         files = conversion.written(lambda: graph.save(conversion.output, check=look))
     keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
-    return conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+    record = conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+    if options.runtime == "mobile":
+        record["providers"] = [asdict(share) for share in shares(graph.proto)]
+    return record
 
 
 def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> ExplainGraph:
@@ -226,4 +233,12 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
         ("choices", named(record["semantics"])),
     ]
     yield table(rows, indent="  ")
+    yield from map(_share_line, record.get("providers", ()))
     yield from check_lines(record)
+
+
+def _share_line(share: Mapping[str, Any]) -> str:
+    """Say how much of a graph a provider takes, and what it leaves to the CPU."""
+    most = ", ".join(f"{count} {name}" for name, count in list(share["left"].items())[:_SHOWN])
+    taken = f"{share['provider']} takes {share['taken']} of {share['nodes']} nodes"
+    return f"  {taken} by its published table" + (f"; not {most}" if most else "")

@@ -6,8 +6,6 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.photographs import Selection
@@ -15,7 +13,6 @@ from onnx_deconv.attribution.shown import Drawn, ShownPhoto
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.sample_study import SampleStudy
-from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import (
     PROJECTION_PERCENTILE,
@@ -132,8 +129,6 @@ def write(
         For pictures that are compared; by default their own.
     """
     name = job.name(wanted)
-    if not np.isfinite(one.reconstruction).all():
-        raise InputError(f"{one.name}: {one.note}")
     home = folder(job.output)
     parts = _parts(one, scales)
     files = {
@@ -143,7 +138,28 @@ def write(
     }
     files |= {f"values{part.suffix}": home / f"{name}{part.suffix}.npy" for part in parts}
     files |= {"record": home / f"{name}.json"}
-    record = {
+    record = _record(subject, one, path, rank, files)
+    for part in parts:
+        _save(job, part, files)
+    save_json(
+        files["record"],
+        {
+            **record,
+            **job.study.made_by(),
+            "semantics": one.semantics.as_dict(),
+            "rules": one.semantics.rules_record,
+            **(_drawn(parts[0]) if len(parts) == 1 else {}),
+            **({part.name: _drawn(part) for part in parts} if len(parts) > 1 else {}),
+        },
+    )
+    return record
+
+
+def _record(
+    subject: Subject, one: Explanation, path: Path, rank: int | None, files: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Return what is told of one explanation."""
+    return {
         "image": path,
         "rank": rank or 1,
         "output": one.output,
@@ -168,20 +184,6 @@ def write(
         "empty": one.is_empty,
         "files": files,
     }
-    for part in parts:
-        _save(job, part, files)
-    save_json(
-        files["record"],
-        {
-            **record,
-            **job.study.made_by(),
-            "semantics": one.semantics.as_dict(),
-            "rules": one.semantics.rules_record,
-            **(_drawn(parts[0]) if len(parts) == 1 else {}),
-            **({part.name: _drawn(part) for part in parts} if len(parts) > 1 else {}),
-        },
-    )
-    return record
 
 
 class _Part(NamedTuple):

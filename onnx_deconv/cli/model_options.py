@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import click
 
 from onnx_deconv.attribution.average import Average
-from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.explainer import MAX_LAYERS, Explainer
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.options import Option, option
@@ -18,6 +18,9 @@ from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
 from onnx_deconv.runtime import Providers, limit_threads
 from onnx_deconv.semantics import NO_RULES, Semantics
+
+_MOST_LAYERS = 32
+"""Of how many layers a command keeps the models that it uses in turn: 60 MB each of an EfficientNet."""
 
 
 def _shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Any:
@@ -192,6 +195,7 @@ class ModelOptions:
         average: Average | None = None,
         *,
         measure: bool = False,
+        layers: int = 0,
     ) -> Explainer:
         """Make an explainer of a model or a saved pair.
 
@@ -207,6 +211,9 @@ class ModelOptions:
             What explanations are the mean of.
         measure
             Whether to measure how much of the signal survives.
+        layers
+            How many layers are explained in turn, again and again: their models are kept if they are not too
+            many for the memory.
         """
         chosen = None if semantics is None else semantics.of(path if isinstance(path, Path) else None)
         return Explainer(
@@ -218,6 +225,7 @@ class ModelOptions:
             output=self.output,
             average=average,
             measure=measure,
+            max_layers=max(MAX_LAYERS, min(layers, _MOST_LAYERS)),
         )
 
     def _names(self) -> Sequence[str] | str | None:

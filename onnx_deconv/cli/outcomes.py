@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.explanations import shared_scales
 from onnx_deconv.attribution.samples import Sample, explain_samples
@@ -62,6 +64,8 @@ class Explaining:
         explained: dict[Path, list[Explained]] = {}
         for subject in self.job.subjects():
             for path, explanations in _explained(self.job, subject, samples, outcomes):
+                for one in explanations:
+                    _check(one)
                 scales = shared_scales(explanations)
                 for rank, (one, scale) in enumerate(zip(explanations, scales, strict=True), 1):
                     number = rank if len(explanations) > 1 else None
@@ -82,6 +86,12 @@ class Explaining:
         record = write(self.job, subject, one, path, wanted, rank, scales)
         said = described(subject, one), [*warnings_of(subject, one)]
         return Explained(record, wanted, *said, thumbnail_of(one) if len(self._names) > 1 else None)
+
+
+def _check(one: Explanation) -> None:
+    """Refuse what cannot be drawn, with the place where it begins."""
+    if not np.isfinite(one.reconstruction).all():
+        raise InputError(f"{one.name}: {one.note}")
 
 
 def _explained(

@@ -171,8 +171,7 @@ def command(
     photos = study.read(files)
     columns = options.columns(study.explainer)
     check_disk(output, len(files) * (len(columns) + 1) * 3 * options.height**2, "the sheet takes up to")
-    named = list(zip(photos, files, strict=True))
-    rows = [next(compare(columns, [one])) for one, _ in console.progress(named, lambda each: each[1].name)]
+    rows = compare(columns, photos, lambda steps: console.progress(steps, lambda step: files[step[1]].name))
     _write(console, study, rows, photos, files, folder(output), options)
     return 0
 

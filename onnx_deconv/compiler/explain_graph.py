@@ -6,7 +6,7 @@ image. Every weight is stored once.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from os import PathLike
@@ -139,7 +139,8 @@ def explain_graph(
         ``index``: the input ``target`` has the number of a channel or class for each image. ``weights``: it
         has a weight for each of them, float32 (N, K), and their weighted sum is explained: 1 and -1 for the
         difference of two classes, -1 for what speaks against one. Where an image's are all zero its strongest
-        is explained.
+        is explained. ``array``: it is itself what is sent back, float32 of the explained value's shape: any
+        position, region, mask or box can be asked for; zeros: the image's strongest.
 
     Returns
     -------
@@ -182,33 +183,23 @@ def explain_graph(
     if target == "weights":
         seeds = seed_graph.weighted_seeds(explained, ranked, _seed_type(pair), seed)
     else:
-        seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed)
+        seeds = seed_graph.seeds(explained, ranked, _seed_type(pair), top, seed, arrays=target == "array")
     told = (TARGET, SCORES, EXPLAINED)
     chosen = graph.append(seeds, {f"{SEED}/{name}": interface[name] for name in told})
     entry = _target_entry(interface[TARGET], _target_shape(pair, top), target, count, seed)
+    if target == "array":
+        entry |= {"shape": explained["shape"], "dtype": "float", "meaning": _TARGET_ARRAY}
     graph.add_target(entry, optional=target_input == "optional")
-    deconv = at_opset(pair.deconv, opset, IR_VERSION)
-    back = [graph.append(deconv, {SEED: chosen[f"{SEED}/{k}"]}) for k in range(top)]
-    for name in _results(pair):
-        parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
-        graph.append(seed_graph.stacked(name, top), parts | {name: interface[name]})
+    _append_companions(graph, pair, [chosen[f"{SEED}/{k}"] for k in range(top)], interface, opset)
     entries = [_entry(r, interface[r["name"]], _with_top(r["shape"], top)) for r in _results(pair).values()]
     if rendering is not None:
-        from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - see above
-
-        name, result = next(iter(_results(pair))), entries[0]
-        names = {name: interface[name], HEAT: interface[HEAT]}
-        graph.append(image_graph.rendering(name, rendering, top), names)
-        entries.append(_heat(result, interface[HEAT], rendering))
+        entries.append(
+            _append_rendering(graph, entries[0], next(iter(_results(pair))), interface, rendering, top)
+        )
     entries += _answers(pair, interface, count, top)
     inputs = list(pair.manifest["inputs"])
     if preprocess is not None:
-        from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - see above
-
-        inputs = [_picture(inputs, interface[PICTURE], preprocess)]
-        name = pair.manifest["inputs"][0]["name"]
-        graph.prepend(image_graph.preprocessing(preprocess, name), {PICTURE: interface[PICTURE], name: name})
-        graph.replace_input(name, _info(inputs[0]))
+        inputs = [_prepend_preprocessing(graph, inputs, interface[PICTURE], preprocess)]
     graph.graph.output.extend(_info(entry) for entry in entries)
     manifest = {
         **{key: pair.manifest[key] for key in _SHARED},
@@ -229,11 +220,52 @@ def explain_graph(
     return made
 
 
+def _append_companions(
+    graph: "_Assembly", pair: Pair, seeds: Sequence[str], interface: Mapping[str, str], opset: int
+) -> None:
+    """Append the companion once for each seed, and put what the copies give into one result."""
+    deconv = at_opset(pair.deconv, opset, IR_VERSION)
+    back = [graph.append(deconv, {SEED: seed}) for seed in seeds]
+    for name in _results(pair):
+        parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
+        graph.append(seed_graph.stacked(name, len(seeds)), parts | {name: interface[name]})
+
+
+def _append_rendering(
+    graph: "_Assembly",
+    result: Mapping[str, Any],
+    name: str,
+    interface: Mapping[str, str],
+    rendering: "Layout",
+    top: int,
+) -> dict[str, Any]:
+    """Append what draws a heat map of a result; return the heat map's entry in the manifest."""
+    from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - Pillow takes a while to load
+
+    names = {name: interface[name], HEAT: interface[HEAT]}
+    graph.append(image_graph.rendering(name, rendering, top), names)
+    return _heat(result, interface[HEAT], rendering)
+
+
+def _prepend_preprocessing(
+    graph: "_Assembly", inputs: Sequence[Mapping[str, Any]], picture: str, preprocess: "Preprocess"
+) -> dict[str, Any]:
+    """Let the graph take a picture in place of the model's input; return its entry in the manifest."""
+    from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - Pillow takes a while to load
+
+    entry, name = _picture(inputs, picture, preprocess), inputs[0]["name"]
+    graph.prepend(image_graph.preprocessing(preprocess, name), {PICTURE: picture, name: name})
+    graph.replace_input(name, _info(entry))
+    return entry
+
+
 def _check_kind(target: TargetKind, ranked: Ranked, top: int, seed: GraphSeed) -> None:
     """Make sure that what ``target`` is to hold is something that the graph can explain."""
     if target not in get_args(TargetKind):
         raise InputError(f"target={target!r}: choose one of {', '.join(get_args(TargetKind))}")
-    if target == "index":
+    if target == "array" and top > 1:
+        raise InputError("target='array': an array is one explanation, not of several channels")
+    if target in ("index", "array"):
         return
     if ranked.fields is not None:
         raise InputError("target='weights': each class has a box of its own: explain them one by one")
@@ -273,6 +305,9 @@ _TARGET_UNIT = (
     "the axes behind the batch; -1: the image's strongest"
 )
 _TARGET_WEIGHTS = "a weight for each channel (class); zeros: the image's strongest"
+_TARGET_ARRAY = (
+    "a signal of the explained value's shape that is sent back as it is; zeros: the image's strongest class"
+)
 _SCORES = (
     "each channel's (class's) strongest activation, or each unit's activation; the strongest is taken for -1"
 )

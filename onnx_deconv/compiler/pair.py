@@ -16,7 +16,7 @@ from onnx_deconv.compiler.passes import apply_passes, with_sizes
 from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
-from onnx_deconv.model import Model, blaming_the_file
+from onnx_deconv.model import Model, naming_the_file
 from onnx_deconv.model.heads import Head, axes_of, fields_of, head_of, labelled
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
@@ -93,7 +93,7 @@ def compile_pair(
     ModelError
         If no path leads from an input to the value.
     """
-    with blaming_the_file(model.proto, model.name):
+    with naming_the_file(model.proto, model.name):
         return _compiled(model, explained, Semantics.of(semantics), inputs, output)
 
 

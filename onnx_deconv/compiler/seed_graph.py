@@ -19,7 +19,7 @@ OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
 GraphSeed = Literal["auto", "one", "contrast", "map", "present", "strongest", "unit"]
-TargetKind = Literal["index", "weights"]
+TargetKind = Literal["index", "weights", "array"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,13 @@ class Ranked:
 
 
 def seeds(
-    explained: Mapping[str, Any], ranked: Ranked, precision: str, top: int, kind: GraphSeed
+    explained: Mapping[str, Any],
+    ranked: Ranked,
+    precision: str,
+    top: int,
+    kind: GraphSeed,
+    *,
+    arrays: bool = False,
 ) -> ModelProto:
     """Choose each image's channels, or units, and make their seeds.
 
@@ -61,6 +67,9 @@ def seeds(
         How many channels, or units, of each image.
     kind
         See :func:`onnx_deconv.compiler.explain_graph.explain_graph`.
+    arrays
+        Whether ``seed/target`` has the explained value's shape, and is itself the seed of each image for
+        which it is not all zero.
 
     Returns
     -------
@@ -75,11 +84,11 @@ def seeds(
     by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
     anchors = 1 if ranked.fields is None or kind == "unit" else ranked.fields.anchors
     by = _apart(op, by, anchors)
-    target = op.input(f"{SEED}/{TARGET}", None, np.int64)
+    target = op.input(f"{SEED}/{TARGET}", None, None if arrays else np.int64)
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
     best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
-    targets = op.Where(op.Less(target, np.int64(0)), best, target)
+    targets = best if arrays else op.Where(op.Less(target, np.int64(0)), best, target)
     made, sizes = [], (axes.sizes(explained["shape"]) or [])[1:]
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
@@ -89,10 +98,19 @@ def seeds(
             seed = seed if anchors == 1 else _together(op, seed, value)
         else:
             seed = _of_class(op, value, chosen, ranked, sizes, kind)
-        made.append(_restored(op, seed, axes))
+        seed = _restored(op, seed, axes)
+        made.append(_given(op, target, seed, axes) if arrays else seed)
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
     return exported(op, starts | told, "seeds")
+
+
+def _given(op: Emitter, target: Signal, seed: Signal, axes: Axes) -> Signal:
+    """Return the seeds that are given; of an image that is given zeros the other."""
+    given = op.Cast(target, to=op.elem_type)
+    others = [k for k in range(len(axes.order)) if k != axes.batch]
+    largest = op.ReduceMax(op.Abs(given), others, keepdims=1)
+    return op.Where(op.Equal(largest, np.zeros((), op.dtype)), seed, given)
 
 
 def weighted_seeds(

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnx_deconv.evaluation.bootstrap import Interval
 from onnx_deconv.evaluation.cases import Case
+from onnx_deconv.evaluation.localisation import Mask
 from onnx_deconv.evaluation.methods import Maps
 from onnx_deconv.evaluation.results import ARROWS, Evaluation
 from onnx_deconv.files import replacing
@@ -20,9 +21,9 @@ from onnx_deconv.imaging import (
     Picture,
     Preprocess,
     at_height,
+    contoured,
     joined,
     map_resized,
-    outlined,
     overlay,
     saliency,
     webp,
@@ -181,13 +182,15 @@ def _drawn(case: Case, maps: Maps, preprocess: Preprocess) -> Picture:
     (found,) = maps(photo.tensor[None], [case.target])
     view = at_height(photo.view, _HEIGHT)
     height, width = view.shape[:2]
-    shown = view if case.inside is None else outlined(view, _around(case.inside, height / len(found)))
+    shown = view if case.inside is None else contoured(view, _enlarged(case.inside, height, width))
     heat = np.clip(map_resized(saliency(found), (height, width)), 0, 1)
     return joined([shown, overlay(view, heat)], axis=1)
 
 
-def _around(inside: np.ndarray, factor: float) -> list[int]:
-    """Return the box around an object, (top, left, bottom, right) in pixels of the picture."""
-    rows, columns = np.nonzero(inside)
-    box = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
-    return [round(factor * int(edge)) for edge in box]
+def _enlarged(inside: Mask, height: int, width: int) -> Mask:
+    """Bring a mask to a picture's size: each pixel is that of the mask below its centre."""
+    rows, columns = (
+        (np.arange(size) * 2 + 1) * own // (2 * size)
+        for size, own in zip((height, width), inside.shape, strict=True)
+    )
+    return inside[np.ix_(rows, columns)]

@@ -1,6 +1,6 @@
 """Comparison sheets: one row per photograph, one column per class, layer or rule table."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -64,6 +64,10 @@ class Column:
         return f"{self.name}: {text}{one.reservation}" if self.name else f"{text}, {one.made_by}"
 
 
+Step = tuple[Column, int]
+"""A column, and the index of a photograph that is explained in it."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One explanation of a sheet, and its caption."""
@@ -94,8 +98,15 @@ def across_layers(explainer: Explainer, layers: Sequence[str]) -> list[Column]:
     return [Column(explainer, Selection(layer=layer)) for layer in layers]
 
 
-def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list[Cell]]:
-    """Explain photographs one at a time, in every column.
+def compare(
+    columns: Sequence[Column],
+    photos: Sequence[Photo],
+    in_turn: Callable[[Sequence[Step]], Iterable[Step]] = iter,
+) -> list[list[Cell]]:
+    """Explain photographs in every column.
+
+    The columns take turns, each with all photographs, so that the models of one layer are made once, and need
+    not be kept.
 
     Parameters
     ----------
@@ -103,11 +114,13 @@ def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list
         The columns; :func:`across_tables` and :func:`across_layers` make some.
     photos
         The photographs.
+    in_turn
+        Goes through the steps of the work; one that shows the progress, say.
 
-    Yields
-    ------
-    list of Cell
-        One row of the sheet.
+    Returns
+    -------
+    list of list of Cell
+        The rows of the sheet.
 
     Raises
     ------
@@ -116,12 +129,11 @@ def compare(columns: Sequence[Column], photos: Iterable[Photo]) -> Iterator[list
     """
     if not columns:
         raise InputError("there is nothing to compare: name classes, layers or tables")
-    for photo in photos:
-        yield [
-            Cell(one, column.caption(one))
-            for column in columns
-            for one in explain_photos(column.explainer, [photo], column.selection)[0]
-        ]
+    rows: list[list[Cell]] = [[] for _ in photos]
+    for column, place in in_turn([(column, place) for column in columns for place in range(len(photos))]):
+        (found,) = explain_photos(column.explainer, [photos[place]], column.selection)
+        rows[place] += [Cell(one, column.caption(one)) for one in found]
+    return rows
 
 
 def lay_out_sheet(

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from onnx_deconv.imaging.picture import Picture, check_picture
+from onnx_deconv.model import Array
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
@@ -65,6 +66,37 @@ class Canvas:
     def picture(self) -> Picture:
         """Return what was drawn, H×W×3, uint8."""
         return np.array(self._image)
+
+
+def contoured(picture: Picture, inside: Array, colour: Sequence[int] = (255, 220, 0)) -> Picture:
+    """Draw an outline around the pixels of a mask, as :func:`outlined` does around a box.
+
+    Parameters
+    ----------
+    picture
+        H×W×3, uint8, RGB.
+    inside
+        H×W, boolean.
+    colour
+        RGB of the outline, which is two pixels wide, between two black lines.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy of the same size; where the mask ends at the picture's edge the outline is inside the mask.
+    """
+    check_picture(picture)
+    drawn, reached = picture.copy(), np.zeros(inside.shape, bool)
+    reached[4:-4, 4:-4] = inside[4:-4, 4:-4]
+    for ink in ((0, 0, 0), colour, colour, (0, 0, 0)):
+        grown = reached.copy()
+        grown[1:] |= reached[:-1]
+        grown[:-1] |= reached[1:]
+        grown[:, 1:] |= reached[:, :-1]
+        grown[:, :-1] |= reached[:, 1:]
+        drawn[grown & ~reached] = ink
+        reached = grown
+    return drawn
 
 
 def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255, 220, 0)) -> Picture:

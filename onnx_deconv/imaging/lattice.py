@@ -79,8 +79,12 @@ def _mean(values: npt.NDArray[np.float64], period: int, axis: int) -> npt.NDArra
     inside = np.arange(-reach, values.shape[axis] + reach)
     inside = np.where(inside < 0, inside + period, inside)
     inside = np.where(inside >= values.shape[axis], inside - period, inside)
-    wide = np.take(values, np.clip(inside, 0, values.shape[axis] - 1), axis)
-    return np.apply_along_axis(np.convolve, axis, wide, weights / period, "valid")
+    count = values.shape[axis]
+    wide = np.moveaxis(np.take(values, np.clip(inside, 0, count - 1), axis), axis, 0)
+    mean = np.zeros((count, *wide.shape[1:]))
+    for k, weight in enumerate(weights / period):  # over all lines at once: this is on the way of every click
+        mean += weight * wide[k : k + count]
+    return np.moveaxis(mean, 0, axis)
 
 
 def _share(magnitude: npt.NDArray[Any], period: int) -> float:

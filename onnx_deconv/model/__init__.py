@@ -5,9 +5,9 @@ from onnx_deconv.model.load import (
     Array,
     Model,
     Source,
-    blaming_the_file,
     digest,
     load,
+    naming_the_file,
     parse_input_shape,
     read_proto,
 )
@@ -19,9 +19,9 @@ __all__ = [
     "Model",
     "Source",
     "all_tensors",
-    "blaming_the_file",
     "digest",
     "load",
+    "naming_the_file",
     "parse_input_shape",
     "read_proto",
 ]

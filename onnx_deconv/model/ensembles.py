@@ -155,7 +155,7 @@ def _numbers(model: Forward, value: str, members: Sequence[gs.Node]) -> _Numbers
 
 
 def _numbered(model: Forward, node: gs.Node, known: Mapping[str, _Numbers]) -> _Numbers:
-    """Return the numbers of the classes behind a node; along all other axes they are the same."""
+    """Return the numbers of the classes after a node; along all other axes they are the same."""
     traits, entry = _traits(node), find(node.op, node.domain)
     if PROBABILITY in traits:
         shape, axis = model.type_of(node.outputs[0].name).shape or (), compared(ForwardNode(node, model))

@@ -16,6 +16,8 @@ from typing import NamedTuple, Protocol, Self, overload
 
 from onnx import TensorProto
 
+from onnx_deconv.model.functions import MOST_NODES
+
 INLINE_LIMIT = 1024
 """Tensors of fewer bytes stay in the model, where shape inference can read them."""
 
@@ -146,7 +148,7 @@ def skim(buffer: Content, location: str) -> bytes:
     Raises
     ------
     ValueError
-        If the bytes are no well-formed protobuf message.
+        If the bytes are no well-formed protobuf message, or a graph has more than :data:`MOST_NODES` nodes.
     """
     return _slim(buffer, 0, len(buffer), "model", location)
 
@@ -154,8 +156,11 @@ def skim(buffer: Content, location: str) -> bytes:
 def _slim(buffer: Content, start: int, end: int, message: str, location: str) -> bytes:
     if message == "tensor":
         return _slim_tensor(buffer, start, end, location)
-    paths, out, copied = _PATHS[message], bytearray(), start
+    paths, out, copied, nodes = _PATHS[message], bytearray(), start, 0
     for field, wire, begin, body, stop in _fields(buffer, start, end):
+        nodes += paths.get(field) == "node"
+        if nodes > MOST_NODES:
+            raise ValueError(f"a graph of it has more than {MOST_NODES} nodes")
         if wire == _BYTES and field in paths and stop - body >= INLINE_LIMIT:
             child = _slim(buffer, body, stop, paths[field], location)
             out += buffer[copied:begin]

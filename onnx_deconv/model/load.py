@@ -389,9 +389,9 @@ def load(source: Source, input_shapes: InputShapes | None = None) -> Model:
     if isinstance(source, bytes | bytearray | memoryview):
         return _spooled(bytes(source), "the given model", input_shapes)
     path = Path(source)
-    with _blaming_the_path(path):
+    with _naming_the_path(path):
         proto, files = read_proto(path)
-        with blaming_the_file(proto, str(path)):
+        with naming_the_file(proto, str(path)):
             model = Model(proto, files, str(path), input_shapes)
         if model.opset >= upgrade.OLDEST_OPSET:
             return model
@@ -406,7 +406,7 @@ def read_proto(path: Path) -> tuple[ModelProto, ModelFiles]:
     ModelError
         If there is no such file, or it is no ONNX model.
     """
-    with _blaming_the_path(path):
+    with _naming_the_path(path):
         if path.is_dir():
             raise ModelError(f"{path}: is a folder, and holds no pair: {_FOLDER}")
         if path.exists() and not path.is_file():  # a pipe would be waited for
@@ -417,7 +417,7 @@ def read_proto(path: Path) -> tuple[ModelProto, ModelFiles]:
 
 
 @contextmanager
-def _blaming_the_path(path: Path) -> Iterator[None]:
+def _naming_the_path(path: Path) -> Iterator[None]:
     if "\0" in str(path):
         raise ModelError(f"{str(path)!r}: no path has a zero byte in it")
     try:
@@ -437,7 +437,7 @@ def digest(model: Model) -> str:
 
 
 @contextmanager
-def blaming_the_file(proto: ModelProto, name: str) -> Iterator[None]:
+def naming_the_file(proto: ModelProto, name: str) -> Iterator[None]:
     """Turn what goes wrong inside into one line about the file, if the standard's checker faults it too.
 
     Raises
@@ -509,7 +509,7 @@ def _spooled(content: bytes, name: str, input_shapes: InputShapes | None) -> Mod
     path.write_bytes(content)
     files = ModelFiles(path, FileState.of(path), spool)
     proto = _parse(memoryview(content), name, files.name)
-    with blaming_the_file(proto, name):
+    with naming_the_file(proto, name):
         model = Model(proto, files, name, input_shapes)
     if model.opset >= upgrade.OLDEST_OPSET:
         return model
@@ -526,6 +526,8 @@ def _parse(content: Content, name: str, location: str) -> ModelProto:
         read_whole(proto)
     except (ValueError, DecodeError) as error:
         raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
+    except RecursionError as error:
+        raise ModelError(f"{name}: damaged: its graphs lie in each other hundreds deep") from error
     return proto
 
 

@@ -1,4 +1,4 @@
-"""The tail of an output: the nodes behind the scores, which squash, scale, round, reorder or pick them."""
+"""The tail of an output: the nodes after the scores, which squash, scale, round, reorder or pick them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,7 +172,7 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[i
 
 
 def _below(model: Model, node: gs.Node) -> tuple[str | None, list[gs.Node]]:
-    """Return the value that a tail goes on to behind a node, and the nodes up to it; ``None`` if it ends."""
+    """Return the value that a tail goes on to after a node, and the nodes up to it; ``None`` if it ends."""
     traits = _traits(node)
     given = _given(model, node)
     if JOIN in traits and len(given) > 1:
@@ -242,7 +242,7 @@ def _filled(node: gs.Node, constants: Sequence[Array | None], x: float) -> Itera
 
 
 def _numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
-    """Return the numbers of the classes behind a node."""
+    """Return the numbers of the classes after a node."""
     traits = _traits(node)
     entry = find(node.op, node.domain)
     if PROBABILITY in traits:

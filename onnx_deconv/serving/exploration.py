@@ -21,7 +21,17 @@ from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.figures import draw_occlusion
 from onnx_deconv.experiments.occlusion import Occlusion, occlusion
-from onnx_deconv.imaging import Geometry, Photo, Picture, Preprocess, SheetLayout, at_most, png
+from onnx_deconv.imaging import (
+    Geometry,
+    Photo,
+    Picture,
+    Preprocess,
+    SheetLayout,
+    at_most,
+    png,
+    read_image,
+    size_of,
+)
 from onnx_deconv.model import Array
 from onnx_deconv.serving.glances import Glances, bright
 from onnx_deconv.serving.nine import Nine
@@ -423,10 +433,11 @@ class _Once:
 
 
 def _read(path: Path, pixels: int) -> Picture:
-    try:
-        return read_photograph(path.read_bytes(), pixels)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    """Read a file of this machine: unlike what is sent, any picture that ``explain`` reads."""
+    height, width = size_of(path)
+    if height * width > pixels:
+        raise InputError(f"{path}: has {height * width:,} pixels; --max-pixels allows {pixels:,}")
+    return read_image(path)
 
 
 def _sheet(cells: Sequence[Picture], columns: int) -> Picture:

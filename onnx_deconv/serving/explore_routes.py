@@ -36,6 +36,10 @@ _PAGE = {
 }
 _KINDS = {".svg": "image/svg+xml", ".pdf": "application/pdf"}
 _LONGEST_NAME = 200
+_AT_ONCE = 4
+"""How many answers are made at once: a long one (occlusion) must not hold up the others."""
+_GONE = 499
+"""The status, in log and metrics, of a request whose caller has left; nginx calls it so."""
 CommandOf = Callable[[str, Asked, Sequence[str]], str]
 _Found = TypeVar("_Found")
 
@@ -56,6 +60,7 @@ class ExploreRoutes:
 
     def __init__(self, exploration: Exploration, limits: Limits, command: CommandOf) -> None:
         self._exploration, self._limits, self._command = exploration, limits, command
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     def all(self) -> list[Route]:
         """List the routes."""
@@ -83,8 +88,7 @@ class ExploreRoutes:
 
     async def model(self, request: Request) -> Response:
         """Describe the model."""
-        del request
-        return JSONResponse(await self._work(self._exploration.model))
+        return JSONResponse(await self._work(request, self._exploration.model))
 
     async def photographs(self, request: Request) -> Response:
         """List the photographs."""
@@ -96,17 +100,19 @@ class ExploreRoutes:
         body = await body_of(request, self._limits)
         name = request.query_params.get("name", "photograph")[:_LONGEST_NAME]
         instead = request.query_params.get("instead")
-        return JSONResponse(await self._work(lambda: self._exploration.add(body, name, instead)))
+        return JSONResponse(await self._work(request, lambda: self._exploration.add(body, name, instead)))
 
     async def seen(self, request: Request) -> Response:
         """Show what the model sees of a photograph."""
         identifier = _asked(request).photograph
-        return Response(await self._work(lambda: self._exploration.seen(identifier)), media_type="image/png")
+        return Response(
+            await self._work(request, lambda: self._exploration.seen(identifier)), media_type="image/png"
+        )
 
     async def classes(self, request: Request) -> Response:
         """List a photograph's classes."""
         identifier = _asked(request).photograph
-        return JSONResponse(await self._work(lambda: self._exploration.classes(identifier)))
+        return JSONResponse(await self._work(request, lambda: self._exploration.classes(identifier)))
 
     async def maps(self, request: Request) -> Response:
         """Draw a layer's feature maps."""
@@ -114,28 +120,30 @@ class ExploreRoutes:
         if asked.layer is None:
             raise InputError("name a layer")
         layer = asked.layer
-        return JSONResponse(await self._work(lambda: self._exploration.maps(asked.photograph, layer)))
+        return JSONResponse(
+            await self._work(request, lambda: self._exploration.maps(asked.photograph, layer))
+        )
 
     async def map(self, request: Request) -> Response:
         """Draw one feature map."""
         photograph, (layer, channel) = _asked(request).photograph, _map_of(request)
-        drawn = await self._work(lambda: self._exploration.map(photograph, layer, channel))
+        drawn = await self._work(request, lambda: self._exploration.map(photograph, layer, channel))
         return Response(drawn, media_type="image/png")
 
     async def glance(self, request: Request) -> Response:
         """Draw what excited one unit, as fast as can be."""
         asked = _asked(request)
-        return JSONResponse(await self._work(lambda: self._exploration.glance(asked)))
+        return JSONResponse(await self._work(request, lambda: self._exploration.glance(asked)))
 
     async def nine(self, request: Request) -> Response:
         """Show what the atlas holds of a feature map."""
         layer, channel = _map_of(request)
-        return JSONResponse(await self._work(lambda: self._exploration.nine(layer, channel)))
+        return JSONResponse(await self._work(request, lambda: self._exploration.nine(layer, channel)))
 
     async def explanation(self, request: Request) -> Response:
         """Explain, and draw what came of it."""
         asked = _asked(request)
-        found = await self._work(lambda: self._exploration.explanation(asked))
+        found = await self._work(request, lambda: self._exploration.explanation(asked))
         name, options = self._exploration.name_of(asked.photograph), found.pop("options", [])
         found["command"] = self._command(name, asked, options)
         return JSONResponse(found)
@@ -145,23 +153,30 @@ class ExploreRoutes:
         asked, view = _asked(request), request.query_params.get("view", "side-by-side")
         if view not in VIEWS:
             raise InputError(f"no view is named {view!r}: choose one of {', '.join(VIEWS)}")
-        found = await self._work(lambda: png(self._exploration.picture(asked, view)))
+        found = await self._work(request, lambda: png(self._exploration.picture(asked, view)))
         return _file(found, "image/png", f"explanation-{view}.png")
 
     async def sheet(self, request: Request) -> Response:
         """Return the side-by-side sheet of an explanation as a file whose texts are texts."""
         asked, suffix = _asked(request), Path(request.url.path).suffix
-        found = await self._work(lambda: VECTOR[suffix](self._exploration.sheet(asked)))
+        found = await self._work(request, lambda: VECTOR[suffix](self._exploration.sheet(asked)))
         return _file(found, _KINDS[suffix], f"explanation{suffix}")
 
     async def values(self, request: Request) -> Response:
         """Return a reconstruction's numbers as a file of NumPy's."""
         asked = _asked(request)
-        found = await self._work(lambda: _npy(self._exploration.array(asked)))
+        found = await self._work(request, lambda: _npy(self._exploration.array(asked)))
         return _file(found, "application/octet-stream", "explanation.npy")
 
-    async def _work(self, work: Callable[[], _Found]) -> _Found:
-        return await in_time(self._limits, asyncio.to_thread(work))
+    async def _work(self, request: Request, work: Callable[[], _Found]) -> _Found:
+        return await in_time(self._limits, self._in_turn(request, work))
+
+    async def _in_turn(self, request: Request, work: Callable[[], _Found]) -> _Found:
+        """Make an answer when there is room, unless the page has gone on and wants another."""
+        async with self._turns:
+            if await request.is_disconnected():
+                raise HTTPException(_GONE, "nobody waits for this any more")
+            return await asyncio.to_thread(work)
 
 
 def _asked(request: Request) -> Asked:

@@ -4,7 +4,7 @@
 2. *switches*: each points to a maximum of its own window.
 3. *companion*: it sends a seed back as the slow reference does
    (:mod:`onnx_deconv.verification.reference`), which computes in float64 from the very forward values that
-   the companion reads.
+   the companion reads. Probabilities add up, and relevance by the epsilon rule is input times gradient.
 4. *difference*: what the gradient table predicts for small steps, along the gradient and in random
    directions, is what the runtime then computes.
 5. *image*, *class*: what two images, and two units, have to do with the picture, as the manifest says.

@@ -100,6 +100,8 @@ def why_not(batch: Batch, name: str) -> str:
     if jumps := sorted({node.op_type for node in batch.path if _jumps(node)}):
         return f"the value of {', '.join(jumps)} jumps, or stays as it is"
     chosen = Semantics(**batch.pair.manifest["semantics"])
+    if chosen.reads_feature_maps:
+        return "what the feature maps show of the class is no derivative"
     gradient, used = rules_for(Semantics("gradient")), rules_for(chosen)
     keys = [(own_domain(node.domain), node.op_type) for node in batch.path]
     if others := sorted({spelled(key) for key in keys if used.get(key) is not gradient.get(key)}):

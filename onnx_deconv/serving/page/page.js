@@ -3,7 +3,7 @@
 "use strict";
 
 const VIEWS = ["overlay", "projection", "heat"];
-const PATIENCE = 400, KEPT = 300, FILM = 512;
+const PATIENCE = 400, KEPT = 300, FILM = 512, PACE = 150;
 const state = { photograph: null, layer: null, target: null, position: null, methods: ["auto"], view: "overlay" };
 let model = null, layerMaps = null, drawn = 0, leaving = new AbortController();
 let film = null;  // the camera's stream, while photographs come from it
@@ -49,10 +49,24 @@ function change(changes) {
   Object.assign(state, changes);
   const given = Object.entries({ ...state, methods: state.methods.join(" ") }).filter(([, value]) => value);
   history[film ? "replaceState" : "pushState"](null, "", `#${new URLSearchParams(given)}`);
-  return show();
+  return film ? show() : soon();
 }
 
 // What is shown
+
+// The first of many quick changes is shown at once, then, at this pace, the last: the server need not make those between.
+let due = null, begun = -Infinity;
+function soon() {
+  clearTimeout(due);
+  const wait = begun + PACE - performance.now();
+  if (wait > 0) {
+    say("Working…");
+    due = setTimeout(soon, wait);
+    return;
+  }
+  begun = performance.now();
+  show();
+}
 
 let shown = {};
 async function show() {
@@ -63,8 +77,8 @@ async function show() {
   marks();
   if (!state.photograph) { say("Choose, drop or paste a photograph."); return; }
   if (!film) say("Working…");
+  const isNew = state.photograph !== before.photograph;
   try {
-    const isNew = state.photograph !== before.photograph;
     if (isNew) {
       $("stage").hidden = false;
       $("seen").src = `api/seen.png?${new URLSearchParams({ photograph: state.photograph })}`;
@@ -79,7 +93,12 @@ async function show() {
     marks();
     say(film ? "Live." : "Ready.");
   } catch (error) {
-    if (turn === drawn) say(error.message);
+    if (turn !== drawn) return;
+    say(error.message);
+    if (!isNew) return;
+    $("stage").hidden = true;  // nothing of the photograph before stays beside one that cannot be read
+    $("classes").replaceChildren();
+    noMaps();
   }
 }
 
@@ -386,7 +405,8 @@ async function photographs() {
   const src = (one) => `api/seen.png?${new URLSearchParams({ photograph: one.id })}`;
   $("photographs").replaceChildren(...all.map((one) => element("button", {
     type: "button", title: one.name, "data-mark": "photograph", "data-value": one.id, onclick: () => { stopFilm(); change({ photograph: one.id }); },
-  }, element("img", { src: src(one), alt: "", loading: "lazy" }), element("span", {}, one.name))));
+  }, element("img", { src: src(one), alt: "", loading: "lazy", onerror: (event) => event.target.replaceWith("✕ unreadable") }),
+  element("span", {}, one.name))));
   return all;
 }
 
@@ -448,7 +468,7 @@ function listen() {
     send(event.dataTransfer.files[0]);
   });
   addEventListener("paste", (event) => send([...event.clipboardData.files].find((f) => f.type.startsWith("image/"))));
-  addEventListener("popstate", () => { fromAddress(); show(); });
+  addEventListener("popstate", () => { fromAddress(); soon(); });
   $("webcam").addEventListener("click", webcam);
   $("search").addEventListener("input", search);
   $("target-form").addEventListener("submit", (event) => {
