@@ -170,9 +170,7 @@ class Projector:
         found = self._values(session, tensor)
         if placed:
             atlas.locate(name, {layer: found[layer][0] for layer in placed if layer in atlas.layers})
-        read = {
-            tap.name: found[tap.name] for tap in self._taps
-        }  # without the maps: units hold it for a while
+        read = {tap.name: found[tap.name] for tap in self._taps}  # units hold it for a while: no maps
         view, values = geometry.view(picture), ForwardValues(read)
         return [self._job(unit_of(atlas, unit), name, view, values) for unit in units]
 
