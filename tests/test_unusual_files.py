@@ -269,6 +269,10 @@ MALFORMED = {
     "a Split into one and two": ("a, b = Split<num_outputs = 1>(x) y = Relu(a)", 18, "num_outputs=1"),
     "indices of fewer than no axes": ("y = GatherND<batch_dims = -9>(x, k)", 17, "batch_dims=-9"),
     "an equation of two operands": ('y = Einsum<equation = "ij,jk->ik">(x)', 17, "1 inputs"),
+    "windows that do not move": ("y = MaxPool<kernel_shape = [2], strides = [0]>(x)", 17, r"strides=\[0\]"),
+    "windows of no size": ("y = AveragePool<kernel_shape = [2, 0]>(x)", 17, r"kernel_shape=\[2, 0\]"),
+    "a filter spread by nothing": ("y = Conv<dilations = [0]>(x, k)", 17, r"dilations=\[0\]"),
+    "no groups": ("y = ConvTranspose<group = 0>(x, k)", 17, "group=0"),
     "pads that leave nothing": ("y = Pad(x, pads)", 17, "'y' gives an axis of size -86"),
 }  # fmt: skip
 

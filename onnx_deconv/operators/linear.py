@@ -9,13 +9,16 @@ from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
 from onnx_deconv.operators.traits import CONVOLUTION, FILTER, GLOBAL
-from onnx_deconv.operators.window import Window, crop, spatial_shape
+from onnx_deconv.operators.window import Window, below_one, crop, spatial_shape
 
 
 @operator("Conv", traits={FILTER, CONVOLUTION}, field=fields.window)
 def conv(at: Site) -> Signals:
     """The transposed filter: ConvTranspose with the same weight, as large as the forward input."""
     return [conv_back(at, at.signal, given_filter(at)), None, None]
+
+
+conv.fault(below_one)
 
 
 def given_filter(at: Site) -> Signal:
@@ -46,6 +49,9 @@ def conv_back(at: Site, signal: Signal, weight: Signal) -> Signal:
 def conv_transpose(at: Site) -> Signals:
     """The transpose of a transposed filter is the filter: Conv with the same weight."""
     return [conv_transpose_back(at, at.signal, given_filter(at)), None, None]
+
+
+conv_transpose.fault(below_one)
 
 
 def conv_transpose_back(at: Site, signal: Signal, weight: Signal) -> Signal:

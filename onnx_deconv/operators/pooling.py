@@ -12,13 +12,16 @@ from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
 from onnx_deconv.operators.traits import GLOBAL, NONNEGATIVE, PLACEMENT, POOL, SWITCHES
-from onnx_deconv.operators.window import Window, channels_of, spatial_shape, windows
+from onnx_deconv.operators.window import Window, below_one, channels_of, spatial_shape, windows
 
 
 @operator("MaxPool", traits={POOL, SWITCHES}, field=fields.window)
 def max_pool(at: Site) -> Signals:
     """Unpool: the signal goes where the switches say; where windows overlap, signals add up."""
     return [unpool(at, at.switches(), at.batch_shape(0), by_column=at.attr("storage_order", 0) == 1)]
+
+
+max_pool.fault(below_one)
 
 
 def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Signal:
@@ -67,6 +70,9 @@ def average_pool(at: Site) -> Signals:
     """Spread: each window hands its share of the signal to all its positions."""
     window = Window.of(at, ())
     return [spread(at, window, _shared(at, window))]
+
+
+average_pool.fault(below_one)
 
 
 def _shared(at: Site, window: Window) -> Signal:
@@ -173,6 +179,9 @@ def lp_pool(at: Site) -> Signals:
     op, p, y = at.op, at.attr("p", 2), at.output()
     share = at.signal if p == 1 else over(at, at.signal, y if p == 2 else op.Pow(y, float(p - 1)))  # noqa: PLR2004
     return [op.Mul(spread(at, Window.of(at, ()), share), _power_slope(at, at.input(0), p))]
+
+
+lp_pool.fault(below_one)
 
 
 @operator("GlobalLpPool", traits={POOL, GLOBAL, NONNEGATIVE})

@@ -44,7 +44,8 @@ Shape = Callable[[Known], Sizes | None]
 Fault = Callable[[Mapping[str, Any], int, int], "str | None"]
 """What no node of an operator can have, given its attributes and its numbers of inputs and outputs, in words.
 
-Entries have one where the standard's own shape inference does not check, and reads what is not there.
+Entries have one where the standard's own shape inference does not check, and reads what is not there, or
+gives no shape and no reason.
 """
 
 

@@ -13,7 +13,7 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.window import Window, spatial_shape
+from onnx_deconv.operators.window import Window, below_one, spatial_shape
 
 _CUBIC = -0.75
 """Steepness of the cubic kernel, as the operator's specification has it."""
@@ -222,6 +222,9 @@ def deform_conv(at: Site) -> Signals:
         read = at.op.Mul(signal, sampling.read(columns.pixels))
         passed[4] = at.reshape(at.op.ReduceSum(read, [1], keepdims=0), 4)
     return passed
+
+
+deform_conv.fault(below_one)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,21 @@
 """Sliding windows: the geometry that convolutions and pools share, and its transpose."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.site import Site
+
+
+def below_one(attributes: Mapping[str, Any], *_: int) -> str | None:
+    """Refuse windows of no size, steps that do not move, and no groups."""
+    sizes = {name: attributes.get(name) or [] for name in ("kernel_shape", "strides", "dilations")}
+    wrong = [f"{name}={given}" for name, given in sizes.items() if min(given, default=1) < 1]
+    if (groups := attributes.get("group", 1)) < 1:
+        wrong.append(f"group={groups}")
+    return wrong[0] if wrong else None
 
 
 @dataclass(frozen=True)
