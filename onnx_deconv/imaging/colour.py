@@ -135,10 +135,12 @@ def saliency(
     """
     magnitude = np.abs(_checked(reconstruction)).max(axis=0)
     level = _level(magnitude, percentile) if scale is None else scale
-    if not level:
-        return np.zeros(magnitude.shape, np.float32)
-    relative: Saliency = (np.minimum(magnitude, level) / level).astype(np.float32)
-    return relative
+    return relative_to(level, magnitude).astype(np.float32)
+
+
+def relative_to(level: float, magnitude: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return magnitudes as shares of a level, 0..1; all are 0 where the level is."""
+    return np.minimum(magnitude, level) / level if level else np.zeros_like(magnitude)
 
 
 def heat_map(saliency: npt.NDArray[Any], colormap: str = "inferno") -> Picture:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging.canvas import banner
-from onnx_deconv.imaging.colour import SALIENCY_PERCENTILE, heat_map, scale_of
+from onnx_deconv.imaging.colour import SALIENCY_PERCENTILE, heat_map, relative_to, scale_of
 from onnx_deconv.imaging.layout import SheetLayout
 from onnx_deconv.imaging.montage import laid_out
 from onnx_deconv.imaging.picture import Picture
@@ -57,8 +57,7 @@ class SignalViews:
         self._captions, self._badge = captions, badge
         magnitude = np.abs(self._values)
         self.scales = scales or Scales(scale_of(self._values), scale_of(magnitude, SALIENCY_PERCENTILE))
-        level = self.scales.saliency or 1.0
-        self._salient = np.minimum(magnitude, level) / level
+        self._salient = relative_to(self.scales.saliency, magnitude)
         strongest = np.argsort(-magnitude.max(axis=1), kind="stable")[:_MOST_LANES]
         self.lanes: list[int] = sorted(strongest.tolist())
         self._lane_height = max(_LEAST_LANE, _HEIGHT // len(self.lanes))

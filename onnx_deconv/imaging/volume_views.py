@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging.canvas import banner
-from onnx_deconv.imaging.colour import SALIENCY_PERCENTILE, heat_map, projection, scale_of
+from onnx_deconv.imaging.colour import SALIENCY_PERCENTILE, heat_map, projection, relative_to, scale_of
 from onnx_deconv.imaging.layout import SheetLayout
 from onnx_deconv.imaging.montage import joined, laid_out
 from onnx_deconv.imaging.picture import Picture
@@ -60,8 +60,7 @@ class VolumeViews:
         own = Scales(scale_of(values.reshape(len(values), len(magnitude), -1)),
                      scale_of(flat, SALIENCY_PERCENTILE))  # fmt: skip
         self.scales = scales or own
-        level = self.scales.saliency or 1.0
-        self._salient = (np.minimum(magnitude, level) / level).astype(np.float32)
+        self._salient = relative_to(self.scales.saliency, magnitude).astype(np.float32)
         self.slices = _spread(len(flat), int(flat.max(axis=1).argmax()))
         self._factor = max(1, round(_SIDE / max(self._grey.shape)))
 
