@@ -34,5 +34,5 @@ def parse_place(ctx: click.Context, param: click.Parameter, value: str | None) -
 def _array(path: Path) -> Any:
     try:
         return np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what a damaged header raises differs with the damage
         raise InputError(f"{path}: no array of numbers can be read ({error})") from error

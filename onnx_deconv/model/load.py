@@ -33,6 +33,8 @@ from onnx_deconv.model.external_data import Content, Extent, File, skim
 from onnx_deconv.model.foreign import HEAD, what_it_is
 from onnx_deconv.model.model_files import PACKED, FileState, ModelFiles, check_weights
 from onnx_deconv.model.protos import all_tensors, opset_of, read_whole, stored_tensors
+from onnx_deconv.model.shape_inference import NothingLeftError
+from onnx_deconv.model.too_small import larger
 from onnx_deconv.operators import ValueType, find, own_domain
 from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW, Trait
 
@@ -94,7 +96,7 @@ class Model:
         self.input_shapes = dict(input_shapes or {})
         _check(self)
         self.pinned = bool(input_shapes)
-        view = read_view(proto, self.input_shapes, name)
+        view = self._read_view()
         self.view = view
         self.types = value_types(view)
         self.graph: gs.Graph = gs.import_onnx(view)
@@ -113,6 +115,12 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.proto.SerializeToString(), self.files, self.name, self.input_shapes)
+
+    def _read_view(self) -> ModelProto:
+        try:
+            return read_view(self.proto, self.input_shapes, self.name)
+        except NothingLeftError as fault:
+            raise ModelError(f"{self.name}: {fault}: {larger(self.proto, self.input_shapes)}") from fault
 
     @property
     def folder(self) -> Path:

@@ -16,6 +16,7 @@ from onnx_deconv.compiler.package import ONE_FILE, external_size
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.files import Spool
 from onnx_deconv.model import Array, all_tensors
+from onnx_deconv.model.too_small import too_small
 from onnx_deconv.runtime import providers as execution_providers
 from onnx_deconv.runtime.providers import Providers
 
@@ -112,6 +113,7 @@ class Session:
             raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
         if large:
             return_freed_memory()
+        self._proto = proto
         self.providers: list[str] = self._session.get_providers()
         execution_providers.check(providers, wanted, self.providers)
         _SESSIONS.add(self)
@@ -174,9 +176,7 @@ class Session:
                 binding.bind_output(name, "cpu" if name in on_cpu else self.device)
             self._session.run_with_iobinding(binding, quietly)
         except Exception as error:  # onnxruntime has no common base for its exceptions
-            raise InputError(
-                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
-            ) from error
+            raise InputError(self._why(error, feeds)) from error
         return dict(zip(self.outputs, binding.get_outputs(), strict=True))
 
     def run_plainly(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -190,10 +190,17 @@ class Session:
         try:
             results = self._session.run(None, dict(feeds))
         except Exception as error:  # onnxruntime has no common base for its exceptions
-            raise InputError(
-                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
-            ) from error
+            raise InputError(self._why(error, feeds)) from error
         return dict(zip(self.outputs, results, strict=True))
+
+    def _why(self, error: Exception, feeds: Mapping[str, Any]) -> str:
+        """Say what is wrong with an input: that it is too small, or what onnxruntime says."""
+        shapes = {
+            name: list(value.shape if isinstance(value, np.ndarray) else value.shape())
+            for name, value in feeds.items()
+        }
+        said = f"onnxruntime cannot run the model on this input: {_first_line(error)}"
+        return too_small(self._proto, shapes) or said
 
 
 class _Spelled:
