@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, helper
 
-from onnx_deconv.compiler.package import ONE_FILE, external_size
+from onnx_deconv.compiler.package import ONE_FILE, copy_weights, external_size
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.files import Spool
 from onnx_deconv.model import Array, all_tensors
@@ -95,7 +95,7 @@ class Session:
             # again, for a SqueezeNet on 2 cores.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what goes wrong is raised: once is enough
-        self._spelled = _Spelled(folder)
+        self._spelled = _Spelled(folder, proto)
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._spelled.folder)
         )
@@ -206,12 +206,18 @@ class Session:
 class _Spelled:
     """A folder under a name that onnxruntime takes: it reads UTF-8, whatever the file system's encoding."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, proto: ModelProto) -> None:
         self.folder = folder
         if not str(folder).isascii() and os.fsencode(folder) != str(folder).encode(errors="replace"):
             self._spool = Spool()
             self.folder = self._spool.folder / "here"
-            self.folder.symlink_to(folder.absolute())
+            try:
+                self.folder.symlink_to(folder.absolute(), target_is_directory=True)
+            except (
+                OSError,
+                NotImplementedError,
+            ):  # links need a privilege on Windows; not all disks have them
+                copy_weights(proto, folder, self.folder)
 
 
 def _abandon_all() -> None:
