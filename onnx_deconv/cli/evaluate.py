@@ -61,7 +61,8 @@ class EvaluationOptions:
         option(
             "--method",
             "A method that makes saliency maps: auto, a rule table, a class activation map (grad-cam, "
-            "layer-cam, cam), a product of both (guided*grad-cam), or a baseline (centre, edges, random); "
+            "layer-cam, cam; grad-cam@conv3: made of that layer), a product of both (guided*grad-cam), or a "
+            "baseline (centre, edges, random); "
             f"may be repeated.  [default: {', '.join(METHODS)}]",
             multiple=True,
             metavar="NAME",
