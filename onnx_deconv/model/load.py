@@ -45,6 +45,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _QUANTISERS_SINCE = 19
 _COMPUTED = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32}
 _INTEGERS = {TensorProto.INT64, TensorProto.INT32}
+_SIZES = _INTEGERS | {TensorProto.BOOL}
 Source = str | os.PathLike[str] | bytes | ModelProto
 _FOLDER = "give an ONNX file (a TensorFlow SavedModel is converted by python -m tf2onnx.convert)"
 
@@ -202,9 +203,14 @@ class Model:
 
     @cached_property
     def convolutions(self) -> list[str]:
-        """The values that convolutions compute, in order; what they compute from weights alone left out."""
+        """The values that convolutions compute, in order; what no input but by its size changes left out."""
+        reached = set(self.inputs)
+        for node in self.nodes:
+            if any(name in reached for name in read_by(node)):
+                numbers = (v.name for v in node.outputs if self.type_of(v.name).dtype not in _SIZES)
+                reached.update(numbers)
         found = (n.outputs[0].name for n in self.nodes if CONVOLUTION in _traits(n))
-        return [value for value in found if value not in self.constants]
+        return [value for value in found if value in reached]
 
     @cached_property
     def ordinals(self) -> dict[str, str]:
@@ -553,6 +559,14 @@ def _is_pure(node: gs.Node) -> bool:
 
 def _traits(node: gs.Node) -> frozenset[Trait]:
     return find(node.op, node.domain).traits
+
+
+def read_by(node: gs.Node) -> Iterator[str]:
+    """Yield the values that a node reads, those that its branches (If, Loop) take from around it too."""
+    yield from (value.name for value in node.inputs if value.name)
+    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
+        for inner in branch.nodes:
+            yield from read_by(inner)
 
 
 def _run_node(node: NodeProto, feeds: Mapping[str, Array], opset: int) -> list[Array]:
