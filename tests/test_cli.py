@@ -25,7 +25,7 @@ from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.model_options import SemanticsOptions
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
-from onnx_deconv.compiler.inspection import operator_table_markdown
+from onnx_deconv.compiler.operator_table import operator_table_markdown
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import embedded
 from onnx_deconv.imaging import ImageInput

@@ -19,7 +19,7 @@ from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleEr
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
 from onnx_deconv.model.heads import feature_maps
-from onnx_deconv.model.load import read_by
+from onnx_deconv.model.model import read_by
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.tails import FLOATS
 from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domain, rules_for, spelled
