@@ -160,7 +160,9 @@ class Session:
         quietly = execution_providers.onnxruntime().RunOptions()
         quietly.log_severity_level = 4  # what goes wrong is raised: once is enough
         try:
-            for name, value in feeds.items():
+            for name, given in feeds.items():
+                # Arithmetic makes NumPy's numbers of arrays without axes.
+                value = np.asarray(given) if isinstance(given, np.generic) else given
                 if not isinstance(value, np.ndarray):
                     binding.bind_ortvalue_input(name, value)
                 elif name in self.inputs:
