@@ -864,6 +864,18 @@ def test_results_have_a_folder_of_their_own_which_is_printed(
     )
 
 
+def test_the_help_lists_options_under_what_they_are_for():
+    _, stdout, _ = run("explain", "--help")
+    sections = re.split(r"^(\S[^\n]*):\n(?=  -)", stdout, flags=re.MULTILINE)
+    under = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert "--output" in under["Options"]
+    assert "--help" in under["Options"]
+    assert "--target" in under["What is explained"]
+    assert "--rules" in under["How the signal is sent back"]
+    assert "--preset" in under["How a photograph becomes the model's input"]
+    assert "--providers" in under["How a model is read and run"]
+
+
 def test_the_programs_help_documents_exit_codes_and_completion():
     _, stdout, _ = run("--help")
     for needed in ("130", "_ONNX_DECONV_COMPLETE=bash_source", *(name.split()[0] for name in COMMANDS)):
