@@ -33,6 +33,7 @@ from onnx_deconv.imaging import (
     size_of,
 )
 from onnx_deconv.model import Array
+from onnx_deconv.model.heads import class_count
 from onnx_deconv.serving.glances import Glances, bright
 from onnx_deconv.serving.nine import Nine
 from onnx_deconv.serving.photographs import read_photograph
@@ -146,7 +147,7 @@ class Exploration:
         self._lock = threading.Lock()
 
     def model(self) -> dict[str, Any]:
-        """Describe the model: its layers from the image to the scores, and the methods."""
+        """Describe the model: its layers from the image to the scores, the methods, and what needs room."""
         model = self.explainer.model
         inspection = inspect_model(model, None, None, self.explainer.head.output)
         layers = [
@@ -154,8 +155,15 @@ class Exploration:
             for each in inspection.layers
             if each.rule is not None and len(each.shape or ()) > 1
         ]
-        has_atlas = self._nine is not None
-        return {"name": Path(model.name).name, "layers": layers, "methods": METHODS, "atlas": has_atlas}
+        count = class_count(model, self.explainer.head) or _CLASSES
+        return {
+            "name": Path(model.name).name,
+            "layers": layers,
+            "methods": METHODS,
+            "atlas": self._nine is not None,
+            "size": self._preprocess.size,
+            "classes": {"count": min(count, _CLASSES), "are_named": bool(self.explainer.labels.names)},
+        }
 
     def photographs(self) -> list[dict[str, str]]:
         """List the photographs."""
