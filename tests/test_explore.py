@@ -134,8 +134,13 @@ def test_the_page_says_that_little_of_the_signal_is_left(tmp_path):
     onnx.save(leftovers(0.01), tmp_path / "net.onnx")
     with serving("explore", tmp_path / "net.onnx", CHELSEA, "--no-browser", "--preset", "unit") as found:
         _, port, _ = found
-        note = told(port, "explanation", photograph="file0", target="1", method="deconvnet")["note"]
-    assert "0.0033 % of the signal's energy passes the narrowest rectifier, 'r'" in note
+        words = "0.0033 % of the signal's energy passes the narrowest rectifier, 'r'"
+        query = {"photograph": "file0", "target": "1", "method": "deconvnet"}
+        assert told(port, "explanation", **query)["note_follows"]
+        assert words in told(port, "note", **query)["note"]
+        assert not told(port, "explanation", **query | {"method": "guided"})["note_follows"]
+        with opened(port, "#photograph=file0&target=1&methods=deconvnet") as page:
+            page.locator(".note", has_text=words).wait_for()
 
 
 @pytest.mark.slow

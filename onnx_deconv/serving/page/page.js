@@ -144,13 +144,20 @@ function card(turn, method, found) {
   picture.dataset.words = `${found.caption}, ${found.method}`;
   if (turn === drawn && method === state.methods[0]) { chosenField = found.field; field(found.field); }
   const copy = element("button", { type: "button", onclick: () => copied(found.command) }, "Copy the command");
+  const note = element("p", { class: "hint note", hidden: found.note ? null : "" }, found.note || "");
+  if (found.note_follows && !film) ask("api/note", asked(method)).then(({ note: whole }) => { if (whole) noted(note, whole); }, () => {});
   return element("figure", { class: found.is_wide ? "card wide" : "card" }, picture, element("figcaption", {},
     element("strong", {}, found.caption), ` — ${found.method}`,
-    ...(found.note ? [element("p", { class: "hint note" }, found.note)] : []),
+    note,
     ...inside(found),
     element("div", { class: "links" }, file("png", "Picture", "&view=side-by-side"), file("svg", "SVG"), file("pdf", "PDF"),
       file("npy", "Array")),
     element("code", {}, found.command), copy));
+}
+
+function noted(note, words) {
+  note.textContent = words;
+  note.hidden = false;
 }
 
 function inside(found) {
