@@ -15,7 +15,7 @@ from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import changed, option, takes
+from onnx_deconv.cli.options import Sectioned, changed, option, takes
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
 from onnx_deconv.errors import InputError
@@ -55,7 +55,7 @@ class PageOptions:
     ] = None
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @click.argument("paths", metavar="[IMAGE]...", nargs=-1)
 @takes("page", PageOptions)

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.errors import RuleError
-from onnx_deconv.model.load import Model
+from onnx_deconv.model.model import Model
 from onnx_deconv.operators import find
 from onnx_deconv.operators.axes import (
     BATCH,

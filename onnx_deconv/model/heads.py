@@ -13,7 +13,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
-from onnx_deconv.model.load import Model
+from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, is_assumed, kind_of
 from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
