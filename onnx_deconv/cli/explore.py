@@ -83,7 +83,7 @@ def command(
     first = run.explainer(fixed.model(model, run, images), None, AUTO)
     preprocess = images.preprocess(first.model, console)
     explore(
-        lambda method: run.explainer(model if first.saved else first.model, None, method, measure=True),
+        lambda method: run.explainer(model if first.saved else first.model, None, method),
         preprocess,
         found,
         _commands(model, [*fixed.flags(), *_flags(images), *_flags(run)]),
