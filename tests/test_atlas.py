@@ -146,6 +146,23 @@ def test_an_atlas_of_some_of_its_images_keeps_their_ranks():
     assert part.images == sorted(chosen)
 
 
+def test_the_strongest_are_those_that_python_sorts_first():
+    rng = np.random.default_rng(0)
+    several = np.array([-np.inf, -2.5, -1e-30, -0.0, 0.0, 1e-45, 1.0, 3e38], np.float32)
+    names = [f"{n:02}" for n in rng.permutation(40)]
+    found = rng.choice(several, (40, 6))  # many ties
+    atlas = Atlas(5)
+    for k in range(0, 40, 10):
+        at = np.arange(k, k + 10)[:, None, None] * np.ones((1, 6, 1), int)  # each position tells its image
+        atlas.add(names[k : k + 10], {"layer": (found[k : k + 10], at)})
+    table = atlas.layers["layer"]
+    for channel in range(6):
+        expected = sorted(range(40), key=lambda k: (-float(found[k, channel]), names[k]))[:5]
+        assert [atlas.images[n] for n in table.images[channel]] == [names[k] for k in expected]
+        assert table.positions[channel, :, 0].tolist() == expected
+        np.testing.assert_array_equal(table.activations[channel], found[expected, channel])
+
+
 def test_ties_go_to_the_earlier_name_whatever_the_order():
     explainer = Explainer(network())
     ((_, picture),) = pictures(1)
