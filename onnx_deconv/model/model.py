@@ -42,6 +42,8 @@ _QUANTISERS_SINCE = 19
 _COMPUTED = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32}
 _INTEGERS = {TensorProto.INT64, TensorProto.INT32}
 _SIZES = _INTEGERS | {TensorProto.BOOL}
+_FIRST_FOREIGN = TensorProto.BFLOAT16
+"""NumPy has the standard's types before this one; older versions of onnx give another for the rest."""
 
 
 class Model:
@@ -169,13 +171,14 @@ class Model:
         InputError
             If NumPy has none, as for bfloat16.
         """
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.type_of(name).dtype))
-        if dtype.kind == "V":
+        kind = self.type_of(name).dtype
+        if kind >= _FIRST_FOREIGN:
+            called = TensorProto.DataType.Name(kind).lower()
             raise InputError(
-                f"input {name!r} takes {dtype} numbers, which NumPy does not have: put a Cast from float32 "
+                f"input {name!r} takes {called} numbers, which NumPy does not have: put a Cast from float32 "
                 "before it, or export the model with float32 inputs"
             )
-        return dtype
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
 
     def layer(self, name: str) -> str:
         """Find a value by its own name, by that of the node that computes it, or as the n-th convolution.
