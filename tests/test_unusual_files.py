@@ -297,6 +297,14 @@ def test_a_node_that_cannot_be_is_refused_before_anything_is_inferred(name):
         load(proto)
 
 
+@pytest.mark.parametrize(("name", "called"), [("spread", "'spread'"), ("", "'y'")])
+def test_a_node_that_cannot_be_is_called_by_its_name_or_its_result(name, called):
+    proto = model_of("y = ConvTranspose<group = 0>(x, k)", {"x": (2, 4)}, {"k": np.array([[0]])})
+    proto.graph.node[0].name = name
+    with pytest.raises(ModelError, match=f"ConvTranspose {called} cannot be"):
+        load(proto)
+
+
 def test_a_node_that_cannot_be_is_found_within_a_branch():
     body = (
         "y = If<then_branch = t () => (float[2] a) {{ {} }}, else_branch = e () => (float[2] a) {{ {} }}>(k)"
