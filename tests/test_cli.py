@@ -25,7 +25,7 @@ from onnx_deconv.cli.console import Console, in_bytes, sizes, table
 from onnx_deconv.cli.model_options import SemanticsOptions
 from onnx_deconv.cli.pictures import find_pictures, safe, stems
 from onnx_deconv.compiler import package
-from onnx_deconv.compiler.inspection import operator_table_markdown
+from onnx_deconv.compiler.operator_table import operator_table_markdown
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import embedded
 from onnx_deconv.imaging import ImageInput
@@ -886,6 +886,18 @@ def test_results_have_a_folder_of_their_own_which_is_printed(
     assert str(folder.name) in re.sub(
         r"-\s+", "-", run(*arguments[: 1 + (arguments[0] == "atlas")], "--help")[1]
     )
+
+
+def test_the_help_lists_options_under_what_they_are_for():
+    _, stdout, _ = run("explain", "--help")
+    sections = re.split(r"^(\S[^\n]*):\n(?=  -)", stdout, flags=re.MULTILINE)
+    under = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert "--output" in under["Options"]
+    assert "--help" in under["Options"]
+    assert "--target" in under["What is explained"]
+    assert "--rules" in under["How the signal is sent back"]
+    assert "--preset" in under["How a photograph becomes the model's input"]
+    assert "--providers" in under["How a model is read and run"]
 
 
 def test_the_programs_help_documents_exit_codes_and_completion():

@@ -10,7 +10,7 @@ from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
 from onnx_deconv.compiler.backward import RECONSTRUCTION
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.imaging import save_png
 from onnx_deconv.model.detections import Fields, Layout, behind
 from onnx_deconv.runtime import Session, numpy_of

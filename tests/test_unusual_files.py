@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close, model_of, numbers, plain, reconstruction
 
 from onnx_deconv import Explainer, compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.imaging import save_png
 from onnx_deconv.verification import verify

@@ -9,10 +9,11 @@ import click
 
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, table
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Failures, Study, on_photographs
@@ -109,7 +110,7 @@ class EvaluationOptions:
     ] = 0
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-evaluation", "Folder for the results.")
@@ -118,14 +119,14 @@ class EvaluationOptions:
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: EvaluationOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Measure whether saliency maps of MODEL are about the photograph and about the class.
 
     Each method is compared with baselines that know neither: do its maps lie on the object, do they change
     with the photograph, the class and the model's weights, and do they stay as they are otherwise?
     """
-    study = Study.of(console, run.explainer(model), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
     files = find_pictures(paths)
     failures = Failures(console, len(files))
     readable = list(_readable(study, files, failures))

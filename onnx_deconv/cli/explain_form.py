@@ -12,7 +12,8 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.cli.options import option, whole
-from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph, own_top
+from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.package import EXPLAIN as EXPLAIN_FILE
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES

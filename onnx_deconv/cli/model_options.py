@@ -51,7 +51,10 @@ MAP_ALONE = {NO_RULES: "No signal goes to the image; the map of --cam alone is m
 
 @dataclass(frozen=True)
 class SemanticsOptions:
-    """The named choices of :class:`~onnx_deconv.semantics.Semantics`; ``None`` where none was made."""
+    """How the signal is sent back; ``None`` where no choice was made.
+
+    The named choices of :class:`~onnx_deconv.semantics.Semantics`.
+    """
 
     rules: Annotated[
         str | None,

@@ -6,7 +6,7 @@ meet are summed.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleEr
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
 from onnx_deconv.model.heads import axes_of, feature_maps, feature_maps_at
+from onnx_deconv.model.model import read_by
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.tails import FLOATS
 from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domain, rules_for, spelled
@@ -290,7 +291,7 @@ def _after(path: Sequence[gs.Node], value: str) -> list[gs.Node]:
     """Return the nodes of the path that depend on a value."""
     reached, found = {value}, []
     for node in path:
-        if any(v in reached for v in _reads(node)):
+        if any(v in reached for v in read_by(node)):
             found.append(node)
             reached.update(v.name for v in node.outputs)
     return found
@@ -304,20 +305,20 @@ def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node
     """
     reached = set(inputs)
     for node in model.nodes:
-        if any(v in reached for v in _reads(node)):
+        if any(v in reached for v in read_by(node)):
             reached.update(v.name for v in _passed_on(node) if model.type_of(v.name).dtype in _CARRIERS)
     wanted, path = {value}, []
     for node in reversed(model.nodes):
         if any(v.name in wanted and v.name in reached for v in node.outputs):
             path.append(node)
-            wanted.update(v for v in _reads(node) if v in reached)
+            wanted.update(v for v in read_by(node) if v in reached)
     return path[::-1], reached & wanted
 
 
 def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:
     found: dict[str, list[gs.Node]] = defaultdict(list)
     for node in path:
-        for value in set(_reads(node)):
+        for value in set(read_by(node)):
             found[value].append(node)
     return dict(found)
 
@@ -325,14 +326,6 @@ def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:
 def _passed_on(node: gs.Node) -> list[gs.Variable]:
     """Return the outputs that a signal can come from: a dynamic quantiser's scale is taken as given."""
     return node.outputs[:1] if QUANTISER in find(node.op, node.domain).traits else node.outputs
-
-
-def _reads(node: gs.Node) -> Iterator[str]:
-    """Yield the values that a node reads, those that its branches (If, Loop) take from around it too."""
-    yield from (v.name for v in node.inputs)
-    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
-        for inner in branch.nodes:
-            yield from _reads(inner)
 
 
 def _key(node: gs.Node) -> Key:

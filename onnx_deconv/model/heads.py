@@ -1,7 +1,7 @@
 """What the outputs of a model are, where an explanation starts, and which values are feature maps."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -13,7 +13,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
-from onnx_deconv.model.load import Model
+from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, is_assumed, kind_of
 from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
@@ -510,20 +510,12 @@ def _readers(model: Model) -> _Readers:
     for node in reversed(model.nodes):
         if any(output.name in needed for output in node.outputs):
             live.append(node)
-            needed.update(_reads(node))
+            needed.update(read_by(node))
     readers: dict[str, list[gs.Node]] = {}
     for node in reversed(live):
-        for name in set(_reads(node)):
+        for name in set(read_by(node)):
             readers.setdefault(name, []).append(node)
     return readers
-
-
-def _reads(node: gs.Node) -> Iterator[str]:
-    """Yield the values that a node reads, in its branches too."""
-    yield from (value.name for value in node.inputs if value.name)
-    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
-        for inner in branch.nodes:
-            yield from _reads(inner)
 
 
 def _traits(node: gs.Node) -> frozenset[Trait]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import onnx_graphsurgeon as gs
 
-from onnx_deconv.model.load import Model
+from onnx_deconv.model.model import Model
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Shape, find

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_deconv.errors import RuleError
-from onnx_deconv.model.load import Array, Model
+from onnx_deconv.model.model import Array, Model
 from onnx_deconv.operators import find
 from onnx_deconv.operators.axes import compared, picked_from
 from onnx_deconv.operators.node import ForwardNode, label
