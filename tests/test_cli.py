@@ -658,6 +658,17 @@ def test_inspect_lists_layers_and_rules(model):
 
 
 @pytest.mark.parametrize(
+    ("choices", "maps"),
+    [([], True), (["--rules", "guided"], True), (["--rules", "lrp"], False), (["--cam", "grad-cam"], False),
+     (["--head", "class-map"], False)],
+)  # fmt: skip
+def test_the_layer_of_the_class_maps_is_named_where_classes_are_explained_from_it(model, out, choices, maps):
+    _, told, _ = run("inspect", model, *choices)
+    _, advised, _ = run("convert", model, *choices, "-o", out)
+    assert ("from its own map in maps" in told, "--layer maps" in advised) == (maps, maps)
+
+
+@pytest.mark.parametrize(
     ("kernel", "strides", "dilations", "expected"),
     [([2, 2], [2, 2], [1, 1], False), ([3, 3], [2, 2], [1, 1], True), ([2, 3], [2, 2], [1, 1], True),
      ([2, 2], [1, 1], [2, 2], True), ([2, 2], [3, 3], [2, 2], False), ([3, 3], [2, 2], [2, 2], True),
