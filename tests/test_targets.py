@@ -5,7 +5,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-from commands import run
+from commands import refused, run
+from onnx import numpy_helper
 from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
@@ -14,6 +15,7 @@ from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.imaging import save_png
 from onnx_deconv.model.detections import Fields, Layout, behind
 from onnx_deconv.runtime import Session, numpy_of
+from onnx_deconv.serving.served import graph_of
 
 IMAGES = np.abs(random(2, 3, 4, 6)) + 0.1
 SAME = {"same": np.eye(4, 3, dtype=np.float32)[:, :, None, None]}
@@ -57,6 +59,21 @@ def segmenter(tail="NCHW", batch="N", size="4,6"):
     return named(
         model(f"c = Conv(x, same) {TAILS[tail]}", SAME, f"{batch},3,{size}"), "red", "green", "blue", "black"
     )
+
+
+WIDE = {
+    "v": random(72, 3),
+    "thousand": random(72, 1000),
+    "ten": random(72, 10),
+    "one": random(72, 1),
+    "two": np.array([4, 7]),
+}
+NOTHING_TELLS = "row of 3 numbers, and nothing tells whether they are classes"
+
+
+def row(tail="y = MatMul(f, v)", output="y"):
+    """A row of numbers, made of all pixels of a photograph of 4×6."""
+    return model(f"f = Flatten(x) {tail}".replace("y =", f"{output} ="), WIDE, "N,3,4,6", output)
 
 
 def only(values, channel, where=1.0):
@@ -174,7 +191,8 @@ def test_a_mask_of_another_size_is_fitted():
         (0, {"position": (4, 0)}, "outside the feature map"),
         (0, {"position": "here"}, "give indices, a mask, or region"),
         (0, {"position": np.ones(3, np.float32)}, "a mask of shape"),
-        (0, {"seed": np.ones((2, 3, 4))}, r"seed: an array of shape \(2, 3, 4\); .* shape \(2, 4, 6, 4\)"),
+        (0, {"seed": np.ones((2, 4, 6, 4))}, "leave out target"),
+        (None, {"seed": np.ones((2, 3, 4))}, r"seed: an array of shape \(2, 3, 4\); .* shape \(2, 4, 6, 4\)"),
         (0.5, {}, "target 0.5: give a whole number or a label"),
         (True, {}, "target True: give a whole number or a label"),
     ],
@@ -694,6 +712,35 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
         ask(SCENE, "at 9,9")
 
 
+NOBODYS = (-2, -3, 99, 2**40)
+"""Numbers that no class, channel or unit has, and that do not stand for the strongest."""
+
+
+@pytest.mark.parametrize(
+    ("net", "images", "seed"),
+    [
+        (segmenter(), IMAGES, "map"),
+        (segmenter(), IMAGES, "present"),
+        (segmenter(), IMAGES, "strongest"),
+        (segmenter("NHWC"), IMAGES, "one"),
+        (segmenter(), IMAGES, "unit"),
+        (detector(), SCENE, "auto"),
+        (grid("along channels"), SCENE, "auto"),
+        (row("s = MatMul(f, ten) y = Softmax(s)"), IMAGES, "auto"),
+        (row("s = MatMul(f, ten) y = Softmax(s)"), IMAGES, "contrast"),
+        (row("s = MatMul(f, ten) p = Softmax(s) y = Gather<axis=1>(p, two)"), IMAGES, "auto"),
+    ],
+)
+def test_a_graph_gives_zeros_for_what_there_is_not(net, images, seed):
+    graph = explain_graph(compile_pair(load(net), semantics="gradient"), seed=seed)
+    session, batch = Session(graph.proto, graph.folder, "cpu"), len(images)
+    for target in (0, -1, *NOBODYS):
+        found = session.run_plainly({"x": images, "target": np.full(batch, target)})
+        assert found[RECONSTRUCTION].any() == (target not in NOBODYS), target
+        if target != -1:
+            assert found["explained"].tolist() == [target] * batch
+
+
 @pytest.mark.parametrize(("anchor", "value"), [(0, 10 / 16), (2, 0)])
 def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor, value):
     found = explainer(grid("along channels"))(SCENE[:1], "bright", position=(anchor, 3, 1), seed="one")
@@ -827,7 +874,9 @@ def test_a_fourth_channel_that_no_photograph_gives_is_told(photo):
     )
     path = photo.parent / "net.onnx"
     path.write_bytes(proto.SerializeToString())
-    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out", "--preset", "raw")
+    code, _, stderr = run(
+        "explain", path, photo, "-o", photo.parent / "out", "--preset", "raw", "--target", 1
+    )
     assert code == 0
     assert "the model's fourth channel is fed 255 everywhere" in stderr
 
@@ -836,11 +885,13 @@ def test_channels_that_no_photograph_has_are_refused_though_the_last_axis_is_one
     proto = model("c = Conv(x, k) y = GlobalAveragePool(c)", {"k": random(2, 11, 5, 1)}, "4,11,60,1")
     path = photo.parent / "net.onnx"
     path.write_bytes(proto.SerializeToString())
-    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out")
+    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out", "--target", 0)
     assert code == 2
     assert "input 'x' takes 4×11×60×1, and photo.png is 3×16×16" in stderr
     assert not (photo.parent / "out").exists()
-    code, _, stderr = run("convert", path, "-o", photo.parent / "graph", "--form", "explain")
+    code, _, stderr = run(
+        "convert", path, "-o", photo.parent / "graph", "--form", "explain", "--kind", "classes"
+    )
     assert code == 0, stderr
 
 
@@ -972,45 +1023,108 @@ def test_what_is_no_mean_of_probabilities_of_the_same_classes_says_that_it_is_ma
 
 
 @pytest.mark.parametrize(
-    ("tail", "assumed"),
+    ("tail", "kind"),
     [
-        ("y = MatMul(f, v)", True),
-        ("s = MatMul(f, v) y = Softmax(s)", False),
-        ("s = MatMul(f, v) y = Sigmoid(s)", False),
-        ("s = MatMul(f, v) a = ArgMax<axis=1>(s) y = Cast<to=1>(a)", False),
-        ("y = MatMul(f, thousand)", False),
-        ("y = MatMul(f, ten)", False),
-        ("y = MatMul(f, one)", False),  # a regression
+        ("y = MatMul(f, v)", "numbers"),
+        ("s = MatMul(f, v) y = Mul(s, hundred)", "numbers"),
+        ("s = MatMul(f, v) r = Round(s) y = Cast<to=6>(r)", "numbers"),  # in whole pixels
+        ("s = MatMul(f, v) y = Softmax(s)", "classes"),
+        ("s = MatMul(f, v) y = Sigmoid(s)", "classes"),
+        ("s = MatMul(f, v) a = ArgMax<axis=1>(s) y = Cast<to=1>(a)", "classes"),
+        ("s = MatMul(f, v) g = Greater(s, hundred) y = Cast<to=1>(g)", "classes"),
+        ("y = MatMul(f, thousand)", "classes"),
+        ("y = MatMul(f, ten)", "classes"),
+        ("y = MatMul(f, one)", "regression"),
     ],
 )
 @pytest.mark.parametrize("labels", [None, ["a", "b", "c"]])
-def test_numbers_that_nothing_says_are_classes_are_said_to_be_taken_for_such(tmp_path, tail, assumed, labels):
-    weights = {"v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1)}
-    proto = model(f"f = Flatten(x) {tail}", weights, "N,3,4,6")
+def test_a_row_of_numbers_is_of_classes_where_something_tells(tmp_path, tail, kind, labels):
+    proto = row(tail)
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(100), "hundred"))
     (tmp_path / "net.onnx").write_bytes((named(proto, *labels) if labels else proto).SerializeToString())
+    told = "classes" if labels and kind == "numbers" else kind
+    assert explainer(tmp_path / "net.onnx").head.kind == told
     _, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
-    assert json.loads(stdout)["heads"][0]["assumed"] == (assumed and not labels)
+    assert json.loads(stdout)["heads"][0]["kind"] == told
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("logits", "classes"), ("pred_class", "classes"), ("faceLandmarks", "regression"),
+        ("bbox/out:0", "regression"), ("image_embeds", "embedding"), ("class_boxes", "numbers"),
+        ("boxing", "numbers"),
+    ],
+)  # fmt: skip
+def test_a_name_tells_what_a_row_of_numbers_is(name, kind, tmp_path):
+    proto = row()
+    proto.graph.node[-1].output[0] = proto.graph.output[0].name = name
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    assert explainer(proto).head.kind == kind
     _, stdout, _ = run("inspect", tmp_path / "net.onnx")
-    assert ("classes, assumed" in stdout) == (assumed and not labels)
-    assert explainer(tmp_path / "net.onnx").head.assumed == (assumed and not labels)
+    assert (f"{kind}, by its name" in stdout) == (kind != "numbers")
 
 
 def test_ten_numbers_beside_another_output_may_be_anything():
-    weights = {"v": random(72, 10), "w": random(72, 1)}
-    proto = model("f = Flatten(x) y = MatMul(f, v) z = MatMul(f, w)", weights, "N,3,4,6", "y z")
-    assert explainer(proto, output="y").head.assumed
+    proto = model("f = Flatten(x) y = MatMul(f, ten) z = MatMul(f, one)", WIDE, "N,3,4,6", "y z")
+    assert explainer(proto, output="y").head.kind == "numbers"
 
 
-def test_a_kind_that_is_assumed_is_warned_of_once_and_written_down(tmp_path):
-    proto = model("f = Flatten(x) y = MatMul(f, v)", {"v": random(72, 5)}, "N,3,4,6")
-    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
-    for name in "ab":
-        save_png(tmp_path / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
-    code, stdout, stderr = run("explain", tmp_path / "net.onnx", tmp_path / "a.png", tmp_path / "b.png",
-                               "-o", tmp_path / "made", "--json")  # fmt: skip
-    assert code == 0, stderr
-    assert stderr.count("is taken for classes: nothing in the file says so") == 1
-    assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [True, True]
+@pytest.mark.parametrize("name", ["y", "landmarks", "embedding"])
+def test_what_has_no_strongest_is_explained_where_it_is_named(name):
+    proto, image = row(output=name), np.ones((1, 3, 4, 6), np.float32)
+    asked = explainer(proto, "gradient")
+    with pytest.raises(InputError, match="give one as a target"):
+        asked(image)
+    (one,) = asked(image, 2)
+    np.testing.assert_allclose(one.reconstruction.ravel(), WIDE["v"][:, 2])
+    assert (one.standing.rank, one.standing.probability) == (None, None) or name == "embedding"
+    assert asked(image, seed=np.array([[0, 0, 1]]))[0].reconstruction.ravel() == pytest.approx(
+        WIDE["v"][:, 2]
+    )
+    with pytest.raises(ModelError, match="choose units"):
+        explain_graph(compile_pair(load(proto)))
+    explain_graph(compile_pair(load(proto)), seed="unit")
+
+
+def test_a_user_says_what_a_row_of_numbers_is(tmp_path):
+    proto, image = row(), np.ones((1, 3, 4, 6), np.float32)
+    strongest = int(WIDE["v"].sum(axis=0).argmax())
+    asked = explainer(proto, "gradient", kind="classes")
+    assert (asked(image)[0].channel, asked(image)[0].standing.rank) == (strongest, 1)
+    with pytest.raises(InputError, match="3 quantities"):
+        explainer(proto, kind="regression")(image)
+    with pytest.raises(InputError, match="kind='map': choose one of classes, regression"):
+        explainer(proto, kind="map")
+    with pytest.raises(InputError, match="of the kind 'class map', as its axes tell"):
+        explainer(segmenter("NCHW"), kind="classes")
+    # A pair and a graph keep what was said.
+    net, pair = tmp_path / "net.onnx", tmp_path / "pair"
+    net.write_bytes(proto.SerializeToString())
+    for form in ("pair", "explain"):
+        how = ("--form", form, "--rules", "gradient", "-o", pair)
+        assert run("convert", net, "--kind", "classes", *how)[0] == 0
+        assert explainer(pair)(image)[0].channel == strongest
+
+
+def test_nothing_is_guessed_of_a_row_of_numbers_by_any_command(tmp_path, photo):
+    net, out = tmp_path / "net.onnx", tmp_path / "out"
+    body = "c = Conv(x, k) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) y = MatMul(f, m)"
+    proto = model(body, {"k": random(4, 3, 3, 3), "m": random(4, 3)}, "N,3,16,16")
+    net.write_bytes(proto.SerializeToString())
+    how = ("--preset", "raw", "-o", out)
+    for command in ("explain", "sheet", "occlude", "evaluate", "invariance"):
+        assert NOTHING_TELLS in refused(command, net, photo, *how), command
+    assert "--kind classes" in refused("convert", net, "--form", "explain", "-o", out)
+    with pytest.raises(ModelError, match="--kind classes"):
+        graph_of(explainer(proto), None)
+    assert not list(tmp_path.glob("out/*"))
+    for command in ("explain", "sheet", "occlude", "invariance"):
+        assert run(command, net, photo, *how, "--target", 1)[0] == 0, command
+        assert run(command, net, photo, *how, "--kind", "classes")[0] == 0, command
+    few = ("--method", "gradient", "--measure", "sparsity")
+    assert run("evaluate", net, photo, *how, *few, "--kind", "classes")[0] == 0
+    assert run("convert", net, "-o", tmp_path / "pair")[0] == 0  # its caller makes the seed
 
 
 def test_a_map_of_one_channel_over_one_axis_has_one_channel():

@@ -18,6 +18,8 @@ TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
+_NO_CHANNEL = np.int64(2**31 - 1)
+
 GraphSeed = Literal["auto", "one", "contrast", "map", "present", "strongest", "unit"]
 TargetKind = Literal["index", "weights", "array"]
 
@@ -88,10 +90,12 @@ def seeds(
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
     best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
-    targets = best if arrays else op.Where(op.Less(target, np.int64(0)), best, target)
+    targets = best if arrays else op.Where(op.Equal(target, np.int64(OWN_TOP)), best, target)
+    # Other negative numbers are no channels; OneHot would count them from the end.
+    known = targets if arrays else op.Where(op.Less(targets, np.int64(0)), _NO_CHANNEL, targets)
     made, sizes = [], (axes.sizes(explained["shape"]) or [])[1:]
     for k in range(top):
-        chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
+        chosen = known if top == 1 else op.Gather(known, np.int64(k), axis=1)
         if ranked.fields is not None and kind != "unit":
             sizes = sizes if anchors == 1 else [None] * 3
             seed = _box(op, _apart(op, value, anchors), rank, chosen, ranked.fields, sizes)
