@@ -10,8 +10,12 @@ from onnx import numpy_helper
 from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
+from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.evaluation import explanations, method_of
+from onnx_deconv.experiments.occlusion import occlusion
+from onnx_deconv.experiments.sheet import across_tables
 from onnx_deconv.imaging import save_png
 from onnx_deconv.model.detections import Fields, Layout, behind
 from onnx_deconv.runtime import Session, numpy_of
@@ -62,16 +66,16 @@ def segmenter(tail="NCHW", batch="N", size="4,6"):
 
 
 WIDE = {
-    "v": random(72, 3),
-    "thousand": random(72, 1000),
-    "ten": random(72, 10),
-    "one": random(72, 1),
-    "two": np.array([4, 7]),
-}
+    "v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1),
+    "face": random(72, 136), "two": np.array([4, 7]), "hundred": np.float32(100),
+}  # fmt: skip
+WIDE["whole"] = WIDE["v"].T.reshape(3, 3, 4, 6)
+FILTERED = "c = Conv(x, whole) y = Flatten(c)"
+"""The same numbers as by `v`, made by filters as large as the image."""
 NOTHING_TELLS = "row of 3 numbers, and nothing tells whether they are classes"
 
 
-def row(tail="y = MatMul(f, v)", output="y"):
+def row(tail=FILTERED, output="y"):
     """A row of numbers, made of all pixels of a photograph of 4×6."""
     return model(f"f = Flatten(x) {tail}".replace("y =", f"{output} ="), WIDE, "N,3,4,6", output)
 
@@ -738,7 +742,7 @@ def test_a_graph_gives_zeros_for_what_there_is_not(net, images, seed):
         found = session.run_plainly({"x": images, "target": np.full(batch, target)})
         assert found[RECONSTRUCTION].any() == (target not in NOBODYS), target
         if target != -1:
-            assert found["explained"].tolist() == [target] * batch
+            assert found["explained"].tolist() == [target if target >= 0 else 2**31 - 1] * batch
 
 
 @pytest.mark.parametrize(("anchor", "value"), [(0, 10 / 16), (2, 0)])
@@ -834,6 +838,78 @@ def results(proto, photo, *arguments):
     )
     assert code == 0, stderr
     return [json.loads(line) for line in stdout.splitlines()]
+
+
+def test_occlusion_of_a_detector_follows_the_class_not_a_field():
+    found = occlusion(explainer(detector()), scene((1, 2, 0.9), (3, 0, 0.7))[0], target="bright", layer="c",
+                      size=4, stride=4, fill=0)  # fmt: skip
+    assert (found.target, found.label) == (0, "bright")
+    # Its best box is the brightest cell; without it, the second.
+    expected = np.full((4, 4), 0.9)
+    expected[1, 2] = 0.7
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
+    with pytest.raises(InputError, match="nothing tells which of their fields 0 to 5 are classes"):
+        occlusion(explainer(detector(labels=())), SCENE[0], layer="c")
+
+
+def two_heads():
+    """Two classifiers: a class of the first is the sum of a row of pixels, of the second of a column."""
+    rows = np.repeat(np.eye(4, dtype=np.float32), 4, axis=0)
+    body = "f = Flatten(x) y = MatMul(f, rows) z = MatMul(f, columns)"
+    weights = {"rows": rows, "columns": np.tile(np.eye(4, dtype=np.float32), (4, 1))}
+    return model(f"{body} first = Softmax(y) second = Softmax(z)", weights, "N,1,4,4", "first second")
+
+
+def test_every_command_explains_the_output_that_is_chosen(tmp_path):
+    net, image = two_heads(), np.zeros((1, 4, 4), np.float32)
+    image[0, 1, 2] = 1
+    rows, columns = np.zeros((2, 1, 4, 4), np.float32)
+    rows[0, 1], columns[0, :, 2] = 1, 1
+    for output, expected in (("first", rows), ("second", columns)):
+        ask = explainer(net, output=output)
+        np.testing.assert_array_equal(ask(image[None])[0].reconstruction, expected)
+        for made in (explanations("gradient", **ask.options), method_of("gradient", ask)):
+            maps = made.on(ask.model, "NCHW")(image[None], [ask(image[None])[0].channel])
+            np.testing.assert_array_equal(maps[0], expected[0])
+        for column in across_tables(ask, ["gradient", "guided"], Selection()):
+            np.testing.assert_array_equal(column.explainer(image[None])[0].reconstruction, expected)
+    save_png(tmp_path / "p.png", np.repeat(image[0, :, :, None] * 255, 3, 2).astype(np.uint8))
+    (tmp_path / "net.onnx").write_bytes(net.SerializeToString())
+    how = ("--preset", "raw", "--model-output", "second", "--method", "gradient", "--measure", "sparsity")
+    assert run("evaluate", tmp_path / "net.onnx", tmp_path / "p.png", *how, "-o", tmp_path / "out")[0] == 0
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert told["made"]["output"] == "second"
+
+
+def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
+    net, out = tmp_path / "net.onnx", tmp_path / "out"
+    net.write_bytes(detector().SerializeToString())
+    seed = np.zeros((6, 16), np.float32)
+    seed[4, 3], seed[5, 9] = 2, 1  # bright in a cell, dark in another
+    np.save(tmp_path / "seed.npy", seed)
+    how = ("--preset", "raw", "--rules", "gradient", "--seed", tmp_path / "seed.npy", "-o", out)
+    code, stdout, stderr = run("explain", net, photo, *how, "--json")
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    np.testing.assert_allclose(
+        np.load(told["files"]["values"]), (2 * cell(0, 3) - cell(2, 1))[0], rtol=1e-6, atol=1e-9
+    )
+    assert (told["target"], told["seed"], told["class"]) == ("the given array", "array", None)
+    (same,) = explainer(detector())(scene((1, 2, 0.9)), seed=seed)
+    np.testing.assert_array_equal(np.load(told["files"]["values"]), same.reconstruction)
+    sheet = ("--preset", "raw", "--seed", tmp_path / "seed.npy", "-o", out)
+    assert run("sheet", net, photo, *sheet)[0] == 0
+    for wrong, message in (
+        (("explain", *how, "--target", "bright"), "leave out --target"),
+        (("sheet", *sheet, "--target", "bright"), "leave out --target"),
+        (("sheet", *sheet, "--across", "classes"), "--across tables"),
+        (("sheet", *sheet, "--across", "layers"), "leave out --seed"),
+        (("explain", *how[:4], "--seed", "nothing"), "auto, one, value, map, present, strongest"),
+        (("explain", *how[:4], "--seed", photo), "no array of numbers"),
+    ):
+        assert message in refused(wrong[0], net, photo, *wrong[1:]), wrong
+    np.save(tmp_path / "seed.npy", seed.T)
+    assert "explained value has the shape (1, 6, 16)" in refused("explain", net, photo, *how)
 
 
 def test_a_box_is_named_by_a_point_of_the_photograph(photo):
@@ -1023,29 +1099,51 @@ def test_what_is_no_mean_of_probabilities_of_the_same_classes_says_that_it_is_ma
 
 
 @pytest.mark.parametrize(
-    ("tail", "kind"),
+    ("tail", "kind", "told"),
     [
-        ("y = MatMul(f, v)", "numbers"),
-        ("s = MatMul(f, v) y = Mul(s, hundred)", "numbers"),
-        ("s = MatMul(f, v) r = Round(s) y = Cast<to=6>(r)", "numbers"),  # in whole pixels
-        ("s = MatMul(f, v) y = Softmax(s)", "classes"),
-        ("s = MatMul(f, v) y = Sigmoid(s)", "classes"),
-        ("s = MatMul(f, v) a = ArgMax<axis=1>(s) y = Cast<to=1>(a)", "classes"),
-        ("s = MatMul(f, v) g = Greater(s, hundred) y = Cast<to=1>(g)", "classes"),
-        ("y = MatMul(f, thousand)", "classes"),
-        ("y = MatMul(f, ten)", "classes"),
-        ("y = MatMul(f, one)", "regression"),
+        (FILTERED, "numbers", True),
+        ("c = Conv(x, whole) m = Mul(c, hundred) y = Flatten(m)", "numbers", True),
+        ("c = Conv(x, whole) r = Round(c) i = Cast<to=6>(r) y = Flatten(i)", "numbers", True),  # whole pixels
+        ("y = MatMul(f, face)", "numbers", True),
+        ("y = MatMul(f, v)", "classes", False),
+        ("s = MatMul(f, v) y = Softmax(s)", "classes", True),
+        ("s = MatMul(f, v) y = Sigmoid(s)", "classes", True),
+        ("s = MatMul(f, v) a = ArgMax<axis=1>(s) y = Cast<to=1>(a)", "classes", True),
+        ("c = Conv(x, whole) g = Greater(c, hundred) h = Cast<to=1>(g) y = Flatten(h)", "classes", True),
+        ("y = MatMul(f, thousand)", "classes", True),
+        ("y = MatMul(f, ten)", "classes", True),
+        ("y = MatMul(f, one)", "regression", True),
+        ("g = GlobalAveragePool(x) y = Flatten(g)", "classes", False),
+        ("g = GlobalAveragePool(x) c = Conv(g, dense) r = Relu(c) d = Conv(r, other) y = Flatten(d)",
+         "classes", False),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("labels", [None, ["a", "b", "c"]])
-def test_a_row_of_numbers_is_of_classes_where_something_tells(tmp_path, tail, kind, labels):
+def test_a_row_of_numbers_is_of_classes_where_something_tells(tmp_path, tail, kind, told, labels):
     proto = row(tail)
-    proto.graph.initializer.append(numpy_helper.from_array(np.float32(100), "hundred"))
+    for name, array in (("dense", random(5, 3, 1, 1)), ("other", random(3, 5, 1, 1))):
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
     (tmp_path / "net.onnx").write_bytes((named(proto, *labels) if labels else proto).SerializeToString())
-    told = "classes" if labels and kind == "numbers" else kind
-    assert explainer(tmp_path / "net.onnx").head.kind == told
+    three = "face" not in tail
+    kind, told = ("classes", True) if labels and kind == "numbers" and three else (kind, told or bool(labels))
+    head = explainer(tmp_path / "net.onnx").head
+    assert (head.kind, head.assumed) == (kind, not told)
     _, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
-    assert json.loads(stdout)["heads"][0]["kind"] == told
+    listed = json.loads(stdout)["heads"][0]
+    assert (listed["kind"], listed["assumed"]) == (kind, not told)
+    assert ("classes, assumed" in run("inspect", tmp_path / "net.onnx")[1]) == (not told)
+
+
+def test_what_is_taken_for_classes_is_warned_of_once_and_written_down(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(row("y = MatMul(f, v)").SerializeToString())
+    for name in "ab":
+        save_png(tmp_path / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
+    how = (tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "made", "--json")
+    for kind, assumed in (((), True), (("--kind", "classes"), False)):
+        code, stdout, stderr = run("explain", tmp_path / "net.onnx", *how, *kind)
+        assert code == 0, stderr
+        assert stderr.count("is taken for classes: nothing in the file says so") == assumed
+        assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [assumed] * 2
 
 
 @pytest.mark.parametrize(
@@ -1109,8 +1207,8 @@ def test_a_user_says_what_a_row_of_numbers_is(tmp_path):
 
 def test_nothing_is_guessed_of_a_row_of_numbers_by_any_command(tmp_path, photo):
     net, out = tmp_path / "net.onnx", tmp_path / "out"
-    body = "c = Conv(x, k) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) y = MatMul(f, m)"
-    proto = model(body, {"k": random(4, 3, 3, 3), "m": random(4, 3)}, "N,3,16,16")
+    body = "c = Conv(x, k) r = Relu(c) d = Conv(r, m) y = Flatten(d)"
+    proto = model(body, {"k": random(4, 3, 3, 3), "m": random(3, 4, 14, 14)}, "N,3,16,16")
     net.write_bytes(proto.SerializeToString())
     how = ("--preset", "raw", "-o", out)
     for command in ("explain", "sheet", "occlude", "evaluate", "invariance"):

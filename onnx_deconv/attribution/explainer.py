@@ -629,7 +629,7 @@ def _stored_kind(head: Head, manifest: Mapping[str, Any] | None) -> ChosenKind |
     scores = manifest["scores"] if manifest is not None else None
     if scores is None or scores["output"] != head.output or head.kind not in ROWS:
         return None
-    return scores["kind"] if scores["kind"] in get_args(ChosenKind) else None
+    return scores["kind"] if scores["kind"] in set(get_args(ChosenKind)) - {head.kind} else None
 
 
 def _share(survived: Survival | None) -> float | None:

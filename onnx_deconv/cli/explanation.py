@@ -169,15 +169,17 @@ def _record(
     subject: Subject, one: Explanation, path: Path, rank: int | None, files: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return what is told of one explanation."""
+    of_an_array = one.seed == "array"
     return {
         "image": path,
         "rank": rank or 1,
         "output": one.output,
         "kind": one.kind,
+        "kind_assumed": subject.of_classes and subject.explainer.head.assumed,
         "target": one.name,
         "layer": one.layer,
-        "class": one.channel if subject.of_classes and one.of_class else None,
-        "channel": one.channel,
+        "class": None if of_an_array or not (subject.of_classes and one.of_class) else one.channel,
+        "channel": None if of_an_array else one.channel,
         "label": one.label,
         "score": one.score,
         "position": one.position,

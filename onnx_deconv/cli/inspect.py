@@ -123,7 +123,8 @@ _OUTPUTS = ("output", "kind", "axes", "starts at", "without", "--target")
 
 def _output(one: Output) -> tuple[str, ...]:
     targets = one.targets if one.problem is None else f"none: {one.problem}"
-    kind = f"{one.kind}, by its name" if one.by_name else one.kind
+    how = ", by its name" if one.by_name else ", assumed" if one.assumed else ""
+    kind = one.kind + how
     return one.output, kind, " × ".join(one.axes), one.start, ", ".join(one.cut), targets
 
 

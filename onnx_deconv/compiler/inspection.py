@@ -83,6 +83,8 @@ class Output:
         Why nothing can; ``None`` if something can.
     by_name
         Whether nothing but its name tells its kind.
+    assumed
+        Whether it is taken for classes though nothing says so.
     """
 
     output: str
@@ -93,6 +95,7 @@ class Output:
     targets: str
     problem: str | None = None
     by_name: bool = False
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,15 @@ def _output(model: Model, head: Head) -> Output:
     boxes = head.boxes is not None and head.boxes.part == "boxes"
     targets = "" if head.problem else _OF_BOXES if boxes else _TARGETS[head.kind]
     return Output(
-        head.output, head.kind, spoken, head.start, list(head.cut), targets, head.problem, head.by_name
+        head.output,
+        head.kind,
+        spoken,
+        head.start,
+        list(head.cut),
+        targets,
+        head.problem,
+        head.by_name,
+        head.assumed,
     )
 
 

@@ -18,7 +18,8 @@ TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
-_NO_CHANNEL = np.int64(2**31 - 1)
+_NOTHING = np.int64(2**31 - 1)
+"""A channel that no value has; OneHot would count negative ones from the end."""
 
 GraphSeed = Literal["auto", "one", "contrast", "map", "present", "strongest", "unit"]
 TargetKind = Literal["index", "weights", "array"]
@@ -90,12 +91,10 @@ def seeds(
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
     best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
-    targets = best if arrays else op.Where(op.Equal(target, np.int64(OWN_TOP)), best, target)
-    # Other negative numbers are no channels; OneHot would count them from the end.
-    known = targets if arrays else op.Where(op.Less(targets, np.int64(0)), _NO_CHANNEL, targets)
+    targets = best if arrays else _asked_or_best(op, target, best)
     made, sizes = [], (axes.sizes(explained["shape"]) or [])[1:]
     for k in range(top):
-        chosen = known if top == 1 else op.Gather(known, np.int64(k), axis=1)
+        chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
         if ranked.fields is not None and kind != "unit":
             sizes = sizes if anchors == 1 else [None] * 3
             seed = _box(op, _apart(op, value, anchors), rank, chosen, ranked.fields, sizes)
@@ -107,6 +106,12 @@ def seeds(
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
     return exported(op, starts | told, "seeds")
+
+
+def _asked_or_best(op: Emitter, target: Signal, best: Signal) -> Signal:
+    """Return the channels that are asked for, the best in place of -1, and of other negative numbers none."""
+    asked = op.Where(op.Less(target, np.int64(OWN_TOP)), _NOTHING, target)
+    return op.Where(op.Less(asked, np.int64(0)), best, asked)
 
 
 def _given(op: Emitter, target: Signal, seed: Signal, axes: Axes) -> Signal:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 from weakref import WeakKeyDictionary
 
 import onnx_graphsurgeon as gs
@@ -14,7 +14,7 @@ from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
-from onnx_deconv.model.output_kinds import Kind, kind_of, told_by_count, told_by_name
+from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
 from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
 from onnx_deconv.operators import Shape, find
@@ -67,6 +67,8 @@ class Head:
         axes are the scores'.
     by_name
         Whether nothing but its name tells its kind.
+    assumed
+        Whether it is taken for classes though nothing says so: most models that end like it have classes.
     """
 
     output: str
@@ -81,6 +83,7 @@ class Head:
     squash: Literal["each", "together"] | None = None
     ranked: str | None = None
     by_name: bool = False
+    assumed: bool = False
 
     @property
     def has_positions(self) -> bool:
@@ -204,8 +207,8 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
         How many names of classes are known.
     """
     channels = class_count(model, head)
-    if head.kind == "numbers" and labels == channels:
-        return replace(head, kind="classes")
+    if (head.kind == "numbers" or head.assumed) and labels == channels:
+        return replace(head, kind="classes", assumed=False)
     if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
         return head
     layout = Layout((channels or 0) // anchors, raw=True, anchors=anchors)
@@ -220,7 +223,7 @@ def chosen(head: Head, kind: ChosenKind | None) -> Head:
     InputError
         If that is no kind, or the output is none that may be of it.
     """
-    if kind is None or kind == head.kind:
+    if kind is None:
         return head
     if kind not in get_args(ChosenKind):
         raise InputError(f"kind={kind!r}: choose one of {', '.join(get_args(ChosenKind))}")
@@ -228,7 +231,7 @@ def chosen(head: Head, kind: ChosenKind | None) -> Head:
         raise InputError(
             f"kind {kind!r}: output {head.output!r} is of the kind {head.kind!r}, as its axes tell"
         )
-    return replace(head, kind=kind, by_name=False)
+    return replace(head, kind=kind, by_name=False, assumed=False)
 
 
 def undecided(head: Head, fields: Fields | None, count: int | None) -> str | None:
@@ -316,29 +319,39 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
     axes = Axes(batch, classes, rest)
-    kind, by_name = kind_of(model, tail, axes, where), False
-    if kind == "numbers":
-        kind, by_name = _told(model, output, None if classes is None else shape[classes])
+    told = _Told(kind_of(model, tail, axes, where))
+    if told.kind == "numbers":
+        told = _told(model, tail, None if classes is None else shape[classes])
     asked = _asked(model, names, tail, axes)
     return Head(
         output,
-        kind,
+        told.kind,
         tail.start,
         axes,
         tuple(tail.cut),
         *asked,
         squash=_squash(tail, classes),
         ranked=tail.ranked,
-        by_name=by_name,
+        by_name=told.by_name,
+        assumed=told.assumed,
     )
 
 
-def _told(model: Model, output: str, count: int | None) -> tuple[Kind, bool]:
-    """Tell what a row of numbers is, and whether by its name."""
-    named = told_by_name(output)
-    if named is None:
-        return "classes" if told_by_count(model, count) else "numbers", False
-    return named, True
+class _Told(NamedTuple):
+    kind: Kind
+    by_name: bool = False
+    assumed: bool = False
+
+
+def _told(model: Model, tail: Tail, count: int | None) -> _Told:
+    """Tell what a row of numbers is."""
+    if (named := told_by_name(tail.output)) is not None:
+        return _Told(named, by_name=True)
+    if told_by_count(model, count):
+        return _Told("classes")
+    if looks_classified(model, tail.output, tail.start, count):
+        return _Told("classes", assumed=True)
+    return _Told("numbers")
 
 
 def _squash(tail: Tail, classes: int | None) -> Literal["each", "together"] | None:

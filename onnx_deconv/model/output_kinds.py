@@ -8,15 +8,26 @@ from typing import Literal
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tails import Tail, chooses
+from onnx_deconv.model.tails import FLOATS, Tail, chooses
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
-from onnx_deconv.operators.traits import AFFINE, NORMALISATION, REDUCTION, VIEW, Trait
+from onnx_deconv.operators.traits import (
+    AFFINE,
+    CONVOLUTION,
+    FILTER,
+    NORMALISATION,
+    POOL,
+    REDUCTION,
+    VIEW,
+    Trait,
+)
 
 _BOX = 4
 _USUAL = {1000, 1001, 21841, 21843}
 """Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
+_COORDINATES = {42, 63, 136, 196, 212, 1404, 1434}
+"""Coordinates of well-known landmarks: of hands 21·2 and 21·3, of faces 68·2, 98·2, 106·2, 468·3, 478·3."""
 _SMALL = {10, 100}
 """Classes of MNIST and CIFAR: an output beside others has as many numbers by chance."""
 Kind = Literal[
@@ -76,6 +87,44 @@ def told_by_name(output: str) -> Row | None:
 def told_by_count(model: Model, count: int | None) -> bool:
     """Tell whether there are as many numbers as classes of a data set everybody knows."""
     return count in _USUAL or (count in _SMALL and len(model.outputs) == 1)
+
+
+def looks_classified(model: Model, output: str, start: str, count: int | None) -> bool:
+    """Tell whether a row of numbers is made as classifiers make it: the only output, after a pool or dense.
+
+    Coordinates are mostly one output of several, or made by filters as large as their maps.
+    """
+    return count not in _COORDINATES and not _others(model, output) and _is_pooled_or_dense(model, start)
+
+
+def _others(model: Model, output: str) -> list[str]:
+    """List the other outputs that are real numbers, made of the image."""
+    types = {name: model.type_of(name) for name in model.outputs if name not in {output, *model.constants}}
+    return [name for name, each in types.items() if each.dtype in FLOATS and 0 not in (each.shape or ())]
+
+
+def _is_pooled_or_dense(model: Model, value: str) -> bool:
+    """Tell whether a dense layer or a pool over all positions comes before a value, with no filter between.
+
+    Convolutions of what has no positions any more are dense layers too.
+    """
+    waiting, seen = [value], set[str]()
+    while waiting:
+        node = model.producers.get(name := waiting.pop())
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        traits, below = _traits(node), node.inputs[0].name if node.inputs else ""
+        if traits & {POOL, REDUCTION} or (FILTER in traits and CONVOLUTION not in traits):
+            return True
+        if CONVOLUTION not in traits or _has_no_positions(model, below):
+            waiting += [v.name for v in node.inputs if v.name and v.name not in model.constants]
+    return False
+
+
+def _has_no_positions(model: Model, value: str) -> bool:
+    shape = model.type_of(value).shape
+    return shape is not None and all(size == 1 for size in shape[2:])
 
 
 def _has_boxes(model: Model, output: str) -> bool:
