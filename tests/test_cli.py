@@ -326,7 +326,8 @@ def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
 
 
 def test_every_named_choice_is_an_option():
-    assert [field.name for field in dataclasses.fields(SemanticsOptions)] == list(Semantics.choices())
+    options, choices = ({f.name for f in dataclasses.fields(each)} for each in (SemanticsOptions, Semantics))
+    assert options == choices
 
 
 def test_a_class_activation_map_is_drawn_alone_or_times_a_reconstruction(model, photo, out):
@@ -334,7 +335,19 @@ def test_a_class_activation_map_is_drawn_alone_or_times_a_reconstruction(model, 
     (both,) = explained(model, photo, "-o", out, "--rules", "guided", "--cam", "grad-cam", "--target", 2)
     assert Path(alone["files"]["values"]).name == "photo-cat-grad-cam.npy"
     assert Path(both["files"]["values"]).name == "photo-cat-guided-grad-cam.npy"
+    (inner,) = explained(
+        model, photo, "-o", out, "--rules", "none", "--cam", "grad-cam", "--cam-layer", "r1", "--target", 2
+    )
+    assert (inner["method"], Path(inner["files"]["values"]).name) == (
+        "grad-cam@r1",
+        "photo-cat-grad-cam-r1.npy",
+    )
+    record = json.loads(Path(inner["files"]["record"]).read_text())
+    assert record["semantics"]["cam_layer"] == "r1"
     assert "nothing to make" in refused("explain", model, photo, "-o", out, "--rules", "none")
+    assert "choose a class activation map too, as --cam grad-cam" in refused(
+        "explain", model, photo, "-o", out, "--cam-layer", "r1"
+    )
 
 
 def test_several_layers_are_explained_in_turn(model, photo, out):
@@ -863,6 +876,18 @@ def test_results_have_a_folder_of_their_own_which_is_printed(
     assert str(folder.name) in re.sub(
         r"-\s+", "-", run(*arguments[: 1 + (arguments[0] == "atlas")], "--help")[1]
     )
+
+
+def test_the_help_lists_options_under_what_they_are_for():
+    _, stdout, _ = run("explain", "--help")
+    sections = re.split(r"^(\S[^\n]*):\n(?=  -)", stdout, flags=re.MULTILINE)
+    under = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert "--output" in under["Options"]
+    assert "--help" in under["Options"]
+    assert "--target" in under["What is explained"]
+    assert "--rules" in under["How the signal is sent back"]
+    assert "--preset" in under["How a photograph becomes the model's input"]
+    assert "--providers" in under["How a model is read and run"]
 
 
 def test_the_programs_help_documents_exit_codes_and_completion():

@@ -15,7 +15,7 @@ from onnx_deconv.cli.explain_form import GraphOptions
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import changed, option, takes, whole
+from onnx_deconv.cli.options import Sectioned, changed, option, takes, whole
 from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, all_tensors, load
@@ -72,7 +72,7 @@ class ConvertOptions:
     ] = 1
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.output("onnx-deconv-converted", "Folder for the files.")
 @takes("options", ConvertOptions)

@@ -14,7 +14,7 @@ from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import takes, whole
+from onnx_deconv.cli.options import Sectioned, takes, whole
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.errors import InputError
@@ -64,7 +64,7 @@ class CorrespondenceOptions:
     suffix: Annotated[SheetFormat, groups.sheet_format("figure")] = "png"
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @click.argument("parts", type=PATH)
 @groups.output("onnx-deconv-correspondence", "Folder for the figure and the numbers.")

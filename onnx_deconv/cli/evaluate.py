@@ -13,7 +13,7 @@ from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Failures, Study, on_photographs
@@ -62,7 +62,8 @@ class EvaluationOptions:
         option(
             "--method",
             "A method that makes saliency maps: auto, a rule table, a class activation map (grad-cam, "
-            "layer-cam, cam), a product of both (guided*grad-cam), or a baseline (centre, edges, random); "
+            "layer-cam, cam; grad-cam@conv3: made of that layer), a product of both (guided*grad-cam), or a "
+            "baseline (centre, edges, random); "
             f"may be repeated.  [default: {', '.join(METHODS)}]",
             multiple=True,
             metavar="NAME",
@@ -109,7 +110,7 @@ class EvaluationOptions:
     ] = 0
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-evaluation", "Folder for the results.")

@@ -17,7 +17,7 @@ from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import takes, whole
+from onnx_deconv.cli.options import Sectioned, takes, whole
 from onnx_deconv.cli.pictures import find_pictures, safe
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, batch_of, on_photographs
@@ -88,7 +88,7 @@ class EvolutionOptions:
         return sorted(int(channel) for channel in chosen)
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @click.argument("checkpoints", type=PATH)
 @groups.photographs
 @groups.output("onnx-deconv-evolution", "Folder for the sheets, projections and numbers.")

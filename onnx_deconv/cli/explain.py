@@ -17,7 +17,7 @@ from onnx_deconv.cli.explaining import explain
 from onnx_deconv.cli.explanation import Job
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.places import parse_place
 from onnx_deconv.cli.sample_study import InputOptions
 from onnx_deconv.imaging import VECTOR, VIEWS, SheetFormat
@@ -174,7 +174,7 @@ class PictureOptions:
         return chosen
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.files
 @groups.output("onnx-deconv-pictures", "Folder for the pictures, reconstructions and descriptions.")

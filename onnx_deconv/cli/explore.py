@@ -16,7 +16,7 @@ from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import changed, option, takes
+from onnx_deconv.cli.options import Sectioned, changed, option, takes
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
 from onnx_deconv.errors import InputError
@@ -56,7 +56,7 @@ class PageOptions:
     ] = None
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @click.argument("paths", metavar="[IMAGE]...", nargs=-1)
 @takes("page", PageOptions)
@@ -83,7 +83,7 @@ def command(
     first = run.explainer(fixed.model(model, run, images), None, AUTO)
     preprocess = images.preprocess(first.model, console)
     explore(
-        lambda method: run.explainer(model if first.saved else first.model, None, method, measure=True),
+        lambda method: run.explainer(model if first.saved else first.model, None, method),
         preprocess,
         found,
         _commands(model, [*fixed.flags(), *_flags(images), *_flags(run)]),

@@ -14,7 +14,7 @@ from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.measured import Measured
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import changed, option, takes
+from onnx_deconv.cli.options import Sectioned, changed, option, takes
 from onnx_deconv.compiler.inspection import Inspection, Layer, Output, inspect_model
 from onnx_deconv.semantics import Semantics
 
@@ -48,7 +48,7 @@ class InspectOptions:
     ] = ()
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @takes("options", InspectOptions)
 @takes("semantics", SemanticsOptions, without=("precision",))

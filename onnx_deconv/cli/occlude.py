@@ -16,7 +16,7 @@ from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, parse_numbers, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, parse_numbers, takes, whole
 from onnx_deconv.cli.pictures import find_pictures, stems
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Failures, Study, on_photographs
@@ -94,7 +94,7 @@ class OcclusionOptions:
     suffix: Annotated[SheetFormat, groups.sheet_format("sheets")] = "png"
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-occlusion", "Folder for the sheets, maps and descriptions.")

@@ -1,5 +1,6 @@
 """What a model's inputs get on the command line: files, one for each sample, and what all samples share."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from onnx_deconv.atlas.archives import Load
 from onnx_deconv.atlas.images import images_of, is_collection
+from onnx_deconv.atlas.stored import is_uri
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.samples import Reader, Sample
 from onnx_deconv.attribution.shown import ShownPhoto
@@ -199,5 +201,15 @@ def _stored(source: str) -> Iterator[tuple[Path, Load]]:
         raise InputError(
             f"{source}: is read from its beginning to its end, which suits 'atlas build' alone: unpack it"
         )
+    of = _Address if is_uri(source) else Path
+    is_picture = os.path.splitext(images.name)[1].lower() in SUFFIXES  # noqa: PTH122 - perhaps a URI
     for name, load in images:
-        yield Path(source, name), load
+        yield of(images.name, *([] if is_picture else [name])), load
+
+
+class _Address(type(Path())):  # type: ignore[misc]
+    """A URI with the name, suffix and parents of a path, which by itself would lose a slash."""
+
+    def __str__(self) -> str:
+        scheme, *parts = self.parts or [""]
+        return "/".join([scheme, "", *[""] * (scheme == "file:"), *parts]) if parts else scheme

@@ -13,7 +13,7 @@ from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import takes
+from onnx_deconv.cli.options import Sectioned, takes
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
@@ -35,7 +35,7 @@ Tensors are asked for by the Open Inference Protocol V2: docs/serve.md.
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @click.argument("models", metavar="[NAME=]MODEL...", nargs=-1, required=True)
 @takes("address", AddressOptions)
 @takes("limits", LimitOptions)

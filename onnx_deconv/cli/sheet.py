@@ -17,7 +17,7 @@ from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, on_photographs
@@ -157,7 +157,7 @@ class SheetOptions:
             )
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-sheet", "Folder for the sheet and its description.")

@@ -14,7 +14,7 @@ from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import MAP_ALONE, ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import Sectioned, option, takes
 from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput, read_image
@@ -82,7 +82,7 @@ class VerifyOptions:
     ] = 0
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @takes("options", VerifyOptions)
 @takes("semantics", SemanticsOptions, without=("rules",))

@@ -471,6 +471,37 @@ def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: Abs
     return found
 
 
+def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[str]) -> str:
+    """Return a layer that class activation maps of a value can be made of.
+
+    Parameters
+    ----------
+    model
+        The model.
+    layer
+        The layer's value.
+    value
+        The explained value.
+    reached
+        The values between the image and the explained value.
+
+    Raises
+    ------
+    ModelError
+        If it has no positions, or is not one of these values.
+    """
+    why, shape = None, model.type_of(layer)
+    if layer in model.inputs:
+        why = "it is the image itself: choose a layer after it"
+    elif layer == value or layer not in reached:
+        why = f"no signal from {value!r} passes through it"
+    elif not _has_positions(model, layer):
+        why = f"it has no positions in the image (its shape is {shape})"
+    if why is not None:
+        raise ModelError(f"{model.name}: no class activation map at {layer!r}: {why}")
+    return layer
+
+
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
     shape, images = model.type_of(value).shape, [model.type_of(name).shape for name in model.inputs]

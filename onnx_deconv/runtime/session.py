@@ -66,6 +66,9 @@ class Session:
     arena
         Whether memory is kept from one run to the next; by default unless `threads` are given or memory is
         low.
+    numbered
+        Whether the node that comes first in onnxruntime's numbering is computed first of those that can be;
+        otherwise the last output is, with all that it needs, then the one before it.
 
     Attributes
     ----------
@@ -83,6 +86,7 @@ class Session:
         threads: int | None = None,
         low_memory: bool = False,
         arena: bool | None = None,
+        numbered: bool = False,
     ) -> None:
         ort = execution_providers.onnxruntime()
         options = ort.SessionOptions()
@@ -94,6 +98,8 @@ class Session:
             # The other session's idle threads would spin on the cores that this one needs: half as long
             # again, for a SqueezeNet on 2 cores.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if numbered:
+            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         options.log_severity_level = 4  # what goes wrong is raised: once is enough
         self._spelled = _Spelled(folder)
         options.add_session_config_entry(

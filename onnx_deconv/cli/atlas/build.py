@@ -23,7 +23,7 @@ from onnx_deconv.cli.console import Console, counted, in_bytes, lasting
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
 from onnx_deconv.distributed import Cluster, Job
@@ -87,7 +87,7 @@ class AtlasOptions:
         return list(dict.fromkeys(found))
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-atlas", "Folder for the atlas.")

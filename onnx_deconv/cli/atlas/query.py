@@ -15,7 +15,7 @@ from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted, table
 from onnx_deconv.cli.groups import PATH
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import Sectioned, option, takes
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing
 from onnx_deconv.labels import Labels
@@ -48,7 +48,7 @@ class QueryOptions:
     ] = None
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @click.argument("atlas", type=PATH)
 @click.argument("question", default="")
 @click.option("-o", "--output", type=PATH, help="Write the answer to this file.  [default: it is printed]")
