@@ -197,8 +197,9 @@ def test_commands_say_how_much_of_a_signal_survives(tmp_path, photo):
     net = leftovers(tmp_path / "net.onnx")
     said = "less than 0.001 % of the signal's energy passes the narrowest rectifier, 'r'"
     _, stdout, stderr = run(
-        "explain", net, photo, "--rules", "deconvnet", "--seed", "one", "-o", tmp_path / "out", "--json"
-    )
+        "explain", net, photo, "--rules", "deconvnet", "--seed", "one", "--kind", "classes",
+        "-o", tmp_path / "out", "--json",
+    )  # fmt: skip
     assert said in stderr
     one = json.loads(stdout)
     assert one["survived"] == pytest.approx(1e-6, rel=1e-3)
@@ -1131,7 +1132,7 @@ def test_inputs_that_are_no_pictures_are_refused(tmp_path, photo, out):
         ([1, 7, 8, 8], TensorProto.FLOAT, "takes 1×7×8×8, and photo.png is 3×40×50"),
         ([1, 3, 8, 8], TensorProto.INT64, "no path"),
     ):
-        assert says in refused("explain", relu(shape, dtype), photo, "-o", out)
+        assert says in refused("explain", relu(shape, dtype), photo, "--target", 0, "-o", out)
     assert not out.exists()
     two = network()
     two.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))

@@ -120,8 +120,7 @@ def explanations(
     Explained
         Each photograph's classes first, then its layers.
     """
-    options: dict[str, Any] = {"providers": explainer.providers, "labels": explainer.labels.names or None}
-    tables = [Explainer(explainer.model, name, **options) for name in compared_tables()]
+    tables = [Explainer(explainer.model, name, **explainer.options) for name in compared_tables()]
     for name, photo in photos:
         for layer in (None, *layers):
             for each in tables:

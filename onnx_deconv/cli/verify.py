@@ -88,7 +88,7 @@ class VerifyOptions:
 @takes("semantics", SemanticsOptions, without=("rules",))
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels",))
+@takes("run", ModelOptions, without=("labels", "kind"))
 @groups.common
 @click.pass_obj
 def command(

@@ -154,14 +154,19 @@ class Model:
         return self.types.get(value, ValueType())
 
     def input_dtype(self, name: str) -> "np.dtype[Any]":
-        """Return NumPy's type of the numbers that an input takes.
+        """Return NumPy's type of the numbers that an input is given.
+
+        Sessions round float32 for inputs of bfloat16, which NumPy does not have.
 
         Raises
         ------
         InputError
-            If NumPy has none, as for bfloat16.
+            If NumPy has none, as for float8.
         """
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.type_of(name).dtype))
+        stored = self.type_of(name).dtype
+        if stored == TensorProto.BFLOAT16:
+            return np.dtype(np.float32)
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(stored))
         if dtype.kind == "V":
             raise InputError(
                 f"input {name!r} takes {dtype} numbers, which NumPy does not have: put a Cast from float32 "
