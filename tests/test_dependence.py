@@ -161,9 +161,13 @@ def test_explanations_tell_leftovers_where_they_are_asked_to():
     said = "less than 0.001 % of the signal's energy passes the narrowest rectifier, 'r': what is left"
     assert said in little.note
     assert said not in half.note
-    (unasked,) = Explainer(leftovers(1e-3), "deconvnet", providers="cpu")(images, 1)
+    plain = Explainer(leftovers(1e-3), "deconvnet", providers="cpu")
+    measuring = plain.measuring()
+    (unasked,), (asked_later,) = plain(images, 1), measuring(images, 1)
     assert unasked.survived is None
     assert said not in unasked.note
+    assert said in asked_later.note
+    assert measuring.session() is plain.session()
     # What guided lets through is the image's doing.
     (guided,) = Explainer(leftovers(1e-3), "guided", providers="cpu", measure=True)(images, 1)
     assert guided.survived is None

@@ -5,6 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -61,6 +62,8 @@ _EXPLAINERS: "weakref.WeakSet[Explainer]" = weakref.WeakSet()
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
 _WHOLE = {"map", "present"}
+_SESSIONS = ("_lock", "_sessions", "_meters")
+"""What an explainer that is copied or pickled makes anew."""
 
 _SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
 Targets = Target | Sequence[Target]
@@ -180,15 +183,24 @@ class Explainer:
         _EXPLAINERS.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: each for name, each in vars(self).items() if name not in ("_lock", "_sessions", "_meters")
-        }
+        return {name: each for name, each in vars(self).items() if name not in _SESSIONS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         if self._pair is not None:
             self._pair = replace(self._pair, folder=self.model.folder)
         self._begin()
+
+    def measuring(self) -> "Explainer":
+        """Return one that shares the sessions of this one, and measures how much of the signal survives."""
+        twin = copy(self)
+        vars(twin).update({name: vars(self)[name] for name in _SESSIONS}, measure=True)
+        return twin
+
+    def may_be_leftovers(self, layer: str, semantics: Semantics) -> bool:
+        """Tell whether the share of the signal that survives says something: no rectifier reads the image."""
+        manifest = self.session(layer, semantics).pair.manifest
+        return not ImageDependence.of(manifest).reads_activations
 
     def __call__(
         self,
@@ -519,7 +531,7 @@ class Explainer:
         if self.head.has_positions:
             return [Start(layer, self.head.seed, chosen)]
         if chosen.reads_feature_maps:
-            plain = [replace(chosen, cam="none")] if chosen.rules != NO_RULES else []
+            plain = [replace(chosen, cam="none", cam_layer=None)] if chosen.rules != NO_RULES else []
             others = [Semantics("guided"), Semantics("gradient")] if self.auto else []
             return [Start(layer, "one", each) for each in (chosen, *plain, *others)]
         scores = [Start(layer, "one", chosen)]
@@ -537,9 +549,8 @@ class Explainer:
         found: list[Survival | None] = [None] * len(column.starts)
         empty = column.empty()
         for start in dict.fromkeys(column.starts if self.measure and self.average is None else ()):
-            session = self.session(start.layer, start.semantics)
             tiled = isinstance(run_of(start), TiledPass)  # the meter runs the whole image
-            if tiled or ImageDependence.of(session.pair.manifest).reads_activations:
+            if tiled or not self.may_be_leftovers(start.layer, start.semantics):
                 continue
             own = [seed * (each == start) for seed, each in zip(column.seeds, column.starts, strict=True)]
             seeds = axes_of(self.model, start.layer).restored(np.stack(own))
