@@ -94,7 +94,7 @@ def _described(error: BaseException) -> tuple[str, int]:
         case DeconvError():
             return str(error), MISTAKE
         case MemoryError():
-            return "not enough memory: try a smaller --size, or a smaller --top", MISTAKE
+            return "not enough memory: try a smaller --size (or --input-shape), or a smaller --top", MISTAKE
         case OSError():  # not foreseen where it happened: a disk or a pipe that is full, above all
             name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             return f"{name}{error.strerror or error}", MISTAKE
