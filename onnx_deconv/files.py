@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import weakref
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -158,6 +159,13 @@ def embedded(name: str) -> Path:
         if (home / name).is_file():
             return home / name
     raise InputError(f"{name} is not in {package / 'models'}: install onnx-deconv again")
+
+
+def member(archive: zipfile.ZipFile, name: str, most: int) -> bytes | None:
+    """Read a member of a zip file; ``None`` if it has more bytes than `most`, whatever its header says."""
+    with archive.open(name) as file:
+        content = file.read(most + 1)
+    return content if len(content) <= most else None
 
 
 class Spool:

@@ -146,6 +146,23 @@ def test_an_atlas_of_some_of_its_images_keeps_their_ranks():
     assert part.images == sorted(chosen)
 
 
+def test_the_strongest_are_those_that_python_sorts_first():
+    rng = np.random.default_rng(0)
+    several = np.array([-np.inf, -2.5, -1e-30, -0.0, 0.0, 1e-45, 1.0, 3e38], np.float32)
+    names = [f"{n:02}" for n in rng.permutation(40)]
+    found = rng.choice(several, (40, 6))  # many ties
+    atlas = Atlas(5)
+    for k in range(0, 40, 10):
+        at = np.arange(k, k + 10)[:, None, None] * np.ones((1, 6, 1), int)  # each position tells its image
+        atlas.add(names[k : k + 10], {"layer": (found[k : k + 10], at)})
+    table = atlas.layers["layer"]
+    for channel in range(6):
+        expected = sorted(range(40), key=lambda k: (-float(found[k, channel]), names[k]))[:5]
+        assert [atlas.images[n] for n in table.images[channel]] == [names[k] for k in expected]
+        assert table.positions[channel, :, 0].tolist() == expected
+        np.testing.assert_array_equal(table.activations[channel], found[expected, channel])
+
+
 def test_ties_go_to_the_earlier_name_whatever_the_order():
     explainer = Explainer(network())
     ((_, picture),) = pictures(1)
@@ -219,24 +236,24 @@ def test_what_is_kept_does_not_grow_with_the_images():
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
-    explainer, source = Explainer(network()), pictures(60)
+    explainer, source = Explainer(network()), pictures(80)
     layers = convolutions(explainer.model)
 
     def interrupt(atlas):
         save_partial(tmp_path, atlas)
-        if atlas.seen >= 32:
+        if atlas.seen >= 64:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         scan(explainer, images_of(source), PREPROCESS, Atlas(3), layers, after_batch=interrupt)
     left = load_partial(tmp_path, {}, 3)
-    assert left.seen == 32
+    assert left.seen == 64
     resumed = scan(explainer, images_of(source), PREPROCESS, left, layers)
     assert rows(resumed) == rows(atlas_of(explainer, source))
     with pytest.raises(InputError, match="other options"):
         load_partial(tmp_path, {"model": "another"}, 3)
     others = images_of([("new.png", source[0][1]), *source[1:]])
-    with pytest.raises(InputError, match="first 32 images are not those"):
+    with pytest.raises(InputError, match="first 64 images are not those"):
         scan(explainer, others, PREPROCESS, load_partial(tmp_path, {}, 3), layers)
 
 

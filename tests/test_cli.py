@@ -325,7 +325,8 @@ def test_the_strongest_unit_of_the_nth_convolution(model, photo, out):
 
 
 def test_every_named_choice_is_an_option():
-    assert [field.name for field in dataclasses.fields(SemanticsOptions)] == list(Semantics.choices())
+    options, choices = ({f.name for f in dataclasses.fields(each)} for each in (SemanticsOptions, Semantics))
+    assert options == choices
 
 
 def test_a_class_activation_map_is_drawn_alone_or_times_a_reconstruction(model, photo, out):
@@ -333,7 +334,19 @@ def test_a_class_activation_map_is_drawn_alone_or_times_a_reconstruction(model, 
     (both,) = explained(model, photo, "-o", out, "--rules", "guided", "--cam", "grad-cam", "--target", 2)
     assert Path(alone["files"]["values"]).name == "photo-cat-grad-cam.npy"
     assert Path(both["files"]["values"]).name == "photo-cat-guided-grad-cam.npy"
+    (inner,) = explained(
+        model, photo, "-o", out, "--rules", "none", "--cam", "grad-cam", "--cam-layer", "r1", "--target", 2
+    )
+    assert (inner["method"], Path(inner["files"]["values"]).name) == (
+        "grad-cam@r1",
+        "photo-cat-grad-cam-r1.npy",
+    )
+    record = json.loads(Path(inner["files"]["record"]).read_text())
+    assert record["semantics"]["cam_layer"] == "r1"
     assert "nothing to make" in refused("explain", model, photo, "-o", out, "--rules", "none")
+    assert "choose a class activation map too, as --cam grad-cam" in refused(
+        "explain", model, photo, "-o", out, "--cam-layer", "r1"
+    )
 
 
 def test_several_layers_are_explained_in_turn(model, photo, out):

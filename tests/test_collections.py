@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from onnx_deconv.atlas import images_of
+from onnx_deconv.atlas.stored import address
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import read_image
 
@@ -176,7 +177,7 @@ def test_a_filesystem_of_pyarrow_gives_what_the_disk_gives(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["zip", "tar", "parquet", "uri"])
 def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
     onnx.save(network(), tmp_path / "net.onnx")
-    folder = tmp_path / "in"
+    folder = tmp_path / "photographs of today"
     folder.mkdir()
     for name, data in CONTENT.items():
         (folder / name).write_bytes(data)
@@ -192,7 +193,7 @@ def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
         source = table(tmp_path / "x.parquet", {"jpg": list(CONTENT.values()), "path": list(CONTENT)})
     elif kind == "uri":
         pytest.importorskip("pyarrow")
-        source = folder.as_uri()
+        source = f"file://{folder}"
     options = ("--preset", "unit", "--json")
     code, out, err = run("explain", tmp_path / "net.onnx", source, "-o", tmp_path / "a", *options)
     assert code == 1, err  # one picture is damaged
@@ -204,6 +205,7 @@ def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
     assert len(records) == 4
     for record in records:
         name = record["image"].removesuffix(".png")[-1]
+        assert kind == "parquet" or record["image"] == f"{source}/{name}.png"
         np.testing.assert_array_equal(np.load(record["files"]["values"]), expected[name])
     _, again, _ = run("explain", tmp_path / "net.onnx", source, "-o", tmp_path / "a", *options)
     assert [json.loads(line) for line in again.splitlines()] == records  # not explained again
@@ -231,6 +233,12 @@ def network():
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
     graph = helper.make_graph(nodes, "net", [image], [scores], [weights])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_passwords_and_options_of_a_uri_are_not_shown():
+    assert address("s3://key:secret@bucket/a b?endpoint_override=here") == "s3://bucket/a b"
+    assert address("gs://anonymous@bucket") == "gs://bucket"
+    assert address("file:///tmp/x") == "file:///tmp/x"
 
 
 def test_what_is_not_there_is_one_line(tmp_path):

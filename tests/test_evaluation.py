@@ -272,9 +272,11 @@ def test_a_method_may_take_a_layer_a_seed_and_any_semantics(tmp_path):
         explanations("guided", seed="one"),
         explanations("gradient", layer="r1", name="early"),
         explanations(Semantics(unpool="overwrite", cam="grad-cam")),
+        "grad-cam@r1",
     ]
     found = run(tmp_path, methods, measures=["blank", "sparsity"])
-    assert found.methods == ["auto", "guided, seed one", "early", "deconvnet*grad-cam, unpool overwrite"]
+    named = ["auto", "guided, seed one", "early", "deconvnet*grad-cam, unpool overwrite", "grad-cam@r1"]
+    assert found.methods == named
     assert found.mean("early", "blank").mean == 0
     own = run(tmp_path, [explanations(CLASS_METHOD)], measures=["sparsity"])
     assert own.methods == ["guided*grad-cam^3, head class-map"]

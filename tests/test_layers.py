@@ -35,8 +35,8 @@ CONTRACT = {
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
     "serving": (
-        "atlas attribution compiler experiments experiments.figures imaging model operators receptive "
-        "runtime verification"
+        "atlas attribution compiler experiments experiments.figures imaging model receptive runtime "
+        "verification"
     ),
     "cli": (
         "atlas attribution compiler compiler.passes distributed evaluation experiments experiments.figures "

@@ -266,6 +266,7 @@ MAPS = [
     {"cam": "grad-cam^3", "rules": "deconvnet"},
     {"head": "class-map"},
     {"head": "class-map", "cam": "cam", "rules": "gradient"},
+    {"head": "class-map", "cam": "grad-cam", "cam_layer": "r"},
 ]
 
 

@@ -1,29 +1,36 @@
 """Measure the atlas of a model: images and projections a second, as ratios in one run, and memory.
 
-    python tools/bench_atlas.py MODEL IMAGES --preset imagenet-caffe [--every 16]
+    python tools/bench_atlas.py MODEL IMAGES --preset imagenet-caffe [--every 16] [--times 4]
 
-The pass over the images stands beside the plain model's forward pass over the same images, prepared before,
-at the best of batches of 1, 16 and 32 on all cores; the rounds of both take turns, and medians count.
+The pass over the images, each of them ``--times`` times, stands beside the plain model's forward pass over
+the same images, prepared before, on all cores, and beside plain loops that read, prepare and run the same
+images: in one thread for each core, each with a session of one thread ("apart"), and with as many threads
+that only read and prepare, ahead of a session of all cores. All have batches of 1, 4, 16 and 32, and the best
+counts; the rounds take turns, and medians count. All sessions are made before.
 ``--every 16`` projects every 16th feature map. Beside it stands one forward pass and one companion's pass
 over the whole image for each unit, timed on some units of each layer (medians) and counted for all.
 """
 
+import itertools
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 
 from onnx_deconv import Explainer
-from onnx_deconv.atlas import Atlas, Projector, images_of, scan
-from onnx_deconv.atlas.scan import scan_seconds
-from onnx_deconv.imaging import preprocess_for
+from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
+from onnx_deconv.atlas.ahead import ahead
+from onnx_deconv.atlas.scan import Tally
+from onnx_deconv.imaging import Picture, Preprocess, preprocess_for
 from onnx_deconv.model.heads import convolutions
-from onnx_deconv.runtime import Session
+from onnx_deconv.runtime import Session, workers
 
 _UNITS = 5
 """Units of each layer that are projected one by one."""
@@ -59,25 +66,21 @@ def one_by_one(explainer: Explainer, layer: str, batch: np.ndarray) -> Iterator[
 @click.option("--preset")
 @click.option("--every", default=16, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
+@click.option("--times", default=1, show_default=True)
 @click.option("--providers", default="cpu", show_default=True)
-def main(model: Path, images: Path, preset: str | None, every: int, rounds: int, providers: str) -> None:
+def main(
+    model: Path, images: Path, preset: str | None, every: int, rounds: int, times: int, providers: str
+) -> None:
     """Measure the atlas of MODEL over IMAGES."""
     explainer, source = Explainer(model, providers=providers), images_of(images)
     preprocess, _ = preprocess_for(explainer.model, preset)
     layers = convolutions(explainer.model)
-    tensors = np.stack([preprocess.apply(load())[0] for _, load in source])
-    sizes = [explainer.model.batch] if explainer.model.batch else [1, 16, 32]
-    session = Session(explainer.model.proto, explainer.model.folder, providers)
-    took: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for size in sizes:
-            took.setdefault(f"forward, batch {size}", []).append(forward_seconds(session, tensors, size))
-        took.setdefault("scan", []).append(scan_seconds(explainer, source, preprocess, layers))
-    medians = {name: statistics.median(each) for name, each in took.items()}
-    plain = min(seconds for name, seconds in medians.items() if name != "scan")
-    print(f"{len(layers)} layers, {len(tensors)} images;", end=" ")
+    medians = passes(explainer, _repeated(source, times), preprocess, layers, rounds)
+    print(f"{len(layers)} layers, {len([*source])} images, {times} times;", end=" ")
     print(", ".join(f"{name}: {1e3 * seconds:.1f} ms an image" for name, seconds in medians.items()))
-    print(f"the scan reaches {100 * plain / medians['scan']:.0f} % of the plain forward pass")
+    for kind in ("forward", "loop"):
+        best = min((seconds, name) for name, seconds in medians.items() if name.startswith(kind))
+        print(f"the scan reaches {100 * best[0] / medians['scan']:.0f} % of: {best[1]}")
     atlas = scan(explainer, source, preprocess, Atlas(), layers)
     projector, chosen = Projector(explainer, layers, preprocess), thinned(atlas, every)
     start = time.perf_counter()
@@ -93,13 +96,64 @@ def main(model: Path, images: Path, preset: str | None, every: int, rounds: int,
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 
-def forward_seconds(session: Session, tensors: np.ndarray, size: int) -> float:
-    """Return the seconds that an image takes in batches of this size."""
+def passes(
+    explainer: Explainer, images: Images, preprocess: Preprocess, layers: Sequence[str], rounds: int
+) -> dict[str, float]:
+    """Return the median seconds that an image takes, by what is done with it."""
+    model, loads = explainer.model, [load for _, load in images]
+    sessions = [
+        Session(model.proto, model.folder, explainer.providers, threads=threads, arena=True)
+        for threads in (None, 1)
+    ]
+    prepared = [preprocess.apply(load())[0] for load in loads]
+    tally = Tally(explainer, preprocess, layers)
+    runs: dict[str, Callable[[], object]] = {"scan": lambda: [*tally.add(images, Atlas())]}
+    for size in [model.batch] if model.batch else [1, 4, 16, 32]:
+        runs[f"forward, batch {size}"] = partial(_forward, sessions[0], prepared, size)
+        runs[f"loop apart, batch {size}"] = partial(_apart, sessions[1], loads, preprocess, size)
+        runs[f"loop ahead, batch {size}"] = partial(_ahead, sessions[0], loads, preprocess, size)
+    took: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            took[name].append((time.perf_counter() - start) / len(loads))
+    return {name: statistics.median(seconds) for name, seconds in took.items()}
+
+
+def _forward(session: Session, tensors: Sequence[np.ndarray], size: int) -> None:
     (name,) = session.inputs
-    start, count = time.perf_counter(), len(tensors) // size * size
-    for first in range(0, count, size):
-        session.run({name: tensors[first : first + size]})
-    return (time.perf_counter() - start) / count
+    for first in range(0, len(tensors), size):
+        session.run({name: np.stack(tensors[first : first + size])})
+
+
+def _apart(
+    session: Session, loads: Sequence[Callable[[], Picture]], preprocess: Preprocess, size: int
+) -> None:
+    def several(first: int) -> None:
+        _forward(session, [preprocess.apply(load())[0] for load in loads[first : first + size]], size)
+
+    with ThreadPoolExecutor(workers("cpu")) as pool:
+        for _ in pool.map(several, range(0, len(loads), size)):
+            pass
+
+
+def _ahead(
+    session: Session, loads: Sequence[Callable[[], Picture]], preprocess: Preprocess, size: int
+) -> None:
+    with ThreadPoolExecutor(workers("cpu")) as pool:
+        tensors = ahead(pool, lambda load: preprocess.apply(load())[0], loads, 3 * size)
+        while batch := [*itertools.islice(tensors, size)]:
+            _forward(session, batch, size)
+
+
+def _repeated(images: Images, times: int) -> Images:
+    """Return images as often as this, each time by another name."""
+    return Images(
+        images.name,
+        lambda: ((f"{time}/{name}", load) for time in range(times) for name, load in images),
+        images.count and images.count * times,
+    )
 
 
 def singly(explainer: Explainer, atlas: Atlas, tensor: np.ndarray) -> float:

@@ -29,21 +29,20 @@ from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import Providers, Session, device_of, numpy_of, workers
 
 BATCH = 4
-"""How many images go forward at once on a core, where the model leaves that open.
-
-onnxruntime computes many of the maxima last, when the caches have long forgotten the maps: MobileNetV2
-takes a sixth longer for each image in batches of 16.
-"""
+"""How many images go forward at once on a core, where the model leaves that open."""
 
 _GPU_BATCH = 32
 """The same on a GPU, which small batches leave idle."""
 
-_JOINED = 4
-"""Batches whose maxima are taken into account at once."""
+_JOINED, _LONGEST = 64, 1.0
+"""Images whose maxima are taken into account at once, as to sort few takes nearly as long as to sort many;
+where they take longer than so many seconds, fewer."""
+_WAITING = 8
+"""Batches for each core that are waiting or under way, so that no core waits while maxima are sorted."""
 _MEASURED = 32
 """Images by which the time of a scan is estimated."""
-_MAPS_BATCH = 2
-"""The same, where all their feature maps leave the session."""
+_MAPS_BATCH, _MAPS_WAITING = 1, 2
+"""Of :data:`BATCH` and :data:`_WAITING`, where all feature maps leave the session."""
 
 
 def scan(
@@ -176,12 +175,21 @@ class _Batch(NamedTuple):
 
 
 def _joined(batches: Iterable[_Batch]) -> Iterator[_Batch]:
-    """Put several batches together: to sort few new maxima takes as long as to sort many."""
-    each = iter(batches)
-    while group := list(islice(each, _JOINED)):
-        read = [batch.results for batch in group if batch.results]
-        results = {name: np.concatenate([one[name] for one in read]) for name in (read[0] if read else ())}
-        yield _Batch([image for batch in group for image in batch.images], results)
+    """Put several batches together."""
+    group, since = list[_Batch](), time.monotonic()
+    for batch in batches:
+        group.append(batch)
+        if sum(len(one.images) for one in group) >= _JOINED or time.monotonic() - since > _LONGEST:
+            yield _together(group)
+            group, since = [], time.monotonic()
+    if group:
+        yield _together(group)
+
+
+def _together(batches: Sequence[_Batch]) -> _Batch:
+    read = [batch.results for batch in batches if batch.results]
+    results = {name: np.concatenate([one[name] for one in read]) for name in (read[0] if read else ())}
+    return _Batch([image for batch in batches for image in batch.images], results)
 
 
 def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
@@ -205,7 +213,7 @@ def _locate(explainer: Explainer, images: Images, preprocess: Preprocess, atlas:
         return
     network = _Network(explainer, maps_model(explainer.model, places), preprocess, batch=_MAPS_BATCH)
     kept = {*atlas.images}
-    for batch in network.run((name, load) for name, load in images if name in kept):
+    for batch in network.run(((name, load) for name, load in images if name in kept), _MAPS_WAITING):
         for row, name in enumerate(batch.read):
             atlas.locate(name, {layer: batch.results[layer][row] for layer in places})
 
@@ -221,18 +229,20 @@ class _Network:
         self, explainer: Explainer, proto: ModelProto, preprocess: Preprocess, batch: int | None = None
     ) -> None:
         (self._input,) = explainer.model.inputs
-        self._session = Session(proto, explainer.model.folder, explainer.providers, threads=1, arena=True)
+        self._session = Session(
+            proto, explainer.model.folder, explainer.providers, threads=1, arena=True, numbered=True
+        )
         self._fixed = explainer.model.batch
         self._batch = self._fixed or (batch if batch is not None else _batch_on(explainer.providers))
         self._preprocess = preprocess
 
-    def run(self, images: Iterable[tuple[str, Load]]) -> Iterator[_Batch]:
-        """Yield the results of batch after batch, in the images' order."""
+    def run(self, images: Iterable[tuple[str, Load]], waiting: int = _WAITING) -> Iterator[_Batch]:
+        """Yield the results of batch after batch, in the images' order; so many wait for each core."""
         count = workers("cpu")
         pool, each = ThreadPoolExecutor(count), iter(images)
         batches = iter(lambda: list(islice(each, self._batch)), [])
         try:
-            yield from ahead(pool, self._run, batches, count + 1)
+            yield from ahead(pool, self._run, batches, waiting * count)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -263,17 +273,19 @@ def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
 
     Nothing after the last layer is computed then, no switches are, and no feature map leaves the session.
     onnxruntime computes the maxima on the CPU in the order in which its convolutions leave their results,
-    so that there is nothing to rearrange.
+    so that there is nothing to rearrange. Those of the last layer come first in the file: onnxruntime, which
+    numbers nodes anew from the outputs back, then numbers each maximum right after its map, and computes it
+    while the caches still hold the map.
     """
     proto = forward(model, [Tap("value", layer, layer) for layer in layers])
     del proto.graph.output[:]
-    for k, layer in enumerate(layers):
+    for k, layer in reversed([*enumerate(layers)]):
         flat = len(model.type_of(layer).shape or ()) == 2  # noqa: PLR2004 - an activation for each channel
         real, maxima = f"atlas/{k}/float", f"atlas/{k}/max"
         cast = helper.make_node("Cast", [layer], [real], to=TensorProto.FLOAT)
         pool = helper.make_node("GlobalMaxPool", [real], [maxima])
         proto.graph.node.extend([cast, helper.make_node("Identity", [real], [maxima]) if flat else pool])
-        proto.graph.output.append(helper.make_tensor_value_info(maxima, TensorProto.FLOAT, None))
+        proto.graph.output.insert(0, helper.make_tensor_value_info(maxima, TensorProto.FLOAT, None))
     return proto
 
 

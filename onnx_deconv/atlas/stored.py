@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote, urlsplit
 
 from onnx_deconv.errors import InputError
 
 NEEDS_PYARROW = "is read by pyarrow: pip install 'onnx-deconv[arrow]'"
 
 _SCHEME = "://"
+_OF_URIS = ":/?#[]@!$&'()*+,;=%"
+"""What stands for itself in a URI beside letters, digits and ``-._~``; people leave the rest as it is."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,12 @@ class Stored:
         try:
             from pyarrow import fs  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise InputError(f"{text}: {NEEDS_PYARROW}") from error
+            raise InputError(f"{address(text)}: {NEEDS_PYARROW}") from error
         try:
-            system, path = fs.FileSystem.from_uri(text)
+            system, path = fs.FileSystem.from_uri(quote(text, safe=_OF_URIS))
         except Exception as error:  # each filesystem raises what its library likes
-            raise InputError(f"{text}: cannot be reached ({_first_line(error)})") from error
-        return cls(path, text, system)
+            raise InputError(f"{address(text)}: cannot be reached ({_first_line(error)})") from error
+        return cls(path, address(text), system)
 
     @property
     def is_here(self) -> bool:
@@ -135,6 +138,12 @@ class Stored:
 def is_uri(text: str) -> bool:
     """Tell whether a text names a file by its URI."""
     return _SCHEME in text
+
+
+def address(uri: str) -> str:
+    """Return a URI without the passwords and options that may be in it, to be shown and recorded."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}{_SCHEME}{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _walk(folder: str) -> Iterator[str]:

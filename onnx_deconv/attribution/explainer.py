@@ -531,7 +531,7 @@ class Explainer:
         if self.head.has_positions:
             return [Start(layer, self.head.seed, chosen)]
         if chosen.reads_feature_maps:
-            plain = [replace(chosen, cam="none")] if chosen.rules != NO_RULES else []
+            plain = [replace(chosen, cam="none", cam_layer=None)] if chosen.rules != NO_RULES else []
             others = [Semantics("guided"), Semantics("gradient")] if self.auto else []
             return [Start(layer, "one", each) for each in (chosen, *plain, *others)]
         scores = [Start(layer, "one", chosen)]

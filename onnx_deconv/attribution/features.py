@@ -50,7 +50,10 @@ class Features:
     def __init__(self, explainer: Explainer, layers: Sequence[str] = ()) -> None:
         self.model = explainer.model
         if len(self.model.inputs) != 1:
-            raise InputError(f"the model has inputs {', '.join(self.model.inputs)}: one is supported here")
+            raise InputError(
+                f"the model has inputs {', '.join(self.model.inputs)}, and this takes a model of one: "
+                "give the others by onnx_deconv.with_inputs"
+            )
         (self._input,) = self.model.inputs
         self.layers = [self.model.layer(name) for name in layers]
         self.head = explainable(self.model, explainer.head.output)

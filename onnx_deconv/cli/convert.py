@@ -12,6 +12,7 @@ from onnx_deconv.cli import FELL_SHORT, explain_form, groups, pair_form, triton_
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.conversion import Conversion
 from onnx_deconv.cli.explain_form import GraphOptions
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import Sectioned, changed, option, takes, whole
@@ -77,22 +78,24 @@ class ConvertOptions:
 @takes("options", ConvertOptions)
 @takes("semantics", SemanticsOptions)
 @takes("graph", GraphOptions)
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
 @takes("run", ModelOptions, without=("labels",))
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, output: Path, *, options: ConvertOptions, semantics: SemanticsOptions,
-    graph: GraphOptions, images: ImageOptions, run: ModelOptions,
+    graph: GraphOptions, fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Write MODEL and its companion, which explain it in any language that has onnxruntime."""
-    unused = [name for name in (*changed(graph), *changed(images)) if name != "--for"]
+    chosen = () if fixed.given else changed(images)
+    unused = [name for name in (*changed(graph), *chosen) if name != "--for"]
     if options.form == "pair" and unused:
         raise click.UsageError(f"{', '.join(unused)}: only with --form explain or triton")
-    if options.form != "pair":
+    if options.form != "pair" and not fixed.given:
         _refuse_idle_choices(graph, images)
     start = time.perf_counter()
-    loaded = load(model, dict(run.shapes))
+    loaded = fixed.of(load(model, dict(run.shapes)), images)
     _refuse_to_overwrite(loaded, model, output)
     loaded.files.keep()
     seconds = {"load": round(time.perf_counter() - start, 3)}

@@ -9,6 +9,7 @@ import click
 
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, table
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
@@ -61,7 +62,8 @@ class EvaluationOptions:
         option(
             "--method",
             "A method that makes saliency maps: auto, a rule table, a class activation map (grad-cam, "
-            "layer-cam, cam), a product of both (guided*grad-cam), or a baseline (centre, edges, random); "
+            "layer-cam, cam; grad-cam@conv3: made of that layer), a product of both (guided*grad-cam), or a "
+            "baseline (centre, edges, random); "
             f"may be repeated.  [default: {', '.join(METHODS)}]",
             multiple=True,
             metavar="NAME",
@@ -117,14 +119,14 @@ class EvaluationOptions:
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: EvaluationOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Measure whether saliency maps of MODEL are about the photograph and about the class.
 
     Each method is compared with baselines that know neither: do its maps lie on the object, do they change
     with the photograph, the class and the model's weights, and do they stay as they are otherwise?
     """
-    study = Study.of(console, run.explainer(model), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
     files = find_pictures(paths)
     failures = Failures(console, len(files))
     readable = list(_readable(study, files, failures))

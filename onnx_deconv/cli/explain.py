@@ -20,7 +20,6 @@ from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.places import parse_place
 from onnx_deconv.cli.sample_study import InputOptions
-from onnx_deconv.cli.study import on_photographs
 from onnx_deconv.imaging import VECTOR, VIEWS, SheetFormat
 
 _EPILOG = """\b
@@ -188,7 +187,9 @@ class PictureOptions:
 @takes("averages", AverageOptions)
 @takes("pictures", PictureOptions)
 @takes("cluster", ClusterOptions)
-@on_photographs
+@takes("images", ImageOptions)
+@takes("run", ModelOptions)
+@groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, inputs: InputOptions,

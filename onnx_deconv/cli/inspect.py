@@ -9,6 +9,7 @@ import click
 
 from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console, sizes, table
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.measured import Measured
@@ -51,24 +52,25 @@ class InspectOptions:
 @groups.model
 @takes("options", InspectOptions)
 @takes("semantics", SemanticsOptions, without=("precision",))
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
 @takes("run", ModelOptions, without=("labels", "providers"))
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, *, options: InspectOptions, semantics: SemanticsOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """List the outputs of MODEL, its layers, the rule of each node, and the nodes that have none.
 
     Only nodes between the input and the explained layer are listed; no others need a rule. The model
     does not run, and its weights are not read, unless photographs are given to --measure.
     """
-    if not options.measure and (idle := changed(images)):
+    if not (options.measure or fixed.given) and (idle := changed(images)):
         raise click.UsageError(f"{', '.join(idle)}: only with --measure")
     if len(options.measure) > _TWO:
         raise click.UsageError("--measure: one photograph, or two to compare")
-    choices, loaded = semantics.of(model), run.load(model)
+    choices, loaded = semantics.of(model), fixed.of(run.load(model), images)
     preprocess = images.preprocess(loaded, console) if options.measure else None
     problems = 0
     wanted: Sequence[str | None] = options.layers or (None,)

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.cli.options import Sectioned, option, takes, whole
@@ -80,14 +81,14 @@ class InvarianceOptions:
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: InvarianceOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Measure how much the features and scores of MODEL change as photographs are transformed.
 
     Photographs are shifted, scaled and rotated by several amounts.
     """
     files = find_pictures(paths)
-    study = Study.of(console, run.explainer(model), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
     photos = study.read(files, as_batch=True)
     views = [photo.view for photo in photos]
     found: dict[str, Invariance] = {}

@@ -73,6 +73,16 @@ class SemanticsOptions:
             "or grad-cam^3, the third power of Grad-CAM.",
         ),
     ] = None
+    cam_layer: Annotated[
+        str | None,
+        option(
+            "--cam-layer",
+            "The layer whose feature maps the class activation map is made of: the name of a value or node, "
+            "or conv3 for the third convolution ('onnx-deconv inspect' lists them).  [default: the last "
+            "feature maps]",
+            metavar="NAME",
+        ),
+    ] = None
     head: Annotated[
         str | None,
         _choice(
@@ -125,6 +135,8 @@ class SemanticsOptions:
         if not chosen:
             return None
         base = Semantics(**load_pair(path).manifest["semantics"]) if path and is_pair(path) else Semantics()
+        if self.cam_layer is not None and (self.cam or base.cam) == "none":
+            raise click.UsageError("--cam-layer: choose a class activation map too, as --cam grad-cam")
         return replace(base, **chosen)
 
 

@@ -13,6 +13,7 @@ from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import Sectioned, option, takes, whole
@@ -157,7 +158,7 @@ class SheetOptions:
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: SheetOptions,
-    semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+    semantics: SemanticsOptions, fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Compare explanations of photographs on one sheet: rule tables, classes or layers of MODEL.
 
@@ -167,7 +168,9 @@ def command(
         raise click.UsageError("--across tables compares all rule tables: leave out --rules")
     default = None if options.across == "tables" else AUTO
     files = find_pictures(paths)
-    study = Study.of(console, run.explainer(model, semantics, default), images)
+    study = Study.of(
+        console, run.explainer(fixed.model(model, run, images), semantics, default), images, fixed
+    )
     photos = study.read(files)
     columns = options.columns(study.explainer)
     check_disk(output, len(files) * (len(columns) + 1) * 3 * options.height**2, "the sheet takes up to")

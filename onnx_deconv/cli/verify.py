@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import MAP_ALONE, ModelOptions, SemanticsOptions
@@ -85,13 +86,14 @@ class VerifyOptions:
 @groups.model
 @takes("options", VerifyOptions)
 @takes("semantics", SemanticsOptions, without=("rules",))
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
 @takes("run", ModelOptions, without=("labels",))
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, *, options: VerifyOptions, semantics: SemanticsOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Check the forward model and the companion of MODEL against the original and a slow reference.
 
@@ -100,7 +102,9 @@ def command(
     saved = load_pair(model) if is_pair(model) else None
     if saved is not None and (options.layers or options.tables):
         raise click.UsageError("a saved pair has its own layer and rules: leave out --layer and --rules")
-    loaded = run.load(model)
+    if saved is not None and fixed.given:
+        raise click.UsageError("a saved pair takes what it takes: leave out --input")
+    loaded = fixed.of(run.load(model), images)
     feeds = _feeds(loaded, options, images, console)
     verdicts: list[Verdict] = []
     layers: Sequence[str | None] = options.layers

@@ -353,14 +353,14 @@ def _beyond_inference(proto: ModelProto) -> list[ValueInfoProto]:
     """
     found = onnx.shape_inference.infer_shapes(proto).graph.value_info
     missed = {v for node in proto.graph.node if not node.name.startswith(BACKWARD) for v in node.output}
-    missed -= {info.name for info in found if _is_of_known_size(info)}
+    missed -= {info.name for info in found if _is_map_of_known_size(info)}
     if not missed:
         return []
     known = infer_shapes(proto).graph.value_info
-    return [info for info in known if info.name in missed and _is_of_known_size(info)]
+    return [info for info in known if info.name in missed and _is_map_of_known_size(info)]
 
 
-def _is_of_known_size(info: ValueInfoProto) -> bool:
+def _is_map_of_known_size(info: ValueInfoProto) -> bool:
     """Tell whether a value has a batch axis, channels, and axes of known size."""
     sizes = list(info.type.tensor_type.shape.dim)[1:]
     return len(sizes) > len("C") and all(dim.dim_value for dim in sizes)

@@ -167,7 +167,7 @@ def _words(semantics: Semantics | str) -> list[str]:
     """Name a method, then each choice that is not the default one."""
     if isinstance(semantics, str):
         return [semantics]
-    others = {f.name: f.default for f in fields(semantics) if f.name not in ("rules", "cam")}
+    others = {f.name: f.default for f in fields(semantics) if f.name not in ("rules", "cam", "cam_layer")}
     chosen = {name: getattr(semantics, name) for name in others}
     return [semantics.method, *(f"{name} {chosen[name]}" for name in others if chosen[name] != others[name])]
 

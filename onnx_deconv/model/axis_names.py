@@ -51,6 +51,18 @@ def axis_names(model: Model) -> AxisNames:
     return _KNOWN[model]
 
 
+def has_batches(model: Model) -> bool:
+    """Tell whether the first axis of all that goes in and comes out is that of the images, and of them alone.
+
+    Only then may requests of several callers run together, and results be parted again.
+    """
+    values = axis_names(model).values
+    return all(
+        next(iter(values.get(name, ())), None) == frozenset({BATCH})
+        for name in (*model.inputs, *model.outputs)
+    )
+
+
 _KNOWN: WeakKeyDictionary[Model, AxisNames] = WeakKeyDictionary()
 
 

@@ -1,7 +1,7 @@
 """What the outputs of a model are, where an explanation starts, and which values are feature maps."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -13,7 +13,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
-from onnx_deconv.model.model import Model
+from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, is_assumed, kind_of
 from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
@@ -386,6 +386,37 @@ def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: Abs
     return found
 
 
+def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[str]) -> str:
+    """Return a layer that class activation maps of a value can be made of.
+
+    Parameters
+    ----------
+    model
+        The model.
+    layer
+        The layer's value.
+    value
+        The explained value.
+    reached
+        The values between the image and the explained value.
+
+    Raises
+    ------
+    ModelError
+        If it has no positions, or is not one of these values.
+    """
+    why, shape = None, model.type_of(layer)
+    if layer in model.inputs:
+        why = "it is the image itself: choose a layer after it"
+    elif layer == value or layer not in reached:
+        why = f"no signal from {value!r} passes through it"
+    elif not _has_positions(model, layer):
+        why = f"it has no positions in the image (its shape is {shape})"
+    if why is not None:
+        raise ModelError(f"{model.name}: no class activation map at {layer!r}: {why}")
+    return layer
+
+
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
     shape, images = model.type_of(value).shape, [model.type_of(name).shape for name in model.inputs]
@@ -479,20 +510,12 @@ def _readers(model: Model) -> _Readers:
     for node in reversed(model.nodes):
         if any(output.name in needed for output in node.outputs):
             live.append(node)
-            needed.update(_reads(node))
+            needed.update(read_by(node))
     readers: dict[str, list[gs.Node]] = {}
     for node in reversed(live):
-        for name in set(_reads(node)):
+        for name in set(read_by(node)):
             readers.setdefault(name, []).append(node)
     return readers
-
-
-def _reads(node: gs.Node) -> Iterator[str]:
-    """Yield the values that a node reads, in its branches too."""
-    yield from (value.name for value in node.inputs if value.name)
-    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
-        for inner in branch.nodes:
-            yield from _reads(inner)
 
 
 def _traits(node: gs.Node) -> frozenset[Trait]:

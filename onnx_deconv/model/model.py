@@ -8,7 +8,7 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _QUANTISERS_SINCE = 19
 _COMPUTED = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32}
 _INTEGERS = {TensorProto.INT64, TensorProto.INT32}
+_SIZES = _INTEGERS | {TensorProto.BOOL}
 
 
 class Model:
@@ -196,9 +197,14 @@ class Model:
 
     @cached_property
     def convolutions(self) -> list[str]:
-        """The values that convolutions compute, in order; what they compute from weights alone left out."""
+        """The values that convolutions compute, in order; what no input but by its size changes left out."""
+        reached = set(self.inputs)
+        for node in self.nodes:
+            if any(name in reached for name in read_by(node)):
+                numbers = (v.name for v in node.outputs if self.type_of(v.name).dtype not in _SIZES)
+                reached.update(numbers)
         found = (n.outputs[0].name for n in self.nodes if CONVOLUTION in _traits(n))
-        return [value for value in found if value not in self.constants]
+        return [value for value in found if value in reached]
 
     @cached_property
     def ordinals(self) -> dict[str, str]:
@@ -385,6 +391,14 @@ def _is_pure(node: gs.Node) -> bool:
 
 def _traits(node: gs.Node) -> frozenset[Trait]:
     return find(node.op, node.domain).traits
+
+
+def read_by(node: gs.Node) -> Iterator[str]:
+    """Yield the values that a node reads, those that its branches (If, Loop) take from around it too."""
+    yield from (value.name for value in node.inputs if value.name)
+    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
+        for inner in branch.nodes:
+            yield from read_by(inner)
 
 
 def _run_node(node: NodeProto, feeds: Mapping[str, Array], opset: int) -> list[Array]:

@@ -39,12 +39,12 @@ def infer_shapes(view: ModelProto) -> ModelProto:
 
 def state_sizes(proto: ModelProto) -> None:
     """Write down the shapes of all values whose every size is known; what is stated of others stays."""
-    known = [info for info in infer_shapes(proto).graph.value_info if _is_of_known_sizes(info)]
+    known = [info for info in infer_shapes(proto).graph.value_info if _is_wholly_known(info)]
     names = {info.name for info in known}
     replace(proto.graph.value_info, [*known, *(i for i in proto.graph.value_info if i.name not in names)])
 
 
-def _is_of_known_sizes(info: ValueInfoProto) -> bool:
+def _is_wholly_known(info: ValueInfoProto) -> bool:
     tensor = info.type.tensor_type
     return tensor.HasField("shape") and all(dim.dim_value for dim in tensor.shape.dim)
 

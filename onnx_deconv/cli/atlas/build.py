@@ -20,6 +20,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
 from onnx_deconv.cli.atlas.summary import summarise
 from onnx_deconv.cli.console import Console, counted, in_bytes, lasting
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
 from onnx_deconv.cli.options import Sectioned, option, takes, whole
@@ -92,17 +93,18 @@ class AtlasOptions:
 @groups.output("onnx-deconv-atlas", "Folder for the atlas.")
 @takes("options", AtlasOptions)
 @takes("semantics", SemanticsOptions)
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
 @takes("run", ModelOptions, without=("labels",))
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: AtlasOptions,
-    semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+    semantics: SemanticsOptions, fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Find the images that excite each feature map of MODEL most, and project them back to pixels."""
     start = time.monotonic()
-    study = Study.of(console, run.explainer(model, semantics, AUTO), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images), semantics, AUTO), images, fixed)
     layers = options.of(study.explainer.model)
     projector = Projector(study.explainer, layers, study.preprocess)  # refuses what cannot be explained
     source, made = _source(paths), _made(study, layers)
@@ -222,6 +224,7 @@ def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
         "preprocess": preprocess,
         "layers": list(layers),
         "numbers": _numbers(study.explainer.model, layers),
+        **study.fixed.record(),
     }
 
 
