@@ -197,8 +197,9 @@ def test_commands_say_how_much_of_a_signal_survives(tmp_path, photo):
     net = leftovers(tmp_path / "net.onnx")
     said = "less than 0.001 % of the signal's energy passes the narrowest rectifier, 'r'"
     _, stdout, stderr = run(
-        "explain", net, photo, "--rules", "deconvnet", "--seed", "one", "-o", tmp_path / "out", "--json"
-    )
+        "explain", net, photo, "--rules", "deconvnet", "--seed", "one", "--kind", "classes",
+        "-o", tmp_path / "out", "--json",
+    )  # fmt: skip
     assert said in stderr
     one = json.loads(stdout)
     assert one["survived"] == pytest.approx(1e-6, rel=1e-3)
@@ -656,6 +657,17 @@ def test_inspect_lists_layers_and_rules(model):
     _, stdout, _ = run("inspect", model, "--rules", "gradient")
     assert "Passes where the forward value is positive." in stdout
     assert "Windows overlap." in stdout
+
+
+@pytest.mark.parametrize(
+    ("choices", "maps"),
+    [([], True), (["--rules", "guided"], True), (["--rules", "lrp"], False), (["--cam", "grad-cam"], False),
+     (["--head", "class-map"], False)],
+)  # fmt: skip
+def test_the_layer_of_the_class_maps_is_named_where_classes_are_explained_from_it(model, out, choices, maps):
+    _, told, _ = run("inspect", model, *choices)
+    _, advised, _ = run("convert", model, *choices, "-o", out)
+    assert ("from its own map in maps" in told, "--layer maps" in advised) == (maps, maps)
 
 
 @pytest.mark.parametrize(
@@ -1122,7 +1134,7 @@ def test_inputs_that_are_no_pictures_are_refused(tmp_path, photo, out):
         ([1, 7, 8, 8], TensorProto.FLOAT, "takes 1×7×8×8, and photo.png is 3×40×50"),
         ([1, 3, 8, 8], TensorProto.INT64, "no path"),
     ):
-        assert says in refused("explain", relu(shape, dtype), photo, "-o", out)
+        assert says in refused("explain", relu(shape, dtype), photo, "--target", 0, "-o", out)
     assert not out.exists()
     two = network()
     two.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))

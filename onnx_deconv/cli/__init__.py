@@ -40,10 +40,10 @@ _COMMANDS = {
 _EPILOG = """\b
 Exit codes:
   0    success
-  1    a check failed, or some of several photographs could not be explained
+  1    a check failed, a rule is missing (inspect), or some of several photographs could not be explained
   2    a mistake in the command or its files, or not enough memory; the message says how to go on
   3    an error in this program
-  130  interrupted, or told to end (SIGTERM)
+  130  interrupted, or told to end (SIGTERM, SIGHUP)
 
 \b
 Completion in bash (for zsh and fish write zsh_source or fish_source):

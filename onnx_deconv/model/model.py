@@ -25,6 +25,7 @@ from onnx_deconv.model.canonical import InputShapes, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.ensembles import ensembles
 from onnx_deconv.model.external_data import Extent
+from onnx_deconv.model.layer_names import layers_named
 from onnx_deconv.model.model_files import PACKED, ModelFiles, check_weights
 from onnx_deconv.model.protos import opset_of, stored_tensors
 from onnx_deconv.model.shape_inference import NothingLeftError
@@ -164,14 +165,18 @@ class Model:
         return self.types.get(value, ValueType())
 
     def input_dtype(self, name: str) -> "np.dtype[Any]":
-        """Return NumPy's type of the numbers that an input takes.
+        """Return NumPy's type of the numbers that an input is given.
+
+        Sessions round float32 for inputs of bfloat16, which NumPy does not have.
 
         Raises
         ------
         InputError
-            If NumPy has none, as for bfloat16.
+            If NumPy has none, as for float8.
         """
         kind = self.type_of(name).dtype
+        if kind == TensorProto.BFLOAT16:
+            return np.dtype(np.float32)
         if kind >= _FIRST_FOREIGN:
             called = TensorProto.DataType.Name(kind).lower()
             raise InputError(
@@ -183,26 +188,27 @@ class Model:
     def layer(self, name: str) -> str:
         """Find a value by its own name, by that of the node that computes it, or as the n-th convolution.
 
-        Names come first: ``conv3`` is the third convolution only where nothing bears that name.
+        Names come first: ``conv3`` is the third convolution only where nothing bears that name. A part of a
+        name will do where no other value has it, see :func:`~onnx_deconv.model.layer_names.layers_named`.
 
         Raises
         ------
         InputError
             If it is no name.
         UnknownLayerError
-            If neither exists; close matches are offered.
+            If none exists, or several do; close matches are offered.
         """
         if not isinstance(name, str):
             raise InputError(f"layer={name!r}: give the name of one layer")
         if name in self.producers or name in self.inputs:
             return name
         nodes = {n.name: n.outputs[0].name for n in self.nodes if n.name}
-        if name in nodes:
-            return nodes[name]
-        ordinals = {number: value for value, number in self.ordinals.items()}
-        if name not in ordinals:
-            raise UnknownLayerError(name, [*self.producers, *nodes, *ordinals])
-        return ordinals[name]
+        numbers = {number: value for value, number in self.ordinals.items()}
+        names = nodes | {value: value for value in self.producers}
+        found = layers_named(name, names, numbers)
+        if len(found) != 1:
+            raise UnknownLayerError(name, [*names, *numbers], found)
+        return found[0]
 
     @cached_property
     def convolutions(self) -> list[str]:

@@ -6,11 +6,11 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.package import ONE_FILE, copy_weights, external_size
 from onnx_deconv.errors import InputError, ModelError
@@ -21,6 +21,7 @@ from onnx_deconv.runtime import providers as execution_providers
 from onnx_deconv.runtime.providers import Providers
 
 _MOST_WORKERS = 16
+_BFLOAT16 = "tensor(bfloat16)"
 _SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 _limit: list[int] = []
 """The most threads that sessions may take, if there is a limit."""
@@ -116,7 +117,9 @@ class Session:
         try:
             self._session: Any = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
         except Exception as error:  # onnxruntime has no common base for its exceptions
-            raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+            raise ModelError(
+                f"onnxruntime refuses the model: {_first_line(error)}{_in_bfloat16(proto)}"
+            ) from error
         if large:
             return_freed_memory()
         self._proto = proto
@@ -164,7 +167,7 @@ class Session:
         missing = [name for name in self.inputs if name not in feeds]
         if missing:
             raise InputError(f"nothing was given for the model's input {missing[0]!r}")
-        binding = self._session.io_binding()
+        binding, kept = self._session.io_binding(), list[_Rounded]()
         quietly = execution_providers.onnxruntime().RunOptions()
         quietly.log_severity_level = 4  # what goes wrong is raised: once is enough
         try:
@@ -173,6 +176,9 @@ class Session:
                 value = np.asarray(given) if isinstance(given, np.generic) else given
                 if not isinstance(value, np.ndarray):
                     binding.bind_ortvalue_input(name, value)
+                elif name in self.inputs and self.inputs[name].type == _BFLOAT16:
+                    kept.append(_rounded(value))
+                    binding.bind_ortvalue_input(name, kept[-1].value)
                 elif name in self.inputs:
                     binding.bind_cpu_input(name, np.asarray(value, order="C"))
                 else:  # one with a default, which the call above does not know
@@ -195,6 +201,8 @@ class Session:
         InputError
             If an array does not fit the model, or one is missing.
         """
+        if any(each.type == _BFLOAT16 for each in self.inputs.values()):
+            return {name: numpy_of(value) for name, value in self.run(feeds).items()}
         try:
             results = self._session.run(None, dict(feeds))
         except Exception as error:  # onnxruntime has no common base for its exceptions
@@ -209,6 +217,28 @@ class Session:
         }
         said = f"onnxruntime cannot run the model on this input: {_first_line(error)}"
         return too_small(self._proto, shapes) or said
+
+
+class _Rounded(NamedTuple):
+    """Numbers rounded to bfloat16, and the memory that they lie in."""
+
+    value: Any
+    stored: Array
+
+
+def _rounded(values: Array) -> _Rounded:
+    """Round numbers to bfloat16, as onnxruntime keeps them."""
+    stored = values.astype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)).view(np.uint16)
+    ort_value = execution_providers.onnxruntime().OrtValue
+    return _Rounded(ort_value.ortvalue_from_numpy_with_onnx_type(stored, TensorProto.BFLOAT16), stored)
+
+
+def _in_bfloat16(proto: ModelProto) -> str:
+    """Say what to do about a model that computes with bfloat16."""
+    types = {tensor.data_type for tensor in all_tensors(proto)}
+    types |= {info.type.tensor_type.elem_type for info in proto.graph.input}
+    way = "; few operators take bfloat16, least of all on CPUs: convert the model to float32"
+    return way if TensorProto.BFLOAT16 in types else ""
 
 
 class _Spelled:

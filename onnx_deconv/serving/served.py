@@ -63,7 +63,8 @@ class Served:
             explainer.head,
         )
         self.preprocess, self._pixels = preprocess, pixels
-        self.classes = class_count(self.model, self.head)
+        fields = explainer.fields
+        self.classes = class_count(self.model, self.head) if fields is None else fields.count
         self._graph = graph_of(explainer, preprocess)
         self.method, self.note = str(explainer.method().method), note_of(explainer, preprocess)
         manifest = self._graph.manifest
