@@ -155,7 +155,7 @@ FORMS = {
     ),
     "transposed convolution, SAME_LOWER": (
         'y = ConvTranspose<strides = [2, 3], auto_pad = "SAME_LOWER">(image, w)',
-        {"w": (1, 1, 3, 4)},
+        {"w": (1, 1, 5, 7)},
     ),
     "transposed convolution, SAME_UPPER": (
         'y = ConvTranspose<strides = [2, 3], auto_pad = "SAME_UPPER">(image, w)',
@@ -479,6 +479,32 @@ def test_squeezenet(layer):
     for k in (0, 1):
         assert (field.bounds[k] == bounds_of(rows_seen(positive(onnx.load(path)), layer, 224, 2 + k))).all()
     del proto
+
+
+# --- sums and shapes ------------------------------------------------------------------------------
+
+
+def test_a_sum_of_values_that_are_spaced_otherwise_is_not_evenly_spaced():
+    body = "a = Slice(image, none, half, both) b = MaxPool<kernel_shape = [1, 1], strides = [2, 2]>(image)"
+    held = {"none": np.array([0, 0]), "half": np.array([7, 6]), "both": np.array([2, 3])}
+    field = check(model_of(f"{body} y = Add(a, b)", {"image": (144, 1, HEIGHT, WIDTH)}, held), "y")
+    assert field.size == (HEIGHT, WIDTH)
+    assert field.jump == (0, 0)
+
+
+def test_one_position_still_lies_along_the_images_axes():
+    weights = {"w": np.full((1, 1, HEIGHT, WIDTH), 0.25, np.float32)}
+    proto = model_of("a = Conv(image, w) y = Add(a, a)", {"image": (144, 1, HEIGHT, WIDTH)}, weights)
+    assert check(proto, "y").axes == (0, 1)
+
+
+def test_an_axis_that_a_reshape_does_away_with_is_noted_and_in_a_row_of_numbers_expected():
+    proto = model_of(
+        "y = Reshape(image, s)", {"image": (144, 1, HEIGHT, WIDTH)}, {"s": np.array([144, 1, -1])}
+    )
+    assert "Reshape" in receptive_field(load(proto), "y").note
+    proto = model_of("y = Reshape(image, s)", {"image": (144, 1, HEIGHT, WIDTH)}, {"s": np.array([144, -1])})
+    assert receptive_field(load(proto), "y").note is None
 
 
 # --- crops ----------------------------------------------------------------------------------------
