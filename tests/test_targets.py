@@ -840,6 +840,12 @@ def results(proto, photo, *arguments):
     return [json.loads(line) for line in stdout.splitlines()]
 
 
+def test_a_detector_has_a_score_for_each_class():
+    np.testing.assert_allclose(explainer(detector()).scores(SCENE), [[0.9, 0.8], [0.8, 0.9]], rtol=1e-6)
+    assert explainer(detector()).classes == 2
+    assert explainer(grid("along channels")).scores(SCENE).shape == (2, 2)
+
+
 def test_occlusion_of_a_detector_follows_the_class_not_a_field():
     found = occlusion(explainer(detector()), scene((1, 2, 0.9), (3, 0, 0.7))[0], target="bright", layer="c",
                       size=4, stride=4, fill=0)  # fmt: skip

@@ -342,7 +342,7 @@ class Explainer:
         return f"Explainer({name}: {inputs} → {outputs}; {method}; providers {self.providers})"
 
     def scores(self, batch: Batch) -> Array:
-        """Return the model's scores, shape (N, K): its output for each class.
+        """Return the model's scores, shape (N, K): its output for each class; of boxes the best.
 
         Raises
         ------
@@ -355,6 +355,8 @@ class Explainer:
             Pass(session, start.layer, feeds, axes_of(self.model, start.layer), self._shared)
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
+        if self.fields is not None:
+            return np.concatenate([self.fields.best(p.explained) for p in passes])
         return np.concatenate([p.scores(self.head) for p in passes])
 
     def forward(self, batch: Batch, layer: str | None = None) -> Pass:
@@ -454,6 +456,11 @@ class Explainer:
     def undecided(self) -> str | None:
         """Why no class is explained unless one is named; ``None`` where the strongest is."""
         return undecided(self.head, self.fields, class_count(self.model, self.head))
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are; ``None`` where the model leaves that open."""
+        return class_count(self.model, self.head) if self.fields is None else self.fields.count
 
     @property
     def _kind(self) -> ChosenKind | None:
