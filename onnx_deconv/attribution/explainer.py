@@ -32,6 +32,7 @@ from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
+from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.heads import (
@@ -634,7 +635,12 @@ class Explainer:
         start = column.starts[image]
         manifest = self.session(start.layer, start.semantics).pair.manifest
         found = ImageDependence.of(manifest)
-        return of_a_map(start.semantics) if found.note and column.kinds[image] in _WHOLE else found
+        if not found.note or column.kinds[image] not in _WHOLE:
+            return found
+        name, reconstructions = next(iter(column.reconstructions.items()))
+        channel = 0 if input_layout(self.model, name) == "NCHW" else -1
+        positions = reconstructions[image].size / reconstructions[image].shape[channel]
+        return of_a_map(start.semantics, column.seeds[image][0].size / positions)
 
     @cached_property
     def class_maps(self) -> str | None:

@@ -118,9 +118,9 @@ def _passed(checks: Sequence[Check]) -> bool:
     return all(each.verdict == "ok" for each in checks)
 
 
-def named(semantics: Mapping[str, str]) -> str:
-    """Write the choices of a record."""
-    return ", ".join(f"{name}={value}" for name, value in semantics.items())
+def named(semantics: Mapping[str, str | None]) -> str:
+    """Write the choices of a record that were made."""
+    return ", ".join(f"{name}={value}" for name, value in semantics.items() if value is not None)
 
 
 def check_lines(record: Mapping[str, Any]) -> Iterator[str]:

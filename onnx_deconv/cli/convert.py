@@ -145,7 +145,7 @@ def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:
 
 def _recommend(console: Console, conversion: Conversion) -> None:
     """Name the layer that a class is drawn from more clearly than from its score."""
-    if conversion.layer is not None or conversion.semantics.table.conserves:
+    if conversion.layer is not None or conversion.semantics.starts_at_scores:
         return
     maps = Explainer(conversion.model, **conversion.of_output).class_maps
     if maps:

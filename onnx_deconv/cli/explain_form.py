@@ -141,8 +141,7 @@ def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preproce
     """
     model, explainer = conversion.model, Explainer(conversion.model, **conversion.of_output)
     semantics = conversion.semantics
-    by_itself = semantics.table.conserves or semantics.reads_feature_maps  # finds the maps by itself
-    auto = conversion.layer is None and options.seed == "auto" and not by_itself
+    auto = conversion.layer is None and options.seed == "auto" and not semantics.starts_at_scores
     maps = explainer.class_maps if auto else None
     with conversion.timed("compile"):
         pair = compile_pair(model, maps or conversion.layer, semantics=semantics, **conversion.of_output)

@@ -47,5 +47,5 @@ def parse_seed(ctx: click.Context, param: click.Parameter, value: str) -> SeedKi
 def _array(path: Path) -> Any:
     try:
         return np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what a damaged header raises differs with the damage
         raise InputError(f"{path}: no array of numbers can be read ({error})") from error

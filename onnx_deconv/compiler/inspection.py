@@ -214,7 +214,9 @@ def inspect_model(
         heads=[_output(model, labelled(model, each, labels)) for each in heads(model)],
         explained=value,
         cut=cut,
-        class_maps=class_maps(model, head.start),
+        class_maps=class_maps(model, head.start)
+        if layer is None and not semantics.starts_at_scores
+        else None,
         labels=labels,
         metadata=sorted(model.metadata),
         rules=semantics.rules,

@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
-from onnx_deconv.compiler.package import ONE_FILE, external_size
+from onnx_deconv.compiler.package import ONE_FILE, copy_weights, external_size
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.files import Spool
 from onnx_deconv.model import Array, all_tensors
+from onnx_deconv.model.too_small import too_small
 from onnx_deconv.runtime import providers as execution_providers
 from onnx_deconv.runtime.providers import Providers
 
@@ -101,7 +102,7 @@ class Session:
         if numbered:
             options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         options.log_severity_level = 4  # what goes wrong is raised: once is enough
-        self._spelled = _Spelled(folder)
+        self._spelled = _Spelled(folder, proto)
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._spelled.folder)
         )
@@ -121,6 +122,7 @@ class Session:
             ) from error
         if large:
             return_freed_memory()
+        self._proto = proto
         self.providers: list[str] = self._session.get_providers()
         execution_providers.check(providers, wanted, self.providers)
         _SESSIONS.add(self)
@@ -188,9 +190,7 @@ class Session:
                 binding.bind_output(name, "cpu" if name in on_cpu else self.device)
             self._session.run_with_iobinding(binding, quietly)
         except Exception as error:  # onnxruntime has no common base for its exceptions
-            raise InputError(
-                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
-            ) from error
+            raise InputError(self._why(error, feeds)) from error
         return dict(zip(self.outputs, binding.get_outputs(), strict=True))
 
     def run_plainly(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -206,10 +206,17 @@ class Session:
         try:
             results = self._session.run(None, dict(feeds))
         except Exception as error:  # onnxruntime has no common base for its exceptions
-            raise InputError(
-                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
-            ) from error
+            raise InputError(self._why(error, feeds)) from error
         return dict(zip(self.outputs, results, strict=True))
+
+    def _why(self, error: Exception, feeds: Mapping[str, Any]) -> str:
+        """Say what is wrong with an input: that it is too small, or what onnxruntime says."""
+        shapes = {
+            name: list(value.shape if isinstance(value, np.ndarray) else value.shape())
+            for name, value in feeds.items()
+        }
+        said = f"onnxruntime cannot run the model on this input: {_first_line(error)}"
+        return too_small(self._proto, shapes) or said
 
 
 class _Rounded(NamedTuple):
@@ -237,12 +244,18 @@ def _in_bfloat16(proto: ModelProto) -> str:
 class _Spelled:
     """A folder under a name that onnxruntime takes: it reads UTF-8, whatever the file system's encoding."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, proto: ModelProto) -> None:
         self.folder = folder
         if not str(folder).isascii() and os.fsencode(folder) != str(folder).encode(errors="replace"):
             self._spool = Spool()
             self.folder = self._spool.folder / "here"
-            self.folder.symlink_to(folder.absolute())
+            try:
+                self.folder.symlink_to(folder.absolute(), target_is_directory=True)
+            except (
+                OSError,
+                NotImplementedError,
+            ):  # links need a privilege on Windows; not all disks have them
+                copy_weights(proto, folder, self.folder)
 
 
 def _abandon_all() -> None:
