@@ -1119,7 +1119,8 @@ SPELLED = {
 
 def spelled(tail):
     more = {"last": np.array([1]), "first": np.array([0]), "column": np.array([-1, 1])}
-    return model(f"f = Flatten(x) z = MatMul(f, v) {tail}", WIDE | more, "N,3,4,6")
+    weights = {name: array for name, array in WIDE.items() if name != "one"}
+    return model(f"f = Flatten(x) z = MatMul(f, v) {tail}", weights | more, "N,3,4,6")
 
 
 @pytest.mark.parametrize("tail", SPELLED.values(), ids=SPELLED)
@@ -1128,6 +1129,24 @@ def test_a_softmax_that_is_spelled_out_is_cut_off_as_one(tail):
     assert (head.kind, head.start, head.squash, head.assumed) == ("classes", "z", "together", False)
     whole = explainer(spelled("y = Softmax<axis=1>(z)"))(IMAGES)
     np.testing.assert_array_equal(arrays(explainer(spelled(tail))(IMAGES)), arrays(whole))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "n = Neg(z) e = Exp(n) t = Add(e, one) y = Div(one, t)",
+        "n = Neg(z) e = Exp(n) t = Add(one, e) y = Reciprocal(t)",
+        "h = Mul(z, half) t = Tanh(h) u = Add(t, one) y = Mul(half, u)",
+    ],
+)
+def test_a_sigmoid_that_is_spelled_out_is_cut_off_as_one(tail):
+    proto = spelled(tail)
+    for name, number in (("one", 1), ("half", 0.5)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.float32(number), name))
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start, head.squash, head.assumed) == ("classes", "z", "each", False)
+    whole = explainer(spelled("y = Sigmoid(z)"))(IMAGES)
+    np.testing.assert_array_equal(arrays(explainer(proto)(IMAGES)), arrays(whole))
 
 
 @pytest.mark.parametrize(
