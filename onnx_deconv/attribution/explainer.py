@@ -650,7 +650,7 @@ class Explainer:
 
 def _stored_kind(head: Head, manifest: Mapping[str, Any] | None) -> ChosenKind | None:
     """Return what a pair's or a graph's maker said that a row of numbers is."""
-    scores = manifest["scores"] if manifest is not None else None
+    scores = manifest.get("scores") if manifest is not None else None
     if scores is None or scores["output"] != head.output or head.kind not in ROWS:
         return None
     return scores["kind"] if scores["kind"] in set(get_args(ChosenKind)) - {head.kind} else None
