@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnx_deconv.attribution.explainer import Explainer
     from onnx_deconv.attribution.explanation import Explanation
     from onnx_deconv.attribution.explanations import Explanations
+    from onnx_deconv.attribution.fixed_inputs import with_inputs
     from onnx_deconv.attribution.images import explain
     from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
     from onnx_deconv.compiler.package import load_pair, save
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "load_pair",
     "save",
+    "with_inputs",
 ]
 
 # Imported on first use, so that "onnx-deconv --help" does not wait for onnx and NumPy.
@@ -60,6 +62,7 @@ _HOMES = {
     "attribution.explainer": ("Explainer",),
     "attribution.explanation": ("Explanation",),
     "attribution.explanations": ("Explanations",),
+    "attribution.fixed_inputs": ("with_inputs",),
     "attribution.images": ("explain",),
     "compiler.explain_graph": ("ExplainGraph", "explain_graph"),
     "compiler.package": ("load_pair", "save"),

@@ -12,14 +12,12 @@ import sys
 import tempfile
 import time
 import weakref
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onnx_deconv.errors import InputError
-
-if sys.platform != "win32":
-    import fcntl
 
 PREFIX = ".onnx-deconv-"
 """How the names of files and folders begin that are only there while a run lasts."""
@@ -160,6 +158,13 @@ def embedded(name: str) -> Path:
     raise InputError(f"{name} is not in {package / 'models'}: install onnx-deconv again")
 
 
+def member(archive: zipfile.ZipFile, name: str, most: int) -> bytes | None:
+    """Read a member of a zip file; ``None`` if it has more bytes than `most`, whatever its header says."""
+    with archive.open(name) as file:
+        content = file.read(most + 1)
+    return content if len(content) <= most else None
+
+
 class Spool:
     """A temporary folder that goes when nobody refers to it any more, and with the program at the latest.
 
@@ -227,20 +232,37 @@ def _held(path: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _locked(path: Path) -> int | None:
-    """Lock a file or folder; return what holds the lock, or ``None`` where it cannot be had."""
-    if sys.platform == "win32":
+if sys.platform == "win32":
+
+    def _locked(path: Path) -> int | None:
+        """Return ``None``: there are no such locks."""
+        del path
         return None
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
+
+    def _is_own(about: os.stat_result) -> bool:
+        """Tell of no file that it is this user's: the system does not say in this way."""
+        del about
+        return False
+
+else:
+    import fcntl
+
+    def _locked(path: Path) -> int | None:
+        """Lock a file or folder; return what holds the lock, or ``None`` where it cannot be had."""
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            return None
+        return handle
+
+    def _is_own(about: os.stat_result) -> bool:
+        """Tell whether a file is this user's."""
+        return about.st_uid == os.getuid()
 
 
 @functools.cache
@@ -255,8 +277,7 @@ def _clear_away(home: Path) -> None:
 def _clear_one(path: Path) -> None:
     with suppress(OSError):
         about = path.lstat()
-        own = sys.platform != "win32" and about.st_uid == os.getuid()
-        if not own or time.time() - about.st_mtime < _YOUNG:
+        if not _is_own(about) or time.time() - about.st_mtime < _YOUNG:
             return
     handle = _locked(path)
     if handle is not None:

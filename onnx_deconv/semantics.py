@@ -24,11 +24,11 @@ class Semantics:
         al. 2019) divide relevance; or a table that was registered (:func:`onnx_deconv.operators.register`).
         ``none``: no signal goes to the image, the map of ``cam`` alone is made.
     cam
-        A class activation map at the last feature maps, enlarged to the image, that the reconstruction is
-        multiplied by: ``grad-cam`` (Selvaraju et al. 2017, section 3), ``layer-cam`` (Jiang et al. 2021,
-        section 3.3), or ``cam``, gradient times activation (Draelos & Carin 2020), which is the class
-        activation map of Zhou et al. 2016 where a linear layer follows the pool. ``grad-cam^3``: the third
-        power of Grad-CAM, so that what it hardly shows counts less.
+        A class activation map, enlarged to the image, that the reconstruction is multiplied by: ``grad-cam``
+        (Selvaraju et al. 2017, section 3), ``layer-cam`` (Jiang et al. 2021, section 3.3), or ``cam``,
+        gradient times activation (Draelos & Carin 2020), which is the class activation map of Zhou et al.
+        2016 where a linear layer follows the pool. ``grad-cam^3``: the third power of Grad-CAM, so that what
+        it hardly shows counts less.
     head
         What starts down at the last feature maps: the ``signal`` that comes from above, or the
         ``class-map``, gradient times activation: each position with what it contributes to the class.
@@ -44,6 +44,9 @@ class Semantics:
     precision
         The type that the companion computes in: ``float32`` or ``float16``, which is too coarse for
         tables of relevance.
+    cam_layer
+        The layer whose feature maps the class activation map is made of, by the name of a value or node, or
+        ``conv3`` for the third convolution; by default the last feature maps.
     """
 
     rules: str = "deconvnet"
@@ -53,12 +56,18 @@ class Semantics:
     lrn: Literal["auto", "identity", "gradient"] = "auto"
     unpool: Literal["add", "overwrite"] = "add"
     precision: Literal["float32", "float16"] = "float32"
+    cam_layer: str | None = None
 
     def __post_init__(self) -> None:
         if self.rules != NO_RULES:
             rule_table(self.rules)
         elif self.cam == "none":
             raise InputError("neither rules nor cam: there is nothing to make")
+        if not isinstance(self.cam_layer, str | None):
+            raise InputError(f"cam_layer={self.cam_layer!r}: give the name of one layer")
+        if self.cam_layer is not None and self.cam == "none":
+            layer = f"cam_layer={self.cam_layer!r}"
+            raise InputError(f"{layer}: choose a class activation map too, as cam='grad-cam'")
         if self.precision == "float16" and self.table.conserves:
             raise InputError(f"rules={self.rules!r}: shares are too small for precision='float16'")
         for name, choices in self.choices().items():
@@ -67,11 +76,12 @@ class Semantics:
 
     @classmethod
     def choices(cls) -> dict[str, tuple[str, ...]]:
-        """Name every choice with what it may be, the default first."""
+        """Name every choice among a few with what it may be, the default first."""
         hints = get_type_hints(cls)
         return {
             f.name: (*rule_tables(), NO_RULES) if f.name == "rules" else get_args(hints[f.name])
             for f in fields(cls)
+            if f.name != "cam_layer"
         }
 
     @classmethod
@@ -79,7 +89,8 @@ class Semantics:
         """Accept the name of a method, a rule table, or nothing, in place of the whole.
 
         A method is a rule table (``guided``), a class activation map (``grad-cam``), or the product of both
-        (``guided*grad-cam``). A table that is not registered is known by its name from then on.
+        (``guided*grad-cam``). A map may name its layer (``grad-cam@conv3``, ``guided*grad-cam@conv3``). A
+        table that is not registered is known by its name from then on.
 
         Raises
         ------
@@ -92,7 +103,8 @@ class Semantics:
             return cls(adopt(semantics).name)
         if semantics is None:
             return cls()
-        rules, _, cam = str(semantics).rpartition("*")
+        method, _, layer = str(semantics).partition("@")
+        rules, _, cam = method.rpartition("*")
         if cam not in _CAMS:
             if str(semantics) not in rule_tables():
                 tables = ", ".join(rule_tables())
@@ -101,7 +113,7 @@ class Semantics:
                     f"a class activation map ({', '.join(_CAMS)}), or both, as in guided*grad-cam"
                 )
             return cls(rules=str(semantics))
-        return cls(rules=rules or NO_RULES, cam=cam)  # type: ignore[arg-type]
+        return cls(rules=rules or NO_RULES, cam=cam, cam_layer=layer or None)  # type: ignore[arg-type]
 
     @property
     def table(self) -> RuleTable:
@@ -110,13 +122,19 @@ class Semantics:
 
     @property
     def method(self) -> str:
-        """What pictures call it: the rule table, the map, or both (``guided*grad-cam``)."""
-        return "*".join(name for name in (self.rules, self.cam) if name != NO_RULES)
+        """What pictures call it: the rule table, the map, or both (``guided*grad-cam@conv3``)."""
+        method = "*".join(name for name in (self.rules, self.cam) if name != NO_RULES)
+        return method if self.cam_layer is None else f"{method}@{self.cam_layer}"
 
     @property
     def reads_feature_maps(self) -> bool:
-        """Whether the last feature maps take part as they are."""
+        """Whether feature maps take part as they are."""
         return self.cam != "none" or self.head == "class-map"
+
+    @property
+    def starts_at_scores(self) -> bool:
+        """Whether a class is explained from its score, and its map, or shares of it, are found on the way."""
+        return self.reads_feature_maps or self.table.conserves
 
     @property
     def rules_record(self) -> dict[str, str | None]:
@@ -124,8 +142,8 @@ class Semantics:
         parent = None if self.table.parent is None else self.table.parent.name
         return {"name": self.rules, "parent": parent, "digest": self.table.digest}
 
-    def as_dict(self) -> dict[str, str]:
-        """Return the choices as plain strings, for a manifest."""
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the choices as plain data, for a manifest."""
         return asdict(self)
 
 

@@ -13,7 +13,7 @@ from onnx_deconv import Explainer, Semantics, compile_pair, explain_graph, load
 from onnx_deconv.compiler.passes import EXPLAIN
 from onnx_deconv.runtime import Session, numpy_of
 
-CLASSES = 5
+CLASSES = 10
 FEATURES = "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w1) b = Relu(a) c = Conv(b, w2) f = Relu(c) "
 HEADS = {
     "rectified maps": "m = Conv(f, maps, bias) r = Relu(m) g = GlobalAveragePool(r) y = Flatten(g)",
@@ -104,6 +104,7 @@ def test_several_classes_of_an_image_are_done_as_before():
         ("--rules", "guided"),
         ("--cam", "grad-cam"),
         ("--rules", "guided", "--cam", "grad-cam^3", "--head", "class-map"),
+        ("--rules", "guided", "--cam", "grad-cam", "--cam-layer", "b"),
     ],
     ids=" ".join,
 )
@@ -113,7 +114,9 @@ def test_a_converted_graph_explains_as_the_library(head, choices, tmp_path):
     onnx.save(model_of(body, {"x": ("N", 3, 12, 12)}, used), tmp_path / "m.onnx")
     code, _, _ = run("convert", tmp_path / "m.onnx", "--form", "explain", *choices, "-o", tmp_path / "out")
     assert code == 0
-    given = {name[2:]: value for name, value in zip(choices[::2], choices[1::2], strict=True)}
+    given = {
+        name[2:].replace("-", "_"): value for name, value in zip(choices[::2], choices[1::2], strict=True)
+    }
     explainer = Explainer(tmp_path / "m.onnx", Semantics(**given), providers="cpu")
     x, targets = numbers((3, 3, 12, 12), "x"), [0, 4, 2]
     expected = np.stack([one.reconstruction for one in explainer(x, targets)])

@@ -18,6 +18,7 @@ WEIGHTS = {
     "fc": numbers((5, 8), "fc"),
     "bias": numbers((5,), "bias"),
     "wide": numbers((7, 8 * 9), "wide"),
+    "narrow": numbers((7, 8), "narrow"),
     "last": numbers((5, 7), "last"),
     "classes": numbers((5, 8, 1, 1), "classes"),
     "s": np.array([1.2] * 8, "f"),
@@ -32,6 +33,8 @@ HEADS = {
     " n = BatchNormalization(h, s, s, s, s) d = Dropout(n) y = Gemm<transB = 1>(d, fc, bias)",
     "two linear layers": "h = Flatten(f) k = Gemm<transB = 1>(h, wide) r = Relu(k)"
     " y = Gemm<transB = 1>(r, last)",
+    "pool and two linear layers": "g = GlobalAveragePool(f) h = Flatten(g) k = Gemm<transB = 1>(h, narrow)"
+    " r = HardSwish(k) y = Gemm<transB = 1>(r, last)",
     "maximum": "g = GlobalMaxPool(f) h = Flatten(g) y = Gemm<transB = 1>(h, fc, bias)",
     "channels last": "t = Transpose<perm = [0, 2, 3, 1]>(f) g = ReduceMean<axes = [1, 2], keepdims = 0>(t)"
     " y = Gemm<transB = 1>(g, fc, bias)",
@@ -59,6 +62,8 @@ def explained(proto, semantics, x=X, targets=TARGETS):
 def head_in_torch(head, f):
     t = {name: torch.from_numpy(array.astype("d")) for name, array in WEIGHTS.items()}
     pooled = f.amax((2, 3)) if head == "maximum" else f.mean((2, 3))
+    if head == "pool and two linear layers":
+        return torch.nn.functional.hardswish(pooled @ t["narrow"].T) @ t["last"].T
     if head == "two linear layers":
         return torch.relu(f.flatten(1) @ t["wide"].T) @ t["last"].T
     if "normalisation" in head:
@@ -102,6 +107,109 @@ def test_captum_agrees():
     large = captum.LayerAttribution.interpolate(small, (12, 12), "bilinear")
     ours = explained(network("pool and linear layer"), "grad-cam")
     assert_close(ours, large.detach().numpy(), 1e-5)
+
+
+BRANCHES = (
+    "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w1) b = Relu(a)"
+    " c = Conv<pads = [1, 1, 1, 1]>(b, inner) d = Relu(c) e = Conv<pads = [1, 1, 1, 1]>(d, inner)"
+    " s = Add(b, e) r = Relu(s) m = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r)"
+    " k = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(m, w2) f = Relu(k)"
+    " g = GlobalAveragePool(f) h = Flatten(g) y = Gemm<transB = 1>(h, fc, bias)"
+)
+"""A residual block: what is named within it is not all that the class depends on."""
+INNER = numbers((6, 6, 3, 3), "inner")
+SEEN = [2, 4]
+"""A class for each image that every layer speaks for, so that no map is zero."""
+
+
+def with_branches():
+    used = {name: WEIGHTS[name] for name in ("w1", "w2", "fc", "bias")}
+    return model_of(BRANCHES, {"x": ("N", 3, 12, 12)}, used | {"inner": INNER})
+
+
+class Branches(torch.nn.Module):
+    """The same network in double precision, each layer a module."""
+
+    def __init__(self):
+        super().__init__()
+        t, double = torch.nn, {"bias": False, "dtype": torch.double}
+        self.b = t.Sequential(t.Conv2d(3, 6, 3, 2, 1, **double), t.ReLU())
+        self.d = t.Sequential(t.Conv2d(6, 6, 3, 1, 1, **double), t.ReLU())
+        self.e, self.r, self.m = t.Conv2d(6, 6, 3, 1, 1, **double), t.ReLU(), t.MaxPool2d(2)
+        self.f = t.Sequential(t.Conv2d(6, 8, 3, 2, 1, **double), t.ReLU())
+        self.y = t.Linear(8, 5, dtype=torch.double)
+        filters = {"w1": [self.b[0]], "inner": [self.d[0], self.e], "w2": [self.f[0]], "fc": [self.y]}
+        for name, layer in ((name, each) for name, layers in filters.items() for each in layers):
+            layer.weight.data = torch.from_numpy((WEIGHTS | {"inner": INNER})[name].astype("d"))
+        self.y.bias.data = torch.from_numpy(WEIGHTS["bias"].astype("d"))
+
+    def forward(self, x):
+        b = self.b(x)
+        return self.y(self.f(self.m(self.r(b + self.e(self.d(b))))).mean((2, 3)))
+
+
+def enlarged(small):
+    large = torch.nn.functional.interpolate(small, (12, 12), mode="bilinear", align_corners=False)
+    return large.detach().numpy()
+
+
+@pytest.mark.parametrize("layer", ["b", "d", "e", "r", "m", "f"])
+@pytest.mark.parametrize("cam", CAMS)
+def test_a_map_may_be_made_of_any_layer(cam, layer):
+    net, seen = Branches(), {}
+    getattr(net, layer).register_forward_hook(lambda _, __, value: seen.setdefault("a", value))
+    scores = net(torch.from_numpy(X.astype("d")))[range(len(X)), SEEN].sum()
+    a, gradient = seen["a"], torch.autograd.grad(scores, seen["a"])[0]
+    weights = {"grad-cam": gradient.mean((2, 3), keepdim=True), "layer-cam": gradient.relu(), "cam": gradient}
+    expected = enlarged((weights[cam] * a).sum(1, keepdim=True).relu())
+    assert expected.any()
+    assert_close(explained(with_branches(), f"{cam}@{layer}", targets=SEEN), expected, 1e-5)
+
+
+@pytest.mark.parametrize("layer", ["b", "d", "m", "f"])
+def test_captum_agrees_at_any_layer(layer):
+    captum = pytest.importorskip("captum.attr")
+    net = Branches()
+    small = captum.LayerGradCam(net, getattr(net, layer)).attribute(
+        torch.from_numpy(X.astype("d")), SEEN, relu_attributions=True
+    )
+    assert_close(explained(with_branches(), f"grad-cam@{layer}", targets=SEEN), enlarged(small), 1e-5)
+
+
+@pytest.mark.parametrize("head", ["signal", "class-map"])
+def test_a_product_with_a_map_of_an_inner_layer_is_one(head):
+    proto = with_branches()
+    product = explained(proto, Semantics("guided", "grad-cam^3", head, cam_layer="d"), targets=SEEN)
+    guided = explained(proto, Semantics("guided", head=head), targets=SEEN)
+    assert_close(product, guided * explained(proto, "grad-cam@d", targets=SEEN) ** 3, 1e-6)
+
+
+def test_a_layer_with_channels_last_has_the_same_map():
+    turned = "last = Transpose<perm = [0, 2, 3, 1]>(s) t = Relu(last) r = Transpose<perm = [0, 3, 1, 2]>(t)"
+    body = BRANCHES.replace("r = Relu(s)", turned)
+    used = {name: WEIGHTS[name] for name in ("w1", "w2", "fc", "bias")}
+    proto = model_of(body, {"x": ("N", 3, 12, 12)}, used | {"inner": INNER})
+    expected = explained(with_branches(), "grad-cam@r", targets=SEEN)
+    assert_close(explained(proto, "grad-cam@t", targets=SEEN), expected, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        ("h", r"'h': it has no positions in the image \(its shape is N×8\)"),
+        ("g", r"'g': it has no positions in the image \(its shape is N×8×1×1\)"),
+        ("y", "'y': no signal from 'y' passes through it"),
+        ("other", "'other': no signal from 'y' passes through it"),
+        ("x", "'x': it is the image itself: choose a layer after it"),
+        ("nowhere", "nowhere"),
+    ],
+)
+def test_layers_that_have_no_map_of_the_class_are_refused(layer, why):
+    used = {name: WEIGHTS[name] for name in ("w1", "w2", "fc", "bias")}
+    body = f"{BRANCHES} other = Relu(r)"
+    proto = model_of(body, {"x": ("N", 3, 12, 12)}, used | {"inner": INNER}, outputs=("y", "other"))
+    with pytest.raises(ModelError, match=why):
+        compile_pair(load(proto), semantics=Semantics.of(f"grad-cam@{layer}"))
 
 
 @pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
@@ -176,10 +284,13 @@ def test_a_model_without_feature_maps_is_refused():
 def test_methods_have_names():
     assert Semantics.of("guided*grad-cam") == Semantics("guided", "grad-cam")
     assert Semantics.of("layer-cam") == Semantics("none", "layer-cam")
-    for method in ("guided*grad-cam", "layer-cam", "deconvnet"):
+    assert Semantics.of("guided*cam@a*b@c") == Semantics("guided", "cam", cam_layer="a*b@c")
+    for method in ("guided*grad-cam", "layer-cam", "deconvnet", "guided*grad-cam^3@conv3"):
         assert Semantics.of(method).method == method
     with pytest.raises(InputError, match="there is nothing to make"):
         Semantics("none")
+    with pytest.raises(InputError, match="cam_layer='conv3': choose a class activation map too"):
+        Semantics(cam_layer="conv3")
     with pytest.raises(
         InputError, match=r"'guided\*score-cam': choose a rule table \(deconvnet, .*grad-cam, "
     ):

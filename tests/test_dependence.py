@@ -67,6 +67,16 @@ def test_what_takes_part_is_told(body, semantics, depends, through):
     assert np.array_equal(first, second) == (depends == "no")
 
 
+@pytest.mark.parametrize(("layer", "depends"), [("b", "yes"), ("c", "yes"), ("d", "yes"), ("f", "hardly")])
+def test_a_whole_map_brings_the_image_in_where_it_is_fine(layer, depends):
+    """Of 16 positions a side: 8, 4, 4 and 2."""
+    body = BODIES["no pools"].partition("g =")[0] + f"e = {STRIDED}(d, w2) f = Relu(e) " + HEAD.format("f")
+    explainer = Explainer(model_of(body, {"x": ("N", 3, 16, 16)}, WEIGHTS), "deconvnet", providers="cpu")
+    for seed, expected in (("map", depends), ("value", "no")):
+        (found,) = explainer(IMAGES[:1], 2, layer=layer, seed=seed)
+        assert (found.depends, found.note is None) == (expected, expected == "yes")
+
+
 def test_the_share_is_said():
     assert "max pools that do 33 % of the downsampling" in told("one pool of three", "deconvnet")["note"]
 
@@ -161,9 +171,13 @@ def test_explanations_tell_leftovers_where_they_are_asked_to():
     said = "less than 0.001 % of the signal's energy passes the narrowest rectifier, 'r': what is left"
     assert said in little.note
     assert said not in half.note
-    (unasked,) = Explainer(leftovers(1e-3), "deconvnet", providers="cpu")(images, 1)
+    plain = Explainer(leftovers(1e-3), "deconvnet", providers="cpu")
+    measuring = plain.measuring()
+    (unasked,), (asked_later,) = plain(images, 1), measuring(images, 1)
     assert unasked.survived is None
     assert said not in unasked.note
+    assert said in asked_later.note
+    assert measuring.session() is plain.session()
     # What guided lets through is the image's doing.
     (guided,) = Explainer(leftovers(1e-3), "guided", providers="cpu", measure=True)(images, 1)
     assert guided.survived is None

@@ -249,7 +249,8 @@ def test_baselines_read_neither_weights_nor_class(tmp_path):
 
 def test_a_deconvnet_without_pools_draws_one_picture_for_all_photographs(tmp_path):
     proto = model("c = Conv<pads=[1,1,1,1]>(x, k) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g)"
-                  " y = Gemm(f, v)", {"k": random(6, 3, 3, 3), "v": random(6, 5)}, "N,3,16,16")  # fmt: skip
+                  " logits = Gemm(f, v)", {"k": random(6, 3, 3, 3), "v": random(6, 5)},
+                  "N,3,16,16", "logits")  # fmt: skip
     found = run(tmp_path, ["deconvnet", "gradient"], proto=proto, measures=["image", "class"])
     assert found.mean("deconvnet", "image_pearson").low > 0.999
     assert found.mean("deconvnet", "class_pearson").high < 0.99
@@ -272,9 +273,11 @@ def test_a_method_may_take_a_layer_a_seed_and_any_semantics(tmp_path):
         explanations("guided", seed="one"),
         explanations("gradient", layer="r1", name="early"),
         explanations(Semantics(unpool="overwrite", cam="grad-cam")),
+        "grad-cam@r1",
     ]
     found = run(tmp_path, methods, measures=["blank", "sparsity"])
-    assert found.methods == ["auto", "guided, seed one", "early", "deconvnet*grad-cam, unpool overwrite"]
+    named = ["auto", "guided, seed one", "early", "deconvnet*grad-cam, unpool overwrite", "grad-cam@r1"]
+    assert found.methods == named
     assert found.mean("early", "blank").mean == 0
     own = run(tmp_path, [explanations(CLASS_METHOD)], measures=["sparsity"])
     assert own.methods == ["guided*grad-cam^3, head class-map"]

@@ -16,7 +16,7 @@ from small_networks import network as small_network
 from zoo_files import ZOO
 
 from onnx_deconv import Explainer, RuleError, Semantics, compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.errors import InputError
 from onnx_deconv.operators import compared_tables, rule_tables
 from onnx_deconv.runtime import Session, first_nan, numpy_of

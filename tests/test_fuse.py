@@ -24,7 +24,7 @@ from onnx_deconv import (
 from onnx_deconv.attribution.features import Features
 from onnx_deconv.compiler import image_graph
 from onnx_deconv.compiler.backward import RECONSTRUCTION
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.package import EXPLAIN, MANIFEST, WEIGHTS
 from onnx_deconv.imaging import Preprocess, heat_map, saliency
 from onnx_deconv.model import all_tensors

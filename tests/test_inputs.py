@@ -7,13 +7,24 @@ import wave
 import numpy as np
 import onnx
 import pytest
-from commands import pixels, refused, run
+from commands import picture, pixels, refused, run
 from onnx import numpy_helper
 from PIL import Image
 from small_networks import labelled, model, network, random
 
-from onnx_deconv import Explainer, InputError, compile_pair, explain, explain_graph, load
+from onnx_deconv import (
+    Explainer,
+    InputError,
+    ModelError,
+    compile_pair,
+    explain,
+    explain_graph,
+    load,
+    with_inputs,
+)
 from onnx_deconv.imaging import heat_map, preprocess_for, read_image, read_numbers
+from onnx_deconv.model.heads import convolutions
+from onnx_deconv.runtime import Session
 
 PATTERN = np.array([1, -1, 1, -1, 1], np.float32)
 PLANTED = slice(40, 45)
@@ -197,8 +208,8 @@ def test_the_band_that_matters_alone_is_drawn_where_it_is_asked_for(tmp_path):
     (values,) = out.glob("*.npy")
     np.testing.assert_array_equal(np.load(values).any(axis=(1, 2)), [k == 4 for k in range(6)])
     assert record(out)["score"] == pytest.approx(image[4].sum(), rel=1e-5)
-    (picture,) = out.glob("*.png")
-    assert np.unique(pixels(picture).reshape(-1, 3), axis=0).tolist() == [[128, 255, 128]]
+    (drawn,) = out.glob("*.png")
+    assert np.unique(pixels(drawn).reshape(-1, 3), axis=0).tolist() == [[128, 255, 128]]
     assert "channels 0 to 5" in refused(*common, "--bands", "1,4,6", "-o", out)
     assert "three" in refused(*common, "--bands", "1,4", "-o", out)
     assert "--mean: no input of the model takes photographs" in refused(*common, "--mean", "1", "-o", out)
@@ -244,9 +255,9 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_the_fourth_band_of_a_file_is_the_models_fourth_channel(suffix, tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8)
-    Image.fromarray(picture).save(tmp_path / f"four.{suffix}")
-    Image.fromarray(picture[..., :3]).save(tmp_path / f"three.{suffix}")
+    four = np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8)
+    Image.fromarray(four).save(tmp_path / f"four.{suffix}")
+    Image.fromarray(four[..., :3]).save(tmp_path / f"three.{suffix}")
     fourth = saved(of_one_band(4, 3), tmp_path / "fourth.onnx")
     red = saved(of_one_band(4, 0), tmp_path / "red.onnx")
     out, how = tmp_path / "out", ("--preset", "raw", "--fit", "none", "--target", 0)
@@ -256,9 +267,9 @@ def test_the_fourth_band_of_a_file_is_the_models_fourth_channel(suffix, tmp_path
         assert (code, "has no fourth band" in err) == (0, name == "three")
         scores.append(record(out / str(number))["score"])
     # The colours are the file's own, not blended with white.
-    sums = picture.sum(axis=(0, 1), dtype=np.int64)
+    sums = four.sum(axis=(0, 1), dtype=np.int64)
     assert scores == pytest.approx([sums[3], sums[0], 255 * 6 * 7], rel=1e-6)
-    found = explain(fourth, Image.fromarray(picture), 0, preprocess=pixels_of(fourth), providers="cpu")
+    found = explain(fourth, Image.fromarray(four), 0, preprocess=pixels_of(fourth), providers="cpu")
     assert found.score == pytest.approx(sums[3], rel=1e-6)
 
 
@@ -360,6 +371,111 @@ def test_all_inputs_may_be_given_by_name(tmp_path):
     assert "leave this out" in refused("explain", net, tmp_path / "x.npy", *options)
 
 
+def twins(batch="N"):
+    """Ten classes of how two photographs agree: the same filters on both, multiplied; less a threshold."""
+    body = """
+        a = Conv(left, w) p = Relu(a) b = Conv(right, w) q = Relu(b) m = Mul(p, q) t = Sub(m, threshold)
+        g = GlobalAveragePool(t) f = Flatten(g) z = MatMul(f, k) y = Softmax(z)
+    """
+    inputs = f"float[{batch},3,9,8] left, float[{batch},3,9,8] right, float threshold"
+    proto = of_inputs(inputs, body, w=random(4, 3, 3, 3), k=random(4, 10))
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    return proto
+
+
+GIVEN = {"right": random(3, 9, 8, seed=1), "threshold": np.float32(0.5)}
+
+
+@pytest.mark.parametrize("batch", ["N", "1", "3"])
+@pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
+def test_a_model_with_inputs_given_is_explained_as_with_all_of_them(batch, method):
+    whole, left = load(twins(batch)), random(3, 3, 9, 8, seed=2)
+    one = with_inputs(whole, GIVEN)
+    assert (one.inputs, one.batch) == (["left"], None if batch == "N" else int(batch))
+    right = np.repeat(GIVEN["right"][None], 3, 0)
+    both = {"left": left, "right": right, "threshold": GIVEN["threshold"]}
+    expected = Explainer(whole, method, providers="cpu")(both)
+    for want, found in zip(expected, Explainer(one, method, providers="cpu")(left), strict=True):
+        assert (found.channel, found.layer) == (want.channel, want.layer)
+        assert found.score == pytest.approx(want.score, rel=1e-6)
+        wanted = want.reconstructions["left"]
+        np.testing.assert_allclose(found.reconstruction, wanted, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_filters_of_a_given_input_alone_are_no_layers_to_explain():
+    whole = load(twins())
+    assert (convolutions(whole), convolutions(with_inputs(whole, GIVEN))) == (["p", "q"], ["p"])
+
+
+def test_inputs_of_old_models_are_given_too():
+    proto = twins()
+    proto.opset_import[0].version, proto.ir_version = 7, 3
+    for tensor in proto.graph.initializer:  # as files of that time do
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, 1, tensor.dims))
+    left = random(2, 3, 9, 8, seed=2)
+    old, new = (Explainer(with_inputs(load(p), GIVEN), "gradient", providers="cpu") for p in (proto, twins()))
+    for one, same in zip(old(left), new(left), strict=True):
+        np.testing.assert_array_equal(one.reconstruction, same.reconstruction)
+
+
+def test_given_inputs_that_do_not_fit_are_refused():
+    whole = load(twins())
+    for given, message in (
+        ({"middle": 1}, "no input 'middle' but left, right, threshold"),
+        ({"right": random(1, 9, 8)}, "has shape N×3×9×8, not 1×1×9×8"),
+        ({"threshold": random(2)}, "'threshold' has shape"),
+        (GIVEN | {"left": GIVEN["right"]}, "none is left"),
+    ):
+        with pytest.raises(InputError, match=message):
+            with_inputs(whole, given)
+
+
+OTHERS = {
+    "sheet": "sheet.json", "occlude": "p-occlusion.json", "atlas build": "atlas.json",
+    "evaluate": "evaluation.json", "invariance": "invariance.json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_other_commands_take_photographs_for_one_of_several_inputs(command, tmp_path):
+    picture(tmp_path / "p.png")
+    picture(tmp_path / "q.png")
+    net, out = saved(twins(), tmp_path / "net.onnx"), tmp_path / "out"
+    photograph, how = tmp_path / "p.png", ("--preset", "imagenet", "-o", out)
+    wanted = refused(*command.split(), net, photograph, *how)
+    assert "left, right, threshold" in wanted
+    assert "--input threshold=FILE" in wanted
+    given = ("--input", f"right={tmp_path / 'q.png'}", "--input", "threshold=0.5")
+    few = ("--method", "gradient", "--measure", "weights") if command == "evaluate" else ()
+    assert run(*command.split(), net, photograph, *given, *how, *few)[0] == 0
+    told = json.loads((out / OTHERS[command]).read_text(encoding="utf-8"))
+    told = told["made"] if command == "atlas build" else told
+    assert told["inputs"] == {"right": str(tmp_path / "q.png"), "threshold": "0.5"}
+
+
+def test_a_graph_of_pictures_has_its_other_inputs_within(tmp_path):
+    photograph = picture(tmp_path / "p.png", 9, 8)
+    net, out = saved(twins("1"), tmp_path / "net.onnx"), tmp_path / "out"
+    how = ("--preset", "imagenet", "--fit", "none")
+    given = ("--input", f"right={photograph}", "--input", "threshold=0.5")
+    form = ("--form", "explain", "--rules", "gradient")
+    assert run("convert", net, *given, *form, "--pictures", *how, "-o", out)[0] == 0
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert [entry["name"] for entry in manifest["inputs"]] == ["picture"]
+    found = tmp_path / "found"
+    assert run("explain", net, photograph, *given, *how, "--rules", "gradient", "-o", found)[0] == 0
+    (values,) = found.glob("*-left.npy")
+    session = Session(onnx.load(out / "explain.onnx"), out, "cpu")
+    got = session.run_plainly({"picture": read_image(photograph)[None], "target": np.array([-1])})
+    expected = np.load(values)
+    np.testing.assert_allclose(got["reconstruction"][0], expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_model_of_a_flag_is_verified(tmp_path):
+    code, out, _ = run("verify", saved(twins(), tmp_path / "net.onnx"), "--rules", "gradient")
+    assert (code, "FAILED" in out) == (0, False)
+
+
 def test_what_cannot_be_drawn_has_numbers_and_is_said_to(tmp_path):
     proto = of_inputs("float[N,2,3,2,3,2] x", "f = Flatten(x) y = Gemm(f, w)", w=random(72, 2))
     net, out = saved(proto, tmp_path / "net.onnx"), tmp_path / "out"
@@ -440,33 +556,58 @@ def test_an_explain_graph_is_explained_as_the_model_it_was_made_of(target_input,
 def test_two_possible_layouts_are_refused_with_the_option():
     proto = model("c = Mul(x, w) y = ReduceMean<keepdims=0>(c, axes)",
                   {"w": random(1), "axes": np.array([2, 3])}, "N,3,8,3")  # fmt: skip
-    picture = np.zeros((8, 3, 3), np.uint8)
+    photograph = np.zeros((8, 3, 3), np.uint8)
     with pytest.raises(InputError, match=r"--layout NCHW or NHWC.*preprocess=Preprocess\(layout"):
-        explain(proto, picture, providers="cpu")
+        explain(proto, photograph, providers="cpu")
     how, _ = preprocess_for(load(proto), layout="NCHW")
-    assert explain(proto, picture, 0, preprocess=how, providers="cpu").shown.layout == "NCHW"
+    assert explain(proto, photograph, 0, preprocess=how, providers="cpu").shown.layout == "NCHW"
+
+
+def of_type(dtype, body="f = Cast<to=1>(x) h = Flatten(f) y = MatMul(h, w)", **weights):
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["": 19]> g ({dtype}[N,3,4,4] x) => (float[N,10] y) {{ {body} }}'
+    )
+    for name, array in (weights or {"w": random(48, 10)}).items():
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    return proto
+
+
+def test_inputs_of_bfloat16_get_rounded_numbers(tmp_path):
+    net = saved(of_type("bfloat16"), tmp_path / "net.onnx")
+    values = random(2, 3, 4, 4)
+    rounded = ((values.view(np.uint32) + 0x7FFF + (values.view(np.uint32) >> 16 & 1)) >> 16 << 16).view("f4")
+    assert (rounded != values).any()
+    same = Explainer(of_type("float"), "gradient", providers="cpu")(rounded)
+    for one, two in zip(Explainer(net, "gradient", providers="cpu")(values), same, strict=True):
+        assert (one.channel, one.score) == (two.channel, two.score)
+        np.testing.assert_array_equal(one.reconstruction, two.reconstruction)
+    assert run("convert", net, "-o", tmp_path / "out", "--form", "explain")[0] == 0
+    assert run("verify", net, "--rules", "gradient")[0] == 0
+
+
+def test_what_runtimes_do_not_compute_with_is_said():
+    weights = {"w": random(48, 10).astype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16))}
+    proto = of_type("bfloat16", "h = Flatten(x) z = MatMul(h, w) y = Cast<to=1>(z)", **weights)
+    with pytest.raises(ModelError, match=r"refuses the model: .*; few operators take bfloat16.*to float32"):
+        explain(proto, random(1, 3, 4, 4), providers="cpu")
 
 
 def test_numbers_that_numpy_does_not_have_are_refused_with_the_way_out(tmp_path):
-    proto = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["": 18]> g (bfloat16[N,3,4,4] x) => (float[N,48] y) '
-        "{ f = Cast<to=1>(x) y = Flatten(f) }"
-    )
-    net = saved(proto, tmp_path / "net.onnx")
+    net = saved(of_type("float8e4m3fn"), tmp_path / "net.onnx")
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "p.png")
     for command in (("verify", net), ("explain", net, tmp_path / "p.png"),
                     ("convert", net, "-o", tmp_path / "out", "--form", "explain")):  # fmt: skip
         code, _, err = run(*command)
         assert code == 2
-        assert "'x' takes bfloat16" in err
+        assert "float8" in err
         assert "a Cast from float32" in err
     with pytest.raises(InputError, match="a Cast from float32"):
         explain(net, np.zeros((1, 3, 4, 4), np.float32), providers="cpu")
 
 
 @pytest.mark.parametrize("command", ["occlude", "sheet", "evaluate", "verify", "inspect", "explore", "serve"])
-@pytest.mark.parametrize("option", ["--input=age=1", "--bands=0,1,2"])
-def test_options_of_inputs_by_name_are_explains(command, option, tmp_path):
+@pytest.mark.parametrize("option", ["--page=1", "--bands=0,1,2"])
+def test_options_of_other_inputs_than_photographs_are_explains(command, option, tmp_path):
     code, _, err = run(command, saved(of_one_band(3, 0), tmp_path / "net.onnx"), option)
     assert code == 2
     assert f"{option.partition('=')[0]} is an option of explain" in err

@@ -31,12 +31,12 @@ CONTRACT = {
     "experiments.figures": "experiments imaging labels model",
     "atlas": "attribution compiler files imaging model operators receptive runtime",
     "distributed": "atlas attribution imaging model runtime",
-    "evaluation": "attribution experiments files imaging labels model operators runtime semantics",
+    "evaluation": "attribution experiments files imaging labels model operators semantics",
     "verification.reference": "",
     "verification": "compiler imaging model operators runtime semantics verification.reference",
     "serving": (
-        "atlas attribution compiler experiments experiments.figures imaging model operators receptive "
-        "runtime verification"
+        "atlas attribution compiler experiments experiments.figures imaging model receptive runtime "
+        "verification"
     ),
     "cli": (
         "atlas attribution compiler compiler.passes distributed evaluation experiments experiments.figures "

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from oracle import assert_close
 
 from onnx_deconv import Semantics, compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.passes import EXPLAIN, apply_passes
 from onnx_deconv.runtime import Session, numpy_of
 

@@ -115,6 +115,27 @@ def test_values_of_another_runtime_are_taken():
     assert not oracle.back("y", seed, "gradient")["x"].any()
 
 
+@pytest.mark.parametrize(
+    "activation",
+    ['activation = "Relu"', 'activation = "Clip", activation_params = [0.0, 6.0]'],
+    ids=["Relu", "Clip"],
+)
+def test_a_fused_activation_is_on_the_side_that_another_runtime_took(activation):
+    """The other runtime saw the first two units on the other side of zero: its side decides."""
+    proto = model_of(
+        f"y = com.microsoft.FusedConv<{activation}>(x, one)",
+        {"x": (1, 1, 1, 4)},
+        {"one": np.ones((1, 1, 1, 1), np.float32)},
+    )
+    feeds = {"x": np.array([[[[-1e-9, 1e-9, 1e-9, 3]]]], np.float32)}
+    given = np.array([[[[1e-9, 0, 1e-9, 3]]]], np.float32)
+    oracle = Oracle(proto, values={"y": given})
+    found = oracle.forward(feeds, ["y"])["y"].detach().numpy()
+    np.testing.assert_array_equal(found, given)
+    back = oracle.back("y", np.ones((1, 1, 1, 4)), "gradient")["x"]
+    np.testing.assert_array_equal(back, [[[[1, 0, 1, 1]]]])
+
+
 def test_branches_and_loops_run():
     body = """
     c = ReduceSum<keepdims = 0>(x) p = Greater(c, zero) k = Constant<value = int64 {3}>()

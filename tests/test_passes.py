@@ -11,7 +11,7 @@ from oracle import assert_close
 from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, apply_passes
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.profiles import PROFILES

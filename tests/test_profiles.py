@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from small_networks import model, network, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.pair import pair_for
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import PROFILES, check

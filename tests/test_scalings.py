@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from onnx_deconv import compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, apply_passes
 from onnx_deconv.runtime import Session, numpy_of
 

@@ -102,6 +102,67 @@ def test_a_model_of_fixed_batch_is_not_batched(schema, tmp_path):
     assert not any(i.HasField("reshape") for i in config.input)
 
 
+def test_names_of_any_kind_are_read_by_the_servers_schema(schema, tmp_path):
+    proto, name = network(size="12,14"), 'im"age\\ of\nKöln:0'
+    proto.graph.input[0].name = proto.graph.node[0].input[0] = name
+    config = read(schema, repository(tmp_path, proto) / "net_explain")
+    assert [i.name for i in config.input] == [name, "target"]
+    assert set(config.model_warmup[0].inputs) == {name, "target"}
+
+
+ROWS = """
+    <ir_version: 8, opset_import: ["": 17]>
+    net (float[N, 3, 8, 8] x) => (float[N, 3] y, float[M, 1] rows) {
+        r = Relu (x)
+        g = GlobalAveragePool (r)
+        y = Flatten (g)
+        all = Constant <value_ints = [-1, 1]> ()
+        rows = Reshape (y, all)
+    }
+"""
+
+
+def test_results_that_cannot_be_parted_by_images_are_not_batched(schema, tmp_path):
+    home = repository(tmp_path, onnx.parser.parse_model(ROWS))
+    for name in ("net", "net_explain"):
+        config = read(schema, home / name)
+        assert config.max_batch_size == 0
+        assert [list(o.dims) for o in config.output[:2]] == [[-1, 3], [-1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("TYPE_INT16", 5), ("TYPE_UINT16", 4), ("TYPE_UINT64", 13), ("TYPE_STRING", 8), ("TYPE_BF16", 16)],
+)
+def test_outputs_of_all_types_of_the_server_are_described(schema, tmp_path, kind, number):
+    text = ROWS.replace("float[M, 1] rows", "float[N, 3] rows").replace(
+        "rows = Reshape (y, all)", f"rows = Cast <to = {number}> (y)"
+    )
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[1].type.tensor_type.elem_type = number
+    config = read(schema, repository(tmp_path, proto) / "net")
+    assert schema.DataType.Name(config.output[1].data_type) == kind
+
+
+def test_what_the_server_would_refuse_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match="no optional inputs"):
+        repository(tmp_path, target_input="optional")
+    text = ROWS.replace("float[M, 1] rows", "float rows").replace(
+        "rows = Reshape (y, all)", "rows = ReduceMax <keepdims = 0> (y)"
+    )
+    with pytest.raises(InputError, match="'rows' has no axes"):
+        repository(tmp_path, onnx.parser.parse_model(text))
+    text = (
+        ROWS.replace("float[M, 1] rows", "float8e5m2[N, 3] rows")
+        .replace("rows = Reshape (y, all)", "rows = Cast <to = 19> (y)")
+        .replace('"": 17', '"": 19')
+        .replace("ir_version: 8", "ir_version: 9")
+    )
+    with pytest.raises(InputError, match="'rows' is float8e5m2"):
+        repository(tmp_path, onnx.parser.parse_model(text))
+    assert not list(tmp_path.iterdir())
+
+
 def test_sizes_that_are_given_are_those_of_both_models(schema, tmp_path):
     model = load(network(), {"x": ("N", 3, 12, 14)})
     save_repository(model, explain_graph(compile_pair(model)), tmp_path, "net")

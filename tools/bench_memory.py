@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime  # noqa: F401 - what it takes by itself does not count
 
 from onnx_deconv import Explainer, compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.model import all_tensors
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification.random_feeds import random_feeds

@@ -155,7 +155,7 @@ def unoptimised(case: Case) -> Run:
 
 def _explain(case: Case, passes: tuple[str, ...]) -> Run:
     from onnx_deconv import explain_graph  # noqa: PLC0415
-    from onnx_deconv.compiler.explain_graph import own_top  # noqa: PLC0415
+    from onnx_deconv.compiler.explain_manifest import own_top  # noqa: PLC0415
     from onnx_deconv.runtime import Session, numpy_of  # noqa: PLC0415
 
     graph = explain_graph(_pair(case), passes=passes)

@@ -35,7 +35,7 @@ from contenders import CAPTUM, CONTENDERS, SIZES, Case, exported
 from onnx import ModelProto
 
 from onnx_deconv import Semantics, compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.passes import EXPLAIN
 from onnx_deconv.errors import DeconvError
 from onnx_deconv.operators import rule_tables

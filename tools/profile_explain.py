@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from onnx_deconv import compile_pair, explain_graph, load
-from onnx_deconv.compiler.explain_graph import own_top
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.passes import EXPLAIN
 from onnx_deconv.verification.random_feeds import random_feeds
 

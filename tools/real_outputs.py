@@ -243,7 +243,7 @@ def row(real: Real, path: Path) -> tuple[str, ...]:
 
 def spoken(head: Head) -> str:
     """Say what an output is taken for."""
-    return f"assumed {head.kind}" if head.assumed else head.kind
+    return head.kind + (", by its name" if head.by_name else ", assumed" if head.assumed else "")
 
 
 def beside(others: Iterable[Head]) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 
 from onnx_deconv.atlas.stored import Stored
 from onnx_deconv.errors import InputError
+from onnx_deconv.files import member
 from onnx_deconv.imaging import SUFFIXES, Picture, read_image
 
 Load = Callable[[], Picture]
@@ -79,13 +80,12 @@ class _Zip:
         return _Zip, (self._file,)
 
     def picture(self, name: str) -> Picture:
-        """Read a member, but no more of it than any honest picture takes, whatever its header says."""
+        """Read a member; none that takes more than any honest picture."""
         try:
-            with self._archive.open(name) as file:
-                content = file.read(MOST_BYTES + 1)
+            content = member(self._archive, name, MOST_BYTES)
         except Exception as error:
             raise InputError(f"{name}: damaged or encrypted in its archive ({error})") from error
-        if len(content) > MOST_BYTES:
+        if content is None:
             raise InputError(f"{name}: {TOO_LARGE}")
         return in_memory(content, name)
 
@@ -165,9 +165,9 @@ def tarred(file: Stored) -> Iterator[tuple[str, Load]]:
 
 
 def _pictures_in(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in archive:
-        if member.isfile() and _is_picture(member.name):
-            yield member
+    for found in archive:
+        if found.isfile() and _is_picture(found.name):
+            yield found
         archive.members.clear()  # type: ignore[attr-defined]  # else it remembers every member
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_deconv.errors import InputError
-from onnx_deconv.files import replacing
+from onnx_deconv.files import member, replacing
 from onnx_deconv.imaging import Picture, Size, at_height, read_image, webp
 from onnx_deconv.model import Array
 
@@ -196,11 +196,10 @@ class LayerFiles:
         if name not in self._names:
             return None
         try:
-            with self._pictures.open(name) as file:
-                content = file.read(_LARGEST + 1)
+            content = member(self._pictures, name, _LARGEST)
         except Exception as error:
             raise InputError(f"{self._pictures.filename}: {name} is damaged ({error})") from error
-        if len(content) > _LARGEST:
+        if content is None:
             raise InputError(f"{self._pictures.filename}: {name} is no picture of an atlas")
         return content
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from onnx_deconv.attribution.batches import as_array, as_input
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.seed import of_classes
+from onnx_deconv.attribution.seed import of_classes, scores_of
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array, Model
@@ -50,10 +50,14 @@ class Features:
     def __init__(self, explainer: Explainer, layers: Sequence[str] = ()) -> None:
         self.model = explainer.model
         if len(self.model.inputs) != 1:
-            raise InputError(f"the model has inputs {', '.join(self.model.inputs)}: one is supported here")
+            raise InputError(
+                f"the model has inputs {', '.join(self.model.inputs)}, and this takes a model of one: "
+                "give the others by onnx_deconv.with_inputs"
+            )
         (self._input,) = self.model.inputs
         self.layers = [self.model.layer(name) for name in layers]
-        self.head = explainable(self.model, explainer.head.output)
+        explainable(self.model, explainer.head.output)
+        self.head, self._fields = explainer.head, explainer.fields
         self.scores_layer = self.head.start
         self._last_operator = next((step.partition(" ")[0] for step in reversed(self.head.cut)), None)
         wanted = dict.fromkeys([*self.layers, self.scores_layer])
@@ -76,9 +80,15 @@ class Features:
         images = as_input(self.model, self._input, as_array(self._input, batch))
         chunks = [self._run(chunk) for chunk in self._chunks(images)]
         joined = {name: np.concatenate([c[name] for c in chunks])[: len(images)] for name in chunks[0]}
-        scores = of_classes(joined[self.scores_layer], self.head)
+        scores = self._scores(joined[self.scores_layer])
         own = joined.get(_OUTPUT)
         return Values(joined, scores, self._probabilities(own, scores))
+
+    def _scores(self, values: Array) -> Array:
+        """Return one score for each image and class."""
+        if self._fields is None:
+            return of_classes(values, self.head)
+        return scores_of(self._fields.scores(self._fields.apart(values)))
 
     def _run(self, chunk: Array) -> dict[str, Array]:
         found = self._session.run({self._input: chunk})

@@ -42,12 +42,9 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-_OF_INPUTS = {"--input", "--bands", "--page"}
-"""Options of inputs that are no photographs, or of several."""
-_ONLY_EXPLAIN = (
-    "{} is an option of explain: {} takes no inputs by name. Explain the model by explain, check it by "
-    "verify, which feeds all inputs by itself"
-)
+_OF_NUMBERS = {"--bands", "--page"}
+"""Options of inputs that are no photographs."""
+_ONLY_EXPLAIN = "{} is an option of explain, for images of any bands: {} takes photographs"
 
 
 class _Later(click.Command):
@@ -63,6 +60,6 @@ class _Later(click.Command):
         try:
             return command.make_context(*arguments, **more)
         except click.NoSuchOption as error:
-            if error.option_name not in _OF_INPUTS:
+            if error.option_name not in _OF_NUMBERS:
                 raise
             raise click.UsageError(_ONLY_EXPLAIN.format(error.option_name, self.name), error.ctx) from error

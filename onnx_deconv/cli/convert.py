@@ -12,9 +12,10 @@ from onnx_deconv.cli import FELL_SHORT, explain_form, groups, pair_form, triton_
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.conversion import Conversion
 from onnx_deconv.cli.explain_form import GraphOptions
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import changed, option, takes, whole
+from onnx_deconv.cli.options import Sectioned, changed, option, takes, whole
 from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, all_tensors, load
@@ -71,28 +72,30 @@ class ConvertOptions:
     ] = 1
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.output("onnx-deconv-converted", "Folder for the files.")
 @takes("options", ConvertOptions)
 @takes("semantics", SemanticsOptions)
 @takes("graph", GraphOptions)
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
 @takes("run", ModelOptions, without=("labels",))
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, output: Path, *, options: ConvertOptions, semantics: SemanticsOptions,
-    graph: GraphOptions, images: ImageOptions, run: ModelOptions,
+    graph: GraphOptions, fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Write MODEL and its companion, which explain it in any language that has onnxruntime."""
-    unused = [name for name in (*changed(graph), *changed(images)) if name != "--for"]
+    chosen = () if fixed.given else changed(images)
+    unused = [name for name in (*changed(graph), *chosen) if name != "--for"]
     if options.form == "pair" and unused:
         raise click.UsageError(f"{', '.join(unused)}: only with --form explain or triton")
-    if options.form != "pair":
+    if options.form != "pair" and not fixed.given:
         _refuse_idle_choices(graph, images)
     start = time.perf_counter()
-    loaded = load(model, dict(run.shapes))
+    loaded = fixed.of(load(model, dict(run.shapes)), images)
     _refuse_to_overwrite(loaded, model, output)
     loaded.files.keep()
     seconds = {"load": round(time.perf_counter() - start, 3)}
@@ -100,7 +103,7 @@ def command(
         explainable(loaded, run.output)
     conversion = Conversion(
         loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds,
-        run.output,
+        run.output, run.kind,
     )  # fmt: skip
     if options.form != "pair":
         drawn = graph.pictures or graph.heat
@@ -142,8 +145,8 @@ def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:
 
 def _recommend(console: Console, conversion: Conversion) -> None:
     """Name the layer that a class is drawn from more clearly than from its score."""
-    if conversion.layer is not None or conversion.semantics.table.conserves:
+    if conversion.layer is not None or conversion.semantics.starts_at_scores:
         return
-    maps = Explainer(conversion.model, output=conversion.model_output).class_maps
+    maps = Explainer(conversion.model, **conversion.of_output).class_maps
     if maps:
         console.say(f"  {maps} has one feature map per class: --layer {maps} shows a class more clearly")

@@ -10,10 +10,11 @@ import numpy as np
 
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, table
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import takes, whole
+from onnx_deconv.cli.options import Sectioned, takes, whole
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, batch_of, on_photographs
 from onnx_deconv.errors import InputError
@@ -63,7 +64,7 @@ class CorrespondenceOptions:
     suffix: Annotated[SheetFormat, groups.sheet_format("figure")] = "png"
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @click.argument("parts", type=PATH)
 @groups.output("onnx-deconv-correspondence", "Folder for the figure and the numbers.")
@@ -72,12 +73,12 @@ class CorrespondenceOptions:
 @click.pass_obj
 def command(
     console: Console, /, model: Path, parts: Path, output: Path, *, options: CorrespondenceOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Compare how the features of MODEL change when the same PARTS of several photographs are hidden."""
     found = read_parts(parts)
     names = list(dict.fromkeys(image for boxes in found.values() for image in boxes))
-    study = Study.of(console, run.explainer(model), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
     photos = study.read((parts.parent / name for name in names), as_batch=True)
     boxes = {part: _placed(part, found[part], names, photos) for part in found}
     within = boxes.pop(OBJECT, None)

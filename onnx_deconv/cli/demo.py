@@ -12,7 +12,7 @@ from onnx_deconv.cli.explaining import explain
 from onnx_deconv.cli.explanation import Job
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import takes
+from onnx_deconv.cli.options import Sectioned, takes
 from onnx_deconv.cli.sample_study import InputOptions
 from onnx_deconv.files import embedded
 from onnx_deconv.imaging import VIEWS
@@ -24,10 +24,10 @@ Examples:
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.output("onnx-deconv-demo", "Folder for the pictures.")
 @takes("semantics", SemanticsOptions, without=("head", "activations", "lrn", "unpool", "precision"))
-@takes("run", ModelOptions, without=("labels", "shapes", "output"))
+@takes("run", ModelOptions, without=("labels", "shapes", "output", "kind"))
 @groups.common
 @click.pass_obj
 def command(console: Console, /, output: Path, semantics: SemanticsOptions, run: ModelOptions) -> int:

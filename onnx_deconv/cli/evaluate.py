@@ -9,10 +9,11 @@ import click
 
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, table
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Failures, Study, on_photographs
@@ -61,7 +62,8 @@ class EvaluationOptions:
         option(
             "--method",
             "A method that makes saliency maps: auto, a rule table, a class activation map (grad-cam, "
-            "layer-cam, cam), a product of both (guided*grad-cam), or a baseline (centre, edges, random); "
+            "layer-cam, cam; grad-cam@conv3: made of that layer), a product of both (guided*grad-cam), or a "
+            "baseline (centre, edges, random); "
             f"may be repeated.  [default: {', '.join(METHODS)}]",
             multiple=True,
             metavar="NAME",
@@ -108,7 +110,7 @@ class EvaluationOptions:
     ] = 0
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-evaluation", "Folder for the results.")
@@ -117,14 +119,14 @@ class EvaluationOptions:
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: EvaluationOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Measure whether saliency maps of MODEL are about the photograph and about the class.
 
     Each method is compared with baselines that know neither: do its maps lie on the object, do they change
     with the photograph, the class and the model's weights, and do they stay as they are otherwise?
     """
-    study = Study.of(console, run.explainer(model), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
     files = find_pictures(paths)
     failures = Failures(console, len(files))
     readable = list(_readable(study, files, failures))
@@ -174,7 +176,7 @@ def _write(console: Console, study: Study, found: Evaluation, output: Path, coun
 def _worst(study: Study, found: Evaluation, number: str, count: int) -> list[WorstCase]:
     drawn = []
     for name in found.methods if count else ():
-        method = method_of(name, study.explainer.providers)
+        method = method_of(name, study.explainer)
         maps = method.on(study.explainer.model, study.preprocess.layout)
         drawn += draw_worst(found, number, name, maps, study.preprocess, study.explainer.labels, count)
     return drawn

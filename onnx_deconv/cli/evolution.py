@@ -13,10 +13,11 @@ from onnx_deconv.attribution.features import last_convolution
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import takes, whole
+from onnx_deconv.cli.options import Sectioned, takes, whole
 from onnx_deconv.cli.pictures import find_pictures, safe
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, batch_of, on_photographs
@@ -87,7 +88,7 @@ class EvolutionOptions:
         return sorted(int(channel) for channel in chosen)
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @click.argument("checkpoints", type=PATH)
 @groups.photographs
 @groups.output("onnx-deconv-evolution", "Folder for the sheets, projections and numbers.")
@@ -97,14 +98,19 @@ class EvolutionOptions:
 @click.pass_obj
 def command(
     console: Console, /, checkpoints: Path, paths: Sequence[str], output: Path, *,
-    options: EvolutionOptions, semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+    options: EvolutionOptions, semantics: SemanticsOptions, fixed: FixedInputs, images: ImageOptions,
+    run: ModelOptions,
 ) -> int:  # fmt: skip
     """Draw the strongest activation of feature maps over photographs, for each ONNX file in CHECKPOINTS.
 
     The files are checkpoints of one model, in the order of the numbers in their names.
     """
     files, photographs = checkpoints_in(checkpoints), find_pictures(paths)
-    study = Study.of(console, run.explainer(files[-1], semantics, AUTO), images)
+
+    def explainer_of(path: Path) -> Explainer:
+        return run.explainer(fixed.model(path, run, images), semantics, AUTO)
+
+    study = Study.of(console, explainer_of(files[-1]), images, fixed)
     batch, model = batch_of(study.read(photographs, as_batch=True)), study.explainer.model
     layers = [model.layer(layer) for layer in options.layers or [last_convolution(study.explainer)]]
     channels = {layer: options.channels(study.explainer, layer) for layer in layers}
@@ -114,7 +120,7 @@ def command(
         files,
         batch,
         channels,
-        open_checkpoint=lambda path: run.explainer(Path(path), semantics, AUTO),
+        open_checkpoint=lambda path: explainer_of(Path(path)),
         watch=lambda steps: console.progress(steps, lambda path: path.name),
     ):
         _write(console, study, found, photographs, folder(output), options.suffix)

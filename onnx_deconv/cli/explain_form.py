@@ -12,7 +12,8 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import in_bytes, sizes, table
 from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
 from onnx_deconv.cli.options import option, whole
-from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph, own_top
+from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.package import EXPLAIN as EXPLAIN_FILE
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.compiler.passes import EXPLAIN, PASSES
@@ -138,15 +139,12 @@ def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preproce
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
-    model, explainer = conversion.model, Explainer(conversion.model, output=conversion.model_output)
+    model, explainer = conversion.model, Explainer(conversion.model, **conversion.of_output)
     semantics = conversion.semantics
-    by_itself = semantics.table.conserves or semantics.reads_feature_maps  # finds the maps by itself
-    auto = conversion.layer is None and options.seed == "auto" and not by_itself
+    auto = conversion.layer is None and options.seed == "auto" and not semantics.starts_at_scores
     maps = explainer.class_maps if auto else None
     with conversion.timed("compile"):
-        pair = compile_pair(
-            model, maps or conversion.layer, semantics=semantics, output=conversion.model_output
-        )
+        pair = compile_pair(model, maps or conversion.layer, semantics=semantics, **conversion.of_output)
         return explain_graph(
             pair,
             top=options.top,

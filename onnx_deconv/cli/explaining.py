@@ -102,7 +102,7 @@ def _tell_assumed(console: Console, job: Job) -> None:
     if head.assumed and any(subject.of_classes for subject in job.subjects()):
         console.warn_at_the_end(
             f"output {head.output!r} is taken for classes: nothing in the file says so. If they are other "
-            "numbers, as coordinates, name one with --target; names of the classes (--labels) tell too"
+            "numbers, as coordinates, name one with --target; --kind, or names of the classes, tell too"
         )
 
 

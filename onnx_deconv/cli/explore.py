@@ -12,10 +12,11 @@ import click
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import changed, option, takes
+from onnx_deconv.cli.options import Sectioned, changed, option, takes
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
 from onnx_deconv.errors import InputError
@@ -55,19 +56,21 @@ class PageOptions:
     ] = None
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @click.argument("paths", metavar="[IMAGE]...", nargs=-1)
 @takes("page", PageOptions)
 @takes("address", AddressOptions)
 @takes("limits", LimitOptions, without=("waiting", "batch", "runs"))
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
 @takes("run", ModelOptions)
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], *, page: PageOptions,
-    address: AddressOptions, limits: LimitOptions, images: ImageOptions, run: ModelOptions,
+    address: AddressOptions, limits: LimitOptions, fixed: FixedInputs, images: ImageOptions,
+    run: ModelOptions,
 ) -> int:  # fmt: skip
     """Explore MODEL in the browser: its layers, feature maps, units and classes, on photographs.
 
@@ -77,13 +80,13 @@ def command(
     where, found = address.address(), find_pictures(paths)
     if missing := [path for path in found if not path.exists()]:
         raise InputError(f"{missing[0]}: no such file or folder of photographs")
-    first = run.explainer(model, None, AUTO)
+    first = run.explainer(fixed.model(model, run, images), None, AUTO)
     preprocess = images.preprocess(first.model, console)
     explore(
-        lambda method: run.explainer(model if first.saved else first.model, None, method, measure=True),
+        lambda method: run.explainer(model if first.saved else first.model, None, method),
         preprocess,
         found,
-        _commands(model, [*_flags(images), *_flags(run)]),
+        _commands(model, [*fixed.flags(), *_flags(images), *_flags(run)]),
         limits.limits(),
         where,
         lambda url: _say(console, url, opens=not page.no_browser),

@@ -9,11 +9,12 @@ import click
 
 from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console, sizes, table
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.measured import Measured
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import changed, option, takes
+from onnx_deconv.cli.options import Sectioned, changed, option, takes
 from onnx_deconv.compiler.inspection import Inspection, Layer, Output, inspect_model
 from onnx_deconv.semantics import Semantics
 
@@ -47,28 +48,29 @@ class InspectOptions:
     ] = ()
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @takes("options", InspectOptions)
 @takes("semantics", SemanticsOptions, without=("precision",))
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels", "providers"))
+@takes("run", ModelOptions, without=("labels", "providers", "kind"))
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, *, options: InspectOptions, semantics: SemanticsOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """List the outputs of MODEL, its layers, the rule of each node, and the nodes that have none.
 
     Only nodes between the input and the explained layer are listed; no others need a rule. The model
     does not run, and its weights are not read, unless photographs are given to --measure.
     """
-    if not options.measure and (idle := changed(images)):
+    if not (options.measure or fixed.given) and (idle := changed(images)):
         raise click.UsageError(f"{', '.join(idle)}: only with --measure")
     if len(options.measure) > _TWO:
         raise click.UsageError("--measure: one photograph, or two to compare")
-    choices, loaded = semantics.of(model), run.load(model)
+    choices, loaded = semantics.of(model), fixed.of(run.load(model), images)
     preprocess = images.preprocess(loaded, console) if options.measure else None
     problems = 0
     wanted: Sequence[str | None] = options.layers or (None,)
@@ -121,7 +123,8 @@ _OUTPUTS = ("output", "kind", "axes", "starts at", "without", "--target")
 
 def _output(one: Output) -> tuple[str, ...]:
     targets = one.targets if one.problem is None else f"none: {one.problem}"
-    kind = f"{one.kind}, assumed" if one.assumed else one.kind
+    how = ", by its name" if one.by_name else ", assumed" if one.assumed else ""
+    kind = one.kind + how
     return one.output, kind, " × ".join(one.axes), one.start, ", ".join(one.cut), targets
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Study, batch_of, on_photographs
@@ -71,7 +72,7 @@ class InvarianceOptions:
         return tuple(self.targets) * (count if len(self.targets) == 1 else 1) or None
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-invariance", "Folder for the figure and the numbers.")
@@ -80,14 +81,14 @@ class InvarianceOptions:
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: InvarianceOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Measure how much the features and scores of MODEL change as photographs are transformed.
 
     Photographs are shifted, scaled and rotated by several amounts.
     """
     files = find_pictures(paths)
-    study = Study.of(console, run.explainer(model), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
     photos = study.read(files, as_batch=True)
     views = [photo.view for photo in photos]
     found: dict[str, Invariance] = {}

@@ -16,6 +16,7 @@ from onnx_deconv.compiler.inner_model import load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
+from onnx_deconv.model.heads import ChosenKind
 from onnx_deconv.runtime import Providers, limit_threads
 from onnx_deconv.semantics import NO_RULES, Semantics
 
@@ -51,7 +52,10 @@ MAP_ALONE = {NO_RULES: "No signal goes to the image; the map of --cam alone is m
 
 @dataclass(frozen=True)
 class SemanticsOptions:
-    """The named choices of :class:`~onnx_deconv.semantics.Semantics`; ``None`` where none was made."""
+    """How the signal is sent back; ``None`` where no choice was made.
+
+    The named choices of :class:`~onnx_deconv.semantics.Semantics`.
+    """
 
     rules: Annotated[
         str | None,
@@ -68,6 +72,16 @@ class SemanticsOptions:
             "A class activation map that the reconstruction is multiplied by: grad-cam (Selvaraju et al. "
             "2017), layer-cam (Jiang et al. 2021), cam, gradient times activation (Draelos & Carin 2020), "
             "or grad-cam^3, the third power of Grad-CAM.",
+        ),
+    ] = None
+    cam_layer: Annotated[
+        str | None,
+        option(
+            "--cam-layer",
+            "The layer whose feature maps the class activation map is made of: the name of a value or node, "
+            "or conv3 for the third convolution ('onnx-deconv inspect' lists them).  [default: the last "
+            "feature maps]",
+            metavar="NAME",
         ),
     ] = None
     head: Annotated[
@@ -122,6 +136,8 @@ class SemanticsOptions:
         if not chosen:
             return None
         base = Semantics(**load_pair(path).manifest["semantics"]) if path and is_pair(path) else Semantics()
+        if self.cam_layer is not None and (self.cam or base.cam) == "none":
+            raise click.UsageError("--cam-layer: choose a class activation map too, as --cam grad-cam")
         return replace(base, **chosen)
 
 
@@ -147,6 +163,14 @@ class ModelOptions:
             "The output of the model whose classes are explained, where it has several ('onnx-deconv "
             "inspect' lists them).  [default: the first that is real numbers, or made of such]",
             metavar="NAME",
+        ),
+    ] = None
+    kind: Annotated[
+        ChosenKind | None,
+        option(
+            "--kind",
+            "What a row of numbers is that MODEL puts out, where nothing in the file says so: classes, or "
+            "regression (coordinates, say).  [default: a --target is asked for]",
         ),
     ] = None
     shapes: Annotated[
@@ -223,6 +247,7 @@ class ModelOptions:
             labels=self._names(),
             input_shapes=dict(self.shapes),
             output=self.output,
+            kind=self.kind,
             average=average,
             measure=measure,
             max_layers=max(MAX_LAYERS, min(layers, _MOST_LAYERS)),

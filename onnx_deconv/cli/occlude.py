@@ -13,9 +13,10 @@ from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Selection, explain_photos
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, parse_numbers, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, parse_numbers, takes, whole
 from onnx_deconv.cli.pictures import find_pictures, stems
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.study import Failures, Study, on_photographs
@@ -93,7 +94,7 @@ class OcclusionOptions:
     suffix: Annotated[SheetFormat, groups.sheet_format("sheets")] = "png"
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-occlusion", "Folder for the sheets, maps and descriptions.")
@@ -103,7 +104,7 @@ class OcclusionOptions:
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: OcclusionOptions,
-    semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+    semantics: SemanticsOptions, fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Slide a square over photographs and draw how the scores of MODEL change.
 
@@ -111,7 +112,7 @@ def command(
     the total activation of a layer's strongest feature map; and that feature map's projection.
     """
     found = find_pictures(paths)
-    study = Study.of(console, run.explainer(model, semantics, AUTO), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images), semantics, AUTO), images, fixed)
     failures = Failures(console, len(found))
     for number, (path, name) in enumerate(zip(found, stems(found), strict=True), 1):
         start = time.monotonic()

@@ -4,7 +4,7 @@ import click
 
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
-from onnx_deconv.compiler.inspection import Operator, deviations, operator_table_markdown, operators
+from onnx_deconv.compiler.operator_table import Operator, deviations, operator_table_markdown, operators
 
 _EPILOG = """\b
 Examples:

@@ -12,6 +12,30 @@ Decorator = Callable[[Any], Any]
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 
+class Sectioned(click.Command):
+    """A command whose help lists the options of each group under what the group is for."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, those of no group first."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for each in self.get_params(ctx):
+            section = each.section if isinstance(each, _OfGroup) else "Options"
+            record = each.get_help_record(ctx) if isinstance(each, click.Option) else None
+            if record:
+                sections.setdefault(section, []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+class _OfGroup(click.Option):
+    """An option of a group, which stands in the group's section of the help."""
+
+    def __init__(self, *declarations: Any, section: str, **attributes: Any) -> None:
+        super().__init__(*declarations, **attributes)
+        self.section = section
+
+
 class Option(NamedTuple):
     """A click option that stands in the annotation of a field."""
 
@@ -48,11 +72,13 @@ def takes(name: str, group: type, *, without: Collection[str] = ()) -> Decorator
     name
         The keyword argument of the command that gets the instance of the group.
     group
-        A frozen dataclass whose fields are annotated with an :func:`option`.
+        A frozen dataclass whose fields are annotated with an :func:`option`. What its docstring says up to
+        the first full stop or semicolon is the heading of its options in the command's help.
     without
         Fields whose options this command does not have; they keep their defaults.
     """
     declared = {each: found for each, found in _options(group).items() if each not in without}
+    section = re.split("[.;]", group.__doc__ or "")[0]
 
     def decorate(command: Any) -> Any:
         @functools.wraps(command)
@@ -60,7 +86,10 @@ def takes(name: str, group: type, *, without: Collection[str] = ()) -> Decorator
             values = {each: given.pop(f"{name}_{each}") for each in declared}
             return command(*arguments, **given, **{name: group(**values)})
 
-        made = [click.option(o.name, f"{name}_{each}", **o.attributes) for each, o in declared.items()]
+        made = [
+            click.option(o.name, f"{name}_{each}", cls=_OfGroup, section=section, **o.attributes)
+            for each, o in declared.items()
+        ]
         return together(*made)(collecting)
 
     return decorate

@@ -16,6 +16,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.samples import Reader, Sample
 from onnx_deconv.attribution.shown import ShownPhoto
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import given_inputs, values_of
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.options import changed, option, parse_numbers, whole
 from onnx_deconv.cli.pictures import find_files
@@ -31,17 +32,6 @@ from onnx_deconv.imaging import (
 )
 
 _BAND_FILES = NUMBER_SUFFIXES | {".tif", ".tiff"}
-_WORDS = {"true": True, "false": False}
-
-
-def _named(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Any:
-    found: dict[str, list[str]] = {}
-    for value in values:
-        name, equals, given = value.partition("=")
-        if not (name and equals and given):
-            raise click.BadParameter(f"{value!r}: write NAME=FILE or NAME=NUMBER", ctx, param)
-        found.setdefault(name, []).append(given)
-    return tuple((name, tuple(each)) for name, each in found.items())
 
 
 @dataclass(frozen=True)
@@ -50,14 +40,10 @@ class InputOptions:
 
     given: Annotated[
         Sequence[tuple[str, Sequence[str]]],
-        option(
-            "--input",
+        given_inputs(
             "What an input of the model gets: a picture, an .npy, .npz or sound file, one or more numbers, "
             "true or false. May be repeated, for one input too: each file is a band of it then. IMAGE is for "
             "the input that is not given here.",
-            multiple=True,
-            callback=_named,
-            metavar="NAME=FILE",
         ),
     ] = ()
     bands: Annotated[
@@ -79,7 +65,7 @@ class InputOptions:
         """Find out how what is given becomes the model's inputs."""
         if self.bands is not None and len(self.bands) not in (1, 3):
             raise click.UsageError("--bands: name one channel, or three")
-        model, given = explainer.model, {name: _value(texts) for name, texts in self.given}
+        model, given = explainer.model, values_of(self.given)
         if unknown := [name for name in given if name not in model.inputs]:
             raise InputError(f"--input {unknown[0]}: the model's inputs are {', '.join(model.inputs)}")
         found = {
@@ -227,19 +213,3 @@ class _Address(type(Path())):  # type: ignore[misc]
     def __str__(self) -> str:
         scheme, *parts = self.parts or [""]
         return "/".join([scheme, "", *[""] * (scheme == "file:"), *parts]) if parts else scheme
-
-
-def _value(texts: Sequence[str]) -> Any:
-    """Return the files of an input, its file, or its numbers."""
-    if len(texts) > 1:
-        return tuple(Path(text) for text in texts)
-    (text,) = texts
-    if Path(text).exists():
-        return Path(text)
-    try:
-        numbers = [_WORDS[part] if part in _WORDS else float(part) for part in text.split(",")]
-    except ValueError:
-        if not Path(text).suffix:
-            raise InputError(f"{text!r} is neither a file nor numbers, true or false") from None
-        return Path(text)
-    return np.array(numbers if len(numbers) > 1 else numbers[0])

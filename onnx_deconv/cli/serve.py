@@ -10,9 +10,10 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import takes
+from onnx_deconv.cli.options import Sectioned, takes
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
@@ -34,18 +35,19 @@ Tensors are asked for by the Open Inference Protocol V2: docs/serve.md.
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @click.argument("models", metavar="[NAME=]MODEL...", nargs=-1, required=True)
 @takes("address", AddressOptions)
 @takes("limits", LimitOptions)
 @takes("semantics", SemanticsOptions)
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
 @takes("run", ModelOptions)
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, models: Sequence[str], *, address: AddressOptions, limits: LimitOptions,
-    semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+    semantics: SemanticsOptions, fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Serve each MODEL over HTTP: its own answers, and what in an image excited a class.
 
@@ -59,7 +61,7 @@ def command(
         name, path = _named(given)
         if name in named:
             raise InputError(f"two models are named {name!r}: write another name in front, NAME={path}")
-        explainer = run.explainer(path, semantics, AUTO)
+        explainer = run.explainer(fixed.model(path, run, images), semantics, AUTO)
         named[name] = explainer, _preprocess(explainer, images, console)
     serve(named, limits.limits(), where, __version__, lambda url: _say(console, url, list(named)))
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import NOTHING_FIXED, FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.cli.options import takes, together
@@ -18,8 +19,10 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo, Preprocess
 from onnx_deconv.model import Array
 
-on_photographs = together(takes("images", ImageOptions), takes("run", ModelOptions), groups.common)
-"""The options of every command on photographs: preprocessing, how the model runs, what is printed."""
+on_photographs = together(
+    takes("fixed", FixedInputs), takes("images", ImageOptions), takes("run", ModelOptions), groups.common
+)
+"""The options of every command on photographs: other inputs, preprocessing, the run, what is printed."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,14 @@ class Study:
 
     explainer: Explainer
     preprocess: Preprocess
+    fixed: FixedInputs = NOTHING_FIXED
 
     @classmethod
-    def of(cls, console: Console, explainer: Explainer, images: ImageOptions) -> "Study":
+    def of(
+        cls, console: Console, explainer: Explainer, images: ImageOptions, fixed: FixedInputs = NOTHING_FIXED
+    ) -> "Study":
         """Decide how photographs become the explainer's input."""
-        return cls(explainer, images.preprocess(explainer.model, console))
+        return cls(explainer, images.preprocess(explainer.model, console), fixed)
 
     def read(self, paths: Iterable[Path], *, as_batch: bool = False) -> list[Photo]:
         """Read photographs.
@@ -55,7 +61,7 @@ class Study:
 
     def made_by(self, layer: str | None = None) -> dict[str, Any]:
         """Return what a result depends on, for its record; of one layer, where the method depends on it."""
-        return made_by(self.explainer, self.preprocess, layer)
+        return {**made_by(self.explainer, self.preprocess, layer), **self.fixed.record()}
 
 
 class Failures:

@@ -10,10 +10,11 @@ import numpy as np
 
 from onnx_deconv.cli import FELL_SHORT, groups
 from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import MAP_ALONE, ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes
+from onnx_deconv.cli.options import Sectioned, option, takes
 from onnx_deconv.compiler.package import is_pair, load_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput, read_image
@@ -36,8 +37,8 @@ The checks, and the largest error that passes, relative to the largest expected 
   switches     each points to the maximum of its own window                          exact
   companion    it sends a seed back as a slow NumPy deconvnet in float64 does,       1e-04
                which gets the forward values that the companion reads;
-               shares of excitation add up to what was sent,                         1e-03
-               lrp-epsilon gives input times gradient                                0.1
+               relevance (lrp, ...) is what the papers' formulas say,                1e-03
+               shares of excitation add up to what was sent                          1e-03
   difference   a step along the gradient changes the unit as the gradient says,      0.05
                and so do steps in eight random directions, in float32                0.3
 
@@ -48,8 +49,8 @@ Where the numbers are float16, the limits of outputs and reconstructions are 1e-
 strongest unit and, for models of up to 20 million weights, random numbers.
 
 A check is ok, FAILED, or not covered: then there is nothing to compare with, and the output says why (an
-operator that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit code 1 means that a
-check failed.
+operator or a table that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit code 1
+means that a check failed.
 """
 
 
@@ -81,17 +82,18 @@ class VerifyOptions:
     ] = 0
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @takes("options", VerifyOptions)
 @takes("semantics", SemanticsOptions, without=("rules",))
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels",))
+@takes("run", ModelOptions, without=("labels", "kind"))
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, *, options: VerifyOptions, semantics: SemanticsOptions,
-    images: ImageOptions, run: ModelOptions,
+    fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Check the forward model and the companion of MODEL against the original and a slow reference.
 
@@ -100,7 +102,9 @@ def command(
     saved = load_pair(model) if is_pair(model) else None
     if saved is not None and (options.layers or options.tables):
         raise click.UsageError("a saved pair has its own layer and rules: leave out --layer and --rules")
-    loaded = run.load(model)
+    if saved is not None and fixed.given:
+        raise click.UsageError("a saved pair takes what it takes: leave out --input")
+    loaded = fixed.of(run.load(model), images)
     feeds = _feeds(loaded, options, images, console)
     verdicts: list[Verdict] = []
     layers: Sequence[str | None] = options.layers

@@ -6,7 +6,7 @@ meet are summed.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,8 @@ from onnx_deconv.compiler.dependence import ImageDependence, image_dependence
 from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import feature_maps
+from onnx_deconv.model.heads import axes_of, feature_maps, feature_maps_at
+from onnx_deconv.model.model import read_by
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.tails import FLOATS
 from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domain, rules_for, spelled
@@ -92,13 +93,16 @@ class Walk:
         self.path, self.reached = _path(model, wanted, value)
         self.readers = _readers(self.path)
         self.inputs = [i for i in wanted if i in self.reached]
-        if not self.inputs or value in wanted:
+        if not wanted:
             raise ModelError(
-                f"{model.name}: no path leads from {', '.join(wanted) or 'an input'} to {value!r}"
+                f"{model.name}: no signal comes from {_typed(model)}: put a Cast from float32 before it, or "
+                "export the model with float32 inputs"
             )
+        if not self.inputs or value in wanted:
+            raise ModelError(f"{model.name}: no path leads from {', '.join(wanted)} to {value!r}")
 
     @cached_property
-    def maps(self) -> str | None:
+    def last_maps(self) -> str | None:
         """The last feature maps before the explained value, where the semantics read them.
 
         Raises
@@ -106,13 +110,31 @@ class Walk:
         ModelError
             If there are none.
         """
-        if not self.semantics.reads_feature_maps:
+        named = self.semantics.cam_layer is not None and self.semantics.head == "signal"
+        if named or not self.semantics.reads_feature_maps:
             return None
         maps = feature_maps(self.model, self.value, self.path, self.reached)
         if maps is None:
             way = "choose rules without a class activation map"
             raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {way}")
         return maps
+
+    @cached_property
+    def cam_maps(self) -> str | None:
+        """The feature maps that the class activation map is made of, where there is one.
+
+        Raises
+        ------
+        ModelError
+            If the layer that the semantics name has no positions, or no signal passes through it.
+        UnknownLayerError
+            If there is no such layer.
+        """
+        name = self.semantics.cam_layer
+        if name is None:
+            return self.last_maps if self.semantics.cam != "none" else None
+        layer = self.model.layer(name)
+        return feature_maps_at(self.model, layer, self.value, self.reached)
 
     def missing(self) -> list[tuple[str, str]]:
         """Return (operator, node) for each node on the path that has no rule."""
@@ -127,18 +149,36 @@ class Walk:
         if missing := self.missing():
             raise MissingRuleError(missing)
         seed = self.op.input(SEED, self.model.type_of(self.value).dims)
-        start, nodes, cam = {self.value: seed}, self.path, None
-        if self.maps is not None:
-            above, below = _parted(self.path, self.value, self.maps)
-            gradient = self._sent_back(start, above, rules_for(GRADIENT)).get(self.maps)
-            if gradient is None:
-                raise ModelError(f"{self.model.name}: no gradient of {self.value!r} reaches {self.maps!r}")
-            activations = self.values.value(self.maps)
-            cam = class_activation_map(self.op, self.semantics.cam, gradient, activations)
-            if self.semantics.head == "class-map":
-                start, nodes = {self.maps: self.op.Mul(gradient, activations)}, below
+        start, nodes = {self.value: seed}, self.path
+        gradients = self._gradients(start)
+        cam = None if self.cam_maps is None else self._cam(self.cam_maps, gradients[self.cam_maps])
+        if self.semantics.head == "class-map" and self.last_maps is not None:
+            above = {id(node) for node in _after(self.path, self.last_maps)}
+            nodes = [node for node in self.path if id(node) not in above]
+            contributed = self.op.Mul(gradients[self.last_maps], self.values.value(self.last_maps))
+            start = {self.last_maps: contributed}
         found = self._sent_back(start, nodes, self.rules) if self.semantics.rules != NO_RULES else {}
         return self._export(found, cam)
+
+    def _gradients(self, start: Mapping[str, Signal]) -> dict[str, Signal]:
+        """Return the gradient at the feature maps that take part, by name."""
+        wanted = [maps for maps in (self.last_maps, self.cam_maps) if maps is not None]
+        after = {id(node) for maps in wanted for node in _after(self.path, maps)}
+        above = [node for node in self.path if id(node) in after]
+        found = self._sent_back(start, above, rules_for(GRADIENT)) if above else {}
+        for maps in wanted:
+            if maps not in found:
+                raise ModelError(f"{self.model.name}: no gradient of {self.value!r} reaches {maps!r}")
+        return found
+
+    def _cam(self, maps: str, gradient: Signal) -> Signal:
+        """Make the class activation map of some feature maps, of shape (N, 1, ...)."""
+        activations, axes = self.values.value(maps), axes_of(self.model, maps)
+        if not axes.usual:
+            gradient, activations = (
+                self.op.Transpose(each, perm=axes.order) for each in (gradient, activations)
+            )
+        return class_activation_map(self.op, self.semantics.cam, gradient, activations)
 
     def image_dependence(self, taps: Collection[Tap]) -> ImageDependence:
         """Tell how the reconstruction depends on the image, given the taps that :meth:`run` returned."""
@@ -250,16 +290,20 @@ class Walk:
         ]
 
 
-def _parted(path: Sequence[gs.Node], value: str, maps: str) -> tuple[list[gs.Node], list[gs.Node]]:
-    """Part the path into the nodes after a value that all of it goes through, and those before."""
-    wanted, above = {value}, []
-    for node in reversed(path):
-        outputs = {v.name for v in node.outputs}
-        if outputs & wanted and maps not in outputs:
-            above.append(node)
-            wanted.update(v for v in _reads(node) if v != maps)
-    kept = {id(node) for node in above}
-    return above[::-1], [node for node in path if id(node) not in kept]
+def _typed(model: Model) -> str:
+    """Name the inputs with their types."""
+    types = {name: TensorProto.DataType.Name(model.type_of(name).dtype or 0).lower() for name in model.inputs}
+    return ", ".join(f"{name} ({stored})" for name, stored in types.items())
+
+
+def _after(path: Sequence[gs.Node], value: str) -> list[gs.Node]:
+    """Return the nodes of the path that depend on a value."""
+    reached, found = {value}, []
+    for node in path:
+        if any(v in reached for v in read_by(node)):
+            found.append(node)
+            reached.update(v.name for v in node.outputs)
+    return found
 
 
 def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node], set[str]]:
@@ -270,20 +314,20 @@ def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node
     """
     reached = set(inputs)
     for node in model.nodes:
-        if any(v in reached for v in _reads(node)):
+        if any(v in reached for v in read_by(node)):
             reached.update(v.name for v in _passed_on(node) if model.type_of(v.name).dtype in _CARRIERS)
     wanted, path = {value}, []
     for node in reversed(model.nodes):
         if any(v.name in wanted and v.name in reached for v in node.outputs):
             path.append(node)
-            wanted.update(v for v in _reads(node) if v in reached)
+            wanted.update(v for v in read_by(node) if v in reached)
     return path[::-1], reached & wanted
 
 
 def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:
     found: dict[str, list[gs.Node]] = defaultdict(list)
     for node in path:
-        for value in set(_reads(node)):
+        for value in set(read_by(node)):
             found[value].append(node)
     return dict(found)
 
@@ -291,14 +335,6 @@ def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:
 def _passed_on(node: gs.Node) -> list[gs.Variable]:
     """Return the outputs that a signal can come from: a dynamic quantiser's scale is taken as given."""
     return node.outputs[:1] if QUANTISER in find(node.op, node.domain).traits else node.outputs
-
-
-def _reads(node: gs.Node) -> Iterator[str]:
-    """Yield the values that a node reads, those that its branches (If, Loop) take from around it too."""
-    yield from (v.name for v in node.inputs)
-    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
-        for inner in branch.nodes:
-            yield from _reads(inner)
 
 
 def _key(node: gs.Node) -> Key:

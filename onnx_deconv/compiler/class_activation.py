@@ -1,4 +1,4 @@
-"""Class activation maps: where in the last feature maps the class was seen."""
+"""Class activation maps: where in feature maps the class was seen."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -23,7 +23,7 @@ def class_activation_map(op: Emitter, kind: str, gradient: Signal, activations: 
         each position by its own gradient (Draelos & Carin 2020, equation 5). ``none``: no map.
         The power in ``grad-cam^3`` is for :func:`on_image`.
     gradient, activations
-        Of the last feature maps, shape (N, C, ...).
+        Of the feature maps, shape (N, C, ...).
     """
     if kind == "none":
         return None

@@ -1,6 +1,6 @@
 """Look at a model before any work is done: its layers, the rule each node gets, and what is in the way."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
@@ -10,20 +10,15 @@ from onnx import TensorProto
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.dependence import ImageDependence
+from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
-from onnx_deconv.model.decompositions import composites
 from onnx_deconv.model.heads import Head, class_maps, explainable, head_of, heads, labelled
 from onnx_deconv.operators import (
     Key,
-    Rule,
     find,
-    operators_by_key,
     own_domain,
-    rule_table,
-    rule_tables,
-    rules_for,
     spelled,
 )
 from onnx_deconv.operators.traits import SWITCHES
@@ -86,8 +81,10 @@ class Output:
         What can be asked for.
     problem
         Why nothing can; ``None`` if something can.
+    by_name
+        Whether nothing but its name tells its kind.
     assumed
-        Whether it is taken for classes though nothing in the file says so.
+        Whether it is taken for classes though nothing says so.
     """
 
     output: str
@@ -97,6 +94,7 @@ class Output:
     cut: list[str]
     targets: str
     problem: str | None = None
+    by_name: bool = False
     assumed: bool = False
 
 
@@ -216,7 +214,9 @@ def inspect_model(
         heads=[_output(model, labelled(model, each, labels)) for each in heads(model)],
         explained=value,
         cut=cut,
-        class_maps=class_maps(model, head.start),
+        class_maps=class_maps(model, head.start)
+        if layer is None and not semantics.starts_at_scores
+        else None,
         labels=labels,
         metadata=sorted(model.metadata),
         rules=semantics.rules,
@@ -236,12 +236,17 @@ _TARGETS = {
     "sequence": "a class: its row, or one step by its position",
     "detections": "a class (its best box), class#RANK, 'class at X,Y'; or 'field F' and a box's position",
     "embedding": "a dimension, or an array",
-    "regression": "the number (0)",
+    "regression": "a number by its index (0 if there is one)",
+    "numbers": "a number by its index, an array; a class with --kind classes or labels",
     "image": "a channel, or one position of it",
     "unknown": "a class, or an array",
 }
 
 
+_ALONG = {
+    "detections": "fields", "embedding": "dimensions", "image": "channels", "numbers": "numbers",
+    "regression": "numbers",
+}  # fmt: skip
 _OF_BOXES = "'field F' and a box's position; the scores are another output"
 
 
@@ -252,11 +257,19 @@ def _output(model: Model, head: Head) -> Output:
     if head.problem is None and len(dims) == len(axes.order):
         spoken[axes.batch] += " images"
         if axes.classes is not None:
-            spoken[axes.classes] += " fields" if head.kind == "detections" else " classes"
+            spoken[axes.classes] += f" {_ALONG.get(head.kind, 'classes')}"
     boxes = head.boxes is not None and head.boxes.part == "boxes"
     targets = "" if head.problem else _OF_BOXES if boxes else _TARGETS[head.kind]
     return Output(
-        head.output, head.kind, spoken, head.start, list(head.cut), targets, head.problem, head.assumed
+        head.output,
+        head.kind,
+        spoken,
+        head.start,
+        list(head.cut),
+        targets,
+        head.problem,
+        head.by_name,
+        head.assumed,
     )
 
 
@@ -338,97 +351,3 @@ def overlaps(pool: gs.Node, model: Model) -> bool:
         for k, s, d, count in zip(kernel, strides, dilations, counts, strict=False)
         for m in range(1, k * d)
     )
-
-
-# The operator table
-
-
-def family(rule: Rule) -> str:
-    """Name the file of a rule."""
-    return rule.__module__.rpartition(".")[2]
-
-
-def says(rule: Rule) -> str:
-    """Return the first line of a rule's docstring: what happens to the signal."""
-    return (rule.__doc__ or "").strip().partition("\n")[0]
-
-
-@dataclass(frozen=True)
-class Operator:
-    """One line of the operator table.
-
-    Attributes
-    ----------
-    operator
-        With its domain unless that is the standard's.
-    family
-        The file of its rule.
-    rules
-        What happens to the signal, by rule table.
-    """
-
-    operator: str
-    family: str
-    rules: Mapping[str, str]
-
-
-def operators() -> list[Operator]:
-    """Return the operator table, by family and name."""
-    chosen = {name: rules_for(Semantics(rules=name)) for name in rule_tables()}
-    found = [
-        Operator(spelled(key), family(entry.rule), {name: says(rules[key]) for name, rules in chosen.items()})
-        for key, entry in operators_by_key().items()
-        if entry.rule is not None
-    ]
-    return sorted(found, key=lambda each: (each.family, each.operator))
-
-
-def operator_table_markdown() -> str:
-    """Write the operator table as the page ``docs/operators.md``."""
-    head = [
-        "# Which operators have a rule?",
-        "",
-        "Made by `onnx-deconv ops --markdown > docs/operators.md`; a test keeps it true. A row says what",
-        "happens to the signal: first in the `gradient` table, then in those tables where something else",
-        "happens than in the table that they come from. [How to add one](add-an-operator.md).",
-        "",
-        "| rule table | comes from | what it is |",
-        "|---|---|---|",
-        *(f"| {t.name} | {t.parent.name if t.parent else ''} | {t.doc} |" for t in rule_tables().values()),
-        "",
-        "| operator | family | what happens to the signal |",
-        "|---|---|---|",
-    ]
-    body = [f"| {each.operator} | {each.family} | {_cell(each.rules)} |" for each in operators()]
-    more = [
-        "",
-        "## Composite operators",
-        "",
-        "Operators that runtimes fuse or quantise, and a few that the standard withdrew, are read as the",
-        "plain operators that they stand for. If and Loop are read as the nodes that will run, where sizes",
-        "and constants alone decide which.",
-        "",
-        "| operator | stands for |",
-        "|---|---|",
-    ]
-    spelled = [f"| {f'{domain}::' if domain else ''}{name} | {says} |" for domain, name, says in composites()]
-    return "\n".join([*head, *body, *more, *spelled]) + "\n"
-
-
-def _cell(by_table: Mapping[str, str]) -> str:
-    more = [f"*{', '.join(names)}*: {_escaped(text)}" for names, text in deviations(by_table)]
-    return "<br>".join([_escaped(by_table["gradient"]), *more])
-
-
-def deviations(by_table: Mapping[str, str]) -> list[tuple[list[str], str]]:
-    """List what tables say that say something else than their parents, those together that say the same."""
-    groups: dict[str, list[str]] = {}
-    for name, text in by_table.items():
-        parent = rule_table(name).parent
-        if parent is not None and text != by_table[parent.name]:
-            groups.setdefault(text, []).append(name)
-    return [(names, text) for text, names in groups.items()]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")

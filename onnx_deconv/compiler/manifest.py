@@ -119,7 +119,7 @@ def _check_dependence(told: object) -> None:
     _require(known and texts, "its manifest does not say how it depends on the image")
 
 
-def _semantics(semantics: object) -> dict[str, str]:
+def _semantics(semantics: object) -> dict[str, str | None]:
     """Return all choices: those of earlier versions are fewer."""
     if not isinstance(semantics, dict):
         raise ValueError("its manifest does not say how it explains")  # noqa: TRY004  (it is a text's)

@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.text_encoding import CEscape
+
 from onnx_deconv.compiler.explain_graph import ExplainGraph
 from onnx_deconv.compiler.input_facts import input_facts
 from onnx_deconv.compiler.package import Check, save_graph
@@ -16,11 +18,14 @@ from onnx_deconv.compiler.pair import described, of_given_sizes
 from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.model import Model
+from onnx_deconv.model.axis_names import has_batches
 
 FILE, CONFIG, VERSION = "model.onnx", "config.pbtxt", "1"
 _TYPES = {
-    "float": "TYPE_FP32", "float16": "TYPE_FP16", "double": "TYPE_FP64", "uint8": "TYPE_UINT8",
-    "int8": "TYPE_INT8", "int32": "TYPE_INT32", "int64": "TYPE_INT64", "bool": "TYPE_BOOL",
+    "float": "TYPE_FP32", "float16": "TYPE_FP16", "double": "TYPE_FP64", "bfloat16": "TYPE_BF16",
+    "int8": "TYPE_INT8", "int16": "TYPE_INT16", "int32": "TYPE_INT32", "int64": "TYPE_INT64",
+    "uint8": "TYPE_UINT8", "uint16": "TYPE_UINT16", "uint32": "TYPE_UINT32", "uint64": "TYPE_UINT64",
+    "bool": "TYPE_BOOL", "string": "TYPE_STRING",
 }  # fmt: skip
 _KINDS = {"onnxruntime": "KIND_CPU", "cuda": "KIND_GPU"}
 _DELAY = 500
@@ -59,12 +64,14 @@ def save_repository(
     Raises
     ------
     InputError
-        If the graph is for a runtime that the server's backend for ONNX does not have, a value's number of
-        axes is not known, or a file cannot be written.
+        If the graph is for a runtime that the server's backend for ONNX does not have, its target may be left
+        out, a value is of no form that the server takes, or a file cannot be written.
     """
     manifest = graph.manifest
     if manifest["runtime"] not in _KINDS:
         raise InputError(f"Triton runs graphs for {' and '.join(_KINDS)}, not for {manifest['runtime']}")
+    if manifest["target"]["input"] == "optional":
+        raise InputError("target_input='optional': Triton's backend for ONNX takes no optional inputs")
     home, files = folder(path), list[Path]()
     both: tuple[tuple[str, dict[str, Any], Callable[[Path], list[Path]]], ...] = (
         (f"{name}_explain", _with_target(manifest), lambda to: graph.save(to, FILE, check)),
@@ -74,7 +81,10 @@ def save_repository(
             lambda to: save_graph(of_given_sizes(model), None, model.folder, to, FILE),
         ),
     )
-    texts = {called: config(called, entries, max_batch) for called, entries, _ in both}
+    texts = {
+        called: config(called, entries, max_batch if _can_batch(model, manifest) else 0)
+        for called, entries, _ in both
+    }
     for called, _, write in both:
         files += write(home / called / VERSION)
         target = home / called / CONFIG
@@ -82,6 +92,12 @@ def save_repository(
             file.write_text(texts[called], encoding="utf-8")
         files.append(target)
     return files
+
+
+def _can_batch(model: Model, manifest: Mapping[str, Any]) -> bool:
+    """Tell whether the server may put requests together, and part the results, along the first axis."""
+    is_weighted = manifest["target"]["dtype"] == "float"  # or an array of the explained value's shape
+    return has_batches(model) and (not is_weighted or manifest["explained"]["axes"]["batch"] == 0)
 
 
 def _of_model(model: Model, runtime: str) -> dict[str, Any]:
@@ -110,7 +126,7 @@ def config(name: str, manifest: Mapping[str, Any], max_batch: int) -> str:
     manifest
         Its ``inputs`` and ``outputs``, the ``example`` sizes for warming up, and its ``runtime``.
     max_batch
-        See :func:`save_repository`.
+        See :func:`save_repository`; 0 if the first axis is not that of the images.
     """
     values = [*manifest["inputs"], *manifest["outputs"]]
     for entry in values:
@@ -120,7 +136,7 @@ def config(name: str, manifest: Mapping[str, Any], max_batch: int) -> str:
             )
     free = all(entry["shape"] and not isinstance(entry["shape"][0], int) for entry in values)
     batch = max_batch if free else 0
-    lines = [f'name: "{name}"', 'backend: "onnxruntime"', f"max_batch_size: {batch}"]
+    lines = [f"name: {_text(name)}", 'backend: "onnxruntime"', f"max_batch_size: {batch}"]
     lines += [_value("input", entry, batch) for entry in manifest["inputs"]]
     lines += [_value("output", entry, batch) for entry in manifest["outputs"]]
     if batch:
@@ -132,9 +148,12 @@ def config(name: str, manifest: Mapping[str, Any], max_batch: int) -> str:
 def _value(kind: str, entry: Mapping[str, Any], batch: int) -> str:
     """Describe an input or output; the batch is not among its dimensions, of which it has one at least."""
     dims = [size if isinstance(size, int) else -1 for size in entry["shape"]]
+    if not dims:
+        raise InputError(f"{entry['name']!r} has no axes: Triton takes no such values")
     dims = dims[1:] if batch else dims
     alone = "" if dims else " reshape { shape: [ ] }"
-    return f'{kind} {{ name: "{entry["name"]}" data_type: {_type(entry)} dims: {_list(dims or [1])}{alone} }}'
+    given = f"data_type: {_type(entry)} dims: {_list(dims or [1])}{alone}"
+    return f"{kind} {{ name: {_text(entry['name'])} {given} }}"
 
 
 def _warm_up(manifest: Mapping[str, Any], batch: int) -> list[str]:
@@ -146,12 +165,18 @@ def _warm_up(manifest: Mapping[str, Any], batch: int) -> list[str]:
         sizes = example[entry["name"]]
         dims = (sizes[1:] or [1]) if batch else sizes
         given = f"data_type: {_type(entry)} dims: {_list(dims)} zero_data: true"
-        inputs.append(f'  inputs {{ key: "{entry["name"]}" value {{ {given} }} }}')
+        inputs.append(f"  inputs {{ key: {_text(entry['name'])} value {{ {given} }} }}")
     return ['model_warmup {\n  name: "zeros"\n  batch_size: 1', *inputs, "}"]
 
 
 def _type(entry: Mapping[str, Any]) -> str:
+    if entry["dtype"] not in _TYPES:
+        raise InputError(f"{entry['name']!r} is {entry['dtype']}: Triton takes no such values")
     return _TYPES[entry["dtype"]]
+
+
+def _text(name: str) -> str:
+    return f'"{CEscape(name, as_utf8=True)}"'
 
 
 def _list(numbers: Sequence[int]) -> str:

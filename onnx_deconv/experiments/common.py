@@ -33,8 +33,10 @@ def class_index(explainer: Explainer, chosen: int | str | None, scores: Array) -
     Raises
     ------
     InputError
-        If there is no such class.
+        If there is no such class, or none comes first.
     """
+    if chosen is None and explainer.undecided is not None:
+        raise InputError(explainer.undecided)
     index = int(scores.argmax()) if chosen is None else explainer.labels.index(chosen)
     if not 0 <= index < len(scores):
         raise InputError(f"there is no class {index}: the model has 0 to {len(scores) - 1}")

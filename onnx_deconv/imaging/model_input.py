@@ -74,8 +74,8 @@ class ImageInput:
         if name is None and len(model.inputs) != 1:
             names = ", ".join(model.inputs)
             raise InputError(
-                f"the model has inputs {names}, and this takes a model of one; explain takes several "
-                "(--input NAME=FILE, in Python a dict)"
+                f"the model has inputs {names}, and this takes photographs for one: give the "
+                f"others, as in --input {model.inputs[-1]}=FILE (in Python onnx_deconv.with_inputs)"
             )
         name = name or model.inputs[0]
         types = model.type_of(name)

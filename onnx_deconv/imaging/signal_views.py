@@ -1,18 +1,16 @@
 """Views of a reconstruction of a signal: lines and bands, one lane for each channel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.canvas import banner
 from onnx_deconv.imaging.colour import SALIENCY_PERCENTILE, heat_map, relative_to, scale_of
 from onnx_deconv.imaging.layout import SheetLayout
 from onnx_deconv.imaging.montage import laid_out
 from onnx_deconv.imaging.picture import Picture
-from onnx_deconv.imaging.views import VIEWS, Scales
+from onnx_deconv.imaging.views import Scales, ViewsByName
 
 _WIDTH, _HEIGHT, _LEAST_LANE, _BAND = 960, 240, 28, 24
 """Pixels: of a picture, of all lanes together and of each at least, and of the band below them."""
@@ -22,7 +20,7 @@ _PALE, _STRONG = np.array([176, 176, 184.0]), np.array([200, 16, 32.0])
 """The colours of a line where its saliency is 0 and 1."""
 
 
-class SignalViews:
+class SignalViews(ViewsByName):
     """The views of the reconstruction of a signal, by name.
 
     ``projection``: the reconstruction as a line around zero. ``heat``: its saliency as a band. ``overlay``:
@@ -62,19 +60,12 @@ class SignalViews:
         self.lanes: list[int] = sorted(strongest.tolist())
         self._lane_height = max(_LEAST_LANE, _HEIGHT // len(self.lanes))
 
-    def __getitem__(self, view: str) -> Picture:
-        """Draw one of :data:`~onnx_deconv.imaging.VIEWS`: H×W×3, uint8, RGB."""
-        makers: dict[str, Callable[[], Picture]] = {
+    def _makers(self) -> Mapping[str, Callable[[], Picture]]:
+        return {
             "projection": self._projection,
             "heat": lambda: self._band(_BAND * 4),
             "overlay": lambda: np.concatenate([self._line(self._salient), self._band(_BAND)]),
         }
-        if view == "side-by-side":
-            return self.sheet().picture()
-        if view not in makers:
-            raise InputError(f"no view is named {view!r}: choose one of {', '.join(VIEWS)}")
-        picture = makers[view]()
-        return picture if self._badge is None else banner(picture, self._badge)
 
     def sheet(self) -> SheetLayout:
         """Lay the side-by-side view out: one picture below the other, along the same axis."""

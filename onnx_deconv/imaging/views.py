@@ -1,6 +1,7 @@
 """Views of a reconstruction: the pictures that are drawn of it, alone or with its photograph."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,34 @@ class Scales(NamedTuple):
         return cls(max(each.projection for each in several), max(each.saliency for each in several))
 
 
-class Views:
+class ViewsByName(ABC):
+    """The views of one reconstruction; each is drawn when it is asked for."""
+
+    _badge: str | None
+
+    @abstractmethod
+    def _makers(self) -> Mapping[str, Callable[[], Picture]]:
+        """Return what draws each view but the sheet."""
+
+    @abstractmethod
+    def sheet(self) -> SheetLayout:
+        """Lay the side-by-side view out."""
+
+    def __getitem__(self, view: str) -> Picture:
+        """Draw one view: H×W×3, uint8, RGB."""
+        if view == "side-by-side":
+            return self.sheet().picture()
+        makers = self._makers()
+        if view not in makers:
+            known = [*VIEWS, *(name for name in makers if name not in VIEWS)]
+            raise InputError(f"no view is named {view!r}: choose one of {', '.join(known)}")
+        return self._marked(makers[view]())
+
+    def _marked(self, picture: Picture) -> Picture:
+        return picture if self._badge is None else banner(picture, self._badge)
+
+
+class Views(ViewsByName):
     """The views of one reconstruction, by name; each is drawn when it is asked for.
 
     Parameters
@@ -98,20 +126,15 @@ class Views:
         self._salient = saliency(magnitude, scale=self.scales.saliency)
         self._shown = self._values if bands is None else self._values[list(bands)]
 
-    def __getitem__(self, view: str) -> Picture:
-        """Draw one of :data:`VIEWS`, or :data:`ON_PHOTO`: H×W×3, uint8, RGB."""
+    def _makers(self) -> Mapping[str, Callable[[], Picture]]:
+        """Those of :data:`VIEWS`, and :data:`ON_PHOTO`."""
         geometry = self.photo.geometry
-        makers: dict[str, Callable[[], Picture]] = {
+        return {
             "projection": lambda: self._projected(self._shown),
             "heat": lambda: heat_map(geometry.to_photo(self._salient)),
             "overlay": lambda: overlay(self.photo.picture, geometry.to_photo(self._salient)),
             ON_PHOTO: lambda: self._projected(np.stack([geometry.to_photo(each) for each in self._shown])),
         }
-        if view == "side-by-side":
-            return self.sheet().picture()
-        if view not in makers:
-            raise InputError(f"no view is named {view!r}: choose one of {', '.join([*VIEWS, ON_PHOTO])}")
-        return self._marked(makers[view]())
 
     def sheet(self) -> SheetLayout:
         """Lay the side-by-side view out, enlarged by a whole number: a model's pixels stay equal squares."""
@@ -145,9 +168,6 @@ class Views:
 
     def _projected(self, values: npt.NDArray[Any]) -> Picture:
         return projection(values, self.scales.projection or None, channels=self._axes.channels)
-
-    def _marked(self, picture: Picture) -> Picture:
-        return picture if self._badge is None else banner(picture, self._badge)
 
 
 def overlay(

@@ -1,18 +1,16 @@
 """Views of a reconstruction of a volume: maximum projections along its axes, and a montage of its slices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.canvas import banner
 from onnx_deconv.imaging.colour import SALIENCY_PERCENTILE, heat_map, projection, relative_to, scale_of
 from onnx_deconv.imaging.layout import SheetLayout
 from onnx_deconv.imaging.montage import joined, laid_out
 from onnx_deconv.imaging.picture import Picture
-from onnx_deconv.imaging.views import VIEWS, Scales, overlay
+from onnx_deconv.imaging.views import Scales, ViewsByName, overlay
 
 _SIDE = 192
 """Pixels: volumes are enlarged by a whole number until their longest side has about as many."""
@@ -20,7 +18,7 @@ _MOST_SLICES, _COLUMNS = 16, 4
 _MARGIN = 4
 
 
-class VolumeViews:
+class VolumeViews(ViewsByName):
     """The views of the reconstruction of a volume, by name.
 
     ``projection``: the strongest value along each of the three axes, in grey, zero mid-grey. ``heat``: the
@@ -64,19 +62,12 @@ class VolumeViews:
         self.slices = _spread(len(flat), int(flat.max(axis=1).argmax()))
         self._factor = max(1, round(_SIDE / max(self._grey.shape)))
 
-    def __getitem__(self, view: str) -> Picture:
-        """Draw one of :data:`~onnx_deconv.imaging.VIEWS`: H×W×3, uint8, RGB."""
-        makers: dict[str, Callable[[], Picture]] = {
+    def _makers(self) -> Mapping[str, Callable[[], Picture]]:
+        return {
             "projection": lambda: self._in_a_row(self._projected(axis) for axis in range(3)),
             "heat": lambda: self._in_a_row(heat_map(self._salient.max(axis=axis)) for axis in range(3)),
             "overlay": self._montage,
         }
-        if view == "side-by-side":
-            return self.sheet().picture()
-        if view not in makers:
-            raise InputError(f"no view is named {view!r}: choose one of {', '.join(VIEWS)}")
-        picture = makers[view]()
-        return picture if self._badge is None else banner(picture, self._badge)
 
     def sheet(self) -> SheetLayout:
         """Lay out the maxima of the volume, the reconstruction and the saliency, and the slices."""

@@ -2,8 +2,6 @@
 
 from onnx_deconv.model.canonical import InputShapes
 from onnx_deconv.model.load import (
-    Array,
-    Model,
     Source,
     digest,
     load,
@@ -11,6 +9,7 @@ from onnx_deconv.model.load import (
     parse_input_shape,
     read_proto,
 )
+from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.protos import all_tensors
 
 __all__ = [

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.errors import RuleError
-from onnx_deconv.model.load import Model
+from onnx_deconv.model.model import Model
 from onnx_deconv.operators import find
 from onnx_deconv.operators.axes import (
     BATCH,
@@ -49,6 +49,18 @@ def axis_names(model: Model) -> AxisNames:
     if model not in _KNOWN:
         _KNOWN[model] = _followed_through(model)
     return _KNOWN[model]
+
+
+def has_batches(model: Model) -> bool:
+    """Tell whether the first axis of all that goes in and comes out is that of the images, and of them alone.
+
+    Only then may requests of several callers run together, and results be parted again.
+    """
+    values = axis_names(model).values
+    return all(
+        next(iter(values.get(name, ())), None) == frozenset({BATCH})
+        for name in (*model.inputs, *model.outputs)
+    )
 
 
 _KNOWN: WeakKeyDictionary[Model, AxisNames] = WeakKeyDictionary()

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from onnx_deconv.errors import ModelError
-from onnx_deconv.model.load import Array
+from onnx_deconv.model.model import Array
 
 BOX = 4
 """Fields of a box: its centre and its size, or two corners."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnx_deconv.model.load import Model
+from onnx_deconv.model.model import Model
 from onnx_deconv.operators import find
 from onnx_deconv.operators.traits import POINTWISE, VIEW
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnx_deconv.model.axis_names import AxisNames
-from onnx_deconv.model.load import Array, Model
+from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import Shape
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names

@@ -33,6 +33,7 @@ from onnx_deconv.imaging import (
     size_of,
 )
 from onnx_deconv.model import Array
+from onnx_deconv.model.heads import class_count
 from onnx_deconv.serving.glances import Glances, bright
 from onnx_deconv.serving.nine import Nine
 from onnx_deconv.serving.photographs import read_photograph
@@ -141,12 +142,13 @@ class Exploration:
         self._sent: OrderedDict[str, tuple[Photograph, Photo]] = OrderedDict()
         self._explainers, self._features = _Once(_KEPT_SESSIONS), _Once(_KEPT_SESSIONS)
         self._explained, self._seen = _Once(_KEPT_EXPLANATIONS), _Once(_KEPT_PHOTOGRAPHS)
+        self._measured = _Once(_KEPT_EXPLANATIONS)
         self._glances = _Once(_KEPT_GLANCES)
         self._nine = None if atlas is None else Nine(atlas, self.explainer.model)
         self._lock = threading.Lock()
 
     def model(self) -> dict[str, Any]:
-        """Describe the model: its layers from the image to the scores, and the methods."""
+        """Describe the model: its layers from the image to the scores, the methods, and what needs room."""
         model = self.explainer.model
         inspection = inspect_model(model, None, None, self.explainer.head.output)
         layers = [
@@ -154,8 +156,15 @@ class Exploration:
             for each in inspection.layers
             if each.rule is not None and len(each.shape or ()) > 1
         ]
-        has_atlas = self._nine is not None
-        return {"name": Path(model.name).name, "layers": layers, "methods": METHODS, "atlas": has_atlas}
+        count = class_count(model, self.explainer.head) or _CLASSES
+        return {
+            "name": Path(model.name).name,
+            "layers": layers,
+            "methods": METHODS,
+            "atlas": self._nine is not None,
+            "size": self._preprocess.size,
+            "classes": {"count": min(count, _CLASSES), "are_named": bool(self.explainer.labels.names)},
+        }
 
     def photographs(self) -> list[dict[str, str]]:
         """List the photographs."""
@@ -314,13 +323,23 @@ class Exploration:
             "name": one.name,
             "caption": one.caption,
             "method": one.method,
-            "note": "; ".join(filter(None, (one.note, one.standing.warning))) or None,
+            "note": _noted(one),
+            "note_follows": self._explainer(asked.method, asked.layer).may_be_leftovers(
+                one.layer, one.semantics
+            ),
             "field": None if box is None else list(box),
             "is_wide": False,
             "inside": [_url(inside) for inside in _inside(box, [photo.picture, projection])],
             "size": list(photo.geometry.size),
             "pictures": {view: _url(views[view]) for view in _VIEWS},
         }
+
+    def note(self, asked: Asked) -> str | None:
+        """Say all that there is to note of an explanation: also whether it shows leftovers of the signal.
+
+        Measuring that takes longer than explaining; nobody has to wait for it to see the picture.
+        """
+        return _noted(self._measured.get(asked, lambda: self._explain(asked, measures=True)))
 
     def _occlusion(self, asked: Asked) -> dict[str, Any]:
         """Say of an occlusion what there is to know of other explanations."""
@@ -332,6 +351,7 @@ class Exploration:
             "caption": f"{name}, {found.probability_or_score:.3g}, with a part hidden down to {least:.3g}",
             "method": OCCLUSION,
             "note": None,
+            "note_follows": False,
             "field": None,
             "inside": [],
             "is_wide": True,
@@ -357,10 +377,11 @@ class Exploration:
         known = self._known(identifier)
         return known.name if known.path is None else str(known.path)
 
-    def _explain(self, asked: Asked) -> Explanation:
+    def _explain(self, asked: Asked, *, measures: bool = False) -> Explanation:
         if asked.method not in METHODS:
             raise InputError(f"no method is named {asked.method!r}: choose one of {', '.join(METHODS)}")
         explainer = self._explainer(asked.method, asked.layer)
+        explainer = explainer.measuring() if measures else explainer
         targets = [] if asked.target is None else [asked.target]
         selection = Selection([int(t) if t.isdecimal() else t for t in targets], asked.layer, asked.position)
         names = [self._known(asked.photograph).name]
@@ -430,6 +451,10 @@ class _Once:
                 with self._lock:
                     self._making.pop(key, None)
             return found
+
+
+def _noted(one: Explanation) -> str | None:
+    return "; ".join(filter(None, (one.note, one.standing.warning))) or None
 
 
 def _read(path: Path, pixels: int) -> Picture:

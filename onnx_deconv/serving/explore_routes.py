@@ -76,6 +76,7 @@ class ExploreRoutes:
             Route("/api/glance", self.glance),
             Route("/api/nine", self.nine),
             Route("/api/explanation", self.explanation),
+            Route("/api/note", self.note),
             Route("/api/explanation.png", self.picture),
             *(Route(f"/api/explanation{suffix}", self.sheet) for suffix in VECTOR),
             Route("/api/explanation.npy", self.values),
@@ -147,6 +148,11 @@ class ExploreRoutes:
         name, options = self._exploration.name_of(asked.photograph), found.pop("options", [])
         found["command"] = self._command(name, asked, options)
         return JSONResponse(found)
+
+    async def note(self, request: Request) -> Response:
+        """Say what takes longer to find out of an explanation than to make it."""
+        asked = _asked(request)
+        return JSONResponse({"note": await self._work(request, lambda: self._exploration.note(asked))})
 
     async def picture(self, request: Request) -> Response:
         """Return a picture of an explanation as a file."""

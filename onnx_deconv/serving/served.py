@@ -18,10 +18,9 @@ from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
 from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo, Picture, Preprocess, Views
-from onnx_deconv.model import Array, Model
-from onnx_deconv.model.axis_names import axis_names
+from onnx_deconv.model import Array
+from onnx_deconv.model.axis_names import has_batches
 from onnx_deconv.model.heads import class_count
-from onnx_deconv.operators.axes import BATCH
 from onnx_deconv.runtime import Session, Survival
 from onnx_deconv.serving.batching import Alike, Feeds, Job, Results
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph
@@ -64,7 +63,8 @@ class Served:
             explainer.head,
         )
         self.preprocess, self._pixels = preprocess, pixels
-        self.classes = class_count(self.model, self.head)
+        fields = explainer.fields
+        self.classes = class_count(self.model, self.head) if fields is None else fields.count
         self._graph = graph_of(explainer, preprocess)
         self.method, self.note = str(explainer.method().method), note_of(explainer, preprocess)
         manifest = self._graph.manifest
@@ -77,7 +77,7 @@ class Served:
         self.reconstruction = next(
             e["name"] for e in manifest["outputs"] if e["name"] not in self.own_outputs and "of" in e
         )
-        self._can_batch = _has_batches(self.model)
+        self._can_batch = has_batches(self.model)
 
     @property
     def inputs(self) -> list[Described]:
@@ -244,12 +244,6 @@ def _survival(explainer: Explainer, pair: Pair, preprocess: Preprocess | None) -
     except InputError:  # only callers know the sizes of its inputs
         return None
     return survival(explainer.model, pair, feeds, explainer.providers)
-
-
-def _has_batches(model: Model) -> bool:
-    """Tell whether the first axis of all that goes in and comes out is that of the images."""
-    values = axis_names(model).values
-    return all(BATCH in next(iter(values.get(name, ())), ()) for name in (*model.inputs, *model.outputs))
 
 
 def _sizes(shape: Sequence[int | str | None] | None) -> list[int]:

@@ -9,15 +9,17 @@ from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.errors import RuleError
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Array
+from onnx_deconv.model.heads import axes_of
 from onnx_deconv.semantics import NO_RULES, Semantics
 from onnx_deconv.verification.batch import Batch
 from onnx_deconv.verification.reference import (
+    TABLES,
     ReferenceOptions,
     ReferenceRules,
     class_activation_map,
     enlarged,
-    epsilon_relevance,
     reference,
+    relevance,
 )
 
 GRADIENT = ReferenceOptions(rules="gradient")
@@ -33,22 +35,25 @@ def answer(batch: Batch, values: Mapping[str, Array], seed: Array) -> dict[str, 
     """
     semantics = Semantics(**batch.pair.manifest["semantics"])
     names = [entry["of"] for entry in batch.pair.manifest["reconstructions"]]
-    if semantics.rules == "lrp-epsilon" and not semantics.reads_feature_maps:
-        return epsilon_relevance(batch.graph, values, batch.explained, seed, names, batch.path)
+    if semantics.rules in TABLES and not semantics.reads_feature_maps:
+        return relevance(batch.graph, values, batch.explained, seed, names, batch.path, semantics.rules)
     if not semantics.reads_feature_maps:
         return reference(batch.graph, values, batch.explained, seed, names, _options(semantics))
-    maps = str(Walk(batch.model, batch.explained, semantics, names).maps)
-    gradient = reference(batch.graph, values, batch.explained, seed, [maps], GRADIENT)[maps]
-    activations, start, begun = values[maps].astype(np.float64), batch.explained, seed
+    walk, start, begun = Walk(batch.model, batch.explained, semantics, names), batch.explained, seed
+    wanted = {maps for maps in (walk.last_maps, walk.cam_maps) if maps is not None}
+    gradients = reference(batch.graph, values, batch.explained, seed, sorted(wanted), GRADIENT)
     if semantics.head == "class-map":
-        start, begun = maps, gradient * activations
+        start = str(walk.last_maps)
+        begun = gradients[start] * values[start].astype(np.float64)
     found: dict[str, Array] = {name: np.ones(()) for name in names}
     if semantics.rules != NO_RULES:
         found = reference(batch.graph, values, start, begun, names, _options(semantics))
-    if semantics.cam != "none":
+    if walk.cam_maps is not None:
         kind: Any
         kind, _, power = semantics.cam.partition("^")
-        cam = class_activation_map(kind, gradient, activations)
+        axes = axes_of(batch.model, walk.cam_maps)
+        gradient, activations = (axes.canonical(each[walk.cam_maps]) for each in (gradients, values))
+        cam = class_activation_map(kind, gradient, activations.astype(np.float64))
         found = {name: found[name] * _on_image(batch, cam, name) ** int(power or 1) for name in names}
     return found
 

@@ -8,7 +8,7 @@ which hooks see, or as functions, which they do not) and what its pools look lik
 import copy
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -391,186 +390,10 @@ class Margins(TorchFunctionMode):
 
 def _leads(shape: Sequence[int], x: Tensor, kernel: int, stride: int, padding: int = 0, **_: Any) -> Tensor:
     """Return by how much the maximum of each window of a pool exceeds the next largest number."""
-    windows = (kernel, kernel), (stride, stride), (1, 1), (padding, padding), shape[2:]
-    frame = framed(x, *windows, fill=-torch.inf)
+    behind = [
+        (n - 1) * stride + kernel - size - padding for n, size in zip(shape[2:], x.shape[2:], strict=True)
+    ]
+    frame = functional.pad(x, (padding, behind[1], padding, behind[0]), value=-torch.inf)
     seen = frame.unfold(2, kernel, stride).unfold(3, kernel, stride).flatten(4)
     best, next_best = seen.topk(2)[0].unbind(-1)
     return best - next_best
-
-
-def framed(
-    x: Tensor,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    begins: Sequence[int],
-    counts: Sequence[int],
-    fill: float = 0.0,
-) -> Tensor:
-    """Pad or cut the last axes so that exactly ``counts`` windows fit."""
-    pads: list[int] = []
-    rows = zip(x.shape[2:], kernel, strides, dilations, begins, counts, strict=True)
-    for size, k, s, d, begin, count in reversed([*rows]):
-        pads += [begin, (count - 1) * s + (k - 1) * d + 1 - size - begin]
-    return functional.pad(x, pads, value=fill)
-
-
-# --- an ONNX graph in PyTorch ---------------------------------------------------------------------
-
-
-class _At(torch.autograd.Function):
-    """The identity, but for the value, which comes from elsewhere."""
-
-    @staticmethod
-    def forward(ctx: Any, _: Tensor, value: Tensor) -> Tensor:  # noqa: ARG004
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        return signal, None
-
-
-def differentiated(
-    proto: onnx.ModelProto,
-    values: Mapping[str, np.ndarray],
-    explained: str,
-    seed: np.ndarray,
-) -> np.ndarray:
-    """Send a seed back through an ONNX graph by PyTorch's automatic differentiation.
-
-    Every operator is evaluated at the forward values of another runtime, so that both take the same
-    branches; its own result must agree with that runtime's.
-    """
-    tensor = torch.tensor
-    held = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer} | dict(values)
-    (name,) = [i.name for i in proto.graph.input if i.name in values]
-    x = tensor(held[name]).requires_grad_()
-    known = {name: x}
-    for node in proto.graph.node:
-        if explained in known:
-            break
-        if known.keys() & set(node.input) and held[node.output[0]].dtype.kind == "f":
-            given = [known[v] if v in known else tensor(held[v]) for v in node.input if v]
-            value = tensor(held[node.output[0]])
-            result = OPERATORS[node.op_type](Node(node, value.shape), *given)
-            torch.testing.assert_close(result, value, rtol=0, atol=1e-4 * float(value.abs().max()))
-            known[node.output[0]] = _At.apply(result, value)
-    return torch.autograd.grad(known[explained], x, tensor(seed))[0].numpy()
-
-
-class Node:
-    """A node's attributes and the shape of its result."""
-
-    def __init__(self, node: onnx.NodeProto, shape: Sequence[int]) -> None:
-        self.attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        self.shape = shape
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return an attribute."""
-        value = self.attributes.get(name, default)
-        return value.decode() if isinstance(value, bytes) else value
-
-    def windows(self, x: Tensor, kernel: Sequence[int]) -> tuple[Sequence[int], ...]:
-        """Return kernel, strides, dilations, padding before, and number of windows, by axis."""
-        strides, dilations = self.get("strides", [1, 1]), self.get("dilations", [1, 1])
-        begins, auto = self.get("pads", [0, 0, 0, 0])[:2], self.get("auto_pad", "NOTSET")
-        if auto.startswith("SAME"):
-            rows = zip(self.shape[2:], strides, kernel, dilations, x.shape[2:], strict=True)
-            totals = [max((n - 1) * s + (k - 1) * d + 1 - size, 0) for n, s, k, d, size in rows]
-            begins = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in totals]
-        return kernel, strides, dilations, begins, self.shape[2:]
-
-
-def _conv(at: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    windows = at.windows(x, weight.shape[2:])
-    more = {"stride": windows[1], "dilation": windows[2], "groups": at.get("group", 1)}
-    return functional.conv2d(framed(x, *windows), weight, bias, **more)
-
-
-def _conv_transpose(at: Node, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    whole = functional.conv_transpose2d(x, weight, None, at.get("strides", [1, 1]), groups=at.get("group", 1))
-    begins = at.get("pads", [0, 0, 0, 0])[:2]
-    placed = framed(whole, (1, 1), (1, 1), (1, 1), [-b for b in begins], at.shape[2:])
-    return placed + bias.reshape(-1, 1, 1)
-
-
-def _max_pool(at: Node, x: Tensor) -> Tensor:
-    windows = at.windows(x, at.get("kernel_shape"))
-    return functional.max_pool2d(framed(x, *windows, fill=-torch.inf), windows[0], windows[1])
-
-
-def _average_pool(at: Node, x: Tensor) -> Tensor:
-    kernel, strides, *_ = windows = at.windows(x, at.get("kernel_shape"))
-    ones = torch.ones_like(x[:1, :1])
-    if at.get("count_include_pad", 0):
-        top, left, bottom, right = at.get("pads", [0, 0, 0, 0])
-        ones = functional.pad(ones, (left, right, top, bottom), value=1.0)
-        counts = framed(ones, *windows[:3], (0, 0), windows[4])
-    else:
-        counts = framed(ones, *windows)
-    return functional.avg_pool2d(framed(x, *windows), kernel, strides) / functional.avg_pool2d(
-        counts, kernel, strides
-    )
-
-
-def _gemm(at: Node, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    a, b = a.T if at.get("transA", 0) else a, b.T if at.get("transB", 0) else b
-    return at.get("alpha", 1.0) * (a @ b) + at.get("beta", 1.0) * c
-
-
-def _batch_norm(at: Node, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    return functional.batch_norm(x, mean, variance, scale, shift, eps=at.get("epsilon", 1e-5))
-
-
-def _lrn(at: Node, x: Tensor) -> Tensor:
-    form = at.get("size"), at.get("alpha", 1e-4), at.get("beta", 0.75), at.get("bias", 1.0)
-    return functional.local_response_norm(x, *form)
-
-
-def _clip(at: Node, x: Tensor, *bounds: Tensor) -> Tensor:
-    low, high = bounds or (at.get("min"), at.get("max"))
-    return x.clamp(low, high)
-
-
-def _pad(at: Node, x: Tensor) -> Tensor:
-    top, left, bottom, right = (at.get("pads")[k] for k in (2, 3, 6, 7))
-    return functional.pad(x, (left, right, top, bottom), mode=at.get("mode", "constant"))
-
-
-def _crop(at: Node, x: Tensor) -> Tensor:
-    left, top, _, _ = at.get("border")
-    return x[:, :, top : top + at.shape[2], left : left + at.shape[3]]
-
-
-OPERATORS: dict[str, Callable[..., Tensor]] = {
-    "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
-    "Gemm": _gemm,
-    "BatchNormalization": _batch_norm,
-    "LRN": _lrn,
-    "Clip": _clip,
-    "Pad": _pad,
-    "Crop": _crop,
-    "Relu": lambda _, x: functional.relu(x),
-    "Tanh": lambda _, x: x.tanh(),
-    "HardSigmoid": lambda at, x: (at.get("alpha", 0.2) * x + at.get("beta", 0.5)).clamp(0, 1),
-    "Add": lambda _, a, b: a + b,
-    "Mul": lambda _, a, b: a * b,
-    "Div": lambda _, a, b: a / b,
-    "MatMul": lambda _, a, b: a @ b,
-    "Sum": lambda _, *terms: sum(terms),
-    "Concat": lambda at, *parts: torch.cat(parts, at.get("axis")),
-    "Transpose": lambda at, x: x.permute(at.get("perm")),
-    "GlobalAveragePool": lambda _, x: x.mean((2, 3), keepdim=True),
-    "InstanceNormalization": lambda at, x, scale, shift: functional.instance_norm(
-        x, weight=scale, bias=shift, eps=at.get("epsilon", 1e-5)
-    ),
-    "ImageScaler": lambda at, x: at.get("scale", 1.0) * x + torch.tensor(at.get("bias")).reshape(-1, 1, 1),
-    "Affine": lambda at, x: at.get("alpha", 1.0) * x + at.get("beta", 0.0),
-    **dict.fromkeys(
-        ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"),
-        lambda at, x, *_: x.reshape(at.shape),
-    ),
-}

@@ -11,8 +11,8 @@ client = triton.InferenceServerClient(address)
 asked = {given["name"]: given for given in client.get_model_metadata(model)["inputs"]}
 pixels = np.load(image)
 name = next(iter(asked))
-# The class to explain in each image, -1 for the strongest, in as many axes as the server wants.
-classes = np.full([1] * len(asked["target"]["shape"]), int(target), np.int64)
+# The class to explain, -1 for the strongest, in the sizes that the server wants; a size that is free is -1.
+classes = np.full([max(int(size), 1) for size in asked["target"]["shape"]], int(target), np.int64)
 inputs = [
     triton.InferInput(name, pixels.shape, asked[name]["datatype"]),
     triton.InferInput("target", classes.shape, "INT64"),

@@ -20,9 +20,10 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
 from onnx_deconv.cli.atlas.summary import summarise
 from onnx_deconv.cli.console import Console, counted, in_bytes, lasting
+from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
 from onnx_deconv.distributed import Cluster, Job
@@ -86,23 +87,24 @@ class AtlasOptions:
         return list(dict.fromkeys(found))
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.model
 @groups.photographs
 @groups.output("onnx-deconv-atlas", "Folder for the atlas.")
 @takes("options", AtlasOptions)
 @takes("semantics", SemanticsOptions)
+@takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels",))
+@takes("run", ModelOptions, without=("labels", "kind"))
 @groups.common
 @click.pass_obj
 def command(
     console: Console, /, model: Path, paths: Sequence[str], output: Path, *, options: AtlasOptions,
-    semantics: SemanticsOptions, images: ImageOptions, run: ModelOptions,
+    semantics: SemanticsOptions, fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
 ) -> int:  # fmt: skip
     """Find the images that excite each feature map of MODEL most, and project them back to pixels."""
     start = time.monotonic()
-    study = Study.of(console, run.explainer(model, semantics, AUTO), images)
+    study = Study.of(console, run.explainer(fixed.model(model, run, images), semantics, AUTO), images, fixed)
     layers = options.of(study.explainer.model)
     projector = Projector(study.explainer, layers, study.preprocess)  # refuses what cannot be explained
     source, made = _source(paths), _made(study, layers)
@@ -221,7 +223,16 @@ def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
         "methods": {layer: _method(study.explainer.method(layer)) for layer in layers},
         "preprocess": preprocess,
         "layers": list(layers),
+        "numbers": _numbers(study.explainer.model, layers),
+        **study.fixed.record(),
     }
+
+
+def _numbers(model: Model, layers: Sequence[str]) -> dict[str, str]:
+    """Return the layers that are convolutions, rectified or not, by their numbers."""
+    found = {number: rectified_convolution(model, value) for value, number in model.ordinals.items()}
+    found |= {number: value for value, number in model.ordinals.items() if value in layers}
+    return {number: layer for number, layer in found.items() if layer in layers}
 
 
 def _method(semantics: Semantics) -> dict[str, Any]:

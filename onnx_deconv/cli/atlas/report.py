@@ -13,7 +13,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.model_options import ModelOptions
-from onnx_deconv.cli.options import option, takes, whole
+from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.imaging import Photo, Preprocess
 
@@ -42,12 +42,12 @@ class ReportOptions:
     ] = ()
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Sectioned, epilog=_EPILOG)
 @click.argument("atlas", type=PATH)
 @click.argument("paths", metavar="[IMAGE]...", nargs=-1)
 @groups.output("onnx-deconv-report.html", "The HTML file.")
 @takes("options", ReportOptions)
-@takes("run", ModelOptions, without=("shapes", "output"))
+@takes("run", ModelOptions, without=("shapes", "output", "kind"))
 @groups.common
 @click.pass_obj
 def command(

@@ -120,8 +120,10 @@ function marks() {
 
 // What was there before stays until all is made, or, if that takes long, gives way to what is made by then.
 async function explanations(turn) {
-  const cards = state.methods.map((method) => element("p", { class: "card hint" }, `${method}: working…`));
+  const cards = state.methods.map((method) => element("figure", { class: "card waiting" }, element("div", { class: "blank" }),
+    element("figcaption", { class: "hint" }, `${method}: working…`)));
   const put = () => { if (turn === drawn) $("cards").replaceChildren(...cards); };
+  if (!$("cards").children.length) put();
   const late = setTimeout(put, PATIENCE);
   await Promise.all(state.methods.map(async (method, k) => {
     let made;
@@ -142,13 +144,20 @@ function card(turn, method, found) {
   picture.dataset.words = `${found.caption}, ${found.method}`;
   if (turn === drawn && method === state.methods[0]) { chosenField = found.field; field(found.field); }
   const copy = element("button", { type: "button", onclick: () => copied(found.command) }, "Copy the command");
+  const note = element("p", { class: "hint note", hidden: found.note ? null : "" }, found.note || "");
+  if (found.note_follows && !film) ask("api/note", asked(method)).then(({ note: whole }) => { if (whole) noted(note, whole); }, () => {});
   return element("figure", { class: found.is_wide ? "card wide" : "card" }, picture, element("figcaption", {},
     element("strong", {}, found.caption), ` — ${found.method}`,
-    ...(found.note ? [element("p", { class: "hint note" }, found.note)] : []),
+    note,
     ...inside(found),
     element("div", { class: "links" }, file("png", "Picture", "&view=side-by-side"), file("svg", "SVG"), file("pdf", "PDF"),
       file("npy", "Array")),
     element("code", {}, found.command), copy));
+}
+
+function noted(note, words) {
+  note.textContent = words;
+  note.hidden = false;
 }
 
 function inside(found) {
@@ -182,23 +191,35 @@ async function classes(turn) {
   const found = await ask("api/classes", { photograph: state.photograph });
   if (turn !== drawn) return;
   const isShare = found.every((one) => one.score >= 0 && one.score <= 1), [best] = found;
-  $("classes").replaceChildren(...found.map((one) => {
-    const bar = element("i");
-    if (isShare) bar.style.width = `${100 * one.score}%`;
-    const name = one.label || `class ${one.class}`, of = (target) => () => change({ layer: null, target, position: null, view: "overlay" });
-    return element("li", {}, element("button", { type: "button", "data-mark": "class", "data-value": String(one.class), onclick: of(String(one.class)) },
-      element("span", { class: "name" }, name, element("small", {}, one.score.toPrecision(3))),
-      ...(isShare ? [element("span", { class: "bar" }, bar)] : []),
-      ...(one.label ? [element("small", {}, `class ${one.class}`)] : [])),
-    ...(one === best ? [] : [element("button", { type: "button", class: "versus", title: `What speaks for ${name} against ${best.label || "the first"}`,
-      "aria-label": `vs 1st: ${name} against ${best.label || `class ${best.class}`}`, "data-mark": "class", "data-value": `${one.class} - ${best.class}`,
-      onclick: of(`${one.class} - ${best.class}`) }, "vs 1st")]));
-  }));
+  $("classes").replaceChildren(...found.map((one) => answer(one, best, isShare)));
+  $("classes").classList.remove("waiting");
 }
+
+function answer(one, best, isShare) {
+  const bar = element("i");
+  if (isShare) bar.style.width = `${100 * one.score}%`;
+  const name = one.label || `class ${one.class}`, of = (target) => () => change({ layer: null, target, position: null, view: "overlay" });
+  return element("li", {}, element("button", { type: "button", "data-mark": "class", "data-value": String(one.class), onclick: of(String(one.class)) },
+    element("span", { class: "name" }, name, element("small", {}, one.score.toPrecision(3))),
+    ...(isShare ? [element("span", { class: "bar" }, bar)] : []),
+    ...(one.label ? [element("small", {}, `class ${one.class}`)] : [])),
+  ...(one === best ? [] : [element("button", { type: "button", class: "versus", title: `What speaks for ${name} against ${best.label || "the first"}`,
+    "aria-label": `vs 1st: ${name} against ${best.label || `class ${best.class}`}`, "data-mark": "class", "data-value": `${one.class} - ${best.class}`,
+    onclick: of(`${one.class} - ${best.class}`) }, "vs 1st")]));
+}
+
+// Room for what comes later, so that nothing moves when it comes: classes that are not seen yet, and pictures of the usual shape.
+function reserve() {
+  const { count, are_named: named } = model.classes, none = { class: 0, label: named ? "…" : "", score: 0.123 };
+  $("classes").replaceChildren(...Array.from({ length: state.photograph ? count : 0 }, (_, k) => answer(k ? { ...none } : none, none, true)));
+  shape(...model.size || [1, 1]);
+}
+
+function shape(height, width) { $("main").style.setProperty("--seen", `${width} / ${height}`); }
 
 function noMaps() {
   layerMaps = null;
-  $("beside").hidden = true;
+  $("beside").hidden = $("one-map").hidden = true;
   $("maps").replaceChildren();
   $("maps-words").textContent = "Choose a layer to see its feature maps.";
 }
@@ -250,7 +271,11 @@ function thumbnail(found, one, k, button = $("maps").children[k].firstChild) {
 
 function unit() {
   const own = channel();
-  if (state.layer && layerMaps && own === null) return;  // the map before stays until the next is there
+  $("beside").hidden = !(model.atlas && state.photograph && state.layer && /^\d+$/.test(own ?? "0"));
+  if (state.layer && own === null) {  // the map before stays until the next is there
+    if (!layerMaps) $("one-map").hidden = !(state.photograph && hasMaps(state.layer));
+    return;
+  }
   const one = own === null || !layerMaps.picture ? null : layerMaps.maps.find((each) => String(each.channel) === own);
   $("one-map").hidden = !one;
   if (!one) return;
@@ -271,6 +296,10 @@ function unit() {
   $("column").value = column;
   keyAt = [row, column];
   if (!pointed) back();
+}
+
+function hasMaps(name) {
+  return model.layers.find((each) => each.layer === name || each.number === name)?.shape.length === 4;
 }
 
 // Pointing
@@ -376,10 +405,9 @@ async function rest(turn) {
 }
 
 async function nine(turn) {
-  const own = channel(), isMap = Boolean(model.atlas && /^\d+$/.test(own || ""));
-  const found = isMap ? await ask("api/nine", { layer: state.layer, target: own }) : [];
+  if ($("beside").hidden) return;
+  const own = channel(), found = await ask("api/nine", { layer: state.layer, target: own });
   if (turn !== drawn) return;
-  $("beside").hidden = !isMap;
   $("nine-words").textContent = found.length ? `Left: what excited it; right: the image there. Channel ${own} of ${state.layer}.`
     : "The atlas has nothing of this map.";
   $("nine").replaceChildren(...found.map((one, k) => element("li", { title: `${one.image}: ${one.activation.toPrecision(3)}` },
@@ -471,6 +499,7 @@ function listen() {
   addEventListener("popstate", () => { fromAddress(); soon(); });
   $("webcam").addEventListener("click", webcam);
   $("search").addEventListener("input", search);
+  $("seen").addEventListener("load", () => shape($("seen").naturalHeight, $("seen").naturalWidth));
   $("target-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const target = $("target").value.trim();
@@ -542,7 +571,8 @@ function layerItem(one) {
 
 async function begin() {
   listen();
-  model = await ask("api/model");
+  const [told, all] = await Promise.all([ask("api/model"), photographs()]);
+  model = told;
   $("model").textContent = model.name;
   document.title = `${model.name} — onnx-deconv explore`;
   $("layers").replaceChildren(...model.layers.map(layerItem));
@@ -555,11 +585,12 @@ async function begin() {
       change({ methods: event.target.checked ? [...rest, name] : rest.length ? rest : ["auto"] });
     },
   }), ` ${name}`)));
-  const all = await photographs();
   fromAddress();
   if (!state.methods.length) state.methods = ["auto"];
   if (!state.photograph && all.length) state.photograph = all[0].id;
+  reserve();
   show();
+  $("main").classList.remove("waiting");
   const own = document.querySelector("#layers [aria-current=true]");
   if (own) $("network").scrollTop = own.offsetTop - $("network").clientHeight / 2;
 }

@@ -1,12 +1,13 @@
 """Filters and products."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from torch_oracle.operators import MICROSOFT, OPERATORS, Call, operator
+from torch_oracle.operators import MICROSOFT, OPERATORS, At, Call, operator, tensor_of
 from torch_oracle.rectifiers import native_rule
 from torch_oracle.windows import Windows, framed
 
@@ -121,6 +122,24 @@ def activated(at: Call, x: Tensor) -> Tensor:
         return x
     numbers = at.get("activation_params") or [at.get(f"activation_{p}") for p in _PARAMETERS.get(op, ())]
     given = {k: float(v) for k, v in zip(_PARAMETERS.get(op, ()), numbers, strict=False) if v is not None}
-    call = at.like(op, **given)
+    call, x = at.like(op, **given), _on_the_side_taken(at, op, given, x)
     y, rule = OPERATORS["", op](call, x), native_rule(call, x)
     return y if rule is None else at.runner.detour(x, y, rule)
+
+
+def _on_the_side_taken(at: Call, op: str, bounds: dict[str, float], x: Tensor) -> Tensor:
+    """Return x, but on the side of a bound where another runtime had it, as its result tells.
+
+    A fused operator does not show its activation's input: within a rounding of a bound, the sum in double
+    precision may lie on the other side than the one in single precision that was acted on.
+    """
+    result = at.runner.given.get(at.node.output[0])
+    if result is None or op not in {"Relu", "Clip"}:
+        return x
+    low, high = (
+        (0.0, math.inf) if op == "Relu" else (bounds.get("min", -math.inf), bounds.get("max", math.inf))
+    )
+    y, own = tensor_of(result), x.detach()
+    outside = torch.where(y <= low, own.clamp(max=low), own.clamp(min=high))
+    taken = torch.where((y > low) & (y < high), y, outside)
+    return At.apply(x, torch.where(((own > low) == (y > low)) & ((own < high) == (y < high)), own, taken))

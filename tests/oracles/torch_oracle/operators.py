@@ -27,6 +27,7 @@ def operator(*names: str, domain: str = "") -> Callable[[Callable[..., Any]], Ca
 class Runner(Protocol):
     """What runs the nodes of a graph."""
 
+    given: dict[str, np.ndarray]
     switches: dict[str, np.ndarray]
 
     def branch(self, graph: onnx.GraphProto, given: Sequence[Tensor]) -> list[Tensor]:
