@@ -7,6 +7,7 @@ from typing import NamedTuple
 from onnx_deconv.atlas.layer_files import EXACT, LayerPlan, Plans
 from onnx_deconv.atlas.projector import Projector
 from onnx_deconv.atlas.scan import BATCH
+from onnx_deconv.atlas.writer import DRAWN_AT_ONCE
 from onnx_deconv.model import Model
 from onnx_deconv.runtime import peak_memory, workers
 
@@ -20,8 +21,8 @@ _DRAWING = 1.2e-3
 _WAITING = 64_000_000
 """Bytes of units that wait to be projected together."""
 
-_DRAWN = 3 * 48 * 48 * 3
-"""Bytes of a unit's picture in a sheet that is drawn: the picture, the row, the sheet."""
+_DRAWN = 9 * 48 * 48 * 3
+"""Bytes of a unit in a sheet that is drawn, measured: the picture, the block, the sheet, what encodes it."""
 _IN_WORK = 4
 """Images for each core whose values the units hold that are projected or wait for it."""
 _MARGIN = 1.25
@@ -98,7 +99,7 @@ def _memory(model: Model, bytes_read: int, plan: Plans, units: Mapping[str, int]
     cores, maps = workers("cpu"), _bytes_of_maps(model, plan)
     scanned = cores * BATCH * maps
     projected = cores * (2 * maps + _IN_WORK * bytes_read) + _WAITING
-    sheets = sum(sorted(units.values())[-cores:]) * _DRAWN
+    sheets = sum(sorted(units.values())[-min(cores, DRAWN_AT_ONCE) :]) * _DRAWN
     return round(_MARGIN * (peak_memory() + max(scanned, projected, sheets)))
 
 
