@@ -39,7 +39,7 @@ Box = tuple[slice, slice]
 
 
 class Cut(NamedTuple):
-    """A value that the layer and the scores depend on the image through, and how it lies over it.
+    """A value through which the layer and the scores depend on the image, and where its positions are.
 
     Attributes
     ----------
