@@ -259,7 +259,10 @@ class Walk:
 
     def _export(self, found: Mapping[str, Signal], cam: Signal | None) -> tuple[ModelProto, list[Tap]]:
         if cam is not None and len(self.inputs) > 1:
-            raise ModelError(f"{self.model.name}: a class activation map needs one image, not several inputs")
+            raise ModelError(
+                f"{self.model.name}: a class activation map is of one of {', '.join(self.inputs)}: "
+                f"choose rules without one, or in Python inputs=[{self.inputs[0]!r}]"
+            )
         outputs = []
         for name in self.inputs:
             signal, dims = found.get(name), self.model.type_of(name).dims
