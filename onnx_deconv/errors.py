@@ -39,7 +39,7 @@ class UnknownLayerError(ModelError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         import difflib  # noqa: PLC0415  (an interruption while it is loaded would show where we are)
 
-        close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+        close = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "list them with 'onnx-deconv inspect'"
         super().__init__(f"no layer is named {name!r}: {hint}")
         self.name = name

@@ -175,6 +175,14 @@ def test_a_layer_is_found_by_value_or_node_name():
     assert "first" in error.value.matches
 
 
+def test_a_close_name_that_node_and_value_share_is_offered_once():
+    model = network()
+    model.graph.node[0].name = "c"
+    with pytest.raises(UnknownLayerError) as error:
+        load(model).layer("cc")
+    assert error.value.matches.count("c") == 1
+
+
 def test_what_only_weights_decide_is_constant_and_computed():
     text = """
         <ir_version: 8, opset_import: ["": 17]>
