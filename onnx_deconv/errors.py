@@ -16,6 +16,8 @@ Each message is one line that says what is wrong and how to correct it.
 
 from collections.abc import Iterable, Sequence
 
+_OFFERED = 3
+
 
 class DeconvError(Exception):
     """The base of all errors that a user can correct."""
@@ -34,12 +36,15 @@ class UnknownLayerError(ModelError):
         What was asked for.
     known
         The names that exist; the closest are offered in the message.
+    meant
+        Layers that it could stand for, which are offered instead.
     """
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
+    def __init__(self, name: str, known: Iterable[str], meant: Sequence[str] = ()) -> None:
         import difflib  # noqa: PLC0415  (an interruption while it is loaded would show where we are)
 
-        close = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.5)
+        names = list(dict.fromkeys(known))
+        close = list(meant[:_OFFERED]) or difflib.get_close_matches(name, names, n=_OFFERED, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "list them with 'onnx-deconv inspect'"
         super().__init__(f"no layer is named {name!r}: {hint}")
         self.name = name

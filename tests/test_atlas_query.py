@@ -83,7 +83,7 @@ def test_units_are_listed_with_where_they_are():
     [
         ("colour=red", "layer=…, channel=…"),
         ("layer", "layer=…"),
-        ("layer=conv", "several layers are called that; there are conv1, conv2/relu"),
+        ("layer=CONV", "several layers are called that; there are conv1, conv2/relu"),
         ("layer=pool", "no such layer; there are conv1, conv2/relu"),
         ("layer=conv1 channel=2", "has 2 feature maps"),
         ("channel=99", "the layer with the most has 3 feature maps"),
@@ -133,6 +133,7 @@ def test_the_command_prints_and_writes_the_answer(made, tmp_path):
     head, row = out.splitlines()
     assert head.split() == ["layer", "channel", "images", "of", "activation", "image"]
     assert row.split()[:4] == ["r", "1", "1", "1"]
+    assert run("atlas", "query", made / "atlas", "layer=conv1 class=cold")[1] == out
     assert run("atlas", "query", made / "atlas", "", "-o", tmp_path / "units.csv")[0] == 0
     with (tmp_path / "units.csv").open(encoding="utf-8", newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["warm/1.png", "cold/3.png"]

@@ -12,6 +12,7 @@ from onnx_deconv import DeconvError, ModelError, UnknownLayerError, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import parse_input_shape
 from onnx_deconv.model.external_data import INLINE_LIMIT, skim
+from onnx_deconv.model.layer_names import layers_named
 from onnx_deconv.operators import rule_table
 
 
@@ -181,6 +182,45 @@ def test_a_close_name_that_node_and_value_share_is_offered_once():
     with pytest.raises(UnknownLayerError) as error:
         load(model).layer("cc")
     assert error.value.matches.count("c") == 1
+
+
+LAYERS = {name: name for name in ("pool1_1", "pool10_1", "fire6/expand3x3_1", "fire6/expand3x3_2", "a.7.b")}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("pool1_1", ["pool1_1"]),
+        ("pool1", ["pool1_1"]),  # a whole part comes before the beginning of one
+        ("POOL10", ["pool10_1"]),
+        ("pool", ["pool1_1", "pool10_1"]),
+        ("expand3x3", ["fire6/expand3x3_1", "fire6/expand3x3_2"]),
+        ("fire6/exp", ["fire6/expand3x3_1", "fire6/expand3x3_2"]),
+        ("expand3x3_2", ["fire6/expand3x3_2"]),
+        ("xpand3x3_2", []),
+        ("7.b", ["a.7.b"]),
+        ("7", []),
+        ("", []),
+        ("conv1", ["fire6/expand3x3_1"]),
+        ("onv1", []),
+        ("node", ["a.7.b"]),
+        ("a", ["a.7.b"]),  # of the value and of its node, which are one layer
+    ],
+)
+def test_a_layer_may_be_called_by_a_part_of_its_name(name, found):
+    names = LAYERS | {"a/node": "a.7.b"}
+    assert layers_named(name, names, {"conv1": "fire6/expand3x3_1"}) == found
+
+
+def test_layers_that_share_the_given_part_are_offered():
+    model = network()
+    model.graph.node[0].name = "block/first"
+    model.graph.node[1].name = "block/second"
+    loaded = load(model)
+    assert loaded.layer("first") == "c"
+    with pytest.raises(UnknownLayerError, match="'block': did you mean c, y") as error:
+        loaded.layer("block")
+    assert error.value.matches == ["c", "y"]
 
 
 def test_what_only_weights_decide_is_constant_and_computed():

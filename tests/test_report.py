@@ -4,6 +4,9 @@ import base64
 import json
 import re
 import subprocess
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import onnx
@@ -63,7 +66,13 @@ def made(tmp_path_factory):
 
 def contents(path):
     page = path.read_text(encoding="utf-8")
-    return page, json.loads(re.search(r'<script type="application/json" id="atlas">(.*?)</script>', page)[1])
+    parts = dict(re.findall(r'<script type="application/json" id="(\w+)">(.*?)</script>', page))
+    parts = {name: json.loads(text) for name, text in parts.items()}
+    found = parts["atlas"]
+    found["layers"] = [layer | parts[f"layer{n}"] for n, layer in enumerate(found["layers"])]
+    for one in found["explanations"]:
+        one["pictures"] = [(caption, parts[name]) for caption, name, *_ in one["pictures"]]
+    return page, found
 
 
 @pytest.mark.slow
@@ -263,6 +272,63 @@ def test_the_address_leads_to_a_map_and_the_browser_back(made):
         assert page.locator("#heading").inner_text() == "second, feature map 4"
         assert page.locator("#one[open]").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@contextmanager
+def halting(page, cut):
+    """Serve a page; what comes after `cut` is sent when the event that is yielded says so."""
+    go_on = threading.Event()
+
+    class Halting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page[:cut])
+            go_on.wait(60)
+            self.wfile.write(page[cut:])
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Halting)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", go_on
+    finally:
+        go_on.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_what_has_come_is_shown_before_the_rest_of_the_file(made):
+    page = (made / "report.html").read_bytes()
+    painted = "[...document.querySelectorAll('#maps .sprite')].filter((e) => e.style.backgroundImage).length"
+    with browser() as chromium, halting(page, page.index(b'id="layer1"')) as (home, go_on):
+        shown = chromium.new_page()
+        shown.goto(home, wait_until="commit")
+        shown.wait_for_function(f"{painted} === 2 * 4")
+        shown.locator("#layers button").nth(1).click()
+        shown.locator("#maps button").nth(69).click()
+        assert shown.evaluate(painted) == shown.locator("#units tr").count() == 0
+        go_on.set()
+        shown.locator("#units tr").nth(3).wait_for()
+        assert shown.evaluate(painted) == 2 * 70
+
+
+@pytest.mark.slow
+def test_a_search_for_an_image_finds_what_comes_later(made):
+    page, name = (made / "report.html").read_bytes(), Reader(made / "atlas").atlas.image_of("second", 0, 0)
+    with browser() as chromium, halting(page, page.index(b'id="layer0"')) as (home, go_on):
+        shown = chromium.new_page()
+        shown.goto(f"{home}#search={name}", wait_until="commit")
+        shown.locator("#count", has_text="0 of 4").wait_for()
+        go_on.set()
+        shown.locator("#layers button", has_text="second").click()
+        assert shown.locator("#maps .name").first.inner_text().startswith("0 ")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import numpy as np
 
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.errors import InputError
+from onnx_deconv.model.layer_names import layers_named
 
 Columns = dict[str, list[Any]]
 """A table: columns of one length, by name."""
@@ -29,7 +30,7 @@ class Query:
     Attributes
     ----------
     layer
-        The layer, by its name or a part of it that no other has.
+        The layer, by its name, its number, or a part of its name that no other has.
     channel
         The feature map.
     image
@@ -135,9 +136,7 @@ def ask(atlas: Atlas, query: Query, class_of: ClassOf = folder_of) -> Columns:
 
 
 def _layer(atlas: Atlas, name: str) -> str:
-    if name in atlas.layers:
-        return name
-    found = [layer for layer in atlas.layers if name.casefold() in layer.casefold()]
+    found = layers_named(name, {layer: layer for layer in atlas.layers}, atlas.made.get("numbers", {}))
     if len(found) == 1:
         return found[0]
     what = "several layers are called that" if found else "no such layer"

@@ -82,8 +82,11 @@ def write_report(
     """
     template = files("onnx_deconv.atlas").joinpath("report.html").read_text(encoding="utf-8")
     for tile, quality in _QUALITIES:
-        record = json.dumps(_record(reader, explained, tile, quality), separators=(",", ":"))
-        page = template.replace("/*ATLAS*/", in_script(record)).encode("utf-8", "replace")
+        parts: dict[str, Any] = {}
+        record = _record(reader, explained, tile, quality, parts)
+        text = template.replace("/*PARTS*/", "\n".join(map(_part, parts, parts.values())))
+        text = text.replace("/*ATLAS*/", _written(record))  # last: only here are names
+        page = text.encode("utf-8", "replace")
         if len(page) <= largest:
             with replacing(path) as temporary:
                 temporary.write_bytes(page)
@@ -94,6 +97,16 @@ def write_report(
 def in_script(record: str) -> str:
     """Write JSON so that nothing in it is markup where it stands in an HTML page."""
     return record.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _written(record: Any) -> str:
+    return in_script(json.dumps(record, separators=(",", ":")))
+
+
+def _part(name: str, record: Any) -> str:
+    """Write what is shown later as an element of its own: a browser need not have the whole file to begin."""
+    data = f'<script type="application/json" id="{name}">{_written(record)}</script>'
+    return f'{data}<script>came("{name}")</script>'
 
 
 def explanations(
@@ -120,10 +133,10 @@ def explanations(
     Explained
         Each photograph's classes first, then its layers.
     """
-    options: dict[str, Any] = {"providers": explainer.providers, "labels": explainer.labels.names or None}
-    tables = [Explainer(explainer.model, name, **options) for name in compared_tables()]
+    tables = [Explainer(explainer.model, name, **explainer.options) for name in compared_tables()]
+    classes_first = [None] if explainer.undecided is None else []
     for name, photo in photos:
-        for layer in (None, *layers):
+        for layer in (*classes_first, *layers):
             for each in tables:
                 selection = Selection(layer=layer, top=classes if layer is None else 1)
                 for one in explain_photos(each, [photo], selection, preprocess)[0]:
@@ -134,14 +147,20 @@ def explanations(
                     yield Explained(name, layer or "classes", subject, each.semantics.rules, one.score, shown)
 
 
-def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: int) -> dict[str, Any]:
+def _record(
+    reader: Reader, explained: Sequence[Explained], tile: int, quality: int, parts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the page needs at once; all pictures, and what is told of units, become `parts`."""
     atlas, made = reader.atlas, reader.atlas.made
+    pictures = [[_picture(caption, picture, parts) for caption, picture in one.pictures] for one in explained]
     return {
         "model": made.get("model", "a model"),
         "about": f"The {atlas.top} strongest of {atlas.seen} images for each feature map, projected to the "
         f"pixels that caused them{_methods(made)}.",
         "images": atlas.images,
-        "layers": [_layer(reader, layer, tile, quality) for layer in atlas.layers],
+        "layers": [
+            _layer(reader, layer, tile, quality, f"layer{n}", parts) for n, layer in enumerate(atlas.layers)
+        ],
         "explanations": [
             {
                 "photo": one.photo,
@@ -149,9 +168,9 @@ def _record(reader: Reader, explained: Sequence[Explained], tile: int, quality: 
                 "class": one.subject,
                 "rules": one.rules,
                 "score": float(f"{one.score:.3g}"),
-                "pictures": [(caption, _photo_picture(p)) for caption, p in one.pictures],
+                "pictures": shown,
             }
-            for one in explained
+            for one, shown in zip(explained, pictures, strict=True)
         ],
     }
 
@@ -166,11 +185,18 @@ def _methods(made: Mapping[str, Any]) -> str:
     return " by " + "; by ".join(f"{method}: {', '.join(names)}" for method, names in layers.items())
 
 
-def _photo_picture(picture: Picture) -> str:
-    return encoded(at_height(picture, _PHOTO_HEIGHT), _PHOTO_QUALITY)
+def _picture(caption: str, picture: Picture, parts: dict[str, Any]) -> tuple[str, str, int, int]:
+    """Return what is told of a photograph's picture; the same picture becomes one part."""
+    sized = at_height(picture, _PHOTO_HEIGHT)
+    shown = encoded(sized, _PHOTO_QUALITY)
+    name = next((name for name, other in parts.items() if other == shown), f"picture{len(parts)}")
+    parts[name] = shown
+    return caption, name, *sized.shape[:2]
 
 
-def _layer(reader: Reader, layer: str, tile: int, quality: int) -> dict[str, Any]:
+def _layer(
+    reader: Reader, layer: str, tile: int, quality: int, name: str, parts: dict[str, Any]
+) -> dict[str, Any]:
     table, arrays = reader.atlas.layers[layer], reader.files(layer)
     channels, top = table.activations.shape
     kept = arrays.projections.shape[2:4]
@@ -178,6 +204,14 @@ def _layer(reader: Reader, layer: str, tile: int, quality: int) -> dict[str, Any
     columns = math.ceil(math.sqrt(top))
     rows = math.ceil(top / columns)
     window = _window(reader, layer) or [0, 0, height, width]
+    units = _units(reader, layer)
+    parts[name] = {
+        "sprites": {
+            kind: list(sprites(pictures, (height, width), columns, quality))
+            for kind, pictures in (("projections", arrays.projections), ("patches", arrays.patches))
+        },
+        "units": units,
+    }
     return {
         "layer": layer,
         "channels": channels,
@@ -187,11 +221,7 @@ def _layer(reader: Reader, layer: str, tile: int, quality: int) -> dict[str, Any
         "per": BLOCKS,
         "across": math.isqrt(BLOCKS),
         "coarse": max(kept) <= _COARSE,
-        "sprites": {
-            kind: list(sprites(pictures, (height, width), columns, quality))
-            for kind, pictures in (("projections", arrays.projections), ("patches", arrays.patches))
-        },
-        "units": _units(reader, layer),
+        "strongest": [float(f"{of[0][0]:.3g}") if of else None for of in units],
     }
 
 

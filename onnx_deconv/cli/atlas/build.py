@@ -95,7 +95,7 @@ class AtlasOptions:
 @takes("semantics", SemanticsOptions)
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels",))
+@takes("run", ModelOptions, without=("labels", "kind"))
 @groups.common
 @click.pass_obj
 def command(
@@ -223,8 +223,16 @@ def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
         "methods": {layer: _method(study.explainer.method(layer)) for layer in layers},
         "preprocess": preprocess,
         "layers": list(layers),
+        "numbers": _numbers(study.explainer.model, layers),
         **study.fixed.record(),
     }
+
+
+def _numbers(model: Model, layers: Sequence[str]) -> dict[str, str]:
+    """Return the layers that are convolutions, rectified or not, by their numbers."""
+    found = {number: rectified_convolution(model, value) for value, number in model.ordinals.items()}
+    found |= {number: value for value, number in model.ordinals.items() if value in layers}
+    return {number: layer for number, layer in found.items() if layer in layers}
 
 
 def _method(semantics: Semantics) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from onnx_deconv.labels import Labels
 _EPILOG = """\b
 Examples:
   onnx-deconv atlas query atlas "class=tabby top=20"
-  onnx-deconv atlas query atlas "near=fire5:17" -o alike.csv
-  onnx-deconv atlas query atlas "layer=fire5 channel=17" --json
+  onnx-deconv atlas query atlas "near=conv9:17" -o alike.csv
+  onnx-deconv atlas query atlas "layer=conv9 channel=17" --json
 
-QUESTION is any of layer=NAME (a part of it will do), channel=N, image=NAME, top=N, and:
+QUESTION is any of layer=NAME (or conv9, or a part of the name), channel=N, image=NAME, top=N, and:
   class=NAME          the feature maps that have most images of a class among their strongest
   near=LAYER:CHANNEL  the feature maps that have most images in common with one
 An image's class is its folder's name, or what --classes says. The answer is printed, or written to a file:
