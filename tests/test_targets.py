@@ -1216,12 +1216,16 @@ def test_what_is_taken_for_classes_is_warned_of_once_and_written_down(tmp_path):
     (tmp_path / "net.onnx").write_bytes(row("y = MatMul(f, v)").SerializeToString())
     for name in "ab":
         save_png(tmp_path / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
-    how = (tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "made", "--json")
+    both = (tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "made", "--json")
     for kind, assumed in (((), True), (("--kind", "classes"), False)):
-        code, stdout, stderr = run("explain", tmp_path / "net.onnx", *how, *kind)
+        code, stdout, stderr = run("explain", tmp_path / "net.onnx", *both, *kind)
         assert code == 0, stderr
         assert stderr.count("is taken for classes: nothing in the file says so") == assumed
         assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [assumed] * 2
+        for command, *more in (("sheet", tmp_path / "a.png"), ("convert", "--form", "explain")):
+            how = (*more, "-o", tmp_path / command, *kind)
+            code, _, stderr = run(command, tmp_path / "net.onnx", *how)
+            assert (code, stderr.count("is taken for classes")) == (0, assumed), stderr
 
 
 @pytest.mark.parametrize(
