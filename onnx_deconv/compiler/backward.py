@@ -115,8 +115,8 @@ class Walk:
             return None
         maps = feature_maps(self.model, self.value, self.path, self.reached)
         if maps is None:
-            way = "choose rules without a class activation map"
-            raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {way}")
+            remedy = "choose rules without a class activation map"
+            raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {remedy}")
         return maps
 
     @cached_property

@@ -55,7 +55,7 @@ class Model:
     proto
         The model.
     files
-        The files that it was read from, where its external data lie; see
+        The files that it was read from, where its external data are; see
         :class:`~onnx_deconv.model.model_files.ModelFiles`.
     name
         What messages call the model.
@@ -121,7 +121,7 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Where its external data lie."""
+        """Where its external data are."""
         return self.files.folder
 
     @property
