@@ -1234,7 +1234,8 @@ def test_what_is_taken_for_classes_is_warned_of_once_and_written_down(tmp_path):
     ("name", "kind"),
     [
         ("logits", "classes"), ("pred_class", "classes"), ("faceLandmarks", "regression"),
-        ("bbox/out:0", "regression"), ("image_embeds", "embedding"), ("cls_token", "numbers"), ("class_boxes", "numbers"),
+        ("bbox/out:0", "regression"), ("image_embeds", "embedding"), ("cls_token", "numbers"),
+        ("class_boxes", "numbers"),
         ("boxing", "numbers"),
     ],
 )  # fmt: skip
