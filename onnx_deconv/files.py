@@ -19,9 +19,6 @@ from pathlib import Path
 
 from onnx_deconv.errors import InputError
 
-if sys.platform != "win32":
-    import fcntl
-
 PREFIX = ".onnx-deconv-"
 """How the names of files and folders begin that are only there while a run lasts."""
 
@@ -235,20 +232,37 @@ def _held(path: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _locked(path: Path) -> int | None:
-    """Lock a file or folder; return what holds the lock, or ``None`` where it cannot be had."""
-    if sys.platform == "win32":
+if sys.platform == "win32":
+
+    def _locked(path: Path) -> int | None:
+        """Return ``None``: there are no such locks."""
+        del path
         return None
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
+
+    def _is_own(about: os.stat_result) -> bool:
+        """Tell of no file that it is this user's: the system does not say in this way."""
+        del about
+        return False
+
+else:
+    import fcntl
+
+    def _locked(path: Path) -> int | None:
+        """Lock a file or folder; return what holds the lock, or ``None`` where it cannot be had."""
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            return None
+        return handle
+
+    def _is_own(about: os.stat_result) -> bool:
+        """Tell whether a file is this user's."""
+        return about.st_uid == os.getuid()
 
 
 @functools.cache
@@ -263,8 +277,7 @@ def _clear_away(home: Path) -> None:
 def _clear_one(path: Path) -> None:
     with suppress(OSError):
         about = path.lstat()
-        own = sys.platform != "win32" and about.st_uid == os.getuid()
-        if not own or time.time() - about.st_mtime < _YOUNG:
+        if not _is_own(about) or time.time() - about.st_mtime < _YOUNG:
             return
     handle = _locked(path)
     if handle is not None:

@@ -19,6 +19,8 @@ from onnx_deconv.files import embedded
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
 _CHARACTERS = "character"
 """Where PaddleOCR's readers have theirs, one on each line: the blank goes before them, the space behind."""
+_HEADINGS = {"category", "class", "class_name", "class_names", "classes", "label", "labels", "name", "names"}
+"""What the column of names is called in tables."""
 _FEW = 8
 """Names that are listed where another is not found."""
 IMAGENET = "imagenet"
@@ -76,7 +78,9 @@ class Labels:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read names from a file: one per line, JSON (a list, or an object by index), or a table (``.csv``).
+        """Read names from a file: one per line, JSON, a table (``.csv``), or a data set's ``.yaml``.
+
+        JSON is a list, or an object by index; a data set's description has its ``names``.
 
         Raises
         ------
@@ -91,8 +95,9 @@ class Labels:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
-        table = _rows(text) if Path(path).suffix.lower() == ".csv" else None
-        return cls(tuple(_parsed(text) if table is None else table))
+        read = _BY_SUFFIX.get(Path(path).suffix.lower())
+        found = None if read is None else read(text)
+        return cls(tuple(_parsed(text) if found is None else found))
 
     @classmethod
     def imagenet(cls, classes: int | None) -> Self:
@@ -196,17 +201,46 @@ def _name(value: Any) -> str:
     return _name(value[-1]) if isinstance(value, list | tuple) and value else _clean(str(value))
 
 
-def _rows(text: str) -> list[str] | None:
-    """Read names from a table with commas that has a column of indices and one of names."""
-    rows = [[_clean(cell) for cell in row] for row in csv.reader(io.StringIO(text)) if any(row)]
-    if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:  # noqa: PLR2004
-        return None
-    numbered = next((k for k in range(len(rows[0])) if all(row[k].isdecimal() for row in rows[1:])), None)
-    if numbered is None or len(rows) < 2:  # noqa: PLR2004
-        return None
-    body = rows if rows[0][numbered].isdecimal() else rows[1:]
-    names = next(k for k in range(len(rows[0])) if k != numbered)
+def _tabled(text: str) -> list[str] | None:
+    """Read names from a table: beside a column of indices, under a heading, or its only column."""
+    tables = sorted((_rows(text, separator) for separator in ",;\t"), key=lambda rows: -len((*rows, ())[0]))
+    return next((names for rows in tables if rows and (names := _column(rows)) is not None), None)
+
+
+def _rows(text: str, separator: str) -> list[list[str]]:
+    """Return the rows of a table; none where they differ in length."""
+    read = csv.reader(io.StringIO(text), delimiter=separator)
+    rows = [[_clean(cell) for cell in row] for row in read if any(row)]
+    return rows if len({len(row) for row in rows}) == 1 else []
+
+
+def _column(rows: Sequence[Sequence[str]]) -> list[str] | None:
+    """Return the names in a table; ``None`` where nothing tells which they are."""
+    first, *others = rows
+    headed = next((k for k, cell in enumerate(first) if cell.lower() in _HEADINGS), None)
+    if len(first) == 1:
+        return [name for (name,) in (rows if headed is None else others)]
+    numbered = next((k for k in range(len(first)) if all(row[k].isdecimal() for row in others)), None)
+    if numbered is None or not others:
+        return None if headed is None else [row[headed] for row in others]
+    body = rows if first[numbered].isdecimal() else others
+    names = next(k for k in range(len(first)) if k != numbered) if headed is None else headed
     return _by_index({row[numbered]: row[names] for row in body}) or None
+
+
+def _of_yaml(text: str) -> list[str] | None:
+    """Read the names in the file that describes a data set to Ultralytics; ``None`` where there are none."""
+    found = re.search(r"^names:[ \t]*(.*)\n((?:[ \t-].*\n|\s*\n)*)", text + "\n", re.MULTILINE)
+    if found is None:
+        return None
+    if inline := found[1].partition(" #")[0].strip():
+        plain = [_clean(name) for name in inline.strip("[]").split(",")]
+        return _held(_value(inline)) or plain
+    lines = [line.strip() for line in found[2].splitlines() if line.strip()]
+    if all(line.startswith("- ") for line in lines):
+        return [_clean(line[2:]) for line in lines]
+    pairs = (line.partition(":") for line in lines)
+    return _by_index({_clean(key): _clean(name) for key, _, name in pairs})
 
 
 def _clean(text: str) -> str:
@@ -214,3 +248,11 @@ def _clean(text: str) -> str:
     text = _UNSEEN.sub(" ", _ESCAPES.sub("", text)).strip()
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     return text[1:-1].strip() if quoted else text
+
+
+_BY_SUFFIX: Mapping[str, Callable[[str], list[str] | None]] = {
+    ".csv": _tabled,
+    ".tsv": _tabled,
+    ".yaml": _of_yaml,
+    ".yml": _of_yaml,
+}

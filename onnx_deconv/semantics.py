@@ -132,6 +132,11 @@ class Semantics:
         return self.cam != "none" or self.head == "class-map"
 
     @property
+    def starts_at_scores(self) -> bool:
+        """Whether a class is explained from its score, and its map, or shares of it, are found on the way."""
+        return self.reads_feature_maps or self.table.conserves
+
+    @property
     def rules_record(self) -> dict[str, str | None]:
         """Say which rule table it is: a later version, or another package, may have another of that name."""
         parent = None if self.table.parent is None else self.table.parent.name

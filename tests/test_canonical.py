@@ -81,6 +81,19 @@ def test_nodes_are_put_in_order_and_the_file_is_not_touched():
     assert proto.SerializeToString() == before
 
 
+def test_the_nodes_of_a_branch_are_put_in_order():
+    proto = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        net (float[2] x, bool c) => (float[2] y) {
+            y = If(c) <then_branch = one () => (float[2] t) { t = Neg(u) u = Exp(x) },
+                       else_branch = two () => (float[2] e) { e = Relu(x) }>
+        }"""
+    )
+    (node,) = read_view(proto, {}, "net").graph.node
+    (branch,) = (a.g for a in node.attribute if a.name == "then_branch")
+    assert [inner.op_type for inner in branch.node] == ["Exp", "Neg"]
+
+
 def test_nodes_in_order_stay_where_they_are():
     body = "b = Neg(x) d = Exp(b) a = Relu(x) c = Sin(a) y = Add(d, c)"
     assert [n.output[0] for n in read_view(model_of(body, {"x": (2,)}), {}, "net").graph.node] == [*"bdacy"]

@@ -13,7 +13,7 @@ from onnx_deconv import Explainer, Semantics, compile_pair, explain_graph, load
 from onnx_deconv.compiler.passes import EXPLAIN
 from onnx_deconv.runtime import Session, numpy_of
 
-CLASSES = 5
+CLASSES = 10
 FEATURES = "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w1) b = Relu(a) c = Conv(b, w2) f = Relu(c) "
 HEADS = {
     "rectified maps": "m = Conv(f, maps, bias) r = Relu(m) g = GlobalAveragePool(r) y = Flatten(g)",

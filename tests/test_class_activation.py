@@ -18,6 +18,7 @@ WEIGHTS = {
     "fc": numbers((5, 8), "fc"),
     "bias": numbers((5,), "bias"),
     "wide": numbers((7, 8 * 9), "wide"),
+    "narrow": numbers((7, 8), "narrow"),
     "last": numbers((5, 7), "last"),
     "classes": numbers((5, 8, 1, 1), "classes"),
     "s": np.array([1.2] * 8, "f"),
@@ -32,6 +33,8 @@ HEADS = {
     " n = BatchNormalization(h, s, s, s, s) d = Dropout(n) y = Gemm<transB = 1>(d, fc, bias)",
     "two linear layers": "h = Flatten(f) k = Gemm<transB = 1>(h, wide) r = Relu(k)"
     " y = Gemm<transB = 1>(r, last)",
+    "pool and two linear layers": "g = GlobalAveragePool(f) h = Flatten(g) k = Gemm<transB = 1>(h, narrow)"
+    " r = HardSwish(k) y = Gemm<transB = 1>(r, last)",
     "maximum": "g = GlobalMaxPool(f) h = Flatten(g) y = Gemm<transB = 1>(h, fc, bias)",
     "channels last": "t = Transpose<perm = [0, 2, 3, 1]>(f) g = ReduceMean<axes = [1, 2], keepdims = 0>(t)"
     " y = Gemm<transB = 1>(g, fc, bias)",
@@ -59,6 +62,8 @@ def explained(proto, semantics, x=X, targets=TARGETS):
 def head_in_torch(head, f):
     t = {name: torch.from_numpy(array.astype("d")) for name, array in WEIGHTS.items()}
     pooled = f.amax((2, 3)) if head == "maximum" else f.mean((2, 3))
+    if head == "pool and two linear layers":
+        return torch.nn.functional.hardswish(pooled @ t["narrow"].T) @ t["last"].T
     if head == "two linear layers":
         return torch.relu(f.flatten(1) @ t["wide"].T) @ t["last"].T
     if "normalisation" in head:

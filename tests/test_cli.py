@@ -197,8 +197,9 @@ def test_commands_say_how_much_of_a_signal_survives(tmp_path, photo):
     net = leftovers(tmp_path / "net.onnx")
     said = "less than 0.001 % of the signal's energy passes the narrowest rectifier, 'r'"
     _, stdout, stderr = run(
-        "explain", net, photo, "--rules", "deconvnet", "--seed", "one", "-o", tmp_path / "out", "--json"
-    )
+        "explain", net, photo, "--rules", "deconvnet", "--seed", "one", "--kind", "classes",
+        "-o", tmp_path / "out", "--json",
+    )  # fmt: skip
     assert said in stderr
     one = json.loads(stdout)
     assert one["survived"] == pytest.approx(1e-6, rel=1e-3)
@@ -414,6 +415,7 @@ def test_channels_last_of_one_plane_is_seen_from_the_shape(photo, tmp_path, out)
 
 def test_the_layout_is_taken_from_denotations():
     model = network(channels=3, size=3)
+    model.graph.node[3].attribute.append(helper.make_attribute("pads", [1] * 4))  # something is left
     for layout, axis in (("NCHW", 1), ("NHWC", 3)):
         for k, dim in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
             dim.denotation = "DATA_CHANNEL" if k == axis else "DATA_FEATURE"
@@ -658,6 +660,17 @@ def test_inspect_lists_layers_and_rules(model):
 
 
 @pytest.mark.parametrize(
+    ("choices", "maps"),
+    [([], True), (["--rules", "guided"], True), (["--rules", "lrp"], False), (["--cam", "grad-cam"], False),
+     (["--head", "class-map"], False)],
+)  # fmt: skip
+def test_the_layer_of_the_class_maps_is_named_where_classes_are_explained_from_it(model, out, choices, maps):
+    _, told, _ = run("inspect", model, *choices)
+    _, advised, _ = run("convert", model, *choices, "-o", out)
+    assert ("from its own map in maps" in told, "--layer maps" in advised) == (maps, maps)
+
+
+@pytest.mark.parametrize(
     ("kernel", "strides", "dilations", "expected"),
     [([2, 2], [2, 2], [1, 1], False), ([3, 3], [2, 2], [1, 1], True), ([2, 3], [2, 2], [1, 1], True),
      ([2, 2], [1, 1], [2, 2], True), ([2, 2], [3, 3], [2, 2], False), ([3, 3], [2, 2], [2, 2], True),
@@ -665,6 +678,7 @@ def test_inspect_lists_layers_and_rules(model):
 )  # fmt: skip
 def test_windows_overlap_where_two_share_a_position(tmp_path, kernel, strides, dilations, expected):
     net = network()
+    net.graph.node[3].attribute.append(helper.make_attribute("pads", [1] * 4))  # something is left
     for name, value in (("kernel_shape", kernel), ("strides", strides), ("dilations", dilations)):
         pool = net.graph.node[2]
         kept = [a for a in pool.attribute if a.name != name]
@@ -1120,7 +1134,7 @@ def test_inputs_that_are_no_pictures_are_refused(tmp_path, photo, out):
         ([1, 7, 8, 8], TensorProto.FLOAT, "takes 1×7×8×8, and photo.png is 3×40×50"),
         ([1, 3, 8, 8], TensorProto.INT64, "no path"),
     ):
-        assert says in refused("explain", relu(shape, dtype), photo, "-o", out)
+        assert says in refused("explain", relu(shape, dtype), photo, "--target", 0, "-o", out)
     assert not out.exists()
     two = network()
     two.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))
@@ -1233,4 +1247,4 @@ def test_what_the_runtime_refuses_is_told_once(tmp_path, out):
     net = saved(network(size="S"), tmp_path / "n.onnx")
     done = program("explain", net, small, "-o", out, "--size", "photo", "--providers", "cpu")
     assert done.returncode == 2
-    assert re.fullmatch(r"Error: .*small\.png: onnxruntime cannot run .*\n", done.stderr)
+    assert re.fullmatch(r"Error: .*small\.png: the windows of Conv 'conv_two' .*\n", done.stderr)

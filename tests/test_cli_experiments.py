@@ -323,6 +323,11 @@ def test_evaluate_takes_masks(model, photos, tmp_path, out):
         out,
     )
     assert "'lime'" in refused("evaluate", model, photos, *SIZE, "--method", "lime", "-o", out)
+    new = tmp_path / "new"
+    for wrong in ("grad-cam@nowhere", "guided*cam@logits"):
+        told = refused("evaluate", model, photos, *SIZE, "--method", "centre", "--method", wrong, "-o", new)
+        assert repr(wrong.partition("@")[2]) in told
+    assert not list(new.glob("*"))
 
 
 @pytest.mark.parametrize(
@@ -348,9 +353,8 @@ def test_grey_photographs_of_a_fixed_batch_are_occluded_too(tmp_path, out):
     onnx.save(small_model(body, weights, "2,1,16,16"), tmp_path / "grey.onnx")
     noise = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
     Image.fromarray(noise).save(tmp_path / "grey.png")
-    (record,) = results(
-        "occlude", tmp_path / "grey.onnx", tmp_path / "grey.png", "--preset", "unit", "-o", out
-    )
+    how = ("--preset", "unit", "--kind", "classes", "-o", out)
+    (record,) = results("occlude", tmp_path / "grey.onnx", tmp_path / "grey.png", *how)
     assert record["probability"] is None
     assert record["fill"] == [pytest.approx(128 / 255)]
     assert np.load(record["files"]["scores"]).shape == (16, 16)

@@ -67,6 +67,16 @@ def test_what_takes_part_is_told(body, semantics, depends, through):
     assert np.array_equal(first, second) == (depends == "no")
 
 
+@pytest.mark.parametrize(("layer", "depends"), [("b", "yes"), ("c", "yes"), ("d", "yes"), ("f", "hardly")])
+def test_a_whole_map_brings_the_image_in_where_it_is_fine(layer, depends):
+    """Of 16 positions a side: 8, 4, 4 and 2."""
+    body = BODIES["no pools"].partition("g =")[0] + f"e = {STRIDED}(d, w2) f = Relu(e) " + HEAD.format("f")
+    explainer = Explainer(model_of(body, {"x": ("N", 3, 16, 16)}, WEIGHTS), "deconvnet", providers="cpu")
+    for seed, expected in (("map", depends), ("value", "no")):
+        (found,) = explainer(IMAGES[:1], 2, layer=layer, seed=seed)
+        assert (found.depends, found.note is None) == (expected, expected == "yes")
+
+
 def test_the_share_is_said():
     assert "max pools that do 33 % of the downsampling" in told("one pool of three", "deconvnet")["note"]
 

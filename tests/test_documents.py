@@ -91,9 +91,9 @@ def usual(tmp_path, monkeypatch):
         nodes.append(helper.make_node("Conv", [names[k], f"w{k}"], [f"conv{k}"], strides=[2, 2]))
         nodes.append(helper.make_node("Relu", [f"conv{k}"], [names[k + 1]]))
     nodes.append(helper.make_node("GlobalAveragePool", ["d"], ["p"]))
-    nodes.append(helper.make_node("Flatten", ["p"], ["y"]))
+    nodes.append(helper.make_node("Flatten", ["p"], ["scores"]))
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 224, 224])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 300])
+    y = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 300])
     graph = helper.make_graph(nodes, "net", [x], [y], weights)
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
@@ -281,8 +281,8 @@ def test_the_page_on_plug_ins():
 
 
 def small_model():
-    body = "c = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)"
-    return model_of(body, {"x": ("N", 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))})
+    body = "c = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(c) g = GlobalAveragePool(r) scores = Flatten(g)"
+    return model_of(body, {"x": ("N", 3, 8, 8)}, {"w": numbers((4, 3, 3, 3))}, outputs=["scores"])
 
 
 def with_expanded_axis():

@@ -249,7 +249,8 @@ def test_baselines_read_neither_weights_nor_class(tmp_path):
 
 def test_a_deconvnet_without_pools_draws_one_picture_for_all_photographs(tmp_path):
     proto = model("c = Conv<pads=[1,1,1,1]>(x, k) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g)"
-                  " y = Gemm(f, v)", {"k": random(6, 3, 3, 3), "v": random(6, 5)}, "N,3,16,16")  # fmt: skip
+                  " logits = Gemm(f, v)", {"k": random(6, 3, 3, 3), "v": random(6, 5)},
+                  "N,3,16,16", "logits")  # fmt: skip
     found = run(tmp_path, ["deconvnet", "gradient"], proto=proto, measures=["image", "class"])
     assert found.mean("deconvnet", "image_pearson").low > 0.999
     assert found.mean("deconvnet", "class_pearson").high < 0.99

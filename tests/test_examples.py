@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,8 @@ from browsers import browser
 from commands import run as command
 from PIL import Image
 from servers import serving
+from small_networks import random
+from triton_server import triton_server
 
 from onnx_deconv import Explainer
 from onnx_deconv.imaging import heat_map, preprocess_for, read_image, saliency
@@ -150,6 +153,20 @@ def test_java(graph, picture, expected, tmp_path):
 
 
 @pytest.mark.slow
+def test_csharp(graph, picture, expected, tmp_path):
+    home = runtimes("Microsoft.ML.OnnxRuntime.dll", "node_modules/com.github.asus4.onnxruntime")
+    library, native = "Microsoft.ML.OnnxRuntime.dll", "com.github.asus4.onnxruntime/Plugins/Linux/x64"
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("the package has no shared library for this machine")
+    shutil.copy(home / library, tmp_path)
+    compiled = tmp_path / "explain.exe"
+    call = [program("mcs"), "-warnaserror", f"-r:{tmp_path / library}", f"-out:{compiled}"]
+    subprocess.run([*call, EXAMPLES / "Explain.cs"], check=True)
+    start = ["env", f"LD_LIBRARY_PATH={home / 'node_modules' / native}", program("mono"), compiled]
+    assert explains(start, graph, picture, expected, tmp_path)
+
+
+@pytest.mark.slow
 def test_rust(graph, picture, expected, tmp_path):
     """The folder has a cargo project that can be built offline: the crate ort, and what it needs."""
     home = runtimes("rust/Cargo.toml")
@@ -181,6 +198,45 @@ def test_a_client_of_triton(tmp_path):
         answer = subprocess.run([*start, str(OTHER), out], check=True, capture_output=True, text=True)
     assert answer.stdout.strip() == f"[{OTHER}]"
     assert close(np.load(out)[0], explainer(x, OTHER)[0].reconstruction)
+
+
+@pytest.mark.slow
+def test_triton_itself(tmp_path):
+    """The server takes the repository, but for what runs the files, and puts requests together."""
+    client = pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
+    home, explainer = runtimes("triton"), Explainer(DEMO, providers="cpu")
+    code, _, err = command("convert", DEMO, "-o", tmp_path / "repository", "--form", "triton")
+    assert code == 0, err
+    x = random(8, 3, 64, 64)
+    expected = [explainer(x[k : k + 1], k)[0].reconstruction for k in range(8)]
+    image, out = tmp_path / "image.npy", tmp_path / "out.npy"
+    np.save(image, x[:1])
+
+    def asked(k):
+        """Ask as a client of its own, again and again: for one image, then for two."""
+        with client.InferenceServerClient(address) as server:
+            for images in ([k], [k, (k + 3) % 8], [k], [(k + 1) % 8, k]):
+                given = {"image": x[images], "target": np.array(images, np.int64)[:, None]}
+                kinds = zip(given, ("FP32", "INT64"), strict=True)
+                inputs = [client.InferInput(name, given[name].shape, kind) for name, kind in kinds]
+                for each, array in zip(inputs, given.values(), strict=True):
+                    each.set_data_from_numpy(array)
+                answer = server.infer("demo_explain", inputs)
+                assert answer.as_numpy("explained").ravel().tolist() == images
+                found = answer.as_numpy("reconstruction")
+                assert all(close(one, expected[i]) for one, i in zip(found, images, strict=True))
+
+    with triton_server(home / "triton", tmp_path / "repository", tmp_path / "backends") as address:
+        start = [sys.executable, EXAMPLES / "triton_client.py", address, "demo_explain", image, "0", out]
+        answer = subprocess.run(start, check=True, capture_output=True, text=True)
+        assert answer.stdout.strip() == "[[0]]"
+        assert close(np.load(out)[0], expected[0])
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(asked, range(8)))
+        with client.InferenceServerClient(address) as server:
+            (told,) = server.get_inference_statistics("demo_explain")["model_stats"]
+    assert told["inference_count"] == 1 + 1 + 8 * 6  # the first warms up
+    assert told["execution_count"] < 1 + 1 + 8 * 4  # requests of several clients ran together
 
 
 @contextmanager

@@ -64,7 +64,9 @@ def test_a_net_that_cannot_see_a_circular_shift_does_not_move():
         "k": random(4, 3, 1, 1),
     }, "N,3,H,W")  # fmt: skip
     shifted = lambda amount: np.roll(IMAGES, int(amount), axis=2)  # noqa: E731
-    found = invariance(explainer(proto), IMAGES, shifted, range(10), layers=["r", "y"])
+    found = invariance(
+        explainer(proto), IMAGES, shifted, range(10), layers=["r", "y"], targets=[0] * len(IMAGES)
+    )
     np.testing.assert_allclose(found.distances["y"], 0, atol=1e-5)
     np.testing.assert_array_equal(found.distances["r"][:, 0], 0)
     assert (found.distances["r"][:, 1:] > 0.1 * found.norms["r"][:, None]).all()

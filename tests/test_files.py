@@ -23,7 +23,7 @@ from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, l
 from onnx_deconv.compiler.explain_graph import explain_graph
 from onnx_deconv.compiler.package import ALL_FILES, DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.files import PREFIX, Spool, replacing, replacing_together
-from onnx_deconv.runtime import memory_needed
+from onnx_deconv.runtime import Session, memory_needed
 from onnx_deconv.verification import verify
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="it has no such files, signals or processes")
@@ -199,6 +199,76 @@ def test_names_of_any_bytes_work_under_any_locale(tmp_path, locale):
     command = [sys.executable, "-m", "onnx_deconv", "convert", name, "-o", os.fsencode(tmp_path) + b"/\xfc"]
     done = subprocess.run(command, env=os.environ | {"LC_ALL": locale}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_where_no_link_can_be_made_weights_are_copied_to_a_name_that_the_runtime_takes(tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    (tmp_path / "plain" / "w").mkdir(parents=True)
+    onnx.save(
+        network(), tmp_path / "plain" / "m.onnx",
+        save_as_external_data=True, location="w/m.data", size_threshold=0,
+    )  # fmt: skip
+    (tmp_path / "plain").rename(folder)
+    proto = onnx.load(folder / "m.onnx", load_external_data=False)
+    linked = Session(proto, folder, "cpu").run_plainly({"x": X})["y"]
+
+    def refuse(*_, **__):
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    copied = Session(proto, folder, "cpu").run_plainly({"x": X})["y"]
+    np.testing.assert_array_equal(copied, linked)
+
+
+ELSEWHERE = """
+import importlib, os, signal, sys
+for foreign in "click cmap onnx_graphsurgeon onnxruntime PIL.Image subprocess tempfile uvicorn".split():
+    importlib.import_module(foreign)
+gone = {
+    os: "fork forkpty register_at_fork getuid geteuid getgid O_NOFOLLOW O_NONBLOCK O_DIRECTORY link symlink "
+        "sysconf sched_getaffinity killpg getpgid setsid mkfifo pread nice getloadavg chown fchmod uname",
+    signal: "SIGHUP SIGKILL SIGUSR1 SIGALRM SIGPIPE setitimer alarm pthread_kill",
+}
+for module, names in gone.items():
+    for name in names.split():
+        delattr(module, name)
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty"):
+    sys.modules[name] = None
+sys.platform = "win32"
+from onnx_deconv.cli import main
+for command in sys.argv[1].split(","):
+    print(command, flush=True)
+    main(command.split(), standalone_mode=False)
+"""
+"""Takes away what only POSIX has, and calls the system by the name of one that has not."""
+
+
+@pytest.mark.slow
+@posix
+def test_nothing_is_called_that_only_posix_has(tmp_path):
+    saved(tmp_path / "m.onnx", external=True)
+    picture(tmp_path / "p.png", 16, 16)
+    commands = [
+        "inspect m.onnx",
+        "explain m.onnx p.png -o explained",
+        "convert m.onnx -o pair",
+        "verify pair",
+        "convert m.onnx -o one --form explain",
+        "occlude m.onnx p.png -o occluded",
+        "sheet m.onnx p.png -o s.png",
+        "atlas build m.onnx p.png -o atlas --layer r1",
+        "atlas report atlas -o r.html",
+        "evaluate m.onnx p.png -o e",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, ",".join(commands)],
+        cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = {"explained", "pair", "one", "occluded", "s.png", "atlas", "r.html", "e"}
+    assert written < {path.name for path in tmp_path.iterdir()}
+    assert [path for path in tmp_path.rglob("*") if path.name.startswith(PREFIX)] == []
 
 
 # Files that change

@@ -12,7 +12,16 @@ from onnx import numpy_helper
 from PIL import Image
 from small_networks import labelled, model, network, random
 
-from onnx_deconv import Explainer, InputError, compile_pair, explain, explain_graph, load, with_inputs
+from onnx_deconv import (
+    Explainer,
+    InputError,
+    ModelError,
+    compile_pair,
+    explain,
+    explain_graph,
+    load,
+    with_inputs,
+)
 from onnx_deconv.imaging import heat_map, preprocess_for, read_image, read_numbers
 from onnx_deconv.model.heads import convolutions
 from onnx_deconv.runtime import Session
@@ -398,6 +407,22 @@ def test_filters_of_a_given_input_alone_are_no_layers_to_explain():
     assert (convolutions(whole), convolutions(with_inputs(whole, GIVEN))) == (["p", "q"], ["p"])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "double", "uint8"])
+def test_inputs_of_any_type_are_given(dtype):
+    body = """l = Cast<to=1>(left) r = Cast<to=1>(right) m = Mul(l, r) z = Cast<to=1>(m)
+        f = Flatten(z) k = MatMul(f, w) y = Softmax(k)"""
+    inputs = f"{dtype}[2,3,4,4] left, {dtype}[2,3,4,4] right"
+    proto = of_inputs(inputs, body, w=random(48, 2))
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    numbers = np.uint8 if dtype == "uint8" else np.float64 if dtype == "double" else np.float16
+    numbers = np.float32 if dtype == "bfloat16" else numbers
+    left, right = (np.abs(random(*shape) * 9).astype(numbers) for shape in ((2, 3, 4, 4), (3, 4, 4)))
+    both = {"left": left, "right": np.repeat(right[None], 2, 0)}
+    one = Explainer(with_inputs(load(proto), {"right": right}), "gradient", providers="cpu")
+    for found, want in zip(one(left, 0), Explainer(proto, "gradient", providers="cpu")(both, 0), strict=True):
+        np.testing.assert_array_equal(found.reconstruction, want.reconstructions["left"])
+
+
 def test_inputs_of_old_models_are_given_too():
     proto = twins()
     proto.opset_import[0].version, proto.ir_version = 7, 3
@@ -554,18 +579,43 @@ def test_two_possible_layouts_are_refused_with_the_option():
     assert explain(proto, photograph, 0, preprocess=how, providers="cpu").shown.layout == "NCHW"
 
 
-def test_numbers_that_numpy_does_not_have_are_refused_with_the_way_out(tmp_path):
+def of_type(dtype, body="f = Cast<to=1>(x) h = Flatten(f) y = MatMul(h, w)", **weights):
     proto = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["": 18]> g (bfloat16[N,3,4,4] x) => (float[N,48] y) '
-        "{ f = Cast<to=1>(x) y = Flatten(f) }"
+        f'<ir_version: 9, opset_import: ["": 19]> g ({dtype}[N,3,4,4] x) => (float[N,10] y) {{ {body} }}'
     )
-    net = saved(proto, tmp_path / "net.onnx")
+    for name, array in (weights or {"w": random(48, 10)}).items():
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    return proto
+
+
+def test_inputs_of_bfloat16_get_rounded_numbers(tmp_path):
+    net = saved(of_type("bfloat16"), tmp_path / "net.onnx")
+    values = random(2, 3, 4, 4)
+    rounded = ((values.view(np.uint32) + 0x7FFF + (values.view(np.uint32) >> 16 & 1)) >> 16 << 16).view("f4")
+    assert (rounded != values).any()
+    same = Explainer(of_type("float"), "gradient", providers="cpu")(rounded)
+    for one, two in zip(Explainer(net, "gradient", providers="cpu")(values), same, strict=True):
+        assert (one.channel, one.score) == (two.channel, two.score)
+        np.testing.assert_array_equal(one.reconstruction, two.reconstruction)
+    assert run("convert", net, "-o", tmp_path / "out", "--form", "explain")[0] == 0
+    assert run("verify", net, "--rules", "gradient")[0] == 0
+
+
+def test_what_runtimes_do_not_compute_with_is_said():
+    weights = {"w": random(48, 10).astype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16))}
+    proto = of_type("bfloat16", "h = Flatten(x) z = MatMul(h, w) y = Cast<to=1>(z)", **weights)
+    with pytest.raises(ModelError, match=r"refuses the model: .*; few operators take bfloat16.*to float32"):
+        explain(proto, random(1, 3, 4, 4), providers="cpu")
+
+
+def test_numbers_that_numpy_does_not_have_are_refused_with_the_way_out(tmp_path):
+    net = saved(of_type("float8e4m3fn"), tmp_path / "net.onnx")
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "p.png")
     for command in (("verify", net), ("explain", net, tmp_path / "p.png"),
                     ("convert", net, "-o", tmp_path / "out", "--form", "explain")):  # fmt: skip
         code, _, err = run(*command)
         assert code == 2
-        assert "'x' takes bfloat16" in err
+        assert "float8" in err
         assert "a Cast from float32" in err
     with pytest.raises(InputError, match="a Cast from float32"):
         explain(net, np.zeros((1, 3, 4, 4), np.float32), providers="cpu")

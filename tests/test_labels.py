@@ -40,12 +40,40 @@ def test_names_are_read_as_tools_write_them(tmp_path, text):
     [
         "0,cat\n1,dog\n2,hen\n3,cow\n",
         "name,index\ncow,3\ndog,1\nhen,2\ncat,0\n",
-        '0;"cat"\n'.replace(";", ",") + "1,dog\n2,hen\n3,cow",
+        '0,"cat"\n1,dog\n2,hen\n3,cow',
+        "index;name\r\n3;cow\r\n1;dog\r\n2;hen\r\n0;cat\r\n",
+        "n\tid\tlabel\n7\ta\tcat\n8\tb\tdog\n9\tc\then\n10\td\tcow\n".replace("7", "0")
+        .replace("8", "1").replace("9", "2").replace("10", "3"),
+        "kind,class_name\npet,cat\npet,dog\nbird,hen\nfarm,cow\n",
+        'name\n"cat"\ndog\nhen\ncow\n',
+        "cat\ndog\nhen\ncow\n",
     ],
-)
-def test_a_table_has_a_column_of_indices_and_one_of_names(tmp_path, text):
+)  # fmt: skip
+def test_names_are_found_in_a_table(tmp_path, text):
     (tmp_path / "names.csv").write_text(text, encoding="utf-8")
     assert Labels.read(tmp_path / "names.csv").names == PETS
+
+
+def test_names_in_a_table_may_have_commas_and_quotes(tmp_path):
+    for text in ('name\n"hen, ""Lea"""\n"cow, Ida"\n', 'hen, "Lea"\ncow, Ida\n'):
+        (tmp_path / "names.csv").write_text(text, encoding="utf-8")
+        assert Labels.read(tmp_path / "names.csv").names == ('hen, "Lea"', "cow, Ida")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "names:\n  0: cat\n  1: dog\n  2: hen\n  3: cow\n",
+        "names:\n- cat\n- dog\n- 'hen'\n- cow",
+        "names: ['cat', 'dog', 'hen', 'cow']  # four\n",
+        "names: [cat, dog, hen, cow]\n",
+        'names: {0: "cat", 1: "dog", 2: "hen", 3: "cow"}\n',
+    ],
+)
+def test_names_are_found_in_what_describes_a_data_set(tmp_path, names):
+    for text in (names, f"path: pets\nnc: 4\n{names}\ndownload: |\n  names: none\n"):
+        (tmp_path / "pets.yaml").write_text(text, encoding="utf-8")
+        assert Labels.read(tmp_path / "pets.yaml").names == PETS
 
 
 def test_a_readers_characters_stand_between_the_blank_and_the_space():

@@ -5,15 +5,22 @@ import json
 import numpy as np
 import onnx
 import pytest
-from commands import run
+from commands import refused, run
+from onnx import numpy_helper
 from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
+from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.evaluation import explanations, method_of
+from onnx_deconv.experiments.occlusion import occlusion
+from onnx_deconv.experiments.sheet import across_tables
 from onnx_deconv.imaging import save_png
 from onnx_deconv.model.detections import Fields, Layout, behind
+from onnx_deconv.model.heads import heads
 from onnx_deconv.runtime import Session, numpy_of
+from onnx_deconv.serving.served import graph_of
 
 IMAGES = np.abs(random(2, 3, 4, 6)) + 0.1
 SAME = {"same": np.eye(4, 3, dtype=np.float32)[:, :, None, None]}
@@ -57,6 +64,21 @@ def segmenter(tail="NCHW", batch="N", size="4,6"):
     return named(
         model(f"c = Conv(x, same) {TAILS[tail]}", SAME, f"{batch},3,{size}"), "red", "green", "blue", "black"
     )
+
+
+WIDE = {
+    "v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1),
+    "face": random(72, 136), "two": np.array([4, 7]), "hundred": np.float32(100),
+}  # fmt: skip
+WIDE["whole"] = WIDE["v"].T.reshape(3, 3, 4, 6)
+FILTERED = "c = Conv(x, whole) y = Flatten(c)"
+"""The same numbers as by `v`, made by filters as large as the image."""
+NOTHING_TELLS = "row of 3 numbers, and nothing tells whether they are classes"
+
+
+def row(tail=FILTERED, output="y"):
+    """A row of numbers, made of all pixels of a photograph of 4×6."""
+    return model(f"f = Flatten(x) {tail}".replace("y =", f"{output} ="), WIDE, "N,3,4,6", output)
 
 
 def only(values, channel, where=1.0):
@@ -174,7 +196,8 @@ def test_a_mask_of_another_size_is_fitted():
         (0, {"position": (4, 0)}, "outside the feature map"),
         (0, {"position": "here"}, "give indices, a mask, or region"),
         (0, {"position": np.ones(3, np.float32)}, "a mask of shape"),
-        (0, {"seed": np.ones((2, 3, 4))}, r"seed: an array of shape \(2, 3, 4\); .* shape \(2, 4, 6, 4\)"),
+        (0, {"seed": np.ones((2, 4, 6, 4))}, "leave out target"),
+        (None, {"seed": np.ones((2, 3, 4))}, r"seed: an array of shape \(2, 3, 4\); .* shape \(2, 4, 6, 4\)"),
         (0.5, {}, "target 0.5: give a whole number or a label"),
         (True, {}, "target True: give a whole number or a label"),
     ],
@@ -694,6 +717,35 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
         ask(SCENE, "at 9,9")
 
 
+NOBODYS = (-2, -3, 99, 2**40)
+"""Numbers that no class, channel or unit has, and that do not stand for the strongest."""
+
+
+@pytest.mark.parametrize(
+    ("net", "images", "seed"),
+    [
+        (segmenter(), IMAGES, "map"),
+        (segmenter(), IMAGES, "present"),
+        (segmenter(), IMAGES, "strongest"),
+        (segmenter("NHWC"), IMAGES, "one"),
+        (segmenter(), IMAGES, "unit"),
+        (detector(), SCENE, "auto"),
+        (grid("along channels"), SCENE, "auto"),
+        (row("s = MatMul(f, ten) y = Softmax(s)"), IMAGES, "auto"),
+        (row("s = MatMul(f, ten) y = Softmax(s)"), IMAGES, "contrast"),
+        (row("s = MatMul(f, ten) p = Softmax(s) y = Gather<axis=1>(p, two)"), IMAGES, "auto"),
+    ],
+)
+def test_a_graph_gives_zeros_for_what_there_is_not(net, images, seed):
+    graph = explain_graph(compile_pair(load(net), semantics="gradient"), seed=seed)
+    session, batch = Session(graph.proto, graph.folder, "cpu"), len(images)
+    for target in (0, -1, *NOBODYS):
+        found = session.run_plainly({"x": images, "target": np.full(batch, target)})
+        assert found[RECONSTRUCTION].any() == (target not in NOBODYS), target
+        if target != -1:
+            assert found["explained"].tolist() == [target if target >= 0 else 2**31 - 1] * batch
+
+
 @pytest.mark.parametrize(("anchor", "value"), [(0, 10 / 16), (2, 0)])
 def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor, value):
     found = explainer(grid("along channels"))(SCENE[:1], "bright", position=(anchor, 3, 1), seed="one")
@@ -789,6 +841,84 @@ def results(proto, photo, *arguments):
     return [json.loads(line) for line in stdout.splitlines()]
 
 
+def test_a_detector_has_a_score_for_each_class():
+    np.testing.assert_allclose(explainer(detector()).scores(SCENE), [[0.9, 0.8], [0.8, 0.9]], rtol=1e-6)
+    assert explainer(detector()).classes == 2
+    assert explainer(grid("along channels")).scores(SCENE).shape == (2, 2)
+
+
+def test_occlusion_of_a_detector_follows_the_class_not_a_field():
+    found = occlusion(explainer(detector()), scene((1, 2, 0.9), (3, 0, 0.7))[0], target="bright", layer="c",
+                      size=4, stride=4, fill=0)  # fmt: skip
+    assert (found.target, found.label) == (0, "bright")
+    # Its best box is the brightest cell; without it, the second.
+    expected = np.full((4, 4), 0.9)
+    expected[1, 2] = 0.7
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
+    with pytest.raises(InputError, match="nothing tells which of their fields 0 to 5 are classes"):
+        occlusion(explainer(detector(labels=())), SCENE[0], layer="c")
+
+
+def two_heads():
+    """Two classifiers: a class of the first is the sum of a row of pixels, of the second of a column."""
+    rows = np.repeat(np.eye(4, dtype=np.float32), 4, axis=0)
+    body = "f = Flatten(x) y = MatMul(f, rows) z = MatMul(f, columns)"
+    weights = {"rows": rows, "columns": np.tile(np.eye(4, dtype=np.float32), (4, 1))}
+    return model(f"{body} first = Softmax(y) second = Softmax(z)", weights, "N,1,4,4", "first second")
+
+
+def test_every_command_explains_the_output_that_is_chosen(tmp_path):
+    net, image = two_heads(), np.zeros((1, 4, 4), np.float32)
+    image[0, 1, 2] = 1
+    rows, columns = np.zeros((2, 1, 4, 4), np.float32)
+    rows[0, 1], columns[0, :, 2] = 1, 1
+    for output, expected in (("first", rows), ("second", columns)):
+        ask = explainer(net, output=output)
+        np.testing.assert_array_equal(ask(image[None])[0].reconstruction, expected)
+        for made in (explanations("gradient", **ask.options), method_of("gradient", ask)):
+            maps = made.on(ask.model, "NCHW")(image[None], [ask(image[None])[0].channel])
+            np.testing.assert_array_equal(maps[0], expected[0])
+        for column in across_tables(ask, ["gradient", "guided"], Selection()):
+            np.testing.assert_array_equal(column.explainer(image[None])[0].reconstruction, expected)
+    save_png(tmp_path / "p.png", np.repeat(image[0, :, :, None] * 255, 3, 2).astype(np.uint8))
+    (tmp_path / "net.onnx").write_bytes(net.SerializeToString())
+    how = ("--preset", "raw", "--model-output", "second", "--method", "gradient", "--measure", "sparsity")
+    assert run("evaluate", tmp_path / "net.onnx", tmp_path / "p.png", *how, "-o", tmp_path / "out")[0] == 0
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert told["made"]["output"] == "second"
+
+
+def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
+    net, out = tmp_path / "net.onnx", tmp_path / "out"
+    net.write_bytes(detector().SerializeToString())
+    seed = np.zeros((6, 16), np.float32)
+    seed[4, 3], seed[5, 9] = 2, 1  # bright in a cell, dark in another
+    np.save(tmp_path / "seed.npy", seed)
+    how = ("--preset", "raw", "--rules", "gradient", "--seed", tmp_path / "seed.npy", "-o", out)
+    code, stdout, stderr = run("explain", net, photo, *how, "--json")
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    np.testing.assert_allclose(
+        np.load(told["files"]["values"]), (2 * cell(0, 3) - cell(2, 1))[0], rtol=1e-6, atol=1e-9
+    )
+    assert (told["target"], told["seed"], told["class"]) == ("the given array", "array", None)
+    (same,) = explainer(detector())(scene((1, 2, 0.9)), seed=seed)
+    np.testing.assert_array_equal(np.load(told["files"]["values"]), same.reconstruction)
+    sheet = ("--preset", "raw", "--seed", tmp_path / "seed.npy", "-o", out)
+    assert run("sheet", net, photo, *sheet)[0] == 0
+    for wrong, message in (
+        (("explain", *how, "--target", "bright"), "leave out --target"),
+        (("sheet", *sheet, "--target", "bright"), "leave out --target"),
+        (("sheet", *sheet, "--across", "classes"), "--across tables"),
+        (("sheet", *sheet, "--across", "layers"), "leave out --seed"),
+        (("explain", *how[:4], "--seed", "nothing"), "auto, one, value, map, present, strongest"),
+        (("explain", *how[:4], "--seed", photo), "no array of numbers"),
+    ):
+        assert message in refused(wrong[0], net, photo, *wrong[1:]), wrong
+    np.save(tmp_path / "seed.npy", seed.T)
+    assert "explained value has the shape (1, 6, 16)" in refused("explain", net, photo, *how)
+
+
 def test_a_box_is_named_by_a_point_of_the_photograph(photo):
     (found,) = results(
         detector(), photo, "--target", "bright at 10,6", "--rules", "gradient", "--scale", 1 / 255
@@ -827,7 +957,9 @@ def test_a_fourth_channel_that_no_photograph_gives_is_told(photo):
     )
     path = photo.parent / "net.onnx"
     path.write_bytes(proto.SerializeToString())
-    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out", "--preset", "raw")
+    code, _, stderr = run(
+        "explain", path, photo, "-o", photo.parent / "out", "--preset", "raw", "--target", 1
+    )
     assert code == 0
     assert "the model's fourth channel is fed 255 everywhere" in stderr
 
@@ -836,11 +968,13 @@ def test_channels_that_no_photograph_has_are_refused_though_the_last_axis_is_one
     proto = model("c = Conv(x, k) y = GlobalAveragePool(c)", {"k": random(2, 11, 5, 1)}, "4,11,60,1")
     path = photo.parent / "net.onnx"
     path.write_bytes(proto.SerializeToString())
-    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out")
+    code, _, stderr = run("explain", path, photo, "-o", photo.parent / "out", "--target", 0)
     assert code == 2
     assert "input 'x' takes 4×11×60×1, and photo.png is 3×16×16" in stderr
     assert not (photo.parent / "out").exists()
-    code, _, stderr = run("convert", path, "-o", photo.parent / "graph", "--form", "explain")
+    code, _, stderr = run(
+        "convert", path, "-o", photo.parent / "graph", "--form", "explain", "--kind", "classes"
+    )
     assert code == 0, stderr
 
 
@@ -971,46 +1105,202 @@ def test_what_is_no_mean_of_probabilities_of_the_same_classes_says_that_it_is_ma
     assert ("is computed from scores" in (one.note or "")) == said
 
 
+SPELLED = {
+    "of all": "e = Exp(z) t = ReduceSum(e, last) y = Div(e, t)",
+    "less the largest": "m = ReduceMax(z, last) s = Sub(z, m) e = Exp(s) t = ReduceSum(e, last)"
+    " y = Div(e, t)",
+    "by JAX": "m = ReduceMax<keepdims=0>(z, last) i = Identity(m) c = Reshape(i, column) s = Sub(z, c)"
+    " e = Exp(s) t = ReduceSum<keepdims=0>(e, last) u = Unsqueeze(t, last) y = Div(e, u)",
+    "by the inverse": "e = Exp(z) t = ReduceSum(e, last) r = Reciprocal(t) y = Mul(r, e)",
+    "logarithm": "e = Exp(z) t = ReduceSum(e, last) l = Log(t) y = Sub(z, l)",
+    "and a tail": "e = Exp(z) t = ReduceSum(e, last) p = Div(e, t) y = Mul(p, hundred)",
+}
+
+
+def spelled(tail):
+    more = {"last": np.array([1]), "first": np.array([0]), "column": np.array([-1, 1])}
+    weights = {name: array for name, array in WIDE.items() if name != "one"}
+    return model(f"f = Flatten(x) z = MatMul(f, v) {tail}", weights | more, "N,3,4,6")
+
+
+@pytest.mark.parametrize("tail", SPELLED.values(), ids=SPELLED)
+def test_a_softmax_that_is_spelled_out_is_cut_off_as_one(tail):
+    (head,) = heads(load(spelled(tail)))
+    assert (head.kind, head.start, head.squash, head.assumed) == ("classes", "z", "together", False)
+    whole = explainer(spelled("y = Softmax<axis=1>(z)"))(IMAGES)
+    np.testing.assert_array_equal(arrays(explainer(spelled(tail))(IMAGES)), arrays(whole))
+
+
 @pytest.mark.parametrize(
-    ("tail", "assumed"),
+    "tail",
     [
-        ("y = MatMul(f, v)", True),
-        ("s = MatMul(f, v) y = Softmax(s)", False),
-        ("s = MatMul(f, v) y = Sigmoid(s)", False),
-        ("s = MatMul(f, v) a = ArgMax<axis=1>(s) y = Cast<to=1>(a)", False),
-        ("y = MatMul(f, thousand)", False),
-        ("y = MatMul(f, ten)", False),
-        ("y = MatMul(f, one)", False),  # a regression
+        "n = Neg(z) e = Exp(n) t = Add(e, one) y = Div(one, t)",
+        "n = Neg(z) e = Exp(n) t = Add(one, e) y = Reciprocal(t)",
+        "h = Mul(z, half) t = Tanh(h) u = Add(t, one) y = Mul(half, u)",
     ],
 )
+def test_a_sigmoid_that_is_spelled_out_is_cut_off_as_one(tail):
+    proto = spelled(tail)
+    for name, number in (("one", 1), ("half", 0.5)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.float32(number), name))
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start, head.squash, head.assumed) == ("classes", "z", "each", False)
+    whole = explainer(spelled("y = Sigmoid(z)"))(IMAGES)
+    np.testing.assert_array_equal(arrays(explainer(proto)(IMAGES)), arrays(whole))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "e = Exp(z) t = ReduceSum(z, last) y = Div(e, t)",  # of other numbers
+        "e = Exp(z) t = ReduceSum(e, last) y = Div(t, e)",
+        "e = Exp(z) t = ReduceMax(e, last) y = Div(e, t)",
+        "e = Exp(z) t = ReduceSum<keepdims=0>(e, first) y = Div(e, t)",  # of all images
+    ],
+)
+def test_what_is_nearly_a_softmax_is_none(tail):
+    assert "Softmax" not in {node.op for node in load(spelled(tail)).nodes}
+
+
+def test_a_softmax_within_a_network_has_its_own_gradient():
+    """Attention, spelled out: by central differences."""
+    tail = f"{SPELLED['less the largest'].replace('y =', 'p =')} q = Mul(p, z) y = MatMul(q, square)"
+    more = {"last": np.array([1]), "square": random(3, 3)}
+    net = model(f"f = Flatten(x) z = MatMul(f, v) {tail}", WIDE | more, "N,3,4,6")
+    image, ask = IMAGES[:1] / 8, explainer(net)
+    found, step = ask(image, 1)[0].reconstruction.ravel(), 1e-2
+    for k in range(0, 72, 7):
+        moved = np.zeros((1, 72), np.float32)
+        moved[0, k] = step
+        high, low = (ask.scores(image + sign * moved.reshape(image.shape))[0, 1] for sign in (1, -1))
+        assert found[k] == pytest.approx((high - low) / (2 * step), rel=2e-2, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind", "told"),
+    [
+        (FILTERED, "numbers", True),
+        ("c = Conv(x, whole) m = Mul(c, hundred) y = Flatten(m)", "numbers", True),
+        ("c = Conv(x, whole) r = Round(c) i = Cast<to=6>(r) y = Flatten(i)", "numbers", True),  # whole pixels
+        ("y = MatMul(f, face)", "numbers", True),
+        ("y = MatMul(f, v)", "classes", False),
+        ("s = MatMul(f, v) y = Softmax(s)", "classes", True),
+        ("s = MatMul(f, v) y = Sigmoid(s)", "classes", True),
+        ("s = MatMul(f, v) a = ArgMax<axis=1>(s) y = Cast<to=1>(a)", "classes", True),
+        ("c = Conv(x, whole) g = Greater(c, hundred) h = Cast<to=1>(g) y = Flatten(h)", "classes", True),
+        ("y = MatMul(f, thousand)", "classes", True),
+        ("y = MatMul(f, ten)", "classes", True),
+        ("y = MatMul(f, one)", "regression", True),
+        ("g = GlobalAveragePool(x) y = Flatten(g)", "classes", False),
+        ("g = GlobalAveragePool(x) c = Conv(g, dense) r = Relu(c) d = Conv(r, other) y = Flatten(d)",
+         "classes", False),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("labels", [None, ["a", "b", "c"]])
-def test_numbers_that_nothing_says_are_classes_are_said_to_be_taken_for_such(tmp_path, tail, assumed, labels):
-    weights = {"v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1)}
-    proto = model(f"f = Flatten(x) {tail}", weights, "N,3,4,6")
+def test_a_row_of_numbers_is_of_classes_where_something_tells(tmp_path, tail, kind, told, labels):
+    proto = row(tail)
+    for name, array in (("dense", random(5, 3, 1, 1)), ("other", random(3, 5, 1, 1))):
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
     (tmp_path / "net.onnx").write_bytes((named(proto, *labels) if labels else proto).SerializeToString())
+    three = "face" not in tail
+    kind, told = ("classes", True) if labels and kind == "numbers" and three else (kind, told or bool(labels))
+    head = explainer(tmp_path / "net.onnx").head
+    assert (head.kind, head.assumed) == (kind, not told)
     _, stdout, _ = run("inspect", tmp_path / "net.onnx", "--json")
-    assert json.loads(stdout)["heads"][0]["assumed"] == (assumed and not labels)
+    listed = json.loads(stdout)["heads"][0]
+    assert (listed["kind"], listed["assumed"]) == (kind, not told)
+    assert ("classes, assumed" in run("inspect", tmp_path / "net.onnx")[1]) == (not told)
+
+
+def test_what_is_taken_for_classes_is_warned_of_once_and_written_down(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(row("y = MatMul(f, v)").SerializeToString())
+    for name in "ab":
+        save_png(tmp_path / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
+    how = (tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "made", "--json")
+    for kind, assumed in (((), True), (("--kind", "classes"), False)):
+        code, stdout, stderr = run("explain", tmp_path / "net.onnx", *how, *kind)
+        assert code == 0, stderr
+        assert stderr.count("is taken for classes: nothing in the file says so") == assumed
+        assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [assumed] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("logits", "classes"), ("pred_class", "classes"), ("faceLandmarks", "regression"),
+        ("bbox/out:0", "regression"), ("image_embeds", "embedding"), ("class_boxes", "numbers"),
+        ("boxing", "numbers"),
+    ],
+)  # fmt: skip
+def test_a_name_tells_what_a_row_of_numbers_is(name, kind, tmp_path):
+    proto = row()
+    proto.graph.node[-1].output[0] = proto.graph.output[0].name = name
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    assert explainer(proto).head.kind == kind
     _, stdout, _ = run("inspect", tmp_path / "net.onnx")
-    assert ("classes, assumed" in stdout) == (assumed and not labels)
-    assert explainer(tmp_path / "net.onnx").head.assumed == (assumed and not labels)
+    assert (f"{kind}, by its name" in stdout) == (kind != "numbers")
 
 
 def test_ten_numbers_beside_another_output_may_be_anything():
-    weights = {"v": random(72, 10), "w": random(72, 1)}
-    proto = model("f = Flatten(x) y = MatMul(f, v) z = MatMul(f, w)", weights, "N,3,4,6", "y z")
-    assert explainer(proto, output="y").head.assumed
+    proto = model("f = Flatten(x) y = MatMul(f, ten) z = MatMul(f, one)", WIDE, "N,3,4,6", "y z")
+    assert explainer(proto, output="y").head.kind == "numbers"
 
 
-def test_a_kind_that_is_assumed_is_warned_of_once_and_written_down(tmp_path):
-    proto = model("f = Flatten(x) y = MatMul(f, v)", {"v": random(72, 5)}, "N,3,4,6")
-    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
-    for name in "ab":
-        save_png(tmp_path / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
-    code, stdout, stderr = run("explain", tmp_path / "net.onnx", tmp_path / "a.png", tmp_path / "b.png",
-                               "-o", tmp_path / "made", "--json")  # fmt: skip
-    assert code == 0, stderr
-    assert stderr.count("is taken for classes: nothing in the file says so") == 1
-    assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [True, True]
+@pytest.mark.parametrize("name", ["y", "landmarks", "embedding"])
+def test_what_has_no_strongest_is_explained_where_it_is_named(name):
+    proto, image = row(output=name), np.ones((1, 3, 4, 6), np.float32)
+    asked = explainer(proto, "gradient")
+    with pytest.raises(InputError, match="give one as a target"):
+        asked(image)
+    (one,) = asked(image, 2)
+    np.testing.assert_allclose(one.reconstruction.ravel(), WIDE["v"][:, 2])
+    assert (one.standing.rank, one.standing.probability) == (None, None) or name == "embedding"
+    assert asked(image, seed=np.array([[0, 0, 1]]))[0].reconstruction.ravel() == pytest.approx(
+        WIDE["v"][:, 2]
+    )
+    with pytest.raises(ModelError, match="choose units"):
+        explain_graph(compile_pair(load(proto)))
+    explain_graph(compile_pair(load(proto)), seed="unit")
+
+
+def test_a_user_says_what_a_row_of_numbers_is(tmp_path):
+    proto, image = row(), np.ones((1, 3, 4, 6), np.float32)
+    strongest = int(WIDE["v"].sum(axis=0).argmax())
+    asked = explainer(proto, "gradient", kind="classes")
+    assert (asked(image)[0].channel, asked(image)[0].standing.rank) == (strongest, 1)
+    with pytest.raises(InputError, match="3 quantities"):
+        explainer(proto, kind="regression")(image)
+    with pytest.raises(InputError, match="kind='map': choose one of classes, regression"):
+        explainer(proto, kind="map")
+    with pytest.raises(InputError, match="of the kind 'class map', as its axes tell"):
+        explainer(segmenter("NCHW"), kind="classes")
+    # A pair and a graph keep what was said.
+    net, pair = tmp_path / "net.onnx", tmp_path / "pair"
+    net.write_bytes(proto.SerializeToString())
+    for form in ("pair", "explain"):
+        how = ("--form", form, "--rules", "gradient", "-o", pair)
+        assert run("convert", net, "--kind", "classes", *how)[0] == 0
+        assert explainer(pair)(image)[0].channel == strongest
+
+
+@pytest.mark.slow
+def test_nothing_is_guessed_of_a_row_of_numbers_by_any_command(tmp_path, photo):
+    net, out = tmp_path / "net.onnx", tmp_path / "out"
+    body = "c = Conv(x, k) r = Relu(c) d = Conv(r, m) y = Flatten(d)"
+    proto = model(body, {"k": random(4, 3, 3, 3), "m": random(3, 4, 14, 14)}, "N,3,16,16")
+    net.write_bytes(proto.SerializeToString())
+    how = ("--preset", "raw", "-o", out)
+    for command in ("explain", "sheet", "occlude", "evaluate", "invariance"):
+        assert NOTHING_TELLS in refused(command, net, photo, *how), command
+    assert "--kind classes" in refused("convert", net, "--form", "explain", "-o", out)
+    with pytest.raises(ModelError, match="--kind classes"):
+        graph_of(explainer(proto), None)
+    assert not list(tmp_path.glob("out/*"))
+    for command, told in (("explain", "--target=1"), ("sheet", "--kind=classes"), ("occlude", "--target=1")):
+        assert run(command, net, photo, *how, told)[0] == 0, command
+    few = ("--method", "gradient", "--measure", "sparsity")
+    assert run("evaluate", net, photo, *how, *few, "--kind", "classes")[0] == 0
+    assert run("convert", net, "-o", tmp_path / "pair")[0] == 0  # its caller makes the seed
 
 
 def test_a_map_of_one_channel_over_one_axis_has_one_channel():

@@ -209,12 +209,23 @@ def test_pads_that_follow_from_a_known_size_are_known_where_the_batch_is_free():
     assert_close(reconstruction(computed, X), expected)
 
 
-def test_an_output_keeps_what_only_its_declaration_says():
-    proto = usual()
+@pytest.mark.parametrize(
+    ("batch", "declared", "kept"),
+    [("N", (1, 5), (None, 5)), ("N", ("B", 5), ("B", 5)), (3, (3, 5), (3, 5))],
+    ids=["one image where any number may come", "a name", "the batch's own size"],
+)
+def test_an_output_keeps_what_only_its_declaration_says(batch, declared, kept):
+    proto = model_of(BODY, {"x": (batch, 3, 8, 8)}, WEIGHTS)
     proto.graph.node.append(helper.make_node("Reshape", ["g", "row"], ["z"]))
     proto.graph.input.append(helper.make_tensor_value_info("row", TensorProto.INT64, [2]))
-    proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, (1, 5)))
-    assert load(proto).type_of("z").shape == (None, 5)
+    proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, declared))
+    assert tuple(load(proto).type_of("z").dims) == kept
+
+
+def test_what_inference_says_of_an_output_is_believed():
+    proto = model_of("y = Relu(x)", {"x": (1, "L")})
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 5)))
+    assert tuple(load(proto).type_of("y").dims) == (1, "L")
 
 
 def doubling(levels):
@@ -283,6 +294,14 @@ def test_a_node_that_cannot_be_is_refused_before_anything_is_inferred(name):
     held = {"k": np.array([[0]]), "pads": np.array([0, -90, 0, 0])}
     proto = model_of(body, {"x": (2, 4)}, {n: a for n, a in held.items() if f" {n})" in body}, opset)
     with pytest.raises(ModelError, match=said):
+        load(proto)
+
+
+@pytest.mark.parametrize(("name", "called"), [("spread", "'spread'"), ("", "'y'")])
+def test_a_node_that_cannot_be_is_called_by_its_name_or_its_result(name, called):
+    proto = model_of("y = ConvTranspose<group = 0>(x, k)", {"x": (2, 4)}, {"k": np.array([[0]])})
+    proto.graph.node[0].name = name
+    with pytest.raises(ModelError, match=f"ConvTranspose {called} cannot be"):
         load(proto)
 
 
@@ -366,7 +385,7 @@ def test_a_nan_of_the_signal_is_traced_to_its_node():
     """The smallest numbers' reciprocals are infinite."""
     proto = model_of("p = Log(x) q = Mul(p, zero) y = Flatten(q)", {"x": ("N", 2)}, {"zero": np.float32(0)})
     x = np.float32([[1e-42, 1]])
-    (found,) = Explainer(proto, semantics="gradient")({"x": x})
+    (found,) = Explainer(proto, semantics="gradient", kind="classes")({"x": x})
     assert "the signal is first infinite or NaN at 'p'" in found.note
 
 

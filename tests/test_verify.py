@@ -1,5 +1,6 @@
 """Verification passes what is exact, and finds what is not."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx_deconv import Semantics, compile_pair, load
 from onnx_deconv.compiler import backward
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
 from onnx_deconv.operators import RuleTable, rule_tables
+from onnx_deconv.operators.lrp import AlphaBeta, composite
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification import Check, check_pair, random_feeds, reference, relative_error, verify
 from onnx_deconv.verification.batch import Batch, strongest_unit
@@ -317,29 +319,68 @@ def test_negative_probability_is_found(monkeypatch):
     assert {c.verdict for c in companions(classifier(), rules="excitation")} == {"failed"}
 
 
-def test_relevance_of_the_epsilon_rule_is_input_times_gradient(monkeypatch):
-    assert [c.verdict for c in companions(classifier(), rules="lrp-epsilon")] == ["ok", "ok"]
-    monkeypatch.setitem(
-        rule_tables()["lrp-epsilon"]._rows, ("", "Conv"), rule_tables()["lrp"]._rows["", "Conv"]
+RELEVANCE = {"lrp": "lrp-gamma", "lrp-epsilon": "lrp", "lrp-gamma": "lrp-epsilon"}
+"""Tables of relevance, each with another one."""
+
+
+@pytest.mark.parametrize("rules", RELEVANCE)
+def test_another_tables_relevance_is_found(rules, monkeypatch):
+    assert [c.verdict for c in companions(classifier(), rules=rules)] == ["ok", "ok"]
+    other = rule_tables()[RELEVANCE[rules]]._rows["", "Conv"]
+    monkeypatch.setitem(rule_tables()[rules]._rows, ("", "Conv"), other)
+    assert {c.verdict for c in companions(classifier(), rules=rules)} == {"failed"}
+
+
+LAYERS = {
+    "padded": "p = Pad(x, pads) c = Conv(p, w) r = Relu(c) y = Conv(r, v)",
+    "scales": """c = Conv(x, w) n = BatchNormalization(c, s, b, b, s) m = Mul(n, s3)
+        r = Relu(m) y = Conv(r, v)""",
+    "transposed": """c = Conv(x, w) r = Tanh(c)
+        t = ConvTranspose<group = 2, strides = [2, 1]>(r, u) y = Sub(t, s3)""",
+    "averages": """c = Conv(x, w)
+        a = AveragePool<kernel_shape = [2, 2], pads = [1, 0, 0, 1]>(c) y = Conv(a, v)""",
+    "a residual": "c = Conv(x, w) d = Neg(c) r = LeakyRelu(d) m = Sub(c, r) y = Conv(m, v)",
+    "a gate": "c = Conv(x, w) g = GlobalAveragePool(c) k = Sigmoid(g) m = Mul(c, k) y = Conv(m, v)",
+    "dense layers": """f = Flatten(x) m = MatMul(f, q) a = Add(m, h) r = Relu(a)
+        y = Gemm<transB = 1, alpha = 0.5>(r, z)""",
+}
+
+
+@pytest.mark.parametrize("rules", RELEVANCE)
+@pytest.mark.parametrize("name", LAYERS)
+def test_relevance_through_every_kind_of_layer_is_found_exact(name, rules):
+    weights = {
+        "w": numbers((4, 3, 3, 3), "w"), "v": numbers((5, 4, 2, 2), "v"), "u": numbers((4, 3, 3, 2), "u"),
+        "q": numbers((90, 6), "q"), "h": numbers((6,), "h"), "z": numbers((3, 6), "z"),
+        "s": np.float32([1.5, 0.5, 2, 1]), "b": np.float32([0.1, -0.2, 0, 0.3]),
+        "s3": np.float32([[[-1]], [[2]], [[0.5]], [[3]]]), "pads": np.array([0, 0, 1, 0, 0, 0, 2, 1]),
+    }  # fmt: skip
+    body = LAYERS[name]
+    if name == "transposed":  # six channels
+        weights["s3"] = numbers((6, 1, 1), "s")
+    used = {k: w for k, w in weights.items() if re.search(rf"\b{k}\b", body)}
+    proto = model_of(body, {"x": (2, 3, 5, 6)}, used, opset=13)
+    assert [c.verdict for c in companions(proto, rules=rules)] == ["ok", "ok"]
+
+
+def test_where_no_formula_stands_relevance_is_not_covered():
+    proto = model_of(
+        "c = Conv(x, w) y = ReduceL1(c)", {"x": (2, 3, 5, 6)}, {"w": numbers((4, 3, 3, 3), "w")}, 13
     )
-    assert {c.verdict for c in companions(classifier(), rules="lrp-epsilon")} == {"failed"}
-
-
-def test_of_units_that_saturate_it_is_not():
-    body = CLASSIFIER.replace("e = Relu(d)", "e = Sigmoid(d)")
-    found = companions(classifier(body), rules="lrp-epsilon")
+    found = companions(proto, rules="lrp")
     assert {c.verdict for c in found} == {"not covered"}
-    assert "Sigmoid" in found[0].detail
+    assert "ReduceL1" in found[0].detail
 
 
-@pytest.mark.parametrize("rules", ["lrp", "lrp-gamma"])
-def test_tables_of_relevance_are_not_covered_and_not_differentiated(rules):
-    checks = checks_of(network(), tables=[rules])
+def test_a_composite_of_ones_own_is_not_covered_and_not_differentiated(monkeypatch):
+    table = composite("own", AlphaBeta(2, 1))
+    monkeypatch.setitem(rule_tables(), "own", table)
+    checks = checks_of(network(), tables=["own"])
     assert [(c.name, c.verdict) for c in checks] == [
         ("forward", "ok"), ("switches", "ok"), ("companion", "not covered"), ("companion", "not covered"),
         ("image", "ok"), ("class", "ok"), ("signal", "ok"),
     ]  # fmt: skip
-    assert f"no rule table '{rules}'" in checks[3].detail
+    assert "no rule table 'own'" in checks[3].detail
 
 
 @pytest.mark.parametrize(

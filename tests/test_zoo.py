@@ -210,9 +210,10 @@ def test_the_companion_is_the_slow_deconvnet(network, rules):
 
 
 def test_the_gradient_table_is_automatic_differentiation(network):
-    pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
     from torch_oracle import Oracle  # noqa: PLC0415  (it needs torch)
 
+    torch.set_num_threads(1)  # threads of several workers would wait for each other
     run = Run(network, "gradient")
     oracle = Oracle(network.proto, values=run.values)
     oracle.forward({run.name: run.values[run.name]}, [run.explained])

@@ -52,7 +52,8 @@ SIGHT = "operators/fields.py", "operators/sight.py", "operators/taps.py"
 ROOMS = {
     "receptive": Room(("receptive/*.py", *SIGHT), "tests/test_receptive.py -k 'not squeezenet'"),
     "canonical": Room(
-        ("model/canonical.py",), "tests/test_canonical.py tests/test_branches.py tests/test_composite.py"
+        ("model/canonical.py",),
+        "tests/test_canonical.py tests/test_unusual_files.py tests/test_branches.py tests/test_composite.py",
     ),
     "operators": Room(
         ("operators/*.py",),

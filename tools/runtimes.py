@@ -28,7 +28,8 @@ from onnx_deconv.verification import random_feeds
 HERE = Path(__file__).parent / "runtimes"
 PACKAGES = {
     "onnxruntime": ["onnxruntime", "numpy"], "reference": ["onnx"], "openvino": ["openvino"],
-    "openvino_provider": ["onnxruntime-openvino"], "tract": ["tract"], "webgpu": ["playwright"],
+    "openvino_provider": ["onnxruntime-openvino"], "tract": ["tract"], "ncnn": ["ncnn", "pnnx"],
+    "webgpu": ["playwright"],
 }  # fmt: skip
 """What each runtime for Python needs."""
 NODE = {"node": "onnxruntime-node", "web": "onnxruntime-web", "webgpu": "onnxruntime-web"}
@@ -38,6 +39,7 @@ PROFILES = {
     "reference": "onnxruntime",
     "node": "onnxruntime",
     "webgpu": "web",
+    "ncnn": "mobile",
 }
 """What ``--for`` is called for the runtimes that are not called so themselves."""
 RUNTIMES = tuple(dict.fromkeys((*PACKAGES, *NODE)))

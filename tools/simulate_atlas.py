@@ -30,13 +30,15 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_deconv import Explainer
-from onnx_deconv.atlas import Atlas, Images, TopActivations, images_of, scan
+from onnx_deconv.atlas import Atlas, Images, TopActivations, images_of, merge, scan
 from onnx_deconv.distributed import cluster, workers
 from onnx_deconv.imaging import Preprocess
 
 TOP = 9
 _SECONDS_OF_IMAGE = 0.0066
 """What a core takes for an image of SqueezeNet, see docs/scale.md."""
+_SECONDS_OF_MERGE = 0.05
+"""And to merge eight of its tallies."""
 
 
 @dataclass(eq=False)
@@ -70,9 +72,11 @@ class StandIn:
         """Compute a result."""
         return reference.compute()
 
-    def remote(self, **_: Any) -> Callable[[Any], Any]:
-        """Make a function a task of the cluster."""
-        return lambda function: _Task(self, function)
+    def merge(self, given: Sequence[Reference]) -> Reference:
+        """Begin a merge on the actor that asks for it."""
+        depth = 1 + max(one.depth for one in given)
+        self.merges, self.deepest = self.merges + 1, max(self.deepest, depth)
+        return Reference(lambda: merge([one.compute() for one in given]), self.now + _SECONDS_OF_MERGE, depth)
 
     def tally(self, first: int, last: int) -> Reference:
         """Begin a block on the actor that asks for it."""
@@ -82,27 +86,16 @@ class StandIn:
         return Reference(partial(tally_of, self.maps, first, last), self.now + seconds)
 
 
-@dataclass
-class _Task:
-    ray: StandIn
-    function: Callable[..., Atlas]
-
-    def remote(self, *given: Reference) -> Reference:
-        depth = 1 + max(one.depth for one in given)
-        self.ray.merges, self.ray.deepest = self.ray.merges + 1, max(self.ray.deepest, depth)
-        return Reference(lambda: self.function(*(one.compute() for one in given)), self.ray.now, depth)
-
-
 class Actor:
     """An actor of the stand-in; it only knows the clock."""
 
     def __init__(self, ray: StandIn) -> None:
-        self.tally = self
-        self._ray = ray
+        self.tally, self.merge = _Method(ray.tally), _Method(lambda *given: ray.merge(given))
 
-    def remote(self, first: int, last: int) -> Reference:
-        """Begin a block."""
-        return self._ray.tally(first, last)
+
+@dataclass
+class _Method:
+    remote: Callable[..., Reference]
 
 
 def tally_of(maps: int, first: int, last: int) -> Atlas:

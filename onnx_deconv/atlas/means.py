@@ -7,6 +7,7 @@ from typing import NamedTuple
 from onnx_deconv.atlas.layer_files import EXACT, LayerPlan, Plans
 from onnx_deconv.atlas.projector import Projector
 from onnx_deconv.atlas.scan import BATCH
+from onnx_deconv.atlas.writer import DRAWN_AT_ONCE
 from onnx_deconv.model import Model
 from onnx_deconv.runtime import peak_memory, workers
 
@@ -20,10 +21,10 @@ _DRAWING = 1.2e-3
 _WAITING = 64_000_000
 """Bytes of units that wait to be projected together."""
 
-_DRAWN = 3 * 48 * 48 * 3
-"""Bytes of a unit's picture in a sheet that is drawn: the picture, the row, the sheet."""
-_IN_WORK = 16
-"""Images for each core whose values are held while their units are projected."""
+_DRAWN = 9 * 48 * 48 * 3
+"""Bytes of a unit in a sheet that is drawn, measured: the picture, the block, the sheet, what encodes it."""
+_IN_WORK = 4
+"""Images for each core whose values the units hold that are projected or wait for it."""
 _MARGIN = 1.25
 
 
@@ -69,13 +70,13 @@ def means(model: Model, projector: Projector, plan: Plans, images: int | None, s
     """
     units = units_of(plan, images)
     disk, making = room(plan, images)
-    seconds = None
+    costs, seconds = projector.costs(), None
     if images is not None:
-        projected = sum(units[layer] * (each + _DRAWING) for layer, each in projector.seconds().items())
+        projected = sum(units[layer] * (each + _DRAWING) for layer, each in costs.seconds.items())
         seconds = images * scan_seconds + projected / workers("cpu")
     return Means(
         sum(each.units[0] for each in plan.values()), disk, making,
-        _memory(model, plan, units), seconds,
+        _memory(model, costs.bytes_read, plan, units), seconds,
     )  # fmt: skip
 
 
@@ -93,12 +94,13 @@ def room(plan: Plans, images: int | None = None) -> tuple[int, int]:
     return round(pieces + beside), round(2 * pieces + beside)
 
 
-def _memory(model: Model, plan: Plans, units: Mapping[str, int]) -> int:
-    """Estimate the most memory: what there is now, images in work, the sheets drawn at once."""
-    cores = workers("cpu")
-    batches = cores * max(BATCH, _IN_WORK) * _bytes_of_maps(model, plan)
-    sheets = sum(sorted(units.values())[-cores:]) * _DRAWN
-    return round(_MARGIN * (peak_memory() + _WAITING + batches + sheets))
+def _memory(model: Model, bytes_read: int, plan: Plans, units: Mapping[str, int]) -> int:
+    """Estimate the most memory: what there is now, and what the scan, the projections or the sheets add."""
+    cores, maps = workers("cpu"), _bytes_of_maps(model, plan)
+    scanned = cores * BATCH * maps
+    projected = cores * (2 * maps + _IN_WORK * bytes_read) + _WAITING
+    sheets = sum(sorted(units.values())[-min(cores, DRAWN_AT_ONCE) :]) * _DRAWN
+    return round(_MARGIN * (peak_memory() + max(scanned, projected, sheets)))
 
 
 def _of_pieces(plan: LayerPlan) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,12 +21,31 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
 from onnx_deconv.operators import Tap
-from onnx_deconv.runtime import Session, device_of, numpy_of, workers
+from onnx_deconv.runtime import Session, device_of, numpy_of, return_freed_memory, workers
 
 T = TypeVar("T")
 
 _TASKS_PER_WORKER = 3
 """Tasks, per worker, that are waiting or under way."""
+
+_TASKS_TO_TRIM = 128
+"""Tasks after which freed memory is given back: they take pieces of all sizes, and what is between them
+would grow with the number of units."""
+
+
+class Costs(NamedTuple):
+    """What projections take.
+
+    Attributes
+    ----------
+    seconds
+        How long one core takes for a unit, by layer.
+    bytes_read
+        Bytes that all companions together read of one image.
+    """
+
+    seconds: dict[str, float]
+    bytes_read: int
 
 
 class Projector:
@@ -101,12 +120,14 @@ class Projector:
         """Return how many feature maps a layer has."""
         return self._layers[layer].channels
 
-    def seconds(self) -> dict[str, float]:
-        """Measure how long one core takes to project a unit in the middle of each layer, by layer."""
+    def costs(self) -> Costs:
+        """Measure what projections take, by a grey image and a unit in the middle of each layer."""
         height, width = self.preprocess.size or (0, 0)
         tensor = self.preprocess.apply(_blank(height, width))[0]
-        values = ForwardValues(self._values(self._locating, tensor))
-        return {name: layer.seconds(values) for name, layer in self._layers.items()}
+        values = self._values(self._locating, tensor)
+        read = sum(values[tap.name].nbytes for tap in self._taps)
+        forward = ForwardValues(values)
+        return Costs({name: layer.seconds(forward) for name, layer in self._layers.items()}, read)
 
     def run(
         self,
@@ -153,8 +174,12 @@ class Projector:
             tasks = ((name, load, units.pop(name)) for name, load in images if name in units)
             jobs = ahead(pool, run_forward, tasks, self._workers + 1)
             depth = _TASKS_PER_WORKER * self._workers
-            for done in ahead(pool, partial(self._project, each), batches(jobs), depth):
+            tasks_done = ahead(pool, partial(self._project, each), batches(jobs), depth)
+            for number, done in enumerate(tasks_done, 1):
                 yield from done
+                if number % _TASKS_TO_TRIM == 0:
+                    return_freed_memory()
+            return_freed_memory()
         finally:
             pool.shutdown(cancel_futures=True)
         if units:

@@ -133,10 +133,10 @@ def explanations(
     Explained
         Each photograph's classes first, then its layers.
     """
-    options: dict[str, Any] = {"providers": explainer.providers, "labels": explainer.labels.names or None}
-    tables = [Explainer(explainer.model, name, **options) for name in compared_tables()]
+    tables = [Explainer(explainer.model, name, **explainer.options) for name in compared_tables()]
+    classes_first = [None] if explainer.undecided is None else []
     for name, photo in photos:
-        for layer in (None, *layers):
+        for layer in (*classes_first, *layers):
             for each in tables:
                 selection = Selection(layer=layer, top=classes if layer is None else 1)
                 for one in explain_photos(each, [photo], selection, preprocess)[0]:

@@ -81,7 +81,7 @@ class UnitFile:
         try:
             self._units = _read(path, shape, _records(axes))
             _check(self._units, images)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # what a damaged header raises differs with the damage
             raise InputError(f"{path}: cannot be read ({error}); make the atlas again") from error
 
     def table(self) -> TopActivations:

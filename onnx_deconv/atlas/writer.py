@@ -22,6 +22,9 @@ from onnx_deconv.files import folder, replacing, writing
 from onnx_deconv.imaging import Channels, Size, map_resized, projection
 from onnx_deconv.runtime import workers
 
+DRAWN_AT_ONCE = 4
+"""Layers whose sheets are drawn at once, at most: those of a wide layer take a gigabyte."""
+
 
 def plans(
     units: Mapping[str, tuple[int, int]], windows: Mapping[str, Size], channels: int, *, values: bool = False
@@ -114,7 +117,7 @@ class Writer:
 
     def finish(self) -> Path:
         """Draw the sheets, write the index, delete what a resumed run would need; return the index's path."""
-        with ThreadPoolExecutor(workers("cpu")) as pool:
+        with ThreadPoolExecutor(min(workers("cpu"), DRAWN_AT_ONCE)) as pool:
             for _ in pool.map(self._finish_layer, self._plan):
                 pass  # what went wrong is raised here
         with replacing(self.home / INDEX) as temporary:

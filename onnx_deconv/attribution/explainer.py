@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -32,10 +32,15 @@ from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
+from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.heads import (
+    ROWS,
+    ChosenKind,
+    Head,
     axes_of,
+    chosen,
     class_count,
     class_maps,
     explainable,
@@ -43,6 +48,7 @@ from onnx_deconv.model.heads import (
     head_of,
     heads,
     labelled,
+    undecided,
 )
 from onnx_deconv.model.tails import mixes_probabilities
 from onnx_deconv.model.value_axes import Axes
@@ -95,6 +101,8 @@ class Explainer:
         Sizes to assume for inputs, by name; a word, as ``"N"``, stands for any size.
     output
         The output whose classes are explained; by default the first that is real numbers, or made of such.
+    kind
+        What a row of numbers is where nothing in the file says so: ``classes`` or ``regression``.
     average
         Explain by the mean over many inputs, see :class:`~onnx_deconv.attribution.average.Average`, or its
         name: ``smoothgrad`` (of the given method, else of the gradient) or ``integrated-gradients``.
@@ -134,6 +142,7 @@ class Explainer:
         inputs: Sequence[str] | None = None,
         input_shapes: InputShapes | None = None,
         output: str | None = None,
+        kind: ChosenKind | None = None,
         average: Average | str | None = None,
         measure: bool = False,
         low_memory: bool = False,
@@ -170,6 +179,7 @@ class Explainer:
         self._pair = saved if self.semantics == stored and inputs is None else None
         self.labels = self._names(labels)
         self.head = labelled(self.model, self.head, len(self.labels.names))
+        self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
         self.fields = fields_of(self.head, len(self.labels.names))
         self._begin()
         if self._pair is not None:
@@ -232,7 +242,7 @@ class Explainer:
             How many channels to explain in each image where no target is given.
         seed
             The kind of seed, see :data:`~onnx_deconv.attribution.seed.SeedKind`, or an array of the explained
-            value's shape that is sent back as it is. With ``auto``, a class is
+            value's shape, or of one image's, that is sent back as it is. With ``auto``, a class is
             explained from its own feature map where the model has one below its global pool, else from its
             score; where a reconstruction comes out empty, the next of these is tried.
 
@@ -258,6 +268,10 @@ class Explainer:
         for first, feeds in chunks(self.model, whole):
             images = slice(first, first + length(self.model, feeds))
             if not isinstance(seed, str):
+                if target is not None or position is not None or top != 1:
+                    raise InputError(
+                        "seed: an array is all that is explained: leave out target, position, top"
+                    )
                 found += self._sent(name, feeds, images, np.asarray(seed), total)
                 continue
             found += self._explain(
@@ -275,7 +289,7 @@ class Explainer:
         layer: str | None = None,
         position: Sequence[int] | None = None,
         top: int = 1,
-        seed: SeedKind = "auto",
+        seed: SeedKind | Array = "auto",
         preprocess: "Preprocessing | None" = None,
     ) -> Any:
         """Explain photographs, whichever way a program holds them; the result can be looked at.
@@ -329,7 +343,7 @@ class Explainer:
         return f"Explainer({name}: {inputs} → {outputs}; {method}; providers {self.providers})"
 
     def scores(self, batch: Batch) -> Array:
-        """Return the model's scores, shape (N, K): its output for each class.
+        """Return the model's scores, shape (N, K): its output for each class; of boxes the best.
 
         Raises
         ------
@@ -342,6 +356,8 @@ class Explainer:
             Pass(session, start.layer, feeds, axes_of(self.model, start.layer), self._shared)
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
+        if self.fields is not None:
+            return np.concatenate([self.fields.best(p.explained) for p in passes])
         return np.concatenate([p.scores(self.head) for p in passes])
 
     def forward(self, batch: Batch, layer: str | None = None) -> Pass:
@@ -391,17 +407,24 @@ class Explainer:
         if pair is None or (layer, semantics) != (self.layer, self.semantics):
             self._sessions.make_room()
             pair = compile_pair(
-                self.model, layer, semantics=semantics, inputs=self._inputs, output=self.head.output
+                self.model,
+                layer,
+                semantics=semantics,
+                inputs=self._inputs,
+                output=self.head.output,
+                kind=self._kind,
             )
         return PairSession(pair, self.providers, low_memory=self.low_memory)
 
     def prepare(
-        self, layer: str | None = None, position: Place = None, seed: SeedKind = "auto"
+        self, layer: str | None = None, position: Place = None, seed: SeedKind | Array = "auto"
     ) -> PairSession:
         """Make what an explanation needs at first, so that a model's errors come before any image.
 
         Parameters and errors are those of a call.
         """
+        if not isinstance(seed, str):
+            return self.session(layer)
         start = self._starts(self._named(layer), _Choice(None, position, 1, seed))[0]
         return self.session(start.layer, start.semantics)
 
@@ -423,6 +446,27 @@ class Explainer:
             return found
         beside = Labels.beside(self.model.files.home)
         return beside if len(beside.names) == class_count(self.model, self.head) else found
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What an explainer by another method, or of a copy of the model, needs to explain the same."""
+        names = self.labels.names or None
+        return {"providers": self.providers, "labels": names, "output": self.head.output, "kind": self._kind}
+
+    @property
+    def undecided(self) -> str | None:
+        """Why no class is explained unless one is named; ``None`` where the strongest is."""
+        return undecided(self.head, self.fields, class_count(self.model, self.head))
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are; ``None`` where the model leaves that open."""
+        return class_count(self.model, self.head) if self.fields is None else self.fields.count
+
+    @property
+    def _kind(self) -> ChosenKind | None:
+        kind = self.head.kind
+        return kind if kind in ("classes", "regression") else None
 
     def _named(self, layer: str | None) -> str:
         name = self.layer if layer is None else self.model.layer(layer)
@@ -498,7 +542,7 @@ class Explainer:
     ) -> Iterator[Explanation]:
         """Send an array back as it is, for the images of one chunk."""
         run, axes = self._pass(feeds, layer, self.method(layer)), axes_of(self.model, layer)
-        given = axes.canonical(np.broadcast_to(seed, _whole_shape(run.explained, axes, seed, total)))[images]
+        given = _for_all(run.explained, axes, seed, total)[images]
         reconstructions = run.send(given.astype(np.float32))
         start = Start(layer, "auto", self.method(layer))
         column = Column.of(reconstructions, start, "array", given)
@@ -591,12 +635,25 @@ class Explainer:
         start = column.starts[image]
         manifest = self.session(start.layer, start.semantics).pair.manifest
         found = ImageDependence.of(manifest)
-        return of_a_map(start.semantics) if found.note and column.kinds[image] in _WHOLE else found
+        if not found.note or column.kinds[image] not in _WHOLE:
+            return found
+        name, reconstructions = next(iter(column.reconstructions.items()))
+        channel = 0 if input_layout(self.model, name) == "NCHW" else -1
+        positions = reconstructions[image].size / reconstructions[image].shape[channel]
+        return of_a_map(start.semantics, column.seeds[image][0].size / positions)
 
     @cached_property
     def class_maps(self) -> str | None:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
         return class_maps(self.model, self.scores_layer)
+
+
+def _stored_kind(head: Head, manifest: Mapping[str, Any] | None) -> ChosenKind | None:
+    """Return what a pair's or a graph's maker said that a row of numbers is."""
+    scores = manifest.get("scores") if manifest is not None else None
+    if scores is None or scores["output"] != head.output or head.kind not in ROWS:
+        return None
+    return scores["kind"] if scores["kind"] in set(get_args(ChosenKind)) - {head.kind} else None
 
 
 def _share(survived: Survival | None) -> float | None:
@@ -633,15 +690,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_all)
 
 
-def _whole_shape(explained: Array, axes: Axes, seed: Array, total: int) -> tuple[int, ...]:
-    """Return the shape of the explained value for a whole batch, which an array is to have.
+def _for_all(explained: Array, axes: Axes, seed: Array, total: int) -> Array:
+    """Return an array that is sent back for each image of a whole batch, shape (total, K, ...).
 
     Raises
     ------
     InputError
-        If it has not.
+        If it has neither the explained value's shape nor that of one image's.
     """
     wanted = axes.restored(np.broadcast_to(np.float32(0), (total, *explained.shape[1:]))).shape
-    if seed.shape != wanted:
-        raise InputError(f"seed: an array of shape {seed.shape}; the explained value has the shape {wanted}")
-    return wanted
+    before, after = wanted[: axes.batch], wanted[axes.batch + 1 :]
+    one = np.expand_dims(seed, axes.batch) if seed.shape == (*before, *after) else seed
+    if one.shape not in (wanted, (*before, 1, *after)) or seed.dtype.kind not in "fiub":
+        raise InputError(
+            f"seed: an array of shape {seed.shape}; the explained value has the shape {wanted}, that of one "
+            f"image {(*before, *after)}"
+        )
+    return axes.canonical(np.broadcast_to(one, wanted))

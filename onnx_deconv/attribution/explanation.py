@@ -30,7 +30,7 @@ _SAID = {"yes": "", "hardly": " (hardly about the photograph)", "no": " (not abo
 SHEET = "side-by-side"
 
 
-_CALLED = {"image": "channel", "embedding": "dimension", "regression": "number"}
+_CALLED = {"image": "channel", "embedding": "dimension", "regression": "number", "numbers": "number"}
 """What outputs that are no scores of classes hold, for people."""
 
 

@@ -56,7 +56,8 @@ class Features:
             )
         (self._input,) = self.model.inputs
         self.layers = [self.model.layer(name) for name in layers]
-        self.head = explainable(self.model, explainer.head.output)
+        explainable(self.model, explainer.head.output)
+        self.head, self._fields = explainer.head, explainer.fields
         self.scores_layer = self.head.start
         self._last_operator = next((step.partition(" ")[0] for step in reversed(self.head.cut)), None)
         wanted = dict.fromkeys([*self.layers, self.scores_layer])
@@ -79,9 +80,15 @@ class Features:
         images = as_input(self.model, self._input, as_array(self._input, batch))
         chunks = [self._run(chunk) for chunk in self._chunks(images)]
         joined = {name: np.concatenate([c[name] for c in chunks])[: len(images)] for name in chunks[0]}
-        scores = of_classes(joined[self.scores_layer], self.head)
+        scores = self._scores(joined[self.scores_layer])
         own = joined.get(_OUTPUT)
         return Values(joined, scores, self._probabilities(own, scores))
+
+    def _scores(self, values: Array) -> Array:
+        """Return one score for each image and class."""
+        if self._fields is None:
+            return of_classes(values, self.head)
+        return self._fields.best(values)
 
     def _run(self, chunk: Array) -> dict[str, Array]:
         found = self._session.run({self._input: chunk})

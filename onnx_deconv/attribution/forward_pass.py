@@ -55,11 +55,16 @@ class Pass:
         Raises
         ------
         InputError
-            If it has no channels.
+            If it has no channels, or nothing is left of the images there.
         """
         explained = self.axes.canonical(numpy_of(self._values[self.layer]))
         if explained.ndim < 2:  # noqa: PLR2004
             raise InputError(f"{self.layer!r} has shape {explained.shape}: it has no channels to explain")
+        if not explained.size:
+            shape = "×".join(map(str, explained.shape))
+            raise InputError(
+                f"nothing is left of the images at {self.layer!r} ({shape}): choose a larger size"
+            )
         return explained.astype(np.float32, copy=False)
 
     def scores(self, head: Head) -> Array:

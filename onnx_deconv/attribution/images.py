@@ -36,7 +36,7 @@ from onnx_deconv.imaging import (
     preprocess_for,
     takes_pictures,
 )
-from onnx_deconv.model import Model
+from onnx_deconv.model import Array, Model
 from onnx_deconv.model import Source as ModelSource
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.semantics import Semantics
@@ -131,7 +131,7 @@ def explain(
     layer: str | None = None,
     position: Sequence[int] | None = None,
     top: int = 1,
-    seed: SeedKind = "auto",
+    seed: SeedKind | Array = "auto",
     preprocess: Preprocessing | None = None,
     **options: Any,
 ) -> Explained:
@@ -181,7 +181,7 @@ def explain_images(
     layer: str | None = None,
     position: Sequence[int] | None = None,
     top: int = 1,
-    seed: SeedKind = "auto",
+    seed: SeedKind | Array = "auto",
     preprocess: Preprocessing | None = None,
 ) -> Explained:
     """Explain one image or several; see :meth:`onnx_deconv.attribution.explainer.Explainer.explain`."""

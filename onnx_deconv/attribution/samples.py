@@ -49,7 +49,7 @@ class Selection:
     layer: str | None = None
     position: Place = None
     top: int = 1
-    seed: SeedKind = "auto"
+    seed: SeedKind | Array = "auto"
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class Standing:
         channel
             The class.
         """
+        if head.kind in ("numbers", "regression"):
+            return cls(asked, True)  # the largest of several quantities is not the first
         rank = _rank(scores, channel)
         if head.kind != "classes":  # where in the map, or which box, decides
             return cls(asked, True, rank, len(scores))

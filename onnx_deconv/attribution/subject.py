@@ -13,7 +13,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
 from onnx_deconv.model.detections import Fields
-from onnx_deconv.model.heads import Head
+from onnx_deconv.model.heads import Head, undecided
 
 
 class Subject:
@@ -48,7 +48,7 @@ class Subject:
         """
         if targets is not None:
             return [[self.choices.understood(target)] for target in targets]
-        if self.head is not None and (why := undecided(self.head, self.fields, self.choices.fields)):
+        if self.head is not None and (why := self._undecided(self.head)):
             raise InputError(why)
         if not isinstance(top, SupportsIndex):
             raise InputError(f"top={top!r}: give a whole number")
@@ -57,6 +57,10 @@ class Subject:
         # Probabilities may be equal where rounding made them so: scores before the softmax tell them apart.
         order = np.lexsort((-self._before(), -self.scores), axis=1)[:, :top]
         return [[Wanted(((int(k), 1.0),)) for k in row] for row in order]
+
+    def _undecided(self, head: Head) -> str | None:
+        count = self.choices.count if self.choices.fields is None else self.choices.fields
+        return undecided(head, self.fields, count)
 
     def aim(self, image: int, wanted: Wanted, place: Place) -> tuple[Wanted, Aim]:
         """Return what of the explained value a target is in one image, and the target made definite."""
@@ -89,7 +93,7 @@ class Subject:
             return scores_of(self.run.explained)
         if self.boxes:
             values = self.run.explained
-            return scores_of(values if self.fields is None else self.fields.scores(self.fields.apart(values)))
+            return scores_of(values) if self.fields is None else self.fields.best(values)
         return self.run.scores(self.head)
 
     def _before(self) -> Array:
@@ -142,22 +146,3 @@ class Subject:
 def _place(box: int, sizes: Sequence[int]) -> tuple[int, ...]:
     """Return a box's position, given its place among all."""
     return tuple(int(k) for k in np.unravel_index(box, sizes))
-
-
-def undecided(head: Head, fields: Fields | None, count: int | None = None) -> str | None:
-    """Tell why nothing is explained of an output unless it is named; ``None`` where something is."""
-    named = f"output {head.output!r}"
-    if head.boxes is not None and head.boxes.part == "boxes":
-        return (
-            f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
-            "'field 2' and the box's position"
-        )
-    if head.kind == "detections" and fields is None:
-        those = "" if count is None else f" 0 to {count - 1}"
-        return (
-            f"{named} holds boxes, and nothing tells which of their fields{those} are classes: give the "
-            "classes' labels, or a target such as 'field 4' and the box's position"
-        )
-    if head.kind == "embedding":
-        return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
-    return None

@@ -40,10 +40,10 @@ _COMMANDS = {
 _EPILOG = """\b
 Exit codes:
   0    success
-  1    a check failed, or some of several photographs could not be explained
+  1    a check failed, a rule is missing (inspect), or some of several photographs could not be explained
   2    a mistake in the command or its files, or not enough memory; the message says how to go on
   3    an error in this program
-  130  interrupted, or told to end (SIGTERM)
+  130  interrupted, or told to end (SIGTERM, SIGHUP)
 
 \b
 Completion in bash (for zsh and fish write zsh_source or fish_source):
@@ -94,7 +94,7 @@ def _described(error: BaseException) -> tuple[str, int]:
         case DeconvError():
             return str(error), MISTAKE
         case MemoryError():
-            return "not enough memory: try a smaller --size, or a smaller --top", MISTAKE
+            return "not enough memory: try a smaller --size (or --input-shape), or a smaller --top", MISTAKE
         case OSError():  # not foreseen where it happened: a disk or a pipe that is full, above all
             name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             return f"{name}{error.strerror or error}", MISTAKE

@@ -155,10 +155,12 @@ def thumbnail_of(one: Explanation) -> Picture | None:
 
 def _digest(job: Job) -> str:
     """Identify what a photograph's explanations depend on beside the photograph."""
+    head = job.study.explainer.head
     made = {
         **job.study.made_by(),
         "method": [job.study.explainer.method(each.layer).as_dict() for each in job.selections],
         "labels": job.study.explainer.labels.names,
+        "explained": [head.output, head.kind, head.assumed],
         "file": _state(Path(job.study.explainer.model.name)),
         "targets": [vars(each) for each in job.selections],
         "views": job.views,

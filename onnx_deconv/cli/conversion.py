@@ -12,6 +12,7 @@ import numpy as np
 from onnx_deconv.cli.console import sizes
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.model import Array, Model
+from onnx_deconv.model.heads import ChosenKind
 from onnx_deconv.runtime import Providers, Session, Survival
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import Check, random_feeds, survival
@@ -35,6 +36,8 @@ class Conversion:
         How long each step took, by its name.
     model_output
         The output whose classes are explained.
+    kind
+        What its numbers are, where nothing in the file says so.
     """
 
     model: Model
@@ -45,6 +48,12 @@ class Conversion:
     providers: Providers
     seconds: dict[str, float] = field(default_factory=dict)
     model_output: str | None = None
+    kind: ChosenKind | None = None
+
+    @property
+    def of_output(self) -> dict[str, Any]:
+        """Which output is explained, and what it is; as arguments."""
+        return {"output": self.model_output, "kind": self.kind}
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -67,7 +76,7 @@ class Conversion:
         """Measure on a random input how much of the signal survives; ``None`` without checks."""
         if not self.checks:
             return None
-        pair = compile_pair(self.model, explained, semantics=self.semantics, output=self.model_output)
+        pair = compile_pair(self.model, explained, semantics=self.semantics, **self.of_output)
         with self.timed("signal"):
             return survival(
                 self.model, pair, random_feeds(self.model, np.random.default_rng(0)), self.providers
@@ -109,9 +118,9 @@ def _passed(checks: Sequence[Check]) -> bool:
     return all(each.verdict == "ok" for each in checks)
 
 
-def named(semantics: Mapping[str, str]) -> str:
-    """Write the choices of a record."""
-    return ", ".join(f"{name}={value}" for name, value in semantics.items())
+def named(semantics: Mapping[str, str | None]) -> str:
+    """Write the choices of a record that were made."""
+    return ", ".join(f"{name}={value}" for name, value in semantics.items() if value is not None)
 
 
 def check_lines(record: Mapping[str, Any]) -> Iterator[str]:

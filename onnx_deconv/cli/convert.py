@@ -103,7 +103,7 @@ def command(
         explainable(loaded, run.output)
     conversion = Conversion(
         loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds,
-        run.output,
+        run.output, run.kind,
     )  # fmt: skip
     if options.form != "pair":
         drawn = graph.pictures or graph.heat
@@ -145,8 +145,8 @@ def _refuse_to_overwrite(model: Model, path: Path, output: Path) -> None:
 
 def _recommend(console: Console, conversion: Conversion) -> None:
     """Name the layer that a class is drawn from more clearly than from its score."""
-    if conversion.layer is not None or conversion.semantics.table.conserves:
+    if conversion.layer is not None or conversion.semantics.starts_at_scores:
         return
-    maps = Explainer(conversion.model, output=conversion.model_output).class_maps
+    maps = Explainer(conversion.model, **conversion.of_output).class_maps
     if maps:
         console.say(f"  {maps} has one feature map per class: --layer {maps} shows a class more clearly")

@@ -27,7 +27,7 @@ Examples:
 @click.command(cls=Sectioned, epilog=_EPILOG)
 @groups.output("onnx-deconv-demo", "Folder for the pictures.")
 @takes("semantics", SemanticsOptions, without=("head", "activations", "lrn", "unpool", "precision"))
-@takes("run", ModelOptions, without=("labels", "shapes", "output"))
+@takes("run", ModelOptions, without=("labels", "shapes", "output", "kind"))
 @groups.common
 @click.pass_obj
 def command(console: Console, /, output: Path, semantics: SemanticsOptions, run: ModelOptions) -> int:

@@ -176,7 +176,7 @@ def _write(console: Console, study: Study, found: Evaluation, output: Path, coun
 def _worst(study: Study, found: Evaluation, number: str, count: int) -> list[WorstCase]:
     drawn = []
     for name in found.methods if count else ():
-        method = method_of(name, study.explainer.providers)
+        method = method_of(name, study.explainer)
         maps = method.on(study.explainer.model, study.preprocess.layout)
         drawn += draw_worst(found, number, name, maps, study.preprocess, study.explainer.labels, count)
     return drawn

@@ -21,6 +21,7 @@ from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.places import parse_place
 from onnx_deconv.cli.sample_study import InputOptions
 from onnx_deconv.imaging import VECTOR, VIEWS, SheetFormat
+from onnx_deconv.model import Array
 
 _EPILOG = """\b
 Examples:
@@ -80,21 +81,17 @@ class TargetOptions:
             metavar="Y,X|region|MASK",
         ),
     ] = None
-    seed: Annotated[
-        SeedKind,
-        option(
-            "--seed",
-            "What the explanation starts from: one is 1 at the unit, value the unit's activation, "
-            "map the whole feature map, present what is positive in it, strongest its strongest activation "
-            "alone. auto: a class starts from its own feature map where the model has one.",
-        ),
-    ] = "auto"
+    seed: Annotated[SeedKind | Array, groups.seed()] = "auto"
 
     def of_layers(self) -> list[Selection]:
         """Return what is explained in each photograph, layer by layer."""
         if self.top > 1 and self.targets:
             raise click.UsageError("--top takes the strongest: leave out --target")
         layers: Sequence[str | None] = self.layers or (None,)
+        if not isinstance(self.seed, str) and (self.targets or self.position is not None or self.top > 1):
+            raise click.UsageError(
+                "--seed FILE.npy is all that is explained: leave out --target, --position, --top"
+            )
         return [Selection(self.targets, layer, self.position, self.top, self.seed) for layer in layers]
 
 

@@ -139,15 +139,12 @@ def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preproce
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
-    model, explainer = conversion.model, Explainer(conversion.model, output=conversion.model_output)
+    model, explainer = conversion.model, Explainer(conversion.model, **conversion.of_output)
     semantics = conversion.semantics
-    by_itself = semantics.table.conserves or semantics.reads_feature_maps  # finds the maps by itself
-    auto = conversion.layer is None and options.seed == "auto" and not by_itself
+    auto = conversion.layer is None and options.seed == "auto" and not semantics.starts_at_scores
     maps = explainer.class_maps if auto else None
     with conversion.timed("compile"):
-        pair = compile_pair(
-            model, maps or conversion.layer, semantics=semantics, output=conversion.model_output
-        )
+        pair = compile_pair(model, maps or conversion.layer, semantics=semantics, **conversion.of_output)
         return explain_graph(
             pair,
             top=options.top,

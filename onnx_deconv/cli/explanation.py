@@ -13,6 +13,7 @@ from onnx_deconv.attribution.shown import Drawn, ShownPhoto
 from onnx_deconv.cli.pictures import safe, unique
 from onnx_deconv.cli.records import save_json
 from onnx_deconv.cli.sample_study import SampleStudy
+from onnx_deconv.errors import InputError
 from onnx_deconv.files import folder
 from onnx_deconv.imaging import (
     PROJECTION_PERCENTILE,
@@ -40,7 +41,16 @@ class Subject:
         return self.explainer.layer if asked is None else self.explainer.model.layer(asked)
 
     def prepare(self) -> None:
-        """Make the sessions that the explanation needs at first."""
+        """Make the sessions that the explanation needs at first.
+
+        Raises
+        ------
+        InputError
+            If nothing tells what to explain.
+        """
+        asked = self.selection.targets or not isinstance(self.selection.seed, str)
+        if self.of_classes and not asked and (why := self.explainer.undecided) is not None:
+            raise InputError(why)
         self.explainer.prepare(self.selection.layer, self.selection.position, self.selection.seed)
 
     @property
@@ -159,6 +169,7 @@ def _record(
     subject: Subject, one: Explanation, path: Path, rank: int | None, files: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return what is told of one explanation."""
+    of_an_array = one.seed == "array"
     return {
         "image": path,
         "rank": rank or 1,
@@ -167,8 +178,8 @@ def _record(
         "kind_assumed": subject.of_classes and subject.explainer.head.assumed,
         "target": one.name,
         "layer": one.layer,
-        "class": one.channel if subject.of_classes and one.of_class else None,
-        "channel": one.channel,
+        "class": None if of_an_array or not (subject.of_classes and one.of_class) else one.channel,
+        "channel": None if of_an_array else one.channel,
         "label": one.label,
         "score": one.score,
         "position": one.position,

@@ -9,6 +9,7 @@ import click
 
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.options import Decorator, Option, once, option, together, whole
+from onnx_deconv.cli.places import parse_seed
 from onnx_deconv.operators import rule_tables
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -57,6 +58,20 @@ def target(help: str) -> Option:  # noqa: A002
 def targets(help: str) -> Option:  # noqa: A002
     """Declare the option for any number of classes or channels."""
     return option("--target", help, multiple=True, metavar="TARGET")
+
+
+def seed() -> Option:
+    """Declare the option for what an explanation starts from."""
+    return option(
+        "--seed",
+        "What the explanation starts from: one is 1 at the unit, value the unit's activation, "
+        "map the whole feature map, present what is positive in it, strongest its strongest activation "
+        "alone. auto: a class starts from its own feature map where the model has one. An .npy file: "
+        "its array, of the explained value's shape, is sent back as it is.",
+        type=str,
+        callback=parse_seed,
+        metavar="auto|one|value|map|present|strongest|FILE.npy",
+    )
 
 
 def random_state(what: str) -> Option:

@@ -54,7 +54,7 @@ class InspectOptions:
 @takes("semantics", SemanticsOptions, without=("precision",))
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels", "providers"))
+@takes("run", ModelOptions, without=("labels", "providers", "kind"))
 @groups.common
 @click.pass_obj
 def command(
@@ -123,7 +123,8 @@ _OUTPUTS = ("output", "kind", "axes", "starts at", "without", "--target")
 
 def _output(one: Output) -> tuple[str, ...]:
     targets = one.targets if one.problem is None else f"none: {one.problem}"
-    kind = f"{one.kind}, assumed" if one.assumed else one.kind
+    how = ", by its name" if one.by_name else ", assumed" if one.assumed else ""
+    kind = one.kind + how
     return one.output, kind, " × ".join(one.axes), one.start, ", ".join(one.cut), targets
 
 

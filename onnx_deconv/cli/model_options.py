@@ -16,6 +16,7 @@ from onnx_deconv.compiler.inner_model import load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
+from onnx_deconv.model.heads import ChosenKind
 from onnx_deconv.runtime import Providers, limit_threads
 from onnx_deconv.semantics import NO_RULES, Semantics
 
@@ -164,6 +165,14 @@ class ModelOptions:
             metavar="NAME",
         ),
     ] = None
+    kind: Annotated[
+        ChosenKind | None,
+        option(
+            "--kind",
+            "What a row of numbers is that MODEL puts out, where nothing in the file says so: classes, or "
+            "regression (coordinates, say).  [default: a --target is asked for]",
+        ),
+    ] = None
     shapes: Annotated[
         Sequence[tuple[str, tuple[int | str, ...]]],
         option(
@@ -238,6 +247,7 @@ class ModelOptions:
             labels=self._names(),
             input_shapes=dict(self.shapes),
             output=self.output,
+            kind=self.kind,
             average=average,
             measure=measure,
             max_layers=max(MAX_LAYERS, min(layers, _MOST_LAYERS)),

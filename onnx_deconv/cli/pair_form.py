@@ -20,7 +20,7 @@ def write(conversion: Conversion, runtime: str) -> dict[str, Any]:
     model = conversion.model
     with conversion.timed("compile"):
         general = compile_pair(
-            model, conversion.layer, semantics=conversion.semantics, output=conversion.model_output
+            model, conversion.layer, semantics=conversion.semantics, **conversion.of_output
         )
         pair = pair_for(general, runtime)
     original, checks = conversion.original(), list[Check]()

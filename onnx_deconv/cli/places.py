@@ -1,15 +1,16 @@
-"""Places in a map, as the command line takes them."""
+"""Places in a map, and seeds, as the command line takes them."""
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
 
-from onnx_deconv.attribution.seed import Place
+from onnx_deconv.attribution.seed import Place, SeedKind
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import read_image
+from onnx_deconv.model import Array
 
 _WHITE = 128
 
@@ -31,8 +32,20 @@ def parse_place(ctx: click.Context, param: click.Parameter, value: str | None) -
     )
 
 
+def parse_seed(ctx: click.Context, param: click.Parameter, value: str) -> SeedKind | Array:
+    """Parse a kind of seed, or the path of an .npy file with one."""
+    if value in get_args(SeedKind):
+        return value  # type: ignore[return-value]
+    path = Path(value)
+    if not path.is_file():
+        kinds = ", ".join(get_args(SeedKind))
+        raise click.BadParameter(f"{value!r}: choose one of {kinds}, or the path of an .npy file", ctx, param)
+    array: Array = _array(path)
+    return array
+
+
 def _array(path: Path) -> Any:
     try:
         return np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what a damaged header raises differs with the damage
         raise InputError(f"{path}: no array of numbers can be read ({error})") from error

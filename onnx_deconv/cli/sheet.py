@@ -11,6 +11,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import feature_layers
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.attribution.photographs import Selection
+from onnx_deconv.attribution.seed import SeedKind
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.fixed_inputs import FixedInputs
@@ -32,6 +33,7 @@ from onnx_deconv.experiments.sheet import (
 )
 from onnx_deconv.files import check_disk, folder
 from onnx_deconv.imaging import Photo, SheetFormat, save_sheet
+from onnx_deconv.model import Array
 from onnx_deconv.operators import compared_tables
 
 _EPILOG = """\b
@@ -81,6 +83,7 @@ class SheetOptions:
             "the scores; with --across layers five convolutions from first to last",
         ),
     ] = ()
+    seed: Annotated[SeedKind | Array, groups.seed()] = "auto"
     view: Annotated[
         View,
         option(
@@ -122,16 +125,20 @@ class SheetOptions:
             raise click.UsageError(
                 "--across tables compares one explanation: give one --target and one --layer at most"
             )
+        if not isinstance(self.seed, str) and self.targets:
+            raise click.UsageError("--seed FILE.npy is all that is explained: leave out --target")
         layer = self.layers[0] if self.layers else None
-        return across_tables(explainer, compared_tables(), Selection(self.targets, layer))
+        return across_tables(explainer, compared_tables(), Selection(self.targets, layer, seed=self.seed))
 
     def _classes(self, explainer: Explainer) -> list[Column]:
         if self.layers:
             raise click.UsageError("--across classes compares the scores of classes: leave out --layer")
         if self.targets:
             self._refuse_top()
+        if not isinstance(self.seed, str):
+            raise click.UsageError("--seed FILE.npy is one explanation: it is for --across tables")
         top = 1 if self.targets else self.top or _CLASSES
-        return [Column(explainer, Selection(self.targets, top=top))]
+        return [Column(explainer, Selection(self.targets, top=top, seed=self.seed))]
 
     def _layers(self, explainer: Explainer) -> list[Column]:
         self._refuse_top()
@@ -139,6 +146,8 @@ class SheetOptions:
             raise click.UsageError(
                 "--across layers compares the strongest feature map of each layer: leave out --target"
             )
+        if not isinstance(self.seed, str) or self.seed != "auto":
+            raise click.UsageError("--across layers compares feature maps: leave out --seed")
         return across_layers(explainer, self.layers or _spread(feature_layers(explainer)))
 
     def _refuse_top(self) -> None:

@@ -37,8 +37,8 @@ The checks, and the largest error that passes, relative to the largest expected 
   switches     each points to the maximum of its own window                          exact
   companion    it sends a seed back as a slow NumPy deconvnet in float64 does,       1e-04
                which gets the forward values that the companion reads;
-               shares of excitation add up to what was sent,                         1e-03
-               lrp-epsilon gives input times gradient                                0.1
+               relevance (lrp, ...) is what the papers' formulas say,                1e-03
+               shares of excitation add up to what was sent                          1e-03
   difference   a step along the gradient changes the unit as the gradient says,      0.05
                and so do steps in eight random directions, in float32                0.3
 
@@ -49,8 +49,8 @@ Where the numbers are float16, the limits of outputs and reconstructions are 1e-
 strongest unit and, for models of up to 20 million weights, random numbers.
 
 A check is ok, FAILED, or not covered: then there is nothing to compare with, and the output says why (an
-operator that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit code 1 means that a
-check failed.
+operator or a table that the slow deconvnet lacks; steps that rounding hides, as in float16). Exit code 1
+means that a check failed.
 """
 
 
@@ -88,7 +88,7 @@ class VerifyOptions:
 @takes("semantics", SemanticsOptions, without=("rules",))
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels",))
+@takes("run", ModelOptions, without=("labels", "kind"))
 @groups.common
 @click.pass_obj
 def command(

@@ -93,10 +93,13 @@ class Walk:
         self.path, self.reached = _path(model, wanted, value)
         self.readers = _readers(self.path)
         self.inputs = [i for i in wanted if i in self.reached]
-        if not self.inputs or value in wanted:
+        if not wanted:
             raise ModelError(
-                f"{model.name}: no path leads from {', '.join(wanted) or 'an input'} to {value!r}"
+                f"{model.name}: no signal comes from {_typed(model)}: put a Cast from float32 before it, or "
+                "export the model with float32 inputs"
             )
+        if not self.inputs or value in wanted:
+            raise ModelError(f"{model.name}: no path leads from {', '.join(wanted)} to {value!r}")
 
     @cached_property
     def last_maps(self) -> str | None:
@@ -112,8 +115,8 @@ class Walk:
             return None
         maps = feature_maps(self.model, self.value, self.path, self.reached)
         if maps is None:
-            way = "choose rules without a class activation map"
-            raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {way}")
+            remedy = "choose rules without a class activation map"
+            raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {remedy}")
         return maps
 
     @cached_property
@@ -256,7 +259,10 @@ class Walk:
 
     def _export(self, found: Mapping[str, Signal], cam: Signal | None) -> tuple[ModelProto, list[Tap]]:
         if cam is not None and len(self.inputs) > 1:
-            raise ModelError(f"{self.model.name}: a class activation map needs one image, not several inputs")
+            raise ModelError(
+                f"{self.model.name}: a class activation map is of one of {', '.join(self.inputs)}: "
+                f"choose rules without one, or in Python inputs=[{self.inputs[0]!r}]"
+            )
         outputs = []
         for name in self.inputs:
             signal, dims = found.get(name), self.model.type_of(name).dims
@@ -285,6 +291,12 @@ class Walk:
         return [i for i, t in types.items() if t in FLOATS] or [
             i for i, t in types.items() if t in _QUANTISED
         ]
+
+
+def _typed(model: Model) -> str:
+    """Name the inputs with their types."""
+    types = {name: TensorProto.DataType.Name(model.type_of(name).dtype or 0).lower() for name in model.inputs}
+    return ", ".join(f"{name} ({stored})" for name, stored in types.items())
 
 
 def _after(path: Sequence[gs.Node], value: str) -> list[gs.Node]:

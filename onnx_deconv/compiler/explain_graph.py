@@ -314,15 +314,26 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
                 f"output {scores['output']!r} holds boxes, and nothing tells which of their fields are "
                 "classes: put the classes' labels into the model's metadata, or choose units (seed 'unit')"
             )
-        if scores["kind"] == "embedding":
-            raise ModelError(
-                f"output {scores['output']!r} is an embedding, whose dimensions have no meaning: choose "
-                "units (seed 'unit')"
-            )
+        if (why := _without_strongest(scores["kind"], explained)) is not None:
+            raise ModelError(f"output {scores['output']!r} {why}: choose units (seed 'unit')")
         fields = None if scores["fields"] is None else Fields(**scores["fields"])
         value = scores.get("ranked", value)  # earlier pairs have none
         return Ranked(value, Axes.of(scores["axes"]), scores["classes"], fields)
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
+
+
+def _without_strongest(kind: str, explained: Mapping[str, Any]) -> str | None:
+    """Tell why none of an output's numbers comes first; ``None`` where one does."""
+    if kind == "embedding":
+        return "is an embedding, whose dimensions have no meaning"
+    if kind == "numbers":
+        return (
+            "is a row of numbers, and nothing tells whether they are classes, which --kind classes says (in "
+            "Python kind='classes')"
+        )
+    sizes = Axes.of(explained["axes"]).sizes(explained["shape"]) or []
+    several = kind == "regression" and sizes[1:2] != [1]
+    return "holds several quantities, none of which comes first" if several else None
 
 
 def _count(explained: Mapping[str, Any], ranked: Ranked, seed: GraphSeed) -> int | None:

@@ -21,7 +21,9 @@ SHARED = (
     "example", "preprocessing", "labels",
 )  # fmt: skip
 """What an explain graph's manifest has in common with a pair's."""
-_TARGET = "which channel (class) to explain in each image; -1: the image's strongest"
+_TARGET = (
+    "which channel (class) to explain in each image; -1: the image's strongest; numbers of none give zeros"
+)
 _TARGET_UNIT = (
     "which unit to explain in each image, by its index in the explained value, in row-major order over "
     "the axes behind the batch; -1: the image's strongest"

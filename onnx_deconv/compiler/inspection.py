@@ -81,8 +81,10 @@ class Output:
         What can be asked for.
     problem
         Why nothing can; ``None`` if something can.
+    by_name
+        Whether nothing but its name tells its kind.
     assumed
-        Whether it is taken for classes though nothing in the file says so.
+        Whether it is taken for classes though nothing says so.
     """
 
     output: str
@@ -92,6 +94,7 @@ class Output:
     cut: list[str]
     targets: str
     problem: str | None = None
+    by_name: bool = False
     assumed: bool = False
 
 
@@ -211,7 +214,9 @@ def inspect_model(
         heads=[_output(model, labelled(model, each, labels)) for each in heads(model)],
         explained=value,
         cut=cut,
-        class_maps=class_maps(model, head.start),
+        class_maps=class_maps(model, head.start)
+        if layer is None and not semantics.starts_at_scores
+        else None,
         labels=labels,
         metadata=sorted(model.metadata),
         rules=semantics.rules,
@@ -231,12 +236,17 @@ _TARGETS = {
     "sequence": "a class: its row, or one step by its position",
     "detections": "a class (its best box), class#RANK, 'class at X,Y'; or 'field F' and a box's position",
     "embedding": "a dimension, or an array",
-    "regression": "the number (0)",
+    "regression": "a number by its index (0 if there is one)",
+    "numbers": "a number by its index, an array; a class with --kind classes or labels",
     "image": "a channel, or one position of it",
     "unknown": "a class, or an array",
 }
 
 
+_ALONG = {
+    "detections": "fields", "embedding": "dimensions", "image": "channels", "numbers": "numbers",
+    "regression": "numbers",
+}  # fmt: skip
 _OF_BOXES = "'field F' and a box's position; the scores are another output"
 
 
@@ -247,11 +257,19 @@ def _output(model: Model, head: Head) -> Output:
     if head.problem is None and len(dims) == len(axes.order):
         spoken[axes.batch] += " images"
         if axes.classes is not None:
-            spoken[axes.classes] += " fields" if head.kind == "detections" else " classes"
+            spoken[axes.classes] += f" {_ALONG.get(head.kind, 'classes')}"
     boxes = head.boxes is not None and head.boxes.part == "boxes"
     targets = "" if head.problem else _OF_BOXES if boxes else _TARGETS[head.kind]
     return Output(
-        head.output, head.kind, spoken, head.start, list(head.cut), targets, head.problem, head.assumed
+        head.output,
+        head.kind,
+        spoken,
+        head.start,
+        list(head.cut),
+        targets,
+        head.problem,
+        head.by_name,
+        head.assumed,
     )
 
 

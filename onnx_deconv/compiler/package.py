@@ -7,6 +7,7 @@ between them. Weights are copied from file to file; they are never decoded.
 import hashlib
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,6 +144,15 @@ def external_size(tensor: TensorProto) -> int:
     return Extent.of(tensor).length or 0
 
 
+def copy_weights(proto: ModelProto, source: Path, target: Path) -> None:
+    """Copy the files in which a model's external data are from one folder to another, which is made."""
+    external = (t for t in all_tensors(proto) if t.data_location == TensorProto.EXTERNAL)
+    target.mkdir()
+    for location in {Extent.of(tensor).location for tensor in external}:
+        (target / location).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / location, target / location)
+
+
 def _with_weights(proto: ModelProto, source: Path) -> ModelProto:
     """Copy a model with its external tensors inside."""
     copy = ModelProto()
@@ -251,7 +261,7 @@ def _read(source: Path, where: Extent) -> Iterator[bytes]:
 
 
 def _point(tensor: TensorProto, offset: int, length: int) -> None:
-    """Replace a tensor's numbers by where they lie in the weights file."""
+    """Replace a tensor's numbers by where they are in the weights file."""
     for field in (
         "raw_data",
         "float_data",

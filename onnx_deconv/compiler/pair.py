@@ -17,7 +17,7 @@ from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, naming_the_file
-from onnx_deconv.model.heads import Head, axes_of, fields_of, head_of, labelled
+from onnx_deconv.model.heads import ChosenKind, Head, axes_of, chosen, fields_of, head_of, labelled
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -65,6 +65,7 @@ def compile_pair(
     semantics: Semantics | RuleTable | str | None = None,
     inputs: Sequence[str] | None = None,
     output: str | None = None,
+    kind: ChosenKind | None = None,
 ) -> Pair:
     """Make the forward model and the companion that explains one of its values.
 
@@ -82,6 +83,9 @@ def compile_pair(
     output
         The output whose scores are explained; by default the first that is real numbers, or made of such.
 
+    kind
+        What a row of numbers is where nothing in the file says so: ``classes`` or ``regression``.
+
     Raises
     ------
     UnknownLayerError
@@ -94,7 +98,7 @@ def compile_pair(
         If no path leads from an input to the value.
     """
     with naming_the_file(model.proto, model.name):
-        return _compiled(model, explained, Semantics.of(semantics), inputs, output)
+        return _compiled(model, explained, Semantics.of(semantics), inputs, output, kind)
 
 
 def pair_for(pair: Pair, runtime: str) -> Pair:
@@ -128,9 +132,10 @@ def _compiled(
     semantics: Semantics,
     inputs: Sequence[str] | None,
     output: str | None,
+    kind: ChosenKind | None,
 ) -> Pair:
     labels = len(Labels.of(None, model.metadata).names)
-    head = labelled(model, head_of(model, output), labels)
+    head = chosen(labelled(model, head_of(model, output), labels), kind)
     value = head.start if explained is None else model.layer(explained)
     walk = Walk(model, value, semantics, inputs)
     deconv, taps = walk.run()

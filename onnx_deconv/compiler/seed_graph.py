@@ -18,6 +18,9 @@ TARGET, SCORES, EXPLAINED = "target", "scores", "explained"
 OWN_TOP = -1
 """The value of ``target`` that stands for the strongest channel of each image."""
 
+_NOTHING = np.int64(2**31 - 1)
+"""A channel that no value has; OneHot would count negative ones from the end."""
+
 GraphSeed = Literal["auto", "one", "contrast", "map", "present", "strongest", "unit"]
 TargetKind = Literal["index", "weights", "array"]
 
@@ -88,7 +91,7 @@ def seeds(
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
     best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
-    targets = best if arrays else op.Where(op.Less(target, np.int64(0)), best, target)
+    targets = best if arrays else _asked_or_best(op, target, best)
     made, sizes = [], (axes.sizes(explained["shape"]) or [])[1:]
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
@@ -103,6 +106,12 @@ def seeds(
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
     return exported(op, starts | told, "seeds")
+
+
+def _asked_or_best(op: Emitter, target: Signal, best: Signal) -> Signal:
+    """Return the channels that are asked for, the best in place of -1, and of other negative numbers none."""
+    asked = op.Where(op.Less(target, np.int64(OWN_TOP)), _NOTHING, target)
+    return op.Where(op.Less(asked, np.int64(0)), best, asked)
 
 
 def _given(op: Emitter, target: Signal, seed: Signal, axes: Axes) -> Signal:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_deconv.atlas import Atlas, Images, merge
+from onnx_deconv.atlas import Atlas, Images
 from onnx_deconv.atlas.scan import BATCH, digest_of
 from onnx_deconv.atlas.top_activations import UnitKey
 from onnx_deconv.atlas.writer import Drawn
@@ -20,7 +20,7 @@ _LAST_ROUNDS = 2
 _SMALLER = 8
 """How many times smaller the last blocks are than the first; each has a tally that is sent, however small."""
 _BRANCHES = 8
-"""Tallies that one task merges."""
+"""Tallies that an actor merges at once."""
 _PROJECTED = 32
 """Images whose units an actor projects at once."""
 
@@ -88,11 +88,11 @@ class Cluster:
             yield from found.drawn
 
     def _merged(self, tallies: Sequence[Any]) -> Any:
-        """Merge tallies in a tree of tasks; none but the last comes to this process."""
-        task = self._ray.remote(num_cpus=0, max_retries=-1)(_merge)
+        """Merge tallies in a tree on the actors; none but the last comes to this process."""
         while len(tallies) > 1:
             groups = [tallies[k : k + _BRANCHES] for k in range(0, len(tallies), _BRANCHES)]
-            tallies = [task.remote(*group) for group in groups]
+            merged = self._workers.results(lambda actor, group: actor.merge.remote(*group), groups)
+            tallies = [tally for _, tally in merged]
         return tallies[0]
 
 
@@ -116,7 +116,3 @@ def blocks(total: int, actors: int) -> list[tuple[int, int]]:
 def _batches(count: int) -> int:
     """Round a number of images up to whole batches, at least one."""
     return max(1, -(-count // BATCH)) * BATCH
-
-
-def _merge(*tallies: Atlas) -> Atlas:
-    return merge(tallies)

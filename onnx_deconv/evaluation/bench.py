@@ -8,6 +8,7 @@ import numpy as np
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import Features
+from onnx_deconv.errors import InputError
 from onnx_deconv.evaluation.cases import Boxes, Case, cases_of
 from onnx_deconv.evaluation.methods import Maps, Method
 from onnx_deconv.evaluation.perturbation import STEPS
@@ -50,6 +51,7 @@ class Bench:
         steps: int = STEPS,
     ) -> None:
         self.model, self.preprocess = explainer.model, preprocess
+        self.output, self._undecided = explainer.head.output, explainer.undecided
         self.random_state, self.steps = random_state, steps
         self._network = Features(explainer)
         self._tensors = _Latest()
@@ -101,6 +103,8 @@ class Bench:
         return np.random.default_rng([self.random_state, zlib.crc32(text.encode())])
 
     def _top_class(self, photo: Photo) -> int:
+        if self._undecided is not None:
+            raise InputError(f"{self._undecided}; here a photograph's box (--boxes) says which")
         return int(self.scores(photo.tensor[None])[0].argmax())
 
 

@@ -90,7 +90,7 @@ def evaluate(
     """
     explainer = model if isinstance(model, Explainer) else Explainer(model)
     preprocess = preprocess or preprocess_for(explainer.model)[0]
-    chosen = [method_of(method, explainer.providers) for method in methods]
+    chosen = [method_of(method, explainer) for method in methods]
     _check(chosen, explainer.model, preprocess)
     if boxes is not None and not isinstance(boxes, Mapping):
         boxes = boxes_from(boxes, explainer.labels)
@@ -154,6 +154,7 @@ def _made(bench: Bench) -> Mapping[str, Any]:
     return {
         "model": Path(bench.model.name).name,
         "sha256": digest(bench.model),
+        "output": bench.output,
         "preprocess": preprocess,
         "random_state": bench.random_state,
         "steps": bench.steps,

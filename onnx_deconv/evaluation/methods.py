@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from onnx_deconv.attribution.seed import SeedKind
 from onnx_deconv.imaging import Layout, channels_first, saliency
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import RuleTable
-from onnx_deconv.runtime import Providers
 from onnx_deconv.semantics import Semantics
 
 Maps = Callable[[Array, Sequence[int]], Array]
@@ -31,8 +31,8 @@ class Method:
     name
         What tables call it; results in a journal are known by it.
     on
-        Makes :data:`Maps` for a model, given the layout of its input. It is called again for copies of the
-        model with random weights.
+        Makes :data:`Maps` for a model, given the layout of its input; raises what is wrong with the two. It
+        is called again for copies of the model with random weights.
     """
 
     name: str
@@ -44,8 +44,8 @@ def explanations(
     *,
     layer: str | None = None,
     seed: SeedKind = "auto",
-    providers: Providers = "auto",
     name: str | None = None,
+    **options: Any,
 ) -> Method:
     """Evaluate what an :class:`~onnx_deconv.attribution.explainer.Explainer` makes.
 
@@ -59,10 +59,10 @@ def explanations(
         ``integrated-gradients``.
     layer, seed
         As for :meth:`onnx_deconv.attribution.explainer.Explainer.__call__`.
-    providers
-        The explainer's.
     name
         By default the method's own, and whatever choice is not the default one.
+    **options
+        The explainer's: ``providers``, ``output``, ``labels``, ``kind``.
 
     Raises
     ------
@@ -70,27 +70,31 @@ def explanations(
         If there is no such method.
     """
     if isinstance(semantics, str) and semantics in AVERAGES:
-        return _averages(Average.of(semantics), providers, name)
+        return _averages(Average.of(semantics), options, name)
     chosen: Semantics | str = AUTO if semantics == AUTO else Semantics.of(semantics)
     words = [*_words(chosen), *([f"seed {seed}"] if seed != "auto" else []), *([layer] if layer else [])]
 
     def on(model: Model, layout: Layout) -> Maps:
-        explainer = Explainer(model, chosen, providers=providers)
+        explainer = Explainer(model, chosen, **options)
+        explainer.prepare(layer, seed=seed)
         return lambda images, targets: _maps(explainer, images, targets, layout, layer, seed)
 
     return Method(", ".join(words) if name is None else name, on)
 
 
-def _averages(average: Average, providers: Providers, name: str | None) -> Method:
+def _averages(average: Average, options: Mapping[str, Any], name: str | None) -> Method:
     def on(model: Model, layout: Layout) -> Maps:
-        explainer = Explainer(model, providers=providers, average=average)
+        explainer = Explainer(model, average=average, **options)
+        explainer.prepare()
         return lambda images, targets: _maps(explainer, images, targets, layout, None, "auto")
 
     return Method(name or average.kind, on)
 
 
-def method_of(method: "Method | RuleTable | str", providers: Providers = "auto") -> Method:
+def method_of(method: "Method | RuleTable | str", explainer: Explainer) -> Method:
     """Return a baseline by its name, or the explanations of that name; a method is returned as it is.
+
+    Explanations are of what an explainer explains.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def method_of(method: "Method | RuleTable | str", providers: Providers = "auto")
         return method
     if isinstance(method, str) and method in BASELINES:
         return BASELINES[method]
-    return explanations(method, providers=providers)
+    return explanations(method, **explainer.options)
 
 
 def centre_map(image: Array, _: int) -> Array:

@@ -67,7 +67,7 @@ class QuantusModel:
 
     def explain(self, inputs: Array, targets: Sequence[int], method: Method | str = "deconvnet") -> Array:
         """Return saliency maps, shape (N, 1, H, W), of images with channels first."""
-        chosen = method_of(method, self.explainer.providers)
+        chosen = method_of(method, self.explainer)
         if chosen.name not in self._maps:
             self._maps[chosen.name] = chosen.on(self.explainer.model, self.layout)
         return self._maps[chosen.name](self._images(inputs), [int(k) for k in targets])[:, None]
@@ -86,7 +86,7 @@ class QuantusModel:
         for layer in learnt_layers(model):
             if layer.name in states:
                 model = randomised(model, [layer], states[layer.name])
-        explainer = Explainer(model, providers=self.explainer.providers)
+        explainer = Explainer(model, **self.explainer.options)
         return QuantusModel(explainer, softmax=self.softmax, layout=self.layout)
 
     def module(self) -> Any:

@@ -34,8 +34,10 @@ def class_index(explainer: Explainer, chosen: int | str | None, scores: Array) -
     Raises
     ------
     InputError
-        If there is no such class, or it is a sum of classes.
+        If there is no such class, it is a sum of classes, or none comes first.
     """
+    if chosen is None and explainer.undecided is not None:
+        raise InputError(explainer.undecided)
     try:
         index = int(scores.argmax()) if chosen is None else explainer.labels.index(chosen)
     except InputError as error:

@@ -83,8 +83,7 @@ def across_tables(explainer: Explainer, tables: Sequence[str], selection: Select
             Explainer(
                 explainer.model,
                 replace(explainer.semantics, rules=Semantics.of(table).rules),
-                providers=explainer.providers,
-                labels=explainer.labels.names,
+                **explainer.options,
             ),
             selection,
             table,

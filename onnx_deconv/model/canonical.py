@@ -16,6 +16,7 @@ from onnx_deconv.model.functions import inlined
 from onnx_deconv.model.plain_forms import make_dense, name_domains
 from onnx_deconv.model.protos import attributes_of, copy_of, every_node, replace, subgraphs
 from onnx_deconv.model.shape_inference import infer_shapes
+from onnx_deconv.model.too_small import check_what_is_left
 from onnx_deconv.operators import find
 from onnx_deconv.operators.value_type import Shape, ValueType
 
@@ -43,6 +44,8 @@ def read_view(proto: ModelProto, input_shapes: InputShapes, name: str) -> ModelP
     ------
     InputError
         If there is no such input, or it has another number of axes.
+    NothingLeftError
+        If a node leaves nothing of inputs of these sizes.
     ModelError
         If the nodes need each other in a circle, or one has a form that it cannot have.
     """
@@ -52,6 +55,7 @@ def read_view(proto: ModelProto, input_shapes: InputShapes, name: str) -> ModelP
     if view.functions:
         view = inlined(view)
     _check_forms(view.graph, name)
+    _forget_sizes_below_one(view.graph)
     make_dense(view.graph)
     _drop_initializer_inputs(view)
     _set_input_shapes(view, input_shapes, name)
@@ -72,7 +76,7 @@ def value_types(view: ModelProto) -> dict[str, ValueType]:
         tensor = info.type.tensor_type
         shape: Shape | None = None
         if tensor.HasField("shape"):
-            # Some exporters write -1 or 0 for a size they do not know.
+            # Inference writes 0 for an axis that is empty.
             shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
         # Inference makes up names for sizes that have none.
         symbols = tuple("" if d.dim_param.startswith("unk__") else d.dim_param for d in tensor.shape.dim)
@@ -91,6 +95,7 @@ def _inferred_afresh(view: ModelProto) -> ModelProto:
     for output in view.graph.output:
         output.type.tensor_type.ClearField("shape")
     view = infer_shapes(view)
+    check_what_is_left(view)
     for output in view.graph.output:
         _complete(output, declared[output.name], view.graph)
     shaped = {i.name: i for i in view.graph.value_info if i.type.tensor_type.HasField("shape")}
@@ -120,6 +125,14 @@ def _complete(found: ValueInfoProto, declared: ValueInfoProto, graph: GraphProto
         known = size.HasField("dim_value") or not size.dim_param.startswith("unk__")
         if not known and (axis or given.HasField("dim_param") or not free):
             size.CopyFrom(given)
+
+
+def _forget_sizes_below_one(graph: GraphProto) -> None:
+    """Leave open what some exporters write -1 or 0 for: sizes that they do not know."""
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value < 1:
+                dim.ClearField("dim_value")
 
 
 def _drop_initializer_inputs(view: ModelProto) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 from weakref import WeakKeyDictionary
 
 import onnx_graphsurgeon as gs
@@ -14,7 +14,7 @@ from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
-from onnx_deconv.model.output_kinds import Kind, is_assumed, kind_of
+from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
 from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
 from onnx_deconv.operators import Shape, find
@@ -31,6 +31,8 @@ from onnx_deconv.operators.traits import (
 )
 
 _Readers = Mapping[str, Sequence[gs.Node]]
+ChosenKind = Literal["classes", "regression"]
+"""What a user may say that a row of numbers is."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ class Head:
     ranked
         The value by which classes are ranked, if it is not the scores: a mean of several probabilities. Its
         axes are the scores'.
+    by_name
+        Whether nothing but its name tells its kind.
     assumed
-        Whether it is taken for classes though nothing in the graph says so; names of the classes may.
+        Whether it is taken for classes though nothing says so: most models that end like it have classes.
     """
 
     output: str
@@ -78,12 +82,13 @@ class Head:
     boxes: Layout | None = None
     squash: Literal["each", "together"] | None = None
     ranked: str | None = None
+    by_name: bool = False
     assumed: bool = False
 
     @property
     def has_positions(self) -> bool:
         """Whether there is a map, or a row, of each class."""
-        return self.kind not in ("classes", "embedding", "regression")
+        return self.kind not in ROWS
 
     @property
     def seed(self) -> Literal["one", "map", "present"]:
@@ -95,6 +100,9 @@ class Head:
             return "one"
         return "present" if self.squash == "each" and self.elements is None else "map"
 
+
+ROWS = ("classes", "regression", "embedding", "numbers")
+"""Kinds of outputs that have no positions."""
 
 _COUNTED = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL, TensorProto.STRING}
 """Types of numbers that no signal comes from; shorter integers may be quantised."""
@@ -199,12 +207,69 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
         How many names of classes are known.
     """
     channels = class_count(model, head)
-    if head.assumed and labels == channels:
-        return replace(head, assumed=False)
+    if (head.kind == "numbers" or head.assumed) and labels == channels:
+        return replace(head, kind="classes", assumed=False)
     if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
         return head
     layout = Layout((channels or 0) // anchors, raw=True, anchors=anchors)
     return replace(head, kind="detections", boxes=layout)
+
+
+def chosen(head: Head, kind: ChosenKind | None) -> Head:
+    """Return a head of the kind that a user says it is.
+
+    Raises
+    ------
+    InputError
+        If that is no kind, or the output is none that may be of it.
+    """
+    if kind is None:
+        return head
+    if kind not in get_args(ChosenKind):
+        raise InputError(f"kind={kind!r}: choose one of {', '.join(get_args(ChosenKind))}")
+    if head.kind not in ROWS:
+        raise InputError(
+            f"kind {kind!r}: output {head.output!r} is of the kind {head.kind!r}, as its axes tell"
+        )
+    return replace(head, kind=kind, by_name=False, assumed=False)
+
+
+def undecided(head: Head, fields: Fields | None, count: int | None) -> str | None:
+    """Tell why nothing is explained of an output unless it is named; ``None`` where something is.
+
+    Parameters
+    ----------
+    head
+        The output.
+    fields
+        Which fields of its boxes are what, if that is told.
+    count
+        How many classes, fields or numbers it has, if that is known.
+    """
+    named = f"output {head.output!r}"
+    if head.boxes is not None and head.boxes.part == "boxes":
+        return (
+            f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
+            "'field 2' and the box's position"
+        )
+    if head.kind == "detections" and fields is None:
+        those = "" if count is None else f" 0 to {count - 1}"
+        return (
+            f"{named} holds boxes, and nothing tells which of their fields{those} are classes: give the "
+            "classes' labels, or a target such as 'field 4' and the box's position"
+        )
+    if head.kind == "embedding":
+        return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
+    if head.kind == "numbers":
+        return (
+            f"{named} is a row of {count or 'some'} numbers, and nothing tells whether they are classes: "
+            "give one as a target; or say what they are, by --kind (in Python kind=) or the classes' labels"
+        )
+    if head.kind == "regression" and count != 1:
+        return (
+            f"{named} holds {count or 'several'} quantities, none of which comes first: give one as a target"
+        )
+    return None
 
 
 def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
@@ -254,19 +319,39 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
     axes = Axes(batch, classes, rest)
-    kind = kind_of(model, tail, axes, where)
+    told = _Told(kind_of(model, tail, axes, where))
+    if told.kind == "numbers":
+        told = _told(model, tail, None if classes is None else shape[classes])
     asked = _asked(model, names, tail, axes)
     return Head(
         output,
-        kind,
+        told.kind,
         tail.start,
         axes,
         tuple(tail.cut),
         *asked,
         squash=_squash(tail, classes),
         ranked=tail.ranked,
-        assumed=is_assumed(model, tail, kind, None if classes is None else shape[classes]),
+        by_name=told.by_name,
+        assumed=told.assumed,
     )
+
+
+class _Told(NamedTuple):
+    kind: Kind
+    by_name: bool = False
+    assumed: bool = False
+
+
+def _told(model: Model, tail: Tail, count: int | None) -> _Told:
+    """Tell what a row of numbers is."""
+    if (named := told_by_name(tail.output)) is not None:
+        return _Told(named, by_name=True)
+    if told_by_count(model, count):
+        return _Told("classes")
+    if looks_classified(model, tail.output, tail.start, count):
+        return _Told("classes", assumed=True)
+    return _Told("numbers")
 
 
 def _squash(tail: Tail, classes: int | None) -> Literal["each", "together"] | None:

@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv.errors import InputError, ModelError, UnknownLayerError
-from onnx_deconv.model import activation_matching
+from onnx_deconv.model import activation_matching, softmax_matching
 from onnx_deconv.model.canonical import InputShapes, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.ensembles import ensembles
@@ -28,6 +28,8 @@ from onnx_deconv.model.external_data import Extent
 from onnx_deconv.model.layer_names import layers_named
 from onnx_deconv.model.model_files import PACKED, ModelFiles, check_weights
 from onnx_deconv.model.protos import opset_of, stored_tensors
+from onnx_deconv.model.shape_inference import NothingLeftError
+from onnx_deconv.model.too_small import larger
 from onnx_deconv.operators import ValueType, find, own_domain
 from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW, Trait
 
@@ -41,6 +43,8 @@ _QUANTISERS_SINCE = 19
 _COMPUTED = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32}
 _INTEGERS = {TensorProto.INT64, TensorProto.INT32}
 _SIZES = _INTEGERS | {TensorProto.BOOL}
+_FIRST_FOREIGN = TensorProto.BFLOAT16
+"""NumPy has the standard's types before this one; older versions of onnx give another for the rest."""
 
 
 class Model:
@@ -51,7 +55,7 @@ class Model:
     proto
         The model.
     files
-        The files that it was read from, where its external data lie; see
+        The files that it was read from, where its external data are; see
         :class:`~onnx_deconv.model.model_files.ModelFiles`.
     name
         What messages call the model.
@@ -88,7 +92,7 @@ class Model:
         self.input_shapes = dict(input_shapes or {})
         _check(self)
         self.pinned = bool(input_shapes)
-        view = read_view(proto, self.input_shapes, name)
+        view = self._read_view()
         self.view = view
         self.types = value_types(view)
         self.graph: gs.Graph = gs.import_onnx(view)
@@ -98,6 +102,7 @@ class Model:
         self.gained = activation_matching.recognise(self.graph, self._small_constant)
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
+        softmax_matching.recognise(self.graph, self._small_constant, self.opset)
         self._read_nodes()
         self.ensembles, written = ensembles(self, self.outputs)
         for node, like in written:
@@ -108,9 +113,15 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.proto.SerializeToString(), self.files, self.name, self.input_shapes)
 
+    def _read_view(self) -> ModelProto:
+        try:
+            return read_view(self.proto, self.input_shapes, self.name)
+        except NothingLeftError as fault:
+            raise ModelError(f"{self.name}: {fault}: {larger(self.proto, self.input_shapes)}") from fault
+
     @property
     def folder(self) -> Path:
-        """Where its external data lie."""
+        """Where its external data are."""
         return self.files.folder
 
     @property
@@ -155,20 +166,25 @@ class Model:
         return self.types.get(value, ValueType())
 
     def input_dtype(self, name: str) -> "np.dtype[Any]":
-        """Return NumPy's type of the numbers that an input takes.
+        """Return NumPy's type of the numbers that an input is given.
+
+        Sessions round float32 for inputs of bfloat16, which NumPy does not have.
 
         Raises
         ------
         InputError
-            If NumPy has none, as for bfloat16.
+            If NumPy has none, as for float8.
         """
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.type_of(name).dtype))
-        if dtype.kind == "V":
+        kind = self.type_of(name).dtype
+        if kind == TensorProto.BFLOAT16:
+            return np.dtype(np.float32)
+        if kind >= _FIRST_FOREIGN:
+            called = TensorProto.DataType.Name(kind).lower()
             raise InputError(
-                f"input {name!r} takes {dtype} numbers, which NumPy does not have: put a Cast from float32 "
+                f"input {name!r} takes {called} numbers, which NumPy does not have: put a Cast from float32 "
                 "before it, or export the model with float32 inputs"
             )
-        return dtype
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
 
     def layer(self, name: str) -> str:
         """Find a value by its own name, by that of the node that computes it, or as the n-th convolution.

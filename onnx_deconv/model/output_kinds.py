@@ -1,28 +1,57 @@
 """What an output is, judged by its axes and by the nodes that it comes from."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tails import Tail
+from onnx_deconv.model.tails import FLOATS, Tail, chooses
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
-from onnx_deconv.operators.traits import AFFINE, NORMALISATION, REDUCTION, VIEW, Trait
+from onnx_deconv.operators.traits import (
+    AFFINE,
+    CONVOLUTION,
+    FILTER,
+    NORMALISATION,
+    POOL,
+    REDUCTION,
+    VIEW,
+    Trait,
+)
 
 _BOX = 4
 _USUAL = {1000, 1001, 21841, 21843}
 """Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
+_COORDINATES = {42, 63, 136, 196, 212, 1404, 1434}
+"""Coordinates of well-known landmarks: of hands 21·2 and 21·3, of faces 68·2, 98·2, 106·2, 468·3, 478·3."""
 _SMALL = {10, 100}
 """Classes of MNIST and CIFAR: an output beside others has as many numbers by chance."""
 Kind = Literal[
-    "classes", "class map", "sequence", "detections", "embedding", "regression", "image", "unknown"
+    "classes", "class map", "sequence", "detections", "embedding", "regression", "numbers", "image", "unknown"
 ]
 """What an output is: scores of classes; of classes at each position; of classes at each step; fields of
-boxes; a direction; numbers; a picture."""
+boxes; a direction; a quantity, or several; a row of numbers that may be classes or quantities; a picture."""
+Row = Literal["classes", "regression", "embedding"]
+"""What a row of numbers may be."""
+_WORDS: Mapping[Row, AbstractSet[str]] = {
+    "classes": {
+        "category", "class", "classes", "classification", "classifier", "cls", "label", "labels", "logit",
+        "logits", "prob", "probs", "probability", "probabilities",
+        "score", "scores",
+    },
+    "regression": {
+        "age", "angle", "angles", "bbox", "bboxes", "box", "boxes", "coord", "coords", "coordinate",
+        "coordinates", "gaze", "keypoint", "keypoints", "kps", "kpt", "kpts", "landmark", "landmarks", "mesh",
+        "offset", "offsets", "pitch", "point", "points", "pose", "roll", "vertices", "xy", "xyz", "yaw",
+    },
+    "embedding": {"descriptor", "embed", "embedding", "embeddings", "embeds", "feat", "feats", "feature",
+                  "features"},
+}  # fmt: skip
+"""Words in outputs' names that say what a row of numbers is."""
 
 
 def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
@@ -31,11 +60,11 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
     long = [k for k in axes.positions if shape[k] != 1]
     count = 1 if axes.classes is None else shape[axes.classes]
     if not long:
-        if tail.squashes or tail.cut:
+        if tail.squashes or chooses(model, tail):
             return "classes"
-        return (
-            "regression" if count == 1 else "embedding" if _is_normalised(model, tail.output) else "classes"
-        )
+        if count == 1:
+            return "regression"
+        return "embedding" if _is_normalised(model, tail.output) else "numbers"
     if len(long) > 1 and any(where[k] == {CHANNEL} for k in long):
         return "detections"  # one axis is of anchors
     if len(long) > 1:
@@ -48,15 +77,54 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
     return "detections" if sources else "unknown"
 
 
-def is_assumed(model: Model, tail: Tail, kind: Kind, count: int | None) -> bool:
-    """Tell whether an output is taken for classes though nothing in the graph says so.
+def told_by_name(output: str) -> Row | None:
+    """Tell what a row of numbers is by its name; ``None`` where no word of it says so, or several do."""
+    words = set(re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", output).lower()))
+    found = [row for row, known in _WORDS.items() if words & known]
+    return found[0] if len(found) == 1 else None
 
-    Coordinates of a face's or a hand's landmarks are a row of numbers too. A softmax, a sigmoid or an ArgMax
-    tells classes, and so does a number of them that is that of a data set everybody knows.
+
+def told_by_count(model: Model, count: int | None) -> bool:
+    """Tell whether there are as many numbers as classes of a data set everybody knows."""
+    return count in _USUAL or (count in _SMALL and len(model.outputs) == 1)
+
+
+def looks_classified(model: Model, output: str, start: str, count: int | None) -> bool:
+    """Tell whether a row of numbers is made as classifiers make it: the only output, after a pool or dense.
+
+    Coordinates are mostly one output of several, or made by filters as large as their maps.
     """
-    told = tail.squashes or bool(tail.cut)
-    usual = count in _USUAL or (count in _SMALL and len(model.outputs) == 1)
-    return kind == "classes" and not told and not usual
+    return count not in _COORDINATES and not _others(model, output) and _is_pooled_or_dense(model, start)
+
+
+def _others(model: Model, output: str) -> list[str]:
+    """List the other outputs that are real numbers, made of the image."""
+    types = {name: model.type_of(name) for name in model.outputs if name not in {output, *model.constants}}
+    return [name for name, each in types.items() if each.dtype in FLOATS and 0 not in (each.shape or ())]
+
+
+def _is_pooled_or_dense(model: Model, value: str) -> bool:
+    """Tell whether a dense layer or a pool over all positions comes before a value, with no filter between.
+
+    Convolutions of what has no positions any more are dense layers too.
+    """
+    waiting, seen = [value], set[str]()
+    while waiting:
+        node = model.producers.get(name := waiting.pop())
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        traits, below = _traits(node), node.inputs[0].name if node.inputs else ""
+        if traits & {POOL, REDUCTION} or (FILTER in traits and CONVOLUTION not in traits):
+            return True
+        if CONVOLUTION not in traits or _has_no_positions(model, below):
+            waiting += [v.name for v in node.inputs if v.name and v.name not in model.constants]
+    return False
+
+
+def _has_no_positions(model: Model, value: str) -> bool:
+    shape = model.type_of(value).shape
+    return shape is not None and all(size == 1 for size in shape[2:])
 
 
 def _has_boxes(model: Model, output: str) -> bool:

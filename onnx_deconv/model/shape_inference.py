@@ -15,19 +15,26 @@ from onnx_deconv.operators import find
 from onnx_deconv.operators.shapes import Known, Numbers, Sizes, ceil_pool, same
 from onnx_deconv.operators.traits import NORMALISATION, POOL, RECTIFIER
 
+_LONGEST_LIST = 1 << 16
+"""Numbers in the longest list that sizes are computed from."""
+
+
+class NothingLeftError(ModelError):
+    """A node leaves nothing of its input, which is too small; the way out is not said yet."""
+
 
 def infer_shapes(view: ModelProto) -> ModelProto:
     """Return the model with the shapes of its values filled in as far as they can be known.
 
     Raises
     ------
-    ModelError
+    NothingLeftError
         If a size is less than nothing.
     """
     recounted: set[str] = set()
     while True:
         try:
-            inferred = onnx.shape_inference.infer_shapes(view, data_prop=True)
+            inferred = _inferred(view)
         except Exception:  # noqa: BLE001  (inference is a help, not a condition; it raises what it likes)
             return view
         if _recount_windows(view, inferred, recounted):
@@ -35,6 +42,18 @@ def infer_shapes(view: ModelProto) -> ModelProto:
         view = inferred
         if not _resolve_targets(view):
             return view
+
+
+def _inferred(view: ModelProto) -> ModelProto:
+    """Infer shapes, also from the numbers in short lists.
+
+    ONNX keeps a record of each number of each list of integers, also of 2⁴⁰ that a file merely declares.
+    """
+    plainly = onnx.shape_inference.infer_shapes(view)
+    graph = plainly.graph
+    types = (i.type.tensor_type for i in (*graph.input, *graph.value_info, *graph.output))
+    long = any(len(t.shape.dim) == 1 and t.shape.dim[0].dim_value > _LONGEST_LIST for t in types)
+    return plainly if long else onnx.shape_inference.infer_shapes(view, data_prop=True)
 
 
 def state_sizes(proto: ModelProto) -> None:
@@ -84,14 +103,13 @@ def _sizes(node: NodeProto, shape: Sizes | None) -> Sizes | None:
 
     Raises
     ------
-    ModelError
+    NothingLeftError
         If the result would have an axis of less than nothing.
     """
     least = min((size for size in shape or () if size is not None), default=0)
     if least < 0:
         called = node.name or node.output[0]
-        fault = f"{node.op_type} {called!r} gives an axis of size {least}"
-        raise ModelError(f"{fault}: export the model again for this size of its input")
+        raise NothingLeftError(f"{node.op_type} {called!r} gives an axis of size {least}")
     return None if shape is None else [size or None for size in shape]
 
 

@@ -103,6 +103,14 @@ def tail_of(model: Model, output: str) -> Tail:
     return found
 
 
+def chooses(model: Model, tail: Tail) -> bool:
+    """Tell whether a tail compares scores, or picks by them, as is done with classes alone."""
+    return any(
+        _picks(model, node) or model.type_of(node.outputs[0].name).dtype == TensorProto.BOOL
+        for node in tail.nodes
+    )
+
+
 def mixes_probabilities(model: Model, output: str) -> bool:
     """Tell whether an output is made of probabilities alone, as the largest of several softmaxes is.
 
@@ -266,12 +274,17 @@ def _blocks(model: Model, node: gs.Node) -> bool:
     traits = _traits(node)
     if QUANTISER in traits:
         return False
-    if PICK in traits and (node.domain or compared(ForwardNode(node, model)) is not None):
-        return True
-    if PICK in traits and len(_given(model, node)) > 1:
+    if _picks(model, node):
         return True
     whole = model.type_of(node.outputs[0].name).dtype not in FLOATS
     return whole or (DISCONTINUOUS in traits and RECTIFIER not in traits)
+
+
+def _picks(model: Model, node: gs.Node) -> bool:
+    """Tell whether the image decides what a node picks."""
+    if PICK not in _traits(node):
+        return False
+    return bool(node.domain) or compared(ForwardNode(node, model)) is not None or len(_given(model, node)) > 1
 
 
 def _compared(model: Model, node: gs.Node) -> int | None:

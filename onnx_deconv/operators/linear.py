@@ -9,7 +9,7 @@ from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
 from onnx_deconv.operators.traits import CONVOLUTION, FILTER, GLOBAL
-from onnx_deconv.operators.window import Window, below_one, crop, spatial_shape
+from onnx_deconv.operators.window import Window, crop, impossible, spatial_shape
 
 
 @operator("Conv", traits={FILTER, CONVOLUTION}, field=fields.window)
@@ -18,7 +18,7 @@ def conv(at: Site) -> Signals:
     return [conv_back(at, at.signal, given_filter(at)), None, None]
 
 
-conv.fault(below_one)
+conv.fault(impossible)
 
 
 def given_filter(at: Site) -> Signal:
@@ -51,7 +51,7 @@ def conv_transpose(at: Site) -> Signals:
     return [conv_transpose_back(at, at.signal, given_filter(at)), None, None]
 
 
-conv_transpose.fault(below_one)
+conv_transpose.fault(impossible)
 
 
 def conv_transpose_back(at: Site, signal: Signal, weight: Signal) -> Signal:

@@ -12,7 +12,7 @@ from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
 from onnx_deconv.operators.traits import GLOBAL, NONNEGATIVE, PLACEMENT, POOL, SWITCHES
-from onnx_deconv.operators.window import Window, below_one, channels_of, spatial_shape, windows
+from onnx_deconv.operators.window import Window, channels_of, impossible, spatial_shape, windows
 
 
 @operator("MaxPool", traits={POOL, SWITCHES}, field=fields.window)
@@ -21,7 +21,7 @@ def max_pool(at: Site) -> Signals:
     return [unpool(at, at.switches(), at.batch_shape(0), by_column=at.attr("storage_order", 0) == 1)]
 
 
-max_pool.fault(below_one)
+max_pool.fault(impossible)
 
 
 def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Signal:
@@ -72,7 +72,7 @@ def average_pool(at: Site) -> Signals:
     return [spread(at, window, _shared(at, window))]
 
 
-average_pool.fault(below_one)
+average_pool.fault(impossible)
 
 
 def _shared(at: Site, window: Window) -> Signal:
@@ -181,7 +181,7 @@ def lp_pool(at: Site) -> Signals:
     return [op.Mul(spread(at, Window.of(at, ()), share), _power_slope(at, at.input(0), p))]
 
 
-lp_pool.fault(below_one)
+lp_pool.fault(impossible)
 
 
 @operator("GlobalLpPool", traits={POOL, GLOBAL, NONNEGATIVE})

@@ -13,7 +13,7 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.window import Window, below_one, spatial_shape
+from onnx_deconv.operators.window import Window, impossible, spatial_shape
 
 _CUBIC = -0.75
 """Steepness of the cubic kernel, as the operator's specification has it."""
@@ -224,7 +224,7 @@ def deform_conv(at: Site) -> Signals:
     return passed
 
 
-deform_conv.fault(below_one)
+deform_conv.fault(impossible)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.site import Site
 
 
-def below_one(attributes: Mapping[str, Any], *_: int) -> str | None:
-    """Refuse windows of no size, steps that do not move, and no groups."""
+def impossible(attributes: Mapping[str, Any], *_: int) -> str | None:
+    """Refuse windows of no size, steps that do not move, padding that cuts, and no groups."""
     sizes = {name: attributes.get(name) or [] for name in ("kernel_shape", "strides", "dilations")}
     wrong = [f"{name}={given}" for name, given in sizes.items() if min(given, default=1) < 1]
+    if min(pads := attributes.get("pads") or [], default=0) < 0:
+        wrong.append(f"pads={pads}")
     if (groups := attributes.get("group", 1)) < 1:
         wrong.append(f"group={groups}")
     return wrong[0] if wrong else None

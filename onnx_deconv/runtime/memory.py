@@ -11,9 +11,6 @@ from onnx import ModelProto, helper
 
 from onnx_deconv.compiler.pair import Pair
 
-if sys.platform != "win32":
-    import resource
-
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -59,12 +56,19 @@ def _bytes_of(info: onnx.ValueInfoProto) -> int:
     )
 
 
-def peak_memory() -> int:
-    """Return the most bytes that this process took so far; 0 where the system does not tell (Windows)."""
-    if sys.platform == "win32":
+if sys.platform == "win32":
+
+    def peak_memory() -> int:
+        """Return 0: the system does not tell how many bytes this process took so far."""
         return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+
+else:
+    import resource
+
+    def peak_memory() -> int:
+        """Return the most bytes that this process took so far."""
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
 
 
 def memory_free() -> int | None:

@@ -6,20 +6,22 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
-from onnx_deconv.compiler.package import ONE_FILE, external_size
+from onnx_deconv.compiler.package import ONE_FILE, copy_weights, external_size
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.files import Spool
 from onnx_deconv.model import Array, all_tensors
+from onnx_deconv.model.too_small import too_small
 from onnx_deconv.runtime import providers as execution_providers
 from onnx_deconv.runtime.providers import Providers
 
 _MOST_WORKERS = 16
+_BFLOAT16 = "tensor(bfloat16)"
 _SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 _limit: list[int] = []
 """The most threads that sessions may take, if there is a limit."""
@@ -49,7 +51,7 @@ class Session:
     Parameters
     ----------
     proto
-        The model; its external data lie in ``folder``.
+        The model; its external data are in ``folder``.
     folder
         Where they lie; they are mapped, not copied, where the provider can.
     providers
@@ -100,7 +102,7 @@ class Session:
         if numbered:
             options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         options.log_severity_level = 4  # what goes wrong is raised: once is enough
-        self._spelled = _Spelled(folder)
+        self._spelled = _Spelled(folder, proto)
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._spelled.folder)
         )
@@ -115,9 +117,12 @@ class Session:
         try:
             self._session: Any = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
         except Exception as error:  # onnxruntime has no common base for its exceptions
-            raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+            raise ModelError(
+                f"onnxruntime refuses the model: {_first_line(error)}{_in_bfloat16(proto)}"
+            ) from error
         if large:
             return_freed_memory()
+        self._proto = proto
         self.providers: list[str] = self._session.get_providers()
         execution_providers.check(providers, wanted, self.providers)
         _SESSIONS.add(self)
@@ -162,7 +167,7 @@ class Session:
         missing = [name for name in self.inputs if name not in feeds]
         if missing:
             raise InputError(f"nothing was given for the model's input {missing[0]!r}")
-        binding = self._session.io_binding()
+        binding, kept = self._session.io_binding(), list[_Rounded]()
         quietly = execution_providers.onnxruntime().RunOptions()
         quietly.log_severity_level = 4  # what goes wrong is raised: once is enough
         try:
@@ -171,6 +176,9 @@ class Session:
                 value = np.asarray(given) if isinstance(given, np.generic) else given
                 if not isinstance(value, np.ndarray):
                     binding.bind_ortvalue_input(name, value)
+                elif name in self.inputs and self.inputs[name].type == _BFLOAT16:
+                    kept.append(_rounded(value))
+                    binding.bind_ortvalue_input(name, kept[-1].value)
                 elif name in self.inputs:
                     binding.bind_cpu_input(name, np.asarray(value, order="C"))
                 else:  # one with a default, which the call above does not know
@@ -182,9 +190,7 @@ class Session:
                 binding.bind_output(name, "cpu" if name in on_cpu else self.device)
             self._session.run_with_iobinding(binding, quietly)
         except Exception as error:  # onnxruntime has no common base for its exceptions
-            raise InputError(
-                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
-            ) from error
+            raise InputError(self._why(error, feeds)) from error
         return dict(zip(self.outputs, binding.get_outputs(), strict=True))
 
     def run_plainly(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -195,24 +201,61 @@ class Session:
         InputError
             If an array does not fit the model, or one is missing.
         """
+        if any(each.type == _BFLOAT16 for each in self.inputs.values()):
+            return {name: numpy_of(value) for name, value in self.run(feeds).items()}
         try:
             results = self._session.run(None, dict(feeds))
         except Exception as error:  # onnxruntime has no common base for its exceptions
-            raise InputError(
-                f"onnxruntime cannot run the model on this input: {_first_line(error)}"
-            ) from error
+            raise InputError(self._why(error, feeds)) from error
         return dict(zip(self.outputs, results, strict=True))
+
+    def _why(self, error: Exception, feeds: Mapping[str, Any]) -> str:
+        """Say what is wrong with an input: that it is too small, or what onnxruntime says."""
+        shapes = {
+            name: list(value.shape if isinstance(value, np.ndarray) else value.shape())
+            for name, value in feeds.items()
+        }
+        said = f"onnxruntime cannot run the model on this input: {_first_line(error)}"
+        return too_small(self._proto, shapes) or said
+
+
+class _Rounded(NamedTuple):
+    """Numbers rounded to bfloat16, and the memory that they lie in."""
+
+    value: Any
+    stored: Array
+
+
+def _rounded(values: Array) -> _Rounded:
+    """Round numbers to bfloat16, as onnxruntime keeps them."""
+    stored = values.astype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)).view(np.uint16)
+    ort_value = execution_providers.onnxruntime().OrtValue
+    return _Rounded(ort_value.ortvalue_from_numpy_with_onnx_type(stored, TensorProto.BFLOAT16), stored)
+
+
+def _in_bfloat16(proto: ModelProto) -> str:
+    """Say what to do about a model that computes with bfloat16."""
+    types = {tensor.data_type for tensor in all_tensors(proto)}
+    types |= {info.type.tensor_type.elem_type for info in proto.graph.input}
+    remedy = "; few operators take bfloat16, least of all on CPUs: convert the model to float32"
+    return remedy if TensorProto.BFLOAT16 in types else ""
 
 
 class _Spelled:
     """A folder under a name that onnxruntime takes: it reads UTF-8, whatever the file system's encoding."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, proto: ModelProto) -> None:
         self.folder = folder
         if not str(folder).isascii() and os.fsencode(folder) != str(folder).encode(errors="replace"):
             self._spool = Spool()
             self.folder = self._spool.folder / "here"
-            self.folder.symlink_to(folder.absolute())
+            try:
+                self.folder.symlink_to(folder.absolute(), target_is_directory=True)
+            except (
+                OSError,
+                NotImplementedError,
+            ):  # links need a privilege on Windows; not all disks have them
+                copy_weights(proto, folder, self.folder)
 
 
 def _abandon_all() -> None:

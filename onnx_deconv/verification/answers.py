@@ -13,12 +13,13 @@ from onnx_deconv.model.heads import axes_of
 from onnx_deconv.semantics import NO_RULES, Semantics
 from onnx_deconv.verification.batch import Batch
 from onnx_deconv.verification.reference import (
+    TABLES,
     ReferenceOptions,
     ReferenceRules,
     class_activation_map,
     enlarged,
-    epsilon_relevance,
     reference,
+    relevance,
 )
 
 GRADIENT = ReferenceOptions(rules="gradient")
@@ -34,8 +35,8 @@ def answer(batch: Batch, values: Mapping[str, Array], seed: Array) -> dict[str, 
     """
     semantics = Semantics(**batch.pair.manifest["semantics"])
     names = [entry["of"] for entry in batch.pair.manifest["reconstructions"]]
-    if semantics.rules == "lrp-epsilon" and not semantics.reads_feature_maps:
-        return epsilon_relevance(batch.graph, values, batch.explained, seed, names, batch.path)
+    if semantics.rules in TABLES and not semantics.reads_feature_maps:
+        return relevance(batch.graph, values, batch.explained, seed, names, batch.path, semantics.rules)
     if not semantics.reads_feature_maps:
         return reference(batch.graph, values, batch.explained, seed, names, _options(semantics))
     walk, start, begun = Walk(batch.model, batch.explained, semantics, names), batch.explained, seed

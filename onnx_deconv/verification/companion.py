@@ -12,14 +12,14 @@ from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.answers import answer
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.checks import COMPANION_LIMIT, HALF_LIMIT, Check, relative_error
+from onnx_deconv.verification.reference import TABLES
 from onnx_deconv.verification.switches import SwitchWindows
 
 SMALL = 20_000_000
 """Numbers in a model's weights up to which a second, random seed is sent back: slow on larger ones."""
 
-_LIMITS = {"excitation": 1e-3, "lrp-epsilon": 0.1}
-"""Of tables of relevance: shares are rounded at each division; the epsilon that denominators are moved by is
-as large as the values of a unit that is nearly silent (0.03 in a ResNet-18, 0.001 in SqueezeNet)."""
+_LIMITS = {"excitation": 1e-3, **dict.fromkeys(TABLES, 1e-3)}
+"""Of tables of relevance: shares are rounded at each division."""
 
 _TIE_ROUNDS = 200
 """How often ties are decided anew: a number raised in one window may come first in another."""
@@ -43,7 +43,7 @@ def _noise(rules: str, explained: Array, rng: np.random.Generator) -> Array:
     noise = np.asarray(rng.standard_normal(explained.shape), np.float32)
     if rules == "excitation":
         return np.abs(noise)
-    return noise * explained if rules == "lrp-epsilon" else noise
+    return noise * explained if rules in TABLES else noise
 
 
 def compared(batch: Batch, values: Mapping[str, Array], kind: str, seed: Array) -> Check:

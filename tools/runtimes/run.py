@@ -7,7 +7,9 @@ FOLDER holds ``model.onnx`` and ``feeds.json``: {name, dtype, shape, file} of ea
 the file as they lie in memory. What comes out is written likewise, with the processor time of each run (ms).
 """
 
+import importlib.util
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -72,7 +74,35 @@ def tract(model, places):
     return run
 
 
-RUNTIMES = {f.__name__: f for f in (onnxruntime, openvino_provider, openvino, reference, tract)}
+def ncnn(model, places):
+    """ncnn, with what its converter makes of one image's model; no batches."""
+    import ncnn as runtime
+
+    package = importlib.util.find_spec("pnnx").submodule_search_locations[
+        0
+    ]  # which itself would import torch
+    subprocess.run([Path(package) / "pnnx", model], cwd=Path(model).parent, check=True, capture_output=True)
+    made = Path(model).with_suffix("").as_posix() + ".ncnn"
+    layers = {line.split()[0] for line in Path(made + ".param").read_text().splitlines()[2:]}
+    missing = sorted(name for name in layers if runtime.layer_to_index(name) < 0)
+    if missing:
+        sys.exit(f"Error: it has no {', '.join(missing)}")
+    net = runtime.Net()
+    net.opt.num_threads = 1
+    assert net.load_param(made + ".param") == net.load_model(made + ".bin") == 0
+
+    def run(feeds):
+        with net.create_extractor() as extractor:
+            for k, array in enumerate(feeds.values()):
+                extractor.input(f"in{k}", runtime.Mat(np.ascontiguousarray(array[0])).clone())
+            return [np.array(extractor.extract(f"out{k}")[1])[None] for k in places]
+
+    return run
+
+
+RUNTIMES = {f.__name__: f for f in (onnxruntime, openvino_provider, openvino, reference, tract, ncnn)}
+BY_PLACE = {"tract", "ncnn"}
+"""Those that call outputs by other names than the model."""
 
 
 def main(runtime, folder, runs):
@@ -83,7 +113,7 @@ def main(runtime, folder, runs):
         t["name"]: np.frombuffer((folder / t["file"]).read_bytes(), NUMBERS[t["dtype"]]).reshape(t["shape"])
         for t in told["feeds"]
     }
-    asked = told["places" if runtime == "tract" else "outputs"]
+    asked = told["places" if runtime in BY_PLACE else "outputs"]
     run = RUNTIMES[runtime](str(folder / "model.onnx"), asked)
     times = []
     for _ in range(int(runs) + 1):

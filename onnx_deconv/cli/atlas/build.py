@@ -95,7 +95,7 @@ class AtlasOptions:
 @takes("semantics", SemanticsOptions)
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels",))
+@takes("run", ModelOptions, without=("labels", "kind"))
 @groups.common
 @click.pass_obj
 def command(

@@ -47,7 +47,7 @@ class ReportOptions:
 @click.argument("paths", metavar="[IMAGE]...", nargs=-1)
 @groups.output("onnx-deconv-report.html", "The HTML file.")
 @takes("options", ReportOptions)
-@takes("run", ModelOptions, without=("shapes", "output"))
+@takes("run", ModelOptions, without=("shapes", "output", "kind"))
 @groups.common
 @click.pass_obj
 def command(

@@ -35,16 +35,17 @@ from onnx_deconv.verification.reference import (  # noqa: F401 - each enters its
 )
 from onnx_deconv.verification.reference.class_activation import class_activation_map, enlarged
 from onnx_deconv.verification.reference.options import ReferenceOptions, ReferenceRules
-from onnx_deconv.verification.reference.relevance import epsilon_relevance
+from onnx_deconv.verification.reference.relevance import TABLES, relevance
 from onnx_deconv.verification.reference.table import BACKWARD
 from onnx_deconv.verification.reference.walk import reference
 
 __all__ = [
     "BACKWARD",
+    "TABLES",
     "ReferenceOptions",
     "ReferenceRules",
     "class_activation_map",
     "enlarged",
-    "epsilon_relevance",
     "reference",
+    "relevance",
 ]

@@ -1,6 +1,6 @@
 """The walk back through the forward graph, node by node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from onnx_deconv.verification.reference.slopes import differentiated
 from onnx_deconv.verification.reference.spelled import spelled_activation
 from onnx_deconv.verification.reference.table import BACKWARD
 from onnx_deconv.verification.reference.visit import Visit
+
+Sent = list[tuple[str, Array]]
+"""The signals that a node sends back, by the values that they go to."""
 
 
 def reference(
@@ -68,7 +71,8 @@ def reference(
         shape = graph.value(explained).shape
         raise InputError(f"the seed has shape {seed.shape}, but {explained!r} has {shape}")
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        signals = _walk(model, graph, {explained: seed}, options or ReferenceOptions())
+        nodes = reversed(model.graph.node)
+        signals = walk_back(nodes, graph, {explained: seed}, options or ReferenceOptions(), _sent_back)
     return {
         name: np.array(signals[name]) if name in signals else np.zeros(graph.value(name).shape)
         for name in graph.inputs
@@ -76,19 +80,29 @@ def reference(
     }
 
 
-def _walk(
-    model: onnx.ModelProto, graph: Forward, signals: dict[str, Array], options: ReferenceOptions
+def walk_back(
+    nodes: Iterable[onnx.NodeProto],
+    graph: Forward,
+    signals: dict[str, Array],
+    options: ReferenceOptions,
+    sent_back: Callable[[Visit], Sent | None],
 ) -> dict[str, Array]:
-    """Send the signals back through every node; return those that are left, the inputs' among them."""
+    """Send signals back through nodes, the last first; return those that are left, the inputs' among them.
+
+    Raises
+    ------
+    MissingRuleError
+        If `sent_back` knows no answer for nodes that a signal reaches.
+    """
     missing: list[tuple[str, str]] = []
-    for node in reversed(model.graph.node):
+    for node in nodes:
         arrived = [signals.get(name) if name else None for name in node.output]
         for name in set(node.output) - set(graph.inputs):
             signals.pop(name, None)
         visit = Visit(graph, node, arrived, options)
         if not visit.reached:
             continue
-        sent = _sent_back(visit)
+        sent = sent_back(visit)
         if sent is None:
             missing.append((visit.operator, node.name or node.output[0]))
             continue
@@ -99,7 +113,7 @@ def _walk(
     return signals
 
 
-def _sent_back(at: Visit) -> list[tuple[str, Array]] | None:
+def _sent_back(at: Visit) -> Sent | None:
     """Return the signal for each input that an explained input feeds; None if the operator is unknown."""
     x = _spelled_rectifier(at)
     if x is not None:
