@@ -50,7 +50,7 @@ def boxes_from(path: PathLike, labels: Labels) -> dict[str, dict[int, list[Box]]
     Parameters
     ----------
     path
-        A CSV file with a header and the columns image (its file's name; a folder before it is left out), class
+        A CSV file with a header and the columns image (the name of its file, with or without a folder), class
         (an index or a label), x0, y0, x1, y1.
     labels
         Names of the classes.
