@@ -81,19 +81,19 @@ def main(
     for kind in ("forward", "loop"):
         best = min((seconds, name) for name, seconds in medians.items() if name.startswith(kind))
         print(f"the scan reaches {100 * best[0] / medians['scan']:.0f} % of: {best[1]}")
-    atlas = scan(explainer, source, preprocess, Atlas(), layers)
+    atlas = scan(explainer, source, preprocess, Atlas(), layers, positions=False)
     projector, chosen = Projector(explainer, layers, preprocess), thinned(atlas, every)
     start = time.perf_counter()
-    count = sum(1 for _ in projector.run(chosen, source))
+    count = sum(1 for _ in projector.run(chosen, source, locate=True))
     seconds = time.perf_counter() - start
     print(f"projections: {count} in {seconds:.1f} s, {count / seconds:.0f} a second")
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
     alone = singly(explainer, chosen, preprocess.apply(next(iter(source))[1]())[0])
     print(
         f"one forward pass and one deconv each: {1e3 * alone:.2f} ms, not {1e3 * seconds / count:.2f}:",
         end=" ",
     )
     print(f"{alone * count / seconds:.1f} times as long")
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 
 def passes(
