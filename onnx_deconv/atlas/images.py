@@ -160,7 +160,7 @@ def _of_folder(folder: Stored) -> Images:
     files = sorted(folder.inside())
     names = [name for name in files if _suffix(name) in SUFFIXES]
     if names:
-        return _Listed(folder.called, names, lambda name: partial(_picture, folder.file(name)))
+        return _Listed(folder.called, names, lambda name: partial(_inside, folder, name))
     shards = [name for name in files if _suffix(name) in _SHARDS]
     if not shards:
         raise InputError(f"{folder.called}: there are no pictures there")
@@ -211,6 +211,10 @@ def _of_list(path: Path) -> Images:
     if not found:
         raise InputError(f"{path}: there are no pictures there")
     return _Listed(str(path), found, lambda name: partial(read_image, path.parent / name))
+
+
+def _inside(folder: Stored, name: str) -> Picture:
+    return _picture(folder.file(name))
 
 
 def _picture(file: Stored) -> Picture:
