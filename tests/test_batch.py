@@ -321,6 +321,17 @@ def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatc
     assert float(memory.split()[0]) == pytest.approx(most * 1.024, rel=0.05)
 
 
+def test_what_a_command_says_of_the_rest_itself_is_not_said_again(capsys, monkeypatch):
+    clock = iter(range(0, 3000, 30))
+    monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(clock))
+    console = Console()
+    for item in console.progress(["a", "b", "c"], str):
+        if item == "a":
+            console.say_the_rest(2, "photograph", 30.0)
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith("2 photographs more will last about 1:00")
+
+
 def test_what_is_over_soon_is_not_announced(capsys):
     list(Console().progress(["a", "b", "c"], str))
     Console().say_the_rest(0, "photograph", 1e6)

@@ -323,6 +323,11 @@ def test_evaluate_takes_masks(model, photos, tmp_path, out):
         out,
     )
     assert "'lime'" in refused("evaluate", model, photos, *SIZE, "--method", "lime", "-o", out)
+    new = tmp_path / "new"
+    for wrong in ("grad-cam@nowhere", "guided*cam@logits"):
+        told = refused("evaluate", model, photos, *SIZE, "--method", "centre", "--method", wrong, "-o", new)
+        assert repr(wrong.partition("@")[2]) in told
+    assert not list(new.glob("*"))
 
 
 @pytest.mark.parametrize(

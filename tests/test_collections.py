@@ -61,6 +61,13 @@ def table(path, columns, **how):
     return path
 
 
+def zipped(path, content):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return path
+
+
 def tar(path, content, mode="w"):
     with tarfile.open(path, mode) as archive:
         for name, data in content.items():
@@ -195,10 +202,7 @@ def test_a_filesystem_of_pyarrow_gives_what_the_disk_gives(tmp_path, kind):
         here = table(tmp_path / "x.parquet", {"image": rows})
         names = [f"{n:08}-{name}" for n, name in enumerate(NAMES)]
     elif kind == "zip":
-        here = tmp_path / "x.zip"
-        with zipfile.ZipFile(here, "w") as archive:
-            for name, data in CONTENT.items():
-                archive.writestr(name, data)
+        here = zipped(tmp_path / "x.zip", CONTENT)
     elif kind == "picture":
         ((name, load),) = images_of((here / "a.png").as_uri())
         assert name == "a.png"
@@ -216,10 +220,7 @@ def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
         (folder / name).write_bytes(data)
     source = folder
     if kind == "zip":
-        source = tmp_path / "x.zip"
-        with zipfile.ZipFile(source, "w") as archive:
-            for name, data in CONTENT.items():
-                archive.writestr(name, data)
+        source = zipped(tmp_path / "x.zip", CONTENT)
     elif kind == "tar":
         source = tar(tmp_path / "x.tar", CONTENT)
     elif kind == "parquet":

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from operator_cases import CASES
 from oracle import RefusedError, model_of, numbers, plain, send_back, session_of
-from random_networks import nets, signed_nets
+from random_networks import nets, signed_nets, strongest_units
 from shares import Oracle
 from small_networks import network as small_network
 from zoo_files import ZOO
@@ -204,14 +204,7 @@ def test_every_form_of_every_operator_hands_on_all_that_it_gets(case):
 def test_networks_of_random_geometry(net, state):
     x = np.random.default_rng(state).uniform(0.1, 1, (2, *net.shape)).astype(np.float32)
     proto = net.model()
-    try:
-        y = plain(proto, {"image": x})[net.last]
-    except RefusedError:
-        assume(False)
-    assume(y.size)
-    seed = np.zeros_like(y)
-    for image in range(2):
-        seed[image].flat[y[image].argmax()] = 1
+    seed = strongest_units(proto, net, x)
     pair = session_of(proto, net.last, rules="excitation")
     found = send_back(pair, {"image": x}, seed)["reconstruction"]
     np.testing.assert_allclose(found.sum((1, 2, 3), dtype=np.float64), 1, atol=1e-5)

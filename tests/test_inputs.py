@@ -407,6 +407,22 @@ def test_filters_of_a_given_input_alone_are_no_layers_to_explain():
     assert (convolutions(whole), convolutions(with_inputs(whole, GIVEN))) == (["p", "q"], ["p"])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "double", "uint8"])
+def test_inputs_of_any_type_are_given(dtype):
+    body = """l = Cast<to=1>(left) r = Cast<to=1>(right) m = Mul(l, r) z = Cast<to=1>(m)
+        f = Flatten(z) k = MatMul(f, w) y = Softmax(k)"""
+    inputs = f"{dtype}[2,3,4,4] left, {dtype}[2,3,4,4] right"
+    proto = of_inputs(inputs, body, w=random(48, 2))
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    numbers = np.uint8 if dtype == "uint8" else np.float64 if dtype == "double" else np.float16
+    numbers = np.float32 if dtype == "bfloat16" else numbers
+    left, right = (np.abs(random(*shape) * 9).astype(numbers) for shape in ((2, 3, 4, 4), (3, 4, 4)))
+    both = {"left": left, "right": np.repeat(right[None], 2, 0)}
+    one = Explainer(with_inputs(load(proto), {"right": right}), "gradient", providers="cpu")
+    for found, want in zip(one(left, 0), Explainer(proto, "gradient", providers="cpu")(both, 0), strict=True):
+        np.testing.assert_array_equal(found.reconstruction, want.reconstructions["left"])
+
+
 def test_inputs_of_old_models_are_given_too():
     proto = twins()
     proto.opset_import[0].version, proto.ir_version = 7, 3

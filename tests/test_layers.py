@@ -123,6 +123,7 @@ OPERATOR_NAMES = {
     "compiler/passes": "patterns of a companion's nodes, and the nodes that take their place",
     "verification/reference": "an oracle shares nothing with what it checks",
     "model/decompositions.py": "composite operators, each known here alone",
+    "model/softmax_matching.py": "a softmax, spelled out",
     "model/upgrade.py": "forms of operators that opset 7 no longer has",
     "model/opset_conversion.py": "operators that changed their meaning, and when",
     "model/control_flow.py": "If and Loop are what the file is about",

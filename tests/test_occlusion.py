@@ -161,6 +161,8 @@ def test_progress_is_told_of_every_place():
         ({"target": 5}, InputError, "there is no class 5: the model has 0 to 4"),
         ({"target": -1}, InputError, "there is no class -1"),
         ({"target": "cat"}, InputError, "no labels"),
+        ({"target": "1 - 2"}, InputError, "here one class is followed, no sum"),
+        ({"target": "-dog"}, InputError, "here one class is followed, no sum"),
         ({"layer": "r3"}, UnknownLayerError, "no layer is named 'r3'"),
         ({"size": 0}, InputError, "at least 1"),
         ({"stride": 0}, InputError, "at least 1"),

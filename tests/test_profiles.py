@@ -180,6 +180,36 @@ def test_a_pad_that_takes_away_becomes_a_slice(pads, value):
     np.testing.assert_array_equal(answer(made, x=x), answer(proto, x=x))
 
 
+@pytest.mark.parametrize(("sizes", "count"), [([2, 2], 2), ([1, 1, 1, 1], 4), ([1, 3], None)])
+def test_a_split_into_equal_parts_says_how_many(sizes, count):
+    names = [f"p{k}" for k in range(len(sizes))]
+    turned = ", ".join(reversed(names))
+    text = f"{', '.join(names)} = Split<axis = 1>(x, sizes) y = Concat<axis = 1>({turned})"
+    proto = graph_of(text, sizes=np.array(sizes))
+    made, x = apply_passes(proto, ["parts"]), random(2, 4, 6, 7)
+    (split,) = (node for node in made.graph.node if node.op_type == "Split")
+    told = {a.name: a.i for a in split.attribute}
+    assert told == {"axis": 1} | ({"num_outputs": count} if count else {})
+    assert len(split.input) == (1 if count else 2)
+    np.testing.assert_array_equal(answer(made, x=x), answer(proto, x=x))
+
+
+def test_telephones_are_given_no_sizes_of_equal_parts():
+    """On which onnxruntime's NNAPI provider (1.29) dies."""
+    weights = {name: random(4, 3, 3, 3, seed=k) for k, name in enumerate("vw")} | {"u": random(5, 12, 1, 1)}
+    body = """
+        a = Conv(x, v) b = Conv(x, w) d = Concat<axis = 1>(a, b) e = Conv(x, v)
+        f = Concat<axis = 1>(d, e) r = Relu(f) m = Conv(r, u) g = GlobalAveragePool(m) y = Flatten(g)
+    """
+    pair = compile_pair(load(model(body, weights, "1,3,8,9")))
+    splits = [
+        node for node in explain_graph(pair, runtime="mobile").proto.graph.node if node.op_type == "Split"
+    ]
+    assert sorted(len(node.input) for node in splits) == [1, 2]  # 4 and 4; 8 and 4
+    with pytest.raises(ModelError, match="equal parts"):
+        explain_graph(pair, runtime="mobile", passes=())
+
+
 @pytest.mark.parametrize("pads", [[0, 1, 1, 0], [2, 1, 1, 1], [0, 0, 1, 2]])
 @pytest.mark.parametrize("more", ["", ", output_padding = [1, 0]"])
 def test_uneven_pads_of_a_transposed_convolution_become_even_ones_and_a_slice(pads, more):

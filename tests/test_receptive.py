@@ -17,7 +17,7 @@ from random_networks import HEIGHT, WIDTH, Net, nets
 from zoo_files import ZOO
 
 from onnx_deconv import InputError, ModelError, UnknownLayerError, load
-from onnx_deconv.receptive import receptive_field
+from onnx_deconv.receptive import Crop, CropError, CropGrid, rasters, receptive_field
 from onnx_deconv.runtime import Session, numpy_of
 
 PIXELS = HEIGHT * WIDTH
@@ -155,7 +155,7 @@ FORMS = {
     ),
     "transposed convolution, SAME_LOWER": (
         'y = ConvTranspose<strides = [2, 3], auto_pad = "SAME_LOWER">(image, w)',
-        {"w": (1, 1, 3, 4)},
+        {"w": (1, 1, 5, 7)},
     ),
     "transposed convolution, SAME_UPPER": (
         'y = ConvTranspose<strides = [2, 3], auto_pad = "SAME_UPPER">(image, w)',
@@ -479,3 +479,120 @@ def test_squeezenet(layer):
     for k in (0, 1):
         assert (field.bounds[k] == bounds_of(rows_seen(positive(onnx.load(path)), layer, 224, 2 + k))).all()
     del proto
+
+
+# --- sums and shapes ------------------------------------------------------------------------------
+
+
+def test_a_sum_of_values_that_are_spaced_otherwise_is_not_evenly_spaced():
+    body = "a = Slice(image, none, half, both) b = MaxPool<kernel_shape = [1, 1], strides = [2, 2]>(image)"
+    held = {"none": np.array([0, 0]), "half": np.array([7, 6]), "both": np.array([2, 3])}
+    field = check(model_of(f"{body} y = Add(a, b)", {"image": (144, 1, HEIGHT, WIDTH)}, held), "y")
+    assert field.size == (HEIGHT, WIDTH)
+    assert field.jump == (0, 0)
+
+
+def test_one_position_still_lies_along_the_images_axes():
+    weights = {"w": np.full((1, 1, HEIGHT, WIDTH), 0.25, np.float32)}
+    proto = model_of("a = Conv(image, w) y = Add(a, a)", {"image": (144, 1, HEIGHT, WIDTH)}, weights)
+    assert check(proto, "y").axes == (0, 1)
+
+
+def test_an_axis_that_a_reshape_does_away_with_is_noted_and_in_a_row_of_numbers_expected():
+    proto = model_of(
+        "y = Reshape(image, s)", {"image": (144, 1, HEIGHT, WIDTH)}, {"s": np.array([144, 1, -1])}
+    )
+    assert "Reshape" in receptive_field(load(proto), "y").note
+    proto = model_of("y = Reshape(image, s)", {"image": (144, 1, HEIGHT, WIDTH)}, {"s": np.array([144, -1])})
+    assert receptive_field(load(proto), "y").note is None
+
+
+# --- crops ----------------------------------------------------------------------------------------
+
+CONV = "Conv<strides = [2, 2], pads = [1, 1, 1, 1]>"
+CROPPED = {
+    "strides and padding": f"a = {CONV}(image, w) r = Relu(a) y = Conv<pads = [1, 1, 1, 1]>(r, w)",
+    "a pool": f"""a = {CONV}(image, w) p = MaxPool<kernel_shape = [3, 2], strides = [2, 1]>(a)
+        y = Conv(p, w)""",
+    "enlarged again": f"""a = {CONV}(image, w)
+        u = ConvTranspose<strides = [2, 2], kernel_shape = [2, 2]>(a, v)
+        y = Conv<pads = [1, 1, 1, 1]>(u, w)""",
+    "cut off": "s = Slice(image, three, last, both) y = Conv<strides = [2, 3]>(s, w)",
+    "padding alone": "y = Conv<pads = [4, 4, 4, 4]>(image, w)",
+}
+SIZE = 25, 22
+
+
+def cropped(name):
+    held = {
+        "w": np.random.default_rng(0).standard_normal((1, 1, 3, 3)).astype(np.float32),
+        "v": np.random.default_rng(1).standard_normal((1, 1, 2, 2)).astype(np.float32),
+        "three": np.array([3, 3]), "last": np.array([-2, -4]), "both": np.array([2, 3]),
+    }  # fmt: skip
+    used = {k: a for k, a in held.items() if f", {k}" in CROPPED[name]}
+    return model_of(CROPPED[name], {"image": (1, 1, "H", "W")}, used, 13)
+
+
+def grid_of(proto, size=SIZE):
+    model = load(proto, {"image": (1, 1, *size)})
+    below = {v: raster for v, raster in rasters(model).items() if v != "image"}
+    shapes = {v: model.type_of(v).shape for v in below}
+    return CropGrid(receptive_field(model, "y"), below, shapes, size), shapes
+
+
+def values_of(proto, image):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    shown = {o.name for o in copy.graph.output}
+    names = [n.output[0] for n in copy.graph.node]
+    copy.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in names if v not in shown)
+    return {v: numpy_of(a) for v, a in Session(copy, Path(), "cpu").run({"image": image}).items()}
+
+
+@pytest.mark.parametrize("name", CROPPED)
+def test_a_unit_is_on_its_crop_what_it_is_on_the_whole_image(name):
+    proto = cropped(name)
+    grid, shapes = grid_of(proto)
+    image = np.random.default_rng(2).standard_normal((1, 1, *SIZE)).astype(np.float32)
+    whole, smaller = values_of(proto, image), 0
+    for position in np.ndindex(*whole["y"].shape[2:]):
+        crop = grid.crop(position)
+        (top, left), (height, width) = crop
+        smaller += (height, width) != SIZE
+        assert height > 0
+        assert width > 0
+        found = values_of(proto, image[:, :, top : top + height, left : left + width])
+        assert {v: found[v].shape for v in shapes} == {v: tuple(grid.shape(v, crop)) for v in shapes}
+        there = np.array([0, 0, *position]) - grid.start("y", crop)
+        np.testing.assert_allclose(
+            found["y"][tuple(there)], whole["y"][0, 0, *position], rtol=1e-5, atol=1e-6
+        )
+    assert smaller
+
+
+def test_a_crop_of_several_units_holds_what_each_sees():
+    grid, _ = grid_of(cropped("strides and padding"))
+    ends = [grid.crop(position) for position in ((2, 3), (6, 5))]
+    whole = grid.around((2, 3), (6, 5))
+    assert whole.origin == ends[0].origin
+    assert np.add(*whole).tolist() == np.add(*ends[1]).tolist()
+
+
+def test_a_sample_is_smaller_by_a_multiple_of_the_steps_where_a_field_fits():
+    proto = cropped("a pool")
+    assert grid_of(proto, (70, 90))[0].sample() == Crop((0, 0), (38, 58))
+    for size in ((40, 90), (90, 40)):  # less than the field of 11 x 9 would be left
+        grid, _ = grid_of(proto, size)
+        assert grid.sample() == grid.crop((0, 0))
+
+
+def test_what_is_not_evenly_spaced_or_of_unknown_shape_has_no_crops():
+    model = load(cropped("a pool"), {"image": (1, 1, *SIZE)})
+    field, below = receptive_field(model, "y"), rasters(model)
+    uneven = below["y"]._replace(jumps=(2.0, 2**0.5))
+    with pytest.raises(CropError, match="not evenly spaced"):
+        CropGrid(field, {"y": uneven}, {"y": (1, 1, 4, 8)}, SIZE)
+    grid = CropGrid(field, {"y": below["y"], "mask": below["a"]}, {"y": (1, 1, 4, 8), "mask": ()}, SIZE)
+    with pytest.raises(CropError, match="'mask' is known only when the model runs"):
+        grid.shape("mask", grid.crop((0, 0)))
+    assert grid.shape("y", Crop((0, 0), SIZE)) == [1, 1, 4, 8]

@@ -1,11 +1,14 @@
 """Photographs that do not fit into the memory: what is computed in tiles is what is computed whole."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_deconv import Explainer, InputError
 from onnx_deconv.attribution import room, tiled_pass
+from onnx_deconv.semantics import Semantics
 
 ENOUGH, LITTLE = 1 << 40, 3_000_000
 
@@ -91,6 +94,54 @@ def test_tiles_give_what_the_whole_image_gives(monkeypatch, caplog, method, aske
         assert (other.layer, other.position, other.seed) == (one.layer, one.position, one.seed)
 
 
+MAPS = {
+    "what auto chooses": "auto",
+    "the map alone": "grad-cam",
+    "its product": "deconvnet*grad-cam",
+    "each position's own gradient": "guided*layer-cam",
+    "a class map": Semantics("guided", head="class-map"),
+    "a layer below": "grad-cam@r3",
+    "a product with a layer below": "guided*cam@r3",
+}
+
+
+def gated():
+    """The last feature maps depend on the whole image: the tiles end below them."""
+    model, at = network(), 12
+    assert model.graph.node[at].op_type == "GlobalAveragePool"
+    model.graph.node[at].input[0] = "gated"
+    for k, (operator, *values) in enumerate(
+        [("GlobalMaxPool", ["r4"], ["m"]), ("Sigmoid", ["m"], ["gate"]), ("Mul", ["r4", "gate"], ["gated"])]
+    ):
+        model.graph.node.insert(at + k, helper.make_node(operator, *values))
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("made", [network, gated, partial(network, dense=False)])
+def test_class_activation_maps_are_made_of_feature_maps_that_tiles_gave(monkeypatch, caplog, made, name):
+    model, batch = made(), images(2, 3, 251, 333)
+    whole, tiled = (explained(monkeypatch, free, model, batch, MAPS[name]) for free in (ENOUGH, 2 * LITTLE))
+    assert "tiles" in caplog.text
+    for one, other in zip(whole, tiled, strict=True):
+        scale = np.abs(one.reconstruction).max()
+        assert scale > 0
+        np.testing.assert_allclose(other.reconstruction, one.reconstruction, rtol=0, atol=1e-5 * scale)
+        assert other.score == pytest.approx(one.score, rel=1e-5)
+        assert (other.semantics, other.note) == (one.semantics, one.note)
+
+
+def test_a_class_activation_map_of_images_with_channels_last_goes_in_tiles(monkeypatch, caplog):
+    batch, model = images(1, 256, 320, 3), network(channels_last=True)
+    whole, tiled = (
+        explained(monkeypatch, free, model, batch, "auto")[0].reconstruction for free in (ENOUGH, LITTLE)
+    )
+    assert "tiles" in caplog.text
+    assert whole.shape == (256, 320, 3)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
 def test_images_with_channels_last_go_in_tiles(monkeypatch, caplog):
     batch = images(1, 256, 320, 3)
     whole, tiled = (
@@ -141,7 +192,7 @@ def squeezed():
     ("model", "method", "why"),
     [
         (squeezed(), "guided", "what is above the tiles does not fit"),
-        (network(), "grad-cam", "not computed in tiles"),
+        (network(), Semantics("guided", "grad-cam", "class-map", cam_layer="r3"), "not computed in tiles"),
         (network(), "lrp-epsilon", "not computed in tiles"),
     ],
 )

@@ -36,7 +36,7 @@ def read(schema, folder):
 
 def repository(path, proto=None, **options):
     model = load(proto if proto is not None else network(size="12,14"))
-    save_repository(model, explain_graph(compile_pair(model), **options), path, "net")
+    save_repository(model, explain_graph(compile_pair(model, kind="classes"), **options), path, "net")
     return path
 
 

@@ -385,7 +385,7 @@ def test_a_nan_of_the_signal_is_traced_to_its_node():
     """The smallest numbers' reciprocals are infinite."""
     proto = model_of("p = Log(x) q = Mul(p, zero) y = Flatten(q)", {"x": ("N", 2)}, {"zero": np.float32(0)})
     x = np.float32([[1e-42, 1]])
-    (found,) = Explainer(proto, semantics="gradient")({"x": x})
+    (found,) = Explainer(proto, semantics="gradient", kind="classes")({"x": x})
     assert "the signal is first infinite or NaN at 'p'" in found.note
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from onnx_deconv import Semantics, compile_pair, explain_graph, load
-from onnx_deconv.attribution.method import CLASS_METHOD
+from onnx_deconv.attribution.method import AUTO, CLASS_METHOD
 from onnx_deconv.operators import rule_tables
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification import random_feeds
@@ -39,9 +39,12 @@ def timed(
 
 @click.command(help=__doc__)
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--method", "chosen", multiple=True, help="Of the table's columns, as auto or grad-cam; or any other."
+)
 @click.option("--runs", default=15, show_default=True)
 @click.option("--threads", default=1, show_default=True)
-def main(models: tuple[Path, ...], runs: int, threads: int) -> None:
+def main(models: tuple[Path, ...], chosen: tuple[str, ...], runs: int, threads: int) -> None:
     """Measure."""
     make = onnxruntime.SessionOptions
 
@@ -51,7 +54,8 @@ def main(models: tuple[Path, ...], runs: int, threads: int) -> None:
         return options
 
     onnxruntime.SessionOptions = limited
-    methods = {"auto (classes)": CLASS_METHOD} | {m: Semantics.of(m) for m in ("grad-cam", *rule_tables())}
+    names = chosen or (AUTO, "grad-cam", *rule_tables())
+    methods = {name: CLASS_METHOD if name == AUTO else Semantics.of(name) for name in names}
     print("| model | plain forward, ms |", " | ".join(methods), "|")
     print("|---|---|" + "---|" * len(methods))
     for path in models:

@@ -10,6 +10,7 @@ of the picture. The rectangles were drawn by eye, before anything was explained.
 """
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -220,7 +221,7 @@ def refused(real: Real, path: Path) -> str | None:
     problem = inspect_model(
         load(path, real.more.get("input_shapes")), Semantics("guided"), None, real.output
     ).problem
-    return None if problem is None else problem.partition(": needed by")[0].rpartition("onnx: ")[2]
+    return None if problem is None else re.split(": (needed|put)", problem)[0].rpartition("onnx: ")[2]
 
 
 def row(real: Real, path: Path) -> tuple[str, ...]:

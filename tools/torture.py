@@ -624,14 +624,19 @@ class Worker:
 # Campaigns of whole processes: signals, a full disk
 
 
+def _with_a_pair(campaign: str, home: Path) -> Case:
+    """Write a model, a picture and the pair that was made of it before."""
+    case = Case(campaign, 0, 0, home)
+    home.mkdir(parents=True)
+    write(home, {"m.onnx": network(), "p.png": pictures()[".png"]})
+    write(home / OUTPUT, made("convert", "m.onnx"))
+    case.before = case.after()
+    return case
+
+
 def stopped(rng: random.Random, home: Path) -> list[str]:
     """Stop a command at any time; return what is wrong."""
-    case = Case("signals", 0, 0, home)
-    home.mkdir(parents=True)
-    (home / "m.onnx").write_bytes(network())
-    (home / "p.png").write_bytes(pictures()[".png"])
-    write(home / OUTPUT, made("convert", "m.onnx"))
-    old = case.after()
+    case = _with_a_pair("signals", home)
     rules = rng.choice(("guided", "gradient"))
     arguments = rng.choice(
         [
@@ -654,7 +659,7 @@ def stopped(rng: random.Random, home: Path) -> list[str]:
     if by != signal.SIGKILL and any(".onnx-deconv-" in name for name in case.after()):
         wrong.append("left behind")
     pair = {name: content for name, content in case.after().items() if name.startswith(f"{OUTPUT}/")}
-    whole = {name: content for name, content in old.items() if name.startswith(f"{OUTPUT}/")}
+    whole = {name: content for name, content in case.before.items() if name.startswith(f"{OUTPUT}/")}
     new = {
         f"{OUTPUT}/{name}": content for name, content in made("convert", "m.onnx", "--rules", rules).items()
     }
@@ -665,12 +670,7 @@ def stopped(rng: random.Random, home: Path) -> list[str]:
 
 def full(rng: random.Random, home: Path) -> list[str]:
     """Let the disk be full after some bytes (by the limit of a file's size); return what is wrong."""
-    case = Case("disk", 0, 0, home)
-    home.mkdir(parents=True)
-    (home / "m.onnx").write_bytes(network())
-    (home / "p.png").write_bytes(pictures()[".png"])
-    write(home / OUTPUT, made("convert", "m.onnx"))
-    case.before = case.after()
+    case = _with_a_pair("disk", home)
     arguments = rng.choice(
         [
             ["convert", "m.onnx", "-o", OUTPUT, "--rules", "guided"],

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -75,6 +76,7 @@ class _Zip:
     def __init__(self, file: Stored) -> None:
         self._file = file
         self._archive = zipfile.ZipFile(file.source())
+        weakref.finalize(self, self._archive.close)
 
     def __reduce__(self) -> tuple[type, tuple[Stored]]:
         return _Zip, (self._file,)

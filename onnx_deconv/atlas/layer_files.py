@@ -6,6 +6,7 @@ any. Both are written in the units' order, so the same units give the same bytes
 """
 
 import io
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -151,7 +152,7 @@ class LayerFiles:
 
     def __init__(self, home: Path, stem: str, units: tuple[int, int], tile: Size) -> None:
         self.home, self.stem, self._units, self._tile = home, stem, units, tile
-        self._pictures = _opened(home / f"{stem}-pictures.zip")
+        self._pictures = self._opened(home / f"{stem}-pictures.zip")
         self._names = {*self._pictures.namelist()}
 
     @property
@@ -206,7 +207,16 @@ class LayerFiles:
     @cached_property
     def _numbers(self) -> zipfile.ZipFile | None:
         path = self.home / f"{self.stem}-values.npz"
-        return _opened(path) if path.is_file() else None
+        return self._opened(path) if path.is_file() else None
+
+    def _opened(self, path: Path) -> zipfile.ZipFile:
+        """Open an archive, which is closed when nobody reads the layer any more."""
+        try:
+            archive = zipfile.ZipFile(path)
+        except Exception as error:  # a damaged archive raises what Python's parser likes
+            raise InputError(f"{path.parent}: no whole atlas ({error}); make it again") from error
+        weakref.finalize(self, archive.close)
+        return archive
 
     @cached_property
     def _channels(self) -> set[int]:
@@ -290,13 +300,6 @@ def common(plans: Iterable[LayerPlan]) -> LayerPlan:
 def _name(kind: str, unit: Unit) -> str:
     channel, rank = unit
     return f"{kind}/{channel:04}-{rank}.webp"
-
-
-def _opened(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except Exception as error:  # a damaged archive raises what Python's parser likes
-        raise InputError(f"{path.parent}: no whole atlas ({error}); make it again") from error
 
 
 Plans = Mapping[str, LayerPlan]

@@ -134,8 +134,9 @@ def explanations(
         Each photograph's classes first, then its layers.
     """
     tables = [Explainer(explainer.model, name, **explainer.options) for name in compared_tables()]
+    classes_first = [None] if explainer.undecided is None else []
     for name, photo in photos:
-        for layer in (None, *layers):
+        for layer in (*classes_first, *layers):
             for each in tables:
                 selection = Selection(layer=layer, top=classes if layer is None else 1)
                 for one in explain_photos(each, [photo], selection, preprocess)[0]:

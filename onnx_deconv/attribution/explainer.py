@@ -343,7 +343,7 @@ class Explainer:
         return f"Explainer({name}: {inputs} → {outputs}; {method}; providers {self.providers})"
 
     def scores(self, batch: Batch) -> Array:
-        """Return the model's scores, shape (N, K): its output for each class.
+        """Return the model's scores, shape (N, K): its output for each class; of boxes the best.
 
         Raises
         ------
@@ -356,6 +356,8 @@ class Explainer:
             Pass(session, start.layer, feeds, axes_of(self.model, start.layer), self._shared)
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
+        if self.fields is not None:
+            return np.concatenate([self.fields.best(p.explained) for p in passes])
         return np.concatenate([p.scores(self.head) for p in passes])
 
     def forward(self, batch: Batch, layer: str | None = None) -> Pass:
@@ -455,6 +457,11 @@ class Explainer:
     def undecided(self) -> str | None:
         """Why no class is explained unless one is named; ``None`` where the strongest is."""
         return undecided(self.head, self.fields, class_count(self.model, self.head))
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are; ``None`` where the model leaves that open."""
+        return class_count(self.model, self.head) if self.fields is None else self.fields.count
 
     @property
     def _kind(self) -> ChosenKind | None:
@@ -643,7 +650,7 @@ class Explainer:
 
 def _stored_kind(head: Head, manifest: Mapping[str, Any] | None) -> ChosenKind | None:
     """Return what a pair's or a graph's maker said that a row of numbers is."""
-    scores = manifest["scores"] if manifest is not None else None
+    scores = manifest.get("scores") if manifest is not None else None
     if scores is None or scores["output"] != head.output or head.kind not in ROWS:
         return None
     return scores["kind"] if scores["kind"] in set(get_args(ChosenKind)) - {head.kind} else None

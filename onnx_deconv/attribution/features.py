@@ -7,7 +7,7 @@ import numpy as np
 
 from onnx_deconv.attribution.batches import as_array, as_input
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.seed import of_classes, scores_of
+from onnx_deconv.attribution.seed import of_classes
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model import Array, Model
@@ -88,7 +88,7 @@ class Features:
         """Return one score for each image and class."""
         if self._fields is None:
             return of_classes(values, self.head)
-        return scores_of(self._fields.scores(self._fields.apart(values)))
+        return self._fields.best(values)
 
     def _run(self, chunk: Array) -> dict[str, Array]:
         found = self._session.run({self._input: chunk})

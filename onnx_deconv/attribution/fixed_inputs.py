@@ -46,12 +46,17 @@ def with_inputs(model: Model, given: Mapping[str, Any]) -> Model:
     counted = next((name for name in with_batch if name in left), None)
     made: list[NodeProto] = []
     for name, content in given.items():
-        array = np.asarray(as_array(name, content))
+        array, types = np.asarray(as_array(name, content)), model.type_of(name)
+        # What runtimes do with bfloat16 is little more than to convert it.
+        rounded = types.dtype == TensorProto.BFLOAT16
+        value = f"{name}/float" if rounded else name
         if name not in with_batch or counted is None:
-            made.append(_constant(name, as_input(model, name, array)))
-            continue
-        array = as_input(model, name, np.repeat(array[None], model.batch or 1, 0))
-        made += (_repeated if model.batch is None else _told)(name, array, counted)
+            made.append(_constant(value, as_input(model, name, array)))
+        else:
+            array = as_input(model, name, np.repeat(array[None], model.batch or 1, 0))
+            made += (_repeated if model.batch is None else _told)(value, array, counted)
+        if rounded:
+            made.append(helper.make_node("Cast", [value], [name], to=types.dtype))
     replace(proto.graph.input, [each for each in proto.graph.input if each.name not in given])
     replace(proto.graph.node, [*made, *proto.graph.node])
     shapes = {name: sizes for name, sizes in model.input_shapes.items() if name not in given}

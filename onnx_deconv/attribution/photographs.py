@@ -30,7 +30,8 @@ def explain_photos(
     selection
         What to explain.
     axes
-        How the model's input lies: the preprocessing. Without it the explanations have no pictures.
+        The order of the axes and channels of the model's input: the preprocessing. Without it the
+        explanations have no pictures.
     names
         What captions call the photographs.
     assumed

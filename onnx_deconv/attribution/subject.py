@@ -93,7 +93,7 @@ class Subject:
             return scores_of(self.run.explained)
         if self.boxes:
             values = self.run.explained
-            return scores_of(values if self.fields is None else self.fields.scores(self.fields.apart(values)))
+            return scores_of(values) if self.fields is None else self.fields.best(values)
         return self.run.scores(self.head)
 
     def _before(self) -> Array:

@@ -233,6 +233,12 @@ def _index(target: Any) -> int:
         raise InputError(f"target {target!r}: give a whole number or a label") from error
 
 
+def is_sum(target: Target) -> bool:
+    """Tell whether a target is written as a sum, as in ``tabby - tiger cat`` or ``-tabby``."""
+    weights, _ = _parts(target) if isinstance(target, str) else ([1.0], [])
+    return len(weights) > 1 or weights[0] < 0
+
+
 def _parts(text: str) -> tuple[list[float], list[str]]:
     """Cut a sum into its terms; signs between terms stand between spaces, labels may hold hyphens."""
     first = 1.0

@@ -8,8 +8,8 @@ and all together are larger than it, as they overlap.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -19,16 +19,17 @@ from onnx import ModelProto, helper
 
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.room import bytes_of
+from onnx_deconv.compiler.backward import Walk
+from onnx_deconv.compiler.class_activation import map_model
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.imaging import ImageInput, Layout
-from onnx_deconv.model import Array, Model
+from onnx_deconv.model import Array, Model, protos
 from onnx_deconv.model.canonical import reads
 from onnx_deconv.model.heads import Head, axes_of
-from onnx_deconv.model.protos import replace
 from onnx_deconv.receptive import Crop, CropError, CropGrid, ReceptiveField, rasters, receptive_field
-from onnx_deconv.runtime import PairSession, Providers, return_freed_memory
-from onnx_deconv.semantics import Semantics
+from onnx_deconv.runtime import PairSession, Providers, Session, return_freed_memory
+from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
 _RANK = 4
 _SMALLEST = 64
@@ -38,7 +39,7 @@ Box = tuple[slice, slice]
 
 
 class Cut(NamedTuple):
-    """A value that the layer and the scores depend on the image through, and how it lies over it.
+    """A value through which the layer and the scores depend on the image, and where its positions are.
 
     Attributes
     ----------
@@ -48,12 +49,15 @@ class Cut(NamedTuple):
         The model from there on; the value is its input.
     field, grid
         What its positions see, and the crops that hold it.
+    whole
+        The model at the images' size.
     """
 
     value: str
     above: Model
     field: ReceptiveField
     grid: CropGrid
+    whole: Model
 
 
 class TiledPass(Pass):
@@ -90,17 +94,28 @@ class TiledPass(Pass):
     ) -> None:
         layout = _layout(model, semantics)
         ((self._input, self._images),) = feeds.items()
-        self._cut = _cut(model, self._images.shape, layout, layer, head)
+        maps = _feature_maps(model, layer, semantics)
+        self._cut = _cut(model, self._images.shape, layout, layer, head, maps)
         self._space = (2, 3) if layout == "NCHW" else (1, 2)
         self._size = tuple(self._images.shape[axis] for axis in self._space)
-        ready = partial(PairSession, providers=providers, low_memory=True)
-        self._below = ready(compile_pair(model, self._cut.value, semantics=semantics, output=head.output))
+        self._semantics, signals = semantics, _of_signals(semantics)
+
+        def ready(part: Model, value: str, of: Semantics = signals) -> PairSession:
+            pair = compile_pair(part, value, semantics=of, output=head.output)
+            return PairSession(pair, providers, low_memory=True)
+
+        self._below = ready(model, self._cut.value)
         self._tiles = self._enough_tiles(free * 3 // 4)
-        above = ready(compile_pair(self._cut.above, layer, semantics=semantics, output=head.output))
+        above = ready(self._cut.above, layer)
         forward = {self._cut.value: self._forward()}
         if bytes_of(above, forward) > free:
             raise CropError("what is above the tiles does not fit either")
         super().__init__(above, layer, forward, axes_of(model, layer))
+        self._maps = None if maps is None else _Maps(model, self._cut, maps, self, forward, ready)
+        if maps is not None and semantics.cam != "none":
+            multiplied = semantics.rules != NO_RULES
+            enlarged = map_model(semantics.cam, self._input, self._cut.whole, layout, multiplied=multiplied)
+            self._enlarge = Session(enlarged, model.folder, providers, low_memory=True)
 
     @property
     def tiles(self) -> int:
@@ -109,12 +124,28 @@ class TiledPass(Pass):
 
     def send(self, seed: Array) -> dict[str, Array]:
         """Send a seed back, see :meth:`Pass.send`."""
-        (signal,) = super().send(seed).values()
+        if self._maps is None:
+            (signal,) = super().send(seed).values()
+            return {self._input: self._arrived_everywhere(signal)}
+        gradient = self._maps.gradient(seed)
+        found = {"gradient": gradient, "activations": self._maps.activations}
+        if self._semantics.rules != NO_RULES:
+            if self._semantics.head == "class-map":
+                signal = self._maps.passed_down(gradient * self._maps.activations)
+            else:
+                (signal,) = super().send(seed).values()
+            found["arrived"] = self._arrived_everywhere(signal)
+        if self._semantics.cam == "none":
+            return {self._input: found["arrived"]}
+        return {self._input: self._enlarge.run_plainly(found)["map"]}
+
+    def _arrived_everywhere(self, signal: Array) -> Array:
+        """Return what arrives at the images of what is sent back by the value at which they are cut."""
         found = np.zeros(self._images.shape, np.float32)
         for pixels, seeing in self._boxes_of_pixels():
             found[self._at(pixels)] = self._arrived(signal, pixels, seeing)
             return_freed_memory()
-        return {self._input: found}
+        return found
 
     def _arrived(self, signal: Array, pixels: Box, seeing: Box) -> Array:
         """Return what arrives at a tile of what is sent back by the positions that see it."""
@@ -191,6 +222,69 @@ class TiledPass(Pass):
         return tuple(parts)
 
 
+class _Maps:
+    """The feature maps that class activation maps and class maps are made of, whole.
+
+    Attributes
+    ----------
+    activations
+        The feature maps, shape (N, C, ...).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        cut: Cut,
+        maps: str,
+        above: Pass,
+        forward: Mapping[str, Array],
+        ready: Callable[..., PairSession],
+    ) -> None:
+        self._between = None if maps == cut.value else Pass(ready(cut.above, maps), maps, forward)
+        self.activations = forward[maps] if self._between is None else self._between.explained
+        wanted = list(dict.fromkeys([above.layer, *cut.above.outputs]))
+        top = cut.above if self._between is None else _above(model, maps, wanted)
+        semantics = replace(GRADIENT, unpool=above.pair.pair.manifest["semantics"]["unpool"])
+        self._top = Pass(
+            ready(top, above.layer, semantics), above.layer, {maps: self.activations}, above.axes
+        )
+
+    def gradient(self, seed: Array) -> Array:
+        """Return the gradient of what a seed stands for at the feature maps."""
+        (found,) = self._top.send(seed).values()
+        return found
+
+    def passed_down(self, signal: Array) -> Array:
+        """Send a signal from the feature maps to where the images are cut."""
+        if self._between is None:
+            return signal
+        (found,) = self._between.send(signal).values()
+        return found
+
+
+def _of_signals(semantics: Semantics) -> Semantics:
+    """Leave out what feature maps as they are add: signals pass through all layers by the same rules."""
+    rules = semantics.table.name
+    return replace(semantics, rules=rules, cam="none", head="signal", cam_layer=None)
+
+
+def _feature_maps(model: Model, layer: str, semantics: Semantics) -> str | None:
+    """Name the feature maps that take part as they are, if any do.
+
+    Raises
+    ------
+    CropError
+        If there are two, or their axes are in another order than channels first.
+    """
+    if not semantics.reads_feature_maps:
+        return None
+    walk = Walk(model, layer, semantics)
+    found = [maps for maps in (walk.cam_maps, walk.last_maps) if maps is not None]
+    if len(set(found)) > 1 or not axes_of(model, found[0]).usual:
+        raise CropError("class activation maps of these feature maps are not computed in tiles")
+    return found[0]
+
+
 def _layout(model: Model, semantics: Semantics) -> Layout:
     """Return the layout of the images.
 
@@ -199,7 +293,7 @@ def _layout(model: Model, semantics: Semantics) -> Layout:
     CropError
         If the model takes something else, or the method is of the whole image.
     """
-    if semantics.reads_feature_maps or semantics.table.conserves:
+    if semantics.table.conserves:
         raise CropError(f"{semantics.method} is not computed in tiles; deconvnet, guided and gradient are")
     if len(model.inputs) > 1:
         raise CropError("a model of several inputs is not run in tiles")
@@ -236,8 +330,10 @@ def _ends(box: Box) -> tuple[list[int], list[int]]:
     return [part.start for part in box], [part.stop - 1 for part in box]
 
 
-def _cut(model: Model, shape: Sequence[int], layout: Layout, layer: str, head: Head) -> Cut:
+def _cut(model: Model, shape: Sequence[int], layout: Layout, layer: str, head: Head, maps: str | None) -> Cut:
     """Find the last value that all that is asked for depends on the image through, and that tiles give.
+
+    It is not above the feature maps that take part as they are.
 
     Raises
     ------
@@ -249,7 +345,7 @@ def _cut(model: Model, shape: Sequence[int], layout: Layout, layer: str, head: H
     whole = Model(model.proto, model.files, model.name, {name: shape})
     spread = rasters(whole, layout=layout)
     wanted = list(dict.fromkeys([layer, head.output]))
-    for value in reversed([v for v in _upstream(whole, layer) if v != layer]):
+    for value in reversed([v for v in _upstream(whole, maps or layer) if v != layer]):
         if value not in spread or len(whole.type_of(value).shape or ()) != _RANK:
             continue
         try:
@@ -259,7 +355,7 @@ def _cut(model: Model, shape: Sequence[int], layout: Layout, layer: str, head: H
                 continue
             shapes = {v: [d or 1 for d in whole.type_of(v).shape or ()] for v in below}
             grid = CropGrid(field, below, shapes, (size[0], size[1]))
-            return Cut(value, _above(model, value, wanted), field, grid)
+            return Cut(value, _above(model, value, wanted), field, grid, whole)
         except DeconvError:
             continue
     raise CropError("no layer below it sees only a part of the image, or the size of the image is fixed")
@@ -296,14 +392,14 @@ def _above(model: Model, value: str, wanted: Sequence[str]) -> Model:
                 waiting += reads(graph.node[producers[name]])
     if needed.intersection(model.inputs) or value not in needed:
         raise InputError(f"{value!r} is not all that is read of the image")
-    replace(graph.node, [graph.node[k] for k in sorted(kept)])
-    replace(graph.initializer, [t for t in graph.initializer if t.name in needed])
+    protos.replace(graph.node, [graph.node[k] for k in sorted(kept)])
+    protos.replace(graph.initializer, [t for t in graph.initializer if t.name in needed])
     del graph.value_info[:]
     batch, channels, *_ = model.type_of(value).shape or ()
     dtype = model.type_of(value).dtype or onnx.TensorProto.FLOAT
     shape = [batch or "N", channels, "H", "W"]
-    replace(graph.input, [helper.make_tensor_value_info(value, dtype, shape)])
-    replace(
+    protos.replace(graph.input, [helper.make_tensor_value_info(value, dtype, shape)])
+    protos.replace(
         graph.output, [helper.make_tensor_value_info(v, model.type_of(v).dtype or 1, None) for v in wanted]
     )
     return Model(proto, model.files, model.name)

@@ -41,7 +41,7 @@ class Console:
 
     def __init__(self) -> None:
         self.json = self.quiet = self.verbose = False
-        self._status = 0
+        self._status, self._told = 0, False
         self._warnings: list[str] = []
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name or a symbol that the terminal cannot show
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -85,9 +85,9 @@ class Console:
 
     def progress(self, items: Sequence[_Item], name: Callable[[_Item], str]) -> Iterator[_Item]:
         """Show which of several items is being worked on; say how long the others will last."""
-        start = time.monotonic()
+        start, self._told = time.monotonic(), False
         for number, item in enumerate(items, 1):
-            if number == 2:  # noqa: PLR2004 - the first is done
+            if number == 2 and not self._told:  # noqa: PLR2004 - the first is done
                 self.say_the_rest(len(items) - 1, "step", time.monotonic() - start)
             if len(items) > 1:
                 self.status(f"{number}/{len(items)} {name(item)}")
@@ -120,6 +120,7 @@ class Console:
         InputError
             If the disk cannot hold the files.
         """
+        self._told = True
         needed, lasts, takes = left * files, left * seconds, list[str]()
         free = check_disk(home, needed, f"the other {left} take", or_else) if home is not None else 0
         if lasts >= _LONG:

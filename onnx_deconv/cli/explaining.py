@@ -14,7 +14,6 @@ from onnx_deconv.cli.together import together
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import VIEWS
 from onnx_deconv.labels import IMAGENET, IMAGENET_CLASSES
-from onnx_deconv.model.heads import class_count
 
 
 def explain(console: Console, job: Job, paths: Sequence[Path], ray: str | None = None) -> int:
@@ -87,8 +86,7 @@ def _groups(job: Job, paths: Sequence[Path]) -> list[Sequence[Path]]:
 
 def _check_labels(console: Console, job: Job) -> None:
     explainer = job.study.explainer
-    fields = explainer.fields
-    classes = class_count(explainer.model, explainer.head) if fields is None else fields.count
+    classes = explainer.classes
     count = len(explainer.labels.names)
     if classes is not None and count not in (0, classes):
         console.warn(f"{count} labels for {classes} classes: names may be wrong")

@@ -112,7 +112,7 @@ def _names(graph: GraphProto) -> set[str]:
 
 
 def _content(tensor: TensorProto) -> object:
-    """Tell tensors of the same numbers: by where they lie, or by the numbers themselves."""
+    """Tell tensors of the same numbers: by where they are, or by the numbers themselves."""
     head = tensor.data_type, tuple(tensor.dims)
     if tensor.data_location == TensorProto.EXTERNAL:
         return *head, tuple(sorted((e.key, e.value) for e in tensor.external_data))

@@ -115,8 +115,8 @@ class Walk:
             return None
         maps = feature_maps(self.model, self.value, self.path, self.reached)
         if maps is None:
-            way = "choose rules without a class activation map"
-            raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {way}")
+            remedy = "choose rules without a class activation map"
+            raise ModelError(f"{self.model.name}: no feature maps lie before {self.value!r}: {remedy}")
         return maps
 
     @cached_property
@@ -259,7 +259,10 @@ class Walk:
 
     def _export(self, found: Mapping[str, Signal], cam: Signal | None) -> tuple[ModelProto, list[Tap]]:
         if cam is not None and len(self.inputs) > 1:
-            raise ModelError(f"{self.model.name}: a class activation map needs one image, not several inputs")
+            raise ModelError(
+                f"{self.model.name}: a class activation map is of one of {', '.join(self.inputs)}: "
+                f"choose rules without one, or in Python inputs=[{self.inputs[0]!r}]"
+            )
         outputs = []
         for name in self.inputs:
             signal, dims = found.get(name), self.model.type_of(name).dims

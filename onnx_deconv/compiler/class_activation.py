@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from functools import reduce
 
+import numpy as np
+from onnx import ModelProto
+from onnx.helper import make_tensor_value_info
+
 from onnx_deconv.imaging import Layout
+from onnx_deconv.model import Model
 from onnx_deconv.operators.builder import Emitter, Operand, Signal
 from onnx_deconv.operators.forward_values import ForwardValues
 
@@ -84,6 +89,32 @@ def on_image(
         return op.Mul(reconstruction, large), dims
     channel = rank - 1 if channels_last else 1
     return large, None if dims is None else [1 if k == channel else d for k, d in enumerate(dims)]
+
+
+def map_model(kind: str, image: str, model: Model, layout: Layout, *, multiplied: bool) -> ModelProto:
+    """Write the map of feature maps that lie elsewhere, enlarged to an image, as a model of its own.
+
+    Parameters
+    ----------
+    kind, image, layout
+        As above.
+    model
+        The user's model, at known sizes.
+    multiplied
+        Whether a reconstruction is to be multiplied by the map; else the map itself is wanted.
+
+    Returns
+    -------
+    ModelProto
+        Of the inputs ``gradient`` and ``activations``, shape (N, C, ...), and ``arrived``, as the image.
+    """
+    op, shape = Emitter(np.dtype(np.float32)), model.type_of(image).shape or ()
+    gradient, activations = (op.input(name, [None] * len(shape)) for name in ("gradient", "activations"))
+    cam = class_activation_map(op, kind, gradient, activations)
+    arrived = op.input("arrived", shape) if multiplied else None
+    assert cam is not None  # noqa: S101  (there is a kind)
+    found, dims = on_image(ForwardValues(model, op), cam, kind, arrived, image, list(shape), layout)
+    return op.export([("map", found, make_tensor_value_info("map", op.elem_type, dims))], [], "a map")
 
 
 def _sizes(values: ForwardValues, image: str, shape: Sequence[int | None], axes: Sequence[int]) -> Operand:

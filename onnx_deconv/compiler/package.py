@@ -145,7 +145,7 @@ def external_size(tensor: TensorProto) -> int:
 
 
 def copy_weights(proto: ModelProto, source: Path, target: Path) -> None:
-    """Copy the files in which a model's external data lie from one folder to another, which is made."""
+    """Copy the files in which a model's external data are from one folder to another, which is made."""
     external = (t for t in all_tensors(proto) if t.data_location == TensorProto.EXTERNAL)
     target.mkdir()
     for location in {Extent.of(tensor).location for tensor in external}:
@@ -261,7 +261,7 @@ def _read(source: Path, where: Extent) -> Iterator[bytes]:
 
 
 def _point(tensor: TensorProto, offset: int, length: int) -> None:
-    """Replace a tensor's numbers by where they lie in the weights file."""
+    """Replace a tensor's numbers by where they are in the weights file."""
     for field in (
         "raw_data",
         "float_data",

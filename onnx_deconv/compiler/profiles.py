@@ -141,6 +141,14 @@ def _takes_away(facts: Facts, node: NodeProto) -> bool:
     return tensor is None or bool((numpy_helper.to_array(tensor) < 0).any())
 
 
+def _into_equal_parts(facts: Facts, node: NodeProto) -> bool:
+    """Tell whether a Split gives the sizes of its parts, which are equal or not known."""
+    if not any(node.input[1:]):
+        return False
+    tensor = facts.constants.get(node.input[1])
+    return tensor is None or len({*numpy_helper.to_array(tensor).tolist()}) == 1
+
+
 _INDICES = Form("MaxPool", "gives the indices of its maxima", _gives_indices)
 _BY_SWITCHES = Form("MaxUnpool", "is not known there")
 
@@ -210,7 +218,13 @@ PROFILES: Mapping[str, Profile] = {
         ),
     ),
     "mobile": Profile(
-        ("sizes", "uniform", "pools", "windows"), sizes="all", refused=(_INDICES, _BY_SWITCHES),
+        ("sizes", "uniform", "pools", "windows", "parts"),
+        sizes="all",
+        refused=(
+            _INDICES,
+            _BY_SWITCHES,
+            Form("Split", "gives sizes of equal parts, on which NNAPI's provider dies", _into_equal_parts),
+        ),
     ),
     "tract": Profile(
         ("sizes", "crops"),

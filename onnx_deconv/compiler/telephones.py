@@ -1,7 +1,7 @@
 """How much of a graph onnxruntime's providers for telephones take; the CPU computes the rest.
 
 Data, from what is published in onnxruntime's repository: the lists of operators of NNAPI and Core ML (as an
-ML Program), and the documentation of XNNPACK's. None of the providers was run.
+ML Program), and the documentation of XNNPACK's, whose provider (1.29) took what it says of six networks.
 """
 
 from collections import Counter

@@ -31,8 +31,8 @@ class Method:
     name
         What tables call it; results in a journal are known by it.
     on
-        Makes :data:`Maps` for a model, given the layout of its input. It is called again for copies of the
-        model with random weights.
+        Makes :data:`Maps` for a model, given the layout of its input; raises what is wrong with the two. It
+        is called again for copies of the model with random weights.
     """
 
     name: str
@@ -76,6 +76,7 @@ def explanations(
 
     def on(model: Model, layout: Layout) -> Maps:
         explainer = Explainer(model, chosen, **options)
+        explainer.prepare(layer, seed=seed)
         return lambda images, targets: _maps(explainer, images, targets, layout, layer, seed)
 
     return Method(", ".join(words) if name is None else name, on)
@@ -84,6 +85,7 @@ def explanations(
 def _averages(average: Average, options: Mapping[str, Any], name: str | None) -> Method:
     def on(model: Model, layout: Layout) -> Maps:
         explainer = Explainer(model, average=average, **options)
+        explainer.prepare()
         return lambda images, targets: _maps(explainer, images, targets, layout, None, "auto")
 
     return Method(name or average.kind, on)

@@ -5,6 +5,7 @@ from typing import Any
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import feature_layers
+from onnx_deconv.attribution.target import is_sum
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 
@@ -33,11 +34,16 @@ def class_index(explainer: Explainer, chosen: int | str | None, scores: Array) -
     Raises
     ------
     InputError
-        If there is no such class, or none comes first.
+        If there is no such class, it is a sum of classes, or none comes first.
     """
     if chosen is None and explainer.undecided is not None:
         raise InputError(explainer.undecided)
-    index = int(scores.argmax()) if chosen is None else explainer.labels.index(chosen)
+    try:
+        index = int(scores.argmax()) if chosen is None else explainer.labels.index(chosen)
+    except InputError as error:
+        if chosen is None or not is_sum(chosen):
+            raise
+        raise InputError(f"{chosen!r}: here one class is followed, no sum: name one class") from error
     if not 0 <= index < len(scores):
         raise InputError(f"there is no class {index}: the model has 0 to {len(scores) - 1}")
     return index

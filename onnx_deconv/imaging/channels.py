@@ -13,7 +13,7 @@ Layout = Literal["NCHW", "NHWC"]
 
 
 class InputAxes(Protocol):
-    """Whatever knows how a model's input lies: a preprocessing, for instance."""
+    """Whatever knows the order of the axes and channels of a model's input: a preprocessing, for instance."""
 
     @property
     def layout(self) -> Layout:

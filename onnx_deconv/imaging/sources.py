@@ -120,8 +120,8 @@ def _array(given: Any) -> tuple[npt.NDArray[Any], bool]:
     try:
         return np.asarray(given.detach().cpu() if is_tensor else given), is_tensor
     except TypeError as error:  # a type that NumPy lacks, such as bfloat16
-        way = "give it as floats, tensor.float()" if is_tensor else _HINT
-        raise InputError(f"no array can be made of {type(given).__name__} ({error}): {way}") from error
+        remedy = "give it as floats, tensor.float()" if is_tensor else _HINT
+        raise InputError(f"no array can be made of {type(given).__name__} ({error}): {remedy}") from error
 
 
 def _channels_last(tensor: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

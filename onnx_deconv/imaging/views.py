@@ -87,7 +87,7 @@ class Views(ViewsByName):
     reconstruction
         As the model takes images (``axes.layout``), finite.
     axes
-        How the model's input lies: the preprocessing, for instance.
+        The order of the axes and channels of the model's input: the preprocessing, for instance.
     captions
         One for each picture of the side-by-side sheet: photograph, projection, saliency, overlay.
     box

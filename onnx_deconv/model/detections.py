@@ -202,6 +202,11 @@ class Fields:
         certain = values[:, self.objectness, None]
         return _sigmoid(found) * _sigmoid(certain) if self.raw else found * certain
 
+    def best(self, values: Array) -> Array:
+        """Return each class's score in its best box, shape (N, C), given a value as the model has it."""
+        found = self.scores(self.apart(values))
+        return np.asarray(found.reshape(*found.shape[:2], -1).max(axis=2))
+
     def ranked(self, values: Array, channel: int) -> list[int]:
         """List an image's boxes by a class's score, without those that overlap a stronger one.
 

@@ -154,8 +154,8 @@ def _serialised(proto: ModelProto) -> bytes:
     try:
         return proto.SerializeToString()
     except Exception as error:
-        way = "save it with external data and give its path"
-        raise ModelError(f"the given model cannot be serialised ({error}): {way}") from error
+        remedy = "save it with external data and give its path"
+        raise ModelError(f"the given model cannot be serialised ({error}): {remedy}") from error
 
 
 def _spooled(content: bytes, name: str, input_shapes: InputShapes | None) -> Model:
@@ -183,5 +183,5 @@ def _parse(content: Content, name: str, location: str) -> ModelProto:
     except (ValueError, DecodeError) as error:
         raise ModelError(f"{name}: no ONNX model, or cut short ({error})") from error
     except RecursionError as error:
-        raise ModelError(f"{name}: damaged: its graphs lie in each other hundreds deep") from error
+        raise ModelError(f"{name}: damaged: its graphs are nested hundreds deep") from error
     return proto

@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_deconv.errors import InputError, ModelError, UnknownLayerError
-from onnx_deconv.model import activation_matching
+from onnx_deconv.model import activation_matching, softmax_matching
 from onnx_deconv.model.canonical import InputShapes, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.ensembles import ensembles
@@ -55,7 +55,7 @@ class Model:
     proto
         The model.
     files
-        The files that it was read from, where its external data lie; see
+        The files that it was read from, where its external data are; see
         :class:`~onnx_deconv.model.model_files.ModelFiles`.
     name
         What messages call the model.
@@ -102,6 +102,7 @@ class Model:
         self.gained = activation_matching.recognise(self.graph, self._small_constant)
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
+        softmax_matching.recognise(self.graph, self._small_constant, self.opset)
         self._read_nodes()
         self.ensembles, written = ensembles(self, self.outputs)
         for node, like in written:
@@ -120,7 +121,7 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Where its external data lie."""
+        """Where its external data are."""
         return self.files.folder
 
     @property

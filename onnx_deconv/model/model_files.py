@@ -1,4 +1,4 @@
-"""The files that a model is read from: where they lie, whether they changed, and a private copy of them.
+"""The files that a model is read from: where they are, whether they changed, and a private copy of them.
 
 A model's weights stay in its files (:mod:`onnx_deconv.model.external_data`) and are read when they are
 needed, perhaps hours later. Meanwhile somebody may replace the files, or cut them short, and whoever
@@ -149,7 +149,7 @@ class ModelFiles:
     def keep(self) -> Path:
         """Copy the files, so that nothing that happens to them later matters; return the copies' folder.
 
-        Where the disk has no room for it, the files are used where they lie, with a warning.
+        Where the disk has no room for it, the files are used where they are, with a warning.
 
         Raises
         ------
@@ -221,7 +221,7 @@ class ModelFiles:
         self.folder, self._sources, self._seen = spool.folder, sources, seen
 
     def check(self) -> None:
-        """Make sure that files which are used where they lie are those that were read at first.
+        """Make sure that files which are used where they are are those that were read at first.
 
         Raises
         ------

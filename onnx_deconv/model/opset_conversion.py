@@ -144,10 +144,10 @@ def _converted(node: NodeProto, types: _Types, old: int, new: int) -> Iterator[N
         found = onnx.version_converter.convert_version(alone, new).graph
     except Exception as error:  # the converter has no common base for what it raises
         name = node.name or node.output[0]
-        way = f"export the model for opset {new}"
+        remedy = f"export the model for opset {new}"
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"{node.op_type} {name!r} cannot be raised to opset {new} ({reason}): {way}"
+            f"{node.op_type} {name!r} cannot be raised to opset {new} ({reason}): {remedy}"
         ) from error
     known = {*node.input, *node.output}
     made = {v for n in found.node for v in n.output} | {t.name for t in found.initializer}

@@ -145,6 +145,8 @@ def _candidates(y: Array) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "Swish", {"alpha": _tidy(math.log(gate / (1 - gate)) / GRID[middle])}
     zero = int(np.flatnonzero(GRID == 0)[0])
     beta = float(y[zero])
+    if abs(beta - 1 / 2) < _TOLERANCE:
+        yield "Sigmoid", {}
     if 0 < beta < 1 and floor >= 0 and one <= 1:
         rise = (y[zero + 1] - y[zero - 1]) / (GRID[zero + 1] - GRID[zero - 1])
         yield "HardSigmoid", {"alpha": _tidy(float(rise)), "beta": _tidy(beta)}

@@ -88,7 +88,7 @@ def sqrt(at: Site) -> Signal:
     return at.op.Mul(inverse(at, at.output()), 0.5)
 
 
-@derivative("Reciprocal", {POINTWISE}, lambda x: 1 / x)
+@derivative("Reciprocal", {POINTWISE, COMBINATION}, lambda x: 1 / x)
 def reciprocal(at: Site) -> Signal:
     """Scaled by -1/x² (zero where x is)."""
     root = inverse(at, at.input(0))

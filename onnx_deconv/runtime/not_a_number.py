@@ -27,8 +27,8 @@ def why_not_finite(pair: Pair, feeds: Mapping[str, Any], sent: Mapping[str, Any]
     if own is not None:
         return f"the model's own {own} gives NaN"
     found = first_nan(pair.deconv, pair.folder, sent, or_infinite=True, companion=True)
-    way = "; explain in float32" if pair.manifest["semantics"]["precision"] == "float16" else ""
-    return f"the signal is first infinite or NaN at {found}{way}"
+    remedy = "; explain in float32" if pair.manifest["semantics"]["precision"] == "float16" else ""
+    return f"the signal is first infinite or NaN at {found}{remedy}"
 
 
 def first_nan(

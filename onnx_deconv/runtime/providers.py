@@ -34,12 +34,12 @@ def resolve(providers: Providers) -> list[str]:
         names = [_NAMES.get(p, p) for p in listed]
     for name in names:
         if name not in available:
-            way = (
+            remedy = (
                 "pip install 'onnx-deconv[gpu]' in place of the CPU build"
                 if "CUDA" in name
                 else "choose others (--providers, or providers= in Python)"
             )
-            raise RuntimeUnavailableError(f"the installed onnxruntime has no {name}: {way}")
+            raise RuntimeUnavailableError(f"the installed onnxruntime has no {name}: {remedy}")
     if CUDA in names:
         preload = getattr(onnxruntime(), "preload_dlls", None)
         if preload is not None:

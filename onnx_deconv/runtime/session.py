@@ -51,7 +51,7 @@ class Session:
     Parameters
     ----------
     proto
-        The model; its external data lie in ``folder``.
+        The model; its external data are in ``folder``.
     folder
         Where they lie; they are mapped, not copied, where the provider can.
     providers
@@ -237,8 +237,8 @@ def _in_bfloat16(proto: ModelProto) -> str:
     """Say what to do about a model that computes with bfloat16."""
     types = {tensor.data_type for tensor in all_tensors(proto)}
     types |= {info.type.tensor_type.elem_type for info in proto.graph.input}
-    way = "; few operators take bfloat16, least of all on CPUs: convert the model to float32"
-    return way if TensorProto.BFLOAT16 in types else ""
+    remedy = "; few operators take bfloat16, least of all on CPUs: convert the model to float32"
+    return remedy if TensorProto.BFLOAT16 in types else ""
 
 
 class _Spelled:

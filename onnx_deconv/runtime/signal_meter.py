@@ -25,9 +25,9 @@ class Survival(NamedTuple):
     Attributes
     ----------
     share
-        The share of its energy that the narrowest rectifier let through, on the way that is widest.
+        The share of its energy that the narrowest rectifier let through, on the path that lets most through.
     at
-        The value that this rectifier computes; ``None`` where there is no rectifier on that way.
+        The value that this rectifier computes; ``None`` where there is no rectifier on that path.
     """
 
     share: float
@@ -109,23 +109,23 @@ class SignalMeter:
         return [self._survival({v: s[k] for v, s in shares.items()}) for k in range(len(explained))]
 
     def _survival(self, shares: Mapping[str, float]) -> Survival:
-        """Find the way from the explained value to an input whose narrowest rectifier is the widest."""
-        ways = {self._walk.value: Survival(1.0, None)}
+        """Find the path from the explained value to an input whose narrowest rectifier is the widest."""
+        paths = {self._walk.value: Survival(1.0, None)}
         for node in reversed(self._walk.path):
-            arrived = [ways[v.name] for v in node.outputs if v.name in ways]
+            arrived = [paths[v.name] for v in node.outputs if v.name in paths]
             if not arrived:
                 continue
-            way = max(arrived, key=_share)
+            path = max(arrived, key=_share)
             value = node.outputs[0].name
-            if shares.get(value, np.inf) <= way.share:
-                way = Survival(shares[value], value)
+            if shares.get(value, np.inf) <= path.share:
+                path = Survival(shares[value], value)
             for name in (v.name for v in node.inputs if v.name in self._walk.reached):
-                ways[name] = max(ways.get(name, way), way, key=_share)
-        return max((ways[name] for name in self._walk.inputs if name in ways), key=_share)
+                paths[name] = max(paths.get(name, path), path, key=_share)
+        return max((paths[name] for name in self._walk.inputs if name in paths), key=_share)
 
 
-def _share(way: Survival) -> float:
-    return way.share
+def _share(path: Survival) -> float:
+    return path.share
 
 
 def _shares(arrived: Array, passed: Array, images: int) -> list[float]:

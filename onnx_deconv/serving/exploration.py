@@ -33,7 +33,6 @@ from onnx_deconv.imaging import (
     size_of,
 )
 from onnx_deconv.model import Array
-from onnx_deconv.model.heads import class_count
 from onnx_deconv.serving.glances import Glances, bright
 from onnx_deconv.serving.nine import Nine
 from onnx_deconv.serving.photographs import read_photograph
@@ -156,7 +155,7 @@ class Exploration:
             for each in inspection.layers
             if each.rule is not None and len(each.shape or ()) > 1
         ]
-        count = class_count(model, self.explainer.head) or _CLASSES
+        count = self.explainer.classes or _CLASSES
         return {
             "name": Path(model.name).name,
             "layers": layers,
@@ -201,9 +200,10 @@ class Exploration:
         return png(self._photo(identifier).picture)
 
     def classes(self, identifier: str) -> list[dict[str, Any]]:
-        """List the strongest classes of a photograph."""
+        """List the strongest classes of a photograph; where none comes first, the first."""
         scores = self.explainer.scores(self._batch(identifier))[0]
-        best = np.argsort(-scores, kind="stable")[:_CLASSES]
+        ranked = np.argsort(-scores, kind="stable")
+        best = (ranked if self.explainer.undecided is None else np.arange(len(scores)))[:_CLASSES]
         names = self.explainer.labels
         return [{"class": int(k), "label": names.name(int(k)), "score": float(scores[k])} for k in best]
 

@@ -20,7 +20,6 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo, Picture, Preprocess, Views
 from onnx_deconv.model import Array
 from onnx_deconv.model.axis_names import has_batches
-from onnx_deconv.model.heads import class_count
 from onnx_deconv.runtime import Session, Survival
 from onnx_deconv.serving.batching import Alike, Feeds, Job, Results
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph
@@ -63,8 +62,7 @@ class Served:
             explainer.head,
         )
         self.preprocess, self._pixels = preprocess, pixels
-        fields = explainer.fields
-        self.classes = class_count(self.model, self.head) if fields is None else fields.count
+        self.classes = explainer.classes
         self._graph = graph_of(explainer, preprocess)
         self.method, self.note = str(explainer.method().method), note_of(explainer, preprocess)
         manifest = self._graph.manifest

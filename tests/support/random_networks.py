@@ -1,8 +1,10 @@
 """Networks of random geometry, of positive weights and no biases."""
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from oracle import RefusedError, plain
 
 HEIGHT, WIDTH = 13, 11
 
@@ -174,3 +176,16 @@ def signed_nets(draw):
     if draw(st.booleans()):
         net.classes()
     return net
+
+
+def strongest_units(proto, net, x):
+    """A seed of 1 at each image's strongest unit; not of networks that are refused, or see padding alone."""
+    try:
+        y = plain(proto, {"image": x})[net.last]
+    except RefusedError:
+        assume(False)
+    assume(y.size and y.reshape(len(y), -1).max(1).all())
+    seed = np.zeros_like(y)
+    for image, values in zip(seed, y, strict=True):
+        image.flat[values.argmax()] = 1
+    return seed

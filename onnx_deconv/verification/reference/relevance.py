@@ -52,7 +52,7 @@ DERIVED = frozenset(
         *("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max", "Min", "Where", "Resize", "Upsample"),
     }
 )
-"""Operators that only move numbers or choose among them: relevance takes the way of the derivative."""
+"""Operators that only move numbers or choose among them: relevance goes where the derivative goes."""
 GATES = frozenset({"Sigmoid", "HardSigmoid", "Tanh", "Softmax"})
 
 
