@@ -1,5 +1,6 @@
 """What a Ray cluster makes is to the byte what one process makes, also if an actor is killed meanwhile."""
 
+import math
 import sys
 import threading
 from functools import partial
@@ -190,7 +191,8 @@ def test_a_driver_that_was_stopped_goes_on(cluster, inputs, tmp_path, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_explains_the_same(cluster, inputs, tmp_path):  # noqa: ARG001 - it runs
+def test_a_cluster_explains_the_same(cluster, inputs, tmp_path, monkeypatch):  # noqa: ARG001 - it runs
+    monkeypatch.setattr("onnx_deconv.cli.console._LONG", math.inf)  # a slow run says how long it will last
     photos = [inputs / "in" / f"{k:03}.png" for k in (3, 35, 36, 37)]  # the second cannot be read
     asked = ("explain", inputs / "net.onnx", *photos, "--preset", "unit", "--fit", "none", "--top", 2)
     # Both write to the same folder: what is written names it.
