@@ -130,3 +130,10 @@ def test_the_sweep_records_what_fails_and_goes_on_where_it_stopped(tmp_path):
         written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.result.json")}
         assert len(written) == 2
     assert written == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.result.json")}
+
+
+def test_what_is_no_number_agrees_with_nothing():
+    found = {"same_outputs": True, "error": float("nan"), "sizes": [], "moved": False}
+    assert zoo_check.verdict(found, "classifier") == "differs from the oracle"
+    found |= {"error": 1e-7, "sizes": [{"sizes": {"x": [1]}, "error": float("nan")}]}
+    assert zoo_check.verdict(found, "classifier") == "wrong at {'x': [1]}"

@@ -177,7 +177,7 @@ def check(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     found["moved"] = judged.explained != pairs["deconvnet"].manifest["explained"]["value"]
     found["sizes"] = [at_size(judged, sizes) for sizes in record.get("sizes") or []]
     every = [found["error"], *(s["error"] for s in found["sizes"])]
-    return found | {"verdict": verdict(found, record["family"]), "error": max(every)}
+    return found | {"verdict": verdict(found, record["family"]), "error": float(np.max(every))}
 
 
 def compared(first: Run) -> tuple[Run, dict[str, dict[str, float]]]:
@@ -263,7 +263,7 @@ def _overlaps(attributes: Mapping[str, Any]) -> bool:
 
 def worst(errors: Mapping[str, Mapping[str, float]]) -> float:
     """Return the largest error of the three tables."""
-    return max(e["max"] for e in errors.values())
+    return float(np.max([e["max"] for e in errors.values()]))  # NaN if one is
 
 
 def verdict(found: Mapping[str, Any], family: str) -> str:
@@ -273,9 +273,9 @@ def verdict(found: Mapping[str, Any], family: str) -> str:
         return "the forward model's outputs differ"
     if math.isinf(found["error"]):
         return "no signal arrives, from any layer tried"
-    if found["error"] > tolerance:
+    if not found["error"] <= tolerance:  # NaN is wrong, too
         return "differs from the oracle"
-    wrong = [s for s in found["sizes"] if s["error"] > tolerance]
+    wrong = [s for s in found["sizes"] if not s["error"] <= tolerance]
     if wrong:
         return f"wrong at {wrong[0]['sizes']}"
     rounded = "" if max([found["error"], *(s["error"] for s in found["sizes"])]) <= TOLERANCE else ", rounded"
