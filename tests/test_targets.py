@@ -1,6 +1,7 @@
 """Targets of every kind of output, on networks whose explanations are known without running them."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -68,7 +69,7 @@ def segmenter(tail="NCHW", batch="N", size="4,6"):
 
 WIDE = {
     "v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1),
-    "face": random(72, 136), "two": np.array([4, 7]), "hundred": np.float32(100),
+    "face": random(72, 136), "vector": random(72, 512), "two": np.array([4, 7]), "hundred": np.float32(100),
 }  # fmt: skip
 WIDE["whole"] = WIDE["v"].T.reshape(3, 3, 4, 6)
 FILTERED = "c = Conv(x, whole) y = Flatten(c)"
@@ -1183,6 +1184,7 @@ def test_a_softmax_within_a_network_has_its_own_gradient():
         ("c = Conv(x, whole) m = Mul(c, hundred) y = Flatten(m)", "numbers", True),
         ("c = Conv(x, whole) r = Round(c) i = Cast<to=6>(r) y = Flatten(i)", "numbers", True),  # whole pixels
         ("y = MatMul(f, face)", "numbers", True),
+        ("y = MatMul(f, vector)", "numbers", True),
         ("y = MatMul(f, v)", "classes", False),
         ("s = MatMul(f, v) y = Softmax(s)", "classes", True),
         ("s = MatMul(f, v) y = Sigmoid(s)", "classes", True),
@@ -1202,7 +1204,7 @@ def test_a_row_of_numbers_is_of_classes_where_something_tells(tmp_path, tail, ki
     for name, array in (("dense", random(5, 3, 1, 1)), ("other", random(3, 5, 1, 1))):
         proto.graph.initializer.append(numpy_helper.from_array(array, name))
     (tmp_path / "net.onnx").write_bytes((named(proto, *labels) if labels else proto).SerializeToString())
-    three = "face" not in tail
+    three = not {"face", "vector"} & set(re.findall("[a-z]+", tail))
     kind, told = ("classes", True) if labels and kind == "numbers" and three else (kind, told or bool(labels))
     head = explainer(tmp_path / "net.onnx").head
     assert (head.kind, head.assumed) == (kind, not told)
@@ -1216,19 +1218,24 @@ def test_what_is_taken_for_classes_is_warned_of_once_and_written_down(tmp_path):
     (tmp_path / "net.onnx").write_bytes(row("y = MatMul(f, v)").SerializeToString())
     for name in "ab":
         save_png(tmp_path / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
-    how = (tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "made", "--json")
+    both = (tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "made", "--json")
     for kind, assumed in (((), True), (("--kind", "classes"), False)):
-        code, stdout, stderr = run("explain", tmp_path / "net.onnx", *how, *kind)
+        code, stdout, stderr = run("explain", tmp_path / "net.onnx", *both, *kind)
         assert code == 0, stderr
         assert stderr.count("is taken for classes: nothing in the file says so") == assumed
         assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [assumed] * 2
+        for command, *more in (("sheet", tmp_path / "a.png"), ("convert", "--form", "explain")):
+            how = (*more, "-o", tmp_path / command, *kind)
+            code, _, stderr = run(command, tmp_path / "net.onnx", *how)
+            assert (code, stderr.count("is taken for classes")) == (0, assumed), stderr
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("logits", "classes"), ("pred_class", "classes"), ("faceLandmarks", "regression"),
-        ("bbox/out:0", "regression"), ("image_embeds", "embedding"), ("class_boxes", "numbers"),
+        ("bbox/out:0", "regression"), ("image_embeds", "embedding"), ("cls_token", "numbers"),
+        ("class_boxes", "numbers"),
         ("boxing", "numbers"),
     ],
 )  # fmt: skip

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import sizes
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.heads import ChosenKind
+from onnx_deconv.model.heads import ChosenKind, Head
 from onnx_deconv.runtime import Providers, Session, Survival
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import Check, random_feeds, survival
@@ -54,6 +55,11 @@ class Conversion:
     def of_output(self) -> dict[str, Any]:
         """Which output is explained, and what it is; as arguments."""
         return {"output": self.model_output, "kind": self.kind}
+
+    @property
+    def head(self) -> Head:
+        """The output that is explained."""
+        return Explainer(self.model, **self.of_output).head
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

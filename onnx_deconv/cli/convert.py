@@ -14,7 +14,7 @@ from onnx_deconv.cli.conversion import Conversion
 from onnx_deconv.cli.explain_form import GraphOptions
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, changed, option, takes, whole
 from onnx_deconv.compiler.package import DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.errors import InputError
@@ -108,6 +108,8 @@ def command(
     if options.form != "pair":
         drawn = graph.pictures or graph.heat
         preprocess = images.preprocess(loaded, console if graph.pictures else None) if drawn else None
+        if options.layer is None:
+            tell_assumed(console, conversion.head)
         form = explain_form if options.form == "explain" else triton_form
         record = form.write(conversion, graph, preprocess)
         console.result(record, lambda: "\n".join(form.lines(record)))

@@ -12,7 +12,7 @@ from onnx_deconv.cli.console import Console, table
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.model_options import ModelOptions
+from onnx_deconv.cli.model_options import ModelOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
@@ -128,6 +128,7 @@ def command(
     """
     study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
     files = find_pictures(paths)
+    tell_assumed(console, study.explainer.head)
     failures = Failures(console, len(files))
     readable = list(_readable(study, files, failures))
     if not readable:

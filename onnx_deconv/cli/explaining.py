@@ -7,6 +7,7 @@ from typing import Any
 from onnx_deconv.cli.batch import JOURNAL, Batch
 from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.explanation import Job
+from onnx_deconv.cli.model_options import tell_assumed
 from onnx_deconv.cli.outcomes import Explained, Explaining, Outcome
 from onnx_deconv.cli.pictures import stems
 from onnx_deconv.cli.study import Failures
@@ -25,7 +26,8 @@ def explain(console: Console, job: Job, paths: Sequence[Path], ray: str | None =
     for subject in job.subjects():
         subject.prepare()  # errors of the model come before any photograph
     _check_labels(console, job)
-    _tell_assumed(console, job)
+    if any(subject.of_classes for subject in job.subjects()):
+        tell_assumed(console, job.study.explainer.head)
     batch = Batch(job, paths) if len(paths) > 1 else None
     done = {} if batch is None else dict(batch.done)
     _report_done(console, done)
@@ -92,16 +94,6 @@ def _check_labels(console: Console, job: Job) -> None:
         console.warn(f"{count} labels for {classes} classes: names may be wrong")
     if count == 0 and classes in IMAGENET_CLASSES:
         console.warn(f"the model names no classes; if they are ImageNet's, --labels {IMAGENET} does")
-
-
-def _tell_assumed(console: Console, job: Job) -> None:
-    """Say where an output is taken for classes though nothing in the file says so."""
-    head = job.study.explainer.head
-    if head.assumed and any(subject.of_classes for subject in job.subjects()):
-        console.warn_at_the_end(
-            f"output {head.output!r} is taken for classes: nothing in the file says so. If they are other "
-            "numbers, as coordinates, name one with --target; --kind, or names of the classes, tell too"
-        )
 
 
 def _report(console: Console, one: Explained) -> None:

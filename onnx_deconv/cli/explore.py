@@ -15,7 +15,7 @@ from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.model_options import ModelOptions
+from onnx_deconv.cli.model_options import ModelOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, changed, option, takes
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
@@ -82,6 +82,7 @@ def command(
         raise InputError(f"{missing[0]}: no such file or folder of photographs")
     first = run.explainer(fixed.model(model, run, images), None, AUTO)
     preprocess = images.preprocess(first.model, console)
+    tell_assumed(console, first.head)
     explore(
         lambda method: run.explainer(model if first.saved else first.model, None, method),
         preprocess,

@@ -12,7 +12,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.model_options import ModelOptions
+from onnx_deconv.cli.model_options import ModelOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
@@ -90,6 +90,7 @@ def command(
     files = find_pictures(paths)
     study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
     photos = study.read(files, as_batch=True)
+    tell_assumed(console, study.explainer.head)
     views = [photo.view for photo in photos]
     found: dict[str, Invariance] = {}
     for kind in options.transforms or TRANSFORMS:

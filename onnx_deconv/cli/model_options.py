@@ -10,13 +10,14 @@ import click
 from onnx_deconv.attribution.average import Average
 from onnx_deconv.attribution.explainer import MAX_LAYERS, Explainer
 from onnx_deconv.cli import groups
+from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.groups import PATH
 from onnx_deconv.cli.options import Option, option
 from onnx_deconv.compiler.inner_model import load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
-from onnx_deconv.model.heads import ChosenKind
+from onnx_deconv.model.heads import ChosenKind, Head
 from onnx_deconv.runtime import Providers, limit_threads
 from onnx_deconv.semantics import NO_RULES, Semantics
 
@@ -257,3 +258,12 @@ class ModelOptions:
         if self.labels is None:
             return None
         return IMAGENET if str(self.labels) == IMAGENET else Labels.read(self.labels).names
+
+
+def tell_assumed(console: Console, head: Head) -> None:
+    """Say where an output is taken for classes though nothing in the file says so."""
+    if head.assumed:
+        console.warn_at_the_end(
+            f"output {head.output!r} is taken for classes: nothing in the file says so. If they are other "
+            "numbers, as coordinates, name one with --target; --kind, or names of the classes, tell too"
+        )

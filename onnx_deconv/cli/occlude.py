@@ -15,7 +15,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, option, parse_numbers, takes, whole
 from onnx_deconv.cli.pictures import find_pictures, stems
 from onnx_deconv.cli.records import save_json
@@ -114,6 +114,7 @@ def command(
     found = find_pictures(paths)
     study = Study.of(console, run.explainer(fixed.model(model, run, images), semantics, AUTO), images, fixed)
     failures = Failures(console, len(found))
+    tell_assumed(console, study.explainer.head)
     for number, (path, name) in enumerate(zip(found, stems(found), strict=True), 1):
         start = time.monotonic()
         try:

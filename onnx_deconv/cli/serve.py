@@ -12,7 +12,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, takes
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
 from onnx_deconv.errors import InputError
@@ -62,6 +62,7 @@ def command(
         if name in named:
             raise InputError(f"two models are named {name!r}: write another name in front, NAME={path}")
         explainer = run.explainer(fixed.model(path, run, images), semantics, AUTO)
+        tell_assumed(console, explainer.head)
         named[name] = explainer, _preprocess(explainer, images, console)
     serve(named, limits.limits(), where, __version__, lambda url: _say(console, url, list(named)))
     return 0

@@ -16,7 +16,7 @@ from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
-from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
+from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.records import save_json
@@ -181,6 +181,8 @@ def command(
         console, run.explainer(fixed.model(model, run, images), semantics, default), images, fixed
     )
     photos = study.read(files)
+    if not options.layers and options.across != "layers":
+        tell_assumed(console, study.explainer.head)
     columns = options.columns(study.explainer)
     check_disk(output, len(files) * (len(columns) + 1) * 3 * options.height**2, "the sheet takes up to")
     rows = compare(columns, photos, lambda steps: console.progress(steps, lambda step: files[step[1]].name))

@@ -28,6 +28,8 @@ _USUAL = {1000, 1001, 21841, 21843}
 """Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
 _COORDINATES = {42, 63, 136, 196, 212, 1404, 1434}
 """Coordinates of well-known landmarks: of hands 21·2 and 21·3, of faces 68·2, 98·2, 106·2, 468·3, 478·3."""
+_EMBEDDED = {128, 384, 512, 768, 1024, 1280, 1536, 2048}
+"""Dimensions that embeddings mostly have."""
 _SMALL = {10, 100}
 """Classes of MNIST and CIFAR: an output beside others has as many numbers by chance."""
 Kind = Literal[
@@ -49,7 +51,7 @@ _WORDS: Mapping[Row, AbstractSet[str]] = {
         "offset", "offsets", "pitch", "point", "points", "pose", "roll", "vertices", "xy", "xyz", "yaw",
     },
     "embedding": {"descriptor", "embed", "embedding", "embeddings", "embeds", "feat", "feats", "feature",
-                  "features"},
+                  "features", "pooler", "token", "tokens"},
 }  # fmt: skip
 """Words in outputs' names that say what a row of numbers is."""
 
@@ -94,7 +96,11 @@ def looks_classified(model: Model, output: str, start: str, count: int | None) -
 
     Coordinates are mostly one output of several, or made by filters as large as their maps.
     """
-    return count not in _COORDINATES and not _others(model, output) and _is_pooled_or_dense(model, start)
+    return (
+        count not in _COORDINATES | _EMBEDDED
+        and not _others(model, output)
+        and _is_pooled_or_dense(model, start)
+    )
 
 
 def _others(model: Model, output: str) -> list[str]:
