@@ -145,7 +145,7 @@ function card(turn, method, found) {
   if (turn === drawn && method === state.methods[0]) { chosenField = found.field; field(found.field); }
   const copy = element("button", { type: "button", onclick: () => copied(found.command) }, "Copy the command");
   const note = element("p", { class: "hint note", hidden: found.note ? null : "" }, found.note || "");
-  if (found.note_follows && !film) ask("api/note", asked(method)).then(({ note: whole }) => { if (whole) noted(note, whole); }, () => {});
+  if (found.note_follows && !film) setTimeout(() => measured(turn, method, note), PATIENCE);
   return element("figure", { class: found.is_wide ? "card wide" : "card" }, picture, element("figcaption", {},
     element("strong", {}, found.caption), ` — ${found.method}`,
     note,
@@ -155,9 +155,15 @@ function card(turn, method, found) {
     element("code", {}, found.command), copy));
 }
 
-function noted(note, words) {
-  note.textContent = words;
-  note.hidden = false;
+// Measuring takes longer than explaining: it is only done for what one stays at.
+async function measured(turn, method, note) {
+  if (turn !== drawn) return;
+  try {
+    const { note: words } = await ask("api/note", asked(method));
+    if (turn !== drawn || !words) return;
+    note.textContent = words;
+    note.hidden = false;
+  } catch { /* the page has gone on */ }
 }
 
 function inside(found) {
