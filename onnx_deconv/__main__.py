@@ -1,15 +1,38 @@
 """``python -m onnx_deconv`` is ``onnx-deconv``."""
 
+import atexit
 import os
 import signal
+import sys
+
+_STOPPED = 130
+_ended_by = list[object]()
 
 
 def _stop(*_: object) -> None:
     """Stop while nothing has begun but imports, which a traceback would be about."""
-    os._exit(130)
+    os._exit(_STOPPED)
 
 
-signal.signal(signal.SIGINT, _stop)  # now: what follows is the import of all the rest
+for _name in ("SIGINT", "SIGTERM", "SIGHUP"):  # now: what follows is the import of all the rest
+    if hasattr(signal, _name):
+        signal.signal(getattr(signal, _name), _stop)
+
+
+@atexit.register
+def _keep_the_exit_code() -> None:
+    """End at once after a stop; this is registered before all the rest, and so is called last.
+
+    Python itself would end like one killed by SIGINT where the interruption was raised in text that was
+    executed, as data classes are made, though it was caught.
+    """
+    from contextlib import suppress  # noqa: PLC0415  (it was imported long before)
+
+    if _STOPPED in _ended_by:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads any more
+                stream.flush()
+        os._exit(_STOPPED)
 
 
 def main() -> None:
@@ -22,7 +45,11 @@ def main() -> None:
     try:
         program()
     except KeyboardInterrupt:  # asked while handlers were put in place or back
-        raise SystemExit(130) from None
+        _ended_by.append(_STOPPED)
+        raise SystemExit(_STOPPED) from None
+    except SystemExit as end:
+        _ended_by.append(end.code)
+        raise
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ class UnknownLayerError(ModelError):
     def __init__(self, name: str, known: Iterable[str], meant: Sequence[str] = ()) -> None:
         import difflib  # noqa: PLC0415  (an interruption while it is loaded would show where we are)
 
-        close = list(meant[:_OFFERED]) or difflib.get_close_matches(name, list(known), n=_OFFERED, cutoff=0.5)
+        names = list(dict.fromkeys(known))
+        close = list(meant[:_OFFERED]) or difflib.get_close_matches(name, names, n=_OFFERED, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "list them with 'onnx-deconv inspect'"
         super().__init__(f"no layer is named {name!r}: {hint}")
         self.name = name

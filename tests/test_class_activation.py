@@ -199,6 +199,7 @@ def test_a_layer_with_channels_last_has_the_same_map():
     [
         ("h", r"'h': it has no positions in the image \(its shape is N×8\)"),
         ("g", r"'g': it has no positions in the image \(its shape is N×8×1×1\)"),
+        ("five", r"'five': it has no positions in the image \(its shape is N×2×3×6×6\)"),
         ("y", "'y': no signal from 'y' passes through it"),
         ("other", "'other': no signal from 'y' passes through it"),
         ("x", "'x': it is the image itself: choose a layer after it"),
@@ -207,8 +208,11 @@ def test_a_layer_with_channels_last_has_the_same_map():
 )
 def test_layers_that_have_no_map_of_the_class_are_refused(layer, why):
     used = {name: WEIGHTS[name] for name in ("w1", "w2", "fc", "bias")}
-    body = f"{BRANCHES} other = Relu(r)"
-    proto = model_of(body, {"x": ("N", 3, 12, 12)}, used | {"inner": INNER}, outputs=("y", "other"))
+    groups = "five = Reshape(r, parted) four = Reshape(five, whole) m = MaxPool"
+    body = BRANCHES.replace("m = MaxPool", groups).replace("(r) k", "(four) k") + " other = Relu(r)"
+    shapes = {"parted": np.array([0, 2, 3, 6, 6]), "whole": np.array([0, 6, 6, 6])}
+    weights = used | shapes | {"inner": INNER}
+    proto = model_of(body, {"x": ("N", 3, 12, 12)}, weights, outputs=("y", "other"))
     with pytest.raises(ModelError, match=why):
         compile_pair(load(proto), semantics=Semantics.of(f"grad-cam@{layer}"))
 

@@ -154,6 +154,39 @@ def test_a_tar_is_read_in_any_order_if_it_is_not_compressed(tmp_path, mode):
     check(dict(reversed(backwards.items())), NAMES)
 
 
+def stored(home, content, kind):
+    """Store pictures so that they are listed, in one archive, or in several."""
+    (home / "in").mkdir()
+    halves = {"a.tar": dict([*content.items()][:2]), "b.tar": dict([*content.items()][2:])}
+    if kind in {"tars", "gzipped"}:
+        for name, half in halves.items():
+            tar(home / "in" / name, half, "w:gz" if kind == "gzipped" else "w")
+        return home / "in"
+    if kind == "tar":
+        return tar(home / "x.tar", content)
+    with zipfile.ZipFile(home / "x.zip", "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+            (home / "in" / name).write_bytes(data)
+    (home / "list.txt").write_text("\n".join(f"in/{name}" for name in content))
+    return home / {"zip": "x.zip", "list": "list.txt", "folder": "in"}[kind]
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "zip", "tar", "tars", "gzipped"])
+def test_some_of_the_pictures_are_those_of_all(tmp_path, kind):
+    images = images_of(stored(tmp_path, {f"{k}.png": encoded(k) for k in range(3)}, kind))
+    every = [name for name, _ in images]
+    assert len(every) == 3
+    for first in range(4):
+        for last in range(first, 5):
+            assert [name for name, _ in images.numbered(first, last)] == every[first:last]
+    for chosen in (every[1:], every[::2], []):
+        found = [(name, load()) for name, load in images.named({*chosen})]
+        assert [name for name, _ in found] == chosen
+        for name, shown in found:
+            np.testing.assert_array_equal(shown, picture(int(name[-5])))
+
+
 @pytest.mark.parametrize("kind", ["folder", "tar", "parquet", "zip", "picture"])
 def test_a_filesystem_of_pyarrow_gives_what_the_disk_gives(tmp_path, kind):
     pytest.importorskip("pyarrow")

@@ -76,7 +76,7 @@ def test_a_photograph_without_boxes_has_its_top_class(tmp_path):
 
 def test_boxes_are_placed_on_the_models_grid(tmp_path):
     paths = photographs(tmp_path, 2, size=(32, 48))
-    file = boxes_file(tmp_path, "ant.png,3,0,0,24,8\nant.png,dog,24,16,48,32\nant.png,0,0,0,1,1\n")
+    file = boxes_file(tmp_path, "ant.png,3,0,0,24,8\nphotos/ant.png,dog,24,16,48,32\nant.png,0,0,0,1,1\n")
     labels = Labels(("ant", "bee", "cat", "dog"))
     first, second, other = listed(paths, boxes=boxes_from(file, labels))
     assert [(c.name, c.target) for c in (first, second, other)] == [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from operator_cases import CASES
 from oracle import RefusedError, model_of, numbers, plain, send_back, session_of
 from random_networks import nets, signed_nets, strongest_units
-from shares import Oracle
+from shares import both
 from small_networks import network as small_network
 from zoo_files import ZOO
 
@@ -153,25 +153,12 @@ def test_a_normalisation_of_negative_scale_is_part_of_its_filter():
 @given(net=signed_nets(), state=st.integers(0, 99))
 def test_networks_of_signed_weights(net, state):
     x = np.random.default_rng(state).standard_normal((1, *net.shape)).astype(np.float32)
-    found, expected, oracle = both(net, x, "excitation")
+    found, expected, oracle, _ = both(net, x, "excitation")
     assume(oracle.closest > 1e-5 and oracle.steepest < 1e4)
     tolerance = 1e-5 * np.abs(expected).max() + 1e-6 * oracle.steepest
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
     assert found.min() >= 0
     np.testing.assert_allclose(found.sum(dtype=np.float64), 1, atol=1e-5)
-
-
-def both(net, x, table):
-    """Explain a network's strongest unit by the companion and by the oracle."""
-    proto = net.model()
-    pair = session_of(proto, net.last, rules=table)
-    values = pair.run_forward({"image": x})
-    y = values[net.last].numpy()
-    seed = np.zeros_like(y)
-    seed.flat[y.argmax()] = 1
-    (found,) = pair.run_deconv(values, seed).values()
-    oracle = Oracle(proto, table)
-    return found, oracle.relevance(x, seed), oracle
 
 
 # --- probabilities add up -------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Files as people have them: links, files that change while they are in use, and what is no model at all."""
 
 import gzip
-import importlib
 import json
 import os
 import pickle
@@ -9,8 +8,9 @@ import signal
 import subprocess
 import sys
 import tarfile
-import warnings
+import time
 import zipfile
+from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from commands import picture, refused, run
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, load, load_pair, save
+from onnx_deconv.cli.stopping import Stopping
 from onnx_deconv.compiler.explain_graph import explain_graph
 from onnx_deconv.compiler.package import ALL_FILES, DECONV, EXPLAIN, FORWARD, MANIFEST, WEIGHTS
 from onnx_deconv.files import PREFIX, Spool, replacing, replacing_together
@@ -932,12 +933,56 @@ def test_a_disk_that_is_full_is_one_line(tmp_path, limit):
     assert not (tmp_path / "atlas" / "atlas.json").exists()
 
 
-def test_being_stopped_while_the_program_ends_has_the_exit_code_of_a_stop(monkeypatch):
-    def stopped():
-        raise KeyboardInterrupt
+ENDED = """
+import signal, sys, onnx_deconv.cli
+from onnx_deconv.__main__ import main
+from onnx_deconv.cli.stopping import Stopping
 
-    monkeypatch.setattr("onnx_deconv.cli.main", stopped)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
-        importlib.import_module("onnx_deconv.__main__").main()
-    assert ended.value.code == 130
+def program():
+    {}
+
+onnx_deconv.cli.main = program
+main()
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise KeyboardInterrupt",  # while handlers are put in place or back
+        # Python notes an interruption of text that is executed, whoever catches it.
+        """
+    try:
+        with Stopping().heeded():
+            exec("signal.raise_signal(signal.SIGTERM)")
+    except KeyboardInterrupt:
+        sys.exit(130)""",
+        "signal.raise_signal(signal.SIGTERM)",  # before a command begins
+        "signal.raise_signal(signal.SIGHUP)",
+    ],
+)
+def test_a_stop_at_any_time_has_the_exit_code_of_a_stop(body):
+    done = subprocess.run([sys.executable, "-c", ENDED.format(body)], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
+def test_a_stop_while_a_compiled_module_is_imported_comes_after_it(tmp_path):
+    """Such a module takes the interruption for an error of its own: onnxruntime prints it and goes on."""
+
+    loaded = []
+
+    class Loader(ExtensionFileLoader):
+        def create_module(self, spec):
+            signal.raise_signal(signal.SIGINT)
+            loaded.append(spec)
+
+    def loading():
+        with Stopping().heeded():
+            Loader("name", str(tmp_path)).create_module("spec")
+            time.sleep(60)
+            loaded.append("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        loading()
+    assert loaded == ["spec"]

@@ -209,6 +209,13 @@ def test_a_data_set_is_read_as_it_is_iterated(explainer):
     assert [one.image for one in found] == [0, 1]
 
 
+def test_a_row_may_have_a_column_that_is_called_as_the_models_input(explainer):
+    (name,) = explainer.model.inputs
+    found = explainer.explain({name: Image.fromarray(noise()), "label": 3})
+    (known,) = expected(explainer, noise())
+    np.testing.assert_array_equal(found.array, known.reconstruction)
+
+
 @pytest.mark.parametrize("batch", ["1", "3"])
 def test_a_fixed_batch_size_is_filled_up(batch):
     fixed = Explainer(labelled(network(size=SIZE, batch=batch)), providers="cpu")

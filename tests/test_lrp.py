@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle import model_of, numbers, plain, send_back, session_of
 from random_networks import nets, signed_nets, strongest_units
-from shares import Oracle
+from shares import both
 from zoo_files import ZOO
 
 from onnx_deconv import Explainer, RuleError, Semantics, compile_pair, load
@@ -309,21 +309,13 @@ def test_the_explained_value_ends_what_is_folded_in():
 @settings(max_examples=30)
 @given(net=signed_nets(), state=st.integers(0, 99))
 def test_networks_of_signed_weights(table, net, state):
-    proto = net.model()
     x = np.random.default_rng(state).standard_normal((1, *net.shape)).astype(np.float32)
-    pair = session_of(proto, net.last, rules=table)
-    values = pair.run_forward({"image": x})
-    y = values[net.last].numpy()
-    seed = np.zeros_like(y)
-    seed.flat[y.argmax()] = 1
-    (found,) = pair.run_deconv(values, seed).values()
-    oracle = Oracle(proto, table)
-    expected = oracle.relevance(x, seed)
+    found, expected, oracle, seed = both(net, x, table)
     assume(oracle.closest > 1e-5 and oracle.steepest < 1e4)
     tolerance = 1e-5 * np.abs(expected).max() + 1e-6 * oracle.steepest
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
-    path = list(reversed(proto.graph.node))
-    slow = by_formulas(proto, oracle.values, net.last, seed, ["image"], path, table)["image"]
+    path = list(reversed(oracle.model.graph.node))
+    slow = by_formulas(oracle.model, oracle.values, net.last, seed, ["image"], path, table)["image"]
     tolerance = 1e-10 * np.abs(expected).max() + 1e-12 * oracle.steepest
     np.testing.assert_allclose(slow, expected, rtol=0, atol=tolerance)
 

@@ -176,6 +176,14 @@ def test_a_layer_is_found_by_value_or_node_name():
     assert "first" in error.value.matches
 
 
+def test_a_close_name_that_node_and_value_share_is_offered_once():
+    model = network()
+    model.graph.node[0].name = "c"
+    with pytest.raises(UnknownLayerError) as error:
+        load(model).layer("cc")
+    assert error.value.matches.count("c") == 1
+
+
 LAYERS = {name: name for name in ("pool1_1", "pool10_1", "fire6/expand3x3_1", "fire6/expand3x3_2", "a.7.b")}
 
 

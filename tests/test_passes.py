@@ -1,5 +1,7 @@
 """Every pass computes what the graph computed, and does take effect."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -762,3 +764,8 @@ def test_a_companion_optimised_for_the_cpu_gives_the_same(opset):
         values = session.run_forward({"x": np.ones((2, 3, 8, 8), np.float32)})
         found.append(session.run_deconv(values, np.ones((2, 5, 4, 4), np.float32))["reconstruction"])
     assert_close(*found[::-1])
+
+
+def test_the_page_on_costs_says_what_each_pass_changes():
+    page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert [name for name in PASSES if f"\n| `{name}` | " not in page] == []

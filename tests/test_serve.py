@@ -394,6 +394,17 @@ def test_open_requests_are_answered_before_it_stops():
         assert process.wait(SECONDS) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_it_stops_quietly_whoever_asks(by):
+    with serving("serve", DEMO) as (process, port, log):
+        assert ask(port, "GET", "/v2/health/live")[0] == 200
+        process.send_signal(getattr(signal, by))
+        assert process.wait(SECONDS) == 0
+    assert "Traceback" not in "".join(log)
+
+
 def run(*arguments, **environment):
     return runner(env={"ONNX_DECONV_TOKEN": "", **environment}).invoke(main, [str(a) for a in arguments])
 

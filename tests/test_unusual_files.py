@@ -371,6 +371,11 @@ def test_a_nan_is_no_picture_and_its_node_is_named(tmp_path):
     assert code == 2
     assert "the model's own Conv 'm' gives NaN" in err
     assert not list(tmp_path.glob("out/*.png"))
+    how = "atlas", "build", tmp_path / "net.onnx", tmp_path / "p.png", "-o", tmp_path / "atlas", "--quiet"
+    code, _, err = run(*how, "--size", "8", "--layer", "a")
+    assert code == 2
+    assert "of 'a' in p.png: values of the reconstruction are not finite" in err
+    assert "the model's own Conv 'm' gives NaN" in err
 
 
 def test_a_nan_in_a_node_that_is_named_like_the_companions_is_the_models_own():

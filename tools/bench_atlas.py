@@ -7,6 +7,7 @@ the same images, prepared before, on all cores, and beside plain loops that read
 images: in one thread for each core, each with a session of one thread ("apart"), and with as many threads
 that only read and prepare, ahead of a session of all cores. All have batches of 1, 4, 16 and 32, and the best
 counts; the rounds take turns, and medians count. All sessions are made before.
+``--ray`` (with the extra) lets one and two actors of one core each pass over the images instead, in turns.
 ``--every 16`` projects every 16th feature map. Beside it stands one forward pass and one companion's pass
 over the whole image for each unit, timed on some units of each layer (medians) and counted for all.
 """
@@ -28,6 +29,8 @@ from onnx_deconv import Explainer
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.ahead import ahead
 from onnx_deconv.atlas.scan import Tally
+from onnx_deconv.atlas.writer import plans
+from onnx_deconv.distributed import Cluster, Job
 from onnx_deconv.imaging import Picture, Preprocess, preprocess_for
 from onnx_deconv.model.heads import convolutions
 from onnx_deconv.runtime import Session, workers
@@ -67,33 +70,45 @@ def one_by_one(explainer: Explainer, layer: str, batch: np.ndarray) -> Iterator[
 @click.option("--every", default=16, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--times", default=1, show_default=True)
+@click.option("--ray", is_flag=True)
 @click.option("--providers", default="cpu", show_default=True)
 def main(
-    model: Path, images: Path, preset: str | None, every: int, rounds: int, times: int, providers: str
+    model: Path,
+    images: Path,
+    preset: str | None,
+    every: int,
+    rounds: int,
+    times: int,
+    providers: str,
+    *,
+    ray: bool,
 ) -> None:
     """Measure the atlas of MODEL over IMAGES."""
     explainer, source = Explainer(model, providers=providers), images_of(images)
     preprocess, _ = preprocess_for(explainer.model, preset)
     layers = convolutions(explainer.model)
+    if ray:
+        print(clusters(explainer, partial(_repeated, source, times), preprocess, layers, rounds))
+        return
     medians = passes(explainer, _repeated(source, times), preprocess, layers, rounds)
     print(f"{len(layers)} layers, {len([*source])} images, {times} times;", end=" ")
     print(", ".join(f"{name}: {1e3 * seconds:.1f} ms an image" for name, seconds in medians.items()))
     for kind in ("forward", "loop"):
         best = min((seconds, name) for name, seconds in medians.items() if name.startswith(kind))
         print(f"the scan reaches {100 * best[0] / medians['scan']:.0f} % of: {best[1]}")
-    atlas = scan(explainer, source, preprocess, Atlas(), layers)
+    atlas = scan(explainer, source, preprocess, Atlas(), layers, positions=False)
     projector, chosen = Projector(explainer, layers, preprocess), thinned(atlas, every)
     start = time.perf_counter()
-    count = sum(1 for _ in projector.run(chosen, source))
+    count = sum(1 for _ in projector.run(chosen, source, locate=True))
     seconds = time.perf_counter() - start
     print(f"projections: {count} in {seconds:.1f} s, {count / seconds:.0f} a second")
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
     alone = singly(explainer, chosen, preprocess.apply(next(iter(source))[1]())[0])
     print(
         f"one forward pass and one deconv each: {1e3 * alone:.2f} ms, not {1e3 * seconds / count:.2f}:",
         end=" ",
     )
     print(f"{alone * count / seconds:.1f} times as long")
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 
 def passes(
@@ -119,6 +134,30 @@ def passes(
             run()
             took[name].append((time.perf_counter() - start) / len(loads))
     return {name: statistics.median(seconds) for name, seconds in took.items()}
+
+
+def clusters(
+    explainer: Explainer,
+    source: Callable[[], Images],
+    preprocess: Preprocess,
+    layers: Sequence[str],
+    rounds: int,
+) -> str:
+    """Say how long one actor takes, and two."""
+    import ray  # noqa: PLC0415 - an extra
+
+    ray.init(num_cpus=3, log_to_driver=False, include_dashboard=False, configure_logging=False)
+    plan = plans(dict.fromkeys(layers, (1, 9)), dict.fromkeys(layers, (8, 8)), 3)
+    job = Job(explainer, preprocess, source, plan, {}, 9)
+    made = {count: Cluster(job, "local", actors=count) for count in (1, 2)}
+    took: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds + 1):
+        for count, cluster in made.items():
+            start = time.perf_counter()
+            cluster.scan(source())
+            took[count].append(time.perf_counter() - start)
+    one, two = (statistics.median(seconds[1:]) for seconds in took.values())  # without the first, for warmth
+    return f"one actor: {one:.2f} s, two: {two:.2f} s, {one / two:.2f} times as fast"
 
 
 def _forward(session: Session, tensors: Sequence[np.ndarray], size: int) -> None:

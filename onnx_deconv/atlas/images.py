@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -61,6 +61,54 @@ class Images:
         return Images(self.name, lambda: ((name, load) for name, load in self if name in names), len(names))
 
 
+class _Listed(Images):
+    """Pictures whose names are in memory: some of them are chosen without looking at the others' files."""
+
+    def __init__(self, name: str, names: Sequence[str], load: Callable[[str], Load]) -> None:
+        super().__init__(name, lambda: ((each, load(each)) for each in names), len(names))
+        self._names, self._load = names, load
+
+    def numbered(self, first: int, last: int) -> Images:
+        return _Listed(self.name, self._names[first:last], self._load)
+
+    def named(self, names: Collection[str]) -> Images:
+        return _Listed(self.name, [each for each in self._names if each in names], self._load)
+
+
+class _Joined(Images):
+    """The pictures of several files, whose names are a part of the pictures'; only files needed are read."""
+
+    def __init__(self, name: str, parts: Mapping[str, Images]) -> None:
+        counts = [images.count for images in parts.values()]
+        known = [count for count in counts if count is not None]
+        super().__init__(name, self._all, sum(known) if len(known) == len(counts) else None)
+        self._parts = parts
+
+    def _all(self) -> Iterator[tuple[str, Load]]:
+        for part, images in self._parts.items():
+            for name, load in images:
+                yield f"{part}/{name}", load
+
+    def numbered(self, first: int, last: int) -> Images:
+        if self.count is None:
+            return super().numbered(first, last)
+        found, before = dict[str, Images](), 0
+        for part, images in self._parts.items():
+            count = images.count or 0
+            if first < before + count and before < last:
+                found[part] = images.numbered(max(first - before, 0), min(last - before, count))
+            before += count
+        return _Joined(self.name, found)
+
+    def named(self, names: Collection[str]) -> Images:
+        found = dict[str, Images]()
+        for part, images in self._parts.items():
+            inner = {name[len(part) + 1 :] for name in names if name.startswith(f"{part}/")}
+            if inner:
+                found[part] = images.named(inner)
+        return _Joined(self.name, found)
+
+
 def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Picture]]) -> Images:
     """Make pictures of a folder, a file of names, an archive, a table, or an iterable.
 
@@ -112,24 +160,11 @@ def _of_folder(folder: Stored) -> Images:
     files = sorted(folder.inside())
     names = [name for name in files if _suffix(name) in SUFFIXES]
     if names:
-        return _listed(folder, names)
+        return _Listed(folder.called, names, lambda name: partial(_inside, folder, name))
     shards = [name for name in files if _suffix(name) in _SHARDS]
     if not shards:
         raise InputError(f"{folder.called}: there are no pictures there")
-    return _joined(folder.called, {name: _of_file(folder.file(name)) for name in shards})
-
-
-def _joined(called: str, parts: dict[str, Images]) -> Images:
-    """Put together the pictures of several files; the file is a part of their names."""
-
-    def each() -> Iterator[tuple[str, Load]]:
-        for part, images in parts.items():
-            for name, load in images:
-                yield f"{part}/{name}", load
-
-    counts = [images.count for images in parts.values()]
-    known = [count for count in counts if count is not None]
-    return Images(called, each, sum(known) if len(known) == len(counts) else None)
+    return _Joined(folder.called, {name: _of_file(folder.file(name)) for name in shards})
 
 
 def _of_file(file: Stored) -> Images:
@@ -175,15 +210,11 @@ def _of_list(path: Path) -> Images:
     found = sorted({name for name in names if name})
     if not found:
         raise InputError(f"{path}: there are no pictures there")
-    return Images(
-        str(path), lambda: ((name, partial(read_image, path.parent / name)) for name in found), len(found)
-    )
+    return _Listed(str(path), found, lambda name: partial(read_image, path.parent / name))
 
 
-def _listed(folder: Stored, names: Sequence[str]) -> Images:
-    return Images(
-        folder.called, lambda: ((name, partial(_picture, folder.file(name))) for name in names), len(names)
-    )
+def _inside(folder: Stored, name: str) -> Picture:
+    return _picture(folder.file(name))
 
 
 def _picture(file: Stored) -> Picture:

@@ -21,7 +21,14 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
 from onnx_deconv.operators import Tap
-from onnx_deconv.runtime import Session, device_of, numpy_of, return_freed_memory, workers
+from onnx_deconv.runtime import (
+    Session,
+    device_of,
+    first_nan,
+    numpy_of,
+    return_freed_memory,
+    workers,
+)
 
 T = TypeVar("T")
 
@@ -229,7 +236,21 @@ class Projector:
         found = layer.project([job.crop for job in jobs], units, [job.cut_values() for job in jobs])
         if self.preprocess.layout == "NHWC":
             found = found.transpose(0, 3, 1, 2)
+        for job, values in zip(jobs, found, strict=True):
+            if not np.isfinite(values).all():
+                raise InputError(self._why_not_finite(job))
         return [each(job.projection(values)) for job, values in zip(jobs, found, strict=True)]
+
+    def _why_not_finite(self, job: Job) -> str:
+        """Name the unit, and the first node that gives NaN, if it does so for a blank picture too."""
+        model, size = self._explainer.model, self.preprocess.size or (0, 0)
+        tensor = self.preprocess.apply(_blank(*size))[0]
+        node = first_nan(
+            model.proto, model.folder, {self._input: np.repeat(tensor[None], model.batch or 1, 0)}
+        )
+        unit = f"feature map {job.unit.channel} of {job.unit.layer!r} in {job.image}"
+        own = "" if node is None else f": the model's own {node} gives NaN"
+        return f"{unit}: values of the reconstruction are not finite{own}"
 
 
 def _blank(height: int, width: int) -> Picture:

@@ -190,7 +190,7 @@ def explain_images(
     if targets and top != 1:
         raise InputError("top takes the strongest: leave out target")
     chosen = Selection(targets, layer, position, top, seed)
-    if isinstance(images, Mapping) and set(images) & set(explainer.model.inputs):
+    if isinstance(images, Mapping) and _names_inputs(images, explainer.model.inputs):
         return _explained_feeds(explainer, images, chosen, preprocess)
     if len(explainer.model.inputs) > 1:
         names = ", ".join(explainer.model.inputs)
@@ -206,6 +206,12 @@ def explain_images(
     source = front.source(images)
     explained = Explanations(front.explained([source]))
     return explained if source.several or several or top > 1 else explained[0]
+
+
+def _names_inputs(given: Mapping[str, Any], inputs: Sequence[str]) -> bool:
+    """Tell whether a mapping is by the names of inputs; a row of a data set holds other things too."""
+    known = [name in inputs for name in given]
+    return any(known) if len(inputs) > 1 else bool(known) and all(known)
 
 
 def reader_of(model: Model, preprocess: Preprocessing | None = None) -> Reader:

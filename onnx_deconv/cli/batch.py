@@ -217,14 +217,18 @@ def _cell(value: Any) -> Any:
 _HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Explanations</title>
+<link rel="icon" href="data:,">
 <style>
 body { font: 14px system-ui, sans-serif; margin: 1rem; color-scheme: light dark }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem }
-figure { margin: 0; overflow-wrap: anywhere } img { max-width: 100% } small { display: block }
+figure { margin: 0; overflow-wrap: anywhere } small { display: block; font-size: 12px }
+img { width: 160px; max-width: 100%; height: 160px; object-fit: contain; object-position: left bottom }
 [hidden] { display: none } input { font: inherit; margin: 0 0 1rem; width: min(100%, 24rem) }
 </style>
+<header>
 <h1>Explanations</h1>
 <label>Search <input type="search" id="search"></label>
+</header>
 <main>
 """
 _TAIL = """</main>

@@ -353,7 +353,7 @@ def _finished(proto: ModelProto, manifest: Mapping[str, Any], passes: Iterable[s
     kept = {p.key: p.value for p in proto.metadata_props if p.key != MANIFEST_KEY}
     helper.set_model_props(proto, kept | {MANIFEST_KEY: json.dumps(manifest)})
     made = apply_passes(proto, passes)
-    state_sizes(made)
+    state_sizes(made)  # for what takes the file apart without inferring shapes itself
     return made
 
 

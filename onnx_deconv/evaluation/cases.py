@@ -50,7 +50,8 @@ def boxes_from(path: PathLike, labels: Labels) -> dict[str, dict[int, list[Box]]
     Parameters
     ----------
     path
-        A CSV file with a header and the columns image, class (an index or a label), x0, y0, x1, y1.
+        A CSV file with a header and the columns image (the name of its file, with or without a folder), class
+        (an index or a label), x0, y0, x1, y1.
     labels
         Names of the classes.
 
@@ -61,7 +62,7 @@ def boxes_from(path: PathLike, labels: Labels) -> dict[str, dict[int, list[Box]]
     """
     found: dict[str, dict[int, list[Box]]] = {}
     for row in read_boxes(path, "class"):
-        found.setdefault(row.image, {}).setdefault(labels.index(row.what), []).append(row.box)
+        found.setdefault(Path(row.image).name, {}).setdefault(labels.index(row.what), []).append(row.box)
     return found
 
 

@@ -129,7 +129,7 @@ def _means(found: Evaluation) -> str:
         best = _best(means, measure.better)
         cells = [_cell(mean, "best" if mean is not None and mean.mean == best else "") for mean in means]
         about = f"{measure.about}{f' ({measure.source})' if measure.source else ''}"
-        rows.append([f"<th>{escape(number + ARROWS[measure.better])}</th>", *cells, _about(about)])
+        rows.append([_named(number, measure.better), *cells, _about(about)])
     return _table(head, rows)
 
 
@@ -139,7 +139,7 @@ def _differences(found: Evaluation) -> str:
     for number, measure in found.numbers.items():
         gaps = [found.difference(number, method, reference) for method in others]
         cells = [_cell(gap, "unsure" if gap is None or gap.low <= 0 <= gap.high else "") for gap in gaps]
-        rows.append([f"<th>{escape(number + ARROWS[measure.better])}</th>", *cells])
+        rows.append([_named(number, measure.better), *cells])
     return _table(["", *others], rows)
 
 
@@ -151,7 +151,8 @@ def _best(means: Sequence[Interval | None], better: str) -> float | None:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["".join(f"<th>{escape(name)}</th>" for name in head), *("".join(row) for row in rows)]
+    names = (f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in head)
+    lines = ["".join(names), *("".join(row) for row in rows)]
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
@@ -160,6 +161,10 @@ def _cell(interval: Interval | None, kind: str) -> str:
         return "<td>–</td>"
     text = f"{interval.mean:.2f} <small>({interval.low:.2f} to {interval.high:.2f}; {interval.size})</small>"
     return f'<td class="{kind}">{text}</td>'
+
+
+def _named(number: str, better: str) -> str:
+    return f'<th scope="row">{escape(number + ARROWS[better])}</th>'
 
 
 def _about(text: str) -> str:

@@ -506,9 +506,14 @@ def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[s
 
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
-    shape, images = model.type_of(value).shape, [model.type_of(name).shape for name in model.inputs]
-    most = max((len(image) for image in images if image is not None), default=0)
-    return shape is not None and len(shape) > 2 and len(shape) == most and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+    shape, rank = model.type_of(value).shape, _image_rank(model)
+    return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+
+
+def _image_rank(model: Model) -> int:
+    """Return how many axes the image has: of several inputs, the one with most."""
+    images = (model.type_of(name).shape for name in model.inputs)
+    return max((len(image) for image in images if image is not None), default=0)
 
 
 def channels(model: Model, value: str) -> int | None:

@@ -68,7 +68,7 @@ def gated(
 def run(
     app: ASGIApp, address: Address, limits: Limits, started: Callable[[str], None], level: int = logging.INFO
 ) -> None:
-    """Serve until the process is told to stop (SIGTERM, or Ctrl+C); requests that are open are answered.
+    """Serve until the process is told to stop (SIGTERM, SIGHUP, Ctrl+C); open requests are answered.
 
     Parameters
     ----------
@@ -140,7 +140,8 @@ def _stopped_quietly(server: uvicorn.Server) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    names = (name for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+    before = {number: signal.signal(number, stop) for number in (getattr(signal, name) for name in names)}
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from oracle import session_of
 from standard_evaluator import AMENDED
 
 FILTERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -258,6 +259,19 @@ class Oracle:
         if node.op_type == "Clip":
             return bool(self.held[node.input[1]] >= 0)
         return node.op_type in KEEP_SIGN and all(self.is_never_negative(v) for v in node.input if v)
+
+
+def both(net, x, table):
+    """Explain a network's strongest unit by the companion and by the oracle; return the seed, too."""
+    proto = net.model()
+    pair = session_of(proto, net.last, rules=table)
+    values = pair.run_forward({"image": x})
+    y = values[net.last].numpy()
+    seed = np.zeros_like(y)
+    seed.flat[y.argmax()] = 1
+    (found,) = pair.run_deconv(values, seed).values()
+    oracle = Oracle(proto, table)
+    return found, oracle.relevance(x, seed), oracle, seed
 
 
 def window_at(pool, place):

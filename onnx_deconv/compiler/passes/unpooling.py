@@ -17,15 +17,15 @@ def _is_2d(found: Match) -> bool:
     return len(sizes) == len(found.attributes["kernel_shape"]) == len("HW")
 
 
-def _images(pattern: Pattern) -> Pattern:
-    """Match a value whose images are laid out in lines."""
-    return op.Flatten(pattern) | pattern
+def put_back(indices: Pattern) -> Pattern:
+    """Match ``signal`` where a pool's indices put it back."""
+    switches = op.Mod(indices, ANY) | indices
+    images = (op.Flatten(each) | each for each in (ZEROS, switches, value("signal")))
+    return op.Reshape(op.ScatterElements(*images, reduction="add", axis=1)).where(backward)
 
 
-_INDICES = op.MaxPool(ANY, dilations=ones, storage_order=0).where(_is_2d).named("pool").giving(1)
-_SWITCHES = op.Mod(_INDICES, ANY) | _INDICES
-_OPERANDS = _images(ZEROS), _images(_SWITCHES), _images(value("signal"))
-_UNPOOLING = op.Reshape(op.ScatterElements(*_OPERANDS, reduction="add", axis=1)).where(backward)
+_POOL = op.MaxPool(ANY, dilations=ones, storage_order=0).where(_is_2d)
+_UNPOOLING = put_back(_POOL.named("pool").giving(1))
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,13 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from onnx_deconv.compiler.passes.builder import Builder
-from onnx_deconv.compiler.passes.operations import ZEROS
-from onnx_deconv.compiler.passes.pattern import ANY, backward, op, value
+from onnx_deconv.compiler.passes.pattern import ANY, op
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import Rewriter
+from onnx_deconv.compiler.passes.unpooling import put_back
 from onnx_deconv.model.protos import attributes_of
 
-_INDICES = op.MaxPool(ANY, storage_order=0).named("pool").giving(1)
-_SWITCHES = op.Mod(_INDICES, ANY) | _INDICES
-_OPERANDS = (op.Flatten(pattern) | pattern for pattern in (ZEROS, _SWITCHES, value("signal")))
-_UNPOOLING = op.Reshape(op.ScatterElements(*_OPERANDS, reduction="add", axis=1)).where(backward)
-
+_UNPOOLING = put_back(op.MaxPool(ANY, storage_order=0).named("pool").giving(1))
 _LOWEST = float(np.finfo(np.float32).min)
 
 
