@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracle import assert_close, model_of, numbers
 
-from onnx_deconv import InputError, ModelError, Semantics, compile_pair, load
+from onnx_deconv import Explainer, InputError, ModelError, Semantics, compile_pair, load
 from onnx_deconv.runtime import PairSession, numpy_of
 
 torch = pytest.importorskip("torch")
@@ -40,6 +40,7 @@ HEADS = {
     " y = Gemm<transB = 1>(g, fc, bias)",
     "softmax": "g = GlobalAveragePool(f) h = Flatten(g) z = Gemm<transB = 1>(h, fc, bias) y = Softmax(z)",
 }
+FC6 = {"fc6": numbers((6, 5), "fc6")}
 X = numbers((2, 3, 12, 12), "x")
 TARGETS = [3, 1]
 
@@ -281,6 +282,22 @@ def test_an_image_gets_the_same_alone():
 
 def test_a_model_without_feature_maps_is_refused():
     proto = model_of("h = Flatten(x) y = Gemm(h, m)", {"x": ("N", 3, 4, 4)}, {"m": numbers((48, 5))})
+    with pytest.raises(ModelError, match="no feature maps lie before 'y'"):
+        compile_pair(load(proto), semantics="grad-cam")
+
+
+@pytest.mark.parametrize("shape", [("N", 12), ("N", 12, 12)])
+def test_an_image_without_an_axis_of_channels_has_none_that_fit_it(shape):
+    """The model adds the axis, so that its maps have one more than the image: none is enlarged to it."""
+    kernel = numbers((6, 1) + (3,) * (len(shape) - 1), "kernel")
+    body = "a = Unsqueeze(x, one) b = Conv(a, kernel) r = Relu(b) g = GlobalAveragePool(r) f = Flatten(g)"
+    proto = model_of(f"{body} y = Gemm(f, fc6)", {"x": shape}, {"one": np.array([1]), "kernel": kernel} | FC6)
+    given = numbers((2, *shape[1:]), "given")
+    found = Explainer(proto, "auto", providers="cpu")(given, 1)
+    assert {one.semantics.cam for one in found} == {"none"}
+    expected = Explainer(proto, "guided", providers="cpu")(given, 1)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.reconstruction, other.reconstruction)
     with pytest.raises(ModelError, match="no feature maps lie before 'y'"):
         compile_pair(load(proto), semantics="grad-cam")
 

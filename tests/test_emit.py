@@ -319,6 +319,13 @@ def test_a_value_that_no_input_reaches_cannot_be_explained(body, explained):
         compile_pair(load(network(body, w=(2,))), explained)
 
 
+def test_what_passes_no_signal_is_named_with_the_value_before_it():
+    """An output that counts, or marks, what it chose among scores says where its signal ends."""
+    proto = network("s = Neg(x) a = ArgMax<axis = 0>(s) y = Cast<to = 1>(a)", w=(2,))
+    with pytest.raises(ModelError, match=r"passes ArgMax a: choose a layer before it, as 's'"):
+        compile_pair(load(proto), "y")
+
+
 def test_an_input_that_is_not_there_is_named():
     with pytest.raises(ModelError, match="no input 'picture'; it has x"):
         compile_pair(load(network("y = Neg(x)")), inputs=["picture"])

@@ -61,10 +61,21 @@ def head(body, batch="N", **more):
         (f"{SCORES} y = LpNormalization(s)", "embedding", (0, 1, ())),
         (f"{SCORES} n = ReduceL2(s, axis) y = Div(s, n)", "embedding", (0, 1, ())),
         (f"{MAPS} i = Conv(r, back) y = Tanh(i)", "image", (0, 1, (2, 3))),
+        # A map, or a row, of one channel that has no axis.
+        (f"{MAPS} d = Conv(r, deep) y = Squeeze(d, axis)", "class map", (0, None, (1, 2))),
+        (f"{MAPS} d = Conv(r, deep) q = Squeeze(d, axis) y = Sigmoid(q)", "class map", (0, None, (1, 2))),
+        (f"{ROW} p = Softmax<axis=1>(a) y = ReduceMax<keepdims=0>(p, axis)", "sequence", (0, None, (1,))),
+        # A softmax over all places of each channel's map.
+        (f"{MAPS} q = Reshape(r, rest) p = Softmax<axis=2>(q) y = Identity(p)", "class map", (0, 1, (2,))),
+        # What is taken off, or divides, and is no length.
+        (f"{SCORES} u = ReduceMean(s, axis) y = Sub(s, u)", "classes", (0, 1, ())),
+        (f"{SCORES} z = ReduceLogSumExp(s, axis) y = Sub(s, z)", "classes", (0, 1, ())),
+        (f"{SCORES} e = Softplus(s) z = ReduceSum(e, axis) y = Div(e, z)", "classes", (0, 1, ())),
+        (f"{SCORES} q = Mul(s, s) z = ReduceSum(q, axis) n = Sqrt(z) y = Div(s, n)", "embedding", (0, 1, ())),
     ],
 )
 def test_axes_and_kind_are_told_by_the_graph(body, kind, axes, batch):
-    found = head(body, batch, w=random(4, 1), back=random(3, 4, 1, 1))
+    found = head(body, batch, w=random(4, 1), back=random(3, 4, 1, 1), deep=random(1, 4, 1, 1))
     assert (found.kind, found.problem) == (kind, None)
     assert (found.axes.batch, found.axes.classes, found.axes.positions) == axes
 
@@ -75,6 +86,7 @@ def test_axes_and_kind_are_told_by_the_graph(body, kind, axes, batch):
         ("y = Mul(p, hundred)", ["Mul", "Softmax"], None),
         ("q = Mul(p, hundred) o = Round(q) y = Clip(o)", ["Clip", "Round", "Mul", "Softmax"], None),
         ("y = Log(p)", ["Log", "Softmax"], None),
+        ("z = ReduceLogSumExp(s, axis) y = Sub(s, z)", ["LogSoftmax"], None),
         ("y = Sub(one, p)", ["Sub", "Softmax"], [(k, -1) for k in range(5)]),
         ("y = Slice(p, third, end, tail)", ["Slice", "Softmax"], [(2, 1), (3, 1), (4, 1)]),
         ("y = Gather<axis=1>(p, swapped)", ["Gather", "Softmax"], [(3, 1), (1, 1)]),
@@ -142,6 +154,21 @@ def test_an_output_that_nothing_tells_about_is_refused_with_those_that_can_be_ex
     assert [h.problem is None for h in heads(loaded)] == [False, True]
     with pytest.raises(InputError, match="no output 'z'; it has boxes, y"):
         head_of(loaded, "z")
+
+
+def test_steps_that_stand_among_the_images_are_refused():
+    """Where each image has several rows of an output, no row is an image's."""
+    body = f"{ROW} t = Transpose<perm=[0,2,1]>(a) q = Reshape(t, rows4) y = Softmax<axis=1>(q)"
+    assert "holds the images" in head(body, rows4=np.array([-1, 4])).problem
+
+
+def test_probabilities_of_several_softmaxes_are_those_of_classes():
+    body = f"{SCORES} a1 = Slice(s, first, two, axis) a2 = Slice(s, two, end, axis)"
+    found = head(
+        f"{body} p1 = Softmax<axis=1>(a1) p2 = Softmax<axis=1>(a2) y = Concat<axis=1>(p1, p2)",
+        two=np.array([2]),
+    )
+    assert (found.kind, found.assumed) == ("classes", False)
 
 
 def test_the_last_layer_with_an_axis_of_images_is_named():

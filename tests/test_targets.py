@@ -362,6 +362,32 @@ def test_a_step_of_a_sequence_is_read_from_its_column(tail, batch):
     assert not arrays(whole)[:, :2].any()
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_map_without_an_axis_of_channels_is_explained_as_a_whole(layout):
+    """Of depth, or of what stands out. The map is the image's second channel."""
+    swap = "i = Transpose<perm=[0,3,1,2]>(x)" if layout == "NHWC" else "i = Identity(x)"
+    weights = {"green": np.eye(3, dtype=np.float32)[1:2, :, None, None], "axis": np.array([1])}
+    size = "4,6,3" if layout == "NHWC" else "3,4,6"
+    proto = model(f"{swap} c = Conv(i, green) y = Squeeze(c, axis)", weights, f"N,{size}")
+    turned = IMAGES.transpose(0, 2, 3, 1) if layout == "NHWC" else IMAGES
+    expected = only(IMAGES, 1).transpose(0, 2, 3, 1) if layout == "NHWC" else only(IMAGES, 1)
+    found = explainer(proto)(turned)
+    assert {(e.kind, e.channel, e.seed) for e in found} == {("class map", 0, "map")}
+    np.testing.assert_array_equal(arrays(found), expected)
+    np.testing.assert_array_equal(in_one_graph(proto, turned), expected)
+
+
+def test_the_best_place_of_a_keypoint_has_its_whole_map():
+    """A softmax over all places of a map does not make classes of them."""
+    tail = "f = Reshape(c, flat) p = Softmax<axis=2>(f) y = Reshape(p, whole)"
+    weights = SAME | {"flat": np.array([0, 4, -1]), "whole": np.array([0, 4, 4, 6])}
+    proto = model(f"c = Conv(x, same) {tail}", weights, "N,3,4,6")
+    found = explainer(proto)(IMAGES, 2)
+    assert {(e.kind, e.seed) for e in found} == {("class map", "map")}
+    np.testing.assert_array_equal(arrays(found), only(IMAGES, 2))
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [2, 2]), only(IMAGES, 2))
+
+
 def test_the_explain_graph_reads_time_first():
     body = f"c = Conv(x, same) a = ReduceMean<keepdims=0>(c, rows) {READS['TNK']}"
     proto = model(body, SAME | {"rows": np.array([2])}, "N,3,4,6")

@@ -99,7 +99,10 @@ class Walk:
                 "export the model with float32 inputs"
             )
         if not self.inputs or value in wanted:
-            raise ModelError(f"{model.name}: no path leads from {', '.join(wanted)} to {value!r}")
+            raise ModelError(
+                f"{model.name}: no path leads from {', '.join(wanted)} to {value!r}"
+                + _way_out(model, wanted, value)
+            )
 
     @cached_property
     def last_maps(self) -> str | None:
@@ -315,16 +318,34 @@ def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node
     Real numbers carry a signal, quantised ones too: paths end at other integers and at truth values
     (shapes, indices, masks).
     """
-    reached = set(inputs)
-    for node in model.nodes:
-        if any(v in reached for v in read_by(node)):
-            reached.update(v.name for v in _passed_on(node) if model.type_of(v.name).dtype in _CARRIERS)
-    wanted, path = {value}, []
+    reached, wanted, path = _reached(model, inputs), {value}, list[gs.Node]()
     for node in reversed(model.nodes):
         if any(v.name in wanted and v.name in reached for v in node.outputs):
             path.append(node)
             wanted.update(v for v in read_by(node) if v in reached)
     return path[::-1], reached & wanted
+
+
+def _reached(model: Model, inputs: Iterable[str]) -> set[str]:
+    """Return the inputs and all values that paths lead to from them."""
+    found = set(inputs)
+    for node in model.nodes:
+        if any(v in found for v in read_by(node)):
+            found.update(v.name for v in _passed_on(node) if model.type_of(v.name).dtype in _CARRIERS)
+    return found
+
+
+def _way_out(model: Model, inputs: Sequence[str], value: str) -> str:
+    """Name the last value that a path leads to before one that is made of truth values or whole numbers."""
+    reached, needed = _reached(model, inputs) - set(inputs), {value}
+    for node in reversed(model.nodes):
+        if not needed.isdisjoint(v.name for v in node.outputs):
+            needed.update(read_by(node))
+            if nearest := next((v for v in read_by(node) if v in reached), None):
+                return (
+                    f", as no signal passes {node.op} {label(node)}: choose a layer before it, as {nearest!r}"
+                )
+    return ""
 
 
 def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:

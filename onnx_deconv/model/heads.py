@@ -15,8 +15,8 @@ from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tails import FLOATS, Tail, elements, squashed_before, tail_of
-from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis
+from onnx_deconv.model.tails import FLOATS, Tail, elements, joins_probabilities, squashed_before, tail_of
+from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, NOTHING
 from onnx_deconv.operators.traits import (
@@ -313,8 +313,9 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         problem = f"the graph does not tell which axis of {spelled} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
-    classes = class_axis(tail, shape, where, batch)
-    if classes is None and len(shape) > 1:
+    one = tail.compares is None and has_one_channel(names, where, batch)
+    classes = None if one else class_axis(tail, shape, where, batch)
+    if classes is None and len(shape) > 1 and not one:
         problem = f"the graph does not tell which axis of {spelled} holds the classes"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
@@ -330,7 +331,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         axes,
         tuple(tail.cut),
         *asked,
-        squash=_squash(tail, classes),
+        squash=_squash(tail),
         ranked=tail.ranked,
         by_name=told.by_name,
         assumed=told.assumed,
@@ -347,17 +348,17 @@ def _told(model: Model, tail: Tail, count: int | None) -> _Told:
     """Tell what a row of numbers is."""
     if (named := told_by_name(tail.output)) is not None:
         return _Told(named, by_name=True)
-    if told_by_count(model, count):
+    if told_by_count(model, count) or joins_probabilities(model, tail.output):
         return _Told("classes")
     if looks_classified(model, tail.output, tail.start, count):
         return _Told("classes", assumed=True)
     return _Told("numbers")
 
 
-def _squash(tail: Tail, classes: int | None) -> Literal["each", "together"] | None:
+def _squash(tail: Tail) -> Literal["each", "together"] | None:
     if not tail.squashes:
         return None
-    return "each" if tail.compares is None or tail.compares != classes else "together"
+    return "each" if tail.compares is None else "together"
 
 
 def _asked(
@@ -406,8 +407,9 @@ def axes_of(model: Model, value: str) -> Axes:
     if shape is None or where is None or len(shape) < 2:  # noqa: PLR2004
         return Axes(0, 1, tuple(range(2, len(shape or ()))))
     batch = batch_axis(model, names, value)
-    found = None if batch is None else class_axis(Tail(value, value, ()), shape, where, batch)
-    if batch is None or found is None:
+    one = batch is not None and has_one_channel(names, where, batch)
+    found = None if batch is None or one else class_axis(Tail(value, value, ()), shape, where, batch)
+    if batch is None or (found is None and not one):
         return Axes(0, 1, tuple(range(2, len(shape))))
     return Axes(batch, found, tuple(k for k in range(len(shape)) if k not in (batch, found)))
 
@@ -495,7 +497,7 @@ def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[s
         why = "it is the image itself: choose a layer after it"
     elif layer == value or layer not in reached:
         why = f"no signal from {value!r} passes through it"
-    elif not _has_positions(model, layer) or len(shape.shape or ()) != _image_rank(model):
+    elif not _has_positions(model, layer):
         why = f"it has no positions in the image (its shape is {shape})"
     if why is not None:
         raise ModelError(f"{model.name}: no class activation map at {layer!r}: {why}")
@@ -504,8 +506,8 @@ def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[s
 
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
-    shape, least = model.type_of(value).shape, _image_rank(model)
-    return shape is not None and len(shape) > 2 and len(shape) >= least and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+    shape, rank = model.type_of(value).shape, _image_rank(model)
+    return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
 
 
 def _image_rank(model: Model) -> int:

@@ -8,7 +8,7 @@ from typing import Literal
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tails import FLOATS, Tail, chooses
+from onnx_deconv.model.tails import FLOATS, Tail, chooses, is_even
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
@@ -16,9 +16,11 @@ from onnx_deconv.operators.traits import (
     AFFINE,
     CONVOLUTION,
     FILTER,
+    NONNEGATIVE,
     NORMALISATION,
     POOL,
     REDUCTION,
+    SUM,
     VIEW,
     Trait,
 )
@@ -71,6 +73,8 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
         return "detections"  # one axis is of anchors
     if len(long) > 1:
         return "image" if not tail.cut and _is_picture(model, shape, count, long) else "class map"
+    if tail.compares in axes.positions:
+        return "class map"  # probabilities of places, in a map of each class
     sources = where[long[0]] - {BATCH}
     if len(sources) == 1 and CHANNEL not in sources:
         return "sequence"
@@ -163,15 +167,20 @@ def _is_normalised(model: Model, value: str) -> bool:
 
 
 def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) -> bool:
-    """Tell whether a value is a reduction of one of some others, a few pointwise nodes later."""
+    """Tell whether a value is a norm of one of some others, a few pointwise nodes later.
+
+    A mean, a maximum or a sum that keeps signs is none: what they are taken off, or divide, may be scores.
+    """
     node = model.producers.get(value)
     if node is None or not within:
         return False
-    first = [v.name for v in node.inputs if v.name not in model.constants]
-    if REDUCTION in _traits(node):
-        squared = model.producers.get(first[0]) if first else None
-        return bool(of & {*first, *([] if squared is None else [v.name for v in squared.inputs])})
-    return len(first) == 1 and _is_length(model, first[0], of, within - 1)
+    traits, first = _traits(node), [v.name for v in node.inputs if v.name not in model.constants]
+    if REDUCTION not in traits:
+        return len(first) == 1 and _is_length(model, first[0], of, within - 1)
+    if NONNEGATIVE in traits:
+        return bool(of & set(first))
+    squared = model.producers.get(first[0]) if SUM in traits and first else None
+    return squared is not None and is_even(model, squared) and bool(of & {v.name for v in squared.inputs})
 
 
 def _traits(node: gs.Node) -> frozenset[Trait]:

@@ -1,6 +1,7 @@
 """See one softmax where exporters wrote several nodes, as those for JAX do: in the view alone.
 
-``exp(x - max x) / Σ exp(x - max x)``, with the largest number taken off or not, and ``x - log Σ exp x``.
+``exp(x - max x) / Σ exp(x - max x)``, with the largest number taken off or not, and ``x - log Σ exp x``, by
+three nodes or by one reduction.
 """
 
 from collections.abc import Callable
@@ -81,6 +82,8 @@ class _Spelled:
                 below = self._made(inverse, "Reciprocal")
                 if below is not None and (match := self._quotient(power, below.inputs[0])) is not None:
                     return match
+        if node.op == "Sub" and (whole := self._reduced(second, first, "ReduceLogSumExp")) is not None:
+            return self._of(first, whole.axis, "LogSoftmax") if whole.of.name == first.name else None
         if node.op == "Sub" and (log := self._made(second, "Log", _SHAPED)) is not None:
             summed = self._reduced(log.inputs[0], first, "ReduceSum")
             power = None if summed is None else self._made(summed.of, "Exp")

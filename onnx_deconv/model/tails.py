@@ -1,6 +1,7 @@
 """The tail of an output: the nodes after the scores, which squash, scale, round, reorder or pick them."""
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +117,16 @@ def mixes_probabilities(model: Model, output: str) -> bool:
 
     Where nothing could be cut off, no value stands for the scores.
     """
+    return _made_of_probabilities(model, output, {JOIN, PICK, POINTWISE, REDUCTION, VIEW})
+
+
+def joins_probabilities(model: Model, output: str) -> bool:
+    """Tell whether an output is probabilities, as they are: those of several softmaxes beside each other."""
+    return _made_of_probabilities(model, output, {JOIN, PICK, VIEW})
+
+
+def _made_of_probabilities(model: Model, output: str, by: AbstractSet[Trait]) -> bool:
+    """Tell whether an output is made of probabilities by certain operators alone."""
     found, values, seen = 0, [output], set[str]()
     while values:
         value = values.pop()
@@ -125,7 +136,7 @@ def mixes_probabilities(model: Model, output: str) -> bool:
         seen.add(value)
         if PROBABILITY in _traits(node):
             found += 1
-        elif _traits(node) & {JOIN, PICK, POINTWISE, REDUCTION, VIEW}:
+        elif _traits(node) & by:
             values += _given(model, node)
         else:
             return False
@@ -241,6 +252,16 @@ def slopes(model: Model, node: gs.Node) -> NDArray[np.int64] | None:
     rises = (values[1:] >= values[:-1]).all(axis=0)
     falls = (values[1:] <= values[:-1]).all(axis=0)
     return np.where(rises, 1, -1) if (rises ^ falls).all() else None
+
+
+def is_even(model: Model, node: gs.Node) -> bool:
+    """Tell whether a function of one value has the same value at a number and its negative, as x² and |x|."""
+    entry = find(node.op, node.domain)
+    constants = [model.constant(v.name) if v.name in model.constants else None for v in node.inputs]
+    if POINTWISE not in entry.traits or not entry.can_evaluate or len(_given(model, node)) != 1:
+        return False
+    there, back = (entry.evaluate(node.attrs, *_filled(node, constants, x)) for x in (2.0, -2.0))
+    return np.array_equal(there, back)
 
 
 def _filled(node: gs.Node, constants: Sequence[Array | None], x: float) -> Iterator[Array | None]:

@@ -80,7 +80,7 @@ def batch_axis(model: Model, names: AxisNames, value: str) -> int | None:
     """Return the axis of a value that holds the images; ``None`` where the graph does not tell.
 
     It is the input's batch, followed through the graph; else the axis that has the name of the input's; else
-    the first, if it has the size that the batch has.
+    the first, if it has the size that the batch has. An axis that images and positions share holds no images.
     """
     types = model.type_of(value)
     shape, where = types.shape or (), names.values.get(value)
@@ -89,7 +89,7 @@ def batch_axis(model: Model, names: AxisNames, value: str) -> int | None:
         alone = [k for k in holds if where[k] == {BATCH}]
         if len(alone) == 1:
             return alone[0]
-        if not holds:
+        if not holds or any(where[k] - {BATCH, CHANNEL} and shape[k] is None for k in holds):
             return None
     symbols = {t.symbols[0] for t in map(model.type_of, model.inputs) if t.symbols and t.symbols[0]}
     named = [k for k, symbol in enumerate(types.symbols) if symbol in symbols]
@@ -99,16 +99,37 @@ def batch_axis(model: Model, names: AxisNames, value: str) -> int | None:
     return 0 if fits else None
 
 
+def has_one_channel(names: AxisNames, where: Names, batch: int) -> bool:
+    """Tell whether a value is a map, or a row, whose only channel has no axis: all others are positions.
+
+    Parameters
+    ----------
+    names
+        What runs along the axes of the model's values.
+    where
+        What runs along the value's.
+    batch
+        The axis of its images.
+    """
+    others = [axis for k, axis in enumerate(where) if k != batch]
+    filtered = tuple(f"{value}[" for value in names.channels)
+    channels = {f"{value}[{axis}]" for value, axis in names.channels.items()}
+    return bool(others) and all(
+        len(axis) == 1 and not axis & channels and next(iter(axis)).startswith(filtered) for axis in others
+    )
+
+
 def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None:
     """Return the axis of scores that holds the classes; ``None`` where the graph does not tell.
 
-    It is the one that a softmax or an ArgMax of the tail compares along; else the one that the channels of a
-    filter became, with no position of the input in it; of two such beside positions, which are the anchors
-    and the fields of their boxes, the longer one; else the only one that is left, or that the input's
-    channels became.
+    It is the one that a softmax or an ArgMax of the tail compares along, unless that finds a place in the
+    whole map of each channel; else the one that the channels of a filter became, with no position of the
+    input in it; of two such beside positions, which are the anchors and the fields of their boxes, the
+    longer one; else the only one that is left, or that the input's channels became.
     """
     rest = [k for k in range(len(shape)) if k != batch]
-    if tail.compares in rest:
+    filtered = [k for k in rest if where[k] == {CHANNEL}]
+    if tail.compares in rest and not (len(filtered) == 1 and _is_map(where[tail.compares])):
         return tail.compares
     wide = [k for k in rest if shape[k] != 1]
     placeless = [k for k in rest if not where[k] - {CHANNEL, BATCH}]
@@ -125,3 +146,8 @@ def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None
         if len(found) == 1:
             return found[0]
     return rest[0] if not wide and rest else None
+
+
+def _is_map(axis: frozenset[str]) -> bool:
+    """Tell whether an axis holds positions along several axes of an image, and nothing else."""
+    return len(axis) > 1 and not axis & {BATCH, CHANNEL}
