@@ -155,6 +155,16 @@ def test_a_preprocessing_that_is_none_is_refused(explainer):
 
 
 @pytest.mark.slow
+def test_another_size_than_the_models_own_is_refused_with_both():
+    net = onnx_deconv.load(labelled(network(size=SIZE)))
+    with pytest.raises(
+        InputError, match=r"^size 16×32: .* takes pictures of 32×32 alone: leave the size out$"
+    ):
+        preprocess_for(net, size=(16, 32))
+    assert preprocess_for(net, size=(32, 32))[0].size == (32, 32)
+    assert preprocess_for(net, size=None)[0].size is None  # each photograph's own, which may fit
+
+
 def test_a_tensor_of_bytes_has_its_channels_first():
     torch = pytest.importorskip("torch")
     (picture,) = read_source(torch.from_numpy(noise().transpose(2, 0, 1).copy())).pictures

@@ -208,7 +208,7 @@ def preprocess_for(
     Raises
     ------
     InputError
-        If the model takes no pictures, or the values contradict each other.
+        If the model takes no pictures, or none of that size, or the values contradict each other.
     """
     takes = ImageInput.of(model, layout, name)
     own = prepared_pixels(model, takes.name) if np.dtype(takes.dtype).kind == "f" else "bytes"
@@ -231,7 +231,11 @@ def preprocess_for(
         base, in_metadata = base.replace(scale=raw.scale, mean=raw.mean, std=raw.std), True
     told = own is not None and np.dtype(takes.dtype).kind == "f"
     known = told or named or config or in_metadata or {"mean", "std", "scale"} & set(changes)
-    return base.replace(**changes), None if known else fallback
+    found = base.replace(**changes)
+    if found.size is not None and takes.size_or(found.size) != found.size:
+        given, own_size = ("×".join(map(str, size)) for size in (found.size, takes.size_or(found.size)))
+        raise InputError(f"size {given}: {model.name} takes pictures of {own_size} alone: leave the size out")
+    return found, None if known else fallback
 
 
 def _configured(base: Preprocess, takes: ImageInput, changes: dict[str, Any]) -> Preprocess:
