@@ -221,6 +221,27 @@ def test_the_spellings_above_are_the_same_functions(spelled):
     )
 
 
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("zeros", ["Expand(zero, d)", "ConstantOfShape(d)"])
+def test_numbers_may_be_repeated_to_sizes_that_only_the_run_tells(zeros, rules):
+    """As JAX writes Elu: where the input is positive, 0 stands in for it, so that no exponential overflows."""
+    spelled = (
+        f"a = Conv(x, w) d = Shape(a) z = {zeros} m = Greater(a, zero) s = Where(m, z, a) e = Exp(s)"
+        " p = Sub(e, one) b = Where(m, a, p) y = Conv(b, v)"
+    )
+    weights = {"w": numbers((4, 3, 2, 2), "w"), "v": numbers((2, 4, 2, 2), "v")}
+    weights |= {name: np.array(NUMBERS[name], np.float32) for name in ("zero", "one")}
+    free = {"x": ("N", *X["x"].shape[1:])}
+    proto, single = (
+        model_of(spelled, free, weights),
+        model_of("a = Conv(x, w) b = Elu(a) y = Conv(b, v)", free, weights),
+    )
+    assert "Elu" in operators(proto)
+    seed = numbers((2, 2, 3, 3), "seed")
+    got = reconstruction(proto, X, seed, rules=rules)
+    assert_close(got, reconstruction(single, X, seed, rules=rules))
+
+
 @pytest.mark.parametrize("spelled", SPELLED, ids=lambda row: row[0])
 def test_what_is_activated_may_itself_be_a_product(spelled):
     _, body, operator, _, _ = spelled

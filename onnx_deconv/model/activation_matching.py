@@ -27,6 +27,7 @@ from onnx_deconv.operators.traits import (
     QUANTISER,
     RECTIFIER,
     REDUCTION,
+    REPEATS,
     Trait,
 )
 
@@ -192,10 +193,19 @@ class _Groups:
     def _find_numbers(self, value: gs.Tensor) -> Array | None:
         known = self._constant(value.name)
         if known is None:
-            return None
+            return self._repeated(value)
         if known.dtype == np.float16:
             self._half.add(value.name)
         return _small(known)
+
+    def _repeated(self, value: gs.Tensor) -> Array | None:
+        """Return the one number with which a shape is filled that only the run tells, if a value is such."""
+        node = self.producers.get(value.name)
+        if node is None or REPEATS not in _traits(node):
+            return None
+        given, *shape = node.inputs
+        number = self.numbers(given) if shape else _evaluate(node, [np.ones(1, np.int64)])
+        return number.reshape(()) if number is not None and number.size == 1 else None
 
     def identify(self, x: gs.Variable, group: Sequence[gs.Node]) -> Activation | None:
         """Evaluate a group of nodes, in order, and name the activation with those results."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from onnx_deconv.operators import axes, fields, numbers
 from onnx_deconv.operators.registry import declare
-from onnx_deconv.operators.traits import PICK, POINTWISE, RANDOM, SHAPE_ONLY
+from onnx_deconv.operators.traits import PICK, POINTWISE, RANDOM, REPEATS, SHAPE_ONLY
 
 declare("And", traits={POINTWISE}, evaluate=np.logical_and)
 declare("Or", traits={POINTWISE}, evaluate=np.logical_or)
@@ -19,7 +19,7 @@ declare("Shrink", traits={POINTWISE})
 declare("ArgMax", "ArgMin", traits={PICK}, field=fields.arg_reduction, axes=axes.arg_reduction)
 declare("Shape", traits={SHAPE_ONLY}, evaluate=numbers.shape)
 declare("Size", traits={SHAPE_ONLY}, evaluate=numbers.size)
-declare("ConstantOfShape", evaluate=numbers.filled)
+declare("ConstantOfShape", traits={REPEATS}, evaluate=numbers.filled)
 declare("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", traits={RANDOM})
 declare("Multinomial", "Bernoulli", traits={RANDOM})
 declare("NonMaxSuppression", traits={PICK})

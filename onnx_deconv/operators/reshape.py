@@ -12,7 +12,7 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import GLOBAL, KEEPS_SIGN, PICK, VIEW
+from onnx_deconv.operators.traits import GLOBAL, KEEPS_SIGN, PICK, REPEATS, VIEW
 
 
 @operator("Flatten", traits={VIEW, GLOBAL}, axes=named.regrouped)
@@ -46,7 +46,9 @@ def transpose(at: Site) -> Signals:
     return [at.op.Transpose(at.signal, perm=[int(k) for k in np.argsort(perm)])]
 
 
-@operator("Expand", traits={KEEPS_SIGN}, field=fields.pointwise, shape=shapes.expand, axes=named.pointwise)
+@operator(
+    "Expand", traits={KEEPS_SIGN, REPEATS}, field=fields.pointwise, shape=shapes.expand, axes=named.pointwise
+)
 def expand(at: Site) -> Signals:
     """Summed over the axes along which it was repeated."""
     return [at.unbroadcast(at.signal, 0), None]

@@ -59,6 +59,8 @@ class Trait(Enum):
     """Puts its operands one after the other."""
     SHAPE_ONLY = auto()
     """Reads its input's shape, not its numbers."""
+    REPEATS = auto()
+    """Fills a shape with the numbers of its first input; with one of its own, if the shape is all it is given."""
     SUM = auto()
     """Adds up its operands, or elements, each with the same positive share."""
     RANDOM = auto()
@@ -90,5 +92,6 @@ KEEPS_SIGN = Trait.KEEPS_SIGN
 PICK = Trait.PICK
 JOIN = Trait.JOIN
 SHAPE_ONLY = Trait.SHAPE_ONLY
+REPEATS = Trait.REPEATS
 SUM = Trait.SUM
 RANDOM = Trait.RANDOM
