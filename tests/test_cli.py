@@ -1054,7 +1054,7 @@ def test_the_shell_is_given_its_completion():
         (["--mean", "1,2"], "mean"),
         (["--std", "0,1,1"], "std"),
         (["--size", "big"], "--size"),
-        (["--size", "64"], "3×32×32"),
+        (["--size", "64"], "takes pictures of 32×32 alone"),
         (["--channels", "L"], "1×32×32"),
         (["--fit", "none"], "40×50"),
         (["--input-shape", "image:1,3"], "4 axes"),

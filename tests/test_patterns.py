@@ -224,7 +224,7 @@ def test_the_spellings_above_are_the_same_functions(spelled):
 @pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
 @pytest.mark.parametrize("zeros", ["Expand(zero, d)", "ConstantOfShape(d)"])
 def test_numbers_may_be_repeated_to_sizes_that_only_the_run_tells(zeros, rules):
-    """As JAX writes Elu: where the input is positive, 0 stands in for it, so that no exponential overflows."""
+    """As JAX writes Elu: where the input is positive, 0 stands for it, so that no exponential overflows."""
     spelled = (
         f"a = Conv(x, w) d = Shape(a) z = {zeros} m = Greater(a, zero) s = Where(m, z, a) e = Exp(s)"
         " p = Sub(e, one) b = Where(m, a, p) y = Conv(b, v)"

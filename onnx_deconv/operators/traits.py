@@ -60,7 +60,7 @@ class Trait(Enum):
     SHAPE_ONLY = auto()
     """Reads its input's shape, not its numbers."""
     REPEATS = auto()
-    """Fills a shape with the numbers of its first input; with one of its own, if the shape is all it is given."""
+    """Fills a shape with the numbers of its first input, or with one of its own where it takes none."""
     SUM = auto()
     """Adds up its operands, or elements, each with the same positive share."""
     RANDOM = auto()
