@@ -14,7 +14,8 @@ from onnx_deconv.compiler.passes import EXPLAIN
 from onnx_deconv.errors import InputError, ModelError, sizes_of
 from onnx_deconv.model.protos import attributes_of, stored_tensors
 from onnx_deconv.model.shape_inference import infer_shapes
-from onnx_deconv.operators import own_domain
+from onnx_deconv.operators import find, own_domain
+from onnx_deconv.operators.traits import REPEATS, SHAPE_ONLY
 
 RuntimeName = Literal["onnxruntime", "cuda", "tensorrt", "openvino", "web", "mobile", "tract"]
 Sizes = Literal["any", "images", "all"]
@@ -26,7 +27,6 @@ _MOST_RANKED = 3840
 _SHOWN = 3
 _ANY = ""
 _WHOLE = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
-_MEASURES, _FILLS = {"Shape", "Size"}, {"ConstantOfShape", "Expand"}
 
 
 class Facts:
@@ -60,9 +60,10 @@ class Facts:
     def _from_shapes(self, nodes: Iterable[NodeProto]) -> set[str]:
         found: set[str] = set()
         for node in nodes:
+            traits = find(node.op_type, node.domain).traits
             read = [v for v in node.input if v and v not in self.constants]
-            reckoned = read and found.issuperset(read) and node.op_type not in _FILLS
-            if node.op_type in _MEASURES or (reckoned and self.types.get(node.output[0]) in _WHOLE):
+            reckoned = read and found.issuperset(read) and REPEATS not in traits
+            if SHAPE_ONLY in traits or (reckoned and self.types.get(node.output[0]) in _WHOLE):
                 found.update(node.output)
         return found
 
