@@ -21,6 +21,7 @@ from commands import runner
 from faint import leftovers
 from PIL import Image
 from servers import SECONDS, answered, ask, serving
+from small_networks import ROWS
 
 from onnx_deconv import Explainer, InputError
 from onnx_deconv.cli import main
@@ -673,17 +674,7 @@ def test_several_inputs_and_results_that_are_not_of_images():
 
 
 def test_rows_of_several_to_an_image_are_answered_whole():
-    text = """
-        <ir_version: 8, opset_import: ["": 17]>
-        net (float[N, 3, 8, 8] x) => (float[N, 3] scores, float[M, 1] rows) {
-            positive = Relu (x)
-            pooled = GlobalAveragePool (positive)
-            scores = Flatten (pooled)
-            all = Constant <value_ints = [-1, 1]> ()
-            rows = Reshape (scores, all)
-        }
-    """
-    served = Served("net", Explainer(onnx.parser.parse_model(text), "gradient"), None, 1)
+    served = Served("net", Explainer(onnx.parser.parse_model(ROWS), "gradient"), None, 1)
     job, alike, _ = served.job(Request({"x": images(2, 8)}, ["rows"]))
     assert alike.key is None
     assert job.run(job.feeds)["rows"].shape == (6, 1)

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from commands import run as command
 from google.protobuf import text_format
-from small_networks import network, random
+from small_networks import ROWS, network, random
 
 from onnx_deconv import Explainer, InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.triton import save_repository
@@ -110,18 +110,6 @@ def test_names_of_any_kind_are_read_by_the_servers_schema(schema, tmp_path):
     assert set(config.model_warmup[0].inputs) == {name, "target"}
 
 
-ROWS = """
-    <ir_version: 8, opset_import: ["": 17]>
-    net (float[N, 3, 8, 8] x) => (float[N, 3] y, float[M, 1] rows) {
-        r = Relu (x)
-        g = GlobalAveragePool (r)
-        y = Flatten (g)
-        all = Constant <value_ints = [-1, 1]> ()
-        rows = Reshape (y, all)
-    }
-"""
-
-
 def test_results_that_cannot_be_parted_by_images_are_not_batched(schema, tmp_path):
     home = repository(tmp_path, onnx.parser.parse_model(ROWS))
     for name in ("net", "net_explain"):
@@ -136,7 +124,7 @@ def test_results_that_cannot_be_parted_by_images_are_not_batched(schema, tmp_pat
 )
 def test_outputs_of_all_types_of_the_server_are_described(schema, tmp_path, kind, number):
     text = ROWS.replace("float[M, 1] rows", "float[N, 3] rows").replace(
-        "rows = Reshape (y, all)", f"rows = Cast <to = {number}> (y)"
+        "rows = Reshape (scores, all)", f"rows = Cast <to = {number}> (scores)"
     )
     proto = onnx.parser.parse_model(text)
     proto.graph.output[1].type.tensor_type.elem_type = number
@@ -148,13 +136,13 @@ def test_what_the_server_would_refuse_is_refused_before_anything_is_written(tmp_
     with pytest.raises(InputError, match="no optional inputs"):
         repository(tmp_path, target_input="optional")
     text = ROWS.replace("float[M, 1] rows", "float rows").replace(
-        "rows = Reshape (y, all)", "rows = ReduceMax <keepdims = 0> (y)"
+        "rows = Reshape (scores, all)", "rows = ReduceMax <keepdims = 0> (scores)"
     )
     with pytest.raises(InputError, match="'rows' has no axes"):
         repository(tmp_path, onnx.parser.parse_model(text))
     text = (
         ROWS.replace("float[M, 1] rows", "float8e5m2[N, 3] rows")
-        .replace("rows = Reshape (y, all)", "rows = Cast <to = 19> (y)")
+        .replace("rows = Reshape (scores, all)", "rows = Cast <to = 19> (scores)")
         .replace('"": 17', '"": 19')
         .replace("ir_version: 8", "ir_version: 9")
     )

@@ -14,6 +14,19 @@ BODY = """
 """
 
 
+ROWS = """
+    <ir_version: 8, opset_import: ["": 17]>
+    net (float[N, 3, 8, 8] x) => (float[N, 3] scores, float[M, 1] rows) {
+        r = Relu (x)
+        g = GlobalAveragePool (r)
+        scores = Flatten (g)
+        all = Constant <value_ints = [-1, 1]> ()
+        rows = Reshape (scores, all)
+    }
+"""
+"""A model, one of whose outputs has several rows to an image, which no axis tells apart."""
+
+
 def random(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
 
