@@ -12,10 +12,19 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
-from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
+from onnx_deconv.model.detections import BOX, Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tails import FLOATS, Tail, elements, joins_probabilities, squashed_before, tail_of
+from onnx_deconv.model.tail_steps import FLOATS
+from onnx_deconv.model.tails import (
+    Tail,
+    chooses,
+    chosen_fields,
+    elements,
+    joins_probabilities,
+    squashed_before,
+    tail_of,
+)
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, NOTHING
@@ -283,11 +292,44 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             continue
         grid = len(own[0]) > 1 and not squashed_before(model, head.start)
         more = behind(model.metadata, maps if part == "all" else ())
+        picked = head.boxes
         layout = Layout(
-            own[1], part, own[2], head.squash == "together", grid or head.squash is not None, tuple(more)
+            own[1],
+            part if picked is None else picked.part,
+            own[2],
+            head.squash == "together",
+            grid or head.squash is not None,
+            tuple(more),
+            told=None if picked is None else picked.told,
         )
         told.append(replace(head, boxes=layout))
-    return told
+    return [_beside_picked(model, head, told) for head in told]
+
+
+def _beside_picked(model: Model, head: Head, found: Sequence[Head]) -> Head:
+    """Take an output of four numbers each for boxes, where the graph picks their scores beside it."""
+    if head.kind not in ("detections", "unknown") or (head.boxes is not None and head.boxes.part != "all"):
+        return head
+    fields = (model.type_of(head.output).shape or (None,))[-1]
+    if fields != BOX or (head.boxes is not None and head.boxes.told is not None):
+        return head
+    kinds = ("detections", "class map")
+    picked = (h for h in found if h.output != head.output and h.kind in kinds)
+    if not any(chooses(model, tail_of(model, h.output)) for h in picked):
+        return head
+    return replace(head, boxes=Layout(BOX, "boxes"))
+
+
+def _picked(model: Model, tail: Tail, axes: Axes, count: int | None) -> Layout | None:
+    """Return what the graph tells of boxes whose best it picks: which of their fields it compares."""
+    if count is None or axes.classes is None:
+        return None
+    fields = chosen_fields(model, tail, axes.classes, count)
+    if fields is None:
+        return None
+    if len(fields) < count:
+        return Layout(count, told=(fields[0], len(fields)))
+    return Layout(count, "scores", told=None if _squash(tail) == "together" else (0, count))
 
 
 def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
@@ -323,7 +365,9 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     told = _Told(kind_of(model, tail, axes, where))
     if told.kind == "numbers":
         told = _told(model, tail, None if classes is None else shape[classes])
-    asked = _asked(model, names, tail, axes)
+    count = None if classes is None else shape[classes]
+    boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
+    asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
     return Head(
         output,
         told.kind,
@@ -331,6 +375,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         axes,
         tuple(tail.cut),
         *asked,
+        boxes=boxes,
         squash=_squash(tail),
         ranked=tail.ranked,
         by_name=told.by_name,
