@@ -43,6 +43,7 @@ from onnx_deconv.model.heads import (
     chosen,
     class_count,
     class_maps,
+    class_names,
     explainable,
     fields_of,
     head_of,
@@ -181,6 +182,7 @@ class Explainer:
         self.head = labelled(self.model, self.head, len(self.labels.names))
         self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
         self.fields = fields_of(self.head, len(self.labels.names))
+        self.labels = replace(self.labels, names=class_names(self.head, self.labels.names))
         self._begin()
         if self._pair is not None:
             self.session(self.layer, self.semantics)  # what is wrong with a saved pair shows now

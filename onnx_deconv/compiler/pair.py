@@ -17,7 +17,16 @@ from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, naming_the_file
-from onnx_deconv.model.heads import ChosenKind, Head, axes_of, chosen, fields_of, head_of, labelled
+from onnx_deconv.model.heads import (
+    ChosenKind,
+    Head,
+    axes_of,
+    chosen,
+    class_names,
+    fields_of,
+    head_of,
+    labelled,
+)
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -165,6 +174,7 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head, l
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
         **input_facts(model),
+        "labels": list(class_names(head, Labels.of(None, model.metadata).names)),
         "inputs": [described(model, name) for name in model.inputs],
         "outputs": [described(model, name) for name in model.outputs],
         "deconv_inputs": [

@@ -46,9 +46,15 @@ Step = tuple[str | None, list[gs.Node]]
 """The value that a tail goes on to, and the nodes up to it; ``None`` where it ends."""
 
 
-def below(model: Model, node: gs.Node) -> Step:
-    """Return the value that a tail goes on to after a node, and the nodes up to it; ``None`` if it ends."""
+def below(model: Model, node: gs.Node, value: str) -> Step:
+    """Return the value that a tail goes on to below a value, which a node computes, and the nodes up to it.
+
+    ``None`` where it ends.
+    """
     traits, given = traits_of(node), given_of(model, node)
+    if branches_of(node):
+        taken = _taken_by_a_branch(model, node, value)
+        return (None, []) if taken is None else (taken, [node])
     if JOIN in traits and len(given) > 1:
         met = _met(model, node, given)
         column = None if met[0] is not None else score_column(model, node)
@@ -63,8 +69,8 @@ def below(model: Model, node: gs.Node) -> Step:
         return None, []
     if len(given) == 1 and slopes(model, node) is not None:
         return given[0], [node]
-    if (value := kept(model, node)) is not None:
-        return value, [node]
+    if (operand := kept(model, node)) is not None:
+        return operand, [node]
     return _counted(model, node)
 
 
@@ -75,7 +81,7 @@ def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
         yield value, node
         if node is None or PROBABILITY in traits_of(node) or JOIN in traits_of(node):
             return
-        lower, _ = below(model, node)
+        lower, _ = below(model, node, value)
         if lower is None:
             return
         value = lower
@@ -88,13 +94,50 @@ def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
     meeting = next((value for value, _ in trails[0] if value in shared), None)
     if meeting is None:
         return None, []
-    passed = [node]
+    passed = {node.outputs[0].name: node}
     for each in trails:
         for value, step in each:
             if value == meeting:
                 break
-            passed.append(step)
-    return meeting, passed
+            passed.setdefault(step.outputs[0].name, step)
+    return meeting, list(passed.values())
+
+
+def holds_numbers_of_classes(model: Model, value: str) -> bool:
+    """Tell whether something whole, as the number of a class, stands beside others in a value's rows."""
+    node = model.producers.get(value)
+    if node is None or JOIN not in traits_of(node) or node.attrs["axis"] == 0:
+        return False
+    given = given_of(model, node)
+    return len(given) > 1 and any(_is_counted(model, list(trail(model, each))) for each in given)
+
+
+def _is_counted(model: Model, steps: Sequence[tuple[str, gs.Node]]) -> bool:
+    return any(is_whole(model, value) for value, _ in steps)
+
+
+def branches_of(node: gs.Node) -> list[gs.Graph]:
+    """Return the graphs of which a node runs one, or one again and again."""
+    return [each for each in node.attrs.values() if isinstance(each, gs.Graph)]
+
+
+def _taken_by_a_branch(model: Model, node: gs.Node, value: str) -> str | None:
+    """Return what one branch picks a value from, where the other has a constant, as for no detections."""
+    place = [v.name for v in node.outputs].index(value)
+    told = _told_by_the_image(model)
+    found = []
+    for branch in branches_of(node):
+        made = {v.name: inner for inner in branch.nodes for v in inner.outputs}
+        name = branch.outputs[place].name
+        while name in made:
+            inner = made[name]
+            if not traits_of(inner) & {PICK, VIEW} or REDUCTION in traits_of(inner):
+                break
+            name = inner.inputs[0].name
+        reads = [name for inner in branch.nodes for name in read_by(inner) if name in told]
+        if reads or name in told:
+            found.append(name)
+    return found[0] if len(found) == 1 and len(branches_of(node)) > 1 and found[0] in told else None
 
 
 def score_column(model: Model, node: gs.Node) -> str | None:
@@ -107,7 +150,7 @@ def score_column(model: Model, node: gs.Node) -> str | None:
     if JOIN not in traits_of(node) or axis < 1 or len(given) < 2 or node.attrs["axis"] not in (axis, -1):  # noqa: PLR2004
         return None
     trails = {value: list(trail(model, value)) for value in given}
-    named = {v for v, steps in trails.items() if any(is_whole(model, each) for each, _ in steps)}
+    named = {v for v, steps in trails.items() if _is_counted(model, steps)}
     reached = {value for each in named for value, _ in trails[each]}
     columns = [
         value
@@ -136,8 +179,6 @@ def kept(model: Model, node: gs.Node) -> str | None:
     if POINTWISE not in traits_of(node) or len(others) != 1 or len(given) == 1:
         return None
     conditions = set(given) - set(others)
-    if model.type_of(node.outputs[0].name).dtype not in FLOATS:
-        return None
     found = [_tried(model, node, dict.fromkeys(conditions, held)) for held in (0.0, 1.0)]
     rising = [values is not None and (values[1:] >= values[:-1]).all() for values in found]
     moving = [values is not None and (values[1:] > values[:-1]).any() for values in found]
@@ -256,6 +297,8 @@ def _filled(node: gs.Node, constants: Sequence[Array | None], x: float) -> Itera
 
 def picks(model: Model, node: gs.Node) -> bool:
     """Tell whether the image decides what a node picks, or where it keeps what it is given."""
+    if branches_of(node):
+        return True
     if PICK not in traits_of(node):
         return kept(model, node) is not None
     return bool(node.domain) or compared_by(model, node) is not None or len(given_of(model, node)) > 1

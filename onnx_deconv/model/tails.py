@@ -13,6 +13,7 @@ from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tail_steps import (
     below,
     blocks,
+    branches_of,
     compared_by,
     given_of,
     is_whole,
@@ -23,7 +24,7 @@ from onnx_deconv.model.tail_steps import (
     traits_of,
 )
 from onnx_deconv.operators import find
-from onnx_deconv.operators.axes import CHANNEL, cut_out
+from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     FILTER,
@@ -86,27 +87,47 @@ def tail_of(model: Model, output: str) -> Tail:
     while (node := model.producers.get(value)) is not None:
         if (mean := model.ensembles.get(value)) is not None:
             return Tail(output, mean.scores, tuple(steps), True, mean.classes, value, mean.nodes)
-        lower, passed = below(model, node)
+        lower, passed = below(model, node, value)
         if lower is None or lower in model.inputs:
             break
         steps += passed
         value = lower
         if PROBABILITY in traits_of(node):
-            return Tail(output, lower, tuple(steps), squashes=True, compares=compared_by(model, node))
+            compares = compared_by(model, node)
+            return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True, compares=compares))
         if any(blocks(model, each) for each in passed):
             found = Tail(output, lower, tuple(steps), compares=compared_by(model, node))
     return _unmixed(model, found)
 
 
 def _unmixed(model: Model, tail: Tail) -> Tail:
-    """Go on below views that put classes and positions into one axis, as where the best of all are picked."""
-    names = axis_names(model).values
-    while any(CHANNEL in axis and len(axis) > 1 for axis in names.get(tail.start, ())):
-        node = model.producers.get(tail.start)
-        if node is None or VIEW not in traits_of(node) or node.inputs[0].name not in given_of(model, node):
-            break
-        tail = replace(tail, start=node.inputs[0].name, nodes=(*tail.nodes, node), compares=None)
-    return tail
+    """Go on below what puts classes and positions into one axis, or takes one image out of its batch.
+
+    So detectors do before they pick the best of all boxes and classes.
+    """
+    lower = tail if any(picks(model, node) for node in tail.nodes) else None
+    while lower is not None and not _is_apart(model, lower.start):
+        lower = _one_lower(model, lower)
+    return tail if lower is None else lower
+
+
+def _is_apart(model: Model, value: str) -> bool:
+    """Tell whether a value has an axis for the images, and none for both classes and positions."""
+    where = axis_names(model).values.get(value, ())
+    return any(BATCH in axis for axis in where) and not any(
+        CHANNEL in axis and len(axis) > 1 for axis in where
+    )
+
+
+def _one_lower(model: Model, tail: Tail) -> Tail | None:
+    """Go on below a node that changes no number, whatever the image is."""
+    node = model.producers.get(tail.start)
+    if node is None or not traits_of(node) & {PICK, VIEW} or picks(model, node):
+        return None
+    value = node.inputs[0].name
+    if value in model.inputs or value not in given_of(model, node):
+        return None
+    return replace(tail, start=value, nodes=(*tail.nodes, node), compares=None)
 
 
 def chooses(model: Model, tail: Tail) -> bool:
@@ -221,14 +242,16 @@ def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[in
     """
     rank = len(model.type_of(tail.start).shape or ())
     found = np.arange(count).reshape([-1 if k == classes else 1 for k in range(rank)])
+    picked = False
     for value, node in _path(model, tail):
         if _is_choice(model, node, value, found):
             return _in_a_row(found)
+        picked = picked or (PICK in traits_of(node) and picks(model, node))
         try:
             found = _taken(model, node, value, found)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError):
             return _in_a_row(found) if VIEW in traits_of(node) else None
-    return None
+    return _in_a_row(found) if picked and found.size == 1 else None
 
 
 def _in_a_row(numbers: Array) -> list[int] | None:
@@ -238,12 +261,14 @@ def _in_a_row(numbers: Array) -> list[int] | None:
 
 def _is_choice(model: Model, node: gs.Node, value: str, numbers: Array) -> bool:
     """Tell whether a node chooses among the classes that are numbered along an axis."""
-    if PICK not in traits_of(node) or not picks(model, node):
+    if not picks(model, node) or not (PICK in traits_of(node) or branches_of(node)):
         return False
     axis, shape = compared_by(model, node), model.type_of(value).shape or (None,)
     if axis is not None:
         return numbers.size == 1 or (axis < numbers.ndim and numbers.shape[axis] > 1)
-    return is_whole(model, value) or (len(shape) != numbers.ndim and shape[-1] != numbers.size)
+    if len(shape) != numbers.ndim:
+        return is_whole(model, value) or shape[-1] != numbers.size
+    return is_whole(model, value) or numbers.shape[node.attrs.get("axis", 0)] > 1
 
 
 def _path(model: Model, tail: Tail) -> Iterator[tuple[str, gs.Node]]:
@@ -253,7 +278,7 @@ def _path(model: Model, tail: Tail) -> Iterator[tuple[str, gs.Node]]:
     while value != tail.start and (node := made.get(value)) is not None:
         path.append((value, node))
         column = score_column(model, node)
-        value = column or below(model, node)[0] or tail.start
+        value = column or below(model, node, value)[0] or tail.start
     yield from reversed(path)
 
 
