@@ -51,18 +51,21 @@ class Labels:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, given: Sequence[str] | None, metadata: Mapping[str, str]) -> Self:
-        """Take the given names, else those in a model's metadata.
+    def of(
+        cls, given: Sequence[str] | None, metadata: Mapping[str, str] | None = None, nodes: Sequence[str] = ()
+    ) -> Self:
+        """Take the given names, else those in a model's metadata, else those that its nodes hold.
 
-        There they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or lines; or
+        In metadata they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or lines; or
         the characters of a reader of text, as PaddleOCR writes them.
         """
         if given is not None:
             return cls(tuple(_clean(str(name)) for name in given))
-        text = next((metadata[key] for key in _METADATA_KEYS if metadata.get(key)), "")
-        if not text and _CHARACTERS in metadata:
-            return cls(("blank", *map(_clean, metadata[_CHARACTERS].split("\n")), "space"))
-        return cls(tuple(_parsed(text)))
+        stored = metadata or {}
+        text = next((stored[key] for key in _METADATA_KEYS if stored.get(key)), "")
+        if not text and _CHARACTERS in stored:
+            return cls(("blank", *map(_clean, stored[_CHARACTERS].split("\n")), "space"))
+        return cls(tuple(_parsed(text)) or tuple(map(_clean, nodes)))
 
     @classmethod
     def beside(cls, folder: Path) -> Self:

@@ -28,6 +28,7 @@ from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
+from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
@@ -436,12 +437,12 @@ class Explainer:
         return self._chosen[name] if self.auto else self.semantics
 
     def _names(self, given: Sequence[str] | str | None) -> Labels:
-        """Return the names of the classes: those given, in the metadata, or beside the model if as many."""
+        """Return the names of the classes: those given, in its file, or beside it if as many."""
         if isinstance(given, str):
             if given != IMAGENET:
                 raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
             return Labels.imagenet(class_count(self.model, self.head))
-        found = Labels.of(given, self.model.metadata)
+        found = labels_of(self.model, self.head) if given is None else Labels.of(given)
         if found.names or given is not None or self.model.files.in_memory:
             return found
         beside = Labels.beside(self.model.files.home)

@@ -28,6 +28,9 @@ from onnx_deconv.operators.traits import (
     Trait,
 )
 
+Elements = list[tuple[int, int]]
+"""For each class its class among the scores, and whether it rises (1) or falls (-1) with it."""
+
 FLOATS = frozenset(
     {
         TensorProto.FLOAT,
@@ -158,7 +161,7 @@ def squashed_before(model: Model, value: str) -> bool:
     return False
 
 
-def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[int, int]] | None:
+def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | None:
     """Tell what the classes of an output are among the scores.
 
     Parameters
@@ -176,7 +179,20 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[i
     -------
     list of tuple or None
         For each class of the output its class among the scores, and -1 where it falls as that rises (as 1 - p
-        does), else 1; ``None`` where the model decides it anew for each image.
+        does), else 1; ``None`` where that is not known. The classes of a value that the image decides, as an
+        ArgMax's, are those that it is picked from.
+    """
+    known = numbering(model, tail, classes, count)
+    decided = next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
+    if decided is None:
+        return known.get(tail.output)
+    return known.get(before(model, decided) or "") if _picks(model, decided) else None
+
+
+def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, Elements]:
+    """Tell what the classes of each value of a tail are among the scores, as :func:`elements` does.
+
+    Values behind one that the image decides are left out, and all behind one that nothing is known of.
     """
     rank = len(model.type_of(tail.start).shape or ())
     numbers = np.arange(1, count + 1).reshape([-1 if k == classes else 1 for k in range(rank)])
@@ -185,9 +201,17 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[i
         try:
             known[node.outputs[0].name] = _numbered(model, node, known)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError):
-            return None
-    found = known[tail.output].ravel()
-    return [(abs(int(n)) - 1, 1 if n > 0 else -1) for n in found] if found.all() else None
+            break
+    return {
+        value: [(abs(int(n)) - 1, 1 if n > 0 else -1) for n in each.ravel()]
+        for value, each in known.items()
+        if each.all()
+    }
+
+
+def before(model: Model, node: gs.Node) -> str | None:
+    """Return the value that a node of a tail squashes, reorders or picks from; ``None`` of other nodes."""
+    return _below(model, node)[0]
 
 
 def _below(model: Model, node: gs.Node) -> tuple[str | None, list[gs.Node]]:
