@@ -28,8 +28,8 @@ from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
-from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.inner_model import explained_value, load_model
+from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
@@ -94,7 +94,7 @@ class Explainer:
     providers
         ``auto``, ``cpu``, ``cuda``, or a list of onnxruntime's names.
     labels
-        Names of the classes; by default those in the model's metadata, or in a ``config.json`` beside it.
+        Names of the classes; by default those in the model's file, or in a ``config.json`` beside it.
         ``imagenet`` takes ImageNet's, for a model of 1000 classes, or 1001.
     inputs
         The inputs to send signals back to, where a model has several; by default all.

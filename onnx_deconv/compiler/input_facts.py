@@ -12,7 +12,7 @@ from onnx_deconv.model.heads import Head
 
 
 def labels_of(model: Model, head: Head) -> Labels:
-    """Return the names that a model's file has for the classes of an output: in its metadata, else in its nodes."""
+    """Return the names that a file has for the classes of an output: in its metadata, else in its nodes."""
     return Labels.of(None, model.metadata, names_in_nodes(model, head))
 
 

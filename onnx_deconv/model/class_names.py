@@ -1,4 +1,4 @@
-"""What a model's own nodes call the classes of an output: a ZipMap's keys, or what an ArgMax is translated to."""
+"""What a model's own nodes call the classes of an output."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def names_in_nodes(model: Model, head: Head) -> tuple[str, ...]:
     """
     shape, axis = model.type_of(head.start).shape, head.axes.classes
     count = None if shape is None or axis is None or axis >= len(shape) else shape[axis]
-    if count is None or axis is None or head.kind != "classes":
+    if count is None or axis is None or head.kind == "detections":
         return ()
     own = list(head.elements or ((k, 1) for k in range(count)))
     for output in dict.fromkeys((head.output, *model.outputs)):

@@ -1,4 +1,4 @@
-"""The names of classes that nodes hold, as converters of scikit-learn's, Core ML's and Azure's models write them."""
+"""The names of classes that nodes hold, as converters from scikit-learn and from Core ML write them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
