@@ -128,16 +128,31 @@ def joins_probabilities(model: Model, output: str) -> bool:
     return _made_of_probabilities(model, output, {JOIN, PICK, VIEW})
 
 
-def _made_of_probabilities(model: Model, output: str, by: AbstractSet[Trait]) -> bool:
-    """Tell whether an output is made of probabilities by certain operators alone."""
+def averages_classes(model: Model, output: str) -> bool:
+    """Tell whether an output is made by constants of what softmaxes give, as a mean over their classes is."""
+    by = {FILTER, JOIN, PICK, POINTWISE, REDUCTION, VIEW}
+    return _made_of_probabilities(model, output, by, among_classes=True)
+
+
+def _made_of_probabilities(
+    model: Model, output: str, by: AbstractSet[Trait], *, among_classes: bool = False
+) -> bool:
+    """Tell whether an output is made of probabilities by certain operators alone.
+
+    They may have to be shared out among classes, as by a softmax.
+    """
     found, values, seen = 0, [output], set[str]()
     while values:
         value = values.pop()
         node = model.producers.get(value)
-        if node is None or value in seen:
+        if node is None:
             return False
+        if value in seen:
+            continue
         seen.add(value)
         if PROBABILITY in _traits(node):
+            if among_classes and _compared(model, node) is None:
+                return False
             found += 1
         elif _traits(node) & by:
             values += _given(model, node)
