@@ -205,7 +205,7 @@ def fields_of(head: Head, labels: int) -> Fields | None:
     return None if head.boxes is None else Fields.of(head.boxes, labels)
 
 
-def class_names(head: Head, names: Sequence[str]) -> tuple[str, ...]:
+def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of an output's classes, given all that are known.
 
     There may be one for each field, the background too, where the graph picks among some of them.
@@ -444,7 +444,7 @@ def _asked(
         return None, axes
     shapes = [model.type_of(value).shape for value in (tail.start, tail.output)]
     count = 1 if axes.classes is None or shapes[0] is None else shapes[0][axes.classes]
-    real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None
+    real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None and not chooses(model, tail)
     if count is None or axes.classes is None:
         return None, axes if real and shapes[0] == shapes[1] else None
     found = elements(model, tail, axes.classes, count)
