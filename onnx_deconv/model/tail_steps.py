@@ -1,6 +1,6 @@
 """One step of a tail: by which of a node's inputs the scores go on below it, and what passes there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -100,7 +100,7 @@ def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
             if value == meeting:
                 break
             passed.setdefault(step.outputs[0].name, step)
-    return meeting, list(passed.values())
+    return meeting, _last_first(model, passed.values())
 
 
 def holds_numbers_of_classes(model: Model, value: str) -> bool:
@@ -114,6 +114,12 @@ def holds_numbers_of_classes(model: Model, value: str) -> bool:
 
 def _is_counted(model: Model, steps: Sequence[tuple[str, gs.Node]]) -> bool:
     return any(is_whole(model, value) for value, _ in steps)
+
+
+def _last_first(model: Model, nodes: Iterable[gs.Node]) -> list[gs.Node]:
+    """Put nodes into the order of the graph, backwards."""
+    place = {value: k for k, value in enumerate(model.producers)}
+    return sorted(nodes, key=lambda node: -place[node.outputs[0].name])
 
 
 def branches_of(node: gs.Node) -> list[gs.Graph]:
@@ -175,30 +181,48 @@ def kept(model: Model, node: gs.Node) -> str | None:
     The condition is what no derivative passes, whatever it is computed from; elsewhere there is a constant.
     """
     given = given_of(model, node)
-    others = [v for v in given if not _is_condition(model, v)]
-    if POINTWISE not in traits_of(node) or len(others) != 1 or len(given) == 1:
+    if POINTWISE not in traits_of(node) or len(given) == 1:
         return None
-    conditions = set(given) - set(others)
-    found = [_tried(model, node, dict.fromkeys(conditions, held)) for held in (0.0, 1.0)]
+    conditions = {v: numbers for v in given if (numbers := _condition(model, v)) is not None}
+    others = [v for v in given if v not in conditions]
+    if len(others) != 1:
+        return None
+    found = [_tried(model, node, {v: numbers[held] for v, numbers in conditions.items()}) for held in (0, 1)]
     rising = [values is not None and (values[1:] >= values[:-1]).all() for values in found]
     moving = [values is not None and (values[1:] > values[:-1]).any() for values in found]
     return others[0] if all(rising) and any(moving) else None
 
 
-def _is_condition(model: Model, value: str) -> bool:
-    """Tell whether a value is made, element by element, of truth values and of steps alone."""
-    waiting, seen = [value], set[str]()
+def _condition(model: Model, value: str) -> tuple[Array, Array] | None:
+    """Return what a condition is where it does not hold and where it does; ``None`` if a value is none.
+
+    It is made, element by element, of truth values and of steps alone.
+    """
+    waiting, seen, chain, several = [value], set[str](), list[gs.Node](), False
     while waiting:
         node = model.producers.get(name := waiting.pop())
         if name in seen:
             continue
         seen.add(name)
         if node is None or not traits_of(node) & {POINTWISE, VIEW}:
-            return False
+            return None
         truth = model.type_of(name).dtype == TensorProto.BOOL
         if not truth and not (DISCONTINUOUS in traits_of(node) and RECTIFIER not in traits_of(node)):
-            waiting += given_of(model, node)
-    return True
+            operands = given_of(model, node)
+            several = several or len(operands) > 1
+            chain += [] if several else [node]
+            waiting += operands
+    no, yes = np.zeros(()), np.ones(())
+    for node in reversed(chain):
+        if POINTWISE in traits_of(node) and find(node.op, node.domain).can_evaluate:
+            no, yes = (_evaluated(model, node, number) for number in (no, yes))
+    return no, yes
+
+
+def _evaluated(model: Model, node: gs.Node, number: Array) -> Array:
+    """Return what a function of one value gives for a number."""
+    inputs = _filled(node, _constants(model, node, {}), number)
+    return np.asarray(find(node.op, node.domain).evaluate(node.attrs, *inputs))
 
 
 def _is_step(model: Model, node: gs.Node) -> bool:
@@ -231,7 +255,7 @@ def _counted(model: Model, node: gs.Node) -> Step:
         waiting += given_of(model, each)
     (value, *others) = found or [""]
     alone = value and not others and is_whole(model, value)
-    return (value, list(passed.values())) if alone else (None, [])
+    return (value, _last_first(model, passed.values())) if alone else (None, [])
 
 
 def slopes(model: Model, node: gs.Node) -> NDArray[np.int64] | None:
@@ -244,7 +268,7 @@ def slopes(model: Model, node: gs.Node) -> NDArray[np.int64] | None:
     return np.where(rises, 1, -1) if (rises ^ falls).all() else None
 
 
-def _tried(model: Model, node: gs.Node, fixed: Mapping[str, float]) -> Array | None:
+def _tried(model: Model, node: gs.Node, fixed: Mapping[str, Array]) -> Array | None:
     """Return what a function of one value, the others being fixed, gives for the numbers it is tried on."""
     entry = find(node.op, node.domain)
     constants = _constants(model, node, fixed)
@@ -271,7 +295,7 @@ def is_even(model: Model, node: gs.Node) -> bool:
     return np.array_equal(there, back)
 
 
-def _constants(model: Model, node: gs.Node, fixed: Mapping[str, float]) -> list[Array | None]:
+def _constants(model: Model, node: gs.Node, fixed: Mapping[str, Array]) -> list[Array | None]:
     """Return the numbers of a node's inputs; ``None`` of the one that a function is tried on.
 
     What repeats one number to a size that the run tells is that number here.
@@ -279,7 +303,7 @@ def _constants(model: Model, node: gs.Node, fixed: Mapping[str, float]) -> list[
     found: list[Array | None] = []
     for value in node.inputs:
         if value.name in fixed:
-            found.append(np.asarray(fixed[value.name]))
+            found.append(fixed[value.name])
         elif value.name in model.constants:
             found.append(model.constant(value.name))
         elif value.name and value.name not in _told_by_the_image(model):
@@ -289,7 +313,7 @@ def _constants(model: Model, node: gs.Node, fixed: Mapping[str, float]) -> list[
     return found
 
 
-def _filled(node: gs.Node, constants: Sequence[Array | None], x: float) -> Iterator[Array | None]:
+def _filled(node: gs.Node, constants: Sequence[Array | None], x: float | Array) -> Iterator[Array | None]:
     for value, constant in zip(node.inputs, constants, strict=True):
         missing = not value.name
         yield None if missing else np.asarray(x) if constant is None else constant
