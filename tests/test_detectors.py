@@ -46,6 +46,10 @@ PEAKS = {
     "sign": "d = Sub(m, s) u = Sign(d) f = Sub(one, u) y = Mul(s, f)",
     "threshold too": "e = Equal(s, m) g = Greater(s, third) a = And(e, g) f = Cast<to=1>(a) y = Mul(s, f)",
     "pushed away": "e = Equal(s, m) n = Not(e) f = Cast<to=1>(n) p = Mul(f, far) y = Sub(s, p)",
+    "where alone": "e = Equal(s, m) y = Cast<to=1>(e)",
+    "where above a threshold": (
+        "e = GreaterOrEqual(s, m) g = Greater(s, third) a = And(e, g) n = Not(a) l = Not(n) y = Cast<to=1>(l)"
+    ),
     "by a whole number": "e = Equal(s, m) i = Cast<to=6>(e) f = Cast<to=1>(i) y = Mul(s, f)",
 }
 BEST = "l = Reshape(y, flat) v, i = TopK(l, five) a = Reshape(v, all) z, j = TopK(a, five)"
@@ -148,6 +152,9 @@ def test_what_is_picked_of_local_maxima_is_traced_to_them(behind, tmp_path):
         ("d = Sub(m, s) y = Mul(s, d)", "y"),
         # Without a sigmoid, too, what is kept only where it is largest is picked.
         ("p = MaxPool<kernel_shape=[3,3],pads=[1,1,1,1]>(c) e = Equal(c, p) y = Where(e, c, zero)", "c"),
+        # Where one map is larger than another says nothing of either alone.
+        ("e = Greater(c, m) y = Cast<to=1>(e)", "y"),
+        ("t = Conv<strides=[4,4]>(x, k) e = Greater(c, t) y = Cast<to=1>(e)", "y"),
         # What falls where it is kept is not kept.
         ("e = Equal(s, m) f = Cast<to=1>(e) n = Neg(f) y = Mul(s, n)", "y"),
     ],

@@ -24,6 +24,7 @@ from onnx_deconv.operators.traits import (
     RECTIFIER,
     REDUCTION,
     SHAPE_ONLY,
+    SWITCHES,
     VIEW,
     Trait,
 )
@@ -239,22 +240,29 @@ def is_whole(model: Model, value: str) -> bool:
 
 
 def _counted(model: Model, node: gs.Node) -> Step:
-    """Return the only places or classes that whole numbers are computed from, as a class is from a place."""
-    if not is_whole(model, node.outputs[0].name):
+    """Return the only value that whole numbers or truth values are computed from.
+
+    Whole numbers count places or classes, and are computed from such, as a class is from a place. Truth
+    values say where scores are large, or larger than those around them.
+    """
+    result = node.outputs[0].name
+    truth, passing = model.type_of(result).dtype == TensorProto.BOOL, {POINTWISE, VIEW}
+    passing |= {SWITCHES} if truth else set()
+    if not is_whole(model, result):
         return None, []
-    waiting, found, passed = [node.outputs[0].name], dict[str, None](), dict[str, gs.Node]()
+    waiting, found, passed = [result], dict[str, None](), dict[str, gs.Node]()
     while waiting:
         name = waiting.pop()
         each = model.producers.get(name)
         if name in passed or name in found:
             continue
-        if each is None or PROBABILITY in traits_of(each) or not traits_of(each) & {POINTWISE, VIEW}:
+        if each is None or PROBABILITY in traits_of(each) or not traits_of(each) & passing:
             found[name] = None
             continue
         passed[name] = each
         waiting += given_of(model, each)
     (value, *others) = found or [""]
-    alone = value and not others and is_whole(model, value)
+    alone = value and not others and (truth or is_whole(model, value))
     return (value, _last_first(model, passed.values())) if alone else (None, [])
 
 
