@@ -12,7 +12,7 @@ from onnx_deconv.errors import RuleError
 from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.model.model import Array, Model, read_by
 from onnx_deconv.operators import find
-from onnx_deconv.operators.axes import CHANNEL, compared, picked_from
+from onnx_deconv.operators.axes import CHANNEL, compared, picked_from, placed_from
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import (
     DISCONTINUOUS,
@@ -66,6 +66,8 @@ def below(model: Model, node: gs.Node, value: str) -> Step:
         return None, []
     if (traits & {VIEW, PICK} or PROBABILITY in traits) and first in given:
         return first, [node]
+    if (placed := _placed(model, node)) is not None:
+        return placed, [node]
     if POINTWISE not in traits:
         return None, []
     if len(given) == 1 and slopes(model, node) is not None:
@@ -73,6 +75,15 @@ def below(model: Model, node: gs.Node, value: str) -> Step:
     if (operand := kept(model, node)) is not None:
         return operand, [node]
     return _counted(model, node)
+
+
+def _placed(model: Model, node: gs.Node) -> str | None:
+    """Return what a node places among constants, as picked boxes among rows for those that are missing."""
+    place = placed_from(ForwardNode(node, model))
+    told = _told_by_the_image(model)
+    if place is None or node.inputs[place].name not in told or (place and node.inputs[0].name in told):
+        return None
+    return str(node.inputs[place].name)
 
 
 def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
@@ -256,7 +267,8 @@ def _counted(model: Model, node: gs.Node) -> Step:
         each = model.producers.get(name)
         if name in passed or name in found:
             continue
-        if each is None or PROBABILITY in traits_of(each) or not traits_of(each) & passing:
+        ends = each is None or PROBABILITY in traits_of(each)
+        if ends or not (traits_of(each) & passing or (truth and _moves(model, each))):
             found[name] = None
             continue
         passed[name] = each
@@ -264,6 +276,12 @@ def _counted(model: Model, node: gs.Node) -> Step:
     (value, *others) = found or [""]
     alone = value and not others and (truth or is_whole(model, value))
     return (value, _last_first(model, passed.values())) if alone else (None, [])
+
+
+def _moves(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node only moves numbers to other places, whatever the image is."""
+    cut = PICK in traits_of(node) and not picks(model, node)
+    return cut or _placed(model, node) is not None
 
 
 def slopes(model: Model, node: gs.Node) -> NDArray[np.int64] | None:
