@@ -388,6 +388,45 @@ def test_the_best_place_of_a_keypoint_has_its_whole_map():
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [2, 2]), only(IMAGES, 2))
 
 
+PLACES = {
+    "a map of each channel": "f = Reshape(c, maps) p = Softmax<axis=2>(f) y = Reshape(p, whole)",
+    "all images' maps in one axis": "f = Reshape(c, rows) p = Softmax<axis=1>(f) y = Reshape(p, whole)",
+    "without rows and columns": "f = Reshape(c, maps) y = Softmax<axis=2>(f)",
+    "where the largest is": "f = Reshape(c, maps) y = ArgMax<axis=2>(f)",
+}
+
+
+@pytest.mark.parametrize("tail", PLACES)
+@pytest.mark.parametrize("batch", ["N", "2"])
+@pytest.mark.parametrize("channels", [4, 1])
+def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, channels):
+    """The same as without the softmax, one channel's map too, which no axis of channels tells of."""
+    weights = {
+        "some": SAME["same"][:channels], "maps": np.array([0, channels, -1]), "rows": np.array([-1, 24]),
+        "whole": np.array([-1, channels, 4, 6]),
+    }  # fmt: skip
+    proto = model(f"c = Conv(x, some) {PLACES[tail]}", weights, f"{batch},3,4,6")
+    proto.graph.output[0].type.tensor_type.elem_type = 7 if "ArgMax" in PLACES[tail] else 1
+    ask, channel = explainer(proto), channels // 2
+    assert (ask.head.kind, ask.head.start, ask.head.axes.positions) == ("class map", "c", (2, 3))
+    np.testing.assert_array_equal(arrays(ask(IMAGES, channel)), only(IMAGES, channel))
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [channel] * 2), only(IMAGES, channel))
+    where = np.zeros((4, 6))
+    where[1, 2] = 1
+    np.testing.assert_array_equal(arrays(ask(IMAGES, channel, position=(1, 2))), only(IMAGES, channel, where))
+
+
+@pytest.mark.parametrize("flat", ["0,1,-1", "0,-1"])
+def test_places_that_are_compared_are_a_map_where_rows_and_columns_are_joined_before(flat):
+    body = "c = Conv(x, some) f = Reshape(c, flat) t = Mul(f, two) y = Softmax<axis=-1>(t)"
+    weights = {"some": SAME["same"][:1], "flat": np.array([*map(int, flat.split(","))])}
+    proto = model(body, weights | {"two": np.float32(2)}, "N,3,4,6")
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.classes) == ("class map", "t", 1)
+    np.testing.assert_array_equal(arrays(ask(IMAGES)), 4 * only(IMAGES, 0))
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES), 4 * only(IMAGES, 0))
+
+
 def test_the_explain_graph_reads_time_first():
     body = f"c = Conv(x, same) a = ReduceMean<keepdims=0>(c, rows) {READS['TNK']}"
     proto = model(body, SAME | {"rows": np.array([2])}, "N,3,4,6")

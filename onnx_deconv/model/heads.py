@@ -16,6 +16,7 @@ from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, par
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
 from onnx_deconv.model.tails import (
+    ELSEWHERE,
     FLOATS,
     Tail,
     chooses,
@@ -24,9 +25,9 @@ from onnx_deconv.model.tails import (
     squashed_before,
     tail_of,
 )
-from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel
+from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel, is_map
 from onnx_deconv.operators import Shape, find
-from onnx_deconv.operators.axes import BATCH, NOTHING
+from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
 from onnx_deconv.operators.traits import (
     AFFINE,
     POINTWISE,
@@ -308,7 +309,7 @@ def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
-    tail = tail_of(model, output)
+    tail = _laid_out(model, names, tail_of(model, output))
     shape = model.type_of(tail.start).shape
     spelled = f"output {output!r} ({model.type_of(output)})"
     if shape is None:
@@ -321,7 +322,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         problem = f"the graph does not tell which axis of {spelled} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
-    one = tail.compares is None and has_one_channel(names, where, batch)
+    one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch)
     if classes is None and len(shape) > 1 and not one:
         problem = f"the graph does not tell which axis of {spelled} holds the classes"
@@ -344,6 +345,35 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         by_name=told.by_name,
         assumed=told.assumed,
     )
+
+
+def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
+    """Return a tail that starts before the views that joined the axes of maps, if places are compared.
+
+    A softmax over all places of a map goes along one axis, to which a Reshape brings rows and columns, and
+    often images and channels to another one: the map before it has the same numbers, each at its place.
+    """
+    joined, along = names.values.get(tail.start), tail.compares
+    if joined is None or along is None or tail.ranked or not is_map(joined[along]):
+        return tail
+    value, views = tail.start, list[gs.Node]()
+    while (node := model.producers.get(value)) is not None and VIEW in _traits(node):
+        value = node.inputs[0].name
+        views.append(node)
+        where = names.values.get(value)
+        if value in model.inputs or where is None:
+            break
+        if batch_axis(model, names, value) is not None and not any(is_map(axis) for axis in where):
+            return replace(tail, start=value, nodes=(*tail.nodes, *views), compares=ELSEWHERE)
+    return tail
+
+
+def _is_one_map(tail: Tail, where: Names) -> bool:
+    """Tell whether scores are a map of one channel, whose places are compared."""
+    along = tail.compares
+    if along is None or along not in range(len(where)):
+        return False
+    return is_map(where[along]) and not any(CHANNEL in axis for axis in where)
 
 
 class _Told(NamedTuple):

@@ -42,6 +42,9 @@ FLOATS = frozenset(
 )
 """Element types of real numbers; unknown ones are taken for such."""
 
+ELSEWHERE = -1
+"""Stands for the axis along which scores are compared where that is an axis of another shape of theirs."""
+
 _TRIED = np.array([1e-6, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0, 10.0, 1e3, 1e6])
 """Numbers on which a function is tried for whether it rises or falls: those that probabilities may be."""
 
@@ -61,7 +64,7 @@ class Tail:
     squashes
         Whether one of them makes probabilities.
     compares
-        The axis of the scores along which a node compares them, if one does: the classes'.
+        The axis of the scores along which a node compares them, if one does: the classes'; or ``ELSEWHERE``.
     ranked
         The value by which classes are ranked: the mean of several probabilities, whose numbers stand where
         the scores' do; ``None`` for the scores.
