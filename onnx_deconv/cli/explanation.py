@@ -121,7 +121,7 @@ def write(
     job: Job,
     subject: Subject,
     one: Explanation,
-    path: Path,
+    path: str,
     wanted: str,
     rank: int | None = None,
     scales: Scales | None = None,
@@ -131,7 +131,7 @@ def write(
     Parameters
     ----------
     path
-        The photograph's file.
+        The photograph's file, or its address in a bucket.
     wanted
         What its files are called, unless others are.
     rank
@@ -167,7 +167,7 @@ def write(
 
 
 def _record(
-    subject: Subject, one: Explanation, path: Path, rank: int | None, files: Mapping[str, Path]
+    subject: Subject, one: Explanation, path: str, rank: int | None, files: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return what is told of one explanation."""
     of_an_array = one.seed == "array"
