@@ -1440,3 +1440,47 @@ def test_an_expectation_that_the_program_computes_is_its_gradient_sent_back():
     proto, (slopes, _) = expectation("y = Identity(s)"), slopes_of_expectation(IMAGES)
     found = explainer(proto)(IMAGES, seed=slopes.astype(np.float32))
     np.testing.assert_allclose(arrays(found), (slopes @ SLIGHT.T).reshape(IMAGES.shape), rtol=1e-5, atol=1e-6)
+
+
+# --- outputs of the only image, without an axis for it ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tail", ["y = Squeeze(s, first)", "q = Squeeze(s, first) y = Softmax(q)", "y = Reshape(s, all)"]
+)
+def test_scores_of_the_only_image_need_no_axis_for_it(tail):
+    proto = model(
+        f"f = Flatten(x) s = MatMul(f, r) {tail}",
+        {"r": READER, "first": np.array([0]), "all": np.array([-1])},
+        "1,3,4,6",
+    )
+    ask, image = explainer(proto, labels=["a", "b", "c"]), IMAGES[:1]
+    assert (ask.head.kind, ask.head.start) == ("classes", "s")
+    np.testing.assert_array_equal(ask(image, "b")[0].reconstruction.ravel(), READER[:, 1])
+    assert ask(image)[0].label == "c"  # its weights are a hundred times those of the first
+    np.testing.assert_array_equal(in_one_graph(proto, image, [1]).ravel(), READER[:, 1])
+
+
+@pytest.mark.parametrize("tail", ["y = Squeeze(c, first)", "p = Sigmoid(c) y = Squeeze(p, first)"])
+def test_a_map_of_the_only_image_needs_no_axis_for_it(tail):
+    proto = model(f"c = Conv(x, same) {tail}", SAME | {"first": np.array([0])}, "1,3,4,6")
+    ask, image = explainer(proto), IMAGES[:1]
+    assert (ask.head.kind, ask.head.start, ask.head.axes.positions) == ("class map", "c", (2, 3))
+    np.testing.assert_array_equal(arrays(ask(image, 1)), only(image, 1))
+    np.testing.assert_array_equal(in_one_graph(proto, image, [1]), only(image, 1))
+
+
+def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
+    proto = model(
+        "c = Conv(x, same) t = Transpose<perm=[0,2,3,1]>(c) y = Reshape(t, rows)",
+        SAME | {"rows": np.array([-1, 4])},
+        "1,3,4,6",
+    )
+    with pytest.raises(
+        ModelError, match=r"axis of output 'y' \(24×4\) holds the images: choose a layer, as 't'"
+    ):
+        explainer(proto)(IMAGES[:1])
+    with pytest.raises(
+        ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
+    ):
+        in_one_graph(proto, IMAGES[:1])

@@ -307,7 +307,10 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
     """Return the value by which classes or channels are ranked, and what is known of it."""
     scores, explained = pair.manifest["scores"], pair.manifest["explained"]
     if scores is None and explained["output"] is not None:
-        raise ModelError(f"the graph does not tell what output {explained['output']!r} is: choose a layer")
+        raise ModelError(
+            f"the graph does not tell what output {explained['output']!r} is: make the pair of a layer, by "
+            "compile_pair(model, LAYER), or of another output, by compile_pair(model, output=NAME)"
+        )
     if seed != "unit" and scores is not None and value == scores["value"]:
         if scores["kind"] == "detections" and scores["fields"] is None:
             raise ModelError(

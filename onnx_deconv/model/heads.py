@@ -348,24 +348,33 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
 
 
 def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
-    """Return a tail that starts before the views that joined the axes of maps, if places are compared.
+    """Return a tail that starts before the views that joined the axes of maps, or took the images' away.
 
     A softmax over all places of a map goes along one axis, to which a Reshape brings rows and columns, and
     often images and channels to another one: the map before it has the same numbers, each at its place.
+    Scores of the only image that a model takes may have no axis for it.
     """
     joined, along = names.values.get(tail.start), tail.compares
-    if joined is None or along is None or tail.ranked or not is_map(joined[along]):
+    if joined is None or tail.ranked:
         return tail
+    places = along is not None and is_map(joined[along])
+    lost = batch_axis(model, names, tail.start) is None and not any(_has_places(axis) for axis in joined)
     value, views = tail.start, list[gs.Node]()
-    while (node := model.producers.get(value)) is not None and VIEW in _traits(node):
+    while (places or lost) and (node := model.producers.get(value)) is not None and VIEW in _traits(node):
         value = node.inputs[0].name
         views.append(node)
         where = names.values.get(value)
         if value in model.inputs or where is None:
             break
         if batch_axis(model, names, value) is not None and not any(is_map(axis) for axis in where):
-            return replace(tail, start=value, nodes=(*tail.nodes, *views), compares=ELSEWHERE)
+            compares = None if along is None else ELSEWHERE
+            return replace(tail, start=value, nodes=(*tail.nodes, *views), compares=compares)
     return tail
+
+
+def _has_places(axis: AbstractSet[str]) -> bool:
+    """Tell whether places share an axis with each other, or with the images."""
+    return len(axis - {BATCH, CHANNEL}) > (BATCH not in axis)
 
 
 def _is_one_map(tail: Tail, where: Names) -> bool:
