@@ -8,7 +8,8 @@ from typing import Literal
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tails import FLOATS, Tail, averages_classes, chooses, is_even
+from onnx_deconv.model.tail_steps import FLOATS, is_even
+from onnx_deconv.model.tails import Tail, averages_classes, chooses, picks_boxes
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
@@ -75,12 +76,15 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
         return "image" if not tail.cut and _is_picture(model, shape, count, long) else "class map"
     if tail.compares in axes.positions:
         return "class map"  # probabilities of places, in a map of each class
+    if picks_boxes(model, tail):
+        return "detections"
     sources = where[long[0]] - {BATCH}
     if len(sources) == 1 and CHANNEL not in sources:
         return "sequence"
     if tail.compares is not None and not _has_boxes(model, tail.output):
         return "sequence"  # attention joins rows and columns; a softmax without boxes beside it reads
-    return "detections" if sources else "unknown"
+    boxes = bool(sources) or (chooses(model, tail) and _has_boxes(model, tail.output))
+    return "detections" if boxes else "unknown"
 
 
 def told_by_name(output: str) -> Row | None:
