@@ -26,6 +26,7 @@ from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.compiler.inner_model import explained_value, load_model
+from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
@@ -79,7 +80,7 @@ class Explainer:
     providers
         ``auto``, ``cpu``, ``cuda``, or a list of onnxruntime's names.
     labels
-        Names of the classes; by default those in the model's metadata, or in a ``config.json`` beside it.
+        Names of the classes; by default those in the model's file, or in a ``config.json`` beside it.
         ``imagenet`` takes ImageNet's, for a model of 1000 classes, or 1001.
     inputs
         The inputs to send signals back to, where a model has several; by default all.
@@ -388,12 +389,12 @@ class Explainer:
         return self._chosen[name] if self.auto else self.semantics
 
     def _names(self, given: Sequence[str] | str | None) -> Labels:
-        """Return the names of the classes: those given, in the metadata, or beside the model if as many."""
+        """Return the names of the classes: those given, in its file, or beside it if as many."""
         if isinstance(given, str):
             if given != IMAGENET:
                 raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
             return Labels.imagenet(class_count(self.model, self.head))
-        found = Labels.of(given, self.model.metadata)
+        found = labels_of(self.model, self.head) if given is None else Labels.of(given)
         if found.names or given is not None or self.model.files.in_memory:
             return found
         beside = Labels.beside(self.model.files.home)

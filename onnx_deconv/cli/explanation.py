@@ -1,5 +1,6 @@
 """One explanation as files: its pictures, its numbers, and a description of what made it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -63,7 +64,7 @@ class Subject:
         if not self.of_classes:
             return "-".join(map(str, (safe(self.layer), one.channel, *(one.position or ()))))
         if one.words is not None:
-            return one.words
+            return re.sub("^-", "minus ", one.words)
         named = one.of_one
         shared = one.label is not None and self.explainer.labels.names.count(one.label) > 1
         return f"{named}-{one.channel}" if shared else named
