@@ -118,7 +118,7 @@ def test_signs_of_what_a_companion_is_given_are_cut_off():
     assert operators(optimised) == ["Mul", "Clip", "Mul"]
     forward = np.concatenate([around(NORMAL), around(-NORMAL)]).reshape(-1, 4, 3, 4)
     signal = normal(*forward.shape)
-    np.testing.assert_array_equal(run(optimised, {"a": signal, "b": forward}), signal * np.sign(forward))
+    np.testing.assert_array_equal(answer(optimised, {"a": signal, "b": forward}), signal * np.sign(forward))
 
 
 @pytest.mark.parametrize("rules", ["guided", "gradient"])

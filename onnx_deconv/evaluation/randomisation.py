@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model import Array, Model
 from onnx_deconv.model.protos import copy_of, stored_tensors
-from onnx_deconv.operators import find
+from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.traits import FILTER
 
 Redraw = Literal["redraw", "permute"]
@@ -48,7 +48,7 @@ def learnt_layers(model: Model) -> list[Layer]:
     tensors = _tensors_by_name(model.proto)
     layers, taken = list[Layer](), set[str]()
     for node in reversed(model.nodes):
-        if FILTER not in find(node.op, node.domain).traits or node.outputs[0].name in model.constants:
+        if FILTER not in traits_of(node) or node.outputs[0].name in model.constants:
             continue
         own = [t for value in node.inputs for t in _sources(model, tensors, value.name) if t not in taken]
         if own:
