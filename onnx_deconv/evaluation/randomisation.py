@@ -93,9 +93,9 @@ def randomised(model: Model, layers: list[Layer], random_state: int = 0, how: Re
     return Model(proto, model.files, model.name)
 
 
-def depths(layers: int, count: int = 5) -> list[int]:
-    """Choose after how many randomised layers to look: 1, and up to `count` in all, as far as all layers."""
-    return sorted({round(each) for each in np.geomspace(1, layers, count)}) if layers else []
+def depths(layers: int) -> list[int]:
+    """Choose after how many randomised layers to look: 1, and up to five in all, as far as all layers."""
+    return sorted({round(each) for each in np.geomspace(1, layers, 5)}) if layers else []
 
 
 def _random_like(numbers: Array, name: str, rng: np.random.Generator, how: Redraw) -> TensorProto:
