@@ -27,7 +27,7 @@ from onnx_deconv.model.tails import (
     tail_of,
 )
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel, is_map
-from onnx_deconv.operators import Shape, find, own_domain, spelled
+from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
 from onnx_deconv.operators.traits import (
     AFFINE,
@@ -37,7 +37,6 @@ from onnx_deconv.operators.traits import (
     RECTIFIER,
     REDUCTION,
     VIEW,
-    Trait,
 )
 
 _Readers = Mapping[str, Sequence[gs.Node]]
@@ -418,7 +417,7 @@ def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
     places = along is not None and is_map(joined[along])
     lost = batch_axis(model, names, tail.start) is None and not any(_has_places(axis) for axis in joined)
     value, views = tail.start, list[gs.Node]()
-    while (places or lost) and (node := model.producers.get(value)) is not None and VIEW in _traits(node):
+    while (places or lost) and (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
         value = node.inputs[0].name
         views.append(node)
         where = names.values.get(value)
@@ -545,7 +544,7 @@ def class_maps(model: Model, scores: str) -> str | None:
     """
     value, classes = scores, channels(model, scores)
     while (node := model.producers.get(value)) is not None and node.inputs:
-        traits, below = _traits(node), node.inputs[0].name
+        traits, below = traits_of(node), node.inputs[0].name
         if traits & {POOL, REDUCTION}:
             return below if classes is not None and channels(model, below) == classes else None
         if VIEW not in traits:
@@ -578,7 +577,7 @@ def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: Abs
         outputs = {v.name for v in node.outputs}
         if not outputs & frontier:
             continue
-        if found in outputs and VIEW not in _traits(node):
+        if found in outputs and VIEW not in traits_of(node):
             return found
         frontier = frontier - outputs | {v.name for v in node.inputs if v.name in reached}
         only = next(iter(frontier)) if len(frontier) == 1 else None
@@ -681,7 +680,7 @@ def _rectified(model: Model, readers: _Readers, value: str) -> str:
     last = value
     while True:
         nodes = readers.get(value, ())
-        rectifier = next((node for node in nodes if RECTIFIER in _traits(node)), None)
+        rectifier = next((node for node in nodes if RECTIFIER in traits_of(node)), None)
         if rectifier is not None:
             rectified = str(rectifier.outputs[0].name)
             # A factor that a simplifier folded into the next filter is part of the activation.
@@ -698,12 +697,12 @@ def _rectified(model: Model, readers: _Readers, value: str) -> str:
 def _scales(model: Model, node: gs.Node, value: str) -> bool:
     """Tell whether a node scales or shifts a value by constants."""
     others = [i.name for i in node.inputs if i.name and i.name != value]
-    return AFFINE in _traits(node) and all(name in model.constants for name in others)
+    return AFFINE in traits_of(node) and all(name in model.constants for name in others)
 
 
 def _copies(node: gs.Node) -> bool:
     """Tell whether a node passes each number on to the same position, at most rounded."""
-    traits = _traits(node)
+    traits = traits_of(node)
     return POINTWISE in traits and bool(traits & {VIEW, QUANTISER})
 
 
@@ -722,7 +721,3 @@ def _readers(model: Model) -> _Readers:
         for name in set(read_by(node)):
             readers.setdefault(name, []).append(node)
     return readers
-
-
-def _traits(node: gs.Node) -> frozenset[Trait]:
-    return find(node.op, node.domain).traits

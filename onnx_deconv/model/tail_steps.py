@@ -11,7 +11,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.model.model import Array, Model, read_by
-from onnx_deconv.operators import find
+from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import CHANNEL, compared, picked_from
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import (
@@ -25,7 +25,6 @@ from onnx_deconv.operators.traits import (
     REDUCTION,
     SHAPE_ONLY,
     VIEW,
-    Trait,
 )
 
 FLOATS = frozenset(
@@ -345,11 +344,6 @@ def given_of(model: Model, node: gs.Node) -> list[str]:
     """Return the values among a node's inputs that the image's numbers change, each once."""
     told = _told_by_the_image(model)
     return list(dict.fromkeys(v.name for v in node.inputs if v.name in told))
-
-
-def traits_of(node: gs.Node) -> frozenset[Trait]:
-    """Return the traits of a node's operator."""
-    return find(node.op, node.domain).traits
 
 
 def _told_by_the_image(model: Model) -> set[str]:

@@ -21,9 +21,8 @@ from onnx_deconv.model.tail_steps import (
     picks,
     score_column,
     slopes,
-    traits_of,
 )
-from onnx_deconv.operators import find
+from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
