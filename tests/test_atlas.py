@@ -27,6 +27,7 @@ from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableErr
 from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.index import FORMAT
+from onnx_deconv.atlas.jobs import batches
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.writer import Writer, plans
@@ -302,6 +303,25 @@ def test_an_atlas_made_on_cuda_is_the_cpus():
     for key, one in found["cuda"].items():
         expected = found["cpu"][key].values
         assert np.abs(one.values - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_units_that_wait_hold_no_more_than_their_crops(monkeypatch):
+    held = []
+
+    def watched(found):
+        for jobs in batches(found):
+            held.extend(job for job in jobs if isinstance(job.values, dict))
+            yield jobs
+
+    monkeypatch.setattr("onnx_deconv.atlas.projector.batches", watched)
+    explainer = Explainer(network(steps=(1, 1, 1)), "guided")
+    source, layers = pictures(3), convolutions(explainer.model)
+    atlas = atlas_of(explainer, source)
+    assert list(Projector(explainer, layers, PREPROCESS).run(atlas, images_of(source)))
+    assert len(held) > 20
+    for job in held:
+        assert all(array.base is None for array in job.values.values())  # a slice keeps the whole alive
+    assert any(array.size for job in held for array in job.values.values())
 
 
 def test_crops_are_smaller_where_units_see_little():

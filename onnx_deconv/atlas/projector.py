@@ -21,6 +21,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
 from onnx_deconv.operators import Tap
+from onnx_deconv.receptive import Crop
 from onnx_deconv.runtime import (
     Session,
     device_of,
@@ -225,9 +226,7 @@ class Projector:
         height, width = layer.window
         window = y0, x0, y0 + height, x0 + width
         patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # a slice would keep the whole image alive
-        waits = layer.most_units(crop) > 1  # then it keeps its own crop's values, not the whole image's
-        needed = layer.cut(crop, values) if waits else values
-        return Job(unit, image, layer, crop, box, window, patch, needed)
+        return Job(unit, image, layer, crop, box, window, patch, _held(layer, crop, values))
 
     def _project(self, each: Callable[[Projection], T], jobs: Sequence[Job]) -> list[T]:
         """Project units of one layer, whose crops have one size."""
@@ -251,6 +250,16 @@ class Projector:
         unit = f"feature map {job.unit.channel} of {job.unit.layer!r} in {job.image}"
         own = "" if node is None else f": the model's own {node} gives NaN"
         return f"{unit}: values of the reconstruction are not finite{own}"
+
+
+def _held(layer: LayerProjector, crop: Crop, values: ForwardValues) -> ForwardValues | dict[str, Array]:
+    """Return what a unit holds until it is projected.
+
+    Where it waits for others that is a copy of its own crop's values: a slice would keep the whole image's.
+    """
+    if layer.most_units(crop) == 1:
+        return values
+    return {name: array.copy() for name, array in layer.cut(crop, values).items()}
 
 
 def _blank(height: int, width: int) -> Picture:
