@@ -196,11 +196,10 @@ class SampleStudy:
 
 def _stored(source: str) -> Iterator[tuple[Path, Load]]:
     """Yield the photographs of an archive, a table or a bucket, by what they are called."""
-    images = images_of(source)
+    images = images_of(source, one_by_one=True)
     if images.count is None:
-        raise InputError(
-            f"{source}: is read from its beginning to its end, which suits 'atlas build' alone: unpack it"
-        )
+        how = "is read from its beginning to its end, which suits 'atlas build' alone: unpack it"
+        raise InputError(f"{images.name}: {how}")
     of = _Address if is_uri(source) else Path
     is_picture = os.path.splitext(images.name)[1].lower() in SUFFIXES  # noqa: PTH122 - perhaps a URI
     for name, load in images:
