@@ -4,7 +4,6 @@ A request that asks for the model's own outputs runs the model as it is; one tha
 or ``heat`` runs the explain graph, which costs about two such runs.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,7 +199,7 @@ class Served:
         if not isinstance(given, str | bytes):
             return int(given)
         text = text_of(self.target, given)
-        return int(text) if re.fullmatch(r"-?\d{1,9}", text) else self.labels.index(text)
+        return -1 if text == "-1" else self.labels.index(text)
 
 
 def graph_of(explainer: Explainer, preprocess: Preprocess | None) -> ExplainGraph:
