@@ -27,7 +27,7 @@ from onnx_deconv.imaging import Size
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
 from onnx_deconv.receptive import Crop, CropGrid
-from onnx_deconv.runtime import clock_of, companion, device_of, numpy_of
+from onnx_deconv.runtime import companion, numpy_of
 
 _BATCH, _OPEN = "N", ("H", "W")
 """Names for the sizes that a submodel leaves open."""
@@ -110,15 +110,10 @@ class LayerProjector:
         """How many feature maps the layer has."""
         return known_shape(self._whole, self._layer)[1]
 
-    def seconds(self, forward: ForwardValues) -> float:
-        """Measure how long one core, or the GPU, takes for a unit in the middle of the layer."""
-        clock = clock_of(device_of(self._explainer.providers))
-        position = [size // 2 for size in known_shape(self._whole, self._layer)[2:]]
-        crop = self.crop(position)
-        for _ in range(2):  # the first run takes longer
-            start = clock()
-            self.project([crop], [(0, position, 1.0)], [self.cut(crop, forward)])
-        return clock() - start
+    @property
+    def middle(self) -> tuple[int, ...]:
+        """The position in the middle of the layer."""
+        return tuple(size // 2 for size in known_shape(self._whole, self._layer)[2:])
 
     def _compile(self, submodels: Submodels, dims: Sequence[int | str]) -> None:
         explainer, on_crops = self._explainer, tuple(dims[1:]) == _OPEN
