@@ -35,8 +35,9 @@ from onnx_deconv.serving.batching import Alike, Job, Runs  # noqa: E402
 from onnx_deconv.serving.bodies import in_time  # noqa: E402
 from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph  # noqa: E402
-from onnx_deconv.serving.protocol import Request, parse, response  # noqa: E402
+from onnx_deconv.serving.protocol import Request, objects, parse, response  # noqa: E402
 from onnx_deconv.serving.routes import _written  # noqa: E402
+from onnx_deconv.serving.rows import request_of, rows_of  # noqa: E402
 from onnx_deconv.serving.served import Served  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -148,7 +149,7 @@ def test_a_client_of_the_protocol_gets_what_the_library_says(server, demo):
 def test_the_example_of_the_documentation_runs(server, capsys):
     pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
     page = (MODELS.parent / "docs" / "serve.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(example.replace("localhost:8000", f"localhost:{server[1]}"), "serve.md", "exec"), {})
     assert capsys.readouterr().out == "(1, 3, 64, 64)\n"
 
@@ -439,8 +440,21 @@ def test_a_model_that_cannot_be_explained_is_named(tmp_path):
 
 
 def test_the_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "kserve" else name)
+    result = run("serve", DEMO, "--kserve")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "kserve not installed: python -m pip install 'onnx-deconv[kserve]'" in result.stderr
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert "pip install 'onnx-deconv[serve]'" in run("serve", DEMO).stderr
+
+
+def test_options_of_kserve_s_sdk_need_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    for given in (["--grpc-port", 9], ["--model_name", "x"], ["--http_port", 9], ["--workers", 2]):
+        result = run("serve", DEMO, *given)
+        assert (result.exit_code, f"{given[0]}: only with --kserve" in result.stderr) == (2, True)
+    result = run("serve", DEMO, "--kserve", "--http_port", 8081)
+    assert (result.exit_code, "choose another by --grpc-port" in result.stderr) == (2, True)
 
 
 def test_binary_tensors_follow_the_json():
@@ -491,6 +505,66 @@ def test_numbers_of_another_type_are_refused(kind, data):
                 {"inputs": [{"name": "x", "datatype": kind, "shape": [len(data)], "data": data}]}
             ).encode()
         )
+
+
+@pytest.fixture(scope="module")
+def served():
+    explainer = Explainer(DEMO, "auto")
+    return Served("demo", explainer, preprocess_for(explainer.model)[0], Limits.pixels)
+
+
+def test_rows_ask_for_what_tensors_ask_for(served):
+    batch = images(2)
+    for rows in (
+        {"instances": batch.tolist(), "target": [3, "lion"]},
+        {"instances": [{"image": x.tolist(), "target": k} for x, k in zip(batch, (3, "lion"), strict=True)]},
+    ):
+        job, _, names = served.job(request_of(served, rows, []))
+        assert np.array_equal(job.feeds["image"], batch)
+        assert job.feeds["target"].tolist() == [3, served.labels.index("lion")]
+        assert names == [output.name for output in served.outputs]
+    _, _, names = served.job(request_of(served, {"instances": batch.tolist()}, served.own_outputs))
+    assert names == served.own_outputs
+    file = CHELSEA.read_bytes()
+    text = base64.b64encode(file).decode()
+    photos, _, _ = served.job(Request({"photo": objects([file, file])}))
+    for rows in ([{"b64": text}] * 2, [{"photo": {"b64": text}}] * 2, [{"photo": text}] * 2):
+        job, _, _ = served.job(request_of(served, {"instances": rows}, []))
+        assert np.array_equal(job.feeds["image"], photos.feeds["image"])
+
+
+def test_results_are_parted_into_rows():
+    one, two = np.array([[1.5, 2], [3, 4]], np.float32), np.array([7, 8])
+    assert rows_of({"a": one}, 2) == [[1.5, 2.0], [3.0, 4.0]]
+    assert rows_of({"a": one, "b": two}, 2) == [{"a": [1.5, 2.0], "b": 7}, {"a": [3.0, 4.0], "b": 8}]
+    for bad in ({"mean": np.ones(1)}, {"mean": np.array(1.0)}, {"a": np.array([np.nan, 1])}):
+        with pytest.raises(InputError):
+            rows_of(bad, 2)
+
+
+IMAGE = np.zeros((3, 64, 64)).tolist()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        {"instances": []},
+        {"instances": IMAGE, "taget": 1},
+        {"instances": [{"x": IMAGE}]},
+        {"instances": [IMAGE, {"b64": ""}]},
+        {"instances": [{"b64": 7}]},
+        {"instances": [IMAGE], "target": True},
+        {"instances": [IMAGE], "target": 1.5},
+        {"instances": [IMAGE], "target": [1, 2]},
+        {"instances": [[[1.0], [1.0, 2.0]]]},
+        {"instances": [[[["a"]]]]},
+        {"instances": [IMAGE], "outputs": "heat"},
+    ],
+)
+def test_a_mistake_in_rows_is_refused(served, rows):
+    with pytest.raises(InputError):
+        served.job(request_of(served, rows, []))
 
 
 def sums(feeds):

@@ -8,7 +8,8 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import replace
 from types import FrameType
 
 import uvicorn
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.serving.batching import Runs
 from onnx_deconv.serving.bodies import failed
-from onnx_deconv.serving.gate import TOLD, Gate
+from onnx_deconv.serving.gate import TOLD, Admission, Gate
 from onnx_deconv.serving.limits import Address, Limits
 from onnx_deconv.serving.metrics import Metrics
 from onnx_deconv.serving.routes import Routes
@@ -30,39 +31,53 @@ _KEEP_ALIVE = 75
 """Seconds that a connection is kept: longer than proxies keep theirs."""
 
 
-def models_app(models: Sequence[Served], limits: Limits, address: Address, version: str) -> ASGIApp:
-    """Make what answers for models."""
+def models_app(
+    models: Sequence[Served], limits: Limits, address: Address, version: str, grpc: Address | None = None
+) -> ASGIApp:
+    """Make what answers for models.
+
+    Parameters
+    ----------
+    grpc
+        Where KServe's SDK listens for gRPC; ``None`` where it takes no part.
+    """
     metrics = Metrics()
     runs = Runs(limits.batch, limits.runs, metrics.ran)
-    routes = Routes(models, runs, limits, metrics, version).all()
-    return gated(routes, limits, address, metrics, {}, runs.close)
+    admission = Admission(address, limits, metrics)
+    routes, sdk = Routes(models, runs, limits, metrics, version).all(), None
+    if grpc is not None:
+        from onnx_deconv.serving.kserve import KServe  # noqa: PLC0415 - an extra
+
+        sdk = KServe(models, runs, limits)
+        routes += sdk.routes()
+
+    @asynccontextmanager
+    async def life() -> AsyncIterator[None]:
+        async with nullcontext() if sdk is None or grpc is None else sdk.listening(grpc, admission):
+            yield
+        runs.close()
+
+    return gated(routes, admission, {}, life())
 
 
 def gated(
     routes: Sequence[BaseRoute],
-    limits: Limits,
-    address: Address,
-    metrics: Metrics,
+    admission: Admission,
     headers: Mapping[str, str],
-    close: Callable[[], None] = lambda: None,
+    life: AbstractAsyncContextManager[None] | None = None,
 ) -> ASGIApp:
     """Put routes behind a gate.
 
     Parameters
     ----------
-    close
-        Called when the server stops, after its last answer.
+    life
+        Entered before the first answer, and left after the last.
     """
-
-    @asynccontextmanager
-    async def life(app: Starlette) -> AsyncIterator[None]:
-        del app
-        yield
-        close()
-
     handlers = {HTTPException: failed, DeconvError: failed, Exception: failed}
-    app = Starlette(routes=list(routes), exception_handlers=handlers, lifespan=life)
-    return Gate(app, address, limits, metrics, headers)
+    app = Starlette(
+        routes=list(routes), exception_handlers=handlers, lifespan=lambda _: life or nullcontext()
+    )
+    return Gate(app, admission, headers)
 
 
 def run(
@@ -97,14 +112,29 @@ def run(
         timeout_graceful_shutdown=int(limits.seconds) + 1,
     )
     listening = _listening(address, config.backlog)
-    host = f"[{address.host}]" if ":" in address.host else address.host
     server = uvicorn.Server(config)
     with _stopped_quietly(server):
-        started(f"http://{host}:{listening.getsockname()[1]}")
+        started(f"http://{_found(address, listening).named}")
         server.run(sockets=[listening])
 
 
-def _listening(address: Address, backlog: int) -> socket.socket:
+def free(address: Address, option: str) -> Address:
+    """Return an address with a number for its port, after looking whether it can be listened on.
+
+    Raises
+    ------
+    InputError
+        If it cannot; names the option that chooses another.
+    """
+    with _listening(address, 1, option) as listening:
+        return _found(address, listening)
+
+
+def _found(address: Address, listening: socket.socket) -> Address:
+    return replace(address, port=listening.getsockname()[1])
+
+
+def _listening(address: Address, backlog: int, option: str = "--port") -> socket.socket:
     """Listen: from here on, who asks may have to wait, but is not refused.
 
     The protocol is named, for asyncio sends small answers at once only on sockets that know theirs: the
@@ -121,7 +151,7 @@ def _listening(address: Address, backlog: int) -> socket.socket:
         found.close()
         raise InputError(
             f"cannot listen on {address.host}, port {address.port} ({error.strerror}): choose another with "
-            "--host or --port"
+            f"--host or {option}"
         ) from None
     return found
 

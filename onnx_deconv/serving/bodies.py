@@ -79,8 +79,15 @@ async def in_time(limits: Limits, work: Awaitable[_Item]) -> _Item:
 async def failed(request: Request, error: Exception) -> Response:
     """Answer a request that failed: whose fault it is, and what to do."""
     del request
+    status, text = status_of(error)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse({"error": text}, status, headers)
+
+
+def status_of(error: Exception) -> tuple[int, str]:
+    """Tell whose fault an error is, as HTTP numbers it, and what to do."""
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        return error.status_code, error.detail
     if isinstance(error, DeconvError):
-        return JSONResponse({"error": str(error)}, 413 if isinstance(error, TooLargeError) else 400)
-    return JSONResponse({"error": "an error in the server: its log says more"}, 500)
+        return 413 if isinstance(error, TooLargeError) else 400, str(error)
+    return 500, "an error in the server: its log says more"

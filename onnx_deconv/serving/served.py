@@ -4,6 +4,7 @@ A request that asks for the model's own outputs runs the model as it is; one tha
 or ``heat`` runs the explain graph, which costs about two such runs.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from onnx_deconv.imaging import Photo, Picture, Preprocess, Views
 from onnx_deconv.model import Array
 from onnx_deconv.model.axis_names import has_batches
 from onnx_deconv.runtime import Session, Survival
-from onnx_deconv.serving.batching import Alike, Feeds, Job, Results
+from onnx_deconv.serving.batching import Alike, Feeds, Job, Results, Runs
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph
 from onnx_deconv.serving.protocol import BYTES, Request, datatype, file_of, text_of
 from onnx_deconv.verification import random_feeds, survival
 
 PHOTO = "photo"
+VERSION = "1"
+"""Of every model: a server has no other."""
 _TOP = 5
 
 
@@ -106,6 +109,23 @@ class Served:
             feeds[self.target] = targets
         job = Job(self._runner(explains=explains), feeds, images)
         return job, self._alike(feeds, explains=explains), names
+
+    async def results(self, request: Request, runs: Runs, told: dict[str, Any]) -> Results:
+        """Run what is asked for; return the outputs that are wanted.
+
+        Parameters
+        ----------
+        request
+            What is asked for.
+        runs
+            Where it runs.
+        told
+            What the log says of the request; added to.
+        """
+        job, alike, names = await asyncio.to_thread(self.job, request)
+        told |= {"explained": self.target in job.feeds, "images": job.images}
+        results = await runs.submit(job, alike)
+        return {name: results[name] for name in names}
 
     def classes_of(self, results: Results) -> list[dict[str, Any]]:
         """List the strongest classes of the first image, by the model's own output."""
