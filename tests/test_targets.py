@@ -1345,3 +1345,59 @@ def test_a_map_of_one_channel_over_one_axis_has_one_channel():
     assert (one.channel, one.score) == (0, pytest.approx(6 / 18))
     (unit,) = explainer(net)(signal, 0, layer="r", position=(7,))
     np.testing.assert_array_equal(np.nonzero(unit.reconstruction[0])[0], [7, 8, 9])
+
+
+# --- expectations: Σ p·k over the bins of a softmax, as of an angle or an age -----------------------
+
+BINS, SLIGHT = np.float32([-3, 0, 3]), random(72, 3) / 8
+SPREAD = {
+    "product and sum": "m = Mul(p, bins) y = ReduceSum<keepdims=0>(m, last)",
+    "sum that keeps its axis": "m = Mul(p, bins) y = ReduceSum(m, last)",
+    "matrix": "y = MatMul(p, column)",
+    "dense": "y = Gemm(p, column)",
+    "limited": "e = MatMul(p, column) y = Clip(e, least, most)",
+    "filter": "u = Unsqueeze(p, wide) e = Conv(u, kernel) y = Flatten(e)",
+    "quotient": "q = Exp(s) z = ReduceSum<keepdims=0>(q, last) m = Mul(q, bins) "
+    "n = ReduceSum<keepdims=0>(m, last) y = Div(n, z)",
+}
+
+
+def expectation(tail):
+    constants = {
+        "bins": BINS, "last": np.array([1]), "wide": np.array([2, 3]), "column": BINS[:, None],
+        "least": np.float32(-9), "most": np.float32(9), "kernel": BINS.reshape(1, 3, 1, 1),
+        "reader": SLIGHT,
+    }  # fmt: skip
+    return model(f"f = Flatten(x) s = MatMul(f, reader) p = Softmax(s) {tail}", constants, "N,3,4,6")
+
+
+def slopes_of_expectation(images):
+    """Σ p_k (k - E) R_k, and E."""
+    scores = images.reshape(len(images), 72).astype(np.float64) @ SLIGHT
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    expected = shares @ BINS
+    return shares * (BINS - expected[:, None]), expected
+
+
+@pytest.mark.parametrize("tail", SPREAD)
+def test_an_expectation_is_a_number_and_explained_as_a_whole(tail):
+    proto, (slopes, expected) = expectation(SPREAD[tail]), slopes_of_expectation(IMAGES)
+    ask = explainer(proto)
+    found = ask(IMAGES)
+    assert (ask.head.kind, ask.head.start, ask.head.cut) == ("regression", "y", ())
+    np.testing.assert_allclose([each.score for each in found], expected, rtol=1e-5)
+    gradient = (slopes @ SLIGHT.T).reshape(IMAGES.shape)
+    np.testing.assert_allclose(arrays(found), gradient, atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), gradient, atol=1e-6)
+
+
+def test_several_expectations_are_no_classes():
+    head = explainer(expectation("a = MatMul(p, column) b = Mul(a, most) y = Concat<axis=1>(a, b)")).head
+    assert (head.kind, head.assumed) == ("numbers", False)
+
+
+def test_an_expectation_that_the_program_computes_is_its_gradient_sent_back():
+    proto, (slopes, _) = expectation("y = Identity(s)"), slopes_of_expectation(IMAGES)
+    found = explainer(proto)(IMAGES, seed=slopes.astype(np.float32))
+    np.testing.assert_allclose(arrays(found), (slopes @ SLIGHT.T).reshape(IMAGES.shape), rtol=1e-5, atol=1e-6)

@@ -6,7 +6,6 @@ used the whole image is projected, which gives the same result more slowly.
 """
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,7 +27,7 @@ from onnx_deconv.imaging import Size
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
 from onnx_deconv.receptive import Crop, CropGrid
-from onnx_deconv.runtime import companion, numpy_of
+from onnx_deconv.runtime import clock_of, companion, device_of, numpy_of
 
 _BATCH, _OPEN = "N", ("H", "W")
 """Names for the sizes that a submodel leaves open."""
@@ -112,13 +111,14 @@ class LayerProjector:
         return known_shape(self._whole, self._layer)[1]
 
     def seconds(self, forward: ForwardValues) -> float:
-        """Measure how long a unit in the middle of the layer takes."""
+        """Measure how long one core, or the GPU, takes for a unit in the middle of the layer."""
+        clock = clock_of(device_of(self._explainer.providers))
         position = [size // 2 for size in known_shape(self._whole, self._layer)[2:]]
         crop = self.crop(position)
         for _ in range(2):  # the first run takes longer
-            start = time.perf_counter()
+            start = clock()
             self.project([crop], [(0, position, 1.0)], [self.cut(crop, forward)])
-        return time.perf_counter() - start
+        return clock() - start
 
     def _compile(self, submodels: Submodels, dims: Sequence[int | str]) -> None:
         explainer, on_crops = self._explainer, tuple(dims[1:]) == _OPEN

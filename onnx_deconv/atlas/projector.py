@@ -46,7 +46,7 @@ class Costs(NamedTuple):
     Attributes
     ----------
     seconds
-        How long one core takes for a unit, by layer.
+        How long one core, or the GPU, takes for a unit, by layer.
     bytes_read
         Bytes that all companions together read of one image.
     """

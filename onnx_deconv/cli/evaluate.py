@@ -155,7 +155,7 @@ def _readable(study: Study, paths: Sequence[Path], failures: Failures) -> Iterat
         try:
             study.read([path])
         except InputError as error:
-            failures.note(path, error)
+            failures.note(error)
         else:
             yield path
 

@@ -10,9 +10,9 @@ from onnx import TensorProto
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.dependence import ImageDependence
+from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
-from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.heads import Head, class_maps, explainable, head_of, heads, labelled
 from onnx_deconv.operators import (
@@ -121,7 +121,7 @@ class Inspection:
     class_maps
         The value with one feature map per class that ``--seed auto`` starts from; ``None`` without one.
     labels
-        How many class names the metadata hold.
+        How many names of classes the file holds: its metadata, or nodes behind the scores.
     metadata
         The metadata's keys.
     layers
@@ -190,7 +190,7 @@ def inspect_model(
         If there is no such layer.
     """
     semantics = semantics or Semantics()
-    head, labels = head_of(model, output), len(Labels.of(None, model.metadata).names)
+    head = head_of(model, output)
     value, cut = (head.start, list(head.cut)) if layer is None else (model.layer(layer), [])
     walk, problem, dependence = _walk(model, value, semantics)
     if layer is None and head.problem is not None:
@@ -211,13 +211,15 @@ def inspect_model(
             for axis, dim in enumerate(model.type_of(name).dims or ())
             if not isinstance(dim, int)
         ],
-        heads=[_output(model, labelled(model, each, labels)) for each in heads(model)],
+        heads=[
+            _output(model, labelled(model, each, len(labels_of(model, each).names))) for each in heads(model)
+        ],
         explained=value,
         cut=cut,
         class_maps=class_maps(model, head.start)
         if layer is None and not semantics.starts_at_scores
         else None,
-        labels=labels,
+        labels=len(labels_of(model, head).names),
         metadata=sorted(model.metadata),
         rules=semantics.rules,
         layers=layers,

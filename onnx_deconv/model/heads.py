@@ -15,7 +15,15 @@ from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tails import FLOATS, Tail, elements, joins_probabilities, squashed_before, tail_of
+from onnx_deconv.model.tails import (
+    FLOATS,
+    Tail,
+    chooses,
+    elements,
+    joins_probabilities,
+    squashed_before,
+    tail_of,
+)
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, NOTHING
@@ -369,7 +377,7 @@ def _asked(
         return None, axes
     shapes = [model.type_of(value).shape for value in (tail.start, tail.output)]
     count = 1 if axes.classes is None or shapes[0] is None else shapes[0][axes.classes]
-    real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None
+    real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None and not chooses(model, tail)
     if count is None or axes.classes is None:
         return None, axes if real and shapes[0] == shapes[1] else None
     found = elements(model, tail, axes.classes, count)

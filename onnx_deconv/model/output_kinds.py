@@ -8,7 +8,7 @@ from typing import Literal
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tails import FLOATS, Tail, chooses, is_even
+from onnx_deconv.model.tails import FLOATS, Tail, averages_classes, chooses, is_even
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Shape, find
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
@@ -98,12 +98,14 @@ def told_by_count(model: Model, count: int | None) -> bool:
 def looks_classified(model: Model, output: str, start: str, count: int | None) -> bool:
     """Tell whether a row of numbers is made as classifiers make it: the only output, after a pool or dense.
 
-    Coordinates are mostly one output of several, or made by filters as large as their maps.
+    Coordinates are mostly one output of several, or made by filters as large as their maps. What is made of
+    a softmax by constants is a mean over its classes: the angle, or the age, that bins stand for.
     """
     return (
         count not in _COORDINATES | _EMBEDDED
         and not _others(model, output)
         and _is_pooled_or_dense(model, start)
+        and not averages_classes(model, start)
     )
 
 

@@ -28,6 +28,9 @@ from onnx_deconv.operators.traits import (
     Trait,
 )
 
+Elements = list[tuple[int, int]]
+"""For each class its class among the scores, and whether it rises (1) or falls (-1) with it."""
+
 FLOATS = frozenset(
     {
         TensorProto.FLOAT,
@@ -125,16 +128,31 @@ def joins_probabilities(model: Model, output: str) -> bool:
     return _made_of_probabilities(model, output, {JOIN, PICK, VIEW})
 
 
-def _made_of_probabilities(model: Model, output: str, by: AbstractSet[Trait]) -> bool:
-    """Tell whether an output is made of probabilities by certain operators alone."""
+def averages_classes(model: Model, output: str) -> bool:
+    """Tell whether an output is made by constants of what softmaxes give, as a mean over their classes is."""
+    by = {FILTER, JOIN, PICK, POINTWISE, REDUCTION, VIEW}
+    return _made_of_probabilities(model, output, by, among_classes=True)
+
+
+def _made_of_probabilities(
+    model: Model, output: str, by: AbstractSet[Trait], *, among_classes: bool = False
+) -> bool:
+    """Tell whether an output is made of probabilities by certain operators alone.
+
+    They may have to be shared out among classes, as by a softmax.
+    """
     found, values, seen = 0, [output], set[str]()
     while values:
         value = values.pop()
         node = model.producers.get(value)
-        if node is None or value in seen:
+        if node is None:
             return False
+        if value in seen:
+            continue
         seen.add(value)
         if PROBABILITY in _traits(node):
+            if among_classes and _compared(model, node) is None:
+                return False
             found += 1
         elif _traits(node) & by:
             values += _given(model, node)
@@ -158,7 +176,7 @@ def squashed_before(model: Model, value: str) -> bool:
     return False
 
 
-def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[int, int]] | None:
+def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | None:
     """Tell what the classes of an output are among the scores.
 
     Parameters
@@ -176,7 +194,20 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[i
     -------
     list of tuple or None
         For each class of the output its class among the scores, and -1 where it falls as that rises (as 1 - p
-        does), else 1; ``None`` where the model decides it anew for each image.
+        does), else 1; ``None`` where that is not known. The classes of a value that the image decides, as an
+        ArgMax's, are those that it is picked from.
+    """
+    known = numbering(model, tail, classes, count)
+    decided = next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
+    if decided is None:
+        return known.get(tail.output)
+    return known.get(before(model, decided) or "") if _picks(model, decided) else None
+
+
+def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, Elements]:
+    """Tell what the classes of each value of a tail are among the scores, as :func:`elements` does.
+
+    Values behind one that the image decides are left out, and all behind one that nothing is known of.
     """
     rank = len(model.type_of(tail.start).shape or ())
     numbers = np.arange(1, count + 1).reshape([-1 if k == classes else 1 for k in range(rank)])
@@ -185,9 +216,17 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> list[tuple[i
         try:
             known[node.outputs[0].name] = _numbered(model, node, known)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError):
-            return None
-    found = known[tail.output].ravel()
-    return [(abs(int(n)) - 1, 1 if n > 0 else -1) for n in found] if found.all() else None
+            break
+    return {
+        value: [(abs(int(n)) - 1, 1 if n > 0 else -1) for n in each.ravel()]
+        for value, each in known.items()
+        if each.all()
+    }
+
+
+def before(model: Model, node: gs.Node) -> str | None:
+    """Return the value that a node of a tail squashes, reorders or picks from; ``None`` of other nodes."""
+    return _below(model, node)[0]
 
 
 def _below(model: Model, node: gs.Node) -> tuple[str | None, list[gs.Node]]:

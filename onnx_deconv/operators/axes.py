@@ -235,8 +235,25 @@ _COMPARED = {"Softmax": 1, "LogSoftmax": 1, "Hardmax": 1, "TopK": 1, "ArgMax": 0
 
 
 def picked_from(at: ForwardNode) -> int:
-    """Return the number of the input that an operator picks from: boxes are picked by their scores."""
-    return 1 if at.node.op == "NonMaxSuppression" else 0
+    """Return the number of the input that an operator picks from.
+
+    Boxes are picked by their scores, and what stands in a table of constants by the number of its class.
+    """
+    return 1 if at.node.op == "NonMaxSuppression" or is_table(at) else 0
+
+
+def is_table(at: ForwardNode) -> bool:
+    """Tell whether a node looks one of several constants up, such as a name, by a number that is computed."""
+    if at.node.op not in _LOOKS_UP:
+        return False
+    table, index = (each.name for each in at.node.inputs[:2])
+    if table not in at.model.constants or index in at.model.constants:
+        return False
+    sizes = at.model.type_of(table).shape
+    return sizes is not None and sum(size != 1 for size in sizes) <= 1
+
+
+_LOOKS_UP = {"Gather", "ArrayFeatureExtractor"}
 
 
 def without_singles(names: Names, shape: Shape | None) -> Names:

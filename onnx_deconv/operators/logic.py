@@ -24,4 +24,11 @@ declare("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"
 declare("Multinomial", "Bernoulli", traits={RANDOM})
 declare("NonMaxSuppression", traits={PICK})
 declare("LSTM", "GRU", "RNN", axes=axes.recurrence)
-declare("ZipMap", "LabelEncoder", domain="ai.onnx.ml", traits={PICK})
+declare("ZipMap", domain="ai.onnx.ml", traits={PICK}, evaluate=lambda scores: scores)
+declare("LabelEncoder", domain="ai.onnx.ml", traits={PICK})
+declare(
+    "ArrayFeatureExtractor",
+    domain="ai.onnx.ml",
+    traits={PICK},
+    evaluate=lambda numbers, places: numbers[..., places.ravel()],
+)

@@ -5,7 +5,6 @@ or ``heat`` runs the explain graph, which costs about two such runs.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -220,7 +219,7 @@ class Served:
         if not isinstance(given, str | bytes):
             return int(given)
         text = text_of(self.target, given)
-        return int(text) if re.fullmatch(r"-?\d{1,9}", text) else self.labels.index(text)
+        return -1 if text == "-1" else self.labels.index(text)
 
 
 def graph_of(explainer: Explainer, preprocess: Preprocess | None) -> ExplainGraph:

@@ -50,7 +50,7 @@ EXPLAIN = {
 """
 
 COMPANION = {
-    "cpu": ("trims", "filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
+    "cpu": ("trims", "filters", "uniform", "depthwise", "scalings", "sums", "masks", "residuals"),
     "cuda": ("filters", "uniform", "pads", "shapes"),
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
