@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -242,6 +243,13 @@ BAD = {
     "no class": json.dumps(json_request(image=images(1), target=np.array([-2]))),
     "several classes": json.dumps(json_request(image=images(1), target=np.array([1, 2]))),
     "an unknown output": json.dumps(json_request(image=images(1)) | {"outputs": [{"name": "x"}]}),
+    "a shape that nothing has": json.dumps(
+        {"inputs": [{"name": "image", "datatype": "FP32", "shape": [0, 10**30], "data": []}]}
+    ),
+    "half a character": json.dumps(json_request(**{"\ud800": images(1)})),
+    "a list for a label": json.dumps(
+        {"inputs": [{"name": "target", "datatype": "BYTES", "shape": [1], "data": [[1]]}]}
+    ),
     "no photograph": json.dumps(
         {"inputs": [{"name": "photo", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}]}
     ),
@@ -303,7 +311,8 @@ def test_an_address_that_asks_for_what_would_be_ignored_is_refused(app, asked, s
 @pytest.mark.slow
 def test_pages_of_other_origins_are_refused(server):
     _, port, _ = server
-    for headers in ({"Host": "attacker.example"}, {"Origin": "http://attacker.example"}, {"Origin": "null"}):
+    origins = ("http://attacker.example", "null", "http://[")
+    for headers in ({"Host": "attacker.example"}, *({"Origin": origin} for origin in origins)):
         assert ask(port, "GET", "/v2", headers=headers)[0] == 403
     assert ask(port, "GET", "/v2", headers={"Origin": f"http://127.0.0.1:{port}"})[0] == 200
 
@@ -374,6 +383,30 @@ def test_limits_are_kept(small):
     assert status_of(waiting) == 408
     waiting.close()
     assert ask(port, "POST", where, CHELSEA.read_bytes(), PHOTO)[0] == 200
+
+
+@pytest.mark.slow
+def test_who_sends_no_whole_request_is_not_waited_for(small):
+    _, port, log = small
+    heads = (b"", b"POST /v2/models/demo/infer HTTP/1.1\r\nHost: local")
+    silent = [socket.create_connection(("127.0.0.1", port), SECONDS) for _ in heads]
+    for connection, head in zip(silent, heads, strict=True):
+        connection.sendall(head)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as kept:
+        kept.request("GET", "/v2/health/live")
+        kept.getresponse().read()
+        first = kept.sock
+        for connection in silent:
+            assert connection.recv(1) == b""
+            connection.close()
+        kept.request("GET", "/v2/health/live")  # one that has asked is kept for longer
+        assert kept.getresponse().status == 200
+        assert kept.sock is first
+    gone = opened(port, 100, b"x")
+    gone.close()
+    while not any(json.loads(line)["status"] == 499 for line in list(log) if '"status"' in line):
+        pass
+    assert "traceback" not in "".join(log)
 
 
 @pytest.mark.slow
@@ -473,7 +506,7 @@ def test_binary_tensors_follow_the_json():
     for rest in (b"", bytes(8) + texts + b"x", bytes(8) + texts[:-1], bytes(8) + b"\x09" + texts[1:]):
         with pytest.raises(InputError):
             parse(head + rest, str(len(head)))
-    for length in ("x", "-1", str(len(head) + 100)):
+    for length in ("x", "-1", "²", "9" * 5000, str(len(head) + 100)):
         with pytest.raises(InputError, match="inference-header-content-length"):
             parse(head, length)
 
@@ -609,6 +642,28 @@ def test_a_run_that_fails_fails_its_own_jobs():
     assert good["sum"].tolist() == [1, 1, 1]
 
 
+def test_an_image_that_cannot_be_run_fails_nobody_else():
+    def finite(feeds):
+        if not np.isfinite(feeds["x"]).all():
+            raise InputError("not a number")
+        return sums(feeds)
+
+    arrays = [np.full((1, 2), value) for value in (1, np.nan, 3)]
+
+    async def all_at_once():
+        runs = Runs(3)
+        jobs = [Job(finite, {"x": array}, 1) for array in arrays]
+        found = await asyncio.gather(
+            *(runs.submit(job, Alike("same", 3)) for job in jobs), return_exceptions=True
+        )
+        runs.close()
+        return found
+
+    one, none, three = asyncio.run(all_at_once())
+    assert (one["sum"].tolist(), three["sum"].tolist()) == ([2], [6])
+    assert isinstance(none, InputError)
+
+
 def test_who_gives_up_is_not_waited_for():
     ran, given_up = [], threading.Event()
 
@@ -647,11 +702,12 @@ def test_photographs_are_measured_before_they_are_decoded(monkeypatch):
     monkeypatch.setattr("onnx_deconv.serving.photographs.read_image", lambda _: pytest.fail("decoded"))
     with pytest.raises(TooLargeError):
         read_photograph(file, height * width - 1)
-    with pytest.raises(InputError, match="no JPEG"):
-        read_photograph(b"GIF89a" + file, 10**7)
+    for other in (b"GIF89a" + file, b"%!PS-AdoWEBP\n", b"II*\0\x08\0\0\0WEBP"):
+        with pytest.raises(InputError, match="no JPEG"):
+            read_photograph(other, 10**7)
 
 
-def test_many_small_photographs_are_not_more_than_memory_holds():
+def test_many_photographs_are_not_more_than_memory_and_time_hold(monkeypatch):
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     explainer = Explainer(DEMO)
@@ -661,6 +717,11 @@ def test_many_small_photographs_are_not_more_than_memory_holds():
     assert job.feeds["image"].shape == (3, 3, 64, 64)
     with pytest.raises(TooLargeError):
         served.job(Request({"photo": photos}))
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64 * 3)).save(file, "PNG")  # as many pixels as one may have
+    monkeypatch.setattr("onnx_deconv.serving.photographs.read_image", lambda _: pytest.fail("decoded"))
+    with pytest.raises(TooLargeError, match="5 photographs"):
+        served.job(Request({"photo": np.array([file.getvalue()] * 5, object)}))
 
 
 def test_an_answer_says_which_reconstructions_are_empty():

@@ -7,14 +7,17 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -29,6 +32,8 @@ from onnx_deconv.serving.served import Served
 
 _KEEP_ALIVE = 75
 """Seconds that a connection is kept: longer than proxies keep theirs."""
+_TICKS = 10
+"""How often uvicorn looks after itself in a second."""
 
 
 def models_app(
@@ -73,7 +78,7 @@ def gated(
     life
         Entered before the first answer, and left after the last.
     """
-    handlers = {HTTPException: failed, DeconvError: failed, Exception: failed}
+    handlers = dict.fromkeys((HTTPException, DeconvError, ClientDisconnect, Exception), failed)
     app = Starlette(
         routes=list(routes), exception_handlers=handlers, lifespan=lambda _: life or nullcontext()
     )
@@ -112,10 +117,42 @@ def run(
         timeout_graceful_shutdown=int(limits.seconds) + 1,
     )
     listening = _listening(address, config.backlog)
-    server = uvicorn.Server(config)
+    server = _Server(config, limits.seconds)
     with _stopped_quietly(server):
         started(f"http://{_found(address, listening).named}")
         server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server that closes connections on which no whole request comes: uvicorn would wait for ever.
+
+    Parameters
+    ----------
+    config
+        Of the server.
+    seconds
+        How long the head of a connection's first request may take to come.
+    """
+
+    def __init__(self, config: uvicorn.Config, seconds: float) -> None:
+        super().__init__(config)
+        self._seconds = seconds
+        self._idle: dict[Any, tuple[Any, float]] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections once a second."""
+        if counter % _TICKS == 0:
+            now, before = time.monotonic(), self._idle
+            self._idle = {}
+            for each in self.server_state.connections:
+                cycle = getattr(each, "cycle", None)  # its last request, and what was answered
+                if cycle is None or cycle.response_complete:
+                    last, since = before.get(each, (cycle, now))
+                    self._idle[each] = cycle, since if last is cycle else now
+            for each, (cycle, since) in self._idle.items():
+                if now - since > (self._seconds if cycle is None else _KEEP_ALIVE):
+                    each.transport.close()
+        return await super().on_tick(counter)
 
 
 def free(address: Address, option: str) -> Address:

@@ -187,7 +187,12 @@ def identified(given: str) -> str:
 def _is_of_own_page(headers: Headers) -> bool:
     """Tell whether a request comes from a page of this server, or from no page."""
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc == headers.get("host")
+    except ValueError:
+        return False
 
 
 def _password(shown: str) -> str:

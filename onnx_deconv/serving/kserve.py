@@ -27,7 +27,7 @@ from starlette.routing import Route
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.serving.batching import Results, Runs
-from onnx_deconv.serving.bodies import body_of, in_time, status_of
+from onnx_deconv.serving.bodies import GONE, body_of, in_time, status_of
 from onnx_deconv.serving.gate import IDENTIFIER, TOLD, Admission, identified
 from onnx_deconv.serving.limits import Address, Limits
 from onnx_deconv.serving.protocol import Request, datatype
@@ -74,8 +74,8 @@ _CODES = {
 }
 """What gRPC calls the statuses that HTTP numbers."""
 _EVENT = b"application/cloudevents+json"
-_UNKNOWN, _GONE = 500, 499
-"""An error of the server's own; a caller that gave up."""
+_UNKNOWN = 500
+"""The status of an error of the server's own."""
 
 
 class KServe:
@@ -238,7 +238,7 @@ class _Door(AsyncServerInterceptor):  # type: ignore[misc] # the SDK is an extra
         self, method: Callable[..., Any], request_or_iterator: Any, context: Any, method_name: str
     ) -> Any:
         """Answer one request, and write a line about it."""
-        began, status, told = time.perf_counter(), _GONE, {"route": method_name.rpartition("/")[2]}
+        began, status, told = time.perf_counter(), GONE, {"route": method_name.rpartition("/")[2]}
         headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         _TOLD.set(told)
         try:

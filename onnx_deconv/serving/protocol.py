@@ -30,6 +30,7 @@ DATATYPES = {
 }
 """NumPy's name of each of the protocol's types of numbers."""
 _MOST_AXES = 8
+_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class _Tensors:
         dtype = np.dtype(DATATYPES[kind]).newbyteorder("<")
         if size != prod(shape) * dtype.itemsize:
             raise InputError(f"input {name!r}: {size} bytes are not {kind} of shape {shape}")
-        return np.frombuffer(data, dtype).astype(DATATYPES[kind], copy=False).reshape(shape)
+        return _shaped(name, np.frombuffer(data, dtype).astype(DATATYPES[kind], copy=False), shape)
 
     def check_end(self) -> None:
         if self.rest:
@@ -155,8 +156,9 @@ class _Tensors:
 
 
 def _length(given: str, most: int) -> int:
-    if not (given.isascii() and given.isdecimal()) or int(given) > most:
-        raise InputError(f"the header {HEADER_LENGTH} is {given!r}: the request has {most} bytes")
+    is_number = given.isascii() and given.isdecimal() and len(given) < _DIGITS
+    if not is_number or int(given) > most:
+        raise InputError(f"the header {HEADER_LENGTH} is {given[:_DIGITS]!r}: the request has {most} bytes")
     return int(given)
 
 
@@ -195,6 +197,8 @@ def _shape(entry: Mapping[str, Any]) -> list[int]:
 def _from_json(name: str, kind: str, shape: Sequence[int], data: Any) -> Array:
     if not isinstance(data, list):
         raise InputError(f"input {name!r} has no data")
+    if kind == BYTES and not all(isinstance(each, str) for each in data):
+        raise InputError(f"input {name!r}: its data are not a list of texts")
     return _shaped(name, objects(data) if kind == BYTES else numbers_of(name, kind, data), shape)
 
 
@@ -226,7 +230,10 @@ def _in_range(given: Array, dtype: np.dtype[Any]) -> bool:
 def _shaped(name: str, array: Array, shape: Sequence[int]) -> Array:
     if array.size != prod(shape):
         raise InputError(f"input {name!r}: {array.size} numbers do not fill the shape {list(shape)}")
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError):  # nothing fills it, but no array has sizes like the others
+        raise InputError(f"input {name!r}: the shape {list(shape)} is too large") from None
 
 
 def objects(values: Sequence[Any]) -> Array:

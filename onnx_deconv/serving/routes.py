@@ -137,7 +137,7 @@ class Routes:
         if view is None:
             told = {"classes": model.classes_of(results)}
             return await asyncio.to_thread(_written, model, asked, results, told)
-        picture = await asyncio.to_thread(lambda: png(model.picture(results, body, view)))
+        picture = await self._runs.photograph(lambda: png(model.picture(results, body, view)))
         empty = {_EMPTY: "0"} if model.empty(results) else {}
         note = {} if model.note is None else {_NOTE: _in_a_header(model.note)}
         return Response(picture, media_type="image/png", headers=empty | note)
