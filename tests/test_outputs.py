@@ -71,7 +71,7 @@ def head(body, batch="N", **more):
         # The largest at all positions of each class is one score.
         (f"{MAPS} y = ReduceMax<keepdims=0>(r, both)", "classes", (0, 1, ())),
         # A softmax over all places of each channel's map.
-        (f"{MAPS} q = Reshape(r, rest) p = Softmax<axis=2>(q) y = Identity(p)", "class map", (0, 1, (2,))),
+        (f"{MAPS} q = Reshape(r, rest) p = Softmax<axis=2>(q) y = Identity(p)", "class map", (0, 1, (2, 3))),
         # What is taken off, or divides, and is no length.
         (f"{SCORES} u = ReduceMean(s, axis) y = Sub(s, u)", "classes", (0, 1, ())),
         (f"{SCORES} z = ReduceLogSumExp(s, axis) y = Sub(s, z)", "classes", (0, 1, ())),

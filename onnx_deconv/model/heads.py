@@ -12,11 +12,12 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
-from onnx_deconv.model.detections import BOX, Fields, Layout, anchors_of, behind, parts
+from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tail_steps import FLOATS, holds_numbers_of_classes
+from onnx_deconv.model.tail_steps import BOX, FLOATS, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
+    ELSEWHERE,
     Tail,
     chooses,
     chosen_fields,
@@ -25,9 +26,9 @@ from onnx_deconv.model.tails import (
     squashed_before,
     tail_of,
 )
-from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel
-from onnx_deconv.operators import Shape, find, own_domain, spelled
-from onnx_deconv.operators.axes import BATCH, NOTHING
+from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel, is_map
+from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
+from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
 from onnx_deconv.operators.traits import (
     AFFINE,
     POINTWISE,
@@ -36,7 +37,6 @@ from onnx_deconv.operators.traits import (
     RECTIFIER,
     REDUCTION,
     VIEW,
-    Trait,
 )
 
 _Readers = Mapping[str, Sequence[gs.Node]]
@@ -360,7 +360,7 @@ def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
-    tail = tail_of(model, output)
+    tail = _laid_out(model, names, tail_of(model, output))
     shape = model.type_of(tail.start).shape
     named = f"output {output!r} ({model.type_of(output)})"
     if shape is None:
@@ -376,7 +376,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         problem = f"the graph does not tell which axis of {named} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
-    one = tail.compares is None and has_one_channel(names, where, batch)
+    one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch)
     if classes is None and len(shape) > 1 and not one:
         problem = f"the graph does not tell which axis of {named} holds the classes"
@@ -402,6 +402,44 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         by_name=told.by_name,
         assumed=told.assumed,
     )
+
+
+def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
+    """Return a tail that starts before the views that joined the axes of maps, or took the images' away.
+
+    A softmax over all places of a map goes along one axis, to which a Reshape brings rows and columns, and
+    often images and channels to another one: the map before it has the same numbers, each at its place.
+    Scores of the only image that a model takes may have no axis for it.
+    """
+    joined, along = names.values.get(tail.start), tail.compares
+    if joined is None or tail.ranked:
+        return tail
+    places = along is not None and is_map(joined[along])
+    lost = batch_axis(model, names, tail.start) is None and not any(_has_places(axis) for axis in joined)
+    value, views = tail.start, list[gs.Node]()
+    while (places or lost) and (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
+        value = node.inputs[0].name
+        views.append(node)
+        where = names.values.get(value)
+        if value in model.inputs or where is None:
+            break
+        if batch_axis(model, names, value) is not None and not any(is_map(axis) for axis in where):
+            compares = None if along is None else ELSEWHERE
+            return replace(tail, start=value, nodes=(*tail.nodes, *views), compares=compares)
+    return tail
+
+
+def _has_places(axis: AbstractSet[str]) -> bool:
+    """Tell whether places share an axis with each other, or with the images."""
+    return len(axis - {BATCH, CHANNEL}) > (BATCH not in axis)
+
+
+def _is_one_map(tail: Tail, where: Names) -> bool:
+    """Tell whether scores are a map of one channel, whose places are compared."""
+    along = tail.compares
+    if along is None or along not in range(len(where)):
+        return False
+    return is_map(where[along]) and not any(CHANNEL in axis for axis in where)
 
 
 def _unknown_maker(model: Model, value: str) -> str | None:
@@ -506,7 +544,7 @@ def class_maps(model: Model, scores: str) -> str | None:
     """
     value, classes = scores, channels(model, scores)
     while (node := model.producers.get(value)) is not None and node.inputs:
-        traits, below = _traits(node), node.inputs[0].name
+        traits, below = traits_of(node), node.inputs[0].name
         if traits & {POOL, REDUCTION}:
             return below if classes is not None and channels(model, below) == classes else None
         if VIEW not in traits:
@@ -539,7 +577,7 @@ def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: Abs
         outputs = {v.name for v in node.outputs}
         if not outputs & frontier:
             continue
-        if found in outputs and VIEW not in _traits(node):
+        if found in outputs and VIEW not in traits_of(node):
             return found
         frontier = frontier - outputs | {v.name for v in node.inputs if v.name in reached}
         only = next(iter(frontier)) if len(frontier) == 1 else None
@@ -642,7 +680,7 @@ def _rectified(model: Model, readers: _Readers, value: str) -> str:
     last = value
     while True:
         nodes = readers.get(value, ())
-        rectifier = next((node for node in nodes if RECTIFIER in _traits(node)), None)
+        rectifier = next((node for node in nodes if RECTIFIER in traits_of(node)), None)
         if rectifier is not None:
             rectified = str(rectifier.outputs[0].name)
             # A factor that a simplifier folded into the next filter is part of the activation.
@@ -659,12 +697,12 @@ def _rectified(model: Model, readers: _Readers, value: str) -> str:
 def _scales(model: Model, node: gs.Node, value: str) -> bool:
     """Tell whether a node scales or shifts a value by constants."""
     others = [i.name for i in node.inputs if i.name and i.name != value]
-    return AFFINE in _traits(node) and all(name in model.constants for name in others)
+    return AFFINE in traits_of(node) and all(name in model.constants for name in others)
 
 
 def _copies(node: gs.Node) -> bool:
     """Tell whether a node passes each number on to the same position, at most rounded."""
-    traits = _traits(node)
+    traits = traits_of(node)
     return POINTWISE in traits and bool(traits & {VIEW, QUANTISER})
 
 
@@ -683,7 +721,3 @@ def _readers(model: Model) -> _Readers:
         for name in set(read_by(node)):
             readers.setdefault(name, []).append(node)
     return readers
-
-
-def _traits(node: gs.Node) -> frozenset[Trait]:
-    return find(node.op, node.domain).traits

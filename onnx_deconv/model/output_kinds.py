@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
-import onnx_graphsurgeon as gs
-
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tail_steps import FLOATS, is_even
+from onnx_deconv.model.tail_steps import BOX, FLOATS, is_even
 from onnx_deconv.model.tails import Tail, averages_classes, chooses, picks_boxes
 from onnx_deconv.model.value_axes import Axes
-from onnx_deconv.operators import Shape, find
+from onnx_deconv.operators import Shape, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
 from onnx_deconv.operators.traits import (
     AFFINE,
@@ -23,10 +21,8 @@ from onnx_deconv.operators.traits import (
     REDUCTION,
     SUM,
     VIEW,
-    Trait,
 )
 
-_BOX = 4
 _USUAL = {1000, 1001, 21841, 21843}
 """Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
 _COORDINATES = {42, 63, 136, 196, 212, 1404, 1434}
@@ -130,7 +126,7 @@ def _is_pooled_or_dense(model: Model, value: str) -> bool:
         if node is None or name in seen:
             continue
         seen.add(name)
-        traits, below = _traits(node), node.inputs[0].name if node.inputs else ""
+        traits, below = traits_of(node), node.inputs[0].name if node.inputs else ""
         if traits & {POOL, REDUCTION} or (FILTER in traits and CONVOLUTION not in traits):
             return True
         if CONVOLUTION not in traits or _has_no_positions(model, below):
@@ -146,7 +142,7 @@ def _has_no_positions(model: Model, value: str) -> bool:
 def _has_boxes(model: Model, output: str) -> bool:
     """Tell whether another output holds boxes: four numbers each."""
     shapes = (model.type_of(other).shape or () for other in model.outputs if other != output)
-    return any(_BOX in shape for shape in shapes)
+    return any(BOX in shape for shape in shapes)
 
 
 def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[int]) -> bool:
@@ -164,12 +160,12 @@ def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[in
 def _is_normalised(model: Model, value: str) -> bool:
     """Tell whether a value is divided by its own length."""
     node = model.producers.get(value)
-    while node is not None and VIEW in _traits(node):
+    while node is not None and VIEW in traits_of(node):
         node = model.producers.get(node.inputs[0].name)
-    if node is None or NORMALISATION in _traits(node):
+    if node is None or NORMALISATION in traits_of(node):
         return node is not None
     operands = [v.name for v in node.inputs]
-    return AFFINE in _traits(node) and any(_is_length(model, v, set(operands) - {v}) for v in operands)
+    return AFFINE in traits_of(node) and any(_is_length(model, v, set(operands) - {v}) for v in operands)
 
 
 def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) -> bool:
@@ -180,14 +176,10 @@ def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) 
     node = model.producers.get(value)
     if node is None or not within:
         return False
-    traits, first = _traits(node), [v.name for v in node.inputs if v.name not in model.constants]
+    traits, first = traits_of(node), [v.name for v in node.inputs if v.name not in model.constants]
     if REDUCTION not in traits:
         return len(first) == 1 and _is_length(model, first[0], of, within - 1)
     if NONNEGATIVE in traits:
         return bool(of & set(first))
     squared = model.producers.get(first[0]) if SUM in traits and first else None
     return squared is not None and is_even(model, squared) and bool(of & {v.name for v in squared.inputs})
-
-
-def _traits(node: gs.Node) -> frozenset[Trait]:
-    return find(node.op, node.domain).traits

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.model.model import Array, Model, read_by
-from onnx_deconv.operators import find
+from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import CHANNEL, compared, picked_from, placed_from
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import (
@@ -26,7 +26,6 @@ from onnx_deconv.operators.traits import (
     SHAPE_ONLY,
     SWITCHES,
     VIEW,
-    Trait,
 )
 
 FLOATS = frozenset(
@@ -42,6 +41,9 @@ FLOATS = frozenset(
 
 _TRIED = np.array([1e-6, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0, 10.0, 1e3, 1e6])
 """Numbers on which a function is tried for whether it rises or falls: those that probabilities may be."""
+
+BOX = 4
+"""Fields of a box: its centre and its size, or two corners."""
 
 Step = tuple[str | None, list[gs.Node]]
 """The value that a tail goes on to, and the nodes up to it; ``None`` where it ends."""
@@ -170,11 +172,15 @@ def score_column(model: Model, node: gs.Node) -> str | None:
     trails = {value: list(trail(model, value)) for value in given}
     named = {v for v, steps in trails.items() if _is_counted(model, steps)}
     reached = {value for each in named for value, _ in trails[each]}
+    widths = {value: (model.type_of(value).shape or (None,))[-1] for value in given}
+    beside = sum(BOX if width is None else width for value, width in widths.items() if value not in named)
+    if beside <= BOX:
+        return None
     columns = [
         value
         for value, steps in trails.items()
         if value not in named
-        and (model.type_of(value).shape or (0,))[-1] == 1
+        and widths[value] == 1
         and any(step is not None and picks(model, step) for _, step in steps)
         and (not named or any(each in reached for each, _ in steps))
     ]
@@ -371,11 +377,6 @@ def given_of(model: Model, node: gs.Node) -> list[str]:
     """Return the values among a node's inputs that the image's numbers change, each once."""
     told = _told_by_the_image(model)
     return list(dict.fromkeys(v.name for v in node.inputs if v.name in told))
-
-
-def traits_of(node: gs.Node) -> frozenset[Trait]:
-    """Return the traits of a node's operator."""
-    return find(node.op, node.domain).traits
 
 
 def _told_by_the_image(model: Model) -> set[str]:

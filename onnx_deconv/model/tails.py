@@ -21,9 +21,8 @@ from onnx_deconv.model.tail_steps import (
     picks,
     score_column,
     slopes,
-    traits_of,
 )
-from onnx_deconv.operators import find
+from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
@@ -39,6 +38,9 @@ from onnx_deconv.operators.traits import (
 
 Elements = list[tuple[int, int]]
 """For each class its class among the scores, and whether it rises (1) or falls (-1) with it."""
+
+ELSEWHERE = -1
+"""Stands for the axis along which scores are compared where that is an axis of another shape of theirs."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Tail:
     squashes
         Whether one of them makes probabilities.
     compares
-        The axis of the scores along which a node compares them, if one does: the classes'.
+        The axis of the scores along which a node compares them, if one does: the classes'; or ``ELSEWHERE``.
     ranked
         The value by which classes are ranked: the mean of several probabilities, whose numbers stand where
         the scores' do; ``None`` for the scores.
