@@ -82,8 +82,8 @@ def named(proto, *labels):
     return proto
 
 
-def net(body, outputs="y", shape="N,1,16,16", labels=("bright", "dark"), whole=()):
-    proto = model(body, WEIGHTS, shape, outputs)
+def net(body, outputs="y", shape="N,1,16,16", labels=("bright", "dark"), whole=(), **more):
+    proto = model(body, WEIGHTS | more, shape, outputs)
     for output in proto.graph.output:
         if output.name in whole:
             output.type.tensor_type.elem_type = TensorProto.INT64
@@ -253,6 +253,22 @@ def test_rows_of_picked_boxes_are_explained_from_the_scores_of_all(rows, labels,
     else:
         assert ask(SCENE[:1], "at 9,5")[0].position == (6,)
         assert ask(SCENE[:1], "0 at 1,13" if not labels else "bright at 1,13")[0].position == (12,)
+
+
+@pytest.mark.parametrize("labels", [("bright",), ()])
+@pytest.mark.parametrize("rows", ROWS)
+def test_rows_of_one_class_are_told_too(rows, labels, tmp_path):
+    """The best of one class is itself."""
+    alone = {
+        "k": PIXELS[:1], "o": np.float32([-5]), "flat": np.array([0, 1, -1]), "parts": np.array([4, 1]),
+        "by2": np.array([1, 1, 1]), "two": np.array(1),
+    }  # fmt: skip
+    found = in_all_three(net(ROWS[rows], labels=labels, **alone), SCENE, tmp_path)
+    apart = "apart" in rows or rows == "DETR"
+    values = [10 / 16 if apart else slope(sigmoid(z)) for z in (4, 3)]
+    expected = np.concatenate([cell(1, 2, values[0]), cell(0, 3, values[1])])
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert [(e.channel, e.position) for e in found] == [(0, (6,)), (0, (3,))]
 
 
 @pytest.mark.parametrize("rows", ["v10", "DETR", "NMS"])
