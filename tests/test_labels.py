@@ -115,12 +115,12 @@ def test_names_beside_the_model_are_taken_where_they_fit(tmp_path):
 def test_names_in_a_file_do_not_steer_the_terminal(tmp_path):
     proto = network()
     for node in proto.graph.node:
-        node.name = f"\x1b[2J{node.op_type}"
+        node.name = f"\x1b[2J\u202e{node.op_type}"
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     code, stdout, stderr = run("inspect", tmp_path / "model.onnx")
     assert code == 0
     assert "\x1b" not in stdout + stderr
-    assert "\\x1b[2JConv" in stdout
+    assert "\\x1b[2J\\u202eConv" in stdout
 
 
 @pytest.mark.parametrize(("classes", "cat"), [(1000, 281), (1001, 282)])
