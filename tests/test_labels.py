@@ -32,8 +32,7 @@ PETS = ("cat", "dog", "hen", "cow")
         "0,cat\n1,dog\n2,hen\n3,cow\n",
         '"cat",\n"dog",\n"hen",\n"cow"\n',
         '{"categories": ["cat", "dog", "hen", "cow"], "min_size": [1, 1]}',  # torchvision's weights.meta
-        '{"categories": [{"id": 3, "name": "cow"}, {"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}, '
-        '{"id": 2, "name": "hen"}]}',  # COCO
+        json.dumps({"categories": [{"id": k, "name": PETS[k]} for k in (3, 0, 1, 2)]}),  # COCO
         '{"num_classes": 4, "label_names": ["cat", "dog", "hen", "cow"]}',  # timm
         '{"pretrained_cfg": {"label_names": ["cat", "dog", "hen", "cow"]}}',
         '{"label_names": ["n1", "n2", "n3", "cow"], "label_descriptions": {"n1": "cat", "n2": "dog", "n3": "hen"}}',
