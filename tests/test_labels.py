@@ -35,7 +35,7 @@ PETS = ("cat", "dog", "hen", "cow")
         json.dumps({"categories": [{"id": k, "name": PETS[k]} for k in (3, 0, 1, 2)]}),  # COCO
         '{"num_classes": 4, "label_names": ["cat", "dog", "hen", "cow"]}',  # timm
         '{"pretrained_cfg": {"label_names": ["cat", "dog", "hen", "cow"]}}',
-        '{"label_names": ["n1", "n2", "n3", "cow"], "label_descriptions": {"n1": "cat", "n2": "dog", "n3": "hen"}}',
+        json.dumps({"label_names": ["n1", *PETS[1:]], "label_descriptions": {"n1": "cat"}}),
         "c\x1b[31mat\n\x1b]0;title\x07dog\nhen\x00\n\u202ecow",
     ],
 )
