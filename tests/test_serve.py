@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from commands import runner
+from differences import close
 from faint import leftovers
 from PIL import Image
 from servers import SECONDS, answered, ask, serving
@@ -99,11 +100,6 @@ def demo():
 
 def images(count, size=64):
     return np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
-
-
-def close(found, expected):
-    """Equal, but for the order in which runs of other sizes add."""
-    return np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.slow
