@@ -86,7 +86,7 @@ def scan(
         If a picture does not fit the model, or the first images are not those that the atlas was made of.
         A picture that cannot be read is noted in ``atlas.failed``.
     """
-    for _ in Tally(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
+    for _ in Scanner(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
         after_batch(atlas)
     if positions:
         _locate(explainer, images, preprocess, atlas)
@@ -94,8 +94,8 @@ def scan(
     return atlas
 
 
-class Tally:
-    """Takes images into account, block by block; the positions of their activations are not found.
+class Scanner:
+    """Adds images to atlases, block by block; the positions of their activations are not found.
 
     Parameters
     ----------
