@@ -28,6 +28,9 @@ from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableErr
 from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.index import FORMAT
+from onnx_deconv.atlas.jobs import batches
+from onnx_deconv.atlas.means import means
+from onnx_deconv.atlas.projector import Costs
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
 from onnx_deconv.atlas.writer import Writer, plans
@@ -303,6 +306,54 @@ def test_an_atlas_made_on_cuda_is_the_cpus():
     for key, one in found["cuda"].items():
         expected = found["cpu"][key].values
         assert np.abs(one.values - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_time_is_that_of_all_images_units_and_sheets(monkeypatch):
+    monkeypatch.setattr("onnx_deconv.atlas.means.SHEET", 0.5)
+    explainer = Explainer(network(), "auto")
+    plan = plans({"r1": (6, 4), "r3": (5, 4)}, {"r1": (3, 3), "r3": (31, 31)}, 3)
+    costs = Costs({"r1": 1.0, "r3": 2.0}, image=10.0, bytes_read=0)
+    few = means(explainer.model, costs, plan, 3, scan_seconds=100.0)
+    assert few.seconds == pytest.approx(3 * 100 + 3 * 10 + 6 * 3 * 1.5 + 5 * 3 * 2.5)  # 3 of 4 ranks
+    many = means(explainer.model, costs, plan, 1000, scan_seconds=100.0)
+    units = 6 * 4, 5 * 4
+    assert many.seconds == pytest.approx(1000 * 100 + sum(units) * 10 + units[0] * 1.5 + units[1] * 2.5)
+    assert means(explainer.model, costs, plan, None, 1.0).seconds is None
+
+
+def test_costs_count_what_is_done_with_each_projection():
+    explainer, layers = Explainer(network(), "auto"), ["r1", "r3"]
+    projector, seen = Projector(explainer, layers, PREPROCESS), []
+    ((_, picture),) = pictures(1)
+    costs = projector.costs(picture, seen.append)
+    assert [one.layer for one in seen] == ["r1", "r1", "r3", "r3"]  # the second time counts
+    for one in (seen[1], seen[3]):
+        y, x = one.position
+        (whole,) = explainer(PREPROCESS.apply(picture)[0][None], 0, layer=one.layer, position=(y, x))
+        y0, x0, y1, x1 = one.window
+        expected = whole.reconstruction[:, y0:y1, x0:x1]
+        factor = whole.score or 1.0  # its seed is the activation, that of what was measured is one
+        np.testing.assert_allclose(one.values * factor, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+    assert min(*costs.seconds.values(), costs.image) > 0
+
+
+def test_units_that_wait_hold_no_more_than_their_crops(monkeypatch):
+    held = []
+
+    def watched(found):
+        for jobs in batches(found):
+            held.extend(job for job in jobs if isinstance(job.values, dict))
+            yield jobs
+
+    monkeypatch.setattr("onnx_deconv.atlas.projector.batches", watched)
+    explainer = Explainer(network(steps=(1, 1, 1)), "guided")
+    source, layers = pictures(3), convolutions(explainer.model)
+    atlas = atlas_of(explainer, source)
+    assert list(Projector(explainer, layers, PREPROCESS).run(atlas, images_of(source)))
+    assert len(held) > 20
+    for job in held:
+        assert all(array.base is None for array in job.values.values())  # a slice keeps the whole alive
+    assert any(array.size for job in held for array in job.values.values())
 
 
 def test_crops_are_smaller_where_units_see_little():
@@ -620,6 +671,40 @@ def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
     assert sum(file.name.endswith("-values.h5") for file in files) == 2
     for file in files:
         assert file.read_bytes() == (tmp_path / "merged" / file.name).read_bytes(), file.name
+
+
+def test_a_merge_that_was_interrupted_goes_on(tmp_path, model, monkeypatch):
+    homes = [tmp_path / "part0", tmp_path / "part1"]
+    for k, home in enumerate(homes):
+        folder = saved(tmp_path / f"in{k}", pictures(6)[k::2])
+        run("atlas", "build", model, folder, "-o", home, "--layer", "r3", *PREPARED)
+    run("atlas", "merge", *homes, "-o", tmp_path / "whole")
+    copy, copied = Writer.copy, []
+
+    def interrupted(writer, reader, layer, unit, source):
+        if len(copied) == 7:
+            copied.append(None)
+            raise KeyboardInterrupt
+        copy(writer, reader, layer, unit, source)
+        copied.append((layer, unit))
+
+    monkeypatch.setattr(Writer, "copy", interrupted)
+    run("atlas", "merge", *homes, "-o", tmp_path / "again", code=130)
+    said = run("atlas", "merge", *homes, "-o", tmp_path / "again").stdout
+    units = sum(int(table.filled.sum()) for table in Reader(tmp_path / "whole").atlas.layers.values())
+    assert said.startswith(f"{units} units will take about ")
+    assert len(copied) == len({*copied}) == units + 1  # none twice
+    for file in (tmp_path / "whole").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def test_an_atlas_is_not_merged_into_itself(tmp_path, model):
+    home = tmp_path / "part"
+    run("atlas", "build", model, saved(tmp_path / "in", pictures(2)), "-o", home, "--layer", "r3", *PREPARED)
+    files = {file.name: file.read_bytes() for file in home.iterdir()}
+    told = commands.refused("atlas", "merge", home, "-o", tmp_path / "in" / ".." / "part")
+    assert "is one of the atlases that are merged; choose another folder" in told
+    assert {file.name: file.read_bytes() for file in home.iterdir()} == files
 
 
 def test_numbers_are_dropped_where_one_of_the_merged_keeps_none(tmp_path, model):

@@ -382,6 +382,16 @@ def test_what_cannot_be_is_said(wrong):
         explain_graph(compile_pair(load(DEMO)), **wrong)
 
 
+@pytest.mark.parametrize("top", [1, 2])
+@pytest.mark.parametrize("sizes", ["9", "5,6,7"])
+def test_no_heat_map_is_drawn_of_what_is_no_image(sizes, top):
+    weights = {"w": small_networks.random(3, 2, *[1] * len(sizes.split(",")))}
+    body = "c = Conv(x, w) y = GlobalAveragePool(c)"
+    pair = compile_pair(load(small_networks.model(body, weights, f"N,2,{sizes}")))
+    with pytest.raises(InputError, match="a heat map is drawn of an image alone"):
+        explain_graph(pair, top=top, rendering="NCHW")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["squeezenet1.1-caffe2-fp32", "cifar10-pytorch1.7", "mnist-cntk", "textline-orientation-paddle"]

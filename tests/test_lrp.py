@@ -256,6 +256,8 @@ def test_relevance_at_a_rectifiers_zeros_is_divided_by_the_filters_own_result(re
         ("y = Clip(x, zero, six)", True),
         ("y = Clip(x, minus, six)", False),
         ("y = Clip(x)", False),
+        ("r = Max(x, zero) y = Min(r, six)", True),
+        ("r = Max(x, minus) y = Min(r, six)", False),
         ("y = Tanh(x)", False),
         ("y = Flatten(x)", False),
         ("r = Relu(x) y = Flatten(r)", True),

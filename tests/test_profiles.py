@@ -116,6 +116,50 @@ def test_a_square_weight_that_is_shared_gets_a_copy():
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("text", "size", "copies_"),
+    [
+        ("a = Gemm<transB=1>(x, w) r = Relu(a) y = Gemm(r, w)", (5, 5), 1),
+        ("a = MatMul(x, w) r = Relu(a) t = Transpose<perm=[1,0]>(w) y = MatMul(r, t)", (5, 5), 1),
+        ("a = Gemm<transB=1>(x, w) b = Gemm(x, w) c = MatMul(x, w) y = Sum(a, b, c)", (5, 5), 2),
+        ("v = Relu(w) a = Gemm<transB=1>(x, v) b = Gemm(x, v) y = Add(a, b)", (5, 5), 1),
+        ("u = Neg(w) v = Neg(w) a = Gemm<transB=1>(x, u) b = Gemm(x, v) y = Add(a, b)", (5, 5), 1),
+        ("a = Gemm(x, w) r = Relu(a) y = Gemm(r, w)", (5, 5), 0),
+        ("v = Neg(w) a = Gemm<transB=1>(x, w) b = Gemm(x, v) y = Add(a, b)", (5, 5), 0),
+        ("a = Gemm<transB=1>(x, w) r = Relu(a) y = Gemm(r, w)", (4, 5), 0),
+        ("a = MatMul(x, x) t = Transpose<perm=[1,0]>(x) b = MatMul(t, t) y = Sum(a, b, w)", (5, 5), 0),
+    ],
+)
+def test_filters_that_read_a_square_weight_in_two_manners_get_a_copy_each(text, size, copies_):
+    plain = graph_of(text, "float[5,5] x", w=random(*size))
+    copied = apply_passes(plain, ["copies"])
+    assert len(copied.graph.initializer) == 1 + copies_
+    x = random(5, 5)
+    np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
+
+
+def test_convolutions_with_a_weight_that_is_computed_get_a_copy_each():
+    text = "v = Relu(w) a = Conv(x, v) r = Relu(a) y = ConvTranspose(r, v)"
+    plain = graph_of(text, w=random(4, 4, 3, 3))
+    copied = apply_passes(plain, ["copies"])
+    read = [n.input[1] for n in copied.graph.node if n.op_type in ("Conv", "ConvTranspose")]
+    made_of = {n.output[0]: n.input[0] for n in copied.graph.node}
+    assert {made_of[v] for v in read} == {t.name for t in copied.graph.initializer}
+    assert len(copied.graph.initializer) == 2
+    x = random(2, 4, 6, 7)
+    np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
+
+
+@pytest.mark.parametrize("rules", ["guided", "gradient"])
+def test_masks_have_an_offset_that_openvino_does_not_take_for_another(rules):
+    """Of 0 it makes 0.5: half of a signal would pass where it is stopped."""
+    graph = explain_graph(compile_pair(load(network(size="22,22")), semantics=rules), runtime="openvino")
+    masks = [n for n in graph.proto.graph.node if n.op_type == "HardSigmoid"]
+    offsets = [helper.get_attribute_value(a) for n in masks for a in n.attribute if a.name == "beta"]
+    assert len(offsets) == len(masks) > 0
+    assert all(-(2.0**-120) < offset < 0 for offset in offsets)
+
+
 def test_a_copy_of_a_large_weight_has_bytes_of_its_own(tmp_path, monkeypatch):
     """OpenVINO takes two tensors for one if they lie at one place of a file."""
     monkeypatch.setattr("onnx_deconv.compiler.package.ONE_FILE", 1000)
@@ -291,6 +335,7 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
             "y = ConvTranspose<group = 2>(x, g)",
             "ConvTranspose .* makes one channel",
         ),
+        ("openvino", "y = HardSigmoid<beta = 0.0>(x)", "HardSigmoid .* an offset of 0"),
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
     ],
 )
@@ -336,6 +381,7 @@ def test_what_the_tables_refuse_is_no_more_than_that():
     """
     for runtime in PROFILES:
         check(graph_of(text, **tensors), runtime)
+        check(graph_of("a = HardSigmoid(x) y = HardSigmoid<beta = 0.1>(a)"), runtime)
 
 
 @pytest.mark.parametrize("rules", rule_tables())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from onnx_deconv.atlas.layer_files import EXACT, LayerPlan, Plans
-from onnx_deconv.atlas.projector import Projector
+from onnx_deconv.atlas.projector import Costs
 from onnx_deconv.atlas.scan import BATCH
 from onnx_deconv.atlas.writer import DRAWN_AT_ONCE
 from onnx_deconv.model import Model
@@ -16,8 +16,8 @@ _LOSSY, _EXACT = 0.26, (90, 1.9)
 _ENTRIES, _SHEETS, _INDEX = 236, 760, 60
 _NUMBER, _CHUNK = 1.75, 110
 """Bytes of a number that is kept, float16, where none is zero; and of what finds a unit's numbers."""
-_DRAWING, _PACKING = 1.2e-3, 28e-9
-"""Seconds in which one core draws and compresses a unit's pictures; and compresses a number that is kept."""
+SHEET = 1.6e-3
+"""Seconds in which one core draws a unit into the sheets."""
 _WAITING = 64_000_000
 """Bytes of units that wait to be projected together."""
 
@@ -52,15 +52,15 @@ class Means(NamedTuple):
     seconds: float | None
 
 
-def means(model: Model, projector: Projector, plan: Plans, images: int | None, scan_seconds: float) -> Means:
+def means(model: Model, costs: Costs, plan: Plans, images: int | None, scan_seconds: float) -> Means:
     """Estimate what an atlas will take.
 
     Parameters
     ----------
     model
         The model.
-    projector
-        Ready for all layers; some units are projected to take the time.
+    costs
+        What projections take.
     plan
         What is kept of each layer.
     images
@@ -70,10 +70,11 @@ def means(model: Model, projector: Projector, plan: Plans, images: int | None, s
     """
     units = units_of(plan, images)
     disk, making = room(plan, images)
-    costs, seconds = projector.costs(), None
+    seconds = None
     if images is not None:
-        projected = sum(units[layer] * (each + _drawn(plan[layer])) for layer, each in costs.seconds.items())
-        seconds = images * scan_seconds + projected
+        projected = sum(units[layer] * (each + SHEET) for layer, each in costs.seconds.items())
+        kept = min(images, sum(units.values()))
+        seconds = images * scan_seconds + kept * costs.image + projected
     return Means(
         sum(each.units[0] for each in plan.values()), disk, making,
         _memory(model, costs.bytes_read, plan, units), seconds,
@@ -108,11 +109,6 @@ def _of_pieces(plan: LayerPlan) -> float:
     pixels = math.prod(plan.tile)
     picture = _EXACT[0] + _EXACT[1] * pixels if pixels <= EXACT else _LOSSY * pixels
     return 2 * picture + (_CHUNK + _NUMBER * math.prod(plan.numbers) if plan.numbers else 0)
-
-
-def _drawn(plan: LayerPlan) -> float:
-    """Return the seconds in which a core draws and compresses what is kept of one unit."""
-    return _DRAWING + (_PACKING * math.prod(plan.numbers) if plan.numbers else 0)
 
 
 def _bytes_of_maps(model: Model, layers: Mapping[str, object]) -> int:

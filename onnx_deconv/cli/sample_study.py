@@ -195,11 +195,10 @@ class SampleStudy:
 
 def _stored(source: str) -> Iterator[tuple[str, Load]]:
     """Yield the photographs of an archive, a table or a bucket, with their names."""
-    images = images_of(source)
+    images = images_of(source, one_by_one=True)
     if images.count is None:
-        raise InputError(
-            f"{source}: is read from its beginning to its end, which suits 'atlas build' alone: unpack it"
-        )
+        how = "is read from its beginning to its end, which suits 'atlas build' alone: unpack it"
+        raise InputError(f"{images.name}: {how}")
     is_picture = os.path.splitext(images.name)[1].lower() in SUFFIXES  # noqa: PTH122 - perhaps a URI
     for name, load in images:
         if is_picture:

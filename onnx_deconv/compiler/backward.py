@@ -21,7 +21,7 @@ from onnx_deconv.model import Model
 from onnx_deconv.model.heads import axes_of, feature_maps, feature_maps_at
 from onnx_deconv.model.model import read_by
 from onnx_deconv.model.opset_conversion import at_opset
-from onnx_deconv.model.tails import FLOATS
+from onnx_deconv.model.tail_steps import FLOATS
 from onnx_deconv.operators import (
     Key,
     Rule,

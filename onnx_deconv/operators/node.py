@@ -130,7 +130,8 @@ class ForwardNode:
         ``None`` where neither is given, or the input is computed at run time.
         """
         if name in self.node.attrs:
-            return list(self.node.attrs[name])
+            given = self.node.attrs[name]
+            return list(given) if isinstance(given, list | tuple) else [given]
         found = self.constant(input) if self.has(input) else None
         return None if found is None or not found.size else list(found.ravel().tolist())
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,10 @@ import click
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.layer_files import Plans
 from onnx_deconv.atlas.means import means
-from onnx_deconv.atlas.resume import load_partial, save_partial
+from onnx_deconv.atlas.resume import PARTIAL, load_partial, save_partial
 from onnx_deconv.atlas.scan import digest_of, scan_seconds
 from onnx_deconv.atlas.values_file import needs_h5py
-from onnx_deconv.atlas.writer import Writer, plans
+from onnx_deconv.atlas.writer import Writer, draw, plans
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
@@ -28,8 +29,9 @@ from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
 from onnx_deconv.distributed import Cluster, Job
+from onnx_deconv.errors import InputError
 from onnx_deconv.files import check_disk, folder
-from onnx_deconv.imaging import read_image
+from onnx_deconv.imaging import Picture, read_image
 from onnx_deconv.model import Model, digest
 from onnx_deconv.model.heads import convolutions, rectified_convolution
 from onnx_deconv.runtime import device_of, workers
@@ -37,6 +39,9 @@ from onnx_deconv.semantics import Semantics
 
 _SAVE_EVERY = 5.0
 """Seconds between two saves of the state that an interrupted run continues from."""
+
+_TRIED = 32
+"""Images of which one is hoped to be whole."""
 
 _EPILOG = """\b
 Examples:
@@ -155,17 +160,29 @@ def _tell_means(
     """
     console.status("measuring how long it will take")
     each = scan_seconds(study.explainer, source, study.preprocess, list(plan))
-    takes = means(study.explainer.model, projector, plan, source.count, each)
+    costs = projector.costs(_first(source), partial(draw, plan, study.preprocess.channels))
+    takes = means(study.explainer.model, costs, plan, source.count, each)
     or_else = ", fewer layers, a smaller --top, or leave out --values"
     free = check_disk(output, takes.making, "while it is made the atlas takes", or_else)
     least = (1e3 * each if takes.seconds is None else takes.seconds) / threads
     lasts = console.between(least, least * console.slower(threads))
     lasts += " for each 1,000 images, and the projections" if takes.seconds is None else ""
+    lasts += ", less what is done already" if (output / PARTIAL).is_file() else ""
     console.say(
         f"{counted(takes.maps, 'feature map')} in {counted(len(plan), 'layer')} will take about "
         f"{in_bytes(takes.disk)} of disk ({in_bytes(takes.making)} while it is made, {in_bytes(free)} free), "
         f"at most about {in_bytes(takes.memory)} of memory, and last {lasts}"
     )
+
+
+def _first(source: Images) -> Picture | None:
+    """Return the first picture that can be read, if it is among the first few."""
+    for _, load in islice(source, _TRIED):
+        try:
+            return load()
+        except InputError:
+            continue
+    return None
 
 
 def _cluster(
