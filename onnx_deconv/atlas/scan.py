@@ -278,7 +278,7 @@ def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
     Nothing after the last layer is computed then, no switches are, and no feature map leaves the session.
     onnxruntime computes the maxima on the CPU in the order in which its convolutions leave their results,
     so that there is nothing to rearrange. Those of the last layer come first in the file: onnxruntime, which
-    numbers nodes anew from the outputs back, then numbers each maximum right after its map, and computes it
+    numbers nodes again from the outputs back, then numbers each maximum right after its map, and computes it
     while the caches still hold the map.
     """
     proto = forward(model, [Tap("value", layer, layer) for layer in layers])

@@ -122,7 +122,7 @@ def explain_graph(
         ``present``: those of its activations that are positive, all where none is. ``contrast``: the class,
         less the mean of all others; for scores alone. ``strongest``: the map's strongest activation alone.
         ``unit``: ``target`` is not a channel but a
-        unit, its index in row-major order over the explained value's axes behind the batch (channel,
+        unit, its index in row-major order over the explained value's axes after the batch (channel,
         row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
         channel (scores), ``present`` for maps before a sigmoid, else ``map``.
     ranking
