@@ -19,6 +19,7 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from oracle import model_of, numbers
+from pictures import as_png
 from PIL import Image
 from random_networks import Net, nets
 from zoo_files import ZOO
@@ -1104,17 +1105,14 @@ def read(images):
     return fine, failed
 
 
-def encoded():
-    file = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(file, "PNG")
-    return file.getvalue()
+PNG = as_png(np.zeros((4, 4, 3), np.uint8))
 
 
 def test_an_encrypted_and_a_damaged_member_of_a_zip_are_named_and_left_out(tmp_path):
     path = tmp_path / "in.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("a.png", "b.png", "c.png"):
-            archive.writestr(name, encoded())
+            archive.writestr(name, PNG)
     content = path.read_bytes()
     at = content.find(b"b.png") + 40
     path.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
@@ -1131,10 +1129,10 @@ def test_a_member_that_unpacks_to_far_too_much_is_named_and_left_out(tmp_path, m
     if kind == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("a.png", large)
-            archive.writestr("b.png", encoded())
+            archive.writestr("b.png", PNG)
     else:
         with tarfile.open(path, "w:gz") as archive:
-            for name, content in (("a.png", large), ("b.png", encoded())):
+            for name, content in (("a.png", large), ("b.png", PNG)):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
@@ -1149,7 +1147,7 @@ def test_a_tar_that_is_cut_short_gives_what_comes_before(tmp_path, kind):
     rng = np.random.default_rng(0)
     with tarfile.open(path, f"w:{kind}") as archive:
         for name in ("a.png", "b.png"):
-            content = encoded() if name == "a.png" else rng.bytes(1 << 20)
+            content = PNG if name == "a.png" else rng.bytes(1 << 20)
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))

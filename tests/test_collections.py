@@ -10,7 +10,7 @@ import onnx
 import pytest
 from commands import refused, run
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from pictures import as_png, noise
 
 from onnx_deconv.atlas import images_of
 from onnx_deconv.atlas.stored import address
@@ -21,16 +21,10 @@ NAMES = ["a.png", "b.png", "c.png", "d.png", "e.png"]
 
 
 def picture(k):
-    return np.random.default_rng(k).integers(0, 256, (5, 4, 3), np.uint8)
+    return noise(5, 4, seed=k)
 
 
-def encoded(k):
-    file = io.BytesIO()
-    Image.fromarray(picture(k)).save(file, "PNG")
-    return file.getvalue()
-
-
-CONTENT = {name: encoded(k) if name != "c.png" else b"no picture" for k, name in enumerate(NAMES)}
+CONTENT = {name: as_png(picture(k)) if name != "c.png" else b"no picture" for k, name in enumerate(NAMES)}
 
 
 def read(images):
@@ -174,7 +168,7 @@ def stored(home, content, kind):
 
 @pytest.mark.parametrize("kind", ["folder", "list", "zip", "tar", "tars", "gzipped"])
 def test_some_of_the_pictures_are_those_of_all(tmp_path, kind):
-    images = images_of(stored(tmp_path, {f"{k}.png": encoded(k) for k in range(3)}, kind))
+    images = images_of(stored(tmp_path, {f"{k}.png": as_png(picture(k)) for k in range(3)}, kind))
     every = [name for name, _ in images]
     assert len(every) == 3
     for first in range(4):

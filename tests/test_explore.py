@@ -38,6 +38,7 @@ from starlette.requests import Request  # noqa: E402
 from onnx_deconv.serving.application import gated  # noqa: E402 - after the skip
 from onnx_deconv.serving.exploration import Exploration  # noqa: E402
 from onnx_deconv.serving.explore_routes import HEADERS, ExploreRoutes  # noqa: E402
+from onnx_deconv.serving.gate import Admission  # noqa: E402
 from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
 from onnx_deconv.serving.metrics import Metrics  # noqa: E402
 
@@ -58,7 +59,7 @@ def app():
     preprocess = preprocess_for(explainer.model)[0]
     exploration = Exploration(lambda method: Explainer(explainer.model, method), preprocess, [CHELSEA])
     routes = ExploreRoutes(exploration, Limits(), lambda *_: "the command").all()
-    return gated(routes, Limits(), Address(), Metrics(), HEADERS)
+    return gated(routes, Admission(Address(), Limits(), Metrics()), HEADERS)
 
 
 def test_the_page_gets_what_it_asks_for(app):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from pictures import refused
 
-from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import (
     Preprocess,
     heat_map,
@@ -29,12 +29,6 @@ reconstructions = arrays(
     array_shapes(min_dims=2, max_dims=2, max_side=9).map(lambda size: (3, *size)),
     elements=finite,
 )
-
-
-def refused(call, *args, match, **kwargs):
-    with pytest.raises(InputError, match=match) as caught:
-        call(*args, **kwargs)
-    assert "\n" not in str(caught.value)
 
 
 # Scale

@@ -44,6 +44,7 @@ from onnx_deconv.model.heads import (
     fields_of,
     head_of,
     labelled,
+    names_of_fields,
     undecided,
 )
 from onnx_deconv.operators import RuleTable
@@ -166,6 +167,7 @@ class Explainer:
         self.head = labelled(self.model, self.head, len(self.labels.names))
         self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
         self.fields = fields_of(self.head, len(self.labels.names))
+        self.labels = replace(self.labels, names=names_of_fields(self.head, self.labels.names))
         compiled = partial(compile_pair, self.model, inputs=inputs, output=self.head.output, kind=self._kind)
         ready = {(self.layer, stored): saved} if saved and self.semantics == stored and inputs is None else {}
         self._sessions = Sessions(self.model, providers, max_layers, compiled, ready, low_memory=low_memory)

@@ -127,6 +127,7 @@ def command(
     with the photograph, the class and the model's weights, and do they stay as they are otherwise?
     """
     study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
+    study.explainer.prepare()
     files = find_pictures(paths)
     tell_assumed(console, study.explainer.head)
     failures = Failures(console, len(files))

@@ -57,9 +57,7 @@ class OcclusionOptions:
     ] = None
     layer: Annotated[
         str | None,
-        groups.layer(
-            "The layer whose strongest feature map is followed", "the last convolution before the class maps"
-        ),
+        groups.layer("The layer whose strongest feature map is followed", groups.LAST_CONVOLUTION),
     ] = None
     square: Annotated[
         int | None,

@@ -8,7 +8,7 @@ from onnx_deconv.imaging import ImageInput, preprocess_for
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.class_names import names_in_nodes
-from onnx_deconv.model.heads import Head
+from onnx_deconv.model.heads import Head, names_of_fields
 
 
 def labels_of(model: Model, head: Head) -> Labels:
@@ -38,7 +38,7 @@ def input_facts(model: Model, head: Head) -> dict[str, Any]:
         "batch": {"axis": 0, "size": model.batch},
         "example": {name: _example(model, name) for name in model.inputs},
         "preprocessing": _preprocessing(model),
-        "labels": list(labels_of(model, head).names),
+        "labels": list(names_of_fields(head, labels_of(model, head).names)),
     }
 
 

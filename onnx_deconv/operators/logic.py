@@ -8,6 +8,7 @@ from onnx_deconv.operators.traits import PICK, POINTWISE, RANDOM, REPEATS, SHAPE
 
 declare("And", traits={POINTWISE}, evaluate=np.logical_and)
 declare("Or", traits={POINTWISE}, evaluate=np.logical_or)
+declare("Xor", traits={POINTWISE}, evaluate=np.logical_xor)
 declare("Not", traits={POINTWISE}, evaluate=np.logical_not)
 declare("Equal", traits={POINTWISE}, evaluate=np.equal)
 declare("Greater", traits={POINTWISE}, evaluate=np.greater)
