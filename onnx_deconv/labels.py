@@ -34,6 +34,8 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 """Control characters, marks that turn the direction of writing, byte order marks."""
 
 
+_SAID = re.compile(r"(index|label)\s+(.+)", re.DOTALL)
+"""What tells an index from a name that is a number."""
 _MOST_BYTES, _DIGITS = 1 << 26, 9
 """Bytes that a file of names may take, and digits that the number of a class may have."""
 
@@ -51,18 +53,21 @@ class Labels:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, given: Sequence[str] | None, metadata: Mapping[str, str]) -> Self:
-        """Take the given names, else those in a model's metadata.
+    def of(
+        cls, given: Sequence[str] | None, metadata: Mapping[str, str] | None = None, nodes: Sequence[str] = ()
+    ) -> Self:
+        """Take the given names, else those in a model's metadata, else those that its nodes hold.
 
-        There they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or lines; or
-        the characters of a reader of text, as PaddleOCR writes them.
+        In metadata they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or
+        lines; or the characters of a reader of text, as PaddleOCR writes them.
         """
         if given is not None:
             return cls(tuple(_clean(str(name)) for name in given))
-        text = next((metadata[key] for key in _METADATA_KEYS if metadata.get(key)), "")
-        if not text and _CHARACTERS in metadata:
-            return cls(("blank", *map(_clean, metadata[_CHARACTERS].split("\n")), "space"))
-        return cls(tuple(_parsed(text)))
+        stored = metadata or {}
+        text = next((stored[key] for key in _METADATA_KEYS if stored.get(key)), "")
+        if not text and _CHARACTERS in stored:
+            return cls(("blank", *map(_clean, stored[_CHARACTERS].split("\n")), "space"))
+        return cls(tuple(_parsed(text)) or tuple(map(_clean, nodes)))
 
     @classmethod
     def beside(cls, folder: Path) -> Self:
@@ -124,16 +129,49 @@ class Labels:
     def index(self, label: int | str) -> int:
         """Return the index of a class given by index or by name (any one of a comma-separated name).
 
+        A whole number is an index. A text of digits may be one, or a name where classes are called by
+        numbers: ``index 7`` and ``label 7`` say which.
+
         Raises
         ------
         InputError
-            If no class or several have that name; close matches are offered.
+            If no class or several have that name, or a number is one class's name and another's index; close
+            matches are offered.
         """
-        if not isinstance(label, str) or (label.isdecimal() and len(label) <= _DIGITS):
+        if not isinstance(label, str):
             return int(label)
+        found = self._named(label)
+        if is_index(label):
+            return self._told(label, int(label), found)
+        if not found and (said := _SAID.fullmatch(label.strip())) is not None:
+            if said[1] == "index" and is_index(said[2]):
+                return int(said[2])
+            label = said[2] if said[1] == "label" else label
+            found = self._named(label)
+        return self._only(label, found)
+
+    def _named(self, label: str) -> list[int]:
+        """Return the classes that have a name."""
         wanted = label.strip().lower()
-        spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}
-        found = [k for k, parts in spoken.items() if wanted in parts or wanted == self.names[k].lower()]
+        spoken = ([part.strip().lower() for part in name.split(",")] for name in self.names)
+        named = zip(self.names, spoken, strict=True)
+        return [k for k, (name, parts) in enumerate(named) if wanted in parts or wanted == name.lower()]
+
+    def _told(self, label: str, index: int, named: Sequence[int]) -> int:
+        """Return the class that a number means: its index, unless that is another's name."""
+        if named in ([], [index]):
+            return index
+        if index >= len(self.names) and len(named) == 1:
+            return named[0]
+        called = f" ({self.names[index]})" if index < len(self.names) else ""
+        raise InputError(
+            f"{label!r} is the name of class {', '.join(map(str, named))} and the index of another{called}: "
+            f"give 'label {label}' or 'index {label}'"
+        )
+
+    def _only(self, label: str, found: Sequence[int]) -> int:
+        """Return the only class that has a name."""
+        wanted = label.strip().lower()
         if len(found) == 1:
             return found[0]
         if found:
@@ -143,11 +181,17 @@ class Labels:
                 f"class {label!r}: the model carries no labels; give an index, or the names (--labels FILE, "
                 "or labels= in Python; imagenet for ImageNet's)"
             )
-        close = difflib.get_close_matches(wanted, [p for parts in spoken.values() for p in parts], 3)
+        spoken = [part.strip().lower() for name in self.names for part in name.split(",")]
+        close = difflib.get_close_matches(wanted, spoken, 3)
         few = ", ".join(self.spoken(k) for k in range(min(len(self.names), _FEW)))
         more = ", ..." if len(self.names) > _FEW else ""
         also = f"did you mean {', '.join(close)}?" if close else f"the names are {few}{more}"
         raise InputError(f"no class is named {label!r}: {also}")
+
+
+def is_index(text: str) -> bool:
+    """Tell whether a text may be the index of a class: digits, and not too many."""
+    return text.isdecimal() and len(text) <= _DIGITS
 
 
 def _parsed(text: str) -> list[str]:

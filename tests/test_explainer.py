@@ -10,6 +10,7 @@ import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from oracle import assert_close
+from small_networks import random
 
 from onnx_deconv import (
     Explainer,
@@ -43,10 +44,6 @@ def model(body, weights, inputs=None, outputs="y", real="float"):
     for node in proto.graph.node:
         node.name = f"{node.op_type}/{node.output[0]}"
     return proto
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
 
 
 def network(batch="N", real="float"):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
+from operator_cases import ints
 from oracle import Case, RefusedError, assert_close, assert_transposed, node, numbers, plain, reconstruction
 
 small = st.integers(1, 3)
@@ -174,10 +175,6 @@ def matrix_products(draw):
 # --- operators that move values -------------------------------------------------------------------
 
 shapes = st.lists(small, min_size=1, max_size=4)
-
-
-def ints(*values):
-    return np.array(values, np.int64)
 
 
 @st.composite

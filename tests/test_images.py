@@ -6,6 +6,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+from pictures import as_png, noise
 from PIL import Image
 from small_networks import labelled, model, network, random
 
@@ -17,10 +18,6 @@ from onnx_deconv.imaging import CustomPreprocess, Preprocess, preprocess_for, re
 
 SIZE = "32,32"
 HOW = preprocess_for(onnx_deconv.load(labelled(network(size=SIZE))))[0]
-
-
-def noise(height=40, width=50, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +47,8 @@ def as_preprocessed(picture):
     return HOW.apply(picture)[0]
 
 
-def encoded(picture):
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()
-
-
 def opened(picture):
-    return io.BytesIO(encoded(picture))
+    return io.BytesIO(as_png(picture))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +56,7 @@ def opened(picture):
     [
         Image.fromarray,
         np.asarray,
-        encoded,
+        as_png,
         opened,
         pytest.param(as_a_tensor, marks=pytest.mark.slow),  # importing PyTorch takes seconds
         as_preprocessed,
@@ -74,7 +65,7 @@ def opened(picture):
             marks=pytest.mark.slow,
         ),
         lambda picture: {"image": Image.fromarray(picture), "label": 3},
-        lambda picture: {"img": {"bytes": encoded(picture), "path": None}, "label": 3},
+        lambda picture: {"img": {"bytes": as_png(picture), "path": None}, "label": 3},
         lambda picture: {"pixel_values": as_preprocessed(picture), "id": "a"},
         lambda picture: np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]),
         lambda picture: as_preprocessed(picture).astype(np.float64),

@@ -51,7 +51,10 @@ DOORS = {
     "click": {"cli"},
     "cmap": {"imaging"},
     "ray": {"distributed"},
-} | {name: {"serving"} for name in ("starlette", "uvicorn", "prometheus_client")}
+} | {
+    name: {"serving"}
+    for name in ("starlette", "uvicorn", "prometheus_client", "kserve", "grpc", "grpc_interceptor")
+}
 
 
 def room(names):

@@ -1,12 +1,11 @@
 """Masks of the backward pass are exact where they cost least."""
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from oracle import assert_close
+from oracle import answer, assert_close
 
 from onnx_deconv import Semantics, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_manifest import own_top
@@ -32,11 +31,6 @@ def graph(nodes, tensors, inputs, outputs=("y",)):
         [numpy_helper.from_array(a, n) for n, a in tensors.items()],
     )  # fmt: skip
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
-
-def run(proto, feeds):
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)[0]
 
 
 def operators(proto):
@@ -75,7 +69,7 @@ def test_what_is_above_0_lets_a_signal_pass_as_it_is():
     assert operators(optimised) == ["Conv", "Conv", "HardSigmoid", "Mul", "Conv"]
     forward, signal = around(2 * NORMAL), normal(1, CHANNELS, 3, 4)
     np.testing.assert_array_equal(
-        run(optimised, {"a": signal, "b": forward}), np.where(forward > 0, signal, 0)
+        answer(optimised, {"a": signal, "b": forward}), np.where(forward > 0, signal, 0)
     )
 
 
@@ -90,7 +84,7 @@ def test_what_is_below_a_bound_lets_a_signal_pass_as_it_is(bound):
     assert "HardSigmoid" in operators(optimised)
     forward, signal = around(bound), normal(1, CHANNELS, 3, 4)
     np.testing.assert_array_equal(
-        run(optimised, {"a": signal, "b": forward}), np.where(forward < np.float32(bound), signal, 0)
+        answer(optimised, {"a": signal, "b": forward}), np.where(forward < np.float32(bound), signal, 0)
     )
 
 
@@ -113,7 +107,7 @@ def test_a_sign_is_a_mask_only_of_what_is_not_negative(rectified):
     optimised = apply_passes(proto, ["masks"])
     assert ("HardSigmoid" in operators(optimised)) is rectified
     feeds = {"a": normal(2, CHANNELS, 3, 4), "b": normal(2, CHANNELS, 3, 4)}
-    assert_close(run(optimised, feeds), run(proto, feeds))
+    assert_close(answer(optimised, feeds), answer(proto, feeds))
 
 
 def test_signs_of_what_a_companion_is_given_are_cut_off():
@@ -124,7 +118,7 @@ def test_signs_of_what_a_companion_is_given_are_cut_off():
     assert operators(optimised) == ["Mul", "Clip", "Mul"]
     forward = np.concatenate([around(NORMAL), around(-NORMAL)]).reshape(-1, 4, 3, 4)
     signal = normal(*forward.shape)
-    np.testing.assert_array_equal(run(optimised, {"a": signal, "b": forward}), signal * np.sign(forward))
+    np.testing.assert_array_equal(answer(optimised, {"a": signal, "b": forward}), signal * np.sign(forward))
 
 
 @pytest.mark.parametrize("rules", ["guided", "gradient"])
@@ -163,7 +157,7 @@ def test_a_signal_from_outside_the_blocked_layout_is_multiplied_where_it_is():
     optimised = apply_passes(proto, ["masks"])
     assert operators(optimised) == ["Sigmoid", "Greater", "Cast", "Mul"]
     feeds = {"a": normal(3, 4), "b": normal(3, 4)}
-    np.testing.assert_array_equal(run(optimised, feeds), run(proto, feeds))
+    np.testing.assert_array_equal(answer(optimised, feeds), answer(proto, feeds))
 
 
 def network(nodes, weights, shape):

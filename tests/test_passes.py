@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from oracle import assert_close
+from oracle import answer, assert_close
 from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
@@ -31,8 +31,7 @@ def model(nodes, shape, tensors, opset=18):
 
 
 def run(proto, x):
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
+    return answer(proto, {"x": x})
 
 
 def operators(proto):
@@ -82,7 +81,7 @@ def test_filters_of_many_channels_take_fewer_multiplications(size, pads, channel
         assert "Split" in operators(optimised)
     x = normal(batch, channels[0], *size)
     expected = run(proto, x)
-    np.testing.assert_allclose(run(optimised, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert_close(run(optimised, x), expected)
 
 
 @pytest.mark.slow
@@ -113,7 +112,7 @@ def test_filters_of_many_channels_are_told_from_others():
     optimised, x = apply_passes(proto, ["winograd"]), normal(1, 512, 18, 18)
     assert "Split" in operators(optimised)
     expected = run(proto, x)
-    np.testing.assert_allclose(run(optimised, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert_close(run(optimised, x), expected)
 
 
 @settings(max_examples=100)
@@ -553,7 +552,7 @@ def test_rectifiers_that_follow_windows_side_by_side_are_done_before():
     assert back
     assert not {producers[n.input[0]] for n in back} & {"Reshape", "Slice"}  # which put the picture together
     assert plain.any()
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-6 * np.abs(plain).max())
+    assert_close(optimised, plain, 1e-6)
 
 
 @pytest.mark.parametrize(("kernel", "step"), [(3, 2), (7, 2), (2, 3), (5, 1)])
@@ -563,7 +562,7 @@ def test_a_transposed_convolution_takes_what_overlapping_windows_leave(kernel, s
     x = normal(2, 3, 37, 42)
     plain, optimised, proto = reconstructions(net, x)
     assert "ScatterElements" not in operators(proto)
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert_close(optimised, plain)
     assert sum(n.op_type == "ConvTranspose" for n in proto.graph.node) >= 4
 
 
@@ -592,7 +591,7 @@ def test_a_convolution_is_done_to_what_overlapping_windows_leave(size, kernel, p
     net = overlapping(size, 32, batch, stem=(kernel, 1), before=before, around={"pads": ends})
     plain, optimised, proto = reconstructions(net, normal(2, before, *size))
     assert plain.any()
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert_close(optimised, plain)
     if kernel in (1, 3, 5) and (pad, more) == (kernel // 2, 0):
         assert set(channels_put_together(proto)) == {min(before, 32)}
 
@@ -657,7 +656,7 @@ def test_branches_that_cannot_be_unpooled_apart_are_unpooled_together(more):
     plain, optimised, proto = reconstructions(net, normal(2, 3, 21, 24))
     assert "Split" in operators(proto)
     assert ("ScatterElements" in operators(proto)) == (more.get("channels") == (20, 8))
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert_close(optimised, plain)
 
 
 @pytest.mark.parametrize(
@@ -687,7 +686,7 @@ def test_a_squeezenet_is_explained_alike_without_switches():
     path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
     plain, optimised, proto = reconstructions(path, normal(1, 3, 224, 224))
     assert "ScatterElements" not in operators(proto)
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert_close(optimised, plain)
 
 
 def fire(sizes, *, axis=1, bias=False, **attributes):

@@ -111,12 +111,10 @@ def is_tar(file: Stored) -> bool:
 
 
 def tar_places(file: Stored) -> list[Place] | None:
-    """Find the pictures of an uncompressed tar file of this machine; ``None`` of any other.
+    """Find the pictures of an uncompressed tar file; ``None`` of any other.
 
-    Only the members' headers are read.
+    Only the members' headers are read; of a file in a bucket that is a request for each.
     """
-    if not file.is_here:
-        return None
     places: list[Place] = []
     with file.open() as opened:
         size = opened.seek(0, os.SEEK_END)

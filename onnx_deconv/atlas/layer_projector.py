@@ -6,7 +6,6 @@ used the whole image is projected, which gives the same result more slowly.
 """
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -119,14 +118,10 @@ class LayerProjector:
         """How many feature maps the layer has."""
         return known_shape(self._whole, self._layer)[1]
 
-    def seconds(self, forward: ForwardValues) -> float:
-        """Measure how long a unit in the middle of the layer takes."""
-        position = [size // 2 for size in self._positions]
-        crop = self.crop(position)
-        for _ in range(2):  # the first run takes longer
-            start = time.perf_counter()
-            self.project([crop], [(0, position, 1.0)], [self.cut(crop, forward)])
-        return time.perf_counter() - start
+    @property
+    def middle(self) -> tuple[int, ...]:
+        """The position in the middle of the layer."""
+        return tuple(size // 2 for size in self._positions)
 
     def _compile(self, submodels: Submodels, dims: Sequence[int | str]) -> None:
         explainer, on_crops = self._explainer, tuple(dims[1:]) == _OPEN
@@ -177,7 +172,7 @@ class LayerProjector:
         Some passes need that: MobileNetV2's is a third faster then. ResNet-50's is 6 % faster, for which its
         weights are not kept twice.
         """
-        if self._grid is None or self.crop([size // 2 for size in self._positions]) != self._whole_crop:
+        if self._grid is None or self.crop(self.middle) != self._whole_crop:
             return self._session
         try:
             placed = submodels.of(self._layer, (_BATCH, *self.size))

@@ -26,7 +26,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
-from onnx_deconv.runtime import Providers, Session, device_of, numpy_of, workers
+from onnx_deconv.runtime import Providers, Session, clock_of, device_of, numpy_of, workers
 
 BATCH = 4
 """How many images go forward at once on a core, where the model leaves that open."""
@@ -126,14 +126,18 @@ def digest_of(images: Images) -> str:
 def scan_seconds(
     explainer: Explainer, images: Images, preprocess: Preprocess, layers: Sequence[str]
 ) -> float:
-    """Measure how long a scan takes for one image, by the first few images; those that fail count too."""
+    """Measure how long one core, or the GPU, takes to scan an image.
+
+    By the first few; those that fail count too.
+    """
+    clock = clock_of(device_of(explainer.providers))
     network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
     first = list(islice(images, _MEASURED))
     for each in (first[:1], first):  # the first run takes longer
-        start = time.perf_counter()
+        start = clock()
         for _ in network.run(each):
             pass
-    return (time.perf_counter() - start) / max(1, len(first))
+    return (clock() - start) / max(1, len(first))
 
 
 def _unseen(images: Images, atlas: Atlas) -> Iterator[tuple[str, Load]]:

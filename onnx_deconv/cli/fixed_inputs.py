@@ -72,9 +72,7 @@ class FixedInputs:
         ),
     ] = ()
 
-    def model(
-        self, path: Path, run: ModelOptions, images: ImageOptions, console: Console | None = None
-    ) -> Path | Model:
+    def model(self, path: Path, run: ModelOptions, images: ImageOptions) -> Path | Model:
         """Return the model that takes the other inputs alone: the file itself where nothing is given.
 
         Raises
@@ -88,7 +86,7 @@ class FixedInputs:
             raise InputError(
                 f"{path}: --input is for a model; what inputs get is chosen before it is converted"
             )
-        return self.of(run.load(path), images, console)
+        return self.of(run.load(path), images)
 
     def of(self, model: Model, images: ImageOptions, console: Console | None = None) -> Model:
         """Return the model that takes the other inputs alone."""

@@ -166,7 +166,8 @@ def explain_graph(
     InputError
         If there is no such ``runtime``, it needs sizes that are not known, or ignores optional inputs; if
         ``top`` is not positive, or more than there are channels or units; there is no such ``seed`` or value
-        ``ranking``; or units are ranked by another value than theirs.
+        ``ranking``; units are ranked by another value than theirs; or a heat map is asked for of what is no
+        image.
 
     Examples
     --------
@@ -252,6 +253,11 @@ def _append_rendering(
     """Append what draws a heat map of a result; return the heat map's entry in the manifest."""
     from onnx_deconv.compiler import image_graph  # noqa: PLC0415 - Pillow takes a while to load
 
+    axes = len(result["shape"] or rendering) - (top > 1)
+    if axes != len(rendering):
+        raise InputError(
+            f"rendering={rendering!r}: {name!r} has {axes} axes: a heat map is drawn of an image alone"
+        )
     names = {name: interface[name], HEAT: interface[HEAT]}
     graph.append(image_graph.rendering(name, rendering, top), names)
     return heat_entry(result, interface[HEAT], rendering)
@@ -307,7 +313,10 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
     """Return the value by which classes or channels are ranked, and what is known of it."""
     scores, explained = pair.manifest["scores"], pair.manifest["explained"]
     if scores is None and explained["output"] is not None:
-        raise ModelError(f"the graph does not tell what output {explained['output']!r} is: choose a layer")
+        raise ModelError(
+            f"the graph does not tell what output {explained['output']!r} is: make the pair of a layer, by "
+            "compile_pair(model, LAYER), or of another output, by compile_pair(model, output=NAME)"
+        )
     if seed != "unit" and scores is not None and value == scores["value"]:
         if scores["kind"] == "detections" and scores["fields"] is None:
             raise ModelError(

@@ -119,6 +119,10 @@ def _pads_differ(_: Facts, node: NodeProto) -> bool:
     return pads[: len(pads) // 2] != pads[len(pads) // 2 :]
 
 
+def _has_no_offset(_: Facts, node: NodeProto) -> bool:
+    return attributes_of(node).get("beta") == 0
+
+
 def _joins_in_groups(facts: Facts, node: NodeProto) -> bool:
     """Tell whether each of several groups makes one channel of several."""
     groups, dims = attributes_of(node).get("group", 1), facts.dims.get(node.input[1])
@@ -204,7 +208,10 @@ PROFILES: Mapping[str, Profile] = {
             Form(_ANY, "is of uint8, which only casts take", _of_bytes),
         ),
     ),
-    "openvino": Profile(("sizes", *_WITHOUT_INDICES, "copies")),
+    "openvino": Profile(
+        ("sizes", *_WITHOUT_INDICES, "copies"),
+        refused=(Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),),
+    ),
     "web": Profile(
         ("sizes", *_WITHOUT_INDICES),
         sizes="images",

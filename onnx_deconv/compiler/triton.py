@@ -19,6 +19,7 @@ from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.model import Model
 from onnx_deconv.model.axis_names import has_batches
+from onnx_deconv.model.heads import head_of
 
 FILE, CONFIG, VERSION = "model.onnx", "config.pbtxt", "1"
 _TYPES = {
@@ -102,7 +103,12 @@ def _can_batch(model: Model, manifest: Mapping[str, Any]) -> bool:
 
 def _of_model(model: Model, runtime: str) -> dict[str, Any]:
     entries = [[described(model, name) for name in names] for names in (model.inputs, model.outputs)]
-    return {"inputs": entries[0], "outputs": entries[1], "runtime": runtime, **input_facts(model)}
+    return {
+        "inputs": entries[0],
+        "outputs": entries[1],
+        "runtime": runtime,
+        **input_facts(model, head_of(model)),
+    }
 
 
 def _with_target(manifest: Mapping[str, Any]) -> dict[str, Any]:

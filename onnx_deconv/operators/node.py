@@ -109,9 +109,9 @@ class ForwardNode:
         """Return the axes after batch and channel."""
         return list(range(2, len(self.shape_of(0))))
 
-    def axis(self, default: int = 0, name: str = "axis") -> int:
-        """Return an axis attribute, counted from the front."""
-        axis = int(self.attr(name, default))
+    def axis(self, default: int = 0) -> int:
+        """Return the attribute ``axis``, counted from the front."""
+        axis = int(self.attr("axis", default))
         return axis if axis >= 0 else axis + len(self.shape_of(0))
 
     def unsupported(self, why: str) -> RuleError:
@@ -130,7 +130,8 @@ class ForwardNode:
         ``None`` where neither is given, or the input is computed at run time.
         """
         if name in self.node.attrs:
-            return list(self.node.attrs[name])
+            given = self.node.attrs[name]
+            return list(given) if isinstance(given, list | tuple) else [given]
         found = self.constant(input) if self.has(input) else None
         return None if found is None or not found.size else list(found.ravel().tolist())
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.pooling import spread, window_sums
 from onnx_deconv.operators.reduce import axes_of, kept
-from onnx_deconv.operators.registry import find
+from onnx_deconv.operators.registry import find, traits_of
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, RuleTable, Signals, register
 from onnx_deconv.operators.training import refuse_training
@@ -204,13 +204,13 @@ def signals_of(at: Site) -> Sequence[int]:
     factors = depending(at)
     if factors[-1] > 1:
         raise at.unsupported("what it adds to its product depends on the explained input")
-    if find(at.node.op, at.node.domain).traits & {POINTWISE}:
+    if traits_of(at.node) & {POINTWISE}:
         factors = [i for i in factors if at.shape_of(i) == at.shape_of_output()] or factors
     return [i for i in factors if not _is_bounded(at, i)] or factors
 
 
 def _is_bounded(at: Site, i: int) -> bool:
     node = at.model.producers.get(at.node.inputs[i].name)
-    while node is not None and (VIEW in find(node.op, node.domain).traits or node.op == "Expand"):
+    while node is not None and (VIEW in traits_of(node) or node.op == "Expand"):
         node = at.model.producers.get(node.inputs[0].name)
-    return node is not None and bool(find(node.op, node.domain).traits & {SQUASHING, PROBABILITY})
+    return node is not None and bool(traits_of(node) & {SQUASHING, PROBABILITY})

@@ -3,8 +3,9 @@
 import ctypes
 import functools
 import os
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -288,6 +289,14 @@ def workers(device: str) -> int:
     That is up to twice as fast as one run on two cores: a reconstruction's small layers wait for each other.
     """
     return 1 if device == "cuda" else min(os.cpu_count() or 1, _MOST_WORKERS, *_limit)
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Return what measures, in seconds, what work on a device takes.
+
+    On the CPU that is the processor's time, which other programs change little, whatever they leave of it.
+    """
+    return time.perf_counter if device == "cuda" else time.process_time
 
 
 def numpy_of(value: Any) -> Array:

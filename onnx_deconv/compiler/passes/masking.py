@@ -3,6 +3,7 @@
 A comparison and a Where take the forward value and the signal out of that layout, and the next convolution
 brings the signal back. HardSigmoid, max(0, min(1, slope·x + offset)), stays there. With a slope of 2¹²⁷ it
 is 1 for each normal float32 above 0, and 0 for what is not positive; of what is below 2⁻¹²⁷ less passes.
+The offset is not 0, which OpenVINO (2026.4) takes for the default, 0.5, but so small that it changes nothing.
 Below a bound b, slope and offset are -2ᵏ and 2ᵏ·b: a product with a power of 2 is exact, and so is the
 difference of numbers next to each other.
 """
@@ -40,7 +41,7 @@ class Mask:
     signal: str
     forward: str
     slope: float = 2.0**_STEEPEST
-    offset: float = 0.0
+    offset: float = -(2.0**-126)
 
     def applied(self, add: Builder, signal: str, forward: str) -> str:
         """Mask another signal, of the sizes of this forward value, in the blocked layout."""
