@@ -144,15 +144,15 @@ def test_a_square_weight_that_is_shared_gets_a_copy():
         ("v = Relu(w) a = Gemm<transB=1>(x, v) b = Gemm(x, v) y = Add(a, b)", (5, 5), 1),
         ("u = Neg(w) v = Neg(w) a = Gemm<transB=1>(x, u) b = Gemm(x, v) y = Add(a, b)", (5, 5), 1),
         ("a = Gemm(x, w) r = Relu(a) y = Gemm(r, w)", (5, 5), 0),
-        ("v = Neg(w) a = Gemm<transB=1>(x, w) b = Gemm(x, v) y = Add(a, b)", (5, 5), 0),
+        ("v = Max(w, zero) a = Gemm<transB=1>(x, w) b = Gemm(x, v) y = Add(a, b)", (5, 5), 1),
         ("a = Gemm<transB=1>(x, w) r = Relu(a) y = Gemm(r, w)", (4, 5), 0),
         ("a = MatMul(x, x) t = Transpose<perm=[1,0]>(x) b = MatMul(t, t) y = Sum(a, b, w)", (5, 5), 0),
     ],
 )
 def test_filters_that_read_a_square_weight_in_two_manners_get_a_copy_each(text, size, copies_):
-    plain = graph_of(text, "float[5,5] x", w=random(*size))
+    plain = graph_of(text, "float[5,5] x", w=random(*size), zero=np.float32(0))
     copied = apply_passes(plain, ["copies"])
-    assert len(copied.graph.initializer) == 1 + copies_
+    assert sum(list(t.dims) == list(size) for t in copied.graph.initializer) == 1 + copies_
     x = random(5, 5)
     np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
 
@@ -166,6 +166,24 @@ def test_convolutions_with_a_weight_that_is_computed_get_a_copy_each():
     assert {made_of[v] for v in read} == {t.name for t in copied.graph.initializer}
     assert len(copied.graph.initializer) == 2
     x = random(2, 4, 6, 7)
+    np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "size"),
+    [
+        ("a = Gemm<transB=1>(x, w) r = Relu(a) y = Gemm(r, w)", "float[3,2] x", (2, 2)),
+        ("a = MatMul(x, w) t = Transpose<perm=[0,2,1]>(w) y = MatMul(a, t)", "float[3,1,2] x", (3, 2, 2)),
+        ("a = Conv(x, w) r = Relu(a) y = ConvTranspose(r, w)", "float[1,2,3,4] x", (2, 2, 1, 1)),
+    ],
+)
+def test_the_copy_of_a_small_weight_has_other_numbers(text, inputs, size):
+    """OpenVINO makes one of small constants of equal numbers."""
+    plain = graph_of(text, inputs, w=random(*size))
+    copied = apply_passes(plain, ["copies"])
+    one, other = (numpy_helper.to_array(t).tolist() for t in copied.graph.initializer)
+    assert one != other
+    x = random(*(d.dim_value for d in plain.graph.input[0].type.tensor_type.shape.dim))
     np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
 
 
@@ -355,6 +373,11 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
             "ConvTranspose .* makes one channel",
         ),
         ("openvino", "y = HardSigmoid<beta = 0.0>(x)", "HardSigmoid .* an offset of 0"),
+        (
+            "openvino",
+            "y = ConvTranspose<dilations = [2, 1], strides = [3, 1], output_padding = [2, 0]>(x, w)",
+            "ConvTranspose .* is dilated",
+        ),
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
     ],
 )

@@ -123,6 +123,11 @@ def _has_no_offset(_: Facts, node: NodeProto) -> bool:
     return attributes_of(node).get("beta") == 0
 
 
+def _dilated_and_larger(_: Facts, node: NodeProto) -> bool:
+    given = attributes_of(node)
+    return any(d > 1 for d in given.get("dilations", ())) and any(given.get("output_padding", ()))
+
+
 def _joins_in_groups(facts: Facts, node: NodeProto) -> bool:
     """Tell whether each of several groups makes one channel of several."""
     groups, dims = attributes_of(node).get("group", 1), facts.dims.get(node.input[1])
@@ -210,7 +215,10 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "openvino": Profile(
         ("sizes", *_WITHOUT_INDICES, "copies"),
-        refused=(Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),),
+        refused=(
+            Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),
+            Form("ConvTranspose", "is dilated, and larger by an output padding", _dilated_and_larger),
+        ),
     ),
     "web": Profile(
         ("sizes", *_WITHOUT_INDICES),
