@@ -242,6 +242,42 @@ def test_a_pad_that_takes_away_becomes_a_slice(pads, value):
     np.testing.assert_array_equal(answer(made, x=x), answer(proto, x=x))
 
 
+@pytest.mark.parametrize("more", ["", ', coordinate_transformation_mode = "asymmetric"'])
+def test_a_resize_of_its_last_axes_is_told_the_sizes_of_all(more):
+    text = f'y = Resize<axes = [2, 3], mode = "linear"{more}>(x, , , sizes)'
+    plain = graph_of(text, sizes=np.array([9, 4]))
+    whole = apply_passes(plain, ["axes"])
+    (resize,) = (n for n in whole.graph.node if n.op_type == "Resize")
+    assert "axes" not in [a.name for a in resize.attribute]
+    for x in (random(1, 4, 6, 7), random(3, 4, 6, 7)):
+        np.testing.assert_array_equal(answer(whole, x=x), answer(plain, x=x))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'y = Resize<axes = [1, 2], mode = "linear">(x, , , sizes)',
+        "y = Resize<axes = [2, 3]>(x, , scales)",
+        "k = Shape(x) y = Resize(x, , , k)",
+    ],
+)
+def test_other_resizes_stay(text):
+    plain = graph_of(text, sizes=np.array([9, 4]), scales=np.float32([2, 2]))
+    whole = apply_passes(plain, ["axes"])
+    assert [n.SerializeToString() for n in whole.graph.node] == [
+        n.SerializeToString() for n in plain.graph.node
+    ]
+
+
+def test_bytes_are_made_under_the_name_that_the_graph_gives_them():
+    plain = graph_of("a = Abs(x) b = Cast<to = 2>(a) y = Identity(b)")
+    plain.graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8
+    made = apply_passes(plain, ["bytes"])
+    assert operators(made) == ["Abs", "Cast"]
+    x = 100 * random(1, 4, 6, 7)
+    np.testing.assert_array_equal(answer(made, x=x), answer(plain, x=x))
+
+
 @pytest.mark.parametrize(("sizes", "count"), [([2, 2], 2), ([1, 1, 1, 1], 4), ([1, 3], None)])
 def test_a_split_into_equal_parts_says_how_many(sizes, count):
     names = [f"p{k}" for k in range(len(sizes))]
@@ -379,6 +415,15 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
             "ConvTranspose .* is dilated",
         ),
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
+        ("tract", "y = LpPool<kernel_shape = [2, 2]>(x)", "LpPool .* not known"),
+        ("tract", "y = GlobalLpPool(x)", "GlobalLpPool .* computed wrongly"),
+        ("tensorrt", "y = MaxPool<kernel_shape = [2, 2], dilations = [1, 2]>(x)", "MaxPool .* dilated"),
+        ("tensorrt", "y = LpPool<kernel_shape = [2, 2], p = 3>(x)", "LpPool .* a higher power than 2"),
+        (
+            "tensorrt",
+            'i = Cast<to = 7>(x) y = ScatterElements<reduction = "add">(x, i, x)',
+            "ScatterElements .* adds up",
+        ),
     ],
 )
 def test_what_a_runtime_does_not_take_is_named(runtime, text, why):
@@ -424,6 +469,9 @@ def test_what_the_tables_refuse_is_no_more_than_that():
     for runtime in PROFILES:
         check(graph_of(text, **tensors), runtime)
         check(graph_of("a = HardSigmoid(x) y = HardSigmoid<beta = 0.1>(a)"), runtime)
+        check(graph_of("i = Cast<to = 7>(x) y = ScatterElements(x, i, x)"), runtime)
+        if runtime != "tract":
+            check(graph_of("y = LpPool<kernel_shape = [2, 2]>(x)"), runtime)
 
 
 @pytest.mark.parametrize("rules", rule_tables())
