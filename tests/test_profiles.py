@@ -384,6 +384,22 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
     assert all(len(n.output) == 1 for n in graph.proto.graph.node if n.op_type == "MaxPool")
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", *BY_INDICES])
+def test_pools_of_old_models_of_a_free_number_of_images_lose_their_indices_too(runtime):
+    """Before opset 10 there is no Mod, and what is left of a division is written in other words."""
+    net = network(size="12,14")
+    del net.opset_import[:]
+    net.opset_import.append(helper.make_opsetid("", 9))
+    made = load(net) if PROFILES[runtime].sizes != "all" else load(net, {"x": (2, 3, 12, 14)})
+    graph = explain_graph(compile_pair(made), runtime=runtime)
+    assert all(len(n.output) == 1 for n in graph.proto.graph.node if n.op_type == "MaxPool")
+    x, targets = random(2, 3, 12, 14), np.array([4, 2])
+    found = explained(graph, {"x": x, "target": targets})["reconstruction"]
+    explanations = Explainer(net, providers="cpu")(x, targets.tolist(), seed="one")
+    expected = np.stack([e.reconstruction for e in explanations])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(
     ("runtime", "text", "why"),
     [
