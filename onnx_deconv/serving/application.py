@@ -1,5 +1,6 @@
 """Servers: routes behind a gate, until they are told to stop."""
 
+import asyncio
 import json
 import logging
 import os
@@ -34,6 +35,8 @@ _KEEP_ALIVE = 75
 """Seconds that a connection is kept: longer than proxies keep theirs."""
 _TICKS = 10
 """How often uvicorn looks after itself in a second."""
+_LAST = 0.25
+"""Seconds in which the request of a connection comes that was made before the server stopped."""
 
 
 def models_app(
@@ -153,6 +156,13 @@ class _Server(uvicorn.Server):
                 if now - since > (self._seconds if cycle is None else _KEEP_ALIVE):
                     each.transport.close()
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, and hear those who have just connected: uvicorn would break their connections."""
+        for each in self.servers:
+            each.close()
+        await asyncio.sleep(_LAST)
+        await super().shutdown(sockets)
 
 
 def free(address: Address, option: str) -> Address:
