@@ -34,7 +34,7 @@ BATCH = 4
 _GPU_BATCH = 32
 """The same on a GPU, which small batches leave idle."""
 
-_JOINED, _LONGEST = 64, 1.0
+_JOINED, _LONGEST = 128, 1.0
 """Images whose maxima are taken into account at once, as to sort few takes nearly as long as to sort many;
 where they take longer than so many seconds, fewer."""
 _WAITING = 8
@@ -201,7 +201,8 @@ def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
     found = {}
     for layer, maxima in zip(layers, batch.results.values(), strict=False):
         count, channels, *axes = maxima.shape
-        found[layer] = maxima.reshape(count, channels), np.zeros((count, channels, len(axes)), np.int64)
+        unknown = np.broadcast_to(np.int64(0), (count, channels, len(axes)))
+        found[layer] = maxima.reshape(count, channels), unknown
     if found:
         atlas.add(batch.read, found)
     for name, reason in batch.images:
