@@ -73,7 +73,7 @@ class Explainer:
     ----------
     model
         A path to an ONNX file or to a folder made by ``onnx-deconv convert``, a serialised model, a
-        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`. Of an explain graph the model inside is meant.
+        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`. An explain graph stands for the model in it.
     semantics
         A method's name (``deconvnet``, ``guided``, ``gradient``, ``grad-cam``, ``guided*grad-cam``, ...), a
         rule table, or all choices; by default ``deconvnet``, or what a folder's pair was made with.
@@ -96,7 +96,7 @@ class Explainer:
         name: ``smoothgrad`` (of the given method, else of the gradient) or ``integrated-gradients``.
     measure
         Whether to measure how much of the signal survives, where rectifiers read nothing of the image (the
-        deconvnet): it takes another run of both models. Else nobody is told of a picture of leftovers.
+        deconvnet). It takes another run of both models; without it nothing warns of a picture of leftovers.
     low_memory
         Whether to return all memory but the weights to the system after each call, which is a little slower.
     max_layers
