@@ -1052,6 +1052,39 @@ def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path, made_b
     assert {file.name for file in home.iterdir()} == {*kept, "atlas.json", "notes.txt"}
 
 
+def test_maps_whose_images_are_equally_strong_are_counted(tmp_path):
+    """Each filter is one channel of the image, up to a bound that two of the pictures reach in the first."""
+    weights = numpy_helper.from_array(np.eye(3, dtype=np.float32)[:, :, None, None], "w")
+    bounds = [numpy_helper.from_array(np.float32(bound), name) for bound, name in ((0, "low"), (100, "high"))]
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"]),
+        helper.make_node("Clip", ["c", "low", "high"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["scores"]),
+    ]
+    value = helper.make_tensor_value_info
+    image = value("image", TensorProto.FLOAT, ["N", 3, 8, 8])
+    graph = helper.make_graph(
+        nodes, "net", [image], [value("scores", TensorProto.FLOAT, None)], [weights, *bounds]
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        tmp_path / "n.onnx",
+    )
+    colours = [(200, 50, 0), (150, 60, 0), (90, 70, 0)]
+    folder = saved(
+        tmp_path / "in", [(f"{k}.png", np.full((8, 8, 3), c, np.uint8)) for k, c in enumerate(colours)]
+    )
+    options = "--fit", "none", "--scale", 1, "--mean", 0, "--std", 1, "--json", "--size", 8
+    asked = "atlas", "build", tmp_path / "n.onnx", folder, *options
+    result = run(*asked, "-o", tmp_path / "two", "--top", 2)
+    assert json.loads(result.stdout)["tied"] == 1  # of green the second is weaker, blue is dark
+    assert "in 1 of 3 feature maps all 2 images are equally strong" in result.stderr
+    for more in (("--top", 3), ("--top", 1), ("--top", 2, "--layer", "c")):
+        result = run(*asked, "-o", tmp_path / "more", *more)
+        assert json.loads(result.stdout)["tied"] == 0
+        assert "equally strong" not in result.stderr
+
+
 def test_the_summary_counts_what_was_read(finished, tmp_path):
     images = saved(tmp_path / "in", pictures(3))
     (images / "broken.png").write_bytes(b"no picture")
