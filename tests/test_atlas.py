@@ -244,24 +244,24 @@ def test_what_is_kept_does_not_grow_with_the_images():
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
-    explainer, source = Explainer(network()), pictures(80)
+    explainer, source = Explainer(network()), pictures(150)
     layers = convolutions(explainer.model)
 
     def interrupt(atlas):
         save_partial(tmp_path, atlas)
-        if atlas.seen >= 64:
+        if atlas.seen >= 128:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         scan(explainer, images_of(source), PREPROCESS, Atlas(3), layers, after_batch=interrupt)
     left = load_partial(tmp_path, {}, 3)
-    assert left.seen == 64
+    assert left.seen == 128
     resumed = scan(explainer, images_of(source), PREPROCESS, left, layers)
     assert rows(resumed) == rows(atlas_of(explainer, source))
     with pytest.raises(InputError, match="other options"):
         load_partial(tmp_path, {"model": "another"}, 3)
     others = images_of([("new.png", source[0][1]), *source[1:]])
-    with pytest.raises(InputError, match="first 64 images are not those"):
+    with pytest.raises(InputError, match="first 128 images are not those"):
         scan(explainer, others, PREPROCESS, load_partial(tmp_path, {}, 3), layers)
 
 
@@ -326,7 +326,7 @@ def test_costs_count_what_is_done_with_each_projection():
     explainer, layers = Explainer(network(), "auto"), ["r1", "r3"]
     projector, seen = Projector(explainer, layers, PREPROCESS), []
     ((_, picture),) = pictures(1)
-    costs = projector.costs(picture, seen.append)
+    costs = projector.costs(("p", picture), seen.append)
     assert [one.layer for one in seen] == ["r1", "r1", "r3", "r3"]  # the second time counts
     for one in (seen[1], seen[3]):
         y, x = one.position

@@ -34,7 +34,7 @@ BATCH = 4
 _GPU_BATCH = 32
 """The same on a GPU, which small batches leave idle."""
 
-_JOINED, _LONGEST = 64, 1.0
+_JOINED, _LONGEST = 128, 1.0
 """Images whose maxima are taken into account at once, as to sort few takes nearly as long as to sort many;
 where they take longer than so many seconds, fewer."""
 _WAITING = 8
@@ -86,7 +86,7 @@ def scan(
         If a picture does not fit the model, or the first images are not those that the atlas was made of.
         A picture that cannot be read is noted in ``atlas.failed``.
     """
-    for _ in Tally(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
+    for _ in Scanner(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
         after_batch(atlas)
     if positions:
         _locate(explainer, images, preprocess, atlas)
@@ -94,8 +94,8 @@ def scan(
     return atlas
 
 
-class Tally:
-    """Takes images into account, block by block; the positions of their activations are not found.
+class Scanner:
+    """Adds images to atlases, block by block; the positions of their activations are not found.
 
     Parameters
     ----------
@@ -201,7 +201,8 @@ def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
     found = {}
     for layer, maxima in zip(layers, batch.results.values(), strict=False):
         count, channels, *axes = maxima.shape
-        found[layer] = maxima.reshape(count, channels), np.zeros((count, channels, len(axes)), np.int64)
+        unknown = np.broadcast_to(np.int64(0), (count, channels, len(axes)))
+        found[layer] = maxima.reshape(count, channels), unknown
     if found:
         atlas.add(batch.read, found)
     for name, reason in batch.images:
@@ -278,7 +279,7 @@ def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
     Nothing after the last layer is computed then, no switches are, and no feature map leaves the session.
     onnxruntime computes the maxima on the CPU in the order in which its convolutions leave their results,
     so that there is nothing to rearrange. Those of the last layer come first in the file: onnxruntime, which
-    numbers nodes anew from the outputs back, then numbers each maximum right after its map, and computes it
+    numbers nodes again from the outputs back, then numbers each maximum right after its map, and computes it
     while the caches still hold the map.
     """
     proto = forward(model, [Tap("value", layer, layer) for layer in layers])
