@@ -4,6 +4,7 @@ import ast
 import csv
 import difflib
 import io
+import itertools
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from onnx_deconv.files import embedded
 
 # Where exporters and model zoos put them.
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
+_JSON_KEYS = (*_METADATA_KEYS, "label_names", "categories", "pretrained_cfg")
+"""The same in JSON: in timm's configurations, torchvision's ``weights.meta`` and COCO's annotations too."""
 _CHARACTERS = "character"
 """Where PaddleOCR's readers have theirs, one on each line: the blank goes before them, the space behind."""
 _HEADINGS = {"category", "class", "class_name", "class_names", "classes", "label", "labels", "name", "names"}
@@ -26,6 +29,9 @@ _FEW = 8
 IMAGENET = "imagenet"
 IMAGENET_CLASSES = 1000, 1001
 """What asks for ImageNet's names, and how many classes a model has whose classes they may be."""
+_WORDNET = re.compile(r"n\d{8}[\s:,]+(.*\S)")
+_NUMBERED = re.compile(r"(\d{1,7})(?:\s*[:,;]\s*|\s+)(.*\S)")
+"""A line with the number of the class, as lists for mobile models have it, or of ImageNet's synset."""
 _MOST = 1_000_000
 """Classes, at most: an index beyond is no class's."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|\x9b[0-?]*[ -/]*[@-~]")
@@ -71,14 +77,14 @@ class Labels:
 
     @classmethod
     def beside(cls, folder: Path) -> Self:
-        """Take the names (``id2label``) from the ``config.json`` that Hugging Face puts beside a model."""
+        """Take the names in the ``config.json`` beside a model: ``id2label``, or timm's ``label_names``."""
         for place in (folder, folder.parent):
             try:
                 config = json.loads((place / "config.json").read_text(encoding="utf-8"))
             except (OSError, ValueError, RecursionError):
                 continue
-            if isinstance(config, dict) and isinstance(config.get("id2label"), dict):
-                return cls(tuple(_by_index(config["id2label"])))
+            if isinstance(config, dict) and {"id2label", "label_names", "pretrained_cfg"} & config.keys():
+                return cls(tuple(_held(config) or ()))
         return cls()
 
     @classmethod
@@ -96,8 +102,10 @@ class Labels:
             about = Path(path).stat()
             if not Path(path).is_file() or about.st_size > _MOST_BYTES:  # a pipe would be waited for
                 raise InputError(f"{path}: the labels cannot be read: it is no file of names")
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
+            text = _decoded(Path(path).read_bytes())
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: the labels are no text in UTF-8 ({error}): save it as such") from error
+        except OSError as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
         read = _BY_SUFFIX.get(Path(path).suffix.lower())
@@ -194,10 +202,30 @@ def is_index(text: str) -> bool:
     return text.isdecimal() and len(text) <= _DIGITS
 
 
+def _decoded(content: bytes) -> str:
+    """Decode a text by its byte order mark, if it has one; Windows' tools write UTF-16."""
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
 def _parsed(text: str) -> list[str]:
     """Read names from JSON, from Python's way of writing a list or a dict, or one from each line."""
     found = _held(_value(text))
-    return [line for line in map(_clean, text.splitlines()) if line] if found is None else found
+    return _of_lines(text) if found is None else found
+
+
+def _of_lines(text: str) -> list[str]:
+    """Read names from lines, behind the numbers that all of them have: WordNet's, or those of the classes."""
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
+        lines = [line.removesuffix(",") for line in lines]
+    lines = [line for line in map(_clean, lines) if line]
+    if lines and all(numbered := [_WORDNET.fullmatch(line) for line in lines]):
+        return [_clean(each[1]) for each in numbered if each]
+    if len(lines) > 1 and all(numbered := [_NUMBERED.fullmatch(line) for line in lines]):
+        pairs = [(int(each[1]), each[2]) for each in numbered if each]
+        if pairs[0][0] == 0 and all(a < b for (a, _), (b, _) in itertools.pairwise(pairs)):
+            return _by_index(dict(pairs))
+    return lines
 
 
 def _value(text: str) -> Any:
@@ -214,11 +242,17 @@ def _value(text: str) -> Any:
 def _held(value: Any) -> list[str] | None:
     """Return the names that a list or a dict holds; ``None`` where it is no such thing."""
     if isinstance(value, Mapping):
-        inner = next(
-            (value[key] for key in _METADATA_KEYS if isinstance(value.get(key), Mapping | list)), None
+        inner = next((value[key] for key in _JSON_KEYS if isinstance(value.get(key), Mapping | list)), None)
+        found = _by_index(value) if inner is None else _held(inner)
+        described = value.get("label_descriptions")
+        return (
+            found if not isinstance(described, Mapping) else [_name(described.get(k, k)) for k in found or ()]
         )
-        return _by_index(value) if inner is None else _held(inner)
-    return [_name(each) for each in value] if isinstance(value, list | tuple) else None
+    if not isinstance(value, list | tuple):
+        return None
+    if value and all(isinstance(each, Mapping) and {"id", "name"} <= each.keys() for each in value):
+        return _by_index({each["id"]: each["name"] for each in value})
+    return [_name(each) for each in value]
 
 
 def _by_index(named: Mapping[Any, Any]) -> list[str]:

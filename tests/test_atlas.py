@@ -33,6 +33,7 @@ from onnx_deconv.atlas.means import means
 from onnx_deconv.atlas.projector import Costs
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
+from onnx_deconv.atlas.values_file import chunk_of, write_values
 from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.cli.model_options import ModelOptions
@@ -735,6 +736,24 @@ def test_without_h5py_numbers_are_refused_before_the_model_is_read(tmp_path, mod
         reader.files("r3").values(0)
 
 
+def test_numbers_that_the_disk_cannot_hold_are_one_line_and_leave_nothing(tmp_path):
+    resource, rng = pytest.importorskip("resource"), np.random.default_rng(0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    shape = (9, 1, 3, 50, 50)  # 13 kB a unit, random
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))  # to a program, what a full disk is
+    try:
+        with pytest.raises(InputError, match=r"x.h5: cannot be written \(File too large\); choose another"):
+            write_values(
+                tmp_path / "x.h5",
+                shape,
+                [(k, 0) for k in range(9)],
+                lambda _: chunk_of(rng.random(shape[2:])),
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def rewritten(file, **changes):
     """Write a file's numbers anew, in another way."""
     with h5py.File(file) as old:
@@ -777,20 +796,32 @@ def garbled(file):
         lambda file: h5py.File(file, "w").close(),
         empty,
         linked,
-        garbled,
     ],
 )
 def test_damaged_numbers_are_one_line(finished, tmp_path, damage):
-    home, images = tmp_path / "out", finished / "in"
-    run(
-        "atlas", "build", finished / "net.onnx", images, "-o", home, "--layer", "r3", "--top", 2, "--values",
-        *PREPARED,
-    )  # fmt: skip
+    home = with_numbers(finished, tmp_path / "out")
     (file,) = home.glob("*-values.h5")
     damage(file)
     told = commands.refused("atlas", "merge", home, "-o", tmp_path / "merged")
     assert f"{file}: is damaged" in told
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_damaged_unit_s_numbers_are_one_line(finished, tmp_path):
+    home = with_numbers(finished, tmp_path / "out")
+    (file,) = home.glob("*-values.h5")
+    garbled(file)
+    told = run("atlas", "merge", home, "-o", tmp_path / "merged", code=2).stderr
+    assert f"{file}: is damaged" in told
+    assert told.count("\n") == 1
     assert not (tmp_path / "merged" / "atlas.json").exists()
+
+
+def with_numbers(finished, home):
+    """Build an atlas of one layer that keeps its numbers."""
+    options = "--layer", "r3", "--top", 2, "--values", *PREPARED
+    run("atlas", "build", finished / "net.onnx", finished / "in", "-o", home, *options)
+    return home
 
 
 def test_mistakes_are_one_line(tmp_path, model):

@@ -32,6 +32,8 @@ WEIGHTS = {
     "iou": np.float32([0.45]), "least": np.float32([0.25]), "place": np.array([0, 2]), "image": np.array([0]),
     "kind": np.array([1]), "zeroth": np.array(0), "middle": np.float32(np.eye(4)), "size": np.float32(1 / 16),
     "background": np.array([3]), "sixteen": np.array(16), "none": np.array([-1]),
+    "ring": np.array([0, 0, 1, 0, 0, 0, 0, 0]), "four": np.array([4]),
+    "beyond": np.array([0, 0, 0, 0, 50, 0]),
 }  # fmt: skip
 MAPS = "c = Conv<strides=[4,4]>(x, k, o)"
 HEAT = f"{MAPS} s = Sigmoid(c) m = MaxPool<kernel_shape=[3,3],pads=[1,1,1,1],strides=[1,1]>(s)"
@@ -46,6 +48,14 @@ PEAKS = {
     "sign": "d = Sub(m, s) u = Sign(d) f = Sub(one, u) y = Mul(s, f)",
     "threshold too": "e = Equal(s, m) g = Greater(s, third) a = And(e, g) f = Cast<to=1>(a) y = Mul(s, f)",
     "pushed away": "e = Equal(s, m) n = Not(e) f = Cast<to=1>(n) p = Mul(f, far) y = Sub(s, p)",
+    "where alone": "e = Equal(s, m) y = Cast<to=1>(e)",
+    "where above a threshold": (
+        "e = GreaterOrEqual(s, m) g = Greater(s, third) a = And(e, g) n = Not(a) l = Not(n) y = Cast<to=1>(l)"
+    ),
+    "above its neighbours": (
+        "w = Pad(s, ring) u = Slice(w, first, four, last) e = Greater(s, third) "
+        "g = GreaterOrEqual(s, u) a = And(e, g) y = Cast<to=1>(a)"
+    ),
     "by a whole number": "e = Equal(s, m) i = Cast<to=6>(e) f = Cast<to=1>(i) y = Mul(s, f)",
 }
 BEST = "l = Reshape(y, flat) v, i = TopK(l, five) a = Reshape(v, all) z, j = TopK(a, five)"
@@ -148,6 +158,9 @@ def test_what_is_picked_of_local_maxima_is_traced_to_them(behind, tmp_path):
         ("d = Sub(m, s) y = Mul(s, d)", "y"),
         # Without a sigmoid, too, what is kept only where it is largest is picked.
         ("p = MaxPool<kernel_shape=[3,3],pads=[1,1,1,1]>(c) e = Equal(c, p) y = Where(e, c, zero)", "c"),
+        # Where one map is larger than another says nothing of either alone.
+        ("e = Greater(c, m) y = Cast<to=1>(e)", "y"),
+        ("t = Conv<strides=[4,4]>(x, k) e = Greater(c, t) y = Cast<to=1>(e)", "y"),
         # What falls where it is kept is not kept.
         ("e = Equal(s, m) f = Cast<to=1>(e) n = Neg(f) y = Mul(s, n)", "y"),
     ],
@@ -201,6 +214,7 @@ ROWS = {
     "v10": f"{ALL} {TWICE} {SIX}", "best class": f"{ALL} {OF_EACH} {SIX}", "of all": f"{ALL} {ONCE} {SIX}",
     "v10, apart": f"{APART} {TWICE} {SIX}", "DETR": f"{APART} {ONCE} {SIX}",
     "best class, apart": f"{APART} {OF_EACH} {SIX}",
+    "of all, padded": f"{ALL} {ONCE} {SIX.replace('y =', 'r_ =')} y = Pad(r_, beyond)",
     "NMS": f"{ALL} {NMS} {SEVEN}", "NMS, apart": f"{APART} {NMS} {SEVEN}",
 }  # fmt: skip
 

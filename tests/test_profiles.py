@@ -125,15 +125,15 @@ def test_a_square_weight_that_is_shared_gets_a_copy():
         ("v = Relu(w) a = Gemm<transB=1>(x, v) b = Gemm(x, v) y = Add(a, b)", (5, 5), 1),
         ("u = Neg(w) v = Neg(w) a = Gemm<transB=1>(x, u) b = Gemm(x, v) y = Add(a, b)", (5, 5), 1),
         ("a = Gemm(x, w) r = Relu(a) y = Gemm(r, w)", (5, 5), 0),
-        ("v = Neg(w) a = Gemm<transB=1>(x, w) b = Gemm(x, v) y = Add(a, b)", (5, 5), 0),
+        ("v = Max(w, zero) a = Gemm<transB=1>(x, w) b = Gemm(x, v) y = Add(a, b)", (5, 5), 1),
         ("a = Gemm<transB=1>(x, w) r = Relu(a) y = Gemm(r, w)", (4, 5), 0),
         ("a = MatMul(x, x) t = Transpose<perm=[1,0]>(x) b = MatMul(t, t) y = Sum(a, b, w)", (5, 5), 0),
     ],
 )
 def test_filters_that_read_a_square_weight_in_two_manners_get_a_copy_each(text, size, copies_):
-    plain = graph_of(text, "float[5,5] x", w=random(*size))
+    plain = graph_of(text, "float[5,5] x", w=random(*size), zero=np.float32(0))
     copied = apply_passes(plain, ["copies"])
-    assert len(copied.graph.initializer) == 1 + copies_
+    assert sum(list(t.dims) == list(size) for t in copied.graph.initializer) == 1 + copies_
     x = random(5, 5)
     np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
 
@@ -147,6 +147,24 @@ def test_convolutions_with_a_weight_that_is_computed_get_a_copy_each():
     assert {made_of[v] for v in read} == {t.name for t in copied.graph.initializer}
     assert len(copied.graph.initializer) == 2
     x = random(2, 4, 6, 7)
+    np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "size"),
+    [
+        ("a = Gemm<transB=1>(x, w) r = Relu(a) y = Gemm(r, w)", "float[3,2] x", (2, 2)),
+        ("a = MatMul(x, w) t = Transpose<perm=[0,2,1]>(w) y = MatMul(a, t)", "float[3,1,2] x", (3, 2, 2)),
+        ("a = Conv(x, w) r = Relu(a) y = ConvTranspose(r, w)", "float[1,2,3,4] x", (2, 2, 1, 1)),
+    ],
+)
+def test_the_copy_of_a_small_weight_has_other_numbers(text, inputs, size):
+    """OpenVINO makes one of small constants of equal numbers."""
+    plain = graph_of(text, inputs, w=random(*size))
+    copied = apply_passes(plain, ["copies"])
+    one, other = (numpy_helper.to_array(t).tolist() for t in copied.graph.initializer)
+    assert one != other
+    x = random(*(d.dim_value for d in plain.graph.input[0].type.tensor_type.shape.dim))
     np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
 
 
@@ -203,6 +221,42 @@ def test_a_pad_that_takes_away_becomes_a_slice(pads, value):
     assert "Slice" in operators(made)
     assert all((held[n.input[1]] >= 0).all() for n in made.graph.node if n.op_type == "Pad")
     np.testing.assert_array_equal(answer(made, {"x": x}), answer(proto, {"x": x}))
+
+
+@pytest.mark.parametrize("more", ["", ', coordinate_transformation_mode = "asymmetric"'])
+def test_a_resize_of_its_last_axes_is_told_the_sizes_of_all(more):
+    text = f'y = Resize<axes = [2, 3], mode = "linear"{more}>(x, , , sizes)'
+    plain = graph_of(text, sizes=np.array([9, 4]))
+    whole = apply_passes(plain, ["axes"])
+    (resize,) = (n for n in whole.graph.node if n.op_type == "Resize")
+    assert "axes" not in [a.name for a in resize.attribute]
+    for x in (random(1, 4, 6, 7), random(3, 4, 6, 7)):
+        np.testing.assert_array_equal(answer(whole, x=x), answer(plain, x=x))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'y = Resize<axes = [1, 2], mode = "linear">(x, , , sizes)',
+        "y = Resize<axes = [2, 3]>(x, , scales)",
+        "k = Shape(x) y = Resize(x, , , k)",
+    ],
+)
+def test_other_resizes_stay(text):
+    plain = graph_of(text, sizes=np.array([9, 4]), scales=np.float32([2, 2]))
+    whole = apply_passes(plain, ["axes"])
+    assert [n.SerializeToString() for n in whole.graph.node] == [
+        n.SerializeToString() for n in plain.graph.node
+    ]
+
+
+def test_bytes_are_made_under_the_name_that_the_graph_gives_them():
+    plain = graph_of("a = Abs(x) b = Cast<to = 2>(a) y = Identity(b)")
+    plain.graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8
+    made = apply_passes(plain, ["bytes"])
+    assert operators(made) == ["Abs", "Cast"]
+    x = 100 * random(1, 4, 6, 7)
+    np.testing.assert_array_equal(answer(made, x=x), answer(plain, x=x))
 
 
 @pytest.mark.parametrize(("sizes", "count"), [([2, 2], 2), ([1, 1, 1, 1], 4), ([1, 3], None)])
@@ -311,6 +365,22 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
     assert all(len(n.output) == 1 for n in graph.proto.graph.node if n.op_type == "MaxPool")
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", *BY_INDICES])
+def test_pools_of_old_models_of_a_free_number_of_images_lose_their_indices_too(runtime):
+    """Before opset 10 there is no Mod, and what is left of a division is written in other words."""
+    net = network(size="12,14")
+    del net.opset_import[:]
+    net.opset_import.append(helper.make_opsetid("", 9))
+    made = load(net) if PROFILES[runtime].sizes != "all" else load(net, {"x": (2, 3, 12, 14)})
+    graph = explain_graph(compile_pair(made), runtime=runtime)
+    assert all(len(n.output) == 1 for n in graph.proto.graph.node if n.op_type == "MaxPool")
+    x, targets = random(2, 3, 12, 14), np.array([4, 2])
+    found = explained(graph, {"x": x, "target": targets})["reconstruction"]
+    explanations = Explainer(net, providers="cpu")(x, targets.tolist(), seed="one")
+    expected = np.stack([e.reconstruction for e in explanations])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(
     ("runtime", "text", "why"),
     [
@@ -336,7 +406,21 @@ def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
             "ConvTranspose .* makes one channel",
         ),
         ("openvino", "y = HardSigmoid<beta = 0.0>(x)", "HardSigmoid .* an offset of 0"),
+        (
+            "openvino",
+            "y = ConvTranspose<dilations = [2, 1], strides = [3, 1], output_padding = [2, 0]>(x, w)",
+            "ConvTranspose .* is dilated",
+        ),
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
+        ("tract", "y = LpPool<kernel_shape = [2, 2]>(x)", "LpPool .* not known"),
+        ("tract", "y = GlobalLpPool(x)", "GlobalLpPool .* computed wrongly"),
+        ("tensorrt", "y = MaxPool<kernel_shape = [2, 2], dilations = [1, 2]>(x)", "MaxPool .* dilated"),
+        ("tensorrt", "y = LpPool<kernel_shape = [2, 2], p = 3>(x)", "LpPool .* a higher power than 2"),
+        (
+            "tensorrt",
+            'i = Cast<to = 7>(x) y = ScatterElements<reduction = "add">(x, i, x)',
+            "ScatterElements .* adds up",
+        ),
     ],
 )
 def test_what_a_runtime_does_not_take_is_named(runtime, text, why):
@@ -382,6 +466,9 @@ def test_what_the_tables_refuse_is_no_more_than_that():
     for runtime in PROFILES:
         check(graph_of(text, **tensors), runtime)
         check(graph_of("a = HardSigmoid(x) y = HardSigmoid<beta = 0.1>(a)"), runtime)
+        check(graph_of("i = Cast<to = 7>(x) y = ScatterElements(x, i, x)"), runtime)
+        if runtime != "tract":
+            check(graph_of("y = LpPool<kernel_shape = [2, 2]>(x)"), runtime)
 
 
 @pytest.mark.parametrize("rules", rule_tables())

@@ -507,6 +507,16 @@ def test_binary_tensors_follow_the_json():
             parse(head, length)
 
 
+def test_texts_are_sent_in_either_form():
+    texts = np.array(["hi", "", "é"], object)
+    body, length = response("m", Request({}, {"y": True}), {"y": texts})
+    (entry,) = json.loads(body[:length])["outputs"]
+    assert (entry["datatype"], entry["parameters"]) == ("BYTES", {"binary_data_size": 16})
+    assert body[length:] == b"\x02\0\0\0hi\0\0\0\0\x02\0\0\0\xc3\xa9"
+    body, length = response("m", Request({}), {"y": texts})
+    assert (json.loads(body)["outputs"][0]["data"], length) == (["hi", "", "é"], None)
+
+
 def test_numbers_that_json_has_no_word_for_are_not_sent_as_such():
     array = np.array([np.nan, 1], np.float32)
     with pytest.raises(InputError, match="binary data"):

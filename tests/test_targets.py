@@ -960,6 +960,7 @@ def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
     seed = np.zeros((6, 16), np.float32)
     seed[4, 3], seed[5, 9] = 2, 1  # bright in a cell, dark in another
     np.save(tmp_path / "seed.npy", seed)
+    np.savez(tmp_path / "several.npz", a=seed, b=seed)
     how = ("--preset", "raw", "--rules", "gradient", "--seed", tmp_path / "seed.npy", "-o", out)
     code, stdout, stderr = run("explain", net, photo, *how, "--json")
     assert code == 0, stderr
@@ -979,6 +980,7 @@ def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
         (("sheet", *sheet, "--across", "layers"), "leave out --seed"),
         (("explain", *how[:4], "--seed", "nothing"), "auto, one, value, map, present, strongest"),
         (("explain", *how[:4], "--seed", photo), "no array of numbers"),
+        (("explain", *how[:4], "--seed", tmp_path / "several.npz"), "it is no .npy file but several arrays"),
     ):
         assert message in refused(wrong[0], net, photo, *wrong[1:]), wrong
     np.save(tmp_path / "seed.npy", seed.T)

@@ -28,7 +28,7 @@ import numpy as np
 from onnx_deconv import Explainer
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.ahead import ahead
-from onnx_deconv.atlas.scan import Tally
+from onnx_deconv.atlas.scan import Scanner
 from onnx_deconv.atlas.writer import plans
 from onnx_deconv.distributed import Cluster, Job
 from onnx_deconv.imaging import Picture, Preprocess, preprocess_for
@@ -121,8 +121,8 @@ def passes(
         for threads in (None, 1)
     ]
     prepared = [preprocess.apply(load())[0] for load in loads]
-    tally = Tally(explainer, preprocess, layers)
-    runs: dict[str, Callable[[], object]] = {"scan": lambda: [*tally.add(images, Atlas())]}
+    scanner = Scanner(explainer, preprocess, layers)
+    runs: dict[str, Callable[[], object]] = {"scan": lambda: [*scanner.add(images, Atlas())]}
     for size in [model.batch] if model.batch else [1, 4, 16, 32]:
         runs[f"forward, batch {size}"] = partial(_forward, sessions[0], prepared, size)
         runs[f"loop apart, batch {size}"] = partial(_apart, sessions[1], loads, preprocess, size)

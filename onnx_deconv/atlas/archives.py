@@ -71,7 +71,7 @@ def zipped(file: Stored, names: list[str]) -> Iterator[tuple[str, Load]]:
 
 
 class _Zip:
-    """A zip file, open as long as a picture may be read, from any thread; another process opens it anew."""
+    """A zip file, open as long as a picture may be read, from any thread; another process opens it again."""
 
     def __init__(self, file: Stored) -> None:
         self._file = file

@@ -23,7 +23,7 @@ _WAITING = 64_000_000
 
 _DRAWN = 9 * 48 * 48 * 3
 """Bytes of a unit in a sheet that is drawn, measured: the picture, the block, the sheet, what encodes it."""
-_IN_WORK = 4
+_IN_WORK = 5
 """Images for each core whose values the units hold that are projected or wait for it."""
 _MARGIN = 1.25
 

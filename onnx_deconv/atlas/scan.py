@@ -87,7 +87,7 @@ def scan(
         If a picture does not fit the model, or the first images are not those that the atlas was made of.
         A picture that cannot be read is noted in ``atlas.failed``.
     """
-    for _ in Tally(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
+    for _ in Scanner(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
         after_batch(atlas)
     if positions:
         _locate(explainer, images, preprocess, atlas)
@@ -95,8 +95,8 @@ def scan(
     return atlas
 
 
-class Tally:
-    """Takes images into account, block by block; the positions of their activations are not found.
+class Scanner:
+    """Adds images to atlases, block by block; the positions of their activations are not found.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
     Nothing after the last layer is computed then, no switches are, and no feature map leaves the session.
     onnxruntime computes the maxima on the CPU in the order in which its convolutions leave their results,
     so that there is nothing to rearrange. Those of the last layer come first in the file: onnxruntime, which
-    numbers nodes anew from the outputs back, then numbers each maximum right after its map, and computes it
+    numbers nodes again from the outputs back, then numbers each maximum right after its map, and computes it
     while the caches still hold the map.
     """
     proto = forward(model, [Tap("value", layer, layer) for layer in layers])

@@ -7,6 +7,7 @@ as zeros.
 """
 
 import math
+import os
 import weakref
 import zlib
 from collections.abc import Callable, Iterable
@@ -76,13 +77,32 @@ def write_values(
     read
         Gives a unit's chunk, see :func:`chunk_of`.
     """
-    h5py, corner = needs_h5py(), (0,) * len(shape[2:])
+    h5py = needs_h5py()
+    with replacing(path) as temporary, writing(path):
+        try:
+            _write(h5py, temporary, shape, ((unit, read(unit)) for unit in units))
+        except (OSError, RuntimeError) as error:
+            raise _system_error(error) from error
+
+
+def _system_error(error: BaseException | None) -> OSError:
+    """Return what the system refused: HDF5 says it in a paragraph, and fails again as the file is closed."""
+    said = str(error)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return OSError(error.errno, os.strerror(error.errno))
+        error = error.__context__
+    return OSError(said)
+
+
+def _write(h5py: Any, path: Path, shape: tuple[int, ...], chunks: Iterable[tuple[Unit, bytes]]) -> None:
+    corner = (0,) * len(shape[2:])
+    packed = {"chunks": (1, 1, *shape[2:]), "shuffle": True, "compression": "gzip"}
     # Not locked by HDF5: whoever replaces a file holds a lock on it already.
-    with replacing(path) as temporary, writing(path), h5py.File(temporary, "w", locking=False) as file:
-        chunks = {"chunks": (1, 1, *shape[2:]), "shuffle": True, "compression": "gzip"}
-        values = file.create_dataset(_NAME, shape, np.float16, compression_opts=_LEVEL, **chunks)
-        for unit in units:
-            values.id.write_direct_chunk((*unit, *corner), read(unit))
+    with h5py.File(path, "w", locking=False) as file:
+        values = file.create_dataset(_NAME, shape, np.float16, compression_opts=_LEVEL, **packed)
+        for unit, chunk in chunks:
+            values.id.write_direct_chunk((*unit, *corner), chunk)
 
 
 class ValuesFile:

@@ -110,7 +110,7 @@ class Explainer:
     copy, a warning says that the files must stay as they are.
 
     An explainer can be pickled, if its files are still what they were where it is unpickled, and used in a
-    forked process, where it makes its sessions anew.
+    forked process, where it makes its sessions again.
 
     Examples
     --------
@@ -265,7 +265,7 @@ class Explainer:
         seed: SeedKind | Array = "auto",
         preprocess: "Preprocessing | None" = None,
     ) -> Any:
-        """Explain photographs, whichever way a program holds them; the result can be looked at.
+        """Explain photographs, however a program holds them; the result shows itself.
 
         Parameters
         ----------

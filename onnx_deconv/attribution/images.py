@@ -256,7 +256,7 @@ def _explained_numbers(
 
 
 def _explained(explainer: Explainer, samples: Sequence[Sample], selection: Selection) -> Explanations:
-    """Explain samples, as many at once as the model takes; of other shapes than those before, anew."""
+    """Explain samples, as many at once as the model takes, and of one shape."""
     most, found = explainer.model.batch or _AT_ONCE, Explanations()
     for start in range(0, len(samples), most):
         alike = [list(group) for _, group in groupby(samples[start : start + most], key=_shapes)]

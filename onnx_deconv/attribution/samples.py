@@ -263,7 +263,7 @@ class Reader:
                 raise InputError(
                     f"{', '.join(map(str, given))}: their sizes differ, so they are no bands of one image"
                 )
-            return np.concatenate(flat), "the bands", True
+            return np.concatenate(flat), "what the bands make", True
         array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
         return array, "what is given", False
 

@@ -211,6 +211,10 @@ def _check(values: Array, aim: Aim) -> None:
         raise InputError(f"a mask of shape {aim.place.shape}: the explained maps have the shape {sizes}")
     if position is None:
         return
+    if not sizes:
+        raise InputError(
+            f"position {position}: the explained value has no positions: leave it out, or name a layer"
+        )
     if len(position) != len(sizes):
         raise InputError(
             f"position {position}: the explained value has {len(sizes)} axes after the channel: give an "

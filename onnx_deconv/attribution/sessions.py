@@ -1,4 +1,4 @@
-"""What runs one model's explanations: made on first use, shared by threads, made anew after a fork."""
+"""What runs one model's explanations: made on first use, shared by threads, made again after a fork."""
 
 import os
 import threading
@@ -91,7 +91,7 @@ class Sessions:
 
 
 def _begin_all() -> None:
-    """Let all begin anew: a session's threads do not survive a fork, nor does a held lock."""
+    """Let all begin again: a session's threads do not survive a fork, nor does a held lock."""
     for sessions in list(_ALL):
         sessions._begin()  # noqa: SLF001
 

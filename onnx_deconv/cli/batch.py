@@ -34,7 +34,8 @@ class Batch:
     """What a run over several photographs keeps beside their explanations.
 
     Each photograph whose explanations are written gets a line of JSON in ``explained.jsonl``. A run that was
-    interrupted goes on after the last of them; other options, or a photograph that has changed, begin anew.
+    interrupted goes on after the last of them. What other options were for, and a photograph that has
+    changed, is done again.
 
     Parameters
     ----------

@@ -24,6 +24,8 @@ _WITHOUT_INDICES = tuple("windows" if name == "batches" else name for name in EX
 """The passes for CPUs, but that no pool is left its indices."""
 _MOST_RANKED = 3840
 """Of how many TensorRT finds the largest."""
+_SECOND = 2
+"""The power whose mean TensorRT's pools take, beside the first."""
 _SHOWN = 3
 _ANY = ""
 _WHOLE = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
@@ -119,8 +121,25 @@ def _pads_differ(_: Facts, node: NodeProto) -> bool:
     return pads[: len(pads) // 2] != pads[len(pads) // 2 :]
 
 
+def _adds(_: Facts, node: NodeProto) -> bool:
+    return bool(attributes_of(node).get("reduction", b"none") != b"none")
+
+
+def _dilated(_: Facts, node: NodeProto) -> bool:
+    return any(d > 1 for d in attributes_of(node).get("dilations", ()))
+
+
+def _of_high_power(_: Facts, node: NodeProto) -> bool:
+    return bool(attributes_of(node).get("p", _SECOND) > _SECOND)
+
+
 def _has_no_offset(_: Facts, node: NodeProto) -> bool:
     return attributes_of(node).get("beta") == 0
+
+
+def _dilated_and_larger(_: Facts, node: NodeProto) -> bool:
+    given = attributes_of(node)
+    return any(d > 1 for d in given.get("dilations", ())) and any(given.get("output_padding", ()))
 
 
 def _joins_in_groups(facts: Facts, node: NodeProto) -> bool:
@@ -198,7 +217,7 @@ PROFILES: Mapping[str, Profile] = {
         companion=("sizes", "pads", "shapes"),
     ),
     "tensorrt": Profile(
-        ("sizes", "uniform", "pools", "windows", "crops"),
+        ("sizes", "uniform", "pools", "windows", "crops", "axes", "bytes"),
         sizes="images",
         refused=(
             _INDICES,
@@ -206,11 +225,17 @@ PROFILES: Mapping[str, Profile] = {
             Form("OneHot", "has a depth that is not constant", _depth_varies),
             Form("TopK", f"finds more than {_MOST_RANKED}, or a number that is not constant", _ranks_many),
             Form(_ANY, "is of uint8, which only casts take", _of_bytes),
+            Form("ScatterElements", "adds up what meets at one place, for which a plugin is needed", _adds),
+            *(Form(name, "is dilated", _dilated) for name in ("MaxPool", "AveragePool", "LpPool")),
+            Form("LpPool", f"is of a higher power than {_SECOND}", _of_high_power),
         ),
     ),
     "openvino": Profile(
         ("sizes", *_WITHOUT_INDICES, "copies"),
-        refused=(Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),),
+        refused=(
+            Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),
+            Form("ConvTranspose", "is dilated, and larger by an output padding", _dilated_and_larger),
+        ),
     ),
     "web": Profile(
         ("sizes", *_WITHOUT_INDICES),
@@ -237,7 +262,12 @@ PROFILES: Mapping[str, Profile] = {
     "tract": Profile(
         ("sizes", "crops"),
         sizes="images",
-        refused=(_BY_SWITCHES, Form("Pad", "takes away, or by how much is not constant", _takes_away)),
+        refused=(
+            _BY_SWITCHES,
+            Form("Pad", "takes away, or by how much is not constant", _takes_away),
+            Form("LpPool", "is not known there"),
+            Form("GlobalLpPool", "is computed wrongly there"),
+        ),
     ),
 }  # fmt: skip
 """What is known of each runtime, by its name.

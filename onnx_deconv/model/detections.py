@@ -10,9 +10,8 @@ import numpy as np
 
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model.model import Array
+from onnx_deconv.model.tail_steps import BOX
 
-BOX = 4
-"""Fields of a box: its centre and its size, or two corners."""
 Part = Literal["all", "scores", "boxes"]
 """What an output holds of detections: boxes and scores, or one of the two, the other being an output too."""
 _COCO, _KEYPOINTS = 80, 17

@@ -12,10 +12,10 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
-from onnx_deconv.model.detections import BOX, Fields, Layout, anchors_of, behind, parts
+from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tail_steps import FLOATS, holds_numbers_of_classes
+from onnx_deconv.model.tail_steps import BOX, FLOATS, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,

@@ -381,7 +381,7 @@ def _part(path: Path, offset: int, length: int | None) -> bytes:
 
 
 def _restored(content: bytes, files: ModelFiles, name: str, input_shapes: InputShapes) -> Model:
-    """Make a pickled model anew."""
+    """Make a model from what was pickled."""
     return Model(ModelProto.FromString(content), files, name, input_shapes)
 
 

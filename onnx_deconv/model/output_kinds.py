@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from typing import Literal
 
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tail_steps import FLOATS, is_even
+from onnx_deconv.model.tail_steps import BOX, FLOATS, is_even
 from onnx_deconv.model.tails import Tail, averages_classes, chooses, picks_boxes
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Shape, traits_of
@@ -23,7 +23,6 @@ from onnx_deconv.operators.traits import (
     VIEW,
 )
 
-_BOX = 4
 _USUAL = {1000, 1001, 21841, 21843}
 """Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
 _COORDINATES = {42, 63, 136, 196, 212, 1404, 1434}
@@ -143,7 +142,7 @@ def _has_no_positions(model: Model, value: str) -> bool:
 def _has_boxes(model: Model, output: str) -> bool:
     """Tell whether another output holds boxes: four numbers each."""
     shapes = (model.type_of(other).shape or () for other in model.outputs if other != output)
-    return any(_BOX in shape for shape in shapes)
+    return any(BOX in shape for shape in shapes)
 
 
 def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[int]) -> bool:

@@ -12,7 +12,7 @@ from onnx_deconv.errors import RuleError
 from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.model.model import Array, Model, read_by
 from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.axes import CHANNEL, compared, picked_from
+from onnx_deconv.operators.axes import CHANNEL, compared, picked_from, placed_from
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import (
     DISCONTINUOUS,
@@ -24,6 +24,7 @@ from onnx_deconv.operators.traits import (
     RECTIFIER,
     REDUCTION,
     SHAPE_ONLY,
+    SWITCHES,
     VIEW,
 )
 
@@ -40,6 +41,9 @@ FLOATS = frozenset(
 
 _TRIED = np.array([1e-6, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0, 10.0, 1e3, 1e6])
 """Numbers on which a function is tried for whether it rises or falls: those that probabilities may be."""
+
+BOX = 4
+"""Fields of a box: its centre and its size, or two corners."""
 
 Step = tuple[str | None, list[gs.Node]]
 """The value that a tail goes on to, and the nodes up to it; ``None`` where it ends."""
@@ -64,6 +68,8 @@ def below(model: Model, node: gs.Node, value: str) -> Step:
         return None, []
     if (traits & {VIEW, PICK} or PROBABILITY in traits) and first in given:
         return first, [node]
+    if (placed := _placed(model, node)) is not None:
+        return placed, [node]
     if POINTWISE not in traits:
         return None, []
     if len(given) == 1 and slopes(model, node) is not None:
@@ -71,6 +77,15 @@ def below(model: Model, node: gs.Node, value: str) -> Step:
     if (operand := kept(model, node)) is not None:
         return operand, [node]
     return _counted(model, node)
+
+
+def _placed(model: Model, node: gs.Node) -> str | None:
+    """Return what a node places among constants, as picked boxes among rows for those that are missing."""
+    place = placed_from(ForwardNode(node, model))
+    told = _told_by_the_image(model)
+    if place is None or node.inputs[place].name not in told or (place and node.inputs[0].name in told):
+        return None
+    return str(node.inputs[place].name)
 
 
 def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
@@ -157,11 +172,15 @@ def score_column(model: Model, node: gs.Node) -> str | None:
     trails = {value: list(trail(model, value)) for value in given}
     named = {v for v, steps in trails.items() if _is_counted(model, steps)}
     reached = {value for each in named for value, _ in trails[each]}
+    widths = {value: (model.type_of(value).shape or (None,))[-1] for value in given}
+    beside = sum(BOX if width is None else width for value, width in widths.items() if value not in named)
+    if beside <= BOX:
+        return None
     columns = [
         value
         for value, steps in trails.items()
         if value not in named
-        and (model.type_of(value).shape or (0,))[-1] == 1
+        and widths[value] == 1
         and any(step is not None and picks(model, step) for _, step in steps)
         and (not named or any(each in reached for each, _ in steps))
     ]
@@ -238,23 +257,37 @@ def is_whole(model: Model, value: str) -> bool:
 
 
 def _counted(model: Model, node: gs.Node) -> Step:
-    """Return the only places or classes that whole numbers are computed from, as a class is from a place."""
-    if not is_whole(model, node.outputs[0].name):
+    """Return the only value that whole numbers or truth values are computed from.
+
+    Whole numbers count places or classes, and are computed from such, as a class is from a place. Truth
+    values say where scores are large, or larger than those around them.
+    """
+    result = node.outputs[0].name
+    truth, passing = model.type_of(result).dtype == TensorProto.BOOL, {POINTWISE, VIEW}
+    passing |= {SWITCHES} if truth else set()
+    if not is_whole(model, result):
         return None, []
-    waiting, found, passed = [node.outputs[0].name], dict[str, None](), dict[str, gs.Node]()
+    waiting, found, passed = [result], dict[str, None](), dict[str, gs.Node]()
     while waiting:
         name = waiting.pop()
         each = model.producers.get(name)
         if name in passed or name in found:
             continue
-        if each is None or PROBABILITY in traits_of(each) or not traits_of(each) & {POINTWISE, VIEW}:
+        ends = each is None or PROBABILITY in traits_of(each)
+        if ends or not (traits_of(each) & passing or (truth and _moves(model, each))):
             found[name] = None
             continue
         passed[name] = each
         waiting += given_of(model, each)
     (value, *others) = found or [""]
-    alone = value and not others and is_whole(model, value)
+    alone = value and not others and (truth or is_whole(model, value))
     return (value, _last_first(model, passed.values())) if alone else (None, [])
+
+
+def _moves(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node only moves numbers to other places, whatever the image is."""
+    cut = PICK in traits_of(node) and not picks(model, node)
+    return cut or _placed(model, node) is not None
 
 
 def slopes(model: Model, node: gs.Node) -> NDArray[np.int64] | None:

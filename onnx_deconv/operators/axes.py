@@ -260,6 +260,14 @@ def is_table(at: ForwardNode) -> bool:
 _LOOKS_UP = {"Gather", "ArrayFeatureExtractor"}
 
 
+def placed_from(at: ForwardNode) -> int | None:
+    """Return the number of the input that an operator places among other numbers; ``None`` of others."""
+    return _PLACED.get(at.node.op)
+
+
+_PLACED = {"Pad": 0, "ScatterElements": 2, "ScatterND": 2}
+
+
 def cut_out(at: ForwardNode, value: str) -> tuple[int, int, int] | None:
     """Return the axis, the first place and the one after the last of what a Split gives as a value.
 

@@ -1,7 +1,7 @@
 """What tables of relevance share: shares of a whole are handed on, and what arrives is what was sent.
 
 A signal of such a table is no derivative but an amount (a probability, a relevance) that each unit divides
-among what it was computed from. An operator of one input hands on all that it has; activations,
+among what it was computed from. An operator of one input passes on all that it has; activations,
 normalisations and quantisers change nothing.
 """
 
@@ -45,7 +45,7 @@ lrp = register(
 )
 
 LEAST = 1e-12
-"""What a contribution counts at least, so that a unit to which nothing contributed has shares to hand on."""
+"""What a contribution counts at least, so that a unit to which nothing contributed has shares to pass on."""
 
 
 def shared(*keys: object) -> Callable[[Rule], Rule]:

@@ -277,6 +277,9 @@ def file_of(name: str, element: Any) -> bytes:
 
 
 def _written(array: Array) -> bytes:
+    if array.dtype.kind == "O":
+        texts = [each if isinstance(each, bytes) else str(each).encode() for each in array.ravel()]
+        return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 

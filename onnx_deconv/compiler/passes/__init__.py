@@ -17,6 +17,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     copies,
     depthwise,
     filters,
+    forms,
     masks,
     padding,
     pools,

@@ -19,7 +19,8 @@ def _is_2d(found: Match) -> bool:
 
 def put_back(indices: Pattern) -> Pattern:
     """Match ``signal`` where a pool's indices put it back."""
-    switches = op.Mod(indices, ANY) | indices
+    rest = op.Sub(indices, op.Mul(op.Div(indices, ANY), ANY))  # as older opsets write it
+    switches = op.Mod(indices, ANY) | rest | indices
     images = (op.Flatten(each) | each for each in (ZEROS, switches, value("signal")))
     return op.Reshape(op.ScatterElements(*images, reduction="add", axis=1)).where(backward)
 
