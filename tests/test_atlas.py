@@ -326,7 +326,7 @@ def test_costs_count_what_is_done_with_each_projection():
     explainer, layers = Explainer(network(), "auto"), ["r1", "r3"]
     projector, seen = Projector(explainer, layers, PREPROCESS), []
     ((_, picture),) = pictures(1)
-    costs = projector.costs(picture, seen.append)
+    costs = projector.costs(("p", picture), seen.append)
     assert [one.layer for one in seen] == ["r1", "r1", "r3", "r3"]  # the second time counts
     for one in (seen[1], seen[3]):
         y, x = one.position

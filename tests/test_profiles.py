@@ -135,7 +135,7 @@ def test_filters_that_read_a_square_weight_in_two_manners_get_a_copy_each(text, 
     copied = apply_passes(plain, ["copies"])
     assert sum(list(t.dims) == list(size) for t in copied.graph.initializer) == 1 + copies_
     x = random(5, 5)
-    np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
+    np.testing.assert_array_equal(answer(copied, {"x": x}), answer(plain, {"x": x}))
 
 
 def test_convolutions_with_a_weight_that_is_computed_get_a_copy_each():
@@ -147,7 +147,7 @@ def test_convolutions_with_a_weight_that_is_computed_get_a_copy_each():
     assert {made_of[v] for v in read} == {t.name for t in copied.graph.initializer}
     assert len(copied.graph.initializer) == 2
     x = random(2, 4, 6, 7)
-    np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
+    np.testing.assert_array_equal(answer(copied, {"x": x}), answer(plain, {"x": x}))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_copy_of_a_small_weight_has_other_numbers(text, inputs, size):
     one, other = (numpy_helper.to_array(t).tolist() for t in copied.graph.initializer)
     assert one != other
     x = random(*(d.dim_value for d in plain.graph.input[0].type.tensor_type.shape.dim))
-    np.testing.assert_array_equal(answer(copied, x=x), answer(plain, x=x))
+    np.testing.assert_array_equal(answer(copied, {"x": x}), answer(plain, {"x": x}))
 
 
 @pytest.mark.parametrize("rules", ["guided", "gradient"])
@@ -231,7 +231,7 @@ def test_a_resize_of_its_last_axes_is_told_the_sizes_of_all(more):
     (resize,) = (n for n in whole.graph.node if n.op_type == "Resize")
     assert "axes" not in [a.name for a in resize.attribute]
     for x in (random(1, 4, 6, 7), random(3, 4, 6, 7)):
-        np.testing.assert_array_equal(answer(whole, x=x), answer(plain, x=x))
+        np.testing.assert_array_equal(answer(whole, {"x": x}), answer(plain, {"x": x}))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_bytes_are_made_under_the_name_that_the_graph_gives_them():
     made = apply_passes(plain, ["bytes"])
     assert operators(made) == ["Abs", "Cast"]
     x = 100 * random(1, 4, 6, 7)
-    np.testing.assert_array_equal(answer(made, x=x), answer(plain, x=x))
+    np.testing.assert_array_equal(answer(made, {"x": x}), answer(plain, {"x": x}))
 
 
 @pytest.mark.parametrize(("sizes", "count"), [([2, 2], 2), ([1, 1, 1, 1], 4), ([1, 3], None)])

@@ -133,26 +133,28 @@ class Projector:
         return self._layers[layer].channels
 
     def costs(
-        self, picture: Picture | None = None, each: Callable[[Projection], object] = lambda one: one
+        self,
+        image: tuple[str, Picture] | None = None,
+        each: Callable[[Projection], object] = lambda one: one,
     ) -> Costs:
         """Measure what projections take, by an image and a unit in the middle of each layer.
 
         Parameters
         ----------
-        picture
-            The image; by default a grey one.
+        image
+            Its name and the picture; by default a grey one.
         each
             What will be done with each projection, as :meth:`run` takes it.
         """
         clock = clock_of(device_of(self._explainer.providers))
-        shown = _blank(*(self.preprocess.size or (0, 0))) if picture is None else picture
+        name, shown = image or ("a grey picture", _blank(*(self.preprocess.size or (0, 0))))
         tensor, geometry = self.preprocess.apply(shown)
-        values, image = _timed(clock, lambda: self._values(self._locating, tensor))
+        values, forward = _timed(clock, lambda: self._values(self._locating, tensor))
         read, view, seconds = ForwardValues(values), geometry.view(shown), dict[str, float]()
-        for name, layer in self._layers.items():
-            job = self._job(Unit(name, 0, 0, 1.0, layer.middle), "", view, read)
-            _, seconds[name] = _timed(clock, partial(self._project_one, job, each))
-        return Costs(seconds, image, sum(values[tap.name].nbytes for tap in self._taps))
+        for of, layer in self._layers.items():
+            job = self._job(Unit(of, 0, 0, 1.0, layer.middle), name, view, read)
+            _, seconds[of] = _timed(clock, partial(self._project, each, [job]))
+        return Costs(seconds, forward, sum(values[tap.name].nbytes for tap in self._taps))
 
     def run(
         self,
@@ -252,9 +254,6 @@ class Projector:
             if not np.isfinite(values).all():
                 raise InputError(self._why_not_finite(job))
         return [each(job.projection(values)) for job, values in zip(jobs, found, strict=True)]
-
-    def _project_one(self, job: Job, each: Callable[[Projection], T]) -> T:
-        return each(job.projection(self._reconstructed([job])[0]))
 
     def _reconstructed(self, jobs: Sequence[Job]) -> Array:
         """Return the reconstructions of such units, channels first."""

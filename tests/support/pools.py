@@ -12,7 +12,7 @@ POOLS = {
     "same upper": ('kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER"', (8, 11)),
     "same lower": ('kernel_shape = [2, 2], strides = [1, 2], auto_pad = "SAME_LOWER"', (8, 11)),
     "valid": ('kernel_shape = [2, 2], strides = [3, 3], auto_pad = "VALID"', (8, 11)),
-    "of one": ("kernel_shape = [1, 1]", (3, 4)),
+    "of one": ("kernel_shape = [1, 1]", (4, 5)),
     "one axis": ("kernel_shape = [3], strides = [2]", (13,)),
     "three axes": ("kernel_shape = [2, 2, 2], strides = [1, 2, 2]", (6, 5, 6)),
 }

@@ -175,11 +175,11 @@ def _tell_means(
     )
 
 
-def _first(source: Images) -> Picture | None:
-    """Return the first picture that can be read, if it is among the first few."""
-    for _, load in islice(source, _TRIED):
+def _first(source: Images) -> tuple[str, Picture] | None:
+    """Return the first picture that can be read, and its name, if it is among the first few."""
+    for name, load in islice(source, _TRIED):
         try:
-            return load()
+            return name, load()
         except InputError:
             continue
     return None
