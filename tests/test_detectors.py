@@ -9,6 +9,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+from cells import SCENE, cell
 from commands import run
 from onnx import TensorProto, helper, numpy_helper
 from small_networks import model
@@ -90,20 +91,6 @@ def net(body, outputs="y", shape="N,1,16,16", labels=("bright", "dark"), whole=(
     return named(proto, *labels)
 
 
-def scene(*squares):
-    found = np.full((1, 1, 16, 16), 0.2, np.float32)
-    for row, column, brightness in squares:
-        found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = brightness
-    return found
-
-
-def cell(row, column, value=10 / 16):
-    found = np.zeros((1, 1, 16, 16), np.float32)
-    found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = value
-    return found
-
-
-SCENE = np.concatenate([scene((1, 2, 0.9), (3, 0, 0.7)), scene((0, 3, 0.8), (2, 2, 0.1))])
 BRIGHT = np.concatenate([cell(1, 2, 4 * 10 / 16) + cell(3, 0, 2 * 10 / 16), cell(0, 3, 3 * 10 / 16)])
 """What the map of the class bright is made of, where it is positive before the sigmoid."""
 
@@ -310,7 +297,7 @@ def test_scores_and_classes_of_picked_boxes_lead_to_the_scores_of_all(picking, o
     assert head_of(load(proto)).output == "v"
     ask = explainer(proto, output=output)
     np.testing.assert_allclose(
-        arrays(ask(SCENE, "bright")), np.concatenate([cell(1, 2), cell(0, 3)]), atol=1e-6
+        arrays(ask(SCENE, "bright")), 10 * np.concatenate([cell(1, 2), cell(0, 3)]), atol=1e-6
     )
     found = in_all_three(proto, SCENE, tmp_path)
     assert [(e.label, e.position) for e in found] == [("bright", (6,)), ("dark", (10,))]
@@ -335,7 +322,7 @@ def test_a_detector_as_tensorflow_writes_it_is_told_by_its_graph(labels, tmp_pat
         assert (ask.head.kind, ask.head.start, ask.classes) == ("detections", "q", 2)
         found = ask(images)
         assert [(e.channel, e.position) for e in found] == [(0, (6,)), (1, (10,))]
-        expected = np.concatenate([cell(1, 2), -cell(2, 2)]).transpose(0, 2, 3, 1)
+        expected = 10 * np.concatenate([cell(1, 2), -cell(2, 2)]).transpose(0, 2, 3, 1)
         np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
     in_all_three(proto, images, tmp_path)
 
@@ -354,7 +341,7 @@ def test_names_may_count_the_background(labels):
     assert (ask.head.kind, ask.head.start, ask.classes) == ("detections", "q", 2)
     (found,) = ask(SCENE[1:])
     assert (found.label, found.position) == ("dark", (10,))
-    np.testing.assert_allclose(found.reconstruction, -cell(2, 2)[0], atol=1e-6)
+    np.testing.assert_allclose(found.reconstruction, -10 * cell(2, 2)[0], atol=1e-6)
     assert compile_pair(load(proto)).manifest["labels"] == ["dark", "grey"]
 
 
@@ -400,7 +387,7 @@ def test_a_branch_for_no_detections_is_passed(tmp_path):
     )
     found = in_all_three(proto, SCENE, tmp_path)
     assert [(e.label, e.position) for e in found] == [("bright", (6,)), ("dark", (10,))]
-    np.testing.assert_allclose(arrays(found), np.concatenate([cell(1, 2), -cell(2, 2)]), atol=1e-6)
+    np.testing.assert_allclose(arrays(found), 10 * np.concatenate([cell(1, 2), -cell(2, 2)]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
