@@ -339,11 +339,16 @@ def test_costs_count_what_is_done_with_each_projection():
 
 
 def test_units_that_wait_hold_no_more_than_their_crops(monkeypatch):
-    held = []
+    held, made = [], []
 
     def watched(found):
-        for jobs in batches(found):
-            held.extend(job for job in jobs if isinstance(job.values, dict))
+        for jobs in batches(seen(found)):
+            held.extend(job for job in jobs[:-1] if isinstance(job.values, dict))  # the last came just now
+            yield jobs
+
+    def seen(found):
+        for jobs in found:  # all of an image at once: copies of each crop would be far more than the image
+            made.extend(jobs)
             yield jobs
 
     monkeypatch.setattr("onnx_deconv.atlas.projector.batches", watched)
@@ -353,8 +358,9 @@ def test_units_that_wait_hold_no_more_than_their_crops(monkeypatch):
     assert list(Projector(explainer, layers, PREPROCESS).run(atlas, images_of(source)))
     assert len(held) > 20
     for job in held:
-        assert all(array.base is None for array in job.values.values())  # a slice keeps the whole alive
+        assert all(array.base is None for array in (job.patch, *job.values.values()))  # slices keep the whole
     assert any(array.size for job in held for array in job.values.values())
+    assert all(job.patch.base is not None for job in made)
 
 
 def test_crops_are_smaller_where_units_see_little():
@@ -1050,6 +1056,39 @@ def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path, made_b
     (stem,) = [each["files"] for each in json.loads((home / "atlas.json").read_text())["layers"]]
     kept = {f"{stem}-{what}" for what in ("patches.webp", "projections.webp", "pictures.zip", "units.npy")}
     assert {file.name for file in home.iterdir()} == {*kept, "atlas.json", "notes.txt"}
+
+
+def test_maps_whose_images_are_equally_strong_are_counted(tmp_path):
+    """Each filter is one channel of the image, up to a bound that two of the pictures reach in the first."""
+    weights = numpy_helper.from_array(np.eye(3, dtype=np.float32)[:, :, None, None], "w")
+    bounds = [numpy_helper.from_array(np.float32(bound), name) for bound, name in ((0, "low"), (100, "high"))]
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"]),
+        helper.make_node("Clip", ["c", "low", "high"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["scores"]),
+    ]
+    value = helper.make_tensor_value_info
+    image = value("image", TensorProto.FLOAT, ["N", 3, 8, 8])
+    graph = helper.make_graph(
+        nodes, "net", [image], [value("scores", TensorProto.FLOAT, None)], [weights, *bounds]
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        tmp_path / "n.onnx",
+    )
+    colours = [(200, 50, 0), (150, 60, 0), (90, 70, 0)]
+    folder = saved(
+        tmp_path / "in", [(f"{k}.png", np.full((8, 8, 3), c, np.uint8)) for k, c in enumerate(colours)]
+    )
+    options = "--fit", "none", "--scale", 1, "--mean", 0, "--std", 1, "--json", "--size", 8
+    asked = "atlas", "build", tmp_path / "n.onnx", folder, *options
+    result = run(*asked, "-o", tmp_path / "two", "--top", 2)
+    assert json.loads(result.stdout)["tied"] == 1  # of green the second is weaker, blue is dark
+    assert "in 1 of 3 feature maps all 2 images are equally strong" in result.stderr
+    for more in (("--top", 3), ("--top", 1), ("--top", 2, "--layer", "c")):
+        result = run(*asked, "-o", tmp_path / "more", *more)
+        assert json.loads(result.stdout)["tied"] == 0
+        assert "equally strong" not in result.stderr
 
 
 def test_the_summary_counts_what_was_read(finished, tmp_path):

@@ -21,7 +21,6 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
 from onnx_deconv.operators import Tap
-from onnx_deconv.receptive import Crop
 from onnx_deconv.runtime import (
     Session,
     clock_of,
@@ -244,8 +243,10 @@ class Projector:
         )
         height, width = layer.window
         window = y0, x0, y0 + height, x0 + width
-        patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # a slice would keep the whole image alive
-        return Job(unit, image, layer, crop, box, window, patch, _held(layer, crop, values))
+        patch = view[y0 : y0 + height, x0 : x0 + width]
+        waits = layer.most_units(crop) > 1  # then it needs its own crop's values, not the whole image's
+        needed = layer.cut(crop, values) if waits else values
+        return Job(unit, image, layer, crop, box, window, patch, needed)
 
     def _project(self, each: Callable[[Projection], T], jobs: Sequence[Job]) -> list[T]:
         """Project units of one layer, whose crops have one size."""
@@ -280,16 +281,6 @@ def _timed(clock: Callable[[], float], work: Callable[[], T]) -> tuple[T, float]
     start = clock()
     result = work()
     return result, clock() - start
-
-
-def _held(layer: LayerProjector, crop: Crop, values: ForwardValues) -> ForwardValues | dict[str, Array]:
-    """Return what a unit holds until it is projected.
-
-    Where it waits for others that is a copy of its own crop's values: a slice would keep the whole image's.
-    """
-    if layer.most_units(crop) == 1:
-        return values
-    return {name: array.copy() for name, array in layer.cut(crop, values).items()}
 
 
 def _blank(height: int, width: int) -> Picture:

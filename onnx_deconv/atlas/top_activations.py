@@ -100,6 +100,13 @@ class TopActivations:
         active: Array = self.filled & (self.activations != 0)
         return active
 
+    @property
+    def tied(self) -> Array:
+        """Where all ranks have one activation above zero, so that names decide: booleans, (channels,)."""
+        first, last = self.activations[:, 0], self.activations[:, -1]
+        tied: Array = (first == last) & (first > 0) & (self.activations.shape[1] > 1)
+        return tied
+
     def ranks(self) -> list[tuple[int, int]]:
         """List the channel and rank of each activation that there is."""
         return [(channel, rank) for channel, rank in np.argwhere(self.filled).tolist()]

@@ -36,7 +36,7 @@ _BAND_FILES = NUMBER_SUFFIXES | {".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What the model's inputs get beside the files that are the command's arguments."""
+    """What the model's inputs get, besides the files at the end of the command."""
 
     given: Annotated[
         Sequence[tuple[str, Sequence[str]]],
