@@ -11,6 +11,8 @@ from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, Labels, compile_pair, load
 from onnx_deconv.compiler.inspection import inspect_model
+from onnx_deconv.serving.protocol import Request
+from onnx_deconv.serving.served import Served
 
 READER = random(72, 3)
 IMAGES = np.abs(random(2, 3, 4, 6)) + 0.1
@@ -226,3 +228,24 @@ def test_the_negative_of_a_class_has_files_of_its_own(tmp_path):
     values = {path.name: np.load(path) for path in (tmp_path / "o").glob("*.npy")}
     assert set(values) == {"x-puppy-guided.npy", "x-minus-puppy-guided.npy"}
     np.testing.assert_array_equal(values["x-minus-puppy-guided.npy"], -values["x-puppy-guided.npy"])
+
+
+def test_a_server_leaves_out_what_is_no_tensor_and_knows_the_names():
+    proto = classifier(outputs=("map", "p", "name"), n=[*zip_map(NAMES), *table(NAMES)])
+    proto.graph.output[-1].CopyFrom(helper.make_tensor_value_info("name", onnx.TensorProto.STRING, [1, "N"]))
+    served = Served("net", Explainer(proto, "gradient", providers="cpu"), None, 1)
+    assert [each.name for each in served.outputs][:2] == ["p", "name"]
+    assert served.own_outputs == ["p", "name"]
+    target = np.array(["house cat"], object)
+    job, _, names = served.job(Request({"x": IMAGES[:1], served.target: target}))
+    found = job.run(job.feeds)
+    assert found["name"].ravel().tolist() == [NAMES[(IMAGES[0].ravel() @ READER).argmax()]]
+    np.testing.assert_array_equal(found[served.reconstruction].ravel(), READER[:, 1])
+    assert "map" not in names
+
+
+def test_triton_is_given_no_output_that_is_no_tensor(tmp_path):
+    onnx.save(classifier(outputs=("p", "map"), n=zip_map(NAMES)), tmp_path / "net.onnx")
+    stderr = refused("convert", tmp_path / "net.onnx", "--form", "triton", "-o", tmp_path / "out")
+    assert "output 'map' is no tensor, as a ZipMap's, and Triton's backend" in stderr
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+from cells import SCENE, cell
 from commands import run
 from onnx import TensorProto, helper, numpy_helper
 from small_networks import model
@@ -82,28 +83,14 @@ def named(proto, *labels):
     return proto
 
 
-def net(body, outputs="y", shape="N,1,16,16", labels=("bright", "dark"), whole=()):
-    proto = model(body, WEIGHTS, shape, outputs)
+def net(body, outputs="y", shape="N,1,16,16", labels=("bright", "dark"), whole=(), **more):
+    proto = model(body, WEIGHTS | more, shape, outputs)
     for output in proto.graph.output:
         if output.name in whole:
             output.type.tensor_type.elem_type = TensorProto.INT64
     return named(proto, *labels)
 
 
-def scene(*squares):
-    found = np.full((1, 1, 16, 16), 0.2, np.float32)
-    for row, column, brightness in squares:
-        found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = brightness
-    return found
-
-
-def cell(row, column, value=10 / 16):
-    found = np.zeros((1, 1, 16, 16), np.float32)
-    found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = value
-    return found
-
-
-SCENE = np.concatenate([scene((1, 2, 0.9), (3, 0, 0.7)), scene((0, 3, 0.8), (2, 2, 0.1))])
 BRIGHT = np.concatenate([cell(1, 2, 4 * 10 / 16) + cell(3, 0, 2 * 10 / 16), cell(0, 3, 3 * 10 / 16)])
 """What the map of the class bright is made of, where it is positive before the sigmoid."""
 
@@ -255,6 +242,22 @@ def test_rows_of_picked_boxes_are_explained_from_the_scores_of_all(rows, labels,
         assert ask(SCENE[:1], "0 at 1,13" if not labels else "bright at 1,13")[0].position == (12,)
 
 
+@pytest.mark.parametrize("labels", [("bright",), ()])
+@pytest.mark.parametrize("rows", ROWS)
+def test_rows_of_one_class_are_told_too(rows, labels, tmp_path):
+    """The best of one class is itself."""
+    alone = {
+        "k": PIXELS[:1], "o": np.float32([-5]), "flat": np.array([0, 1, -1]), "parts": np.array([4, 1]),
+        "by2": np.array([1, 1, 1]), "two": np.array(1),
+    }  # fmt: skip
+    found = in_all_three(net(ROWS[rows], labels=labels, **alone), SCENE, tmp_path)
+    apart = "apart" in rows or rows == "DETR"
+    values = [10 / 16 if apart else slope(sigmoid(z)) for z in (4, 3)]
+    expected = np.concatenate([cell(1, 2, values[0]), cell(0, 3, values[1])])
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert [(e.channel, e.position) for e in found] == [(0, (6,)), (0, (3,))]
+
+
 @pytest.mark.parametrize("rows", ["v10", "DETR", "NMS"])
 def test_the_score_of_a_picked_box_is_found_among_all(rows):
     found = explainer(net(ROWS[rows]))(SCENE, top=2)
@@ -277,7 +280,7 @@ def test_scores_and_classes_of_picked_boxes_lead_to_the_scores_of_all(picking, o
     assert head_of(load(proto)).output == "v"
     ask = explainer(proto, output=output)
     np.testing.assert_allclose(
-        arrays(ask(SCENE, "bright")), np.concatenate([cell(1, 2), cell(0, 3)]), atol=1e-6
+        arrays(ask(SCENE, "bright")), 10 * np.concatenate([cell(1, 2), cell(0, 3)]), atol=1e-6
     )
     found = in_all_three(proto, SCENE, tmp_path)
     assert [(e.label, e.position) for e in found] == [("bright", (6,)), ("dark", (10,))]
@@ -302,7 +305,7 @@ def test_a_detector_as_tensorflow_writes_it_is_told_by_its_graph(labels, tmp_pat
         assert (ask.head.kind, ask.head.start, ask.classes) == ("detections", "q", 2)
         found = ask(images)
         assert [(e.channel, e.position) for e in found] == [(0, (6,)), (1, (10,))]
-        expected = np.concatenate([cell(1, 2), -cell(2, 2)]).transpose(0, 2, 3, 1)
+        expected = 10 * np.concatenate([cell(1, 2), -cell(2, 2)]).transpose(0, 2, 3, 1)
         np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
     in_all_three(proto, images, tmp_path)
 
@@ -321,7 +324,7 @@ def test_names_may_count_the_background(labels):
     assert (ask.head.kind, ask.head.start, ask.classes) == ("detections", "q", 2)
     (found,) = ask(SCENE[1:])
     assert (found.label, found.position) == ("dark", (10,))
-    np.testing.assert_allclose(found.reconstruction, -cell(2, 2)[0], atol=1e-6)
+    np.testing.assert_allclose(found.reconstruction, -10 * cell(2, 2)[0], atol=1e-6)
     assert compile_pair(load(proto)).manifest["labels"] == ["dark", "grey"]
 
 
@@ -367,7 +370,7 @@ def test_a_branch_for_no_detections_is_passed(tmp_path):
     )
     found = in_all_three(proto, SCENE, tmp_path)
     assert [(e.label, e.position) for e in found] == [("bright", (6,)), ("dark", (10,))]
-    np.testing.assert_allclose(arrays(found), np.concatenate([cell(1, 2), -cell(2, 2)]), atol=1e-6)
+    np.testing.assert_allclose(arrays(found), 10 * np.concatenate([cell(1, 2), -cell(2, 2)]), atol=1e-6)
 
 
 @pytest.mark.parametrize(

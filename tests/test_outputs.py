@@ -29,6 +29,7 @@ WEIGHTS = {
 }
 MAPS = "c = Conv<pads=[1,1,1,1]>(x, k) r = Relu(c)"
 ROW = f"{MAPS} a = ReduceMean<keepdims=0>(r, rows)"
+BEST = f"{ROW} p = Softmax<axis=1>(a) v = ReduceMax(p, axis) i = ArgMax<axis=1>(p)"
 SCORES = f"{MAPS} a = ReduceMean<keepdims=0>(r, both) s = MatMul(a, m)"
 SOFTMAX = f"{SCORES} p = Softmax<axis=1>(s)"
 
@@ -68,6 +69,12 @@ def head(body, batch="N", **more):
         # The largest of all classes at each position is one of their scores, picked.
         (f"{ROW} p = Softmax<axis=1>(a) y = ReduceMax<keepdims=0>(p, axis)", "sequence", (0, 1, (2,))),
         (f"{MAPS} y = ReduceMax<keepdims=0>(r, axis)", "class map", (0, 1, (2, 3))),
+        # The best class of each step and its probability are no rows of boxes.
+        (
+            f"{BEST} f = Cast<to=1>(i) y = Concat<axis=1>(v, f)",
+            "sequence",
+            (0, 1, (2,)),
+        ),
         # The largest at all positions of each class is one score.
         (f"{MAPS} y = ReduceMax<keepdims=0>(r, both)", "classes", (0, 1, ())),
         # A softmax over all places of each channel's map.
@@ -105,6 +112,12 @@ def test_axes_and_kind_are_told_by_the_graph(body, kind, axes, batch):
         ("v, y = TopK(p, axis)", ["TopK", "Softmax"], None),
         ("y = ReduceMax<keepdims=0>(p, axis)", ["ReduceMax", "Softmax"], None),
         ("y = ReduceMax(s, axis)", ["ReduceMax"], None),
+        # The best class's probability and its number are no two classes.
+        (
+            "v = ReduceMax(p, axis) i = ArgMax<axis=1>(p) f = Cast<to=1>(i) y = Concat<axis=1>(v, f)",
+            ["Concat", "Cast", "ArgMax", "ReduceMax", "Softmax"],
+            None,
+        ),
         ("b = Greater(p, half) y = Cast<to=1>(b)", ["Cast", "Greater", "Softmax"], None),
         ("y = Reshape(p, flat)", ["Reshape", "Softmax"], None),
     ],

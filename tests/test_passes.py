@@ -14,7 +14,7 @@ from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_manifest import own_top
-from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, apply_passes
+from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, MAXIMA, PASSES, apply_passes
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.profiles import PROFILES
 from onnx_deconv.runtime import PairSession, Session, numpy_of
@@ -290,6 +290,23 @@ def test_a_chain_of_sums_enters_the_blocked_layout_once(rectified, last, batch):
 def test_sums_that_the_blocked_layout_would_not_take_stay(spoilt):
     proto = residual_blocks(**spoilt)
     assert apply_passes(proto, ["residuals"]).graph.node == proto.graph.node
+
+
+@pytest.mark.parametrize("kept", [["c0"], ["c0", "d0"], []])
+def test_what_is_added_and_kept_is_added_by_one_more_convolution(kept):
+    """Once for each sum; where nothing else reads a result, its own convolution takes the sum in."""
+    make, conv = helper.make_node, {"kernel_shape": [1, 1]}
+    nodes = [
+        make("Conv", ["x", "w"], ["c0"], **conv), make("Conv", ["x", "v"], ["d0"], **conv),
+        make("Add", ["c0", "d0"], ["s"]), make("Relu", ["s"], ["r"]), make("Conv", ["r", "w"], ["y"], **conv),
+        *(make("GlobalMaxPool", [value], [f"{value}/max"]) for value in kept),
+    ]  # fmt: skip
+    proto = model(nodes, ["N", 16, 5, 4], {"w": normal(16, 16, 1, 1), "v": normal(16, 16, 1, 1)})
+    proto.graph.output.extend(helper.make_empty_tensor_value_info(f"{value}/max") for value in kept)
+    optimised = apply_passes(proto, ["additions"])
+    assert entries(optimised) == bool(kept)
+    x = normal(2, 16, 5, 4)
+    np.testing.assert_array_equal(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize("other", ["a0", "result", "c0"])
@@ -742,7 +759,8 @@ def test_a_pass_is_registered_once():
 
 
 def test_every_pass_helps_some_device_or_runtime():
-    lists = [*EXPLAIN.values(), *COMPANION.values(), *(profile.passes for profile in PROFILES.values())]
+    lists = [*EXPLAIN.values(), *COMPANION.values(), *MAXIMA.values()]
+    lists += [*(profile.passes for profile in PROFILES.values())]
     assert {name for names in lists for name in names} == set(PASSES)
 
 

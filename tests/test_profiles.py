@@ -414,6 +414,7 @@ def test_pools_of_old_models_of_a_free_number_of_images_lose_their_indices_too(r
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
         ("tract", "y = LpPool<kernel_shape = [2, 2]>(x)", "LpPool .* not known"),
         ("tract", "y = GlobalLpPool(x)", "GlobalLpPool .* computed wrongly"),
+        ("tract", "c = Conv(x, w) y = Slice(c, one, many, two_, two_)", "Slice .* steps over"),
         ("tensorrt", "y = MaxPool<kernel_shape = [2, 2], dilations = [1, 2]>(x)", "MaxPool .* dilated"),
         ("tensorrt", "y = LpPool<kernel_shape = [2, 2], p = 3>(x)", "LpPool .* a higher power than 2"),
         (
@@ -426,7 +427,7 @@ def test_pools_of_old_models_of_a_free_number_of_images_lose_their_indices_too(r
 def test_what_a_runtime_does_not_take_is_named(runtime, text, why):
     tensors = {"one": np.array([1]), "two": np.array([2]), "pair": np.array([0, 1], np.float32)}
     tensors |= {"w": random(4, 3, 3, 3), "less": np.array([0, 0, 0, 0, 0, 0, 0, -1])}
-    tensors["g"] = random(4, 1, 3, 3)
+    tensors |= {"g": random(4, 1, 3, 3), "many": np.array([99]), "two_": np.array([2])}
     proto = graph_of(text, **tensors)
     with pytest.raises(ModelError, match=f"{runtime} cannot run this graph: {why}"):
         check(proto, runtime)
@@ -467,6 +468,8 @@ def test_what_the_tables_refuse_is_no_more_than_that():
         check(graph_of(text, **tensors), runtime)
         check(graph_of("a = HardSigmoid(x) y = HardSigmoid<beta = 0.1>(a)"), runtime)
         check(graph_of("i = Cast<to = 7>(x) y = ScatterElements(x, i, x)"), runtime)
+        check(graph_of("c = Conv(x, w) y = Slice(c, k, k, k)", **tensors), runtime)
+        check(graph_of("y = Slice(x, k, k, k, k)", **tensors), runtime)
         if runtime != "tract":
             check(graph_of("y = LpPool<kernel_shape = [2, 2]>(x)"), runtime)
 

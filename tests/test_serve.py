@@ -14,6 +14,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -35,6 +36,7 @@ for name in ("starlette", "uvicorn", "prometheus_client"):
 from onnx_deconv.serving.application import models_app  # noqa: E402 - after the skip
 from onnx_deconv.serving.batching import Alike, Job, Runs  # noqa: E402
 from onnx_deconv.serving.bodies import in_time  # noqa: E402
+from onnx_deconv.serving.connections import Connections  # noqa: E402
 from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph  # noqa: E402
 from onnx_deconv.serving.protocol import Request, objects, parse, response  # noqa: E402
@@ -693,6 +695,43 @@ def test_who_gives_up_is_not_waited_for():
 
     asyncio.run(one_gives_up())
     assert ran == [0, 2]
+
+
+class Connection:
+    """What the server knows of one."""
+
+    def __init__(self, name, closed):
+        self.name, self.unsent, self.cycle = name, 0, None
+        self.transport = SimpleNamespace(
+            get_write_buffer_size=lambda: self.unsent, abort=lambda: closed.append(name)
+        )
+
+
+class Cycle:
+    """A request, and whether it is answered."""
+
+    def __init__(self, *, answered=True):
+        self.response_complete = answered
+
+
+def test_connections_are_closed_when_nothing_goes_on():
+    closed = []
+    silent, asks, works, reads, stuck, kept = every = [Connection(k, closed) for k in range(6)]
+    works.cycle = Cycle(answered=False)
+    for each in (asks, reads, stuck, kept):
+        each.cycle = Cycle()
+    reads.unsent = stuck.unsent = 1000
+    found = Connections(seconds=10, kept=75)
+    for now in range(0, 200, 5):
+        if now == 60:
+            asks.cycle = Cycle()  # another one, in the meantime
+        if now <= 100:
+            reads.unsent -= 1
+        alive = [each for each in every if each.name not in closed]
+        found.close_idle(alive, now)
+        for each, last in ((silent, 10), (stuck, 10), (kept, 75), (asks, 135), (reads, 110)):
+            assert (each.name in closed) == (now > last), (each.name, now)
+    assert works.name not in closed
 
 
 def test_what_takes_too_long_is_given_up():

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import onnx
 import pytest
+from cells import SCENE, cell, scene
 from commands import refused, run
 from onnx import numpy_helper
 from small_networks import model, random
@@ -626,23 +627,6 @@ def detector(order="fields first", *, objectness=False, labels=("bright", "dark"
     """
     proto = model(body, weights, "N,1,16,16")
     return named(proto, *labels) if labels else proto
-
-
-def scene(*squares):
-    """A picture with bright squares: cells by row and column, each with its brightness."""
-    found = np.full((1, 1, 16, 16), 0.2, np.float32)
-    for row, column, brightness in squares:
-        found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = brightness
-    return found
-
-
-def cell(row, column, value=1 / 16):
-    found = np.zeros((1, 1, 16, 16), np.float32)
-    found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = value
-    return found
-
-
-SCENE = np.concatenate([scene((1, 2, 0.9), (3, 0, 0.7)), scene((0, 3, 0.8), (2, 2, 0.1))])
 
 
 @pytest.mark.parametrize("objectness", [False, True])

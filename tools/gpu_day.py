@@ -21,7 +21,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -48,6 +49,8 @@ import small_networks
 DEMO = Path(__file__).parents[1] / "models" / "demo.onnx"
 BATCHES = 1, 8, 32
 NETS = "resnet50", "squeezenet1_1", "vgg16", "mobilenet_v2", "densenet121", "efficientnet_b0"
+_EXPORTS = 60
+"""Seconds after which no further network is exported."""
 OVERLAPPING = """
     c1 = Conv<pads=[1,1,1,1]>(x, w1, b1) r1 = Relu(c1)
     p1 = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(r1)
@@ -92,8 +95,13 @@ class Day:
         try:
             result = find()
         except Exception as error:  # noqa: BLE001 - whatever it is, the rest shall be found
-            result = {"failed": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"}
+            result = {"failed": _said(error)}
         self.note(part, **what, **result, took=round(time.monotonic() - start, 2))
+
+
+def _said(error: Exception) -> str:
+    """Return what kind of error it is, and its first line."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 class Bound:
@@ -183,7 +191,7 @@ def error(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     }
 
 
-def correctness(day: Day, _: Sequence["Exported"]) -> None:
+def correctness(day: Day) -> None:
     """Compare with the CPU, TF32 off: float32 should differ by rounding, float16 by its own."""
     forms = [("float32", "random", "cuda"), ("float32", "ties", "cuda"), ("float16", "random", "cuda")]
     more = [("float32", "random", "none"), ("float32", "ties", "none"), ("float16", "ties", "cuda")]
@@ -276,17 +284,20 @@ def _captured(day: Day, net: Exported, batch: int) -> dict[str, Any]:
 
 def memory(day: Day, nets: Sequence[Exported]) -> None:
     """Measure what each takes on the device, each in a process of its own."""
-    for batch, kind in product((1,) if day.small else (1, 32), ("plain forward", "explain graph", CAPTUM)):
-        what = {"net": nets[0].net, "batch": batch, "of": kind}
+    kinds = "plain forward", "explain graph", CAPTUM
+    for net, batch, kind in product(nets[:1], (1,) if day.small else (1, 32), kinds):
+        what = {"net": net.net, "batch": batch, "of": kind}
         day.tried(
             "memory", what,
-            lambda b=batch, k=kind: {"mebibytes": _asked(_memory, day.device, nets[0], k, b)},
+            lambda n=net, b=batch, k=kind: {"mebibytes": _asked(_memory, day.device, n, k, b)},
         )  # fmt: skip
 
 
 def _asked(measure: Callable[..., Any], *arguments: Any) -> Any:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, arguments)
+    """Measure in a process of its own; an error if that dies, or takes more than a minute."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as alone:
+        return alone.submit(measure, *arguments).result(timeout=60)
 
 
 def _memory(device: str, net: Exported, kind: str, batch: int) -> float:
@@ -318,21 +329,23 @@ def speed(day: Day, nets: Sequence[Exported]) -> None:
         what = {"net": net.net, "batch": batch, "tf32": tf32}
         day.tried(
             "speed", what,
-            lambda b=batch, n=net, t=tf32: {"milliseconds": _timed(day, n, b, tf32=t)},
+            lambda b=batch, n=net, t=tf32: _timed(day, n, b, tf32=t),
         )  # fmt: skip
 
 
-def _timed(day: Day, net: Exported, batch: int, *, tf32: bool) -> dict[str, float]:
-    options = session_options(tf32=tf32)
-    theirs = CONTENDERS[CAPTUM](Case(net.net, batch, day.device, 2, net.path, tf32=tf32))
+def _timed(day: Day, net: Exported, batch: int, *, tf32: bool) -> dict[str, Any]:
+    options, missing = session_options(tf32=tf32), dict[str, str]()
     explain = net.explain(batch, day.device, **options)
     runs = {
         "plain forward": net.plain(batch, day.device, **options).run,
         # As Captum's: the images lie on the device, the reconstruction is fetched.
         "explain graph": lambda: (explain.run(), explain.fetched("reconstruction")),
-        CAPTUM: theirs,
     }
-    return _milliseconds(runs, 3 if day.small else 15)
+    try:
+        runs[CAPTUM] = CONTENDERS[CAPTUM](Case(net.net, batch, day.device, 2, net.path, tf32=tf32))
+    except Exception as error:  # noqa: BLE001 - it may not be installed, or have no room: ours is timed alone
+        missing = {f"without {CAPTUM}": _said(error)}
+    return {"milliseconds": _milliseconds(runs, 3 if day.small else 15), **missing}
 
 
 def _milliseconds(runs: Mapping[str, Callable[[], Any]], count: int) -> dict[str, float]:
@@ -347,27 +360,34 @@ def _milliseconds(runs: Mapping[str, Callable[[], Any]], count: int) -> dict[str
     return {name: round(statistics.median(each), 3) for name, each in times.items()}
 
 
-def exports(day: Day, folder: Path) -> Iterator[Exported]:
+def export(day: Day, folder: Path) -> list[Exported]:
     """Export networks, the most telling first, as long as there is time."""
+    nets, end = list[Exported](), day.seconds + _EXPORTS
     for name in NETS[1:2] if day.small else NETS:
-        if day.seconds < 60:  # noqa: PLR2004
-            yield Exported(name, exported(name, folder / f"{name}.onnx"))
+        if day.seconds < end:
+            path = folder / f"{name}.onnx"
+            day.tried("exports", {"net": name}, lambda n=name, p=path: exported(n, p) and {})
+            nets += [Exported(name, path)] * path.exists()
+    return nets
 
 
 @click.command(help=__doc__)
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
 @click.option("--small", is_flag=True, help="One network, small batches, few runs.")
-@click.option("--minutes", default=7.5, show_default=True, help="After which nothing more is begun.")
+@click.option("--minutes", default=7.0, show_default=True, help="After which nothing more is begun.")
 def main(results: Path, device: str, minutes: float, *, small: bool) -> None:
     """Find everything out."""
-    if device == "cuda":
-        onnxruntime.preload_dlls()
     day = Day(results, device, small, minutes)
-    day.note("machine", machine=machine(device), device=device)
+    if device == "cuda":
+        day.tried("machine", {"of": "NVIDIA's libraries"}, lambda: onnxruntime.preload_dlls() or {})
+    day.tried("machine", {"device": device}, lambda: {"machine": machine(device)})
+    day.share = 0.35
+    correctness(day)
     with tempfile.TemporaryDirectory() as folder:
-        nets = list(exports(day, Path(folder)))
-        for share, part in ((0.35, correctness), (0.45, capture), (0.6, memory), (1, speed)):
+        day.share = 0.5
+        nets = export(day, Path(folder))
+        for share, part in ((0.55, capture), (0.7, memory), (1, speed)):
             day.share = share
             part(day, nets)
     failures = sum("failed" in entry for entries in day.found.values() for entry in entries)

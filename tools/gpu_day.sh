@@ -6,7 +6,7 @@
 #
 # WHEELS=FOLDER installs what the machine lacks (onnxruntime-gpu, onnx-graphsurgeon, captum, cmap ...) from a folder of
 # wheels; ONNXRUNTIME=FOLDER is an unpacked onnxruntime-gpu to put in front of an installed one; PYTHON is the
-# interpreter that has torch and torchvision.
+# interpreter that has torch and torchvision. LIMIT is after how many seconds it is ended whatever hangs (460).
 set -euo pipefail
 results=$(realpath -m "$1")
 shift
@@ -19,4 +19,5 @@ if [ -n "${WHEELS:-}" ]; then
 fi
 export PYTHONPATH="${ONNXRUNTIME:+$ONNXRUNTIME:}$site:$PWD${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1
-"$python" tools/gpu_day.py "$results" "$@"
+# What hangs is ended; all that was found until then is in the file.
+timeout --kill-after=5 "${LIMIT:-460}" "$python" tools/gpu_day.py "$results" "$@"

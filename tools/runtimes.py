@@ -36,7 +36,7 @@ NODE = {"node": "onnxruntime-node", "web": "onnxruntime-web", "webgpu": "onnxrun
 """What npm fetches for those for JavaScript; of them WebGPU needs Chromium, which Python steers."""
 PROFILES = {
     "openvino_provider": "openvino",
-    "reference": "onnxruntime",
+    "reference": "web",
     "node": "onnxruntime",
     "webgpu": "web",
     "ncnn": "mobile",

@@ -267,5 +267,5 @@ class LayerProjector:
         if tap.value not in self._below or not self._separable:
             return arrays[0]
         arrays += [arrays[-1]] * (count - len(arrays))
-        joined = np.concatenate(arrays)
-        return joined.astype(np.int64) if tap.kind == "switches" else joined
+        joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)  # of whole images this is much
+        return joined.astype(np.int64, copy=False) if tap.kind == "switches" else joined

@@ -22,13 +22,14 @@ from onnx_deconv.atlas.images import Images
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.forward import forward
+from onnx_deconv.compiler.passes import MAXIMA, apply_passes
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import Providers, Session, clock_of, device_of, numpy_of, workers
 
-BATCH = 4
+BATCH = 2
 """How many images go forward at once on a core, where the model leaves that open."""
 
 _GPU_BATCH = 32
@@ -37,7 +38,7 @@ _GPU_BATCH = 32
 _JOINED, _LONGEST = 128, 1.0
 """Images whose maxima are taken into account at once, as to sort few takes nearly as long as to sort many;
 where they take longer than so many seconds, fewer."""
-_WAITING = 8
+_WAITING = 16
 """Batches for each core that are waiting or under way, so that no core waits while maxima are sorted."""
 _MEASURED = 32
 """Images by which the time of a scan is estimated."""
@@ -109,7 +110,7 @@ class Scanner:
 
     def __init__(self, explainer: Explainer, preprocess: Preprocess, layers: Sequence[str]) -> None:
         self._layers = layers
-        self._network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+        self._network = _network(explainer, preprocess, layers)
 
     def add(self, images: Iterable[tuple[str, Load]], atlas: Atlas) -> Iterator[Atlas]:
         """Add images to an atlas, and yield it after each batch."""
@@ -131,7 +132,7 @@ def scan_seconds(
     By the first few; those that fail count too.
     """
     clock = clock_of(device_of(explainer.providers))
-    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+    network = _network(explainer, preprocess, layers)
     first = list(islice(images, _MEASURED))
     for each in (first[:1], first):  # the first run takes longer
         start = clock()
@@ -267,6 +268,12 @@ class _Network:
             batch = np.concatenate([batch, np.repeat(batch[-1:], self._fixed - count, 0)])
         results = self._session.run({self._input: batch})
         return {name: numpy_of(each)[:count] for name, each in results.items()}
+
+
+def _network(explainer: Explainer, preprocess: Preprocess, layers: Sequence[str]) -> _Network:
+    """Return the network that gives the maxima of layers."""
+    proto = apply_passes(maxima_model(explainer.model, layers), MAXIMA[device_of(explainer.providers)])
+    return _Network(explainer, proto, preprocess)
 
 
 def _batch_on(providers: Providers) -> int:

@@ -1,6 +1,5 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -12,19 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from onnx_deconv.attribution.attempts import Column, Passes, Start, explain_column
-from onnx_deconv.attribution.average import Average, AveragedPass
-from onnx_deconv.attribution.batches import Batch, batched, chunks, feeds_of, length
+from onnx_deconv.attribution.average import Average
+from onnx_deconv.attribution.batches import Batch, chunks, feeds_of, length
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
+from onnx_deconv.attribution.passes import Forward
 from onnx_deconv.attribution.remarks import Remarks
-from onnx_deconv.attribution.room import Shortage, shortage
 from onnx_deconv.attribution.seed import Place, SeedKind, for_all, strongest
 from onnx_deconv.attribution.sessions import Sessions
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
-from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
@@ -48,11 +46,8 @@ from onnx_deconv.model.heads import (
     undecided,
 )
 from onnx_deconv.operators import RuleTable
-from onnx_deconv.receptive import CropError
 from onnx_deconv.runtime import PairSession, Providers, Survival, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
-
-logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.images import Preprocessing
@@ -73,7 +68,7 @@ class Explainer:
     ----------
     model
         A path to an ONNX file or to a folder made by ``onnx-deconv convert``, a serialised model, a
-        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`. Of an explain graph the model inside is meant.
+        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`. An explain graph stands for the model in it.
     semantics
         A method's name (``deconvnet``, ``guided``, ``gradient``, ``grad-cam``, ``guided*grad-cam``, ...), a
         rule table, or all choices; by default ``deconvnet``, or what a folder's pair was made with.
@@ -96,7 +91,7 @@ class Explainer:
         name: ``smoothgrad`` (of the given method, else of the gradient) or ``integrated-gradients``.
     measure
         Whether to measure how much of the signal survives, where rectifiers read nothing of the image (the
-        deconvnet): it takes another run of both models. Else nobody is told of a picture of leftovers.
+        deconvnet). It takes another run of both models; without it nothing warns of a picture of leftovers.
     low_memory
         Whether to return all memory but the weights to the system after each call, which is a little slower.
     max_layers
@@ -172,6 +167,7 @@ class Explainer:
         ready = {(self.layer, stored): saved} if saved and self.semantics == stored and inputs is None else {}
         self._sessions = Sessions(self.model, providers, max_layers, compiled, ready, low_memory=low_memory)
         self._remarks = Remarks(self.model, self._sessions)
+        self._forward = Forward(self.model, self._sessions, self.head, self.average, providers)
         for key in ready:
             self._sessions.pair(*key)  # what is wrong with a saved pair shows now
 
@@ -324,9 +320,8 @@ class Explainer:
             If the batch does not fit.
         """
         start = self._starts(self.scores_layer, _Choice(None, None, 1, "auto"))[0]
-        session = self.session(start.layer, start.semantics)
         passes = [
-            Pass(session, start.layer, feeds, axes_of(self.model, start.layer), self._shared)
+            self._forward.whole(feeds, start.layer, start.semantics)
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
         if self.fields is not None:
@@ -356,7 +351,7 @@ class Explainer:
             If there is no such layer.
         """
         name = self._named(layer)
-        return self._pass(feeds_of(self.model, batch), name, self.method(name))
+        return self._forward.run(feeds_of(self.model, batch), name, self.method(name))
 
     def session(self, layer: str | None = None, semantics: Semantics | None = None) -> PairSession:
         """Return the pair, ready to run, that explains a layer; made on first use.
@@ -429,39 +424,12 @@ class Explainer:
             explainable(self.model, self.head.output)
         return name
 
-    def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
-        session, axes = self.session(layer, semantics), axes_of(self.model, layer)
-        lack = shortage(session, feeds)
-        if lack is not None and self.average is None:
-            return self._tiled(feeds, layer, semantics, lack)
-        if lack is not None:
-            raise InputError(f"{lack.words}: choose a smaller size or fewer images")
-        if self.average is not None:
-            return AveragedPass(session, layer, feeds, axes, self.average, self._shared)
-        return Pass(session, layer, feeds, axes, self._shared)
-
-    def _tiled(
-        self, feeds: Mapping[str, Array], layer: str, semantics: Semantics, lack: Shortage
-    ) -> TiledPass:
-        try:
-            run = TiledPass(self.model, feeds, layer, semantics, self.head, lack.free, self.providers)
-        except CropError as why:
-            raise InputError(f"{lack.words} ({why}): choose a smaller size or fewer images") from why
-        logger.warning("%s: it goes in %d tiles, which takes longer", lack.words, run.tiles)
-        return run
-
-    @cached_property
-    def _shared(self) -> frozenset[str]:
-        """The inputs without a batch axis, where another has one."""
-        with_batch = batched(self.model)
-        return frozenset(self.model.inputs).difference(with_batch) if with_batch else frozenset()
-
     def _explain(
         self, layer: str, feeds: Mapping[str, Array], first: int, choice: "_Choice"
     ) -> Iterator[Explanation]:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
-        passes = Passes(lambda value, semantics: self._pass(feeds, value, semantics))
+        passes = Passes(partial(self._forward.run, feeds))
         of_classes = layer == self.scores_layer
         head = self.head if of_classes else None
         subject = Subject(passes.of(starts[0]), head, self.labels, self.fields if of_classes else None)
@@ -496,7 +464,7 @@ class Explainer:
     ) -> Iterator[Explanation]:
         """Send an array back as it is, for the images of one chunk."""
         start = Start(layer, "auto", self.method(layer))
-        run = self._pass(feeds, layer, start.semantics)
+        run = self._forward.run(feeds, layer, start.semantics)
         given = for_all(run.explained, axes_of(self.model, layer), seed, total)[images]
         column = Column.of(run.send(given.astype(np.float32)), start, "array", given)
         survived = self._survived(feeds, lambda _: run, column)

@@ -64,7 +64,7 @@ def _value(name: str, texts: Sequence[str]) -> Any:
 
 @dataclass(frozen=True)
 class FixedInputs:
-    """What other inputs than that of the photographs get."""
+    """What the inputs get that are not for photographs."""
 
     given: Annotated[
         Given,

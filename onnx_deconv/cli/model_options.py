@@ -170,7 +170,7 @@ class ModelOptions:
         ChosenKind | None,
         option(
             "--kind",
-            "What a row of numbers is that MODEL puts out, where nothing in the file says so: classes, or "
+            "What the row of numbers is that MODEL returns, if the file does not say: classes, or "
             "regression (coordinates, say).  [default: a --target is asked for]",
         ),
     ] = None

@@ -17,7 +17,7 @@ from onnx_deconv.attribution.samples import Reader, Sample
 from onnx_deconv.attribution.shown import ShownPhoto
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import given_inputs, values_of
-from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.image_options import ImageOptions, tell_assumed_preset
 from onnx_deconv.cli.options import changed, option, parse_numbers, whole
 from onnx_deconv.cli.pictures import find_files
 from onnx_deconv.cli.records import made_by
@@ -36,7 +36,7 @@ _BAND_FILES = NUMBER_SUFFIXES | {".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What the model's inputs get beside the files that are the command's arguments."""
+    """What the model's inputs get, besides the files at the end of the command."""
 
     given: Annotated[
         Sequence[tuple[str, Sequence[str]]],
@@ -76,7 +76,7 @@ class InputOptions:
         self._refuse_idle_choices(
             images, any_photographs=bool(found), all_photographs=len(found) == len(model.inputs)
         )
-        assumed = images.warn_of(console, found)
+        assumed = next((each for _, each in found.values() if each is not None), None)
         how = {name: preprocess for name, (preprocess, _) in found.items()}
         reader = Reader(model, how, assumed, self.bands, self.page)
         left = [name for name in model.inputs if name not in given]
@@ -130,11 +130,20 @@ class SampleStudy:
     def find(self, arguments: Sequence[str]) -> list[str]:
         """Name the files to explain; where all inputs are given, name the results.
 
+        A preset that is assumed for photographs among them is warned of.
+
         Raises
         ------
         InputError
             If there are files for no input, or for several, or none for one.
         """
+        found = self._found(arguments)
+        given = [str(each) for each in self.given.values() if isinstance(each, Path)]
+        if not all(map(holds_numbers, [*found, *given])):
+            tell_assumed_preset(self.console, self.reader.assumed)
+        return found
+
+    def _found(self, arguments: Sequence[str]) -> list[str]:
         names = ", ".join(self.left)
         if not self.left:
             if arguments:

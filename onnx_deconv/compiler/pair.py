@@ -81,7 +81,6 @@ def compile_pair(
         The model inputs to explain in terms of; by default all that carry real numbers.
     output
         The output whose scores are explained; by default the first that is real numbers, or made of such.
-
     kind
         What a row of numbers is where nothing in the file says so: ``classes`` or ``regression``.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnx_deconv.compiler.passes import EXPLAIN
@@ -27,6 +28,8 @@ _MOST_RANKED = 3840
 _SECOND = 2
 """The power whose mean TensorRT's pools take, beside the first."""
 _SHOWN = 3
+_STEPS = 4
+"""Which input of a Slice holds its steps."""
 _ANY = ""
 _WHOLE = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
 
@@ -42,6 +45,8 @@ class Facts:
         The element type of each value that has one.
     dims
         The shape of each value that has one, with 0 for what is not known.
+    makers
+        The operator that makes each value.
     sizes
         Values that are computed from shapes alone, which the CPU has.
     """
@@ -57,6 +62,7 @@ class Facts:
         shaped = [i for i in infos if i.type.tensor_type.HasField("shape")]
         self.dims = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in shaped}
         self.dims |= {name: list(t.dims) for name, t in self.constants.items()}
+        self.makers = {value: node.op_type for node in graph.node for value in node.output}
         self.sizes = self._from_shapes(graph.node)
 
     def _from_shapes(self, nodes: Iterable[NodeProto]) -> set[str]:
@@ -165,6 +171,13 @@ def _takes_away(facts: Facts, node: NodeProto) -> bool:
     return tensor is None or bool((numpy_helper.to_array(tensor) < 0).any())
 
 
+def _steps_over_a_filter(facts: Facts, node: NodeProto) -> bool:
+    """Tell whether a Slice takes some of what a convolution gives, and leaves others between them."""
+    steps = facts.constants.get(node.input[_STEPS]) if len(node.input) > _STEPS else None
+    strides = steps is not None and bool((np.abs(numpy_helper.to_array(steps)) > 1).any())
+    return strides and facts.makers.get(node.input[0]) in {"Conv", "ConvTranspose"}
+
+
 def _into_equal_parts(facts: Facts, node: NodeProto) -> bool:
     """Tell whether a Split gives the sizes of its parts, which are equal or not known."""
     if not any(node.input[1:]):
@@ -267,6 +280,7 @@ PROFILES: Mapping[str, Profile] = {
             Form("Pad", "takes away, or by how much is not constant", _takes_away),
             Form("LpPool", "is not known there"),
             Form("GlobalLpPool", "is computed wrongly there"),
+            Form("Slice", "steps over what a convolution gives, which is wrong there", _steps_over_a_filter),
         ),
     ),
 }  # fmt: skip

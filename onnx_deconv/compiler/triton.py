@@ -73,6 +73,11 @@ def save_repository(
         raise InputError(f"Triton runs graphs for {' and '.join(_KINDS)}, not for {manifest['runtime']}")
     if manifest["target"]["input"] == "optional":
         raise InputError("target_input='optional': Triton's backend for ONNX takes no optional inputs")
+    if untyped := [entry["name"] for entry in manifest["outputs"] if entry["dtype"] == "undefined"]:
+        raise InputError(
+            f"output {untyped[0]!r} is no tensor, as a ZipMap's, and Triton's backend for ONNX takes nothing "
+            "else: leave that node out of the model"
+        )
     home, files = folder(path), list[Path]()
     both: tuple[tuple[str, dict[str, Any], Callable[[Path], list[Path]]], ...] = (
         (f"{name}_explain", _with_target(manifest), lambda to: graph.save(to, FILE, check)),

@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
+from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
@@ -20,7 +21,6 @@ from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
     chooses,
-    chosen_fields,
     elements,
     joins_probabilities,
     squashed_before,

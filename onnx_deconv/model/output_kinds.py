@@ -70,10 +70,12 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
         return "detections"  # one axis is of anchors
     if len(long) > 1:
         return "image" if not tail.cut and _is_picture(model, shape, count, long) else "class map"
-    if tail.compares in axes.positions:
-        return "class map"  # probabilities of places, in a map of each class
-    if picks_boxes(model, tail):
+    among_places = tail.compares in axes.positions
+    alone = among_places and axes.classes is None and _has_boxes(model, tail.output)
+    if alone or picks_boxes(model, tail):
         return "detections"
+    if among_places:
+        return "class map"  # probabilities of places, in a map of each class
     sources = where[long[0]] - {BATCH}
     if len(sources) == 1 and CHANNEL not in sources:
         return "sequence"

@@ -188,9 +188,14 @@ def score_column(model: Model, node: gs.Node) -> str | None:
 
 
 def _is_of_classes(model: Model, node: gs.Node, value: str) -> bool:
-    """Tell whether a reduction goes over the channels of a filter alone, as the best class of a box does."""
+    """Tell whether a reduction goes over the channels of a filter alone, as the best class of a box does.
+
+    One class alone is the best of all.
+    """
     axis, where = compared_by(model, node), axis_names(model).values.get(value)
-    return axis is not None and where is not None and where[axis] == {CHANNEL}
+    if axis is None or where is None:
+        return False
+    return where[axis] == {CHANNEL} or (model.type_of(value).shape or (None,) * len(where))[axis] == 1
 
 
 def kept(model: Model, node: gs.Node) -> str | None:

@@ -1,4 +1,4 @@
-"""What tables of relevance share: shares of a whole are handed on, and what arrives is what was sent.
+"""What tables of relevance share: shares of a whole are passed on, and what arrives is what was sent.
 
 A signal of such a table is no derivative but an amount (a probability, a relevance) that each unit divides
 among what it was computed from. An operator of one input passes on all that it has; activations,
@@ -30,7 +30,7 @@ from onnx_deconv.operators.window import Window
 excitation = register(
     RuleTable(
         "excitation",
-        doc="Zhang et al. 2018, section 3.2: the probability that a unit is the winner, handed on in "
+        doc="Zhang et al. 2018, section 3.2: the probability that a unit is the winner, passed on in "
         "proportion to activations and positive weights.",
         conserves=True,
     )
@@ -106,7 +106,7 @@ def divided(at: Site, signal: Signal, parts: Mapping[int, Signal], total: Signal
 
 @shared(RECTIFIER, SQUASHING, PROBABILITY, LOGARITHM, NORMALISATION, QUANTISER, POINTWISE, "Hardmax")
 def unchanged(at: Site) -> Signals:
-    """Handed on unchanged."""
+    """Passed on unchanged."""
     refuse_training(at)
     return only(at, depending(at)[0], at.signal)
 

@@ -1,5 +1,6 @@
 """Servers: routes behind a gate, until they are told to stop."""
 
+import asyncio
 import json
 import logging
 import os
@@ -12,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.serving.batching import Runs
 from onnx_deconv.serving.bodies import failed
+from onnx_deconv.serving.connections import Connections
 from onnx_deconv.serving.gate import TOLD, Admission, Gate
 from onnx_deconv.serving.limits import Address, Limits
 from onnx_deconv.serving.metrics import Metrics
@@ -34,6 +35,8 @@ _KEEP_ALIVE = 75
 """Seconds that a connection is kept: longer than proxies keep theirs."""
 _TICKS = 10
 """How often uvicorn looks after itself in a second."""
+_LAST = 0.25
+"""Seconds in which the request of a connection comes that was made before the server stopped."""
 
 
 def models_app(
@@ -124,35 +127,32 @@ def run(
 
 
 class _Server(uvicorn.Server):
-    """A server that closes connections on which no whole request comes: uvicorn would wait for ever.
+    """A server that looks after its connections.
 
     Parameters
     ----------
     config
         Of the server.
     seconds
-        How long the head of a connection's first request may take to come.
+        How long its callers may take.
     """
 
     def __init__(self, config: uvicorn.Config, seconds: float) -> None:
         super().__init__(config)
-        self._seconds = seconds
-        self._idle: dict[Any, tuple[Any, float]] = {}
+        self._connections = Connections(seconds, _KEEP_ALIVE)
 
     async def on_tick(self, counter: int) -> bool:
-        """Look after the connections once a second."""
+        """Close idle connections, once a second."""
         if counter % _TICKS == 0:
-            now, before = time.monotonic(), self._idle
-            self._idle = {}
-            for each in self.server_state.connections:
-                cycle = getattr(each, "cycle", None)  # its last request, and what was answered
-                if cycle is None or cycle.response_complete:
-                    last, since = before.get(each, (cycle, now))
-                    self._idle[each] = cycle, since if last is cycle else now
-            for each, (cycle, since) in self._idle.items():
-                if now - since > (self._seconds if cycle is None else _KEEP_ALIVE):
-                    each.transport.close()
+            self._connections.close_idle(self.server_state.connections, time.monotonic())
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, and hear those who have just connected: uvicorn would break their connections."""
+        for each in self.servers:
+            each.close()
+        await asyncio.sleep(_LAST)
+        await super().shutdown(sockets)
 
 
 def free(address: Address, option: str) -> Address:

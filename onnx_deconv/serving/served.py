@@ -43,6 +43,9 @@ class Described:
     shape: list[int]
 
 
+_NO_TENSOR = "undefined"
+
+
 class Served:
     """A model, ready to answer.
 
@@ -74,10 +77,12 @@ class Served:
         self._explain = Session(self._graph.proto, self._graph.folder, explainer.providers)
         self.target = str(manifest["target"]["name"])
         self.photo = _free(PHOTO, [*self.model.inputs, self.target]) if preprocess is not None else None
-        self.own_outputs = list(self.model.outputs)
-        self.outputs = [_described(entry) for entry in manifest["outputs"]]
+        # A sequence, or a map, as a ZipMap makes, has no form in the protocol.
+        tensors = [entry for entry in manifest["outputs"] if entry["dtype"] != _NO_TENSOR]
+        self.outputs = [_described(entry) for entry in tensors]
+        self.own_outputs = [each.name for each in self.outputs if each.name in self.model.outputs]
         self.reconstruction = next(
-            e["name"] for e in manifest["outputs"] if e["name"] not in self.own_outputs and "of" in e
+            e["name"] for e in manifest["outputs"] if e["name"] not in self.model.outputs and "of" in e
         )
         self._can_batch = has_batches(self.model)
 

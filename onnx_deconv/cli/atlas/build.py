@@ -51,10 +51,10 @@ Examples:
 IMAGE is a photograph, a folder (folders in it included), a zip, tar or Parquet file, a folder of tar or
 Parquet files, a bucket's folder or file (s3://, gs://; with the extra arrow), or a text file of paths. Each
 layer gets two sheets (-projections.webp, -patches.webp), an archive of their pictures (-pictures.zip) and an
-array (-units.npy) that says which image and position each comes from. What it will take is said before, and
-refused where the disk has no room. A number such as conv3 stands for the rectified values of the third
-convolution. An interrupted run continues when the same command is run again. Atlases of
-different images, made on different machines, are put together by 'atlas merge'.
+array (-units.npy) that says which image and position each comes from. Before it begins, the command says
+what it will take, and stops if the disk has not enough room. A number such as conv3 stands for the rectified
+values of the third convolution. An interrupted run continues when the same command is run again.
+'atlas merge' puts together atlases of different images that were made on different machines.
 """
 
 
@@ -74,7 +74,8 @@ class AtlasOptions:
         bool,
         option(
             "--values/--no-values",
-            "Whether to save the numbers of the reconstructions too (-values.h5): many times as much disk.",
+            "Whether to save the numbers of the reconstructions too (-values.h5): they take many times as "
+            "much disk.",
         ),
     ] = False
     ray: Annotated[
