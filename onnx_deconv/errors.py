@@ -27,6 +27,12 @@ class ModelError(DeconvError):
     """The model cannot be read, is invalid, or has nothing to explain."""
 
 
+def _some_of(names: Sequence[str]) -> str:
+    few = ", ".join(names[-_OFFERED:])
+    more = " and others, which 'onnx-deconv inspect' lists" if len(names) > _OFFERED else ""
+    return f"there are {few}{more}"
+
+
 class UnknownLayerError(ModelError):
     """No value or node of the model has the given name.
 
@@ -45,7 +51,7 @@ class UnknownLayerError(ModelError):
 
         names = list(dict.fromkeys(known))
         close = list(meant[:_OFFERED]) or difflib.get_close_matches(name, names, n=_OFFERED, cutoff=0.5)
-        hint = f"did you mean {', '.join(close)}?" if close else "list them with 'onnx-deconv inspect'"
+        hint = f"did you mean {', '.join(close)}?" if close else _some_of(names)
         super().__init__(f"no layer is named {name!r}: {hint}")
         self.name = name
         self.matches = close

@@ -267,7 +267,7 @@ else:
 
 @functools.cache
 def _clear_away(home: Path) -> None:
-    """Remove what runs left behind that were killed: once for each folder is enough."""
+    """Remove what killed runs left: once for each folder is enough."""
     with suppress(OSError), os.scandir(home) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX):

@@ -4,6 +4,7 @@ import ast
 import csv
 import difflib
 import io
+import itertools
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from onnx_deconv.files import embedded
 
 # Where exporters and model zoos put them.
 _METADATA_KEYS = ("labels", "classes", "class_names", "names", "id2label")
+_JSON_KEYS = (*_METADATA_KEYS, "label_names", "categories", "pretrained_cfg")
+"""The same in JSON: in timm's configurations, torchvision's ``weights.meta`` and COCO's annotations too."""
 _CHARACTERS = "character"
 """Where PaddleOCR's readers have theirs, one on each line: the blank goes before them, the space behind."""
 _HEADINGS = {"category", "class", "class_name", "class_names", "classes", "label", "labels", "name", "names"}
@@ -26,6 +29,9 @@ _FEW = 8
 IMAGENET = "imagenet"
 IMAGENET_CLASSES = 1000, 1001
 """What asks for ImageNet's names, and how many classes a model has whose classes they may be."""
+_WORDNET = re.compile(r"n\d{8}[\s:,]+(.*\S)")
+_NUMBERED = re.compile(r"(\d{1,7})(?:\s*[:,;]\s*|\s+)(.*\S)")
+"""A line with the number of the class, as lists for mobile models have it, or of ImageNet's synset."""
 _MOST = 1_000_000
 """Classes, at most: an index beyond is no class's."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|\x9b[0-?]*[ -/]*[@-~]")
@@ -34,6 +40,8 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 """Control characters, marks that turn the direction of writing, byte order marks."""
 
 
+_SAID = re.compile(r"(index|label)\s+(.+)", re.DOTALL)
+"""What tells an index from a name that is a number."""
 _MOST_BYTES, _DIGITS = 1 << 26, 9
 """Bytes that a file of names may take, and digits that the number of a class may have."""
 
@@ -51,29 +59,32 @@ class Labels:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, given: Sequence[str] | None, metadata: Mapping[str, str]) -> Self:
-        """Take the given names, else those in a model's metadata.
+    def of(
+        cls, given: Sequence[str] | None, metadata: Mapping[str, str] | None = None, nodes: Sequence[str] = ()
+    ) -> Self:
+        """Take the given names, else those in a model's metadata, else those that its nodes hold.
 
-        There they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or lines; or
-        the characters of a reader of text, as PaddleOCR writes them.
+        In metadata they may be JSON, a list or a dict as Python writes it (``{0: 'cat', 1: 'dog'}``), or
+        lines; or the characters of a reader of text, as PaddleOCR writes them.
         """
         if given is not None:
             return cls(tuple(_clean(str(name)) for name in given))
-        text = next((metadata[key] for key in _METADATA_KEYS if metadata.get(key)), "")
-        if not text and _CHARACTERS in metadata:
-            return cls(("blank", *map(_clean, metadata[_CHARACTERS].split("\n")), "space"))
-        return cls(tuple(_parsed(text)))
+        stored = metadata or {}
+        text = next((stored[key] for key in _METADATA_KEYS if stored.get(key)), "")
+        if not text and _CHARACTERS in stored:
+            return cls(("blank", *map(_clean, stored[_CHARACTERS].split("\n")), "space"))
+        return cls(tuple(_parsed(text)) or tuple(map(_clean, nodes)))
 
     @classmethod
     def beside(cls, folder: Path) -> Self:
-        """Take the names (``id2label``) from the ``config.json`` that Hugging Face puts beside a model."""
+        """Take the names in the ``config.json`` beside a model: ``id2label``, or timm's ``label_names``."""
         for place in (folder, folder.parent):
             try:
                 config = json.loads((place / "config.json").read_text(encoding="utf-8"))
             except (OSError, ValueError, RecursionError):
                 continue
-            if isinstance(config, dict) and isinstance(config.get("id2label"), dict):
-                return cls(tuple(_by_index(config["id2label"])))
+            if isinstance(config, dict) and {"id2label", "label_names", "pretrained_cfg"} & config.keys():
+                return cls(tuple(_held(config) or ()))
         return cls()
 
     @classmethod
@@ -91,8 +102,10 @@ class Labels:
             about = Path(path).stat()
             if not Path(path).is_file() or about.st_size > _MOST_BYTES:  # a pipe would be waited for
                 raise InputError(f"{path}: the labels cannot be read: it is no file of names")
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
+            text = _decoded(Path(path).read_bytes())
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: the labels are no text in UTF-8 ({error}): save it as such") from error
+        except OSError as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
         read = _BY_SUFFIX.get(Path(path).suffix.lower())
@@ -124,16 +137,49 @@ class Labels:
     def index(self, label: int | str) -> int:
         """Return the index of a class given by index or by name (any one of a comma-separated name).
 
+        A whole number is an index. A text of digits may be one, or a name where classes are called by
+        numbers: ``index 7`` and ``label 7`` say which.
+
         Raises
         ------
         InputError
-            If no class or several have that name; close matches are offered.
+            If no class or several have that name, or a number is one class's name and another's index; close
+            matches are offered.
         """
-        if not isinstance(label, str) or (label.isdecimal() and len(label) <= _DIGITS):
+        if not isinstance(label, str):
             return int(label)
+        found = self._named(label)
+        if is_index(label):
+            return self._told(label, int(label), found)
+        if not found and (said := _SAID.fullmatch(label.strip())) is not None:
+            if said[1] == "index" and is_index(said[2]):
+                return int(said[2])
+            label = said[2] if said[1] == "label" else label
+            found = self._named(label)
+        return self._only(label, found)
+
+    def _named(self, label: str) -> list[int]:
+        """Return the classes that have a name."""
         wanted = label.strip().lower()
-        spoken = {k: [part.strip().lower() for part in name.split(",")] for k, name in enumerate(self.names)}
-        found = [k for k, parts in spoken.items() if wanted in parts or wanted == self.names[k].lower()]
+        spoken = ([part.strip().lower() for part in name.split(",")] for name in self.names)
+        named = zip(self.names, spoken, strict=True)
+        return [k for k, (name, parts) in enumerate(named) if wanted in parts or wanted == name.lower()]
+
+    def _told(self, label: str, index: int, named: Sequence[int]) -> int:
+        """Return the class that a number means: its index, unless that is another's name."""
+        if named in ([], [index]):
+            return index
+        if index >= len(self.names) and len(named) == 1:
+            return named[0]
+        called = f" ({self.names[index]})" if index < len(self.names) else ""
+        raise InputError(
+            f"{label!r} is the name of class {', '.join(map(str, named))} and the index of another{called}: "
+            f"give 'label {label}' or 'index {label}'"
+        )
+
+    def _only(self, label: str, found: Sequence[int]) -> int:
+        """Return the only class that has a name."""
+        wanted = label.strip().lower()
         if len(found) == 1:
             return found[0]
         if found:
@@ -143,17 +189,43 @@ class Labels:
                 f"class {label!r}: the model carries no labels; give an index, or the names (--labels FILE, "
                 "or labels= in Python; imagenet for ImageNet's)"
             )
-        close = difflib.get_close_matches(wanted, [p for parts in spoken.values() for p in parts], 3)
+        spoken = [part.strip().lower() for name in self.names for part in name.split(",")]
+        close = difflib.get_close_matches(wanted, spoken, 3)
         few = ", ".join(self.spoken(k) for k in range(min(len(self.names), _FEW)))
         more = ", ..." if len(self.names) > _FEW else ""
         also = f"did you mean {', '.join(close)}?" if close else f"the names are {few}{more}"
         raise InputError(f"no class is named {label!r}: {also}")
 
 
+def is_index(text: str) -> bool:
+    """Tell whether a text may be the index of a class: digits, and not too many."""
+    return text.isdecimal() and len(text) <= _DIGITS
+
+
+def _decoded(content: bytes) -> str:
+    """Decode a text by its byte order mark, if it has one; Windows' tools write UTF-16."""
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
 def _parsed(text: str) -> list[str]:
     """Read names from JSON, from Python's way of writing a list or a dict, or one from each line."""
     found = _held(_value(text))
-    return [line for line in map(_clean, text.splitlines()) if line] if found is None else found
+    return _of_lines(text) if found is None else found
+
+
+def _of_lines(text: str) -> list[str]:
+    """Read names from lines, behind the numbers that all of them have: WordNet's, or those of the classes."""
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
+        lines = [line.removesuffix(",") for line in lines]
+    lines = [line for line in map(_clean, lines) if line]
+    if lines and all(numbered := [_WORDNET.fullmatch(line) for line in lines]):
+        return [_clean(each[1]) for each in numbered if each]
+    if len(lines) > 1 and all(numbered := [_NUMBERED.fullmatch(line) for line in lines]):
+        pairs = [(int(each[1]), each[2]) for each in numbered if each]
+        if pairs[0][0] == 0 and all(a < b for (a, _), (b, _) in itertools.pairwise(pairs)):
+            return _by_index(dict(pairs))
+    return lines
 
 
 def _value(text: str) -> Any:
@@ -170,11 +242,17 @@ def _value(text: str) -> Any:
 def _held(value: Any) -> list[str] | None:
     """Return the names that a list or a dict holds; ``None`` where it is no such thing."""
     if isinstance(value, Mapping):
-        inner = next(
-            (value[key] for key in _METADATA_KEYS if isinstance(value.get(key), Mapping | list)), None
+        inner = next((value[key] for key in _JSON_KEYS if isinstance(value.get(key), Mapping | list)), None)
+        found = _by_index(value) if inner is None else _held(inner)
+        described = value.get("label_descriptions")
+        return (
+            found if not isinstance(described, Mapping) else [_name(described.get(k, k)) for k in found or ()]
         )
-        return _by_index(value) if inner is None else _held(inner)
-    return [_name(each) for each in value] if isinstance(value, list | tuple) else None
+    if not isinstance(value, list | tuple):
+        return None
+    if value and all(isinstance(each, Mapping) and {"id", "name"} <= each.keys() for each in value):
+        return _by_index({each["id"]: each["name"] for each in value})
+    return [_name(each) for each in value]
 
 
 def _by_index(named: Mapping[Any, Any]) -> list[str]:

@@ -4,12 +4,14 @@ import io
 import json
 import re
 import shutil
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import commands
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from oracle import model_of, numbers
+from pictures import as_png
 from PIL import Image
 from random_networks import Net, nets
 from zoo_files import ZOO
@@ -25,10 +28,15 @@ from onnx_deconv import Explainer, InputError, ModelError, RuntimeUnavailableErr
 from onnx_deconv.atlas import Atlas, Projector, images_of, merge, scan
 from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.index import FORMAT
+from onnx_deconv.atlas.jobs import batches
+from onnx_deconv.atlas.means import means
+from onnx_deconv.atlas.projector import Costs
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.resume import JOURNAL, load_partial, save_partial
-from onnx_deconv.atlas.writer import Writer
+from onnx_deconv.atlas.values_file import chunk_of, write_values
+from onnx_deconv.atlas.writer import Writer, plans
 from onnx_deconv.attribution.forward_pass import Pass
+from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
 from onnx_deconv.model import Model
 from onnx_deconv.model.heads import convolutions
@@ -236,24 +244,24 @@ def test_what_is_kept_does_not_grow_with_the_images():
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
-    explainer, source = Explainer(network()), pictures(80)
+    explainer, source = Explainer(network()), pictures(150)
     layers = convolutions(explainer.model)
 
     def interrupt(atlas):
         save_partial(tmp_path, atlas)
-        if atlas.seen >= 64:
+        if atlas.seen >= 128:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         scan(explainer, images_of(source), PREPROCESS, Atlas(3), layers, after_batch=interrupt)
     left = load_partial(tmp_path, {}, 3)
-    assert left.seen == 64
+    assert left.seen == 128
     resumed = scan(explainer, images_of(source), PREPROCESS, left, layers)
     assert rows(resumed) == rows(atlas_of(explainer, source))
     with pytest.raises(InputError, match="other options"):
         load_partial(tmp_path, {"model": "another"}, 3)
     others = images_of([("new.png", source[0][1]), *source[1:]])
-    with pytest.raises(InputError, match="first 64 images are not those"):
+    with pytest.raises(InputError, match="first 128 images are not those"):
         scan(explainer, others, PREPROCESS, load_partial(tmp_path, {}, 3), layers)
 
 
@@ -299,6 +307,60 @@ def test_an_atlas_made_on_cuda_is_the_cpus():
     for key, one in found["cuda"].items():
         expected = found["cpu"][key].values
         assert np.abs(one.values - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_time_is_that_of_all_images_units_and_sheets(monkeypatch):
+    monkeypatch.setattr("onnx_deconv.atlas.means.SHEET", 0.5)
+    explainer = Explainer(network(), "auto")
+    plan = plans({"r1": (6, 4), "r3": (5, 4)}, {"r1": (3, 3), "r3": (31, 31)}, 3)
+    costs = Costs({"r1": 1.0, "r3": 2.0}, image=10.0, bytes_read=0)
+    few = means(explainer.model, costs, plan, 3, scan_seconds=100.0)
+    assert few.seconds == pytest.approx(3 * 100 + 3 * 10 + 6 * 3 * 1.5 + 5 * 3 * 2.5)  # 3 of 4 ranks
+    many = means(explainer.model, costs, plan, 1000, scan_seconds=100.0)
+    units = 6 * 4, 5 * 4
+    assert many.seconds == pytest.approx(1000 * 100 + sum(units) * 10 + units[0] * 1.5 + units[1] * 2.5)
+    assert means(explainer.model, costs, plan, None, 1.0).seconds is None
+
+
+def test_costs_count_what_is_done_with_each_projection():
+    explainer, layers = Explainer(network(), "auto"), ["r1", "r3"]
+    projector, seen = Projector(explainer, layers, PREPROCESS), []
+    ((_, picture),) = pictures(1)
+    costs = projector.costs(("p", picture), seen.append)
+    assert [one.layer for one in seen] == ["r1", "r1", "r3", "r3"]  # the second time counts
+    for one in (seen[1], seen[3]):
+        y, x = one.position
+        (whole,) = explainer(PREPROCESS.apply(picture)[0][None], 0, layer=one.layer, position=(y, x))
+        y0, x0, y1, x1 = one.window
+        expected = whole.reconstruction[:, y0:y1, x0:x1]
+        factor = whole.score or 1.0  # its seed is the activation, that of what was measured is one
+        np.testing.assert_allclose(one.values * factor, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+    assert min(*costs.seconds.values(), costs.image) > 0
+
+
+def test_units_that_wait_hold_no_more_than_their_crops(monkeypatch):
+    held, made = [], []
+
+    def watched(found):
+        for jobs in batches(seen(found)):
+            held.extend(job for job in jobs[:-1] if isinstance(job.values, dict))  # the last came just now
+            yield jobs
+
+    def seen(found):
+        for jobs in found:  # all of an image at once: copies of each crop would be far more than the image
+            made.extend(jobs)
+            yield jobs
+
+    monkeypatch.setattr("onnx_deconv.atlas.projector.batches", watched)
+    explainer = Explainer(network(steps=(1, 1, 1)), "guided")
+    source, layers = pictures(3), convolutions(explainer.model)
+    atlas = atlas_of(explainer, source)
+    assert list(Projector(explainer, layers, PREPROCESS).run(atlas, images_of(source)))
+    assert len(held) > 20
+    for job in held:
+        assert all(array.base is None for array in (job.patch, *job.values.values()))  # slices keep the whole
+    assert any(array.size for job in held for array in job.values.values())
+    assert all(job.patch.base is not None for job in made)
 
 
 def test_crops_are_smaller_where_units_see_little():
@@ -517,7 +579,8 @@ def test_the_command_and_its_files(tmp_path, model):
     assert [layer["layer"] for layer in index["layers"]] == ["r1", "r2", "r3"]
     explainer, preprocess = Explainer(model, "auto"), PREPROCESS
     for layer in index["layers"]:
-        values = np.load(out / f"{layer['files']}-values.npz")
+        with h5py.File(out / f"{layer['files']}-values.h5") as file:
+            values = file["values"][:]
         units = np.load(out / f"{layer['files']}-units.npy")
         assert units.shape == (layer["channels"], 4)
         for channel, rank in np.argwhere(units["image"] >= 0).tolist():
@@ -529,9 +592,11 @@ def test_the_command_and_its_files(tmp_path, model):
             assert np.isnan(unit["scale"]) == (unit["activation"] == 0)
             if unit["activation"]:
                 y0, x0, y1, x1 = unit["window"]
-                found = values[str(channel)][rank].astype(np.float32) * unit["scale"]
+                found = values[channel, rank].astype(np.float32) * unit["scale"]
                 expected = whole.reconstruction[:, y0:y1, x0:x1]
                 assert np.abs(found - expected).max() <= 1e-3 * max(unit["scale"], 1e-9)
+            else:
+                assert not values[channel, rank].any()
         for kind in ("projections", "patches"):
             assert read_image(out / f"{layer['files']}-{kind}.webp").shape[1] > 100
 
@@ -557,6 +622,7 @@ def test_layers_that_no_pool_ties_to_the_image_are_projected_by_their_values(tmp
 
 def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):
     folder, add, added = saved(tmp_path / "in", pictures(6)), Writer.add, []
+    options = "--top", 3, "--values", *PREPARED
 
     def interrupted(writer, one):
         add(writer, one)
@@ -565,56 +631,203 @@ def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Writer, "add", interrupted)
-    run("atlas", "build", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED, code=130)
+    run("atlas", "build", model, folder, "-o", tmp_path / "one", *options, code=130)
     assert not (tmp_path / "one" / "atlas.json").exists()
     with (tmp_path / "one" / JOURNAL).open("a", encoding="utf-8") as journal:
         journal.write('{"place": ["r1", 0')  # killed while it wrote
-    result = run("atlas", "build", model, folder, "-o", tmp_path / "one", "--top", 3, *PREPARED)
+    result = run("atlas", "build", model, folder, "-o", tmp_path / "one", *options)
     assert "continuing after 20 projections" in result.stderr
     assert len(set(added)) == len(added) > 20
-    run("atlas", "build", model, folder, "-o", tmp_path / "other", "--top", 3, *PREPARED)
+    run("atlas", "build", model, folder, "-o", tmp_path / "other", *options)
     files = sorted(path.name for path in (tmp_path / "other").iterdir())
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == files
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 
 
+def test_projections_of_an_older_format_are_made_again(tmp_path, model, monkeypatch):
+    folder, options = saved(tmp_path / "in", pictures(3)), ("--layer", "r3", *PREPARED)
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "finish", interrupted)
+        run("atlas", "build", model, folder, "-o", tmp_path / "one", *options, code=130)
+    head, *lines = (tmp_path / "one" / JOURNAL).read_text(encoding="utf-8").splitlines()
+    old = json.dumps(json.loads(head) | {"format": FORMAT - 1})
+    (tmp_path / "one" / JOURNAL).write_text("\n".join([old, *lines, ""]), encoding="utf-8")
+    result = run("atlas", "build", model, folder, "-o", tmp_path / "one", *options)
+    assert len(lines) > 3
+    assert "projections" not in result.stderr
+    run("atlas", "build", model, folder, "-o", tmp_path / "other", *options)
+    for file in (tmp_path / "other").iterdir():
+        assert file.read_bytes() == (tmp_path / "one" / file.name).read_bytes(), file.name
+
+
 def test_merged_folders_are_the_folder_of_one_run(tmp_path, model):
     source = pictures(9)
-    everything = saved(tmp_path / "all", source)
-    shards = [saved(tmp_path / f"in{k}", source[k::2]) for k in range(2)]
-    for k, folder in enumerate(shards):
-        run(
-            "atlas",
-            "build",
-            model,
-            folder,
-            "-o",
-            tmp_path / f"part{k}",
-            "--layer",
-            "conv2",
-            "--layer",
-            "r3",
-            *PREPARED,
-        )
-    run(
-        "atlas",
-        "build",
-        model,
-        everything,
-        "-o",
-        tmp_path / "one",
-        "--layer",
-        "conv2",
-        "--layer",
-        "r3",
-        *PREPARED,
-    )
+    options = "--layer", "conv2", "--layer", "r3", "--values", *PREPARED
+    homes = {"one": source, "part0": source[::2], "part1": source[1::2]}
+    for name, each in homes.items():
+        run("atlas", "build", model, saved(tmp_path / f"in-{name}", each), "-o", tmp_path / name, *options)
     run("atlas", "merge", tmp_path / "part0", tmp_path / "part1", "-o", tmp_path / "merged", "--json")
     merged, one = (json.loads((tmp_path / n / "atlas.json").read_text("utf-8")) for n in ("merged", "one"))
     assert merged == one
-    for file in sorted((tmp_path / "one").iterdir()):
+    files = sorted((tmp_path / "one").iterdir())
+    assert sum(file.name.endswith("-values.h5") for file in files) == 2
+    for file in files:
         assert file.read_bytes() == (tmp_path / "merged" / file.name).read_bytes(), file.name
+
+
+def test_a_merge_that_was_interrupted_goes_on(tmp_path, model, monkeypatch):
+    homes = [tmp_path / "part0", tmp_path / "part1"]
+    for k, home in enumerate(homes):
+        folder = saved(tmp_path / f"in{k}", pictures(6)[k::2])
+        run("atlas", "build", model, folder, "-o", home, "--layer", "r3", *PREPARED)
+    run("atlas", "merge", *homes, "-o", tmp_path / "whole")
+    copy, copied = Writer.copy, []
+
+    def interrupted(writer, reader, layer, unit, source):
+        if len(copied) == 7:
+            copied.append(None)
+            raise KeyboardInterrupt
+        copy(writer, reader, layer, unit, source)
+        copied.append((layer, unit))
+
+    monkeypatch.setattr(Writer, "copy", interrupted)
+    run("atlas", "merge", *homes, "-o", tmp_path / "again", code=130)
+    said = run("atlas", "merge", *homes, "-o", tmp_path / "again").stdout
+    units = sum(int(table.filled.sum()) for table in Reader(tmp_path / "whole").atlas.layers.values())
+    assert said.startswith(f"{units} units will take about ")
+    assert len(copied) == len({*copied}) == units + 1  # none twice
+    for file in (tmp_path / "whole").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def test_an_atlas_is_not_merged_into_itself(tmp_path, model):
+    home = tmp_path / "part"
+    run("atlas", "build", model, saved(tmp_path / "in", pictures(2)), "-o", home, "--layer", "r3", *PREPARED)
+    files = {file.name: file.read_bytes() for file in home.iterdir()}
+    told = commands.refused("atlas", "merge", home, "-o", tmp_path / "in" / ".." / "part")
+    assert "is one of the atlases that are merged; choose another folder" in told
+    assert {file.name: file.read_bytes() for file in home.iterdir()} == files
+
+
+def test_numbers_are_dropped_where_one_of_the_merged_keeps_none(tmp_path, model):
+    for k, more in enumerate((["--values"], [])):
+        folder = saved(tmp_path / f"in{k}", pictures(6)[k::2])
+        run("atlas", "build", model, folder, "-o", tmp_path / f"part{k}", "--layer", "r3", *more, *PREPARED)
+    run("atlas", "merge", tmp_path / "part0", tmp_path / "part1", "-o", tmp_path / "merged")
+    assert Reader(tmp_path / "merged").files("r3").values(0) is None
+    assert Reader(tmp_path / "part0").files("r3").values(0).any()
+
+
+def test_without_h5py_numbers_are_refused_before_the_model_is_read(tmp_path, model, monkeypatch):
+    folder, kept = saved(tmp_path / "in", pictures(3)), tmp_path / "kept"
+    run("atlas", "build", model, folder, "-o", kept, "--layer", "r3", "--values", *PREPARED)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.setattr(ModelOptions, "explainer", None)  # whoever reads the model fails
+    out = tmp_path / "out"
+    assert "pip install 'onnx-deconv[values]'" in commands.refused(
+        "atlas", "build", model, folder, "-o", out, "--values"
+    )
+    assert "pip install 'onnx-deconv[values]'" in commands.refused("atlas", "merge", kept, "-o", out)
+    assert not out.exists()
+    with pytest.raises(InputError, match="onnx-deconv\\[values\\]"):
+        plans({"r3": (5, 9)}, {"r3": (31, 31)}, 3, values=True)
+    reader = Reader(kept)  # its pictures need no h5py
+    assert reader.files("r3").patches[:].any()
+    with pytest.raises(InputError, match="is read by h5py: pip install"):
+        reader.files("r3").values(0)
+
+
+def test_numbers_that_the_disk_cannot_hold_are_one_line_and_leave_nothing(tmp_path):
+    resource, rng = pytest.importorskip("resource"), np.random.default_rng(0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    shape = (9, 1, 3, 50, 50)  # 13 kB a unit, random
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))  # to a program, what a full disk is
+    try:
+        with pytest.raises(InputError, match=r"x.h5: cannot be written \(File too large\); choose another"):
+            write_values(
+                tmp_path / "x.h5",
+                shape,
+                [(k, 0) for k in range(9)],
+                lambda _: chunk_of(rng.random(shape[2:])),
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def rewritten(file, **changes):
+    """Write a file's numbers anew, in another way."""
+    with h5py.File(file) as old:
+        numbers = old["values"][:]
+    with h5py.File(file, "w") as new:
+        kept = {"chunks": (1, 1, *numbers.shape[2:]), "compression": "gzip", "shuffle": True}
+        new.create_dataset("values", data=numbers[changes.pop("part", slice(None))], **kept | changes)
+
+
+def linked(file):
+    file.rename(file.with_suffix(".other"))
+    with h5py.File(file, "w") as new:
+        new["values"] = h5py.ExternalLink(file.with_suffix(".other"), "values")
+
+
+def empty(file):
+    with h5py.File(file, "w") as new:
+        new["values"] = 1.0
+
+
+def garbled(file):
+    """Change a byte in the middle of a unit's numbers."""
+    content = bytearray(file.read_bytes())
+    with h5py.File(file) as old:
+        found = old["values"].id.get_chunk_info(0)
+    content[found.byte_offset + found.size // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(b"no numbers" * 100),
+        lambda file: file.write_bytes(file.read_bytes()[:-3000]),
+        lambda file: rewritten(file, part=slice(1, None)),
+        lambda file: rewritten(file, chunks=(1, 2, 3, 31, 31)),
+        lambda file: rewritten(file, dtype=np.float32),
+        lambda file: rewritten(file, compression="lzf"),
+        lambda file: h5py.File(file, "w").close(),
+        empty,
+        linked,
+    ],
+)
+def test_damaged_numbers_are_one_line(finished, tmp_path, damage):
+    home = with_numbers(finished, tmp_path / "out")
+    (file,) = home.glob("*-values.h5")
+    damage(file)
+    told = commands.refused("atlas", "merge", home, "-o", tmp_path / "merged")
+    assert f"{file}: is damaged" in told
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_damaged_unit_s_numbers_are_one_line(finished, tmp_path):
+    home = with_numbers(finished, tmp_path / "out")
+    (file,) = home.glob("*-values.h5")
+    garbled(file)
+    told = run("atlas", "merge", home, "-o", tmp_path / "merged", code=2).stderr
+    assert f"{file}: is damaged" in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "merged" / "atlas.json").exists()
+
+
+def with_numbers(finished, home):
+    """Build an atlas of one layer that keeps its numbers."""
+    options = "--layer", "r3", "--top", 2, "--values", *PREPARED
+    run("atlas", "build", finished / "net.onnx", finished / "in", "-o", home, *options)
+    return home
 
 
 def test_mistakes_are_one_line(tmp_path, model):
@@ -834,6 +1047,8 @@ def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path, made_b
     home = copied(finished, tmp_path)
     stranger = home / "notes.txt"
     stranger.write_text("mine")
+    for old in ("values.npz", "values.h5"):
+        (home / f"001-r1-{old}").write_bytes(b"what another run left")
     with_index(home, lambda index: index.update(format=made_by))
     model, images = finished / "net.onnx", finished / "in"
     layer = json.loads((home / "atlas.json").read_text())["layers"][-1]["layer"]
@@ -841,6 +1056,39 @@ def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path, made_b
     (stem,) = [each["files"] for each in json.loads((home / "atlas.json").read_text())["layers"]]
     kept = {f"{stem}-{what}" for what in ("patches.webp", "projections.webp", "pictures.zip", "units.npy")}
     assert {file.name for file in home.iterdir()} == {*kept, "atlas.json", "notes.txt"}
+
+
+def test_maps_whose_images_are_equally_strong_are_counted(tmp_path):
+    """Each filter is one channel of the image, up to a bound that two of the pictures reach in the first."""
+    weights = numpy_helper.from_array(np.eye(3, dtype=np.float32)[:, :, None, None], "w")
+    bounds = [numpy_helper.from_array(np.float32(bound), name) for bound, name in ((0, "low"), (100, "high"))]
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"]),
+        helper.make_node("Clip", ["c", "low", "high"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["scores"]),
+    ]
+    value = helper.make_tensor_value_info
+    image = value("image", TensorProto.FLOAT, ["N", 3, 8, 8])
+    graph = helper.make_graph(
+        nodes, "net", [image], [value("scores", TensorProto.FLOAT, None)], [weights, *bounds]
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        tmp_path / "n.onnx",
+    )
+    colours = [(200, 50, 0), (150, 60, 0), (90, 70, 0)]
+    folder = saved(
+        tmp_path / "in", [(f"{k}.png", np.full((8, 8, 3), c, np.uint8)) for k, c in enumerate(colours)]
+    )
+    options = "--fit", "none", "--scale", 1, "--mean", 0, "--std", 1, "--json", "--size", 8
+    asked = "atlas", "build", tmp_path / "n.onnx", folder, *options
+    result = run(*asked, "-o", tmp_path / "two", "--top", 2)
+    assert json.loads(result.stdout)["tied"] == 1  # of green the second is weaker, blue is dark
+    assert "in 1 of 3 feature maps all 2 images are equally strong" in result.stderr
+    for more in (("--top", 3), ("--top", 1), ("--top", 2, "--layer", "c")):
+        result = run(*asked, "-o", tmp_path / "more", *more)
+        assert json.loads(result.stdout)["tied"] == 0
+        assert "equally strong" not in result.stderr
 
 
 def test_the_summary_counts_what_was_read(finished, tmp_path):
@@ -896,17 +1144,14 @@ def read(images):
     return fine, failed
 
 
-def encoded():
-    file = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(file, "PNG")
-    return file.getvalue()
+PNG = as_png(np.zeros((4, 4, 3), np.uint8))
 
 
 def test_an_encrypted_and_a_damaged_member_of_a_zip_are_named_and_left_out(tmp_path):
     path = tmp_path / "in.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("a.png", "b.png", "c.png"):
-            archive.writestr(name, encoded())
+            archive.writestr(name, PNG)
     content = path.read_bytes()
     at = content.find(b"b.png") + 40
     path.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
@@ -923,10 +1168,10 @@ def test_a_member_that_unpacks_to_far_too_much_is_named_and_left_out(tmp_path, m
     if kind == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("a.png", large)
-            archive.writestr("b.png", encoded())
+            archive.writestr("b.png", PNG)
     else:
         with tarfile.open(path, "w:gz") as archive:
-            for name, content in (("a.png", large), ("b.png", encoded())):
+            for name, content in (("a.png", large), ("b.png", PNG)):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
@@ -941,7 +1186,7 @@ def test_a_tar_that_is_cut_short_gives_what_comes_before(tmp_path, kind):
     rng = np.random.default_rng(0)
     with tarfile.open(path, f"w:{kind}") as archive:
         for name in ("a.png", "b.png"):
-            content = encoded() if name == "a.png" else rng.bytes(1 << 20)
+            content = PNG if name == "a.png" else rng.bytes(1 << 20)
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))

@@ -51,6 +51,12 @@ def test_the_maps_that_a_class_excites_most_come_first():
     assert answers("class=cat top=1") == found[:1]
 
 
+def test_a_number_that_is_a_name_and_an_index_is_no_class_of_a_table():
+    assert classes_from({"a": "2", "b": "9"}, ["2", "4", "2"])("a") == "2"
+    with pytest.raises(InputError, match="class '1' is a name, and the index of '2': leave the labels out"):
+        classes_from({"a": "1"}, ["1", "2", "3"])
+
+
 def test_classes_from_a_table():
     class_of = classes_from({"a": "0", "e.JPEG": "1", "dog/c.png": "wolf"}, ["tabby cat", "emu"])
     assert [class_of(image) for image in IMAGES] == ["tabby cat", "", "wolf", "", "emu"]

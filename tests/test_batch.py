@@ -17,6 +17,7 @@ from PIL import Image
 from small_networks import labelled, network
 
 from onnx_deconv.cli import outcomes
+from onnx_deconv.cli.atlas.progress import Progress
 from onnx_deconv.cli.batch import JOURNAL
 from onnx_deconv.cli.console import Console
 from onnx_deconv.errors import InputError
@@ -308,8 +309,20 @@ def test_threads_are_limited(model, photos, out, monkeypatch):
     assert "0 is not in the range" in refused("explain", model, photos / "a.png", "--threads", 0)
 
 
+@pytest.fixture
+def loaded(monkeypatch):
+    """Pretend that the machine has two cores, and so many programs that want one."""
+
+    def set_to(load):
+        monkeypatch.setattr("os.cpu_count", lambda: 2)
+        monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+
+    return set_to
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="tells memory in other units, or not at all")
-def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatch):
+def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatch, loaded):
+    loaded(0.5)
     now = iter([100.0, 130.0])  # at the beginning, and after the first step
     monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(now))
     assert list(Console().progress(["a", "b", "c"], str)) == ["a", "b", "c"]
@@ -321,7 +334,8 @@ def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatc
     assert float(memory.split()[0]) == pytest.approx(most * 1.024, rel=0.05)
 
 
-def test_what_a_command_says_of_the_rest_itself_is_not_said_again(capsys, monkeypatch):
+def test_what_a_command_says_of_the_rest_itself_is_not_said_again(capsys, monkeypatch, loaded):
+    loaded(0.5)
     clock = iter(range(0, 3000, 30))
     monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(clock))
     console = Console()
@@ -330,6 +344,36 @@ def test_what_a_command_says_of_the_rest_itself_is_not_said_again(capsys, monkey
             console.say_the_rest(2, "photograph", 30.0)
     (said,) = capsys.readouterr().out.splitlines()
     assert said.startswith("2 photographs more will last about 1:00")
+
+
+def test_on_a_busy_machine_the_rest_lasts_between_two_times(capsys, loaded):
+    loaded(15.0)
+    console = Console()
+    assert console.slower() == 8.5  # two threads of seventeen on two cores
+    assert console.slower(threads=1) == 8
+    console.say_the_rest(17, "photograph", 10.0)
+    said = capsys.readouterr().out
+    assert said.startswith("17 photographs more will last 0:20 to 2:50 (with a load of 15.0)")
+
+
+def test_one_thread_has_a_core_of_its_own_beside_one_other(loaded):
+    loaded(1.0)
+    assert Console().slower(threads=1) == 1
+
+
+def test_how_long_is_left_is_judged_by_the_last_minutes(monkeypatch):
+    now, said = [0.0], []
+    monkeypatch.setattr("onnx_deconv.cli.atlas.progress.time.monotonic", lambda: now[0])
+    console = Console()
+    monkeypatch.setattr(console, "status", said.append)
+    progress, done = Progress(console, "images", 2000, first=400), 400
+    for rate, seconds in ((1, 400), (2, 300)):  # a core gets free
+        for _ in range(seconds):
+            now[0], done = now[0] + 1, done + rate
+            progress.show(done)
+    assert said[0] == "401 of 2000 images, 1.0 per second, 26:39 left"
+    assert said[399] == "800 of 2000 images, 1.0 per second, 20:00 left"
+    assert said[-1] == "1400 of 2000 images, 2.0 per second, 5:00 left"
 
 
 def test_what_is_over_soon_is_not_announced(capsys):

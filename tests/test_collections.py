@@ -10,7 +10,7 @@ import onnx
 import pytest
 from commands import refused, run
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from pictures import as_png, noise
 
 from onnx_deconv.atlas import images_of
 from onnx_deconv.atlas.stored import address
@@ -21,16 +21,10 @@ NAMES = ["a.png", "b.png", "c.png", "d.png", "e.png"]
 
 
 def picture(k):
-    return np.random.default_rng(k).integers(0, 256, (5, 4, 3), np.uint8)
+    return noise(5, 4, seed=k)
 
 
-def encoded(k):
-    file = io.BytesIO()
-    Image.fromarray(picture(k)).save(file, "PNG")
-    return file.getvalue()
-
-
-CONTENT = {name: encoded(k) if name != "c.png" else b"no picture" for k, name in enumerate(NAMES)}
+CONTENT = {name: as_png(picture(k)) if name != "c.png" else b"no picture" for k, name in enumerate(NAMES)}
 
 
 def read(images):
@@ -174,7 +168,7 @@ def stored(home, content, kind):
 
 @pytest.mark.parametrize("kind", ["folder", "list", "zip", "tar", "tars", "gzipped"])
 def test_some_of_the_pictures_are_those_of_all(tmp_path, kind):
-    images = images_of(stored(tmp_path, {f"{k}.png": encoded(k) for k in range(3)}, kind))
+    images = images_of(stored(tmp_path, {f"{k}.png": as_png(picture(k)) for k in range(3)}, kind))
     every = [name for name, _ in images]
     assert len(every) == 3
     for first in range(4):
@@ -211,7 +205,34 @@ def test_a_filesystem_of_pyarrow_gives_what_the_disk_gives(tmp_path, kind):
     check(read(images_of(here.as_uri())), names)
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar", "parquet", "uri"])
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_explain_takes_the_folders_of_a_folder_that_has_no_pictures_itself(tmp_path, scheme):
+    if scheme:
+        pytest.importorskip("pyarrow")
+    onnx.save(network(), tmp_path / "net.onnx")
+    names = ["cat/a.png", "dog/b.png", "dog/old/d.png"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(CONTENT[name[-5:]])
+    asked = "explain", tmp_path / "net.onnx", f"{scheme}{tmp_path / 'in'}", "--preset", "unit", "--json"
+    code, out, err = run(*asked, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert [json.loads(line)["image"] for line in out.splitlines()] == [
+        f"{asked[2]}/{name}" for name in names
+    ]
+    for name in ("a", "b", "d"):
+        picture_alone = tmp_path / name
+        whole = next((tmp_path / "in").rglob(f"{name}.png"))
+        run("explain", tmp_path / "net.onnx", whole, "--preset", "unit", "-o", picture_alone)
+        (array,), (found,) = picture_alone.glob("*.npy"), (tmp_path / "out").glob(f"{name}-*.npy")
+        np.testing.assert_array_equal(np.load(array), np.load(found))
+    if not scheme:  # what lies directly in a folder is all that is meant where there is any
+        (tmp_path / "in" / "e.png").write_bytes(CONTENT["e.png"])
+        _, out, _ = run(*asked, "-o", tmp_path / "direct")
+        assert [json.loads(line)["image"] for line in out.splitlines()] == [f"{asked[2]}/e.png"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "parquet", "uri", "uri of a tar"])
 def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
     onnx.save(network(), tmp_path / "net.onnx")
     folder = tmp_path / "photographs of today"
@@ -228,6 +249,9 @@ def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
     elif kind == "uri":
         pytest.importorskip("pyarrow")
         source = f"file://{folder}"
+    elif kind == "uri of a tar":
+        pytest.importorskip("pyarrow")
+        source = f"file://{tar(tmp_path / 'x.tar', CONTENT)}"
     options = ("--preset", "unit", "--json")
     code, out, err = run("explain", tmp_path / "net.onnx", source, "-o", tmp_path / "a", *options)
     assert code == 1, err  # one picture is damaged
@@ -250,6 +274,15 @@ def test_a_compressed_tar_is_not_explained(tmp_path):
     onnx.save(network(), tmp_path / "net.onnx")
     path = tar(tmp_path / "x.tar", CONTENT, "w:gz")
     assert "unpack it" in refused("explain", tmp_path / "net.onnx", path, "-o", tmp_path / "a")
+
+
+def test_what_is_said_of_an_archive_in_a_bucket_names_no_password(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    onnx.save(network(), tmp_path / "net.onnx")
+    path = tar(tmp_path / "x.tar", CONTENT, "w:gz")
+    monkeypatch.setattr("onnx_deconv.atlas.stored.address", lambda _: "bucket://x.tar")
+    told = refused("explain", tmp_path / "net.onnx", f"file://{path}", "-o", tmp_path / "a")
+    assert told.startswith("Error: bucket://x.tar: is read from its beginning")
 
 
 def network():

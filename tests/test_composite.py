@@ -39,7 +39,6 @@ SAME = "y = DequantizeLinear(r, one, zx)"
 FLOAT_AGAIN = f"{QUANTISE} d = DequantizeLinear(q, one, zx)"
 NORM = {"g": numbers((5,), "g", 0.5, 1.5), "h": numbers((5,), "h")}
 NHWC = "t = Transpose<perm = [0, 2, 3, 1]>"
-NCHW = "Transpose<perm = [0, 3, 1, 2]>"
 
 ROWS = {
     "FusedConv": (

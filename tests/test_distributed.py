@@ -121,7 +121,15 @@ def test_a_cluster_makes_the_same_files(cluster, inputs, tmp_path):  # noqa: ARG
     homes = {"one": [], "many": ["--ray", "local"]}
     for name, more in homes.items():
         code, _, err = run(
-            "atlas", "build", inputs / "net.onnx", inputs / "in", "-o", tmp_path / name, *OPTIONS, *more
+            "atlas",
+            "build",
+            inputs / "net.onnx",
+            inputs / "in",
+            "-o",
+            tmp_path / name,
+            "--values",
+            *OPTIONS,
+            *more,
         )
         assert code == 1, err  # one picture cannot be read
     files = sorted(file.name for file in (tmp_path / "one").iterdir())

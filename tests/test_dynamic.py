@@ -12,16 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
+from operator_cases import ints
 from oracle import Case, assert_close, model_of, node, numbers, plain, send_back, session_of
 
 from onnx_deconv import load
 
 SIZES = [(1, 8, 8), (2, 9, 7), (3, 11, 12), (1, 13, 10)]
 IMAGE = ("N", 3, "H", "W")
-
-
-def ints(*values):
-    return np.array(values, np.int64)
 
 
 def network(body, opset=18, **weights):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from browsers import browser
 from commands import run as command
+from differences import close
 from PIL import Image
 from servers import serving
 from small_networks import random
@@ -82,10 +83,6 @@ def expected(explainer, picture):
     """What the library explains of the picture, by class."""
     x = preprocess_for(explainer.model)[0].normalise(picture)[None]
     return {target: explainer(x, target)[0].reconstruction for target in (TABBY, OTHER)}
-
-
-def close(found, expected):
-    return np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def drawn(heat, expected):

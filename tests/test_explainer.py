@@ -10,6 +10,7 @@ import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from oracle import assert_close
+from small_networks import random
 
 from onnx_deconv import (
     Explainer,
@@ -43,10 +44,6 @@ def model(body, weights, inputs=None, outputs="y", real="float"):
     for node in proto.graph.node:
         node.name = f"{node.op_type}/{node.output[0]}"
     return proto
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
 
 
 def network(batch="N", real="float"):
@@ -450,10 +447,10 @@ def test_a_half_precision_model_is_explained_like_its_twin(rules, precision):
     [
         (IMAGES.astype(np.uint8), "takes float32 numbers, not uint8; preprocess"),
         (IMAGES.astype(np.int64), "takes float32 numbers, not int64"),
-        (IMAGES[0], r"shape N×2×12×12, not 2×12×12"),
-        (IMAGES[:, :1], r"shape N×2×12×12, not 6×1×12×12"),
+        (IMAGES[0], r"shape N×2×12×12, not 2×12×12: add an axis for the images, array\[None\]$"),
+        (IMAGES[:, :1], r"shape N×2×12×12, not 6×1×12×12$"),
         (IMAGES[:, :, :8], r"shape N×2×12×12, not 6×2×8×12"),
-        (IMAGES[:0], r"shape N×2×12×12, not 0×2×12×12"),
+        (IMAGES[:0], r"input 'x': the batch is empty \(0×2×12×12\)"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused_with_both_forms(explainer, batch, message):
@@ -483,7 +480,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_both_forms(explainer, batch, 
         (0, {"layer": "c2", "position": (1,)}, "2 axes after the channel"),
         (0, {"layer": "c2", "position": (1, 6)}, "outside the feature map"),
         (0, {"layer": "c2", "position": (-1, 1)}, "outside the feature map"),
-        (0, {"position": (1, 1)}, "0 axes after the channel"),
+        (0, {"position": (1, 1)}, "has no positions: leave it out, or name a layer"),
         (0, {"seed": "two"}, "seed='two': choose one of auto, one, value, map, present, strongest"),
     ],
 )
@@ -502,6 +499,16 @@ def test_an_unknown_layer_is_refused_with_the_close_ones():
     with pytest.raises(UnknownLayerError, match="conv_first") as error:
         Explainer(names, providers="cpu")(IMAGES, 0, layer="conv_frist")
     assert "conv_first" in error.value.matches
+
+
+def test_an_unknown_layer_like_none_is_refused_with_some_that_there_are():
+    net = Explainer(network(), providers="cpu")
+    with pytest.raises(UnknownLayerError) as error:
+        net(IMAGES, 0, layer="quux")
+    last = ", ".join(net.model.ordinals.values())
+    assert str(error.value).endswith(
+        f"'quux': there are y, {last} and others, which 'onnx-deconv inspect' lists"
+    )
 
 
 def test_a_layer_without_channels_is_refused():

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from pictures import noise
 from PIL import Image
 from small_networks import labelled, network
 
@@ -34,10 +35,6 @@ from onnx_deconv.imaging.vector import pdf, svg
 NASTY = "<b>&\"'cat"
 
 
-def noise(height=64, width=80, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
 @pytest.fixture(scope="module")
 def explainer():
     return Explainer(labelled(network(size="32,32")), "guided", providers="cpu")
@@ -45,7 +42,7 @@ def explainer():
 
 @pytest.fixture
 def one(explainer):
-    return explainer.explain(noise())
+    return explainer.explain(noise(64, 80))
 
 
 # Pictures
@@ -67,7 +64,7 @@ def test_the_projection_lies_where_the_model_looked(one):
 
 def test_views_are_those_of_the_array(one):
     how = Preprocess(size=(32, 32))
-    views = Views(Photo(noise(), *how.apply(noise())), one.array, how)
+    views = Views(Photo(noise(64, 80), *how.apply(noise(64, 80))), one.array, how)
     for view in ("heat", "overlay", "projection"):
         np.testing.assert_array_equal(one.views()[view], views[view])
 
@@ -115,7 +112,7 @@ def test_a_notebook_shows_the_picture_and_what_it_is(one):
 def test_no_label_becomes_markup():
     proto = network(size="32,32")
     explainer = Explainer(proto, labels=[NASTY] * 5, providers="cpu")
-    found = explainer.explain([noise(), noise(seed=1)], preprocess="imagenet")
+    found = explainer.explain([noise(64, 80), noise(64, 80, seed=1)], preprocess="imagenet")
     for page in (found[0]._repr_html_(), found._repr_html_()):
         assert "<b>" not in page
         _, images = cells(page)
@@ -125,7 +122,7 @@ def test_no_label_becomes_markup():
 
 
 def test_several_show_as_a_grid(explainer):
-    found = explainer.explain([noise(seed=k) for k in range(3)])
+    found = explainer.explain([noise(64, 80, seed=k) for k in range(3)])
     _, images = cells(found._repr_html_())
     assert len(images) == 3
     with Image.open(io.BytesIO(found._repr_png_())) as opened:
@@ -175,7 +172,7 @@ def test_numbers_are_saved_too(one, tmp_path):
 
 @pytest.mark.parametrize("name", ["x", "x.gif", "x.svgz", "x.png.bak"])
 def test_other_suffixes_are_refused(one, explainer, tmp_path, name):
-    several = explainer.explain([noise()])
+    several = explainer.explain([noise(64, 80)])
     for save in (one.save, several.save, lambda path: one.save(path, "heat")):
         with pytest.raises(InputError, match=r"written as \.png, \.jpg.*choose one of these suffixes"):
             save(tmp_path / name)
@@ -281,7 +278,7 @@ def test_sheets_are_saved_with_their_captions(one, explainer, tmp_path):
     texts = [e.text for e in ET.parse(tmp_path / "one.svg").getroot() if e.tag.endswith("text")]
     assert texts[0] == "photograph"
     assert any(one.caption in text for text in texts)
-    explainer.explain([noise(), noise(seed=1)]).save(tmp_path / "grid.pdf")
+    explainer.explain([noise(64, 80), noise(64, 80, seed=1)]).save(tmp_path / "grid.pdf")
     assert (tmp_path / "grid.pdf").read_bytes().startswith(b"%PDF-1.4")
     with pytest.raises(InputError, match="cannot be written"):
         save_sheet(tmp_path / "no folder" / "x.pdf", SHEET)
@@ -355,19 +352,19 @@ def test_a_banner_is_left_out_where_nobody_could_read_it():
 
 
 def test_what_is_compared_shares_its_scale(explainer):
-    found = explainer.explain(noise(), top=3)
+    found = explainer.explain(noise(64, 80), top=3)
     scales = [one.views().scales.saliency for one in found]
     assert len(set(scales)) == 3
     for shown, one in zip(placed(PlacedPicture, found.sheet("heat")), found, strict=True):
         drawn = at_height(one.views(type(one.views().scales)(1.0, max(scales)))["heat"], 256)
         np.testing.assert_array_equal(shown.picture, drawn)
-    others = explainer.explain([noise(), noise(seed=1)])
+    others = explainer.explain([noise(64, 80), noise(64, 80, seed=1)])
     for shown, one in zip(placed(PlacedPicture, others.sheet("heat")), others, strict=True):
         np.testing.assert_array_equal(shown.picture, at_height(one.views()["heat"], 256))
 
 
 def test_a_single_unit_is_shown_inside_its_receptive_field(explainer):
-    unit = explainer.explain(noise(), 2, layer="r2", position=(3, 4))
+    unit = explainer.explain(noise(64, 80), 2, layer="r2", position=(3, 4))
     (y0, x0, y1, x1) = unit.shown.box
     sheet = unit.views().sheet()
     assert len(placed(PlacedPicture, sheet)) == 6
@@ -379,7 +376,7 @@ def test_a_single_unit_is_shown_inside_its_receptive_field(explainer):
     assert max(drawn.shape[:2]) == 320
     assert not unit.array[:, :y0].any()
     assert not unit.array[:, :, x1:].any()
-    assert len(placed(PlacedPicture, explainer.explain(noise(), 2, layer="r2").views().sheet())) == 4
+    assert len(placed(PlacedPicture, explainer.explain(noise(64, 80), 2, layer="r2").views().sheet())) == 4
 
 
 # The lattice of strided layers

@@ -38,6 +38,7 @@ from starlette.requests import Request  # noqa: E402
 from onnx_deconv.serving.application import gated  # noqa: E402 - after the skip
 from onnx_deconv.serving.exploration import Exploration  # noqa: E402
 from onnx_deconv.serving.explore_routes import HEADERS, ExploreRoutes  # noqa: E402
+from onnx_deconv.serving.gate import Admission  # noqa: E402
 from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
 from onnx_deconv.serving.metrics import Metrics  # noqa: E402
 
@@ -58,7 +59,7 @@ def app():
     preprocess = preprocess_for(explainer.model)[0]
     exploration = Exploration(lambda method: Explainer(explainer.model, method), preprocess, [CHELSEA])
     routes = ExploreRoutes(exploration, Limits(), lambda *_: "the command").all()
-    return gated(routes, Limits(), Address(), Metrics(), HEADERS)
+    return gated(routes, Admission(Address(), Limits(), Metrics()), HEADERS)
 
 
 def test_the_page_gets_what_it_asks_for(app):
@@ -98,10 +99,11 @@ def values(port, **query):
         {},
         {"target": "lion", "method": "guided"},
         {"target": "tabby - lion", "method": "gradient"},
+        {"target": "lion", "method": "guided*grad-cam@relu2_1"},
         {"layer": "relu2_1", "target": "7"},
         {"layer": "relu2_1", "target": "7", "position": "4,9", "method": "guided*grad-cam"},
     ],
-    ids=["top", "class", "classes", "map", "unit"],
+    ids=["top", "class", "classes", "cam", "map", "unit"],
 )
 @pytest.mark.slow
 def test_the_command_line_makes_the_same(server, asked, tmp_path):
@@ -415,6 +417,25 @@ def test_layers_maps_units_and_classes_are_clicked(server):
     with opened(port, address.partition("/#")[2] and "#" + address.partition("/#")[2]) as page:
         assert page.locator(".card").count() == 2
         assert all(caption.startswith("lion") for caption in captions(page))
+
+
+@pytest.mark.slow
+def test_the_layer_of_a_class_activation_map_is_chosen(server):
+    _, port, _ = server
+    with opened(port, "#photograph=file0&methods=grad-cam") as page:
+        last = page.locator(".card > img").get_attribute("src")
+        page.get_by_label("Layer of the class activation map").select_option("relu2_1")
+        page.locator("figcaption", has_text="grad-cam@relu2_1").wait_for()
+        ready(page)
+        expected = told(port, "explanation", photograph="file0", method="grad-cam@relu2_1")["pictures"]
+        assert page.locator(".card > img").get_attribute("src") == expected["overlay"] != last
+        page.reload()
+        page.locator("figcaption", has_text="grad-cam@relu2_1").wait_for()
+        assert page.locator("#cam-layer").input_value() == "relu2_1"
+        page.get_by_label("guided", exact=True).check()
+        page.get_by_label("grad-cam", exact=True).uncheck()
+        page.locator("#cam").wait_for(state="hidden")
+        ready(page)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The explain graph gives what the pair and the Explainer give, in one run."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 import small_networks
 from onnx import TensorProto, helper, numpy_helper
+from oracle import answer, assert_close
 from PIL import Image
 from zoo_files import ZOO
 
@@ -41,12 +43,7 @@ def run(graph, feeds):
     return {name: numpy_of(value) for name, value in found.items()}
 
 
-def session_of(proto):
-    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
-def close(found, expected, atol=1e-6):
-    np.testing.assert_allclose(found, expected, rtol=0, atol=atol * np.abs(expected).max())
+close = partial(assert_close, tolerance=1e-6)
 
 
 def pictures(n, size=64, seed=3):
@@ -101,8 +98,7 @@ def test_models_of_any_opset_answer_and_explain_in_one_graph(opset, tmp_path):
     graph = explain_graph(compile_pair(load(model)))
     onnx.checker.check_model(graph.save(tmp_path)[0], full_check=True)
     found = run(graph, {"x": x})
-    plain = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(found["y"], plain.run(["y"], {"x": x})[0], **CLOSE)
+    np.testing.assert_allclose(found["y"], answer(model, {"x": x}), **CLOSE)
     expected = [e.reconstruction for e in Explainer(model, providers="cpu")(x, seed="one")]
     close(found[RECONSTRUCTION], np.stack(expected))
 
@@ -139,7 +135,7 @@ def test_models_of_withdrawn_operators_become_graphs_without_them(withdrawn):
         found["reconstruction"],
         [e.reconstruction for e in Explainer(old, providers="cpu")(x, [3, 0], seed="one")],
     )
-    close(found["y"], session_of(old).run(None, {"x": x})[0])
+    close(found["y"], answer(old, {"x": x}))
 
 
 def test_the_target_is_chosen_per_image_for_all_or_left_to_the_model():
@@ -268,7 +264,7 @@ def test_pictures_are_prepared_as_the_library_does(channels, layout, dtype):
     )  # fmt: skip
     part = image_graph.preprocessing(preprocess, "x")
     part.graph.output[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    found = session_of(part).run(None, {"picture": photos})[0]
+    found = answer(part, {"picture": photos})
     np.testing.assert_allclose(found, np.stack([preprocess.normalise(p) for p in photos]), **CLOSE)
 
 
@@ -278,7 +274,7 @@ def test_every_grey_level_is_pillow_s():
     preprocess = Preprocess(every.shape[1:3], "none", channels="L", scale=1.0, mean=(0,), std=(1,))
     part = image_graph.preprocessing(preprocess, "x")
     part.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
-    found = session_of(part).run(None, {"picture": every})[0]
+    found = answer(part, {"picture": every})
     grey = np.stack([np.asarray(Image.fromarray(p).convert("L")) for p in every])
     np.testing.assert_array_equal(found[:, 0], grey)
     used = {i.type.tensor_type.elem_type for i in onnx.shape_inference.infer_shapes(part).graph.value_info}
@@ -429,7 +425,7 @@ def test_published_topologies(path):
     if expected.any():
         # A weight's numbers are all the same there: sums of up to 9216 equal terms round all one way, by
         # 2**-24 of the sum for each term at the most, which is 5e-4; by how much hangs on their order.
-        close(found[RECONSTRUCTION][0], expected, 1e-4)
+        close(found[RECONSTRUCTION][0], expected, tolerance=1e-4)
     assert sum(t.ByteSize() for t in all_tensors(graph.proto)) < 1 << 20
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
+from operator_cases import ints
 from oracle import Case, RefusedError, assert_close, assert_transposed, node, numbers, plain, reconstruction
 
 small = st.integers(1, 3)
@@ -174,10 +175,6 @@ def matrix_products(draw):
 # --- operators that move values -------------------------------------------------------------------
 
 shapes = st.lists(small, min_size=1, max_size=4)
-
-
-def ints(*values):
-    return np.array(values, np.int64)
 
 
 @st.composite
@@ -444,19 +441,19 @@ LINEAR = {
 @pytest.mark.slow
 @pytest.mark.parametrize("family", LINEAR)
 def test_what_a_linear_operator_sends_back_is_its_exact_transpose(family):
-    tally = Counter()
+    counts = Counter()
 
     @given(LINEAR[family])
     def holds(case):
         try:
             assert_transposed(case.proto(), case.feeds())
         except RefusedError:
-            tally["refused"] += 1
+            counts["refused"] += 1
             reject()
-        tally["held"] += 1
+        counts["held"] += 1
 
     holds()
-    assert tally["held"] >= max(200, 4 * tally["refused"]), tally
+    assert counts["held"] >= max(200, 4 * counts["refused"]), counts
 
 
 # --- unpooling ------------------------------------------------------------------------------------
@@ -556,27 +553,27 @@ def check_unpooling(pool, unpool):
 @pytest.mark.parametrize("unpool", ["add", "overwrite"])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_unpooling_puts_each_signal_where_its_window_found_the_first_maximum(axes, unpool):
-    tally = Counter()
+    counts = Counter()
 
     @given(max_pools(axes))
     def holds(pool):
         try:
             check_unpooling(pool, unpool)
         except RefusedError:
-            tally["refused"] += 1
+            counts["refused"] += 1
             reject()
-        tally["held"] += 1
+        counts["held"] += 1
         strides = pool.attributes["strides"] or [1] * axes
-        tally["overlapping"] += any(map(int.__gt__, pool.attributes["kernel_shape"], strides))
+        counts["overlapping"] += any(map(int.__gt__, pool.attributes["kernel_shape"], strides))
 
     holds()
-    assert tally["held"] >= max(200, 4 * tally["refused"]), tally
-    assert tally["overlapping"] >= 50, tally
+    assert counts["held"] >= max(200, 4 * counts["refused"]), counts
+    assert counts["overlapping"] >= 50, counts
 
 
 @pytest.mark.slow
 def test_where_windows_do_not_overlap_adding_and_overwriting_are_the_same():
-    tally = Counter()
+    counts = Counter()
 
     @given(max_pools(2, overlapping=False))
     def holds(pool):
@@ -588,7 +585,7 @@ def test_where_windows_do_not_overlap_adding_and_overwriting_are_the_same():
         seed = numbers(y.shape, "seed")
         both = [reconstruction(pool.proto, {"x": x}, seed, unpool=kind) for kind in ("add", "overwrite")]
         np.testing.assert_array_equal(*both)
-        tally["pools that pool"] += y.size < x.size
+        counts["pools that pool"] += y.size < x.size
 
     holds()
-    assert tally["pools that pool"] >= 50
+    assert counts["pools that pool"] >= 50

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from pictures import noise, refused
 from PIL import Image, ImageFont
 
 from onnx_deconv.errors import InputError
@@ -39,17 +40,6 @@ BLACK, GREY, WHITE, RED = (0, 0, 0), (100, 100, 100), (255, 255, 255), (255, 0, 
 
 # A picture with no symmetry: each pixel differs from all others.
 ASYMMETRIC = np.arange(5 * 3 * 3, dtype=np.uint8).reshape(5, 3, 3) * 5
-
-
-def noise(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def refused(call, *args, match, **kwargs):
-    """Assert that the call is refused with one line that matches."""
-    with pytest.raises(InputError, match=match) as caught:
-        call(*args, **kwargs)
-    assert "\n" not in str(caught.value)
 
 
 # Reading: every mode

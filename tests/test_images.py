@@ -6,21 +6,19 @@ import json
 import numpy as np
 import onnx
 import pytest
+from commands import run
+from pictures import as_png, noise
 from PIL import Image
 from small_networks import labelled, model, network, random
 
 import onnx_deconv
-from onnx_deconv import Explainer, Explanation, Explanations, explain
+from onnx_deconv import Explainer, Explanation, Explanations, explain, load
 from onnx_deconv.attribution.images import preprocessing
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging import CustomPreprocess, Preprocess, preprocess_for, read_source
+from onnx_deconv.imaging import CustomPreprocess, Preprocess, preprocess_for, read_source, save_png
 
 SIZE = "32,32"
 HOW = preprocess_for(onnx_deconv.load(labelled(network(size=SIZE))))[0]
-
-
-def noise(height=40, width=50, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +48,8 @@ def as_preprocessed(picture):
     return HOW.apply(picture)[0]
 
 
-def encoded(picture):
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()
-
-
 def opened(picture):
-    return io.BytesIO(encoded(picture))
+    return io.BytesIO(as_png(picture))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +57,7 @@ def opened(picture):
     [
         Image.fromarray,
         np.asarray,
-        encoded,
+        as_png,
         opened,
         pytest.param(as_a_tensor, marks=pytest.mark.slow),  # importing PyTorch takes seconds
         as_preprocessed,
@@ -74,7 +66,7 @@ def opened(picture):
             marks=pytest.mark.slow,
         ),
         lambda picture: {"image": Image.fromarray(picture), "label": 3},
-        lambda picture: {"img": {"bytes": encoded(picture), "path": None}, "label": 3},
+        lambda picture: {"img": {"bytes": as_png(picture), "path": None}, "label": 3},
         lambda picture: {"pixel_values": as_preprocessed(picture), "id": "a"},
         lambda picture: np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]),
         lambda picture: as_preprocessed(picture).astype(np.float64),
@@ -421,6 +413,16 @@ def test_what_was_assumed_is_said(tmp_path):
     found = explain(tmp_path / "model.onnx", noise())
     assert "imagenet, which was assumed" in found._repr_html_()
     assert "assumed" not in explain(tmp_path / "model.onnx", noise(), preprocess="unit")._repr_html_()
+
+
+def test_nothing_is_assumed_of_numbers_that_the_model_takes_as_they_are(tmp_path):
+    onnx.save(network(size=SIZE), tmp_path / "model.onnx")
+    save_png(tmp_path / "a.png", noise())
+    np.save(tmp_path / "a.npy", preprocess_for(load(tmp_path / "model.onnx"))[0].apply(noise())[0])
+    for name, assumed in (("a.png", True), ("a.npy", False)):
+        assert ("assumed" in explain(tmp_path / "model.onnx", tmp_path / name)._repr_html_()) == assumed
+        code, _, stderr = run("explain", tmp_path / "model.onnx", tmp_path / name, "-o", tmp_path / "out")
+        assert (code, "imagenet was assumed" in stderr) == (0, assumed), stderr
 
 
 # A function as preprocessing

@@ -22,7 +22,7 @@ from onnx_deconv import (
     load,
     with_inputs,
 )
-from onnx_deconv.imaging import heat_map, preprocess_for, read_image, read_numbers
+from onnx_deconv.imaging import has_fourth_band, heat_map, preprocess_for, read_image, read_numbers
 from onnx_deconv.model.heads import convolutions
 from onnx_deconv.runtime import Session
 
@@ -237,6 +237,37 @@ def test_a_tiff_of_many_bands_is_read_by_tifffile(planar, tmp_path):
     stored = bands if planar == "separate" else bands.transpose(1, 2, 0)
     tifffile.imwrite(tmp_path / "b.tif", stored, planarconfig=planar, photometric="minisblack")
     np.testing.assert_array_equal(read_numbers(tmp_path / "b.tif").array, bands)
+
+
+FOURS = {
+    "nothing said of the fourth": {"photometric": "rgb", "extrasamples": [0]},
+    "each band apart": {"photometric": "rgb", "extrasamples": [0], "planarconfig": "separate"},
+    "no colours": {"photometric": "minisblack", "planarconfig": "contig"},
+    "no colours, each band apart": {"photometric": "minisblack", "planarconfig": "separate"},
+}
+
+
+@pytest.mark.parametrize("kind", FOURS)
+def test_a_fourth_band_that_is_no_opacity_is_read_by_tifffile(kind, tmp_path, monkeypatch):
+    """As satellites' pictures have near infrared: Pillow reads the three before, or nothing."""
+    tifffile = pytest.importorskip("tifffile")
+    four = np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8)
+    stored = four.transpose(2, 0, 1) if "planarconfig" in FOURS[kind] and "apart" in kind else four
+    tifffile.imwrite(tmp_path / "four.tif", stored, **FOURS[kind])
+    np.testing.assert_array_equal(read_image(tmp_path / "four.tif", bands=4), four)
+    assert has_fourth_band(tmp_path / "four.tif")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(InputError, match=r"four\.tif: .*pip install 'onnx-deconv\[bands\]'"):
+        read_image(tmp_path / "four.tif", bands=4)
+
+
+def test_a_fourth_band_of_sixteen_bits_is_no_picture_s(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(
+        tmp_path / "four.tif", np.zeros((6, 7, 4), np.uint16), photometric="rgb", extrasamples=[0]
+    )
+    with pytest.raises(InputError, match=r"its four bands are uint16, .* give an \.npy file"):
+        read_image(tmp_path / "four.tif", bands=4)
 
 
 def test_a_sound_of_fractions_is_read_by_soundfile(tmp_path):

@@ -26,6 +26,16 @@ PETS = ("cat", "dog", "hen", "cow")
         '{"architecture": "net", "id2label": {"0": "cat", "1": "dog", "2": "hen", "3": "cow"}}',
         '{"names": ["cat", "dog", "hen", "cow"]}',
         '{"0": ["n01", "cat"], "1": ["n02", "dog"], "2": ["n03", "hen"], "3": ["n04", "cow"]}',  # Keras
+        "n02121808 cat\nn02084071 dog\nn01514859 hen\nn01887787 cow",  # WordNet's numbers before them
+        "0  cat\n1  dog\n2  hen\n3  cow\n",
+        "0: cat\n1: dog\n2: hen\n3: cow\n",
+        "0,cat\n1,dog\n2,hen\n3,cow\n",
+        '"cat",\n"dog",\n"hen",\n"cow"\n',
+        '{"categories": ["cat", "dog", "hen", "cow"], "min_size": [1, 1]}',  # torchvision's weights.meta
+        json.dumps({"categories": [{"id": k, "name": PETS[k]} for k in (3, 0, 1, 2)]}),  # COCO
+        '{"num_classes": 4, "label_names": ["cat", "dog", "hen", "cow"]}',  # timm
+        '{"pretrained_cfg": {"label_names": ["cat", "dog", "hen", "cow"]}}',
+        json.dumps({"label_names": ["n1", *PETS[1:]], "label_descriptions": {"n1": "cat"}}),
         "c\x1b[31mat\n\x1b]0;title\x07dog\nhen\x00\n\u202ecow",
     ],
 )
@@ -81,6 +91,26 @@ def test_a_readers_characters_stand_between_the_blank_and_the_space():
     assert Labels.of(None, {"character": "x", "names": "['cat']"}).names == ("cat",)
 
 
+@pytest.mark.parametrize(
+    "names", [("1 euro", "2 euro"), ("0 stars", "many stars"), ("0 stars", "5 stars", "3 stars"), ("7",)]
+)
+def test_numbers_that_are_parts_of_names_stay(tmp_path, names):
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    assert Labels.read(tmp_path / "names.txt").names == names
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding):
+    (tmp_path / "names.txt").write_text("bébé\nдом\n", encoding=encoding)
+    assert Labels.read(tmp_path / "names.txt").names == ("bébé", "дом")
+
+
+def test_a_text_in_an_old_encoding_is_refused(tmp_path):
+    (tmp_path / "names.txt").write_text("bébé\n", encoding="latin-1")
+    with pytest.raises(InputError, match=r"names\.txt: the labels are no text in UTF-8 .*: save it as such"):
+        Labels.read(tmp_path / "names.txt")
+
+
 def test_names_with_commas_stay_whole(tmp_path):
     (tmp_path / "names.txt").write_text("tench, Tinca tinca\ngoldfish, Carassius auratus\n")
     assert Labels.read(tmp_path / "names.txt").names == ("tench, Tinca tinca", "goldfish, Carassius auratus")
@@ -110,17 +140,19 @@ def test_names_beside_the_model_are_taken_where_they_fit(tmp_path):
     assert Explainer(path, providers="cpu", labels=["a"] * 5).labels.names == ("a",) * 5
     (tmp_path / "config.json").write_text(json.dumps({"id2label": dict(enumerate(names[:4]))}))
     assert Explainer(path, providers="cpu").labels.names == ()
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "net", "label_names": list(names)}))
+    assert Explainer(path, providers="cpu").labels.names == tuple(names)
 
 
 def test_names_in_a_file_do_not_steer_the_terminal(tmp_path):
     proto = network()
     for node in proto.graph.node:
-        node.name = f"\x1b[2J{node.op_type}"
+        node.name = f"\x1b[2J\u202e{node.op_type}"
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     code, stdout, stderr = run("inspect", tmp_path / "model.onnx")
     assert code == 0
     assert "\x1b" not in stdout + stderr
-    assert "\\x1b[2JConv" in stdout
+    assert "\\x1b[2J\\u202eConv" in stdout
 
 
 @pytest.mark.parametrize(("classes", "cat"), [(1000, 281), (1001, 282)])

@@ -29,7 +29,7 @@ CONTRACT = {
     "attribution": "compiler files imaging labels model operators receptive runtime semantics",
     "experiments": "attribution imaging model semantics",
     "experiments.figures": "experiments imaging labels model",
-    "atlas": "attribution compiler files imaging model operators receptive runtime",
+    "atlas": "attribution compiler compiler.passes files imaging model operators receptive runtime",
     "distributed": "atlas attribution imaging model runtime",
     "evaluation": "attribution experiments files imaging labels model operators semantics",
     "verification.reference": "",
@@ -51,7 +51,10 @@ DOORS = {
     "click": {"cli"},
     "cmap": {"imaging"},
     "ray": {"distributed"},
-} | {name: {"serving"} for name in ("starlette", "uvicorn", "prometheus_client")}
+} | {
+    name: {"serving"}
+    for name in ("starlette", "uvicorn", "prometheus_client", "kserve", "grpc", "grpc_interceptor")
+}
 
 
 def room(names):

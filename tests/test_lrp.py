@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from oracle import model_of, numbers, plain, send_back, session_of
+from oracle import assert_close, model_of, numbers, plain, send_back, session_of
 from random_networks import nets, signed_nets, strongest_units
 from shares import both
 from zoo_files import ZOO
@@ -386,7 +386,7 @@ def test_as_zennit_has_it(name, table):
     seed[0, top] = 1
     found = session.run_deconv(values, seed)["reconstruction"]
     expected = by_zennit(network, x, top, table)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert_close(found, expected)
 
 
 def by_zennit(network, x, top, table):

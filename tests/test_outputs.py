@@ -29,6 +29,7 @@ WEIGHTS = {
 }
 MAPS = "c = Conv<pads=[1,1,1,1]>(x, k) r = Relu(c)"
 ROW = f"{MAPS} a = ReduceMean<keepdims=0>(r, rows)"
+BEST = f"{ROW} p = Softmax<axis=1>(a) v = ReduceMax(p, axis) i = ArgMax<axis=1>(p)"
 SCORES = f"{MAPS} a = ReduceMean<keepdims=0>(r, both) s = MatMul(a, m)"
 SOFTMAX = f"{SCORES} p = Softmax<axis=1>(s)"
 
@@ -64,9 +65,20 @@ def head(body, batch="N", **more):
         # A map, or a row, of one channel that has no axis.
         (f"{MAPS} d = Conv(r, deep) y = Squeeze(d, axis)", "class map", (0, None, (1, 2))),
         (f"{MAPS} d = Conv(r, deep) q = Squeeze(d, axis) y = Sigmoid(q)", "class map", (0, None, (1, 2))),
-        (f"{ROW} p = Softmax<axis=1>(a) y = ReduceMax<keepdims=0>(p, axis)", "sequence", (0, None, (1,))),
+        (f"{ROW} y = ReduceMean<keepdims=0>(a, axis)", "sequence", (0, None, (1,))),
+        # The largest of all classes at each position is one of their scores, picked.
+        (f"{ROW} p = Softmax<axis=1>(a) y = ReduceMax<keepdims=0>(p, axis)", "sequence", (0, 1, (2,))),
+        (f"{MAPS} y = ReduceMax<keepdims=0>(r, axis)", "class map", (0, 1, (2, 3))),
+        # The best class of each step and its probability are no rows of boxes.
+        (
+            f"{BEST} f = Cast<to=1>(i) y = Concat<axis=1>(v, f)",
+            "sequence",
+            (0, 1, (2,)),
+        ),
+        # The largest at all positions of each class is one score.
+        (f"{MAPS} y = ReduceMax<keepdims=0>(r, both)", "classes", (0, 1, ())),
         # A softmax over all places of each channel's map.
-        (f"{MAPS} q = Reshape(r, rest) p = Softmax<axis=2>(q) y = Identity(p)", "class map", (0, 1, (2,))),
+        (f"{MAPS} q = Reshape(r, rest) p = Softmax<axis=2>(q) y = Identity(p)", "class map", (0, 1, (2, 3))),
         # What is taken off, or divides, and is no length.
         (f"{SCORES} u = ReduceMean(s, axis) y = Sub(s, u)", "classes", (0, 1, ())),
         (f"{SCORES} z = ReduceLogSumExp(s, axis) y = Sub(s, z)", "classes", (0, 1, ())),
@@ -98,6 +110,14 @@ def test_axes_and_kind_are_told_by_the_graph(body, kind, axes, batch):
         ),
         ("y = ArgMax<axis=1>(p)", ["ArgMax", "Softmax"], None),
         ("v, y = TopK(p, axis)", ["TopK", "Softmax"], None),
+        ("y = ReduceMax<keepdims=0>(p, axis)", ["ReduceMax", "Softmax"], None),
+        ("y = ReduceMax(s, axis)", ["ReduceMax"], None),
+        # The best class's probability and its number are no two classes.
+        (
+            "v = ReduceMax(p, axis) i = ArgMax<axis=1>(p) f = Cast<to=1>(i) y = Concat<axis=1>(v, f)",
+            ["Concat", "Cast", "ArgMax", "ReduceMax", "Softmax"],
+            None,
+        ),
         ("b = Greater(p, half) y = Cast<to=1>(b)", ["Cast", "Greater", "Softmax"], None),
         ("y = Reshape(p, flat)", ["Reshape", "Softmax"], None),
     ],
@@ -110,7 +130,7 @@ def test_a_tail_is_cut_to_the_scores_and_says_what_its_classes_are(tail, cut, el
 
 
 @pytest.mark.parametrize(
-    "tail", ["y = ReduceMax<keepdims=0>(s, axis)", "t = Sin(s) y = Mul(s, t)", "y = Relu(s)", "y = Clip(s)"]
+    "tail", ["y = ReduceMean<keepdims=0>(s, axis)", "t = Sin(s) y = Mul(s, t)", "y = Relu(s)", "y = Clip(s)"]
 )
 def test_what_a_derivative_passes_is_no_tail_without_a_softmax(tail):
     assert head(f"{SCORES} {tail}").start == "y"

@@ -1,6 +1,7 @@
 """Saved pairs: two models, one weights file, and a manifest that is enough to drive them."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from onnx_deconv import (
     load_pair,
     save,
 )
-from onnx_deconv.compiler.package import DECONV, FORWARD, MANIFEST, WEIGHTS
+from onnx_deconv.compiler.package import DECONV, FORWARD, MANIFEST, WEIGHTS, save_graph
 from onnx_deconv.files import replacing
 from onnx_deconv.imaging import Preprocess
 
@@ -175,6 +176,25 @@ def test_saving_over_a_pair_replaces_it_and_a_failure_keeps_it(tmp_path, monkeyp
     with pytest.raises(InputError, match="No space left"):
         save(compile_pair(load(network()), "r1"), tmp_path)
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "save_to",
+    [
+        lambda model, path: save(compile_pair(model), path),
+        lambda model, path: save_graph(model.proto, None, model.folder, path),
+    ],
+)
+def test_a_disk_without_room_for_the_weights_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, save_to
+):
+    model = load(network())
+    weights = sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=weights // 2))
+    with pytest.raises(InputError, match=r"the files take about 0 MB, and 0 MB are free: choose another"):
+        save_to(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_save_leaves_nothing(tmp_path, monkeypatch):

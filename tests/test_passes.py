@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from oracle import assert_close
+from oracle import answer, assert_close
 from zoo_files import ZOO
 
 from onnx_deconv import InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_manifest import own_top
-from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, PASSES, apply_passes
+from onnx_deconv.compiler.passes import COMPANION, EXPLAIN, MAXIMA, PASSES, apply_passes
 from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.profiles import PROFILES
 from onnx_deconv.runtime import PairSession, Session, numpy_of
@@ -31,8 +31,7 @@ def model(nodes, shape, tensors, opset=18):
 
 
 def run(proto, x):
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
+    return answer(proto, {"x": x})
 
 
 def operators(proto):
@@ -82,7 +81,7 @@ def test_filters_of_many_channels_take_fewer_multiplications(size, pads, channel
         assert "Split" in operators(optimised)
     x = normal(batch, channels[0], *size)
     expected = run(proto, x)
-    np.testing.assert_allclose(run(optimised, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert_close(run(optimised, x), expected)
 
 
 @pytest.mark.slow
@@ -113,7 +112,7 @@ def test_filters_of_many_channels_are_told_from_others():
     optimised, x = apply_passes(proto, ["winograd"]), normal(1, 512, 18, 18)
     assert "Split" in operators(optimised)
     expected = run(proto, x)
-    np.testing.assert_allclose(run(optimised, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert_close(run(optimised, x), expected)
 
 
 @settings(max_examples=100)
@@ -291,6 +290,23 @@ def test_a_chain_of_sums_enters_the_blocked_layout_once(rectified, last, batch):
 def test_sums_that_the_blocked_layout_would_not_take_stay(spoilt):
     proto = residual_blocks(**spoilt)
     assert apply_passes(proto, ["residuals"]).graph.node == proto.graph.node
+
+
+@pytest.mark.parametrize("kept", [["c0"], ["c0", "d0"], []])
+def test_what_is_added_and_kept_is_added_by_one_more_convolution(kept):
+    """Once for each sum; where nothing else reads a result, its own convolution takes the sum in."""
+    make, conv = helper.make_node, {"kernel_shape": [1, 1]}
+    nodes = [
+        make("Conv", ["x", "w"], ["c0"], **conv), make("Conv", ["x", "v"], ["d0"], **conv),
+        make("Add", ["c0", "d0"], ["s"]), make("Relu", ["s"], ["r"]), make("Conv", ["r", "w"], ["y"], **conv),
+        *(make("GlobalMaxPool", [value], [f"{value}/max"]) for value in kept),
+    ]  # fmt: skip
+    proto = model(nodes, ["N", 16, 5, 4], {"w": normal(16, 16, 1, 1), "v": normal(16, 16, 1, 1)})
+    proto.graph.output.extend(helper.make_empty_tensor_value_info(f"{value}/max") for value in kept)
+    optimised = apply_passes(proto, ["additions"])
+    assert entries(optimised) == bool(kept)
+    x = normal(2, 16, 5, 4)
+    np.testing.assert_array_equal(run(optimised, x), run(proto, x))
 
 
 @pytest.mark.parametrize("other", ["a0", "result", "c0"])
@@ -553,7 +569,7 @@ def test_rectifiers_that_follow_windows_side_by_side_are_done_before():
     assert back
     assert not {producers[n.input[0]] for n in back} & {"Reshape", "Slice"}  # which put the picture together
     assert plain.any()
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-6 * np.abs(plain).max())
+    assert_close(optimised, plain, 1e-6)
 
 
 @pytest.mark.parametrize(("kernel", "step"), [(3, 2), (7, 2), (2, 3), (5, 1)])
@@ -563,7 +579,7 @@ def test_a_transposed_convolution_takes_what_overlapping_windows_leave(kernel, s
     x = normal(2, 3, 37, 42)
     plain, optimised, proto = reconstructions(net, x)
     assert "ScatterElements" not in operators(proto)
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert_close(optimised, plain)
     assert sum(n.op_type == "ConvTranspose" for n in proto.graph.node) >= 4
 
 
@@ -592,7 +608,7 @@ def test_a_convolution_is_done_to_what_overlapping_windows_leave(size, kernel, p
     net = overlapping(size, 32, batch, stem=(kernel, 1), before=before, around={"pads": ends})
     plain, optimised, proto = reconstructions(net, normal(2, before, *size))
     assert plain.any()
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert_close(optimised, plain)
     if kernel in (1, 3, 5) and (pad, more) == (kernel // 2, 0):
         assert set(channels_put_together(proto)) == {min(before, 32)}
 
@@ -657,7 +673,7 @@ def test_branches_that_cannot_be_unpooled_apart_are_unpooled_together(more):
     plain, optimised, proto = reconstructions(net, normal(2, 3, 21, 24))
     assert "Split" in operators(proto)
     assert ("ScatterElements" in operators(proto)) == (more.get("channels") == (20, 8))
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert_close(optimised, plain)
 
 
 @pytest.mark.parametrize(
@@ -687,7 +703,7 @@ def test_a_squeezenet_is_explained_alike_without_switches():
     path = ZOO / "models" / "squeezenet1.1-caffe2-fp32.onnx"
     plain, optimised, proto = reconstructions(path, normal(1, 3, 224, 224))
     assert "ScatterElements" not in operators(proto)
-    np.testing.assert_allclose(optimised, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert_close(optimised, plain)
 
 
 def fire(sizes, *, axis=1, bias=False, **attributes):
@@ -743,7 +759,8 @@ def test_a_pass_is_registered_once():
 
 
 def test_every_pass_helps_some_device_or_runtime():
-    lists = [*EXPLAIN.values(), *COMPANION.values(), *(profile.passes for profile in PROFILES.values())]
+    lists = [*EXPLAIN.values(), *COMPANION.values(), *MAXIMA.values()]
+    lists += [*(profile.passes for profile in PROFILES.values())]
     assert {name for names in lists for name in names} == set(PASSES)
 
 

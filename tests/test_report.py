@@ -124,6 +124,15 @@ def test_it_is_made_small_enough_or_refused(made, tmp_path):
     assert not (tmp_path / "c.html").exists()
 
 
+def test_pictures_that_are_too_large_are_not_all_made(made, tmp_path):
+    shown = []
+    with pytest.raises(InputError, match="fewer layers"):
+        write_report(tmp_path / "a.html", Reader(made / "atlas"), largest=1, show=shown.append)
+    sizes = list(dict.fromkeys(line.rpartition(" pictures of ")[2] for line in shown))
+    assert sizes == ["48 pixels", "40 pixels", "32 pixels", "24 pixels", "16 pixels"]
+    assert {line.partition(",")[0] for line in shown} == {"1/2 first"}  # the second is never begun
+
+
 def test_mistakes_are_one_line(made, tmp_path):
     photo, out = made / "in" / "picture0.png", tmp_path / "report.html"
     assert "no finished atlas" in run("atlas", "report", tmp_path, "-o", out, code=2).stderr

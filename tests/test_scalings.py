@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
+from oracle import assert_close
 
 from onnx_deconv import compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_manifest import own_top
@@ -185,7 +186,7 @@ def test_numbers_of_half_precision_stay_so():
     assert moving(after) == ["Conv"]
     x = numbers(2, 4, 6, 5).astype(np.float16)
     old, new = run(proto, x)[0], run(after, x)[0]
-    np.testing.assert_allclose(new, old, rtol=0, atol=2e-3 * np.abs(old).max())
+    assert_close(new, old, 2e-3)
 
 
 def test_a_weight_that_is_made_at_load_takes_in_a_scaling_whatever_its_size():
@@ -393,7 +394,7 @@ def test_chains_give_the_same_numbers_by_no_more_nodes(chain):
     assert len(moving(after)) <= len(moving(proto))
     assert [o.name for o in after.graph.output] == [o.name for o in proto.graph.output]
     for old, new in zip(run(proto, PICTURE), run(after, PICTURE), strict=True):
-        np.testing.assert_allclose(new, old, rtol=0, atol=4e-6 * np.abs(old).max())
+        assert_close(new, old, 4e-6)
 
 
 def unfolded():
@@ -438,4 +439,4 @@ def test_a_net_with_normalisations_answers_the_same_and_is_explained_alike(devic
     (scores, old), (same, new) = ([numpy_of(r[name]) for name in ("y", "reconstruction")] for r in results)
     np.testing.assert_array_equal(same, scores)
     assert old.any()
-    np.testing.assert_allclose(new, old, rtol=0, atol=2e-6 * np.abs(old).max())
+    assert_close(new, old, 2e-6)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -13,11 +14,13 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from commands import runner
+from differences import close
 from faint import leftovers
 from PIL import Image
 from servers import SECONDS, answered, ask, serving
@@ -33,10 +36,12 @@ for name in ("starlette", "uvicorn", "prometheus_client"):
 from onnx_deconv.serving.application import models_app  # noqa: E402 - after the skip
 from onnx_deconv.serving.batching import Alike, Job, Runs  # noqa: E402
 from onnx_deconv.serving.bodies import in_time  # noqa: E402
+from onnx_deconv.serving.connections import Connections  # noqa: E402
 from onnx_deconv.serving.limits import Address, Limits  # noqa: E402
 from onnx_deconv.serving.photographs import TooLargeError, read_photograph  # noqa: E402
-from onnx_deconv.serving.protocol import Request, parse, response  # noqa: E402
+from onnx_deconv.serving.protocol import Request, objects, parse, response  # noqa: E402
 from onnx_deconv.serving.routes import _written  # noqa: E402
+from onnx_deconv.serving.rows import request_of, rows_of  # noqa: E402
 from onnx_deconv.serving.served import Served  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -99,11 +104,6 @@ def images(count, size=64):
     return np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
 
 
-def close(found, expected):
-    """Equal, but for the order in which runs of other sizes add."""
-    return np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
-
-
 @pytest.mark.slow
 def test_metadata_say_what_comes(server):
     _, port, _ = server
@@ -148,7 +148,7 @@ def test_a_client_of_the_protocol_gets_what_the_library_says(server, demo):
 def test_the_example_of_the_documentation_runs(server, capsys):
     pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
     page = (MODELS.parent / "docs" / "serve.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(example.replace("localhost:8000", f"localhost:{server[1]}"), "serve.md", "exec"), {})
     assert capsys.readouterr().out == "(1, 3, 64, 64)\n"
 
@@ -241,6 +241,13 @@ BAD = {
     "no class": json.dumps(json_request(image=images(1), target=np.array([-2]))),
     "several classes": json.dumps(json_request(image=images(1), target=np.array([1, 2]))),
     "an unknown output": json.dumps(json_request(image=images(1)) | {"outputs": [{"name": "x"}]}),
+    "a shape that nothing has": json.dumps(
+        {"inputs": [{"name": "image", "datatype": "FP32", "shape": [0, 10**30], "data": []}]}
+    ),
+    "half a character": json.dumps(json_request(**{"\ud800": images(1)})),
+    "a list for a label": json.dumps(
+        {"inputs": [{"name": "target", "datatype": "BYTES", "shape": [1], "data": [[1]]}]}
+    ),
     "no photograph": json.dumps(
         {"inputs": [{"name": "photo", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}]}
     ),
@@ -302,7 +309,8 @@ def test_an_address_that_asks_for_what_would_be_ignored_is_refused(app, asked, s
 @pytest.mark.slow
 def test_pages_of_other_origins_are_refused(server):
     _, port, _ = server
-    for headers in ({"Host": "attacker.example"}, {"Origin": "http://attacker.example"}, {"Origin": "null"}):
+    origins = ("http://attacker.example", "null", "http://[")
+    for headers in ({"Host": "attacker.example"}, *({"Origin": origin} for origin in origins)):
         assert ask(port, "GET", "/v2", headers=headers)[0] == 403
     assert ask(port, "GET", "/v2", headers={"Origin": f"http://127.0.0.1:{port}"})[0] == 200
 
@@ -376,6 +384,30 @@ def test_limits_are_kept(small):
 
 
 @pytest.mark.slow
+def test_who_sends_no_whole_request_is_not_waited_for(small):
+    _, port, log = small
+    heads = (b"", b"POST /v2/models/demo/infer HTTP/1.1\r\nHost: local")
+    silent = [socket.create_connection(("127.0.0.1", port), SECONDS) for _ in heads]
+    for connection, head in zip(silent, heads, strict=True):
+        connection.sendall(head)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as kept:
+        kept.request("GET", "/v2/health/live")
+        kept.getresponse().read()
+        first = kept.sock
+        for connection in silent:
+            assert connection.recv(1) == b""
+            connection.close()
+        kept.request("GET", "/v2/health/live")  # one that has asked is kept for longer
+        assert kept.getresponse().status == 200
+        assert kept.sock is first
+    gone = opened(port, 100, b"x")
+    gone.close()
+    while not any(json.loads(line)["status"] == 499 for line in list(log) if '"status"' in line):
+        pass
+    assert "traceback" not in "".join(log)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
 def test_open_requests_are_answered_before_it_stops():
     with serving("serve", DEMO, ONNX_DECONV_TOKEN="secret") as (process, port, _):
@@ -439,8 +471,21 @@ def test_a_model_that_cannot_be_explained_is_named(tmp_path):
 
 
 def test_the_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "kserve" else name)
+    result = run("serve", DEMO, "--kserve")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "kserve not installed: python -m pip install 'onnx-deconv[kserve]'" in result.stderr
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert "pip install 'onnx-deconv[serve]'" in run("serve", DEMO).stderr
+
+
+def test_options_of_kserve_s_sdk_need_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    for given in (["--grpc-port", 9], ["--model_name", "x"], ["--http_port", 9], ["--workers", 2]):
+        result = run("serve", DEMO, *given)
+        assert (result.exit_code, f"{given[0]}: only with --kserve" in result.stderr) == (2, True)
+    result = run("serve", DEMO, "--kserve", "--http_port", 8081)
+    assert (result.exit_code, "choose another by --grpc-port" in result.stderr) == (2, True)
 
 
 def test_binary_tensors_follow_the_json():
@@ -459,9 +504,19 @@ def test_binary_tensors_follow_the_json():
     for rest in (b"", bytes(8) + texts + b"x", bytes(8) + texts[:-1], bytes(8) + b"\x09" + texts[1:]):
         with pytest.raises(InputError):
             parse(head + rest, str(len(head)))
-    for length in ("x", "-1", str(len(head) + 100)):
+    for length in ("x", "-1", "²", "9" * 5000, str(len(head) + 100)):
         with pytest.raises(InputError, match="inference-header-content-length"):
             parse(head, length)
+
+
+def test_texts_are_sent_in_either_form():
+    texts = np.array(["hi", "", "é"], object)
+    body, length = response("m", Request({}, {"y": True}), {"y": texts})
+    (entry,) = json.loads(body[:length])["outputs"]
+    assert (entry["datatype"], entry["parameters"]) == ("BYTES", {"binary_data_size": 16})
+    assert body[length:] == b"\x02\0\0\0hi\0\0\0\0\x02\0\0\0\xc3\xa9"
+    body, length = response("m", Request({}), {"y": texts})
+    assert (json.loads(body)["outputs"][0]["data"], length) == (["hi", "", "é"], None)
 
 
 def test_numbers_that_json_has_no_word_for_are_not_sent_as_such():
@@ -491,6 +546,66 @@ def test_numbers_of_another_type_are_refused(kind, data):
                 {"inputs": [{"name": "x", "datatype": kind, "shape": [len(data)], "data": data}]}
             ).encode()
         )
+
+
+@pytest.fixture(scope="module")
+def served():
+    explainer = Explainer(DEMO, "auto")
+    return Served("demo", explainer, preprocess_for(explainer.model)[0], Limits.pixels)
+
+
+def test_rows_ask_for_what_tensors_ask_for(served):
+    batch = images(2)
+    for rows in (
+        {"instances": batch.tolist(), "target": [3, "lion"]},
+        {"instances": [{"image": x.tolist(), "target": k} for x, k in zip(batch, (3, "lion"), strict=True)]},
+    ):
+        job, _, names = served.job(request_of(served, rows, []))
+        assert np.array_equal(job.feeds["image"], batch)
+        assert job.feeds["target"].tolist() == [3, served.labels.index("lion")]
+        assert names == [output.name for output in served.outputs]
+    _, _, names = served.job(request_of(served, {"instances": batch.tolist()}, served.own_outputs))
+    assert names == served.own_outputs
+    file = CHELSEA.read_bytes()
+    text = base64.b64encode(file).decode()
+    photos, _, _ = served.job(Request({"photo": objects([file, file])}))
+    for rows in ([{"b64": text}] * 2, [{"photo": {"b64": text}}] * 2, [{"photo": text}] * 2):
+        job, _, _ = served.job(request_of(served, {"instances": rows}, []))
+        assert np.array_equal(job.feeds["image"], photos.feeds["image"])
+
+
+def test_results_are_parted_into_rows():
+    one, two = np.array([[1.5, 2], [3, 4]], np.float32), np.array([7, 8])
+    assert rows_of({"a": one}, 2) == [[1.5, 2.0], [3.0, 4.0]]
+    assert rows_of({"a": one, "b": two}, 2) == [{"a": [1.5, 2.0], "b": 7}, {"a": [3.0, 4.0], "b": 8}]
+    for bad in ({"mean": np.ones(1)}, {"mean": np.array(1.0)}, {"a": np.array([np.nan, 1])}):
+        with pytest.raises(InputError):
+            rows_of(bad, 2)
+
+
+IMAGE = np.zeros((3, 64, 64)).tolist()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        {"instances": []},
+        {"instances": IMAGE, "taget": 1},
+        {"instances": [{"x": IMAGE}]},
+        {"instances": [IMAGE, {"b64": ""}]},
+        {"instances": [{"b64": 7}]},
+        {"instances": [IMAGE], "target": True},
+        {"instances": [IMAGE], "target": 1.5},
+        {"instances": [IMAGE], "target": [1, 2]},
+        {"instances": [[[1.0], [1.0, 2.0]]]},
+        {"instances": [[[["a"]]]]},
+        {"instances": [IMAGE], "outputs": "heat"},
+    ],
+)
+def test_a_mistake_in_rows_is_refused(served, rows):
+    with pytest.raises(InputError):
+        served.job(request_of(served, rows, []))
 
 
 def sums(feeds):
@@ -535,6 +650,28 @@ def test_a_run_that_fails_fails_its_own_jobs():
     assert good["sum"].tolist() == [1, 1, 1]
 
 
+def test_an_image_that_cannot_be_run_fails_nobody_else():
+    def finite(feeds):
+        if not np.isfinite(feeds["x"]).all():
+            raise InputError("not a number")
+        return sums(feeds)
+
+    arrays = [np.full((1, 2), value) for value in (1, np.nan, 3)]
+
+    async def all_at_once():
+        runs = Runs(3)
+        jobs = [Job(finite, {"x": array}, 1) for array in arrays]
+        found = await asyncio.gather(
+            *(runs.submit(job, Alike("same", 3)) for job in jobs), return_exceptions=True
+        )
+        runs.close()
+        return found
+
+    one, none, three = asyncio.run(all_at_once())
+    assert (one["sum"].tolist(), three["sum"].tolist()) == ([2], [6])
+    assert isinstance(none, InputError)
+
+
 def test_who_gives_up_is_not_waited_for():
     ran, given_up = [], threading.Event()
 
@@ -560,6 +697,43 @@ def test_who_gives_up_is_not_waited_for():
     assert ran == [0, 2]
 
 
+class Connection:
+    """What the server knows of one."""
+
+    def __init__(self, name, closed):
+        self.name, self.unsent, self.cycle = name, 0, None
+        self.transport = SimpleNamespace(
+            get_write_buffer_size=lambda: self.unsent, abort=lambda: closed.append(name)
+        )
+
+
+class Cycle:
+    """A request, and whether it is answered."""
+
+    def __init__(self, *, answered=True):
+        self.response_complete = answered
+
+
+def test_connections_are_closed_when_nothing_goes_on():
+    closed = []
+    silent, asks, works, reads, stuck, kept = every = [Connection(k, closed) for k in range(6)]
+    works.cycle = Cycle(answered=False)
+    for each in (asks, reads, stuck, kept):
+        each.cycle = Cycle()
+    reads.unsent = stuck.unsent = 1000
+    found = Connections(seconds=10, kept=75)
+    for now in range(0, 200, 5):
+        if now == 60:
+            asks.cycle = Cycle()  # another one, in the meantime
+        if now <= 100:
+            reads.unsent -= 1
+        alive = [each for each in every if each.name not in closed]
+        found.close_idle(alive, now)
+        for each, last in ((silent, 10), (stuck, 10), (kept, 75), (asks, 135), (reads, 110)):
+            assert (each.name in closed) == (now > last), (each.name, now)
+    assert works.name not in closed
+
+
 def test_what_takes_too_long_is_given_up():
     with pytest.raises(Exception, match=r"no answer within 0\.01 seconds") as found:
         asyncio.run(in_time(Limits(seconds=0.01), asyncio.sleep(60)))
@@ -573,11 +747,12 @@ def test_photographs_are_measured_before_they_are_decoded(monkeypatch):
     monkeypatch.setattr("onnx_deconv.serving.photographs.read_image", lambda _: pytest.fail("decoded"))
     with pytest.raises(TooLargeError):
         read_photograph(file, height * width - 1)
-    with pytest.raises(InputError, match="no JPEG"):
-        read_photograph(b"GIF89a" + file, 10**7)
+    for other in (b"GIF89a" + file, b"%!PS-AdoWEBP\n", b"II*\0\x08\0\0\0WEBP"):
+        with pytest.raises(InputError, match="no JPEG"):
+            read_photograph(other, 10**7)
 
 
-def test_many_small_photographs_are_not_more_than_memory_holds():
+def test_many_photographs_are_not_more_than_memory_and_time_hold(monkeypatch):
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     explainer = Explainer(DEMO)
@@ -587,6 +762,11 @@ def test_many_small_photographs_are_not_more_than_memory_holds():
     assert job.feeds["image"].shape == (3, 3, 64, 64)
     with pytest.raises(TooLargeError):
         served.job(Request({"photo": photos}))
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64 * 3)).save(file, "PNG")  # as many pixels as one may have
+    monkeypatch.setattr("onnx_deconv.serving.photographs.read_image", lambda _: pytest.fail("decoded"))
+    with pytest.raises(TooLargeError, match="5 photographs"):
+        served.job(Request({"photo": np.array([file.getvalue()] * 5, object)}))
 
 
 def test_an_answer_says_which_reconstructions_are_empty():

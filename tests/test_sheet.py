@@ -10,6 +10,7 @@ from small_networks import labelled, network
 
 from onnx_deconv import Explainer, InputError, Semantics
 from onnx_deconv.attribution.photographs import Selection
+from onnx_deconv.attribution.sessions import Sessions
 from onnx_deconv.experiments.sheet import Column, across_layers, across_tables, compare, lay_out_sheet
 from onnx_deconv.imaging import BLACK, Canvas, Photo, Preprocess, montage, scale_of
 from onnx_deconv.imaging.axes import number, ticks
@@ -72,8 +73,8 @@ def test_layers_show_their_strongest_map(explainer):
 
 
 def test_models_of_a_layer_are_made_once_however_few_are_kept(explainer, monkeypatch):
-    made, make = [], Explainer._made
-    monkeypatch.setattr(Explainer, "_made", lambda self, *key: made.append(key[0]) or make(self, *key))
+    made, make = [], Sessions._made
+    monkeypatch.setattr(Sessions, "_made", lambda self, *key: made.append(key[0]) or make(self, *key))
     one_layer = Explainer(explainer.model, explainer.semantics, max_layers=1)
     compare(across_layers(one_layer, ["r1", "r2", "r1"]), PHOTOS)
     assert made == ["r1", "r2", "r1"]

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import onnx
 import pytest
+from cells import SCENE, cell, scene
 from commands import refused, run
 from onnx import numpy_helper
 from small_networks import model, random
@@ -388,6 +389,45 @@ def test_the_best_place_of_a_keypoint_has_its_whole_map():
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [2, 2]), only(IMAGES, 2))
 
 
+PLACES = {
+    "a map of each channel": "f = Reshape(c, maps) p = Softmax<axis=2>(f) y = Reshape(p, whole)",
+    "all images' maps in one axis": "f = Reshape(c, rows) p = Softmax<axis=1>(f) y = Reshape(p, whole)",
+    "without rows and columns": "f = Reshape(c, maps) y = Softmax<axis=2>(f)",
+    "where the largest is": "f = Reshape(c, maps) y = ArgMax<axis=2>(f)",
+}
+
+
+@pytest.mark.parametrize("tail", PLACES)
+@pytest.mark.parametrize("batch", ["N", "2"])
+@pytest.mark.parametrize("channels", [4, 1])
+def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, channels):
+    """The same as without the softmax, one channel's map too, which no axis of channels tells of."""
+    weights = {
+        "some": SAME["same"][:channels], "maps": np.array([0, channels, -1]), "rows": np.array([-1, 24]),
+        "whole": np.array([-1, channels, 4, 6]),
+    }  # fmt: skip
+    proto = model(f"c = Conv(x, some) {PLACES[tail]}", weights, f"{batch},3,4,6")
+    proto.graph.output[0].type.tensor_type.elem_type = 7 if "ArgMax" in PLACES[tail] else 1
+    ask, channel = explainer(proto), channels // 2
+    assert (ask.head.kind, ask.head.start, ask.head.axes.positions) == ("class map", "c", (2, 3))
+    np.testing.assert_array_equal(arrays(ask(IMAGES, channel)), only(IMAGES, channel))
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [channel] * 2), only(IMAGES, channel))
+    where = np.zeros((4, 6))
+    where[1, 2] = 1
+    np.testing.assert_array_equal(arrays(ask(IMAGES, channel, position=(1, 2))), only(IMAGES, channel, where))
+
+
+@pytest.mark.parametrize("flat", ["0,1,-1", "0,-1"])
+def test_places_that_are_compared_are_a_map_where_rows_and_columns_are_joined_before(flat):
+    body = "c = Conv(x, some) f = Reshape(c, flat) t = Mul(f, two) y = Softmax<axis=-1>(t)"
+    weights = {"some": SAME["same"][:1], "flat": np.array([*map(int, flat.split(","))])}
+    proto = model(body, weights | {"two": np.float32(2)}, "N,3,4,6")
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.classes) == ("class map", "t", 1)
+    np.testing.assert_array_equal(arrays(ask(IMAGES)), 4 * only(IMAGES, 0))
+    np.testing.assert_array_equal(in_one_graph(proto, IMAGES), 4 * only(IMAGES, 0))
+
+
 def test_the_explain_graph_reads_time_first():
     body = f"c = Conv(x, same) a = ReduceMean<keepdims=0>(c, rows) {READS['TNK']}"
     proto = model(body, SAME | {"rows": np.array([2])}, "N,3,4,6")
@@ -587,23 +627,6 @@ def detector(order="fields first", *, objectness=False, labels=("bright", "dark"
     """
     proto = model(body, weights, "N,1,16,16")
     return named(proto, *labels) if labels else proto
-
-
-def scene(*squares):
-    """A picture with bright squares: cells by row and column, each with its brightness."""
-    found = np.full((1, 1, 16, 16), 0.2, np.float32)
-    for row, column, brightness in squares:
-        found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = brightness
-    return found
-
-
-def cell(row, column, value=1 / 16):
-    found = np.zeros((1, 1, 16, 16), np.float32)
-    found[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = value
-    return found
-
-
-SCENE = np.concatenate([scene((1, 2, 0.9), (3, 0, 0.7)), scene((0, 3, 0.8), (2, 2, 0.1))])
 
 
 @pytest.mark.parametrize("objectness", [False, True])
@@ -921,6 +944,7 @@ def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
     seed = np.zeros((6, 16), np.float32)
     seed[4, 3], seed[5, 9] = 2, 1  # bright in a cell, dark in another
     np.save(tmp_path / "seed.npy", seed)
+    np.savez(tmp_path / "several.npz", a=seed, b=seed)
     how = ("--preset", "raw", "--rules", "gradient", "--seed", tmp_path / "seed.npy", "-o", out)
     code, stdout, stderr = run("explain", net, photo, *how, "--json")
     assert code == 0, stderr
@@ -940,6 +964,7 @@ def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
         (("sheet", *sheet, "--across", "layers"), "leave out --seed"),
         (("explain", *how[:4], "--seed", "nothing"), "auto, one, value, map, present, strongest"),
         (("explain", *how[:4], "--seed", photo), "no array of numbers"),
+        (("explain", *how[:4], "--seed", tmp_path / "several.npz"), "it is no .npy file but several arrays"),
     ):
         assert message in refused(wrong[0], net, photo, *wrong[1:]), wrong
     np.save(tmp_path / "seed.npy", seed.T)
@@ -1345,3 +1370,103 @@ def test_a_map_of_one_channel_over_one_axis_has_one_channel():
     assert (one.channel, one.score) == (0, pytest.approx(6 / 18))
     (unit,) = explainer(net)(signal, 0, layer="r", position=(7,))
     np.testing.assert_array_equal(np.nonzero(unit.reconstruction[0])[0], [7, 8, 9])
+
+
+# --- expectations: Σ p·k over the bins of a softmax, as of an angle or an age -----------------------
+
+BINS, SLIGHT = np.float32([-3, 0, 3]), random(72, 3) / 8
+SPREAD = {
+    "product and sum": "m = Mul(p, bins) y = ReduceSum<keepdims=0>(m, last)",
+    "sum that keeps its axis": "m = Mul(p, bins) y = ReduceSum(m, last)",
+    "matrix": "y = MatMul(p, column)",
+    "dense": "y = Gemm(p, column)",
+    "limited": "e = MatMul(p, column) y = Clip(e, least, most)",
+    "filter": "u = Unsqueeze(p, wide) e = Conv(u, kernel) y = Flatten(e)",
+    "quotient": "q = Exp(s) z = ReduceSum<keepdims=0>(q, last) m = Mul(q, bins) "
+    "n = ReduceSum<keepdims=0>(m, last) y = Div(n, z)",
+}
+
+
+def expectation(tail):
+    constants = {
+        "bins": BINS, "last": np.array([1]), "wide": np.array([2, 3]), "column": BINS[:, None],
+        "least": np.float32(-9), "most": np.float32(9), "kernel": BINS.reshape(1, 3, 1, 1),
+        "reader": SLIGHT,
+    }  # fmt: skip
+    return model(f"f = Flatten(x) s = MatMul(f, reader) p = Softmax(s) {tail}", constants, "N,3,4,6")
+
+
+def slopes_of_expectation(images):
+    """Σ p_k (k - E) R_k, and E."""
+    scores = images.reshape(len(images), 72).astype(np.float64) @ SLIGHT
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    expected = shares @ BINS
+    return shares * (BINS - expected[:, None]), expected
+
+
+@pytest.mark.parametrize("tail", SPREAD)
+def test_an_expectation_is_a_number_and_explained_as_a_whole(tail):
+    proto, (slopes, expected) = expectation(SPREAD[tail]), slopes_of_expectation(IMAGES)
+    ask = explainer(proto)
+    found = ask(IMAGES)
+    assert (ask.head.kind, ask.head.start, ask.head.cut) == ("regression", "y", ())
+    np.testing.assert_allclose([each.score for each in found], expected, rtol=1e-5)
+    gradient = (slopes @ SLIGHT.T).reshape(IMAGES.shape)
+    np.testing.assert_allclose(arrays(found), gradient, atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), gradient, atol=1e-6)
+
+
+def test_several_expectations_are_no_classes():
+    head = explainer(expectation("a = MatMul(p, column) b = Mul(a, most) y = Concat<axis=1>(a, b)")).head
+    assert (head.kind, head.assumed) == ("numbers", False)
+
+
+def test_an_expectation_that_the_program_computes_is_its_gradient_sent_back():
+    proto, (slopes, _) = expectation("y = Identity(s)"), slopes_of_expectation(IMAGES)
+    found = explainer(proto)(IMAGES, seed=slopes.astype(np.float32))
+    np.testing.assert_allclose(arrays(found), (slopes @ SLIGHT.T).reshape(IMAGES.shape), rtol=1e-5, atol=1e-6)
+
+
+# --- outputs of the only image, without an axis for it ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tail", ["y = Squeeze(s, first)", "q = Squeeze(s, first) y = Softmax(q)", "y = Reshape(s, all)"]
+)
+def test_scores_of_the_only_image_need_no_axis_for_it(tail):
+    proto = model(
+        f"f = Flatten(x) s = MatMul(f, r) {tail}",
+        {"r": READER, "first": np.array([0]), "all": np.array([-1])},
+        "1,3,4,6",
+    )
+    ask, image = explainer(proto, labels=["a", "b", "c"]), IMAGES[:1]
+    assert (ask.head.kind, ask.head.start) == ("classes", "s")
+    np.testing.assert_array_equal(ask(image, "b")[0].reconstruction.ravel(), READER[:, 1])
+    assert ask(image)[0].label == "c"  # its weights are a hundred times those of the first
+    np.testing.assert_array_equal(in_one_graph(proto, image, [1]).ravel(), READER[:, 1])
+
+
+@pytest.mark.parametrize("tail", ["y = Squeeze(c, first)", "p = Sigmoid(c) y = Squeeze(p, first)"])
+def test_a_map_of_the_only_image_needs_no_axis_for_it(tail):
+    proto = model(f"c = Conv(x, same) {tail}", SAME | {"first": np.array([0])}, "1,3,4,6")
+    ask, image = explainer(proto), IMAGES[:1]
+    assert (ask.head.kind, ask.head.start, ask.head.axes.positions) == ("class map", "c", (2, 3))
+    np.testing.assert_array_equal(arrays(ask(image, 1)), only(image, 1))
+    np.testing.assert_array_equal(in_one_graph(proto, image, [1]), only(image, 1))
+
+
+def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
+    proto = model(
+        "c = Conv(x, same) t = Transpose<perm=[0,2,3,1]>(c) y = Reshape(t, rows)",
+        SAME | {"rows": np.array([-1, 4])},
+        "1,3,4,6",
+    )
+    with pytest.raises(
+        ModelError, match=r"axis of output 'y' \(24×4\) holds the images: choose a layer, as 't'"
+    ):
+        explainer(proto)(IMAGES[:1])
+    with pytest.raises(
+        ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
+    ):
+        in_one_graph(proto, IMAGES[:1])

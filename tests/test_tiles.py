@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from oracle import assert_close
 
 from onnx_deconv import Explainer, InputError
 from onnx_deconv.attribution import room, tiled_pass
@@ -139,7 +140,7 @@ def test_a_class_activation_map_of_images_with_channels_last_goes_in_tiles(monke
     )
     assert "tiles" in caplog.text
     assert whole.shape == (256, 320, 3)
-    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+    assert_close(tiled, whole)
 
 
 def test_images_with_channels_last_go_in_tiles(monkeypatch, caplog):
@@ -149,7 +150,7 @@ def test_images_with_channels_last_go_in_tiles(monkeypatch, caplog):
         for free in (ENOUGH, LITTLE)
     )
     assert "tiles" in caplog.text
-    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+    assert_close(tiled, whole)
 
 
 def test_a_layer_that_sees_the_whole_image_is_computed_from_tiles_of_one_below(monkeypatch, caplog):
@@ -160,7 +161,7 @@ def test_a_layer_that_sees_the_whole_image_is_computed_from_tiles_of_one_below(m
         for free in (ENOUGH, LITTLE)
     )
     assert "tiles" in caplog.text
-    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+    assert_close(tiled, whole)
 
 
 def test_an_array_is_sent_back_in_tiles(monkeypatch, caplog):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import pytest
+from differences import distance
 from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
@@ -72,11 +73,6 @@ def assert_equal(found, expected, tolerance=1e-5):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def unequal(found, expected):
-    """The length of the difference as a share of the expected length."""
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
-
-
 # --- networks whose ReLUs are modules -------------------------------------------------------------
 
 
@@ -99,7 +95,7 @@ def test_relu6_is_a_rectifier_unless_told(rules):
     case = Case.of("MobileNet-style")
     every = by_autograd(case.network, case.x, case.top, rules, "all")
     assert_equal(case.ours(rules, "all"), every)
-    assert unequal(case.ours(rules, "relu"), every) > 0.5
+    assert distance(case.ours(rules, "relu"), every) > 0.5
 
 
 @pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])
@@ -137,15 +133,15 @@ def test_captums_methods_are_the_plain_gradient_where_it_sees_no_relu(name, rule
     case = Case.of(name)
     captums = by_captum(case.network, case.x, case.top, rules)
     np.testing.assert_array_equal(captums, by_autograd(case.network, case.x, case.top))
-    assert unequal(captums, by_autograd(case.network, case.x, case.top, rules)) > 0.5
+    assert distance(captums, by_autograd(case.network, case.x, case.top, rules)) > 0.5
 
 
 def test_captums_deconvolution_is_off_where_it_misses_one_relu():
     pytest.importorskip("captum")
     case = Case.of("DenseNet-style")
     captums = by_captum(case.network, case.x, case.top, "deconvnet")
-    assert unequal(captums, by_autograd(case.network, case.x, case.top)) > 0.1
-    assert unequal(captums, by_autograd(case.network, case.x, case.top, "deconvnet")) > 0.1
+    assert distance(captums, by_autograd(case.network, case.x, case.top)) > 0.1
+    assert distance(captums, by_autograd(case.network, case.x, case.top, "deconvnet")) > 0.1
 
 
 # --- other people's numbers -----------------------------------------------------------------------

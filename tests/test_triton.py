@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from commands import run as command
 from google.protobuf import text_format
+from oracle import assert_close
 from small_networks import ROWS, network, random
 
 from onnx_deconv import Explainer, InputError, compile_pair, explain_graph, load
@@ -88,7 +89,7 @@ def test_requests_that_the_server_batches_get_what_they_get_alone(tmp_path):
     x, target = random(3, 3, 12, 14), np.array([4, 1, 0])
     whole = explain.run(["reconstruction", "explained", "y"], {"x": x, "target": target})
     alone = [e.reconstruction for e in Explainer(network(), providers="cpu")(x, target.tolist(), seed="one")]
-    np.testing.assert_allclose(whole[0], alone, rtol=0, atol=1e-6 * np.abs(alone).max())
+    assert_close(whole[0], alone, 1e-6)
     np.testing.assert_array_equal(whole[1], target)
     np.testing.assert_allclose(plain.run(["y"], {"x": x})[0], whole[2], rtol=0, atol=1e-6)
 

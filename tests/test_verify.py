@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 from oracle import model_of, numbers
+from pools import POOLS
 from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
@@ -21,19 +22,6 @@ from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.companion import compared, settled
 from onnx_deconv.verification.dependence import correlation
 from onnx_deconv.verification.switches import SwitchWindows, check_switches
-
-POOLS = {
-    "overlapping": ("MaxPool<kernel_shape = [3, 3], strides = [2, 2]>", (11, 12)),
-    "hanging over": ("MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>", (10, 12)),
-    "padded": ("MaxPool<kernel_shape = [3, 3], strides = [1, 2], pads = [1, 0, 1, 1]>", (9, 12)),
-    "dilated": ("MaxPool<kernel_shape = [2, 3], dilations = [2, 2]>", (9, 12)),
-    "by column": ("MaxPool<kernel_shape = [2, 2], strides = [2, 2], storage_order = 1>", (8, 12)),
-    "same upper": ('MaxPool<kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER">', (8, 11)),
-    "same lower": ('MaxPool<kernel_shape = [2, 2], strides = [1, 2], auto_pad = "SAME_LOWER">', (8, 11)),
-    "valid": ('MaxPool<kernel_shape = [2, 2], strides = [3, 3], auto_pad = "VALID">', (8, 11)),
-    "one axis": ("MaxPool<kernel_shape = [3], strides = [2]>", (13,)),
-    "three axes": ("MaxPool<kernel_shape = [2, 2, 2], strides = [1, 2, 2]>", (6, 5, 6)),
-}
 
 
 def network(pool="MaxPool<kernel_shape = [3, 3], strides = [2, 2]>", size=(11, 12)):
@@ -62,7 +50,8 @@ def batch():
 
 @pytest.mark.parametrize("name", POOLS)
 def test_every_form_of_a_pool_is_found_exact(name):
-    checks = checks_of(network(*POOLS[name]))
+    attributes, size = POOLS[name]
+    checks = checks_of(network(f"MaxPool<{attributes}>", size))
     assert [c.name for c in checks] == [
         "forward", "switches", "companion", "companion", "image", "class", "signal",
         "forward", "companion", "companion", "image", "class", "signal",

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx.backend.test
 import pytest
+from differences import distance
 from onnx import helper, numpy_helper
 from PIL import Image
 from zoo_files import ZOO
@@ -194,11 +195,6 @@ def difference(a, b):
     assert a.shape == b.shape
     assert b.any()
     return np.abs(a - b).max() / np.abs(b).max()
-
-
-def distance(a, b):
-    """The length of the difference as a share of the expected length."""
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
 @pytest.mark.parametrize("rules", TABLES)

@@ -6,10 +6,12 @@ The pass over the images, each of them ``--times`` times, stands beside the plai
 the same images, prepared before, on all cores, and beside plain loops that read, prepare and run the same
 images: in one thread for each core, each with a session of one thread ("apart"), and with as many threads
 that only read and prepare, ahead of a session of all cores. All have batches of 1, 4, 16 and 32, and the best
-counts; the rounds take turns, and medians count. All sessions are made before.
+counts; the rounds take turns, and medians count. All sessions are made before. With ``--times`` the images
+should be some 500: while the last batches run, cores wait, and of the first few hundred images all are kept.
 ``--ray`` (with the extra) lets one and two actors of one core each pass over the images instead, in turns.
 ``--every 16`` projects every 16th feature map. Beside it stands one forward pass and one companion's pass
-over the whole image for each unit, timed on some units of each layer (medians) and counted for all.
+over the whole image for each unit, timed on some units of each layer (medians) and counted for all. By
+default units are projected by the method that the command takes, ``auto``.
 """
 
 import itertools
@@ -28,7 +30,7 @@ import numpy as np
 from onnx_deconv import Explainer
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.ahead import ahead
-from onnx_deconv.atlas.scan import Tally
+from onnx_deconv.atlas.scan import Scanner
 from onnx_deconv.atlas.writer import plans
 from onnx_deconv.distributed import Cluster, Job
 from onnx_deconv.imaging import Picture, Preprocess, preprocess_for
@@ -67,6 +69,7 @@ def one_by_one(explainer: Explainer, layer: str, batch: np.ndarray) -> Iterator[
 @click.argument("model", type=Path)
 @click.argument("images", type=Path)
 @click.option("--preset")
+@click.option("--method", default="auto", show_default=True)
 @click.option("--every", default=16, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--times", default=1, show_default=True)
@@ -76,6 +79,7 @@ def main(
     model: Path,
     images: Path,
     preset: str | None,
+    method: str,
     every: int,
     rounds: int,
     times: int,
@@ -84,7 +88,7 @@ def main(
     ray: bool,
 ) -> None:
     """Measure the atlas of MODEL over IMAGES."""
-    explainer, source = Explainer(model, providers=providers), images_of(images)
+    explainer, source = Explainer(model, method, providers=providers), images_of(images)
     preprocess, _ = preprocess_for(explainer.model, preset)
     layers = convolutions(explainer.model)
     if ray:
@@ -121,8 +125,8 @@ def passes(
         for threads in (None, 1)
     ]
     prepared = [preprocess.apply(load())[0] for load in loads]
-    tally = Tally(explainer, preprocess, layers)
-    runs: dict[str, Callable[[], object]] = {"scan": lambda: [*tally.add(images, Atlas())]}
+    scanner = Scanner(explainer, preprocess, layers)
+    runs: dict[str, Callable[[], object]] = {"scan": lambda: [*scanner.add(images, Atlas())]}
     for size in [model.batch] if model.batch else [1, 4, 16, 32]:
         runs[f"forward, batch {size}"] = partial(_forward, sessions[0], prepared, size)
         runs[f"loop apart, batch {size}"] = partial(_apart, sessions[1], loads, preprocess, size)

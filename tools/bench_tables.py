@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-import onnxruntime
+from contenders import limit
 
 from onnx_deconv import Semantics, compile_pair, explain_graph, load
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD
@@ -46,14 +46,7 @@ def timed(
 @click.option("--threads", default=1, show_default=True)
 def main(models: tuple[Path, ...], chosen: tuple[str, ...], runs: int, threads: int) -> None:
     """Measure."""
-    make = onnxruntime.SessionOptions
-
-    def limited() -> onnxruntime.SessionOptions:
-        options = make()
-        options.intra_op_num_threads = threads
-        return options
-
-    onnxruntime.SessionOptions = limited
+    limit(threads)
     names = chosen or (AUTO, "grad-cam", *rule_tables())
     methods = {name: CLASS_METHOD if name == AUTO else Semantics.of(name) for name in names}
     print("| model | plain forward, ms |", " | ".join(methods), "|")

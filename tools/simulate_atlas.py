@@ -4,10 +4,10 @@
 
 ``Cluster.scan`` runs as it is, on a stand-in for Ray whose tasks take no time of this machine: a block takes
 as long on the stand-in's clock as its images would, give or take a tenth, and one block in a hundred three
-times as long. A tally holds what the strongest activations of so many random images are (order statistics of
-uniform numbers, drawn one after another, so that ten million images need not be drawn). Printed are the most
-memory that the driver held (tracemalloc), the tree's merges and how many follow one another, and how busy the
-workers were. The merged tally is compared with one sort of all blocks' activations.
+times as long. A partial atlas holds what the strongest activations of so many random images are (order
+statistics of uniform numbers, drawn one after another, so that ten million images need not be drawn). It
+prints the most memory that the driver held (tracemalloc), the tree's merges and how many follow one another,
+and how busy the workers were. The merged atlas is compared with one sort of all blocks' activations.
 
     python tools/simulate_atlas.py --tiny 1000 --tiny 100000
 
@@ -38,7 +38,7 @@ TOP = 9
 _SECONDS_OF_IMAGE = 0.0066
 """What a core takes for an image of SqueezeNet, see docs/scale.md."""
 _SECONDS_OF_MERGE = 0.05
-"""And to merge eight of its tallies."""
+"""And to merge eight of its partial atlases."""
 
 
 @dataclass(eq=False)
@@ -78,19 +78,19 @@ class StandIn:
         self.merges, self.deepest = self.merges + 1, max(self.deepest, depth)
         return Reference(lambda: merge([one.compute() for one in given]), self.now + _SECONDS_OF_MERGE, depth)
 
-    def tally(self, first: int, last: int) -> Reference:
+    def scan(self, first: int, last: int) -> Reference:
         """Begin a block on the actor that asks for it."""
         seconds = (last - first) * _SECONDS_OF_IMAGE * self.rng.uniform(0.9, 1.1)
         seconds *= 3 if self.rng.random() < 0.01 else 1  # noqa: PLR2004
         self.busy += seconds
-        return Reference(partial(tally_of, self.maps, first, last), self.now + seconds)
+        return Reference(partial(atlas_of, self.maps, first, last), self.now + seconds)
 
 
 class Actor:
     """An actor of the stand-in; it only knows the clock."""
 
     def __init__(self, ray: StandIn) -> None:
-        self.tally, self.merge = _Method(ray.tally), _Method(lambda *given: ray.merge(given))
+        self.scan, self.merge = _Method(ray.scan), _Method(lambda *given: ray.merge(given))
 
 
 @dataclass
@@ -98,7 +98,7 @@ class _Method:
     remote: Callable[..., Reference]
 
 
-def tally_of(maps: int, first: int, last: int) -> Atlas:
+def atlas_of(maps: int, first: int, last: int) -> Atlas:
     """Return the strongest of random activations, one for each image and map."""
     rng, count = np.random.default_rng(first), last - first
     top = min(TOP, count)
@@ -134,7 +134,7 @@ def simulate(maps: int, images: int, count: int) -> None:
     tracemalloc.stop()
     size = sum(a.nbytes for a in vars(found.layers["layer"]).values())
     print(
-        f"{images:>10,} images, {count:>5,} workers: driver at most {peaks[0] / 1e6:.2f} MB, tally of "
+        f"{images:>10,} images, {count:>5,} workers: driver at most {peaks[0] / 1e6:.2f} MB, atlas of "
         f"{size / 1e3:.0f} kB, {ray.merges:,} merges, {ray.deepest} after one another, the whole tree in one "
         f"process {peak_of_tree / 1e6:.1f} MB; workers {100 * ray.busy / (ray.now * count):.0f} % busy over "
         f"{ray.now:,.0f} s on their clock; {time.process_time() - start:.1f} s of this machine"
@@ -143,11 +143,11 @@ def simulate(maps: int, images: int, count: int) -> None:
 
 
 def check(found: Atlas, maps: int, images: int, count: int) -> None:
-    """Compare the merged tally with one sort of all blocks'."""
+    """Compare the merged atlas with one sort of all blocks'."""
     blocks = cluster.blocks(images, count)
     best = np.full((maps, 0), 0, np.float32)
     for group in itertools.batched(blocks, 64) if hasattr(itertools, "batched") else [blocks]:
-        tables = [tally_of(maps, *block).layers["layer"] for block in group]
+        tables = [atlas_of(maps, *block).layers["layer"] for block in group]
         best = np.concatenate([best, *(table.activations for table in tables)], axis=1)
         best = -np.sort(-best, axis=1)[:, :TOP]
     np.testing.assert_array_equal(found.layers["layer"].activations, best)

@@ -71,7 +71,7 @@ def zipped(file: Stored, names: list[str]) -> Iterator[tuple[str, Load]]:
 
 
 class _Zip:
-    """A zip file, open as long as a picture may be read, from any thread; another process opens it anew."""
+    """A zip file, open as long as a picture may be read, from any thread; another process opens it again."""
 
     def __init__(self, file: Stored) -> None:
         self._file = file
@@ -111,12 +111,10 @@ def is_tar(file: Stored) -> bool:
 
 
 def tar_places(file: Stored) -> list[Place] | None:
-    """Find the pictures of an uncompressed tar file of this machine; ``None`` of any other.
+    """Find the pictures of an uncompressed tar file; ``None`` of any other.
 
-    Only the members' headers are read.
+    Only the members' headers are read; of a file in a bucket that is a request for each.
     """
-    if not file.is_here:
-        return None
     places: list[Place] = []
     with file.open() as opened:
         size = opened.seek(0, os.SEEK_END)

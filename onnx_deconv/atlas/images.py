@@ -109,7 +109,9 @@ class _Joined(Images):
         return _Joined(self.name, found)
 
 
-def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Picture]]) -> Images:
+def images_of(
+    source: str | os.PathLike[str] | Images | Iterable[tuple[str, Picture]], *, one_by_one: bool = False
+) -> Images:
     """Make pictures of a folder, a file of names, an archive, a table, or an iterable.
 
     Parameters
@@ -121,6 +123,9 @@ def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Pict
         by their URI (``s3://…``, ``gs://…``). Or an iterable of (name, picture),
         H×W×3, uint8, RGB, that can be iterated twice (a list, for instance, but no generator). Names
         identify images and break ties: the same images must have the same names.
+    one_by_one
+        Whether pictures are to be read one by one, also where to read all in their order would be faster: in
+        an uncompressed tar file of a bucket.
 
     Returns
     -------
@@ -139,24 +144,28 @@ def images_of(source: str | os.PathLike[str] | Images | Iterable[tuple[str, Pict
         return Images("the given images", lambda: ((n, partial(_itself, p)) for n, p in source))
     stored = Stored.of(source)
     if stored.is_folder:
-        return _of_folder(stored)
+        return _of_folder(stored, one_by_one=one_by_one)
     if stored.is_here and not Path(stored.path).is_file():
         raise InputError(f"{stored.called}: no such file or folder of images")
-    return _of_file(stored)
+    return _of_file(stored, one_by_one=one_by_one)
 
 
 def is_collection(source: str) -> bool:
-    """Tell whether a path or URI names a file or folder that only :func:`images_of` knows how to read."""
+    """Tell whether a path or URI names a file or folder that only :func:`images_of` knows how to read.
+
+    A folder is one if no picture lies directly in it, but some do in its folders, tar files or tables.
+    """
     path = Path(source)
     if is_uri(source):
         return True
     if path.is_dir():
-        names = [file.suffix.lower() for file in path.iterdir()]
-        return not any(name in SUFFIXES for name in names) and any(name in _SHARDS for name in names)
+        if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
+            return False
+        return any(_suffix(name) in SUFFIXES | _SHARDS for name in Stored.of(source).inside())
     return path.is_file() and (path.suffix.lower() in _SHARDS or zipfile.is_zipfile(path))
 
 
-def _of_folder(folder: Stored) -> Images:
+def _of_folder(folder: Stored, *, one_by_one: bool) -> Images:
     files = sorted(folder.inside())
     names = [name for name in files if _suffix(name) in SUFFIXES]
     if names:
@@ -164,10 +173,12 @@ def _of_folder(folder: Stored) -> Images:
     shards = [name for name in files if _suffix(name) in _SHARDS]
     if not shards:
         raise InputError(f"{folder.called}: there are no pictures there")
-    return _Joined(folder.called, {name: _of_file(folder.file(name)) for name in shards})
+    return _Joined(
+        folder.called, {name: _of_file(folder.file(name), one_by_one=one_by_one) for name in shards}
+    )
 
 
-def _of_file(file: Stored) -> Images:
+def _of_file(file: Stored, *, one_by_one: bool) -> Images:
     if file.suffix == ".parquet":
         rows = Rows(file)
         return Images(file.called, lambda: iter(rows), rows.count)
@@ -177,7 +188,7 @@ def _of_file(file: Stored) -> Images:
             raise InputError(f"{file.called}: there are no pictures in it")
         return Images(file.called, lambda: zipped(file, names), len(names))
     if is_tar(file):
-        return _of_tar(file)
+        return _of_tar(file, one_by_one=one_by_one)
     if file.suffix in SUFFIXES:
         return Images(file.called, lambda: iter([(file.name, partial(_picture, file))]), 1)
     if not file.is_here:
@@ -185,8 +196,8 @@ def _of_file(file: Stored) -> Images:
     return _of_list(Path(file.path))
 
 
-def _of_tar(file: Stored) -> Images:
-    places = tar_places(file)
+def _of_tar(file: Stored, *, one_by_one: bool) -> Images:
+    places = tar_places(file) if file.is_here or one_by_one else None
     if places is None:
         return Images(file.called, lambda: tarred(file))
     return Images(file.called, lambda: placed(file, places), len(places))

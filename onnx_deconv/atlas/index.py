@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT = 3
+FORMAT = 4
 """The version of the index's format."""
 
 _STEM = re.compile(r"[0-9]{3,}-[A-Za-z0-9.-]{1,80}")

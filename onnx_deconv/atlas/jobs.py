@@ -78,6 +78,17 @@ class Job(NamedTuple):
         values = {} if isinstance(self.values, ForwardValues) else self.values
         return self.patch.nbytes + sum(array.nbytes for array in values.values())
 
+    def apart(self) -> "Job":
+        """Return the same with copies of its crop's values and pixels: slices keep whole images in memory.
+
+        Only those that wait for others are copied. All units of an image at once would take far more.
+        """
+        if isinstance(self.values, ForwardValues):
+            return self._replace(patch=_own(self.patch))
+        return self._replace(
+            patch=_own(self.patch), values={name: _own(each) for name, each in self.values.items()}
+        )
+
     def cut_values(self) -> dict[str, Array]:
         """Return what the companion reads within the crop."""
         if isinstance(self.values, ForwardValues):
@@ -91,7 +102,7 @@ class Job(NamedTuple):
         shown = np.zeros((len(values), y1 - y0, x1 - x0), np.float32)
         a, b, c, d = max(y0, top), min(y1, top + height), max(x0, left), min(x1, left + width)
         shown[:, a - y0 : b - y0, c - x0 : d - x0] = values[:, a - top : b - top, c - left : d - left]
-        return Projection(*self.unit, self.image, self.box, self.window, shown, self.patch)
+        return Projection(*self.unit, self.image, self.box, self.window, shown, _own(self.patch))
 
 
 def units_by_image(atlas: Atlas, wanted: Callable[[UnitKey], bool]) -> dict[str, list[UnitKey]]:
@@ -119,14 +130,19 @@ def batches(found: Iterable[Iterable[Job]]) -> Iterator[list[Job]]:
     held = 0
     for job in (job for jobs in found for job in jobs):
         queue = waiting.setdefault((job.unit.layer, job.crop.size), [])
-        queue.append(job)
-        held += job.memory
-        full = len(queue) >= job.layer.most_units(job.crop)
+        full = len(queue) + 1 >= job.layer.most_units(job.crop)
+        queue.append(job if full else job.apart())
+        held += queue[-1].memory
         if full or held > _MOST_WAITING:
             key = (job.unit.layer, job.crop.size) if full else max(waiting, key=lambda k: _memory(waiting[k]))
             held -= _memory(waiting[key])
             yield waiting.pop(key)
     yield from waiting.values()
+
+
+def _own(array: Array) -> Array:
+    """Return an array that keeps no larger one in memory."""
+    return array if array.base is None else array.copy()
 
 
 def _memory(jobs: Iterable[Job]) -> int:

@@ -1,14 +1,14 @@
 """The files of one layer: an archive of pictures, and one of numbers where they are kept.
 
 ``STEM-pictures.zip`` holds a WebP picture of each unit's projection and of its patch
-(``projections/0012-3.webp``: channel 12, rank 3), ``STEM-values.npz`` an array for each channel that has
-any. Both are written in the units' order, so the same units give the same bytes whoever made them.
+(``projections/0012-3.webp``: channel 12, rank 3), ``STEM-values.h5`` their numbers
+(:mod:`~onnx_deconv.atlas.values_file`). Both are written in the units' order, so the same units give the
+same bytes whoever made them.
 """
 
 import io
 import weakref
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_deconv.atlas.values_file import Unit, ValuesFile, chunk_of, needs_h5py, write_values
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import member, replacing
 from onnx_deconv.imaging import Picture, Size, at_height, read_image, webp
@@ -34,9 +35,6 @@ _LARGEST = 1 << 20
 """Bytes that one picture may take; those that are written take a few thousand."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """When a file in an archive was made: two atlases of the same are the same to the byte."""
-
-Unit = tuple[int, int]
-"""Channel and rank."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,15 @@ class LayerPlan:
 
     @classmethod
     def of(cls, units: tuple[int, int], window: Size, channels: int, *, values: bool) -> "LayerPlan":
-        """Plan what is kept of units of which a window of so many pixels is shown."""
+        """Plan what is kept of units of which a window of so many pixels is shown.
+
+        Raises
+        ------
+        InputError
+            If numbers are wanted, and h5py is missing.
+        """
+        if values:
+            needs_h5py()
         height, width = window
         factor = max(1.0, max(window) / _TILE)
         tile = max(1, round(height / factor)), max(1, round(width / factor))
@@ -85,7 +91,7 @@ class LayerPlan:
         pictures = {"projections": projection, "patches": at_height(patch, self.tile[0])}
         pieces = {kind: compressed(picture) for kind, picture in pictures.items()}
         if self.numbers is not None:
-            pieces[VALUES] = zlib.compress(values.astype(np.float16).tobytes(), 1)
+            pieces[VALUES] = chunk_of(values)
         return pieces
 
 
@@ -158,9 +164,7 @@ class LayerFiles:
     @property
     def plan(self) -> LayerPlan:
         """What is kept of the layer."""
-        first = next(iter(self._channels), None)
-        numbers = None if first is None else self._values(first).shape[1:]
-        return LayerPlan(self._units, self._tile, numbers)
+        return LayerPlan(self._units, self._tile, None if self._numbers is None else self._numbers.shape)
 
     @property
     def projections(self) -> Tiles:
@@ -175,17 +179,22 @@ class LayerFiles:
     def values(self, channel: int) -> Array | None:
         """Read a channel's reconstructions within the windows, (k, C, h, w), float16; ``None`` if not kept.
 
-        Each is divided by its own largest magnitude, which ``…-units.npy`` gives as ``scale``.
+        Each is divided by its own largest magnitude, which ``…-units.npy`` gives as ``scale``; those of units
+        that were not projected are zeros.
+
+        Raises
+        ------
+        InputError
+            If h5py is missing, or the file is damaged.
         """
-        return self._values(channel) if channel in self._channels else None
+        return None if self._numbers is None else self._numbers.of_channel(channel)
 
     def pieces(self, unit: Unit) -> dict[str, bytes]:
         """Return what is kept of a unit, as :meth:`LayerPlan.pieces` made it."""
         found = {kind: self._piece(kind, unit) for kind in PICTURES}
         pieces = {kind: piece for kind, piece in found.items() if piece is not None}
-        channel, rank = unit
-        if channel in self._channels:
-            pieces[VALUES] = zlib.compress(self._values(channel)[rank].tobytes(), 1)
+        if pieces and self._numbers is not None:
+            pieces[VALUES] = self._numbers.chunk(unit)
         return pieces
 
     def _tiles(self, kind: str) -> Tiles:
@@ -205,9 +214,9 @@ class LayerFiles:
         return content
 
     @cached_property
-    def _numbers(self) -> zipfile.ZipFile | None:
-        path = self.home / f"{self.stem}-values.npz"
-        return self._opened(path) if path.is_file() else None
+    def _numbers(self) -> ValuesFile | None:
+        path = self.home / values_file(self.stem)
+        return ValuesFile(path, self._units) if path.is_file() else None
 
     def _opened(self, path: Path) -> zipfile.ZipFile:
         """Open an archive, which is closed when nobody reads the layer any more."""
@@ -218,30 +227,21 @@ class LayerFiles:
         weakref.finalize(self, archive.close)
         return archive
 
-    @cached_property
-    def _channels(self) -> set[int]:
-        names = [] if self._numbers is None else self._numbers.namelist()
-        return {int(name.removesuffix(".npy")) for name in names}
-
-    def _values(self, channel: int) -> Array:
-        assert self._numbers is not None  # noqa: S101 - asked for by those who found the channel in it
-        try:
-            with self._numbers.open(f"{channel}.npy") as file:
-                array: Array = np.lib.format.read_array(file, allow_pickle=False)
-        except Exception as error:
-            raise InputError(f"{self._numbers.filename}: is damaged ({error}); make it again") from error
-        return array
-
 
 def files_of(stem: str) -> list[str]:
-    """Name all files that an atlas may have of a layer."""
+    """Name all files that an atlas may have of a layer, one of an older format included."""
     kinds = "pictures.zip", "values.npz", "projections.webp", "patches.webp"
-    return [units_file(stem), *(f"{stem}-{what}" for what in kinds)]
+    return [units_file(stem), values_file(stem), *(f"{stem}-{what}" for what in kinds)]
 
 
 def units_file(stem: str) -> str:
     """Name the file that tells of a layer's units."""
     return f"{stem}-units.npy"
+
+
+def values_file(stem: str) -> str:
+    """Name the file of a layer's numbers."""
+    return f"{stem}-values.h5"
 
 
 def pack(
@@ -268,26 +268,9 @@ def pack(
             for unit in ordered:
                 archive.writestr(zipfile.ZipInfo(_name(kind, unit), _EPOCH), read(unit, kind))
     if plan.numbers is not None:
-        _pack_values(home / f"{stem}-values.npz", plan, ordered, read)
+        shape = (*plan.units, *plan.numbers)
+        write_values(home / values_file(stem), shape, ordered, lambda unit: read(unit, VALUES))
     return LayerFiles(home, stem, plan.units, plan.tile)
-
-
-def _pack_values(
-    path: Path, plan: LayerPlan, units: Iterable[Unit], read: Callable[[Unit, str], bytes]
-) -> None:
-    ranks: dict[int, list[int]] = {}
-    for channel, rank in units:
-        ranks.setdefault(channel, []).append(rank)
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for channel, filled in ranks.items():
-            array = np.zeros((plan.units[1], *(plan.numbers or ())), np.float16)
-            for rank in filled:
-                content = zlib.decompress(read((channel, rank), VALUES))
-                array[rank] = np.frombuffer(content, np.float16).reshape(plan.numbers or ())
-            entry = zipfile.ZipInfo(f"{channel}.npy", _EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array)
 
 
 def common(plans: Iterable[LayerPlan]) -> LayerPlan:

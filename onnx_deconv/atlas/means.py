@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from onnx_deconv.atlas.layer_files import EXACT, LayerPlan, Plans
-from onnx_deconv.atlas.projector import Projector
+from onnx_deconv.atlas.projector import Costs
 from onnx_deconv.atlas.scan import BATCH
 from onnx_deconv.atlas.writer import DRAWN_AT_ONCE
 from onnx_deconv.model import Model
@@ -14,16 +14,16 @@ from onnx_deconv.runtime import peak_memory, workers
 # Measured on SqueezeNet's atlas of 120 photographs: bytes of a picture and of what stands beside it.
 _LOSSY, _EXACT = 0.26, (90, 1.9)
 _ENTRIES, _SHEETS, _INDEX = 236, 760, 60
-_NUMBER = 2.0
-"""Bytes of a number that is kept: float16, of which compression may leave all."""
-_DRAWING = 1.2e-3
-"""Seconds in which one core draws and compresses a unit's pictures."""
+_NUMBER, _CHUNK = 1.75, 110
+"""Bytes of a number that is kept, float16, where none is zero; and of what finds a unit's numbers."""
+SHEET = 1.6e-3
+"""Seconds in which one core draws a unit into the sheets."""
 _WAITING = 64_000_000
 """Bytes of units that wait to be projected together."""
 
 _DRAWN = 9 * 48 * 48 * 3
 """Bytes of a unit in a sheet that is drawn, measured: the picture, the block, the sheet, what encodes it."""
-_IN_WORK = 4
+_IN_WORK = 5
 """Images for each core whose values the units hold that are projected or wait for it."""
 _MARGIN = 1.25
 
@@ -42,7 +42,7 @@ class Means(NamedTuple):
     memory
         Bytes of memory, at most.
     seconds
-        Time; ``None`` where the number of images is not known.
+        What one core, or the GPU, would take for all; ``None`` where the number of images is not known.
     """
 
     maps: int
@@ -52,28 +52,29 @@ class Means(NamedTuple):
     seconds: float | None
 
 
-def means(model: Model, projector: Projector, plan: Plans, images: int | None, scan_seconds: float) -> Means:
+def means(model: Model, costs: Costs, plan: Plans, images: int | None, scan_seconds: float) -> Means:
     """Estimate what an atlas will take.
 
     Parameters
     ----------
     model
         The model.
-    projector
-        Ready for all layers; some units are projected to take the time.
+    costs
+        What projections take.
     plan
         What is kept of each layer.
     images
         How many images there are, where that is known.
     scan_seconds
-        What one image takes to be scanned.
+        What one core takes to scan an image.
     """
     units = units_of(plan, images)
     disk, making = room(plan, images)
-    costs, seconds = projector.costs(), None
+    seconds = None
     if images is not None:
-        projected = sum(units[layer] * (each + _DRAWING) for layer, each in costs.seconds.items())
-        seconds = images * scan_seconds + projected / workers("cpu")
+        projected = sum(units[layer] * (each + SHEET) for layer, each in costs.seconds.items())
+        kept = min(images, sum(units.values()))
+        seconds = images * scan_seconds + kept * costs.image + projected
     return Means(
         sum(each.units[0] for each in plan.values()), disk, making,
         _memory(model, costs.bytes_read, plan, units), seconds,
@@ -107,7 +108,7 @@ def _of_pieces(plan: LayerPlan) -> float:
     """Return the bytes of what is kept of one unit."""
     pixels = math.prod(plan.tile)
     picture = _EXACT[0] + _EXACT[1] * pixels if pixels <= EXACT else _LOSSY * pixels
-    return 2 * picture + _NUMBER * (math.prod(plan.numbers) if plan.numbers else 0)
+    return 2 * picture + (_CHUNK + _NUMBER * math.prod(plan.numbers) if plan.numbers else 0)
 
 
 def _bytes_of_maps(model: Model, layers: Mapping[str, object]) -> int:

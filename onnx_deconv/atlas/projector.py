@@ -23,6 +23,7 @@ from onnx_deconv.model import Array
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import (
     Session,
+    clock_of,
     device_of,
     first_nan,
     numpy_of,
@@ -46,12 +47,15 @@ class Costs(NamedTuple):
     Attributes
     ----------
     seconds
-        How long one core takes for a unit, by layer.
+        How long one core, or the GPU, takes for a unit, by layer.
+    image
+        How long it takes for an image, before its units.
     bytes_read
         Bytes that all companions together read of one image.
     """
 
     seconds: dict[str, float]
+    image: float
     bytes_read: int
 
 
@@ -127,14 +131,29 @@ class Projector:
         """Return how many feature maps a layer has."""
         return self._layers[layer].channels
 
-    def costs(self) -> Costs:
-        """Measure what projections take, by a grey image and a unit in the middle of each layer."""
-        height, width = self.preprocess.size or (0, 0)
-        tensor = self.preprocess.apply(_blank(height, width))[0]
-        values = self._values(self._locating, tensor)
-        read = sum(values[tap.name].nbytes for tap in self._taps)
-        forward = ForwardValues(values)
-        return Costs({name: layer.seconds(forward) for name, layer in self._layers.items()}, read)
+    def costs(
+        self,
+        image: tuple[str, Picture] | None = None,
+        each: Callable[[Projection], object] = lambda one: one,
+    ) -> Costs:
+        """Measure what projections take, by an image and a unit in the middle of each layer.
+
+        Parameters
+        ----------
+        image
+            Its name and the picture; by default a grey one.
+        each
+            What will be done with each projection, as :meth:`run` takes it.
+        """
+        clock = clock_of(device_of(self._explainer.providers))
+        name, shown = image or ("a grey picture", _blank(*(self.preprocess.size or (0, 0))))
+        tensor, geometry = self.preprocess.apply(shown)
+        values, forward = _timed(clock, lambda: self._values(self._locating, tensor))
+        read, view, seconds = ForwardValues(values), geometry.view(shown), dict[str, float]()
+        for of, layer in self._layers.items():
+            job = self._job(Unit(of, 0, 0, 1.0, layer.middle), name, view, read)
+            _, seconds[of] = _timed(clock, partial(self._project, each, [job]))
+        return Costs(seconds, forward, sum(values[tap.name].nbytes for tap in self._taps))
 
     def run(
         self,
@@ -224,22 +243,25 @@ class Projector:
         )
         height, width = layer.window
         window = y0, x0, y0 + height, x0 + width
-        patch = view[y0 : y0 + height, x0 : x0 + width].copy()  # a slice would keep the whole image alive
-        waits = layer.most_units(crop) > 1  # then it keeps its own crop's values, not the whole image's
+        patch = view[y0 : y0 + height, x0 : x0 + width]
+        waits = layer.most_units(crop) > 1  # then it needs its own crop's values, not the whole image's
         needed = layer.cut(crop, values) if waits else values
         return Job(unit, image, layer, crop, box, window, patch, needed)
 
     def _project(self, each: Callable[[Projection], T], jobs: Sequence[Job]) -> list[T]:
         """Project units of one layer, whose crops have one size."""
-        layer = jobs[0].layer
-        units = [(job.unit.channel, job.unit.position, job.unit.activation) for job in jobs]
-        found = layer.project([job.crop for job in jobs], units, [job.cut_values() for job in jobs])
-        if self.preprocess.layout == "NHWC":
-            found = found.transpose(0, 3, 1, 2)
+        found = self._reconstructed(jobs)
         for job, values in zip(jobs, found, strict=True):
             if not np.isfinite(values).all():
                 raise InputError(self._why_not_finite(job))
         return [each(job.projection(values)) for job, values in zip(jobs, found, strict=True)]
+
+    def _reconstructed(self, jobs: Sequence[Job]) -> Array:
+        """Return the reconstructions of such units, channels first."""
+        units = [(job.unit.channel, job.unit.position, job.unit.activation) for job in jobs]
+        values = [job.cut_values() for job in jobs]
+        found = jobs[0].layer.project([job.crop for job in jobs], units, values)
+        return found.transpose(0, 3, 1, 2) if self.preprocess.layout == "NHWC" else found
 
     def _why_not_finite(self, job: Job) -> str:
         """Name the unit, and the first node that gives NaN, if it does so for a blank picture too."""
@@ -251,6 +273,14 @@ class Projector:
         unit = f"feature map {job.unit.channel} of {job.unit.layer!r} in {job.image}"
         own = "" if node is None else f": the model's own {node} gives NaN"
         return f"{unit}: values of the reconstruction are not finite{own}"
+
+
+def _timed(clock: Callable[[], float], work: Callable[[], T]) -> tuple[T, float]:
+    """Do something twice, as the first time takes longer; return its result and the seconds of the second."""
+    work()
+    start = clock()
+    result = work()
+    return result, clock() - start
 
 
 def _blank(height: int, width: int) -> Picture:

@@ -215,10 +215,23 @@ def classes_from(rows: Mapping[str, str], labels: Sequence[str] = ()) -> ClassOf
     """Return what tells classes from a table of images and their classes, names or indices of `labels`.
 
     An image is found by its name in the atlas, or without its folder and suffix.
+
+    Raises
+    ------
+    InputError
+        If a number is the name of one class and the index of another.
     """
 
     def named(value: str) -> str:
-        return labels[int(value)] if value.isdecimal() and int(value) < len(labels) else value
+        if not value.isdecimal() or int(value) >= len(labels):
+            return value
+        name = labels[int(value)]
+        if name != value and value in labels:
+            raise InputError(
+                f"class {value!r} is a name, and the index of {name!r}: leave the labels out where the table "
+                "has names"
+            )
+        return name
 
     known = {PurePath(image).stem: named(value) for image, value in rows.items()}
     whole = {image: named(value) for image, value in rows.items()}

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -56,6 +56,7 @@ def write_report(
     explained: Sequence[Explained] = (),
     *,
     largest: int = LARGEST,
+    show: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Write the report of an atlas.
 
@@ -69,6 +70,8 @@ def write_report(
         Explanations of photographs, for the pickers.
     largest
         Bytes that the file may take.
+    show
+        Called with a line that tells how far it is.
 
     Returns
     -------
@@ -83,7 +86,9 @@ def write_report(
     template = files("onnx_deconv.atlas").joinpath("report.html").read_text(encoding="utf-8")
     for tile, quality in _QUALITIES:
         parts: dict[str, Any] = {}
-        record = _record(reader, explained, tile, quality, parts)
+        record = _record(reader, explained, parts)
+        if not _add_layers(reader, record, tile, quality, parts, largest, show):
+            continue
         text = template.replace("/*PARTS*/", "\n".join(map(_part, parts, parts.values())))
         text = text.replace("/*ATLAS*/", _written(record))  # last: only here are names
         page = text.encode("utf-8", "replace")
@@ -147,10 +152,8 @@ def explanations(
                     yield Explained(name, layer or "classes", subject, each.semantics.rules, one.score, shown)
 
 
-def _record(
-    reader: Reader, explained: Sequence[Explained], tile: int, quality: int, parts: dict[str, Any]
-) -> dict[str, Any]:
-    """Return what the page needs at once; all pictures, and what is told of units, become `parts`."""
+def _record(reader: Reader, explained: Sequence[Explained], parts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page needs at once, but for the layers; all pictures become `parts`."""
     atlas, made = reader.atlas, reader.atlas.made
     pictures = [[_picture(caption, picture, parts) for caption, picture in one.pictures] for one in explained]
     return {
@@ -158,9 +161,7 @@ def _record(
         "about": f"The {atlas.top} strongest of {atlas.seen} images for each feature map, projected to the "
         f"pixels that caused them{_methods(made)}.",
         "images": atlas.images,
-        "layers": [
-            _layer(reader, layer, tile, quality, f"layer{n}", parts) for n, layer in enumerate(atlas.layers)
-        ],
+        "layers": [],
         "explanations": [
             {
                 "photo": one.photo,
@@ -173,6 +174,22 @@ def _record(
             for one, shown in zip(explained, pictures, strict=True)
         ],
     }
+
+
+def _add_layers(
+    reader: Reader, record: dict[str, Any], tile: int, quality: int, parts: dict[str, Any], largest: int,
+    show: Callable[[str], None],
+) -> bool:  # fmt: skip
+    """Add the layers; tell whether their pictures take less than so many bytes: if not, some are left out."""
+    size = 0
+    for number, layer in enumerate(reader.atlas.layers, 1):
+        show(f"{number}/{len(reader.atlas.layers)} {layer}, in pictures of {tile} pixels")
+        name = f"layer{number - 1}"
+        record["layers"].append(_layer(reader, layer, tile, quality, name, parts))
+        size += sum(len(sprite) for sprites in parts[name]["sprites"].values() for sprite in sprites)
+        if size > largest:
+            return False
+    return True
 
 
 def _methods(made: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_deconv.atlas.index import FORMAT
 from onnx_deconv.atlas.top_activations import Atlas, TopActivations, UnitKey
 from onnx_deconv.errors import InputError
 from onnx_deconv.files import replacing, writing
@@ -108,7 +109,9 @@ class Journal:
         self._path, self._atlas = home / JOURNAL, atlas
         self._kinds, self._pieces = kinds, home / PIECES
         keeps = {layer: list(each) for layer, each in kinds.items()}
-        self._head = json.dumps({"made": atlas.made, "top": atlas.top, "keeps": keeps}) + "\n"
+        self._head = (
+            json.dumps({"format": FORMAT, "made": atlas.made, "top": atlas.top, "keeps": keeps}) + "\n"
+        )
         self.done: dict[UnitKey, dict[str, Any]] = {}
         self._places: dict[UnitKey, dict[str, tuple[int, int]]] = {}
         self._size = self._pieces.stat().st_size if self._pieces.is_file() else 0

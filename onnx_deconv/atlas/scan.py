@@ -22,22 +22,23 @@ from onnx_deconv.atlas.images import Images
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.forward import forward
+from onnx_deconv.compiler.passes import MAXIMA, apply_passes
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
 from onnx_deconv.operators import Tap
-from onnx_deconv.runtime import Providers, Session, device_of, numpy_of, workers
+from onnx_deconv.runtime import Providers, Session, clock_of, device_of, numpy_of, workers
 
-BATCH = 4
+BATCH = 2
 """How many images go forward at once on a core, where the model leaves that open."""
 
 _GPU_BATCH = 32
 """The same on a GPU, which small batches leave idle."""
 
-_JOINED, _LONGEST = 64, 1.0
+_JOINED, _LONGEST = 128, 1.0
 """Images whose maxima are taken into account at once, as to sort few takes nearly as long as to sort many;
 where they take longer than so many seconds, fewer."""
-_WAITING = 8
+_WAITING = 16
 """Batches for each core that are waiting or under way, so that no core waits while maxima are sorted."""
 _MEASURED = 32
 """Images by which the time of a scan is estimated."""
@@ -86,7 +87,7 @@ def scan(
         If a picture does not fit the model, or the first images are not those that the atlas was made of.
         A picture that cannot be read is noted in ``atlas.failed``.
     """
-    for _ in Tally(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
+    for _ in Scanner(explainer, preprocess, layers).add(_unseen(images, atlas), atlas):
         after_batch(atlas)
     if positions:
         _locate(explainer, images, preprocess, atlas)
@@ -94,8 +95,8 @@ def scan(
     return atlas
 
 
-class Tally:
-    """Takes images into account, block by block; the positions of their activations are not found.
+class Scanner:
+    """Adds images to atlases, block by block; the positions of their activations are not found.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ class Tally:
 
     def __init__(self, explainer: Explainer, preprocess: Preprocess, layers: Sequence[str]) -> None:
         self._layers = layers
-        self._network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+        self._network = _network(explainer, preprocess, layers)
 
     def add(self, images: Iterable[tuple[str, Load]], atlas: Atlas) -> Iterator[Atlas]:
         """Add images to an atlas, and yield it after each batch."""
@@ -126,14 +127,18 @@ def digest_of(images: Images) -> str:
 def scan_seconds(
     explainer: Explainer, images: Images, preprocess: Preprocess, layers: Sequence[str]
 ) -> float:
-    """Measure how long a scan takes for one image, by the first few images; those that fail count too."""
-    network = _Network(explainer, maxima_model(explainer.model, layers), preprocess)
+    """Measure how long one core, or the GPU, takes to scan an image.
+
+    By the first few; those that fail count too.
+    """
+    clock = clock_of(device_of(explainer.providers))
+    network = _network(explainer, preprocess, layers)
     first = list(islice(images, _MEASURED))
     for each in (first[:1], first):  # the first run takes longer
-        start = time.perf_counter()
+        start = clock()
         for _ in network.run(each):
             pass
-    return (time.perf_counter() - start) / max(1, len(first))
+    return (clock() - start) / max(1, len(first))
 
 
 def _unseen(images: Images, atlas: Atlas) -> Iterator[tuple[str, Load]]:
@@ -197,7 +202,8 @@ def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
     found = {}
     for layer, maxima in zip(layers, batch.results.values(), strict=False):
         count, channels, *axes = maxima.shape
-        found[layer] = maxima.reshape(count, channels), np.zeros((count, channels, len(axes)), np.int64)
+        unknown = np.broadcast_to(np.int64(0), (count, channels, len(axes)))
+        found[layer] = maxima.reshape(count, channels), unknown
     if found:
         atlas.add(batch.read, found)
     for name, reason in batch.images:
@@ -264,6 +270,12 @@ class _Network:
         return {name: numpy_of(each)[:count] for name, each in results.items()}
 
 
+def _network(explainer: Explainer, preprocess: Preprocess, layers: Sequence[str]) -> _Network:
+    """Return the network that gives the maxima of layers."""
+    proto = apply_passes(maxima_model(explainer.model, layers), MAXIMA[device_of(explainer.providers)])
+    return _Network(explainer, proto, preprocess)
+
+
 def _batch_on(providers: Providers) -> int:
     return _GPU_BATCH if device_of(providers) == "cuda" else BATCH
 
@@ -274,7 +286,7 @@ def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
     Nothing after the last layer is computed then, no switches are, and no feature map leaves the session.
     onnxruntime computes the maxima on the CPU in the order in which its convolutions leave their results,
     so that there is nothing to rearrange. Those of the last layer come first in the file: onnxruntime, which
-    numbers nodes anew from the outputs back, then numbers each maximum right after its map, and computes it
+    numbers nodes again from the outputs back, then numbers each maximum right after its map, and computes it
     while the caches still hold the map.
     """
     proto = forward(model, [Tap("value", layer, layer) for layer in layers])

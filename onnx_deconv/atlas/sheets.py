@@ -1,7 +1,6 @@
 """Sheets: the pictures of a layer laid out as one, a block of ranks per feature map."""
 
 import math
-from collections.abc import Sequence
 
 from onnx_deconv.atlas.layer_files import LayerFiles, Tiles
 from onnx_deconv.files import replacing
@@ -17,15 +16,13 @@ _BLOCKS_RATIO = 1.6
 """Blocks in a row over blocks in a column."""
 
 
-def sheet(tiles: Array | Tiles, numbers: Sequence[int] | None = None) -> Picture:
+def sheet(tiles: Array | Tiles) -> Picture:
     """Lay the pictures of a layer out: one block per feature map, its strongest first.
 
     Parameters
     ----------
     tiles
         Shape (channels, k, height, width, 3), uint8.
-    numbers
-        The feature maps' numbers, for the captions; by default from 0.
 
     Returns
     -------
@@ -39,7 +36,7 @@ def sheet(tiles: Array | Tiles, numbers: Sequence[int] | None = None) -> Picture
         for block in map(tiles.__getitem__, range(len(tiles)))
     ]
     columns = max(1, math.ceil(math.sqrt(len(blocks) * _BLOCKS_RATIO)))
-    return montage(blocks, columns, [str(n) for n in numbers or range(len(blocks))], gap=6)
+    return montage(blocks, columns, [str(n) for n in range(len(blocks))], gap=6)
 
 
 def save_sheets(files: LayerFiles) -> None:

@@ -50,22 +50,32 @@ class TopActivations:
 
         Ties go to the earlier image.
         """
-        top = self.activations.shape[1]
-        found = np.where(np.isnan(activations), np.float32(-np.inf), activations)
-        rows = np.flatnonzero((found >= self.activations[:, -1:]).any(axis=1))  # few, after many images
-        a = np.concatenate([self.activations[rows], found[rows]], axis=1)
-        i = np.concatenate([self.images[rows], images[rows]], axis=1)
-        order = np.argsort(_order_keys(a, i), axis=1)[:, :top]
-        strongest = TopActivations(self.activations.copy(), self.images.copy(), self.positions.copy())
-        strongest.activations[rows] = np.take_along_axis(a, order, 1)
-        strongest.images[rows] = np.take_along_axis(i, order, 1)
-        known, new = np.minimum(order, top - 1), np.maximum(order - top, 0)
-        strongest.positions[rows] = np.where(
-            (order < top)[..., None],
-            self.positions[rows[:, None], known],
-            positions[rows[:, None], new],
-        )
-        return strongest
+        found = np.ascontiguousarray(np.where(np.isnan(activations), np.float32(-np.inf), activations))
+        # Of many images few are among the strongest: only those are sorted.
+        maps, places = np.nonzero(found >= self._least(found))
+        if not maps.size:
+            return self
+        begins = np.flatnonzero(np.diff(maps, prepend=-1))
+        changed, counts = maps[begins], np.diff(begins, append=len(maps))
+        beside = np.repeat(np.arange(len(changed)), counts), np.arange(len(maps)) - np.repeat(begins, counts)
+        known = self.activations, self.images, self.positions
+        extended = [
+            _extended(table[changed], beside, new[maps, places], fill)
+            for table, new, fill in zip(known, (found, images, positions), (-np.inf, _NONE, 0), strict=True)
+        ]
+        order = np.argsort(_order_keys(*extended[:2]), axis=1)[:, : self.activations.shape[1]]
+        strongest = [table.copy() for table in known]
+        for table, each in zip(strongest, extended, strict=True):
+            table[changed] = each[np.arange(len(changed))[:, None], order]
+        return TopActivations(*strongest)
+
+    def _least(self, found: Array) -> Array:
+        """Return what the strongest of these and others reach at least, by feature map: (channels, 1)."""
+        top, known = self.activations.shape[1], self.activations[:, -1:]
+        if found.shape[1] <= top:
+            return known
+        least: Array = np.maximum(known, np.partition(found, -top, axis=1)[:, -top, None])
+        return least
 
     def renumbered(self, numbers: Array) -> "TopActivations":
         """Return the same with image n called numbers[n]."""
@@ -89,6 +99,13 @@ class TopActivations:
         """Where there is an activation other than zero, which can be projected: booleans, (channels, k)."""
         active: Array = self.filled & (self.activations != 0)
         return active
+
+    @property
+    def tied(self) -> Array:
+        """Where all ranks have one activation above zero, so that names decide: booleans, (channels,)."""
+        first, last = self.activations[:, 0], self.activations[:, -1]
+        tied: Array = (first == last) & (first > 0) & (self.activations.shape[1] > 1)
+        return tied
 
     def ranks(self) -> list[tuple[int, int]]:
         """List the channel and rank of each activation that there is."""
@@ -196,8 +213,10 @@ class Atlas:
 
     def _drop_unused_names(self) -> None:
         """Drop the names of images that are not among the strongest any more."""
-        used = [table.images[table.filled] for table in self.layers.values()]
-        kept = np.unique(np.concatenate([np.unique(u) for u in used])) if used else np.zeros(0, np.int64)
+        used = np.zeros(len(self.images), bool)
+        for table in self.layers.values():
+            used[table.images[table.filled]] = True
+        kept = np.flatnonzero(used)
         numbers = np.zeros(len(self.images), np.int64)
         numbers[kept] = np.arange(len(kept))
         self.layers = {layer: table.renumbered(numbers) for layer, table in self.layers.items()}
@@ -228,6 +247,15 @@ def merge(atlases: Sequence[Atlas]) -> Atlas:
     for atlas in atlases:
         whole.add_atlas(atlas)
     return whole
+
+
+def _extended(known: Array, beside: tuple[Array, Array], new: Array, fill: float) -> Array:
+    """Put numbers beside those of a table, (rows, columns, ...), by row and column; the rest is filled."""
+    rows, columns = known.shape[:2]
+    extended = np.full((rows, columns + beside[1].max() + 1, *known.shape[2:]), fill, known.dtype)
+    extended[:, :columns] = known
+    extended[:, columns:][beside] = new
+    return extended
 
 
 def _order_keys(activations: Array, images: Array) -> Array:

@@ -80,8 +80,12 @@ def as_input(model: Model, name: str, array: Array) -> Array:
         fits = array.ndim == len(types.shape) and all(
             d is None or d == a for d, a in zip(types.shape[skipped:], array.shape[skipped:], strict=True)
         )
-        if not fits or not array.size:
-            raise InputError(f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}")
+        if fits and not array.size:
+            raise InputError(f"input {name!r}: the batch is empty ({'×'.join(map(str, array.shape))})")
+        if not fits:
+            lacks = skipped and array.ndim == len(types.shape) - 1
+            hint = ": add an axis for the images, array[None]" if lacks else ""
+            raise InputError(f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}{hint}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = np.argwhere(~np.isfinite(array))[0].tolist()
         which = f"image {place[0]} holds {array[tuple(place)]} at {place[1:]}" if place else f"is {array}"

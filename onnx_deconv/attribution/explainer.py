@@ -1,13 +1,9 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
-import logging
-import os
-import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -15,24 +11,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from onnx_deconv.attribution.attempts import Column, Passes, Start, explain_column
-from onnx_deconv.attribution.average import Average, AveragedPass
-from onnx_deconv.attribution.batches import Batch, batched, chunks, feeds_of, length
+from onnx_deconv.attribution.average import Average
+from onnx_deconv.attribution.batches import Batch, chunks, feeds_of, length
 from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
-from onnx_deconv.attribution.recent import Recent
-from onnx_deconv.attribution.room import Shortage, shortage
-from onnx_deconv.attribution.seed import Place, SeedKind, strongest
+from onnx_deconv.attribution.passes import Forward
+from onnx_deconv.attribution.remarks import Remarks
+from onnx_deconv.attribution.seed import Place, SeedKind, for_all, strongest
+from onnx_deconv.attribution.sessions import Sessions
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
-from onnx_deconv.attribution.tiled_pass import TiledPass
-from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.inner_model import explained_value, load_model
+from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
-from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.heads import (
@@ -46,32 +41,20 @@ from onnx_deconv.model.heads import (
     explainable,
     fields_of,
     head_of,
-    heads,
     labelled,
+    names_of_fields,
     undecided,
 )
-from onnx_deconv.model.tails import mixes_probabilities
-from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable
-from onnx_deconv.receptive import CropError
-from onnx_deconv.runtime import PairSession, Providers, SignalMeter, Survival, return_freed_memory
+from onnx_deconv.runtime import PairSession, Providers, Survival, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics
-
-logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.images import Preprocessing
 MAX_LAYERS = 8
 """For how many layers an explainer keeps models ready, unless told otherwise."""
 
-_EXPLAINERS: "weakref.WeakSet[Explainer]" = weakref.WeakSet()
-
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
-_WHOLE = {"map", "present"}
-_SESSIONS = ("_lock", "_sessions", "_meters")
-"""What an explainer that is copied or pickled makes anew."""
-
-_SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
 Targets = Target | Sequence[Target]
 """One target for all images, or one for each, see :data:`~onnx_deconv.attribution.target.Target`."""
 
@@ -85,7 +68,7 @@ class Explainer:
     ----------
     model
         A path to an ONNX file or to a folder made by ``onnx-deconv convert``, a serialised model, a
-        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`. Of an explain graph the model inside is meant.
+        ``ModelProto``, or a :class:`~onnx_deconv.model.Model`. An explain graph stands for the model in it.
     semantics
         A method's name (``deconvnet``, ``guided``, ``gradient``, ``grad-cam``, ``guided*grad-cam``, ...), a
         rule table, or all choices; by default ``deconvnet``, or what a folder's pair was made with.
@@ -93,7 +76,7 @@ class Explainer:
     providers
         ``auto``, ``cpu``, ``cuda``, or a list of onnxruntime's names.
     labels
-        Names of the classes; by default those in the model's metadata, or in a ``config.json`` beside it.
+        Names of the classes; by default those in the model's file, or in a ``config.json`` beside it.
         ``imagenet`` takes ImageNet's, for a model of 1000 classes, or 1001.
     inputs
         The inputs to send signals back to, where a model has several; by default all.
@@ -108,7 +91,7 @@ class Explainer:
         name: ``smoothgrad`` (of the given method, else of the gradient) or ``integrated-gradients``.
     measure
         Whether to measure how much of the signal survives, where rectifiers read nothing of the image (the
-        deconvnet): it takes another run of both models. Else nobody is told of a picture of leftovers.
+        deconvnet). It takes another run of both models; without it nothing warns of a picture of leftovers.
     low_memory
         Whether to return all memory but the weights to the system after each call, which is a little slower.
     max_layers
@@ -122,7 +105,7 @@ class Explainer:
     copy, a warning says that the files must stay as they are.
 
     An explainer can be pickled, if its files are still what they were where it is unpickled, and used in a
-    forked process, where it makes its sessions anew.
+    forked process, where it makes its sessions again.
 
     Examples
     --------
@@ -168,7 +151,6 @@ class Explainer:
         self.measure = measure
         self.low_memory = low_memory
         self._inputs = inputs
-        self.max_layers = max_layers
         self._chosen: dict[str, Semantics] = {}
         named = output if manifest is None or output else manifest["explained"].get("output")
         self.head = head_of(self.model, named)
@@ -176,41 +158,28 @@ class Explainer:
         layer = None if manifest is None else explained_value(manifest)
         self.layer = self.scores_layer if layer is None else layer
         self.saved = saved is not None
-        self._pair = saved if self.semantics == stored and inputs is None else None
         self.labels = self._names(labels)
         self.head = labelled(self.model, self.head, len(self.labels.names))
         self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
         self.fields = fields_of(self.head, len(self.labels.names))
-        self._begin()
-        if self._pair is not None:
-            self.session(self.layer, self.semantics)  # what is wrong with a saved pair shows now
-
-    def _begin(self) -> None:
-        """Start without sessions: at first, after unpickling, and in a forked process."""
-        self._lock = threading.Lock()
-        self._sessions = Recent[tuple[str, Semantics], PairSession](self.max_layers)
-        self._meters = Recent[tuple[str, Semantics], SignalMeter](self.max_layers)
-        _EXPLAINERS.add(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: each for name, each in vars(self).items() if name not in _SESSIONS}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        if self._pair is not None:
-            self._pair = replace(self._pair, folder=self.model.folder)
-        self._begin()
+        self.labels = replace(self.labels, names=names_of_fields(self.head, self.labels.names))
+        compiled = partial(compile_pair, self.model, inputs=inputs, output=self.head.output, kind=self._kind)
+        ready = {(self.layer, stored): saved} if saved and self.semantics == stored and inputs is None else {}
+        self._sessions = Sessions(self.model, providers, max_layers, compiled, ready, low_memory=low_memory)
+        self._remarks = Remarks(self.model, self._sessions)
+        self._forward = Forward(self.model, self._sessions, self.head, self.average, providers)
+        for key in ready:
+            self._sessions.pair(*key)  # what is wrong with a saved pair shows now
 
     def measuring(self) -> "Explainer":
         """Return one that shares the sessions of this one, and measures how much of the signal survives."""
         twin = copy(self)
-        vars(twin).update({name: vars(self)[name] for name in _SESSIONS}, measure=True)
+        twin.measure = True
         return twin
 
     def may_be_leftovers(self, layer: str, semantics: Semantics) -> bool:
         """Tell whether the share of the signal that survives says something: no rectifier reads the image."""
-        manifest = self.session(layer, semantics).pair.manifest
-        return not ImageDependence.of(manifest).reads_activations
+        return self._remarks.may_be_leftovers(layer, semantics)
 
     def __call__(
         self,
@@ -292,7 +261,7 @@ class Explainer:
         seed: SeedKind | Array = "auto",
         preprocess: "Preprocessing | None" = None,
     ) -> Any:
-        """Explain photographs, whichever way a program holds them; the result can be looked at.
+        """Explain photographs, however a program holds them; the result shows itself.
 
         Parameters
         ----------
@@ -351,9 +320,8 @@ class Explainer:
             If the batch does not fit.
         """
         start = self._starts(self.scores_layer, _Choice(None, None, 1, "auto"))[0]
-        session = self.session(start.layer, start.semantics)
         passes = [
-            Pass(session, start.layer, feeds, axes_of(self.model, start.layer), self._shared)
+            self._forward.whole(feeds, start.layer, start.semantics)
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
         if self.fields is not None:
@@ -383,7 +351,7 @@ class Explainer:
             If there is no such layer.
         """
         name = self._named(layer)
-        return self._pass(feeds_of(self.model, batch), name, self.method(name))
+        return self._forward.run(feeds_of(self.model, batch), name, self.method(name))
 
     def session(self, layer: str | None = None, semantics: Semantics | None = None) -> PairSession:
         """Return the pair, ready to run, that explains a layer; made on first use.
@@ -396,25 +364,7 @@ class Explainer:
             In place of those that :meth:`method` tells.
         """
         name = self._named(layer)
-        key = name, semantics or self.method(name)
-        with self._lock:
-            self.model.files.check()
-            return self._sessions.get(key) or self._sessions.add(key, self._made(*key))
-
-    def _made(self, layer: str, semantics: Semantics) -> PairSession:
-        """Make the pair that explains a layer ready to run."""
-        pair = self._pair
-        if pair is None or (layer, semantics) != (self.layer, self.semantics):
-            self._sessions.make_room()
-            pair = compile_pair(
-                self.model,
-                layer,
-                semantics=semantics,
-                inputs=self._inputs,
-                output=self.head.output,
-                kind=self._kind,
-            )
-        return PairSession(pair, self.providers, low_memory=self.low_memory)
+        return self._sessions.pair(name, semantics or self.method(name))
 
     def prepare(
         self, layer: str | None = None, position: Place = None, seed: SeedKind | Array = "auto"
@@ -436,12 +386,12 @@ class Explainer:
         return self._chosen[name] if self.auto else self.semantics
 
     def _names(self, given: Sequence[str] | str | None) -> Labels:
-        """Return the names of the classes: those given, in the metadata, or beside the model if as many."""
+        """Return the names of the classes: those given, in its file, or beside it if as many."""
         if isinstance(given, str):
             if given != IMAGENET:
                 raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
             return Labels.imagenet(class_count(self.model, self.head))
-        found = Labels.of(given, self.model.metadata)
+        found = labels_of(self.model, self.head) if given is None else Labels.of(given)
         if found.names or given is not None or self.model.files.in_memory:
             return found
         beside = Labels.beside(self.model.files.home)
@@ -474,39 +424,12 @@ class Explainer:
             explainable(self.model, self.head.output)
         return name
 
-    def _pass(self, feeds: Mapping[str, Array], layer: str, semantics: Semantics) -> Pass:
-        session, axes = self.session(layer, semantics), axes_of(self.model, layer)
-        lack = shortage(session, feeds)
-        if lack is not None and self.average is None:
-            return self._tiled(feeds, layer, semantics, lack)
-        if lack is not None:
-            raise InputError(f"{lack.words}: choose a smaller size or fewer images")
-        if self.average is not None:
-            return AveragedPass(session, layer, feeds, axes, self.average, self._shared)
-        return Pass(session, layer, feeds, axes, self._shared)
-
-    def _tiled(
-        self, feeds: Mapping[str, Array], layer: str, semantics: Semantics, lack: Shortage
-    ) -> TiledPass:
-        try:
-            run = TiledPass(self.model, feeds, layer, semantics, self.head, lack.free, self.providers)
-        except CropError as why:
-            raise InputError(f"{lack.words} ({why}): choose a smaller size or fewer images") from why
-        logger.warning("%s: it goes in %d tiles, which takes longer", lack.words, run.tiles)
-        return run
-
-    @cached_property
-    def _shared(self) -> frozenset[str]:
-        """The inputs without a batch axis, where another has one."""
-        with_batch = batched(self.model)
-        return frozenset(self.model.inputs).difference(with_batch) if with_batch else frozenset()
-
     def _explain(
         self, layer: str, feeds: Mapping[str, Array], first: int, choice: "_Choice"
     ) -> Iterator[Explanation]:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
-        passes = Passes(lambda value, semantics: self._pass(feeds, value, semantics))
+        passes = Passes(partial(self._forward.run, feeds))
         of_classes = layer == self.scores_layer
         head = self.head if of_classes else None
         subject = Subject(passes.of(starts[0]), head, self.labels, self.fields if of_classes else None)
@@ -520,45 +443,66 @@ class Explainer:
         survivals = [self._survived(feeds, passes.of, column) for column in columns]
         for image, row in enumerate(rows):
             for (wanted, aim), column, survived in zip(row, columns, survivals, strict=True):
-                position, score = aim.position, subject.score(image, wanted, aim)
+                position = aim.position
                 if column.kinds[image] == "strongest":
                     values = passes.of(column.starts[image]).explained[image]
                     position = strongest(values[aim.weights[0][0]])
                 single = wanted.words is None
-                label = self.labels.name(wanted.first) if of_classes and single else None
-                found = {name: r[image] for name, r in column.reconstructions.items()}
-                yield Explanation(
-                    first + image, column.starts[image].layer, wanted.first, label, score, position,
-                    column.kinds[image], next(iter(found.values())), found,
-                    subject.standing(layer, image, wanted), self._note(column, image, survived[image]),
-                    column.starts[image].semantics, self._dependence(column, image).depends,
-                    self.head.output if of_classes else None, self.head.kind if of_classes else None,
-                    wanted.words, place_words(choice.position), self.average,
-                    _share(survived[image]),
-                )  # fmt: skip
+                unit = _Unit(
+                    channel=wanted.first,
+                    score=subject.score(image, wanted, aim),
+                    standing=subject.standing(layer, image, wanted),
+                    label=self.labels.name(wanted.first) if of_classes and single else None,
+                    position=position,
+                    words=wanted.words,
+                    place=place_words(choice.position),
+                )
+                yield self._explanation(first + image, unit, column, image, survived[image])
 
     def _sent(
         self, layer: str, feeds: Mapping[str, Array], images: slice, seed: Array, total: int
     ) -> Iterator[Explanation]:
         """Send an array back as it is, for the images of one chunk."""
-        run, axes = self._pass(feeds, layer, self.method(layer)), axes_of(self.model, layer)
-        given = _for_all(run.explained, axes, seed, total)[images]
-        reconstructions = run.send(given.astype(np.float32))
         start = Start(layer, "auto", self.method(layer))
-        column = Column.of(reconstructions, start, "array", given)
+        run = self._forward.run(feeds, layer, start.semantics)
+        given = for_all(run.explained, axes_of(self.model, layer), seed, total)[images]
+        column = Column.of(run.send(given.astype(np.float32)), start, "array", given)
         survived = self._survived(feeds, lambda _: run, column)
-        of_classes = layer == self.scores_layer
+        standing = Standing(layer, layer == self.scores_layer)
         for image in range(len(given)):
-            found = {name: r[image] for name, r in reconstructions.items()}
             score = float((given[image] * run.explained[image]).sum())
-            yield Explanation(
-                images.start + image, layer, 0, None, score, None, "array", next(iter(found.values())), found,
-                Standing(layer, of_classes), self._note(column, image, survived[image]), start.semantics,
-                self._dependence(column, image).depends,
-                self.head.output if of_classes else None, self.head.kind if of_classes else None,
-                "the given array", None, self.average,
-                _share(survived[image]),
-            )  # fmt: skip
+            unit = _Unit(0, score, standing, words="the given array")
+            yield self._explanation(images.start + image, unit, column, image, survived[image])
+
+    def _survived(
+        self, feeds: Mapping[str, Array], run_of: Callable[[Start], Pass], column: Column
+    ) -> list[Survival | None]:
+        """Measure how much of each image's signal survived, where that is asked for."""
+        measured = self.measure and self.average is None
+        return self._remarks.survived(feeds, run_of, column) if measured else [None] * len(column.starts)
+
+    def _explanation(
+        self, number: int, unit: "_Unit", column: Column, image: int, survived: Survival | None
+    ) -> Explanation:
+        """Put together what is told of one image of a column, given its number in the whole batch."""
+        start = column.starts[image]
+        found = {name: r[image] for name, r in column.reconstructions.items()}
+        of_scores = unit.standing.of_class
+        return Explanation(
+            **unit._asdict(),
+            image=number,
+            layer=start.layer,
+            seed=column.kinds[image],
+            reconstruction=next(iter(found.values())),
+            reconstructions=found,
+            note=self._remarks.note(column, image, survived),
+            semantics=start.semantics,
+            depends=self._remarks.dependence(column, image).depends,
+            output=self.head.output if of_scores else None,
+            kind=self.head.kind if of_scores else None,
+            average=self.average,
+            survived=None if survived is None else survived.share,
+        )
 
     def _starts(self, layer: str, choice: "_Choice") -> list[Start]:
         """List the starts in order: where a reconstruction comes out empty, the next is tried.
@@ -586,62 +530,6 @@ class Explainer:
         # among the positions of its map by themselves.
         return scores + maps if self.saved or chosen.table.conserves else maps + scores
 
-    def _survived(
-        self, feeds: Mapping[str, Array], run_of: Callable[[Start], Pass], column: Column
-    ) -> list[Survival | None]:
-        """Measure how much of each image's signal survived, where that is asked for and says something."""
-        found: list[Survival | None] = [None] * len(column.starts)
-        empty = column.empty()
-        for start in dict.fromkeys(column.starts if self.measure and self.average is None else ()):
-            tiled = isinstance(run_of(start), TiledPass)  # the meter runs the whole image
-            if tiled or not self.may_be_leftovers(start.layer, start.semantics):
-                continue
-            own = [seed * (each == start) for seed, each in zip(column.seeds, column.starts, strict=True)]
-            seeds = axes_of(self.model, start.layer).restored(np.stack(own))
-            survivals = self._meter(start)(feeds, seeds)
-            for image, survival in enumerate(survivals):
-                if column.starts[image] == start and image not in empty:
-                    found[image] = survival
-        return found
-
-    def _meter(self, start: Start) -> SignalMeter:
-        key = start.layer, start.semantics
-        with self._lock:
-            ready = self._meters.get(key)
-        if ready is not None:
-            return ready
-        inputs = [r["of"] for r in self.session(*key).pair.manifest["reconstructions"]]
-        made = SignalMeter(self.model, *key, inputs, self.providers)
-        with self._lock:
-            return self._meters.add(key, made)
-
-    def _note(self, column: Column, image: int, survived: Survival | None = None) -> str | None:
-        """Say what became of the signal, and whether the picture can be about the image."""
-        blind, layer = self._dependence(column, image).note, column.starts[image].layer
-        squashed = _SQUASHED.format(layer) if layer in self._squashed else None
-        left = None if survived is None else survived.warning
-        return "; ".join(filter(None, (column.notes[image], squashed, left, blind))) or None
-
-    @cached_property
-    def _squashed(self) -> set[str]:
-        """The outputs that are made of scores by a softmax or the like."""
-        return {
-            head.output
-            for head in heads(self.model)
-            if head.start != head.output or mixes_probabilities(self.model, head.output)
-        }
-
-    def _dependence(self, column: Column, image: int) -> ImageDependence:
-        start = column.starts[image]
-        manifest = self.session(start.layer, start.semantics).pair.manifest
-        found = ImageDependence.of(manifest)
-        if not found.note or column.kinds[image] not in _WHOLE:
-            return found
-        name, reconstructions = next(iter(column.reconstructions.items()))
-        channel = 0 if input_layout(self.model, name) == "NCHW" else -1
-        positions = reconstructions[image].size / reconstructions[image].shape[channel]
-        return of_a_map(start.semantics, column.seeds[image][0].size / positions)
-
     @cached_property
     def class_maps(self) -> str | None:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
@@ -656,8 +544,16 @@ def _stored_kind(head: Head, manifest: Mapping[str, Any] | None) -> ChosenKind |
     return scores["kind"] if scores["kind"] in set(get_args(ChosenKind)) - {head.kind} else None
 
 
-def _share(survived: Survival | None) -> float | None:
-    return None if survived is None else survived.share
+class _Unit(NamedTuple):
+    """What is explained of one image; see :class:`~onnx_deconv.attribution.explanation.Explanation`."""
+
+    channel: int
+    score: float
+    standing: Standing
+    label: str | None = None
+    position: tuple[int, ...] | None = None
+    words: str | None = None
+    place: str | None = None
 
 
 class _Choice(NamedTuple):
@@ -678,32 +574,3 @@ def _model(
     if saved is not None and isinstance(source, str | PathLike):
         return load(f"{source}/{FORWARD}", shapes), saved.manifest
     return load_model(source, shapes)
-
-
-def _begin_all() -> None:
-    """Let all explainers begin anew: a session's threads do not survive a fork, nor does a held lock."""
-    for explainer in list(_EXPLAINERS):
-        explainer._begin()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_all)
-
-
-def _for_all(explained: Array, axes: Axes, seed: Array, total: int) -> Array:
-    """Return an array that is sent back for each image of a whole batch, shape (total, K, ...).
-
-    Raises
-    ------
-    InputError
-        If it has neither the explained value's shape nor that of one image's.
-    """
-    wanted = axes.restored(np.broadcast_to(np.float32(0), (total, *explained.shape[1:]))).shape
-    before, after = wanted[: axes.batch], wanted[axes.batch + 1 :]
-    one = np.expand_dims(seed, axes.batch) if seed.shape == (*before, *after) else seed
-    if one.shape not in (wanted, (*before, 1, *after)) or seed.dtype.kind not in "fiub":
-        raise InputError(
-            f"seed: an array of shape {seed.shape}; the explained value has the shape {wanted}, that of one "
-            f"image {(*before, *after)}"
-        )
-    return axes.canonical(np.broadcast_to(one, wanted))

@@ -256,7 +256,7 @@ def _explained_numbers(
 
 
 def _explained(explainer: Explainer, samples: Sequence[Sample], selection: Selection) -> Explanations:
-    """Explain samples, as many at once as the model takes; of other shapes than those before, anew."""
+    """Explain samples, as many at once as the model takes, and of one shape."""
     most, found = explainer.model.batch or _AT_ONCE, Explanations()
     for start in range(0, len(samples), most):
         alike = [list(group) for _, group in groupby(samples[start : start + most], key=_shapes)]
@@ -275,6 +275,8 @@ def _shapes(sample: Sample) -> Any:
 class _Image(NamedTuple):
     photo: Photo
     name: str
+    is_prepared: bool
+    """Whether it was given as the model takes it."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,8 @@ class _Front:
         seen = 0
         for batch in self._batches(images):
             photos, names = [each.photo for each in batch], [each.name for each in batch]
-            found = explain_photos(self.explainer, photos, self.selection, self.how, names, self.assumed)
+            assumed = None if all(each.is_prepared for each in batch) else self.assumed
+            found = explain_photos(self.explainer, photos, self.selection, self.how, names, assumed)
             for number, explanations in enumerate(found, seen):
                 yield from (replace(one, image=number) for one in explanations)
             seen += len(batch)
@@ -312,7 +315,7 @@ class _Front:
             source = given if isinstance(given, Source) else self.source(given)
             name = source.name or (f"image {number}" if number else "photograph")
             for photo, _ in photos_of(self.explainer.model, self._input, self.how, source):
-                yield _Image(photo, name)
+                yield _Image(photo, name, source.numbers is not None)
 
     def source(self, given: Any) -> Source:
         """Read an image; numbers come out as a batch that fits the model."""

@@ -246,9 +246,11 @@ class Reader:
 
     def _of_pictures(self, name: str, given: Any) -> list[Part]:
         how = self.pictures[name]
+        source = given if isinstance(given, Source) else source_for(self.model, name, how, given, self.page)
+        assumed = None if source.numbers is not None else self.assumed
         return [
-            Part(photo.tensor, ShownPhoto(photo, how.layout, how.channels, called, None, self.assumed))
-            for photo, called in photos_of(self.model, name, how, given, self.page)
+            Part(photo.tensor, ShownPhoto(photo, how.layout, how.channels, called, None, assumed))
+            for photo, called in photos_of(self.model, name, how, source)
         ]
 
     def _numbers(self, given: Any) -> tuple[Any, str, bool]:
@@ -263,7 +265,7 @@ class Reader:
                 raise InputError(
                     f"{', '.join(map(str, given))}: their sizes differ, so they are no bands of one image"
                 )
-            return np.concatenate(flat), "the bands", True
+            return np.concatenate(flat), "what the bands make", True
         array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
         return array, "what is given", False
 

@@ -14,6 +14,7 @@ import numpy as np
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.model.heads import Head
+from onnx_deconv.model.value_axes import Axes
 
 SeedKind = Literal["auto", "one", "value", "map", "present", "strongest"]
 """``one``: 1 at the unit. ``value``: the unit's activation. ``map``: a whole feature map with its
@@ -210,6 +211,10 @@ def _check(values: Array, aim: Aim) -> None:
         raise InputError(f"a mask of shape {aim.place.shape}: the explained maps have the shape {sizes}")
     if position is None:
         return
+    if not sizes:
+        raise InputError(
+            f"position {position}: the explained value has no positions: leave it out, or name a layer"
+        )
     if len(position) != len(sizes):
         raise InputError(
             f"position {position}: the explained value has {len(sizes)} axes after the channel: give an "
@@ -217,3 +222,22 @@ def _check(values: Array, aim: Aim) -> None:
         )
     if any(not 0 <= k < size for k, size in zip(position, sizes, strict=True)):
         raise InputError(f"position {position} is outside the feature map of size {sizes}")
+
+
+def for_all(explained: Array, axes: Axes, seed: Array, total: int) -> Array:
+    """Return an array that is sent back for each image of a whole batch, shape (total, K, ...).
+
+    Raises
+    ------
+    InputError
+        If it has neither the explained value's shape nor that of one image's.
+    """
+    wanted = axes.restored(np.broadcast_to(np.float32(0), (total, *explained.shape[1:]))).shape
+    before, after = wanted[: axes.batch], wanted[axes.batch + 1 :]
+    one = np.expand_dims(seed, axes.batch) if seed.shape == (*before, *after) else seed
+    if one.shape not in (wanted, (*before, 1, *after)) or seed.dtype.kind not in "fiub":
+        raise InputError(
+            f"seed: an array of shape {seed.shape}; the explained value has the shape {wanted}, that of one "
+            f"image {(*before, *after)}"
+        )
+    return axes.canonical(np.broadcast_to(one, wanted))

@@ -53,7 +53,7 @@ class Subject:
         if not isinstance(top, SupportsIndex):
             raise InputError(f"top={top!r}: give a whole number")
         if not 1 <= top <= self.choices.count:
-            raise InputError(f"top={top}: the explained value has {self.choices.count} channels")
+            raise InputError(f"top={top}: choose 1 to {self.choices.count}, as many as there are to explain")
         # Probabilities may be equal where rounding made them so: scores before the softmax tell them apart.
         order = np.lexsort((-self._before(), -self.scores), axis=1)[:, :top]
         return [[Wanted(((int(k), 1.0),)) for k in row] for row in order]

@@ -9,12 +9,13 @@ import numpy as np
 
 from onnx_deconv.attribution.seed import Aim, Place, is_area
 from onnx_deconv.errors import InputError
-from onnx_deconv.labels import Labels
+from onnx_deconv.labels import Labels, is_index
 from onnx_deconv.model import Array
 
 Target = SupportsIndex | str
 """A class by index or label, or a channel; or a sum of these, such as ``-tabby``, ``tabby - tiger cat``,
-``0.5*tabby + 207``, in which ``others`` is the mean of all that it does not name: ``tabby - others``. Of
+``0.5*tabby + 207``, in which ``others`` is the mean of all that it does not name: ``tabby - others``. Where
+classes are called by numbers, ``label 7`` is one's name and ``index 7`` its index. Of
 detections: a class (its strongest box), ``person#2`` (its second), ``person at 120,80`` (the one around that
 point of the input, x and y), ``at 120,80`` (of any class), ``field 4`` (of one box, by its position)."""
 
@@ -94,6 +95,7 @@ class Choices:
             return Wanted(((self._checked(_index(target)), 1.0),))
         alone = self._label(target)
         if alone is not None:
+            self._check_no_negative(target.strip(), alone)
             return Wanted(((self._checked(alone), 1.0),))
         if self.fields is not None and (box := self._box(target)) is not None:
             return box
@@ -138,6 +140,14 @@ class Choices:
             return self.labels.index(text)
         except InputError:
             return None
+
+    def _check_no_negative(self, text: str, named: int) -> None:
+        """Make sure that the name of a class is not the negative of another's number as well."""
+        if text.startswith("-") and is_index(text[1:]) and int(text[1:]) < self.count:
+            raise InputError(
+                f"{text!r} is the name of class {named} and the negative of class {text[1:]}: give "
+                f"'label {text}' or '-index {text[1:]}'"
+            )
 
     def _spread(self, terms: Sequence[tuple[int | None, float]]) -> tuple[tuple[int, float], ...]:
         """Put in place of the others' mean all that is not named, after what is."""

@@ -34,7 +34,8 @@ class Batch:
     """What a run over several photographs keeps beside their explanations.
 
     Each photograph whose explanations are written gets a line of JSON in ``explained.jsonl``. A run that was
-    interrupted goes on after the last of them; other options, or a photograph that has changed, begin anew.
+    interrupted goes on after the last of them. What other options were for, and a photograph that has
+    changed, is done again.
 
     Parameters
     ----------
@@ -44,34 +45,32 @@ class Batch:
         The photographs.
     """
 
-    def __init__(self, job: Job, paths: Sequence[Path]) -> None:
+    def __init__(self, job: Job, paths: Sequence[str]) -> None:
         self._job, self._paths = job, paths
         self._made = _digest(job)
-        self._errors: dict[Path, str] = {}
+        self._errors: dict[str, str] = {}
         known = {entry["image"]: entry for entry in self._read() if self._holds(entry)}
-        self.done: dict[Path, list[Record]] = {
-            path: known[str(path)]["records"] for path in paths if str(path) in known
-        }
+        self.done: dict[str, list[Record]] = {path: known[path]["records"] for path in paths if path in known}
         job.taken.extend(Path(r["files"]["record"]).stem for found in self.done.values() for r in found)
         self._said, self._start = False, time.monotonic()
 
-    def note(self, path: Path, explained: Sequence[tuple[Record, Picture | None]]) -> None:
+    def note(self, path: str, explained: Sequence[tuple[Record, Picture | None]]) -> None:
         """Note that a photograph's explanations are written; write their thumbnails."""
         records = [plain_data(record) for record, _ in explained]
         folder(self._job.output / THUMBNAILS)
         for record, thumbnail in explained:
             if thumbnail is not None:
                 save_picture(self._thumbnail(record), thumbnail)
-        entry = {"made": self._made, "image": str(path), "file": _state(path), "records": records}
+        entry = {"made": self._made, "image": path, "file": _state(path), "records": records}
         with (self._job.output / JOURNAL).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.done[path] = records
 
-    def fail(self, path: Path, error: str) -> None:
+    def fail(self, path: str, error: str) -> None:
         """Note that a photograph cannot be explained."""
         self._errors[path] = error
 
-    def say_what_it_takes(self, console: Console, path: Path) -> None:
+    def say_what_it_takes(self, console: Console, path: str) -> None:
         """Say what the other photographs will take, judged by this one.
 
         Raises
@@ -114,7 +113,7 @@ class Batch:
                     "thumbnail": f"{THUMBNAILS}/{self._thumbnail(record).name}" if _views(record) else None,
                 }
             if path in self._errors:
-                yield {"image": str(path), "error": self._errors[path]}
+                yield {"image": path, "error": self._errors[path]}
 
     def _read(self) -> Iterator[dict[str, Any]]:
         """Read the journal; a line that was cut off counts as none."""
@@ -136,7 +135,7 @@ class Batch:
 
     def _holds(self, entry: Mapping[str, Any]) -> bool:
         """Tell whether what a line says is still so."""
-        if entry.get("made") != self._made or entry.get("file") != _state(Path(entry["image"])):
+        if entry.get("made") != self._made or entry.get("file") != _state(entry["image"]):
             return False
         drawn = (record for record in entry["records"] if _views(record))
         thumbnails = (self._thumbnail(record) for record in drawn)
@@ -161,7 +160,7 @@ def _digest(job: Job) -> str:
         "method": [job.study.explainer.method(each.layer).as_dict() for each in job.selections],
         "labels": job.study.explainer.labels.names,
         "explained": [head.output, head.kind, head.assumed],
-        "file": _state(Path(job.study.explainer.model.name)),
+        "file": _state(job.study.explainer.model.name),
         "targets": [vars(each) for each in job.selections],
         "views": job.views,
         "suffix": job.suffix,
@@ -172,8 +171,9 @@ def _digest(job: Job) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _state(path: Path) -> list[int]:
+def _state(file: str) -> list[int]:
     """Tell a file, or the archive that it is in, from a changed one: its size, and when it was written."""
+    path = Path(file)
     for each in (path, *path.parents):
         with suppress(OSError):
             found = each.stat()

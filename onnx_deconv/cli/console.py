@@ -22,6 +22,8 @@ _Item = TypeVar("_Item")
 logger = logging.getLogger("onnx_deconv")
 
 
+_BUSY = 1.3
+"""How many times as long something has to last that other programs are worth telling of."""
 _LONG, _LARGE, _MANY = 20.0, 10_000_000, 10
 """Seconds, bytes, and a number of files' makers that are worth telling of beforehand."""
 
@@ -41,6 +43,7 @@ class Console:
 
     def __init__(self) -> None:
         self.json = self.quiet = self.verbose = False
+        self._load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         self._status, self._told = 0, False
         self._warnings: list[str] = []
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name or a symbol that the terminal cannot show
@@ -124,7 +127,7 @@ class Console:
         needed, lasts, takes = left * files, left * seconds, list[str]()
         free = check_disk(home, needed, f"the other {left} take", or_else) if home is not None else 0
         if lasts >= _LONG:
-            takes.append(f"last about {lasting(lasts)}")
+            takes.append(f"last {self.between(lasts / self.slower(), lasts)}")
         if needed >= _LARGE or (needed and left >= _MANY):
             takes.append(f"take about {in_bytes(needed)} of disk ({in_bytes(free)} free)")
         if left and takes:
@@ -133,6 +136,21 @@ class Console:
             taken = peak_memory()  # by the first, which the others are like
             memory = f", with about {in_bytes(taken)} of memory" if taken else ""
             self.say(f"{counted(left, what)} more will {' and '.join(takes)}{memory}")
+
+    def slower(self, threads: int | None = None) -> float:
+        """Tell how many times as long work takes beside what else ran when the command began.
+
+        The system gives each thread its turn: those of the work (by default one for each core) and as many
+        others as its load was. Where it tells of no load, and on an idle machine, the answer is 1.
+        """
+        cores = os.cpu_count() or 1
+        return max(1.0, ((threads or cores) + self._load) / cores)
+
+    def between(self, least: float, most: float) -> str:
+        """Write how long something lasts, between an idle machine and one as busy as this was."""
+        if most < _BUSY * least:
+            return f"about {lasting(most)}"
+        return f"{lasting(least)} to {lasting(most)} (with a load of {self._load:.1f})"
 
     def status(self, text: str) -> None:
         """Show what is being done: on stderr, only on a terminal, in place of what was shown before."""
@@ -177,7 +195,11 @@ class _Lines(logging.Handler):
 
 def plain(text: str) -> str:
     """Spell out what would steer the terminal: names in a file may hold anything."""
-    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _STEERING.sub(lambda found: _spelled(ord(found[0])), text)
+
+
+def _spelled(code: int) -> str:
+    return f"\\x{code:02x}" if code < 1 << 8 else f"\\u{code:04x}"
 
 
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")

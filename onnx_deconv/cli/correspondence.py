@@ -47,9 +47,7 @@ class CorrespondenceOptions:
 
     layers: Annotated[
         Sequence[str],
-        groups.layers(
-            "A layer whose features are compared", "the first and the last convolution, and the scores"
-        ),
+        groups.layers("A layer whose features are compared", groups.FIRST_AND_LAST),
     ] = ()
     draws: Annotated[
         int,

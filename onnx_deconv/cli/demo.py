@@ -40,7 +40,7 @@ def command(console: Console, /, output: Path, semantics: SemanticsOptions, run:
     )
     classes = len(study.explainer.labels.names)
     console.say(f"The embedded model, which knows {classes} classes, sees the embedded photograph of a cat:")
-    code = explain(console, Job(study, [Selection()], VIEWS, output), [embedded("chelsea.png")])
+    code = explain(console, Job(study, [Selection()], VIEWS, output), [str(embedded("chelsea.png"))])
     console.say(
         "The side-by-side picture shows the photograph; the reconstruction, which is what in the pixels\n"
         "excited the class, in colour on grey; its magnitude as a heat map; and that over the photograph.\n"

@@ -127,6 +127,7 @@ def command(
     with the photograph, the class and the model's weights, and do they stay as they are otherwise?
     """
     study = Study.of(console, run.explainer(fixed.model(model, run, images)), images, fixed)
+    study.explainer.prepare()
     files = find_pictures(paths)
     tell_assumed(console, study.explainer.head)
     failures = Failures(console, len(files))
@@ -155,7 +156,7 @@ def _readable(study: Study, paths: Sequence[Path], failures: Failures) -> Iterat
         try:
             study.read([path])
         except InputError as error:
-            failures.note(path, error)
+            failures.note(error)
         else:
             yield path
 

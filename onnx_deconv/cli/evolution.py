@@ -44,9 +44,7 @@ class EvolutionOptions:
 
     layers: Annotated[
         Sequence[str],
-        groups.layers(
-            "A layer whose feature maps are followed", "the last convolution before the class maps"
-        ),
+        groups.layers("A layer whose feature maps are followed", groups.LAST_CONVOLUTION),
     ] = ()
     targets: Annotated[
         Sequence[int],

@@ -40,8 +40,8 @@ Examples:
 
 For each explanation the folder gets its pictures, the reconstruction (.npy, shaped as the model's input)
 and a description (.json: class, score, seed, rules, preprocessing, the scale of the projection).
-Of several photographs there are a table, summary.csv, and a page, index.html. The same command run again goes
-on where it was interrupted, and explains only what is new or has changed.
+For several photographs it also gets a table, summary.csv, and a page, index.html. If it is interrupted, run
+the same command again: it explains only what is new or has changed.
 With a wrong preset the pictures look convincing but mean nothing: check first that the class is right.
 """
 _VIEWS = ("side-by-side", "projection")
@@ -196,9 +196,9 @@ def command(
     """Draw what in photographs excited a class of MODEL, or a unit of any layer.
 
     MODEL is an ONNX file, or a folder that 'convert' wrote. IMAGE is a photograph, a folder of photographs,
-    a pattern, a zip, tar or Parquet file, or a bucket's folder or file (s3://, gs://); of a model that takes
-    no photographs a signal or a volume (.npy, .npz, .wav), or an image
-    of other bands (.npy, TIFF). Without --target and --layer the most probable class is explained.
+    a pattern, a zip, tar or Parquet file, or a bucket's folder or file (s3://, gs://). For a model that takes
+    no photographs, it is a signal or a volume (.npy, .npz, .wav), or an image of other bands (.npy, TIFF).
+    Without --target and --layer the most probable class is explained.
     """
     targets, drawn = options.of_layers(), pictures.drawn()
     explainer = run.explainer(model, semantics, AUTO, averages.of(), measure=True, layers=len(targets))

@@ -1,6 +1,6 @@
 """``onnx-deconv convert --form explain``: one graph that answers and explains."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -118,23 +118,50 @@ class GraphOptions:
 
 def write(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> dict[str, Any]:
     """Write the explain graph and check it; return its record."""
-    graph = graph_of(conversion, options, preprocess)
-    original, checks = conversion.original(), list[Check]()
-
-    def look(folder: Path) -> None:
-        checks.extend(checks_of(conversion, options, preprocess, graph, folder / EXPLAIN_FILE, original))
-        conversion.refuse_failures(checks)
-
-    with conversion.timed("save"):
-        files = conversion.written(lambda: graph.save(conversion.output, check=look))
-    keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
-    record = conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+    graph, _, record = written(
+        conversion,
+        options,
+        preprocess,
+        EXPLAIN_FILE,
+        lambda graph, look: graph.save(conversion.output, check=look),
+    )
     if options.runtime == "mobile":
         record["providers"] = [asdict(share) for share in shares(graph.proto)]
     return record
 
 
-def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> ExplainGraph:
+def written(
+    conversion: Conversion,
+    options: GraphOptions,
+    preprocess: Preprocess | None,
+    file: str,
+    save: Callable[[ExplainGraph, Callable[[Path], None]], list[Path]],
+) -> tuple[ExplainGraph, list[Path], dict[str, Any]]:
+    """Make the explain graph, write it in some form, and check it; return it, the files and the record.
+
+    Parameters
+    ----------
+    conversion, options, preprocess
+        What is converted, and how.
+    file
+        The graph's file, in the folder that is checked.
+    save
+        Writes the graph, and calls its second argument with the folder before anything old is touched.
+    """
+    graph = _graph_of(conversion, options, preprocess)
+    original, checks = conversion.original(), list[Check]()
+
+    def look(folder: Path) -> None:
+        checks.extend(_checks_of(conversion, options, preprocess, graph, folder / file, original))
+        conversion.refuse_failures(checks)
+
+    with conversion.timed("save"):
+        files = conversion.written(lambda: save(graph, look))
+    keys = ("explained", "semantics", "image_dependence", "inputs", "target", "outputs")
+    return graph, files, conversion.record(files, checks, **{key: graph.manifest[key] for key in keys})
+
+
+def _graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preprocess | None) -> ExplainGraph:
     """Make the explain graph.
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
@@ -159,7 +186,7 @@ def graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preproce
         )
 
 
-def checks_of(
+def _checks_of(
     conversion: Conversion,
     options: GraphOptions,
     preprocess: Preprocess | None,

@@ -17,7 +17,7 @@ from onnx_deconv.imaging import VIEWS
 from onnx_deconv.labels import IMAGENET, IMAGENET_CLASSES
 
 
-def explain(console: Console, job: Job, paths: Sequence[Path], ray: str | None = None) -> int:
+def explain(console: Console, job: Job, paths: Sequence[str], ray: str | None = None) -> int:
     """Explain photographs, on a Ray cluster if its address is given; return the exit code.
 
     A photograph that cannot be read is reported, and the others are explained. Any other error (a
@@ -43,13 +43,11 @@ def explain(console: Console, job: Job, paths: Sequence[Path], ray: str | None =
     return failures.exit_code()
 
 
-def _note(
-    console: Console, batch: Batch | None, outcomes: Mapping[Path, Outcome], failures: Failures
-) -> None:
+def _note(console: Console, batch: Batch | None, outcomes: Mapping[str, Outcome], failures: Failures) -> None:
     """Report what became of photographs."""
     for path, outcome in outcomes.items():
         if isinstance(outcome, InputError):
-            failures.note(path, outcome)
+            failures.note(outcome)
             if batch is not None:
                 batch.fail(path, str(outcome))
             continue
@@ -61,15 +59,15 @@ def _note(
 
 
 def _outcomes(
-    console: Console, job: Job, names: Mapping[Path, str], groups: Sequence[Sequence[Path]], ray: str | None
-) -> Iterable[Mapping[Path, Outcome]]:
+    console: Console, job: Job, names: Mapping[str, str], groups: Sequence[Sequence[str]], ray: str | None
+) -> Iterable[Mapping[str, Outcome]]:
     if ray is not None:
         return together(console, job, names, groups, ray)
     explaining = Explaining(job, names)
-    return map(explaining.explain, console.progress(groups, lambda group: group[0].name))
+    return map(explaining.explain, console.progress(groups, lambda group: Path(group[0]).name))
 
 
-def _report_done(console: Console, done: Mapping[Path, Sequence[Mapping[str, Any]]]) -> None:
+def _report_done(console: Console, done: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Say what an earlier run has explained, and give its results where a program reads them."""
     if not done:
         return
@@ -80,7 +78,7 @@ def _report_done(console: Console, done: Mapping[Path, Sequence[Mapping[str, Any
                 console.result(record, "")
 
 
-def _groups(job: Job, paths: Sequence[Path]) -> list[Sequence[Path]]:
+def _groups(job: Job, paths: Sequence[str]) -> list[Sequence[str]]:
     """Cut the photographs into what the model takes at once: one, or its fixed batch size."""
     step = 1 if job.study.own_sizes else job.study.explainer.model.batch or 1
     return [paths[k : k + step] for k in range(0, len(paths), step)]

@@ -1,5 +1,6 @@
 """One explanation as files: its pictures, its numbers, and a description of what made it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -63,7 +64,7 @@ class Subject:
         if not self.of_classes:
             return "-".join(map(str, (safe(self.layer), one.channel, *(one.position or ()))))
         if one.words is not None:
-            return one.words
+            return re.sub("^-", "minus ", one.words)
         named = one.of_one
         shared = one.label is not None and self.explainer.labels.names.count(one.label) > 1
         return f"{named}-{one.channel}" if shared else named
@@ -120,7 +121,7 @@ def write(
     job: Job,
     subject: Subject,
     one: Explanation,
-    path: Path,
+    path: str,
     wanted: str,
     rank: int | None = None,
     scales: Scales | None = None,
@@ -130,7 +131,7 @@ def write(
     Parameters
     ----------
     path
-        The photograph's file.
+        The photograph's file, or its address in a bucket.
     wanted
         What its files are called, unless others are.
     rank
@@ -166,7 +167,7 @@ def write(
 
 
 def _record(
-    subject: Subject, one: Explanation, path: Path, rank: int | None, files: Mapping[str, Path]
+    subject: Subject, one: Explanation, path: str, rank: int | None, files: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return what is told of one explanation."""
     of_an_array = one.seed == "array"

@@ -122,7 +122,10 @@ def _method(name: str) -> Iterator[str]:
     if name not in (AUTO, "occlusion"):
         chosen = Semantics.of(name).as_dict()
         yield f"--rules={chosen['rules']}"
-        yield from (f"--cam={chosen['cam']}" for _ in range(chosen["cam"] != "none"))
+        if chosen["cam"] != "none":
+            yield f"--cam={chosen['cam']}"
+        if chosen["cam_layer"] is not None:
+            yield f"--cam-layer={chosen['cam_layer']}"
 
 
 def _flags(group: Any) -> Iterator[str]:

@@ -42,10 +42,10 @@ def given_inputs(help: str) -> Option:  # noqa: A002
 
 def values_of(given: Given) -> dict[str, Any]:
     """Return the files of each input, its file, or its numbers."""
-    return {name: _value(texts) for name, texts in given}
+    return {name: _value(name, texts) for name, texts in given}
 
 
-def _value(texts: Sequence[str]) -> Any:
+def _value(name: str, texts: Sequence[str]) -> Any:
     if len(texts) > 1:
         return tuple(Path(text) for text in texts)
     (text,) = texts
@@ -55,14 +55,16 @@ def _value(texts: Sequence[str]) -> Any:
         numbers = [_WORDS[part] if part in _WORDS else float(part) for part in text.split(",")]
     except ValueError:
         if not Path(text).suffix:
-            raise InputError(f"{text!r} is neither a file nor numbers, true or false") from None
+            raise InputError(
+                f"--input {name}: {text!r} is neither a file nor numbers, true or false"
+            ) from None
         return Path(text)
     return np.array(numbers if len(numbers) > 1 else numbers[0])
 
 
 @dataclass(frozen=True)
 class FixedInputs:
-    """What other inputs than that of the photographs get."""
+    """What the inputs get that are not for photographs."""
 
     given: Annotated[
         Given,
@@ -72,9 +74,7 @@ class FixedInputs:
         ),
     ] = ()
 
-    def model(
-        self, path: Path, run: ModelOptions, images: ImageOptions, console: Console | None = None
-    ) -> Path | Model:
+    def model(self, path: Path, run: ModelOptions, images: ImageOptions) -> Path | Model:
         """Return the model that takes the other inputs alone: the file itself where nothing is given.
 
         Raises
@@ -88,7 +88,7 @@ class FixedInputs:
             raise InputError(
                 f"{path}: --input is for a model; what inputs get is chosen before it is converted"
             )
-        return self.of(run.load(path), images, console)
+        return self.of(run.load(path), images)
 
     def of(self, model: Model, images: ImageOptions, console: Console | None = None) -> Model:
         """Return the model that takes the other inputs alone."""

@@ -1,6 +1,5 @@
 """The option group for how photographs become a model's input."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -76,7 +75,7 @@ class ImageOptions:
     def preprocess(self, model: Model, console: Console | None = None) -> Preprocess:
         """Decide how a photograph becomes the model's input; a preset that was assumed is warned of."""
         found = self.preprocess_of(model, None, console)
-        self.warn_of(console, {"": found})
+        tell_assumed_preset(console, found[1])
         if console is not None and "A" in found[0].channels:
             console.warn_at_the_end(
                 "the model's fourth channel is a file's fourth band, or 255 everywhere where it has none"
@@ -98,16 +97,14 @@ class ImageOptions:
             )
         return found
 
-    @staticmethod
-    def warn_of(console: Console | None, found: Mapping[str, tuple[Preprocess, str | None]]) -> str | None:
-        """Warn of a preset that was assumed for an input; return it."""
-        assumed = next((each for _, each in found.values() if each is not None), None)
-        if console is not None and assumed is not None:
-            console.warn_at_the_end(
-                f"the model does not say how to preprocess photographs, so --preset {assumed} was "
-                "assumed; if the class is wrong, choose another preset"
-            )
-        return assumed
+
+def tell_assumed_preset(console: Console | None, preset: str | None) -> None:
+    """Warn of a preset that was assumed, if one was."""
+    if console is not None and preset is not None:
+        console.warn_at_the_end(
+            f"the model does not say how to preprocess photographs, so --preset {preset} was "
+            "assumed; if the class is wrong, choose another preset"
+        )
 
 
 def described(preprocess: Preprocess) -> str:

@@ -114,7 +114,7 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
     known = f"known at run time: {', '.join(found.dynamic)}" if found.dynamic else "all fixed"
     facts.append(("sizes", known))
     if found.labels:
-        facts.append(("labels", f"{found.labels} in the metadata"))
+        facts.append(("labels", f"{found.labels} in the file"))
     return facts
 
 

@@ -54,9 +54,7 @@ class InvarianceOptions:
     ] = 25
     layers: Annotated[
         Sequence[str],
-        groups.layers(
-            "A layer whose features are measured", "the first and the last convolution, and the scores"
-        ),
+        groups.layers("A layer whose features are measured", groups.FIRST_AND_LAST),
     ] = ()
     targets: Annotated[
         Sequence[str],

@@ -152,7 +152,7 @@ class ModelOptions:
             "--labels",
             "Names of the classes: a text file with one name per line, JSON, or CSV; or imagenet for those "
             "of ImageNet, where the model has its 1000 classes (or 1001).  "
-            "[default: the names in the model's metadata, or in a config.json beside it]",
+            "[default: the names in the model's file, or in a config.json beside it]",
             type=PATH,
             metavar="FILE|imagenet",
         ),
@@ -170,7 +170,7 @@ class ModelOptions:
         ChosenKind | None,
         option(
             "--kind",
-            "What a row of numbers is that MODEL puts out, where nothing in the file says so: classes, or "
+            "What the row of numbers is that MODEL returns, if the file does not say: classes, or "
             "regression (coordinates, say).  [default: a --target is asked for]",
         ),
     ] = None

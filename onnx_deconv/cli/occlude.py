@@ -57,9 +57,7 @@ class OcclusionOptions:
     ] = None
     layer: Annotated[
         str | None,
-        groups.layer(
-            "The layer whose strongest feature map is followed", "the last convolution before the class maps"
-        ),
+        groups.layer("The layer whose strongest feature map is followed", groups.LAST_CONVOLUTION),
     ] = None
     square: Annotated[
         int | None,
@@ -115,12 +113,12 @@ def command(
     study = Study.of(console, run.explainer(fixed.model(model, run, images), semantics, AUTO), images, fixed)
     failures = Failures(console, len(found))
     tell_assumed(console, study.explainer.head)
-    for number, (path, name) in enumerate(zip(found, stems(found), strict=True), 1):
+    for number, (path, name) in enumerate(zip(found, stems(map(str, found)), strict=True), 1):
         start = time.monotonic()
         try:
             (photo,) = study.read([path])
         except InputError as error:
-            failures.note(path, error)
+            failures.note(error)
             continue
         result = _occlusion(console, study, photo, path.name, options)
         stem = folder(output) / name

@@ -1,7 +1,6 @@
 """What becomes of photographs that are explained."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,14 +53,14 @@ class Explaining:
         What the names of each photograph's files begin with.
     """
 
-    def __init__(self, job: Job, names: Mapping[Path, str]) -> None:
+    def __init__(self, job: Job, names: Mapping[str, str]) -> None:
         self.job, self._names = job, names
 
-    def explain(self, group: Sequence[Path]) -> dict[Path, Outcome]:
+    def explain(self, group: Sequence[str]) -> dict[str, Outcome]:
         """Explain photographs that the model takes at once."""
-        outcomes: dict[Path, Outcome] = {}
+        outcomes: dict[str, Outcome] = {}
         samples = dict(self._read(group, outcomes))
-        explained: dict[Path, list[Explained]] = {}
+        explained: dict[str, list[Explained]] = {}
         for subject in self.job.subjects():
             for path, explanations in _explained(self.job, subject, samples, outcomes):
                 for one in explanations:
@@ -72,7 +71,7 @@ class Explaining:
                     explained.setdefault(path, []).append(self._written(subject, one, path, number, scale))
         return {path: outcomes.get(path, explained.get(path, ())) for path in group}
 
-    def _read(self, group: Sequence[Path], outcomes: dict[Path, Outcome]) -> Iterator[tuple[Path, Sample]]:
+    def _read(self, group: Sequence[str], outcomes: dict[str, Outcome]) -> Iterator[tuple[str, Sample]]:
         for path in group:
             try:
                 yield path, self.job.study.read(path)
@@ -80,7 +79,7 @@ class Explaining:
                 outcomes[path] = error
 
     def _written(
-        self, subject: Subject, one: Explanation, path: Path, rank: int | None, scales: Scales | None
+        self, subject: Subject, one: Explanation, path: str, rank: int | None, scales: Scales | None
     ) -> Explained:
         wanted = wanted_name(self._names[path], rank, subject, one)
         record = write(self.job, subject, one, path, wanted, rank, scales)
@@ -95,8 +94,8 @@ def _check(one: Explanation) -> None:
 
 
 def _explained(
-    job: Job, subject: Subject, samples: dict[Path, Sample], outcomes: dict[Path, Outcome]
-) -> Iterator[tuple[Path, list[Explanation]]]:
+    job: Job, subject: Subject, samples: dict[str, Sample], outcomes: dict[str, Outcome]
+) -> Iterator[tuple[str, list[Explanation]]]:
     if not samples:
         return
     try:

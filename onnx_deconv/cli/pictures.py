@@ -70,17 +70,17 @@ def safe(text: str) -> str:
     return text.strip("-._") or "unnamed"
 
 
-def stems(paths: Sequence[Path]) -> list[str]:
+def stems(names: Iterable[str]) -> list[str]:
     """Name the results of each photograph: by its stem, and by more where another has the same.
 
     This is the folder, else the suffix, else a number.
     """
-    names: list[str] = []
-    for path in paths:
+    found: list[str] = []
+    for path in map(Path, names):
         stem, folder = safe(path.stem), safe(path.absolute().parent.name)
         candidates = [stem, f"{folder}-{stem}", f"{stem}-{safe(path.suffix[1:])}"]
-        names.append(unique(candidates, names))
-    return names
+        found.append(unique(candidates, found))
+    return found
 
 
 def unique(candidates: Sequence[str], taken: Iterable[str]) -> str:

@@ -46,6 +46,9 @@ def parse_seed(ctx: click.Context, param: click.Parameter, value: str) -> SeedKi
 
 def _array(path: Path) -> Any:
     try:
-        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded.astype(np.float32)
     except Exception as error:  # what a damaged header raises differs with the damage
         raise InputError(f"{path}: no array of numbers can be read ({error})") from error
+    raise InputError(f"{path}: it is no .npy file but several arrays: save the one that is meant")

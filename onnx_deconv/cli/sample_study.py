@@ -17,7 +17,7 @@ from onnx_deconv.attribution.samples import Reader, Sample
 from onnx_deconv.attribution.shown import ShownPhoto
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import given_inputs, values_of
-from onnx_deconv.cli.image_options import ImageOptions
+from onnx_deconv.cli.image_options import ImageOptions, tell_assumed_preset
 from onnx_deconv.cli.options import changed, option, parse_numbers, whole
 from onnx_deconv.cli.pictures import find_files
 from onnx_deconv.cli.records import made_by
@@ -36,7 +36,7 @@ _BAND_FILES = NUMBER_SUFFIXES | {".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What the model's inputs get beside the files that are the command's arguments."""
+    """What the model's inputs get, besides the files at the end of the command."""
 
     given: Annotated[
         Sequence[tuple[str, Sequence[str]]],
@@ -76,7 +76,7 @@ class InputOptions:
         self._refuse_idle_choices(
             images, any_photographs=bool(found), all_photographs=len(found) == len(model.inputs)
         )
-        assumed = images.warn_of(console, found)
+        assumed = next((each for _, each in found.values() if each is not None), None)
         how = {name: preprocess for name, (preprocess, _) in found.items()}
         reader = Reader(model, how, assumed, self.bands, self.page)
         left = [name for name in model.inputs if name not in given]
@@ -110,7 +110,7 @@ class SampleStudy:
     left
         The other inputs: there is one of them where files are the command's arguments.
     stored
-        What reads the photographs that are in archives, tables or buckets, by what they are called.
+        What reads the photographs that are in archives, tables or buckets, by their names.
     """
 
     console: Console
@@ -118,7 +118,7 @@ class SampleStudy:
     reader: Reader
     given: Mapping[str, Any]
     left: Sequence[str]
-    stored: dict[Path, Load] = field(default_factory=dict)
+    stored: dict[str, Load] = field(default_factory=dict)
 
     @property
     def own_sizes(self) -> bool:
@@ -127,34 +127,43 @@ class SampleStudy:
             how.size is None for how in self.reader.pictures.values()
         )
 
-    def find(self, arguments: Sequence[str]) -> list[Path]:
-        """List the files to explain; where all inputs are given, what names the results.
+    def find(self, arguments: Sequence[str]) -> list[str]:
+        """Name the files to explain; where all inputs are given, name the results.
+
+        A preset that is assumed for photographs among them is warned of.
 
         Raises
         ------
         InputError
             If there are files for no input, or for several, or none for one.
         """
+        found = self._found(arguments)
+        given = [str(each) for each in self.given.values() if isinstance(each, Path)]
+        if not all(map(holds_numbers, [*found, *given])):
+            tell_assumed_preset(self.console, self.reader.assumed)
+        return found
+
+    def _found(self, arguments: Sequence[str]) -> list[str]:
         names = ", ".join(self.left)
         if not self.left:
             if arguments:
                 raise InputError(f"{arguments[0]}: every input has its --input, so leave this out")
-            files = [v for v in self.given.values() if isinstance(v, Path)]
-            return files[:1] or [Path(next(iter(self.given)))]
+            files = [str(v) for v in self.given.values() if isinstance(v, Path)]
+            return files[:1] or [next(iter(self.given))]
         if len(self.left) > 1 or not arguments:
             types = ", ".join(f"{name} {self.explainer.model.type_of(name)}" for name in self.left)
             which = "all of them, or all but the one that IMAGE is for" if len(self.left) > 1 else "it"
             example = f"--input {self.left[-1]}=FILE, or a number in place of the file"
             raise InputError(f"the model takes {types}: give {which}, as in {example}")
         if names not in self.reader.pictures:
-            return find_files(arguments, _BAND_FILES)
+            return [*map(str, find_files(arguments, _BAND_FILES))]
         collections = [each for each in arguments if is_collection(each)]
         for each in collections:
             self.stored.update(_stored(each))
         others = [each for each in arguments if each not in collections]
-        return [*self.stored, *(find_files(others, SUFFIXES) if others else ())]
+        return [*self.stored, *(map(str, find_files(others, SUFFIXES)) if others else ())]
 
-    def read(self, path: Path) -> Sample:
+    def read(self, name: str) -> Sample:
         """Make the sample of a file.
 
         Raises
@@ -162,12 +171,12 @@ class SampleStudy:
         InputError
             If it cannot be read, does not fit, or holds several samples.
         """
-        given = dict(self.given) | dict.fromkeys(self.left, self._given(path))
+        given = dict(self.given) | dict.fromkeys(self.left, self._given(name))
         samples = self.reader.samples(given)
         if len(samples) != 1:
-            raise InputError(f"{path}: holds {len(samples)} samples: give one in each file")
-        for name, shown in samples[0].shown.items():
-            file = given[name]
+            raise InputError(f"{name}: holds {len(samples)} samples: give one in each file")
+        for input_name, shown in samples[0].shown.items():
+            file = given[input_name]
             is_file = isinstance(file, Path) and not holds_numbers(file)
             four = isinstance(shown, ShownPhoto) and "A" in shown.channels
             if is_file and four and not has_fourth_band(file):
@@ -176,10 +185,9 @@ class SampleStudy:
                 )
         return samples[0]
 
-    def _given(self, path: Path) -> Path | Source:
-        if path not in self.stored:
-            return path
-        return Source(pictures=[self.stored[path]()], name=path.name)
+    def _given(self, name: str) -> Path | Source:
+        path = Path(name)
+        return Source([self.stored[name]()], name=path.name) if name in self.stored else path
 
     def made_by(self) -> dict[str, Any]:
         """Return what a result depends on, for its record."""
@@ -194,22 +202,17 @@ class SampleStudy:
         return made | {name: value for name, value in chosen.items() if value}
 
 
-def _stored(source: str) -> Iterator[tuple[Path, Load]]:
-    """Yield the photographs of an archive, a table or a bucket, by what they are called."""
-    images = images_of(source)
+def _stored(source: str) -> Iterator[tuple[str, Load]]:
+    """Yield the photographs of an archive, a table or a bucket, with their names."""
+    images = images_of(source, one_by_one=True)
     if images.count is None:
-        raise InputError(
-            f"{source}: is read from its beginning to its end, which suits 'atlas build' alone: unpack it"
-        )
-    of = _Address if is_uri(source) else Path
+        how = "is read from its beginning to its end, which suits 'atlas build' alone: unpack it"
+        raise InputError(f"{images.name}: {how}")
     is_picture = os.path.splitext(images.name)[1].lower() in SUFFIXES  # noqa: PTH122 - perhaps a URI
     for name, load in images:
-        yield of(images.name, *([] if is_picture else [name])), load
-
-
-class _Address(type(Path())):  # type: ignore[misc]
-    """A URI with the name, suffix and parents of a path, which by itself would lose a slash."""
-
-    def __str__(self) -> str:
-        scheme, *parts = self.parts or [""]
-        return "/".join([scheme, "", *[""] * (scheme == "file:"), *parts]) if parts else scheme
+        if is_picture:
+            yield images.name, load
+        elif is_uri(source):
+            yield f"{images.name.rstrip('/')}/{name}", load
+        else:
+            yield str(Path(images.name, name)), load

@@ -1,6 +1,7 @@
 """``onnx-deconv serve``: models that answer and explain over HTTP."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, takes
-from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
+from onnx_deconv.cli.serving_options import AddressOptions, KServeOptions, LimitOptions
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.serving import check_installed, serve
@@ -39,6 +40,7 @@ Tensors are asked for by the Open Inference Protocol V2: docs/serve.md.
 @click.argument("models", metavar="[NAME=]MODEL...", nargs=-1, required=True)
 @takes("address", AddressOptions)
 @takes("limits", LimitOptions)
+@takes("kserve", KServeOptions)
 @takes("semantics", SemanticsOptions)
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
@@ -47,33 +49,34 @@ Tensors are asked for by the Open Inference Protocol V2: docs/serve.md.
 @click.pass_obj
 def command(
     console: Console, /, models: Sequence[str], *, address: AddressOptions, limits: LimitOptions,
-    semantics: SemanticsOptions, fixed: FixedInputs, images: ImageOptions, run: ModelOptions,
+    kserve: KServeOptions, semantics: SemanticsOptions, fixed: FixedInputs, images: ImageOptions,
+    run: ModelOptions,
 ) -> int:  # fmt: skip
     """Serve each MODEL over HTTP: its own answers, and what in an image excited a class.
 
     MODEL is an ONNX file, or a folder that 'convert' wrote; it is called by its NAME, or its file's name.
     The server speaks the Open Inference Protocol V2, takes photographs too, and runs until it is stopped.
     """
-    check_installed("serve")
-    where = address.address()
+    check_installed("kserve" if kserve.kserve else "serve")
+    where, grpc = kserve.addresses(address.address())
     named: dict[str, tuple[Explainer, Preprocess | None]] = {}
     for given in models:
-        name, path = _named(given)
+        name, path = _named(given, kserve.model_name if len(models) == 1 else None)
         if name in named:
             raise InputError(f"two models are named {name!r}: write another name in front, NAME={path}")
         explainer = run.explainer(fixed.model(path, run, images), semantics, AUTO)
         tell_assumed(console, explainer.head)
         named[name] = explainer, _preprocess(explainer, images, console)
-    serve(named, limits.limits(), where, __version__, lambda url: _say(console, url, list(named)))
+    serve(named, limits.limits(), where, __version__, partial(_say, console, list(named)), grpc)
     return 0
 
 
-def _named(given: str) -> tuple[str, Path]:
+def _named(given: str, otherwise: str | None) -> tuple[str, Path]:
     """Part a name from its model's path."""
     name, sign, path = given.partition("=")
     if sign and name and not Path(given).exists():
         return name, Path(path)
-    return Path(given).resolve().stem, Path(given)
+    return otherwise or Path(given).resolve().stem, Path(given)
 
 
 def _preprocess(explainer: Explainer, images: ImageOptions, console: Console) -> Preprocess | None:
@@ -87,6 +90,8 @@ def _preprocess(explainer: Explainer, images: ImageOptions, console: Console) ->
         return None
 
 
-def _say(console: Console, url: str, names: Sequence[str]) -> None:
-    console.result({"url": url, "models": names}, f"{url}: {', '.join(names)}; stop with Ctrl+C")
+def _say(console: Console, names: Sequence[str], url: str, grpc: str | None) -> None:
+    also = "" if grpc is None else f", gRPC at {grpc}"
+    told = {"url": url, "models": names} | ({} if grpc is None else {"grpc": grpc})
+    console.result(told, f"{url}{also}: {', '.join(names)}; stop with Ctrl+C")
     console.finish()

@@ -65,7 +65,7 @@ class Study:
 
 
 class Failures:
-    """Keeps why photographs could not be explained: each is reported, and the others are explained.
+    """Counts photographs that cannot be explained: each is reported, and the others are explained.
 
     Parameters
     ----------
@@ -77,14 +77,14 @@ class Failures:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total = console, total
-        self.reasons: dict[Path, str] = {}
+        self._count = 0
 
-    def note(self, path: Path, error: InputError) -> None:
+    def note(self, error: InputError) -> None:
         """Report a failure, or raise it where there is one photograph."""
         if self._total == 1:
             raise error
         self._console.error(str(error))
-        self.reasons[path] = str(error)
+        self._count += 1
 
     def exit_code(self) -> int:
         """Sum up.
@@ -94,12 +94,11 @@ class Failures:
         InputError
             If all photographs failed.
         """
-        count = len(self.reasons)
-        if count == self._total:
+        if self._count == self._total:
             raise InputError("none of the photographs could be explained")
-        if count:
-            self._console.warn(f"{count} of {self._total} photographs could not be explained")
-        return FELL_SHORT if count else 0
+        if self._count:
+            self._console.warn(f"{self._count} of {self._total} photographs could not be explained")
+        return FELL_SHORT if self._count else 0
 
 
 def batch_of(photos: Sequence[Photo]) -> Array:

@@ -57,16 +57,16 @@ class Packer:
         What the names of each photograph's files begin with.
     """
 
-    def __init__(self, job: Job, names: Mapping[Path, str]) -> None:
+    def __init__(self, job: Job, names: Mapping[str, str]) -> None:
         self._said = _Said()
         self._job, self._names = replace(job, study=replace(job.study, console=self._said)), names
 
-    def explain(self, group: Sequence[Path]) -> tuple[dict[Path, Sequence[Packed] | str], list[str]]:
+    def explain(self, group: Sequence[str]) -> tuple[dict[str, Sequence[Packed] | str], list[str]]:
         """Explain photographs that the model takes at once; return what became of them, and warnings."""
         with tempfile.TemporaryDirectory() as home:
             job = replace(self._job, output=Path(home), taken=[])
             found = Explaining(job, self._names).explain(group)
-            packed: dict[Path, Sequence[Packed] | str] = {
+            packed: dict[str, Sequence[Packed] | str] = {
                 path: str(outcome) if isinstance(outcome, InputError) else [*map(_packed, outcome)]
                 for path, outcome in found.items()
             }
@@ -85,8 +85,8 @@ def _packed(one: Explained) -> Packed:
 
 
 def together(
-    console: Console, job: Job, names: Mapping[Path, str], groups: Sequence[Sequence[Path]], address: str
-) -> Iterator[dict[Path, Outcome]]:
+    console: Console, job: Job, names: Mapping[str, str], groups: Sequence[Sequence[str]], address: str
+) -> Iterator[dict[str, Outcome]]:
     """Explain groups of photographs on a cluster; write the files and yield what became of each group.
 
     Parameters
@@ -111,7 +111,7 @@ def together(
     workers = Workers(Packer, (job, names), address, on_gpu=on_gpu)
     submitted = workers.results(lambda worker, group: worker.explain.remote(group), groups)
     for number, (group, reference) in enumerate(submitted, 1):
-        console.status(f"{number}/{len(groups)} {group[0].name}")
+        console.status(f"{number}/{len(groups)} {Path(group[0]).name}")
         found, warnings = workers.get(reference)
         for warning in warnings:
             console.warn(warning)

@@ -42,8 +42,8 @@ The checks, and the largest error that passes, relative to the largest expected 
   difference   a step along the gradient changes the unit as the gradient says,      0.05
                and so do steps in eight random directions, in float32                0.3
 
-What the network makes of the picture is told, and no error: how alike two images' and two units' pictures are
-(image, class), and how much of the signal the rectifiers let through (signal).
+What the network makes of the picture is reported, and is never an error: how alike the pictures of two images
+and of two units are (image, class), and how much of the signal the rectifiers let through (signal).
 
 Where the numbers are float16, the limits of outputs and reconstructions are 1e-02. The seeds are the
 strongest unit and, for models of up to 20 million weights, random numbers.

@@ -7,7 +7,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from onnx_deconv.model import Array
 from onnx_deconv.model.canonical import put_in_order
 from onnx_deconv.model.opset_conversion import at_opset
-from onnx_deconv.model.protos import opset_of, renamed, stored_tensors
+from onnx_deconv.model.protos import opset_of, renamed, stored_tensors, subgraphs
 from onnx_deconv.operators.builder import BACKWARD, IR_VERSION
 
 
@@ -105,9 +105,8 @@ def _names(graph: GraphProto) -> set[str]:
     names = {v for n in graph.node for v in n.output} | {t.name for t in graph.initializer}
     names |= {t.values.name for t in graph.sparse_initializer}
     names |= {i.name for i in graph.input}
-    for attribute in (a for n in graph.node for a in n.attribute):
-        for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            names |= _names(inner)
+    for inner in (graph for node in graph.node for graph in subgraphs(node)):
+        names |= _names(inner)
     return names
 
 

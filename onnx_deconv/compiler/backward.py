@@ -21,8 +21,18 @@ from onnx_deconv.model import Model
 from onnx_deconv.model.heads import axes_of, feature_maps, feature_maps_at
 from onnx_deconv.model.model import read_by
 from onnx_deconv.model.opset_conversion import at_opset
-from onnx_deconv.model.tails import FLOATS
-from onnx_deconv.operators import Key, Rule, Signals, Site, Tap, find, own_domain, rules_for, spelled
+from onnx_deconv.model.tail_steps import FLOATS
+from onnx_deconv.operators import (
+    Key,
+    Rule,
+    Signals,
+    Site,
+    Tap,
+    key_of,
+    rules_for,
+    spelled,
+    traits_of,
+)
 from onnx_deconv.operators.builder import OPSET, Emitter, Signal
 from onnx_deconv.operators.forward_values import ForwardValues
 from onnx_deconv.operators.node import label
@@ -143,7 +153,7 @@ class Walk:
         """Return (operator, node) for each node on the path that has no rule."""
         return [
             (spelled(key), label(node))
-            for key, node in ((_key(n), n) for n in self.path)
+            for key, node in ((key_of(n), n) for n in self.path)
             if key not in self.rules
         ]
 
@@ -213,8 +223,8 @@ class Walk:
             self.reached, self.readers, self.values,
         )  # fmt: skip
         before = self.values.reads
-        passed = self._passed(site, rules[_key(node)], names)
-        if rules is self.rules and RECTIFIER in find(*reversed(_key(node))).traits:
+        passed = self._passed(site, rules[key_of(node)], names)
+        if rules is self.rules and RECTIFIER in traits_of(node):
             self.reads_rectifiers |= self.values.reads > before
             if self.measured:
                 self._measure(node, arrived[0], passed[0])
@@ -358,8 +368,4 @@ def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:
 
 def _passed_on(node: gs.Node) -> list[gs.Variable]:
     """Return the outputs that a signal can come from: a dynamic quantiser's scale is taken as given."""
-    return node.outputs[:1] if QUANTISER in find(node.op, node.domain).traits else node.outputs
-
-
-def _key(node: gs.Node) -> Key:
-    return own_domain(node.domain), str(node.op)
+    return node.outputs[:1] if QUANTISER in traits_of(node) else node.outputs

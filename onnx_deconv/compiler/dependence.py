@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import onnx_graphsurgeon as gs
 
-from onnx_deconv.operators import Tap, find
+from onnx_deconv.operators import Tap, traits_of
 from onnx_deconv.operators.traits import FILTER, POOL, RECTIFIER, SWITCHES
 from onnx_deconv.semantics import Semantics
 
@@ -94,7 +94,7 @@ def image_dependence(
         "values": "value" in kinds and not (reads_rectifiers or shared_out or semantics.reads_feature_maps),
     }
     through = tuple(name for name, applies in told.items() if applies)
-    if not through and not any(RECTIFIER in find(node.op, node.domain).traits for node in path):
+    if not through and not any(RECTIFIER in traits_of(node) for node in path):
         note = "nothing below rectifies: the picture is the unit's own filter, whatever the image"
         return ImageDependence("no", through, note)
     if not through:
@@ -143,11 +143,11 @@ def pooled_share(path: Sequence[gs.Node]) -> float:
     steps: dict[str, tuple[float, float]] = {}
     for node in path:
         reached = max((steps[v.name] for v in node.inputs if v.name in steps), default=(0.0, 0.0))
-        traits = find(node.op, node.domain).traits
+        traits = traits_of(node)
         strides = node.attrs.get("strides") if traits & {FILTER, POOL} else None
         step = math.log2(math.prod(strides)) / len(strides) if strides else 0.0
         after = reached[0] + step, reached[1] + (step if SWITCHES in traits else 0.0)
         steps |= {v.name: after for v in node.outputs}
     whole, pooled = steps[path[-1].outputs[0].name]
-    pools = any(SWITCHES in find(node.op, node.domain).traits for node in path)
+    pools = any(SWITCHES in traits_of(node) for node in path)
     return pooled / whole if whole > 0 else float(pools)

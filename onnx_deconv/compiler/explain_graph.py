@@ -122,7 +122,7 @@ def explain_graph(
         ``present``: those of its activations that are positive, all where none is. ``contrast``: the class,
         less the mean of all others; for scores alone. ``strongest``: the map's strongest activation alone.
         ``unit``: ``target`` is not a channel but a
-        unit, its index in row-major order over the explained value's axes behind the batch (channel,
+        unit, its index in row-major order over the explained value's axes after the batch (channel,
         row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
         channel (scores), ``present`` for maps before a sigmoid, else ``map``.
     ranking
@@ -192,16 +192,11 @@ def explain_graph(
     if seed == "unit" and ranked.value != explained["value"]:
         raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
     interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, SCORES, EXPLAINED, *results(pair))}
-    if target == "weights":
-        seeds = seed_graph.weighted_seeds(explained, ranked, seed_type(pair), seed)
-    else:
-        seeds = seed_graph.seeds(explained, ranked, seed_type(pair), top, seed, arrays=target == "array")
-    told = (TARGET, SCORES, EXPLAINED)
-    chosen = graph.append(seeds, {f"{SEED}/{name}": interface[name] for name in told})
+    seeds = _append_seeds(graph, pair, ranked, interface, target, seed, top)
     wanted = target_entry(pair, interface[TARGET], target, seed, top, count)
     default = own_top({"target": wanted})[interface[TARGET]] if target_input == "optional" else None
     graph.add_input(value_info(wanted), default)
-    _append_companions(graph, pair, [chosen[f"{SEED}/{k}"] for k in range(top)], interface, opset)
+    _append_companions(graph, pair, seeds, interface, opset)
     entries = result_entries(pair, interface, top)
     if rendering is not None:
         entries.append(
@@ -229,6 +224,26 @@ def explain_graph(
     made = _finished(graph.proto, manifest, takes.passes if passes is None else passes)
     check(made, runtime)
     return ExplainGraph(made, manifest, pair.folder, pair)
+
+
+def _append_seeds(
+    graph: Assembly,
+    pair: Pair,
+    ranked: Ranked,
+    interface: Mapping[str, str],
+    target: TargetKind,
+    seed: GraphSeed,
+    top: int,
+) -> list[str]:
+    """Append what makes the seeds of ``target``; return their names."""
+    explained = pair.manifest["explained"]
+    if target == "weights":
+        made = seed_graph.weighted_seeds(explained, ranked, seed_type(pair), seed)
+    else:
+        made = seed_graph.seeds(explained, ranked, seed_type(pair), top, seed, arrays=target == "array")
+    told = (TARGET, SCORES, EXPLAINED)
+    values = graph.append(made, {f"{SEED}/{name}": interface[name] for name in told})
+    return [values[f"{SEED}/{k}"] for k in range(top)]
 
 
 def _append_companions(
@@ -313,7 +328,10 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
     """Return the value by which classes or channels are ranked, and what is known of it."""
     scores, explained = pair.manifest["scores"], pair.manifest["explained"]
     if scores is None and explained["output"] is not None:
-        raise ModelError(f"the graph does not tell what output {explained['output']!r} is: choose a layer")
+        raise ModelError(
+            f"the graph does not tell what output {explained['output']!r} is: make the pair of a layer, by "
+            "compile_pair(model, LAYER), or of another output, by compile_pair(model, output=NAME)"
+        )
     if seed != "unit" and scores is not None and value == scores["value"]:
         if scores["kind"] == "detections" and scores["fields"] is None:
             raise ModelError(

@@ -4,7 +4,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.seed_graph import exported
-from onnx_deconv.imaging import NEGLIGIBLE, Layout, Preprocess, heat_map
+from onnx_deconv.imaging import NEGLIGIBLE, SALIENCY_PERCENTILE, Layout, Preprocess, heat_map
 from onnx_deconv.operators.builder import Emitter, Signal
 
 PICTURE, HEAT = "picture", "heat"
@@ -52,7 +52,7 @@ def _channels(op: Emitter, picture: Signal, letters: str) -> Signal:
     return op.Floor(op.Mul(op.Add(op.ReduceSum(shares, [4], keepdims=0), offsets), 1 / _ONE))
 
 
-def rendering(name: str, layout: Layout, top: int, colormap: str = "inferno") -> ModelProto:
+def rendering(name: str, layout: Layout, top: int) -> ModelProto:
     """Draw the saliency of reconstructions, (N, C, H, W) or (N, H, W, C): ``heat``, uint8 (N, H, W, 3).
 
     The same as :func:`~onnx_deconv.imaging.saliency` and
@@ -70,7 +70,7 @@ def rendering(name: str, layout: Layout, top: int, colormap: str = "inferno") ->
     # A picture of nothing stays 0.
     divisor = op.Where(op.Greater(level, 0.0), level, 1.0)
     relative = op.Div(op.Min(magnitude, level), divisor)
-    colours = heat_map(np.linspace(0, 1, 256)[None], colormap)[0]
+    colours = heat_map(np.linspace(0, 1, 256)[None])[0]
     index = op.Cast(op.Round(op.Mul(relative, 255.0)), to=TensorProto.INT64)
     heat = op.Gather(colours.astype(op.dtype), index, axis=0)
     if top > 1:
@@ -79,8 +79,8 @@ def rendering(name: str, layout: Layout, top: int, colormap: str = "inferno") ->
     return exported(op, {HEAT: op.Cast(heat, to=TensorProto.UINT8)}, "rendering")
 
 
-def _level(op: Emitter, flat: Signal, percentile: float = 99) -> Signal:
-    """Return the percentile of each row's magnitudes that are more than rounding: (M, P) to (M, 1)."""
+def _level(op: Emitter, flat: Signal) -> Signal:
+    """Return the 99th percentile of each row's magnitudes that are more than rounding: (M, P) to (M, 1)."""
     ascending = op.TopK(flat, op.Shape(flat, start=1), largest=0, outputs=2)[0]
     floor = op.Mul(op.ReduceMax(flat, [1]), NEGLIGIBLE)
     mask = op.Cast(op.Greater(flat, floor), to=op.elem_type)
@@ -88,7 +88,7 @@ def _level(op: Emitter, flat: Signal, percentile: float = 99) -> Signal:
     present, absent = op.ReduceSum(mask, [1]), op.ReduceSum(op.Sub(1.0, mask), [1])
     whole = op.Add(present, absent)
     # As NumPy counts: between the first that is present (0) and the last (1), linear in between.
-    share = op.Mul(op.Sub(present, 1.0), percentile / 100)
+    share = op.Mul(op.Sub(present, 1.0), SALIENCY_PERCENTILE / 100)
     position = op.Add(absent, op.Max(share, 0.0))
     last = op.Sub(whole, 1.0)
     below = op.Min(op.Floor(position), last)

@@ -1,19 +1,19 @@
 """The model inside an explain graph: who explains such a graph means the model that it was made of."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import GraphProto, ModelProto, helper
+from onnx import ModelProto, helper
 
 from onnx_deconv.compiler.manifest import checked_graph_manifest
 from onnx_deconv.compiler.package import EXPLAIN
 from onnx_deconv.compiler.pair import MANIFEST_KEY
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model import InputShapes, Model, Source, load
-from onnx_deconv.model.protos import replace
+from onnx_deconv.model.protos import every_node, replace
 
 _OF_PIXELS = ("preset", "Image.NominalPixelRange", "Image.BitmapPixelFormat")
 """Metadata on how pixels become numbers: untrue of a graph that takes the pixels themselves."""
@@ -88,7 +88,7 @@ def _without_explanation(proto: ModelProto, manifest: Mapping[str, Any]) -> Mode
     for node in reversed(graph.node):  # those that make a value stand before those that read it
         if needed.intersection(node.output):
             kept.append(node)
-            needed.update(_read_by(node))
+            needed.update(v for each in every_node([node]) for v in each.input)
     replace(graph.node, kept[::-1])
     replace(graph.output, [o for o in graph.output if o.name in own])
     replace(graph.input, [i for i in graph.input if i.name != manifest["target"]["name"]])
@@ -98,17 +98,3 @@ def _without_explanation(proto: ModelProto, manifest: Mapping[str, Any]) -> Mode
     if not kept:
         raise ModelError("the explain graph's own outputs are missing: convert the model again")
     return inner
-
-
-def _read_by(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the values that a node reads, also inside its branches."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            yield from _read_in(inner)
-
-
-def _read_in(graph: GraphProto) -> Iterator[str]:
-    yield from (output.name for output in graph.output)
-    for node in graph.node:
-        yield from _read_by(node)

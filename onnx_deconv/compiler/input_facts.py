@@ -7,10 +7,24 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput, preprocess_for
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
+from onnx_deconv.model.class_names import names_in_nodes
+from onnx_deconv.model.heads import Head, names_of_fields
 
 
-def input_facts(model: Model) -> dict[str, Any]:
-    """Return what to say in a manifest of a model's inputs.
+def labels_of(model: Model, head: Head) -> Labels:
+    """Return the names that a file has for the classes of an output: in its metadata, else in its nodes."""
+    return Labels.of(None, model.metadata, names_in_nodes(model, head))
+
+
+def input_facts(model: Model, head: Head) -> dict[str, Any]:
+    """Return what to say in a manifest of a model's inputs, and of its classes.
+
+    Parameters
+    ----------
+    model
+        The model.
+    head
+        The output whose classes are named.
 
     Returns
     -------
@@ -18,13 +32,13 @@ def input_facts(model: Model) -> dict[str, Any]:
         ``batch``: its axis, and its size where the file fixes it. ``example``: sizes with which the model can
         be warmed up, by input; ``None`` for a size that nothing tells. ``preprocessing``: how photographs
         become numbers, as :class:`onnx_deconv.imaging.Preprocess` has it, ``None`` where the model does not
-        say. ``labels``: the names of the classes in the model's metadata.
+        say. ``labels``: the names of the classes in the model's file.
     """
     return {
         "batch": {"axis": 0, "size": model.batch},
         "example": {name: _example(model, name) for name in model.inputs},
         "preprocessing": _preprocessing(model),
-        "labels": list(Labels.of(None, model.metadata).names),
+        "labels": list(names_of_fields(head, labels_of(model, head).names)),
     }
 
 

@@ -10,17 +10,12 @@ from onnx import TensorProto
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.dependence import ImageDependence
+from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
-from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.heads import Head, class_maps, explainable, head_of, heads, labelled
-from onnx_deconv.operators import (
-    Key,
-    find,
-    own_domain,
-    spelled,
-)
+from onnx_deconv.operators import key_of, spelled, traits_of
 from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.semantics import Semantics
 
@@ -121,7 +116,7 @@ class Inspection:
     class_maps
         The value with one feature map per class that ``--seed auto`` starts from; ``None`` without one.
     labels
-        How many class names the metadata hold.
+        How many names of classes the file holds: its metadata, or nodes behind the scores.
     metadata
         The metadata's keys.
     layers
@@ -190,7 +185,7 @@ def inspect_model(
         If there is no such layer.
     """
     semantics = semantics or Semantics()
-    head, labels = head_of(model, output), len(Labels.of(None, model.metadata).names)
+    head = head_of(model, output)
     value, cut = (head.start, list(head.cut)) if layer is None else (model.layer(layer), [])
     walk, problem, dependence = _walk(model, value, semantics)
     if layer is None and head.problem is not None:
@@ -211,13 +206,15 @@ def inspect_model(
             for axis, dim in enumerate(model.type_of(name).dims or ())
             if not isinstance(dim, int)
         ],
-        heads=[_output(model, labelled(model, each, labels)) for each in heads(model)],
+        heads=[
+            _output(model, labelled(model, each, len(labels_of(model, each).names))) for each in heads(model)
+        ],
         explained=value,
         cut=cut,
         class_maps=class_maps(model, head.start)
         if layer is None and not semantics.starts_at_scores
         else None,
-        labels=labels,
+        labels=len(labels_of(model, head).names),
         metadata=sorted(model.metadata),
         rules=semantics.rules,
         layers=layers,
@@ -300,16 +297,16 @@ def _walk(
 def _layers(walk: Walk) -> Iterator[Layer]:
     numbers = {v: n for v, n in walk.model.ordinals.items() if walk.model.layer(n) == v}
     for node in walk.path:
-        rule = walk.rules.get(_key(node))
+        rule = walk.rules.get(key_of(node))
         yield Layer(
             layer=node.outputs[0].name,
             node=str(node.name or ""),
-            operator=spelled(_key(node)),
+            operator=spelled(key_of(node)),
             shape=walk.model.type_of(node.outputs[0].name).dims,
             number=numbers.get(node.outputs[0].name),
             family=None if rule is None else family(rule),
             rule=None if rule is None else says(rule),
-            overlaps=overlaps(node, walk.model) if SWITCHES in find(node.op, node.domain).traits else None,
+            overlaps=overlaps(node, walk.model) if SWITCHES in traits_of(node) else None,
         )
 
 
@@ -319,15 +316,11 @@ def _deepest(walk: Walk) -> str | None:
     found = None
     for node in walk.path:
         names = [v.name for v in node.outputs]
-        if _key(node) not in walk.rules or any(v.name in open_ended for v in node.inputs):
+        if key_of(node) not in walk.rules or any(v.name in open_ended for v in node.inputs):
             open_ended.update(names)
         elif len(walk.model.type_of(names[0]).shape or ()) > 1:
             found = names[0]
     return found
-
-
-def _key(node: gs.Node) -> Key:
-    return own_domain(node.domain), str(node.op)
 
 
 def _type(model: Model, value: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx_deconv.compiler.manifest import checked_manifest
 from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.errors import ModelError
-from onnx_deconv.files import replacing_together
+from onnx_deconv.files import check_disk, replacing_together
 from onnx_deconv.model import Model, all_tensors, read_proto
 from onnx_deconv.model.external_data import INLINE_LIMIT, Extent
 from onnx_deconv.model.model_files import ModelFiles, check_weights
@@ -65,9 +65,10 @@ def save(pair: Pair, path: str | os.PathLike[str], check: Check = lambda _: None
     Raises
     ------
     InputError
-        If a file cannot be written; what was there before is kept then.
+        If a file cannot be written, or the disk has no room; what was there before is kept then.
     """
     names = (FORWARD, WEIGHTS, MANIFEST, DECONV)  # only with the last one a folder holds a pair
+    _check_room(path, max(_bytes_of(pair.forward), _bytes_of(pair.deconv)))  # they share most weights
     with _written(path, names, check) as stage:
         with (stage / WEIGHTS).open("wb") as file:
             store = _Weights(file, pair.folder)
@@ -121,9 +122,11 @@ def save_graph(
     Raises
     ------
     InputError
-        If a file cannot be written; what was there before is kept then.
+        If a file cannot be written, or the disk has no room; what was there before is kept then.
     """
-    large = sum(external_size(t) or t.ByteSize() for t in all_tensors(proto)) > ONE_FILE
+    size = _bytes_of(proto)
+    large = size > ONE_FILE
+    _check_room(path, size)
     names = (*[WEIGHTS] * large, *[MANIFEST] * (manifest is not None), name)
     with _written(path, names, check) as stage:
         if large:
@@ -135,6 +138,15 @@ def save_graph(
         if manifest is not None:
             _write_manifest(manifest, stage)
     return [Path(path) / file for file in reversed(names)]
+
+
+def _bytes_of(proto: ModelProto) -> int:
+    """Return how many bytes a model's tensors take, wherever they lie."""
+    return sum(external_size(tensor) or tensor.ByteSize() for tensor in all_tensors(proto))
+
+
+def _check_room(path: str | os.PathLike[str], needed: int) -> None:
+    check_disk(Path(path), needed, "the files take")
 
 
 def external_size(tensor: TensorProto) -> int:

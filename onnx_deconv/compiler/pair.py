@@ -11,11 +11,10 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.forward import forward
-from onnx_deconv.compiler.input_facts import input_facts
+from onnx_deconv.compiler.input_facts import input_facts, labels_of
 from onnx_deconv.compiler.passes import apply_passes, with_sizes
 from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
-from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model, naming_the_file
 from onnx_deconv.model.heads import ChosenKind, Head, axes_of, chosen, fields_of, head_of, labelled
 from onnx_deconv.operators import RuleTable, Tap
@@ -82,7 +81,6 @@ def compile_pair(
         The model inputs to explain in terms of; by default all that carry real numbers.
     output
         The output whose scores are explained; by default the first that is real numbers, or made of such.
-
     kind
         What a row of numbers is where nothing in the file says so: ``classes`` or ``regression``.
 
@@ -134,8 +132,9 @@ def _compiled(
     output: str | None,
     kind: ChosenKind | None,
 ) -> Pair:
-    labels = len(Labels.of(None, model.metadata).names)
-    head = chosen(labelled(model, head_of(model, output), labels), kind)
+    head = head_of(model, output)
+    labels = len(labels_of(model, head).names)
+    head = chosen(labelled(model, head, labels), kind)
     value = head.start if explained is None else model.layer(explained)
     walk = Walk(model, value, semantics, inputs)
     deconv, taps = walk.run()
@@ -164,7 +163,7 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head, l
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
-        **input_facts(model),
+        **input_facts(model, head),
         "inputs": [described(model, name) for name in model.inputs],
         "outputs": [described(model, name) for name in model.outputs],
         "deconv_inputs": [

@@ -80,11 +80,8 @@ def seeds(
         Inputs: the two values and ``seed/target``; outputs: ``seed/0``, ``seed/1`` ..., ``seed/scores``, by
         which the strongest is found, and ``seed/explained``, which channels or units were taken.
     """
-    op = Emitter(np.dtype(precision))
-    op.origin = SEED
-    axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
-    value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
-    by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    op, value, by, axes = _begun(explained, ranked, precision)
+    kind = resolved(explained, ranked, kind)
     anchors = 1 if ranked.fields is None or kind == "unit" else ranked.fields.anchors
     by = _apart(op, by, anchors)
     target = op.input(f"{SEED}/{TARGET}", None, None if arrays else np.int64)
@@ -106,6 +103,17 @@ def seeds(
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
     return exported(op, starts | told, "seeds")
+
+
+def _begun(
+    explained: Mapping[str, Any], ranked: Ranked, precision: str
+) -> tuple[Emitter, Signal, Signal, Axes]:
+    """Begin a graph; return the explained value and the ranked one, (N, K, ...), and the former's axes."""
+    op, axes = Emitter(np.dtype(precision)), Axes.of(explained["axes"])
+    op.origin = SEED
+    value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
+    by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    return op, value, by, axes
 
 
 def _asked_or_best(op: Emitter, target: Signal, best: Signal) -> Signal:
@@ -130,11 +138,8 @@ def weighted_seeds(
     As :func:`seeds` of one channel, but that ``seed/target`` has a weight for each, shape (N, K). Where an
     image's weights are all zero its strongest is taken.
     """
-    op = Emitter(np.dtype(precision))
-    op.origin = SEED
-    axes, kind = Axes.of(explained["axes"]), resolved(explained, ranked, kind)
-    value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
-    by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    op, value, by, axes = _begun(explained, ranked, precision)
+    kind = resolved(explained, ranked, kind)
     given = op.Cast(op.input(f"{SEED}/{TARGET}", None), to=op.elem_type)
     scores = op.ReduceMax(op.Reshape(_classes(op, by, ranked), [0, 0, -1]), [2], keepdims=0)
     best = op.ArgMax(scores, axis=1, keepdims=0)

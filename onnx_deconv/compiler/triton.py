@@ -19,6 +19,7 @@ from onnx_deconv.errors import InputError, sizes_of
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.model import Model
 from onnx_deconv.model.axis_names import has_batches
+from onnx_deconv.model.heads import head_of
 
 FILE, CONFIG, VERSION = "model.onnx", "config.pbtxt", "1"
 _TYPES = {
@@ -72,6 +73,11 @@ def save_repository(
         raise InputError(f"Triton runs graphs for {' and '.join(_KINDS)}, not for {manifest['runtime']}")
     if manifest["target"]["input"] == "optional":
         raise InputError("target_input='optional': Triton's backend for ONNX takes no optional inputs")
+    if untyped := [entry["name"] for entry in manifest["outputs"] if entry["dtype"] == "undefined"]:
+        raise InputError(
+            f"output {untyped[0]!r} is no tensor, as a ZipMap's, and Triton's backend for ONNX takes nothing "
+            "else: leave that node out of the model"
+        )
     home, files = folder(path), list[Path]()
     both: tuple[tuple[str, dict[str, Any], Callable[[Path], list[Path]]], ...] = (
         (f"{name}_explain", _with_target(manifest), lambda to: graph.save(to, FILE, check)),
@@ -102,7 +108,12 @@ def _can_batch(model: Model, manifest: Mapping[str, Any]) -> bool:
 
 def _of_model(model: Model, runtime: str) -> dict[str, Any]:
     entries = [[described(model, name) for name in names] for names in (model.inputs, model.outputs)]
-    return {"inputs": entries[0], "outputs": entries[1], "runtime": runtime, **input_facts(model)}
+    return {
+        "inputs": entries[0],
+        "outputs": entries[1],
+        "runtime": runtime,
+        **input_facts(model, head_of(model)),
+    }
 
 
 def _with_target(manifest: Mapping[str, Any]) -> dict[str, Any]:

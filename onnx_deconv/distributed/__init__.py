@@ -1,7 +1,8 @@
 """Atlases and explanations made by a Ray cluster: the same to the byte as one process makes them.
 
-Each actor holds one explainer. Blocks of images are tallied by whichever actor is free, the actors merge the
-tallies in a tree, and the strongest units are projected image by image; only compressed pictures come back.
+Each actor holds one explainer. Whichever actor is free scans the next block of images, the actors merge the
+partial atlases in a tree, and the strongest units are projected image by image; only compressed pictures
+come back.
 An actor that is lost is replaced by Ray, and its block is done again.
 """
 

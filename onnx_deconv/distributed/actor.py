@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from onnx_deconv.atlas import Atlas, Images, Projector, merge
 from onnx_deconv.atlas.layer_files import Plans
-from onnx_deconv.atlas.scan import Tally
+from onnx_deconv.atlas.scan import Scanner
 from onnx_deconv.atlas.top_activations import UnitKey
 from onnx_deconv.atlas.writer import Drawn, draw
 from onnx_deconv.attribution.explainer import Explainer
@@ -57,7 +57,7 @@ class Projected(NamedTuple):
 
 
 class Actor:
-    """Tallies and projects blocks of images, on one core.
+    """Scans and projects blocks of images, on one core.
 
     Parameters
     ----------
@@ -68,21 +68,21 @@ class Actor:
     def __init__(self, job: Job) -> None:
         self._job, self._images = job, job.source()
         self._projector: Projector | None = None
-        self._tally: Tally | None = None
+        self._scanner: Scanner | None = None
 
-    def tally(self, first: int, last: int) -> Atlas:
+    def scan(self, first: int, last: int) -> Atlas:
         """Find the strongest activations of the images from one number to another, which is left out."""
         job = self._job
-        if self._tally is None:
-            self._tally = Tally(job.explainer, job.preprocess, list(job.plan))
+        if self._scanner is None:
+            self._scanner = Scanner(job.explainer, job.preprocess, list(job.plan))
         found = Atlas(job.top, job.made)
-        for _ in self._tally.add(self._images.numbered(first, last), found):
+        for _ in self._scanner.add(self._images.numbered(first, last), found):
             pass
         return found
 
-    def merge(self, *tallies: Atlas) -> Atlas:
-        """Merge tallies: here, as a process of its own would take seconds to begin."""
-        return merge(tallies)
+    def merge(self, *parts: Atlas) -> Atlas:
+        """Merge partial atlases: here, since another process would take seconds to start."""
+        return merge(parts)
 
     def project(self, atlas: Atlas, names: Collection[str], done: Collection[UnitKey]) -> Projected:
         """Find where an atlas's units are in these of its images, and project and draw those not done."""

@@ -1,4 +1,4 @@
-"""The driver of a cluster: hands out blocks of images, merges tallies in a tree, and writes the results."""
+"""The driver of a cluster: hands out blocks of images, has partial atlases merged, and writes the results."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -18,9 +18,9 @@ _BLOCKS_PER_ACTOR = 8
 _LAST_ROUNDS = 2
 """Blocks for each actor into which what is left is divided: blocks get smaller when the end is near."""
 _SMALLER = 8
-"""How many times smaller the last blocks are than the first; each has a tally that is sent, however small."""
+"""How many times smaller the last blocks are than the first: each block's atlas is sent, however small."""
 _BRANCHES = 8
-"""Tallies that an actor merges at once."""
+"""Partial atlases that an actor merges at once."""
 _PROJECTED = 32
 """Images whose units an actor projects at once."""
 
@@ -59,12 +59,12 @@ class Cluster:
             Called with the number of images that were scanned, to report progress.
         """
         total = images.count if images.count is not None else sum(1 for _ in images)
-        tallies = []
-        parts = blocks(total, len(self.actors))
-        for block, tally in self._workers.results(lambda actor, block: actor.tally.remote(*block), parts):
-            tallies.append(tally)
+        parts = []
+        shares = blocks(total, len(self.actors))
+        for block, part in self._workers.results(lambda actor, block: actor.scan.remote(*block), shares):
+            parts.append(part)
             done(block[1])
-        found: Atlas = self._ray.get(self._merged(tallies))
+        found: Atlas = self._ray.get(self._merged(parts))
         found = found.of_images(found.images)  # a copy: what lies in the shared memory is not written to
         found.names = digest_of(images)
         return found
@@ -87,13 +87,13 @@ class Cluster:
                 atlas.layers[layer].positions[np.isin(tables[layer], wanted)] = positions
             yield from found.drawn
 
-    def _merged(self, tallies: Sequence[Any]) -> Any:
-        """Merge tallies in a tree on the actors; none but the last comes to this process."""
-        while len(tallies) > 1:
-            groups = [tallies[k : k + _BRANCHES] for k in range(0, len(tallies), _BRANCHES)]
+    def _merged(self, parts: Sequence[Any]) -> Any:
+        """Merge partial atlases in a tree on the actors; only the last comes to this process."""
+        while len(parts) > 1:
+            groups = [parts[k : k + _BRANCHES] for k in range(0, len(parts), _BRANCHES)]
             merged = self._workers.results(lambda actor, group: actor.merge.remote(*group), groups)
-            tallies = [tally for _, tally in merged]
-        return tallies[0]
+            parts = [part for _, part in merged]
+        return parts[0]
 
 
 def blocks(total: int, actors: int) -> list[tuple[int, int]]:

@@ -49,7 +49,7 @@ class Workers:
         there = self.ray.cluster_resources()
         number = count or max(1, int(there.get("CPU", 1)))
         share = _share(there.get("GPU", 0), number) if on_gpu else 0
-        # Ray makes a lost actor anew, and gives it its task again, as often as it takes.
+        # Ray replaces a lost actor, and gives it its task again, as often as it takes.
         remote = self.ray.remote(num_cpus=1, num_gpus=share, max_restarts=-1, max_task_retries=-1)(
             of_one_core(of)
         )

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model import Array, Model
 from onnx_deconv.model.protos import copy_of, stored_tensors
-from onnx_deconv.operators import find
+from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.traits import FILTER
 
 Redraw = Literal["redraw", "permute"]
@@ -48,7 +48,7 @@ def learnt_layers(model: Model) -> list[Layer]:
     tensors = _tensors_by_name(model.proto)
     layers, taken = list[Layer](), set[str]()
     for node in reversed(model.nodes):
-        if FILTER not in find(node.op, node.domain).traits or node.outputs[0].name in model.constants:
+        if FILTER not in traits_of(node) or node.outputs[0].name in model.constants:
             continue
         own = [t for value in node.inputs for t in _sources(model, tensors, value.name) if t not in taken]
         if own:
@@ -93,9 +93,9 @@ def randomised(model: Model, layers: list[Layer], random_state: int = 0, how: Re
     return Model(proto, model.files, model.name)
 
 
-def depths(layers: int, count: int = 5) -> list[int]:
-    """Choose after how many randomised layers to look: 1, and up to `count` in all, as far as all layers."""
-    return sorted({round(each) for each in np.geomspace(1, layers, count)}) if layers else []
+def depths(layers: int) -> list[int]:
+    """Choose after how many randomised layers to look: 1, and up to five in all, as far as all layers."""
+    return sorted({round(each) for each in np.geomspace(1, layers, 5)}) if layers else []
 
 
 def _random_like(numbers: Array, name: str, rng: np.random.Generator, how: Redraw) -> TensorProto:

@@ -21,9 +21,9 @@ from onnx_deconv.imaging import (
     Picture,
     Preprocess,
     at_height,
-    contoured,
     joined,
     map_resized,
+    outlined,
     overlay,
     saliency,
     webp,
@@ -187,7 +187,7 @@ def _drawn(case: Case, maps: Maps, preprocess: Preprocess) -> Picture:
     (found,) = maps(photo.tensor[None], [case.target])
     view = at_height(photo.view, _HEIGHT)
     height, width = view.shape[:2]
-    shown = view if case.inside is None else contoured(view, _enlarged(case.inside, height, width))
+    shown = view if case.inside is None else outlined(view, _enlarged(case.inside, height, width))
     heat = np.clip(map_resized(saliency(found), (height, width)), 0, 1)
     return joined([shown, overlay(view, heat)], axis=1)
 

@@ -15,7 +15,7 @@ Sizes are (height, width) everywhere; a *picture* is a uint8 array H×W×3, RGB,
 
 from onnx_deconv.imaging.arrays import NUMBER_SUFFIXES, holds_numbers, read_numbers
 from onnx_deconv.imaging.boxes import Box, BoxRow, read_boxes
-from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, contoured, outlined, text_length, text_size
+from onnx_deconv.imaging.canvas import BLACK, Canvas, Colour, outlined, text_length, text_size
 from onnx_deconv.imaging.channels import Channels, InputAxes, Layout, channels_first
 from onnx_deconv.imaging.colour import (
     NEGLIGIBLE,
@@ -94,7 +94,6 @@ __all__ = [
     "beside",
     "channels_first",
     "check_picture",
-    "contoured",
     "has_fourth_band",
     "heat_map",
     "holds_numbers",

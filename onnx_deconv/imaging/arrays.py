@@ -44,7 +44,7 @@ def holds_numbers(path: PathLike) -> bool:
 def read_numbers(path: PathLike) -> ReadNumbers:
     """Read numbers from a file.
 
-    1. ``.npy``: its array. ``.npz``: its only array, or the one named behind a colon, ``FILE.npz:NAME``.
+    1. ``.npy``: its array. ``.npz``: its only array, or the one named after a colon, ``FILE.npz:NAME``.
     2. A sound: channels × samples, float32, -1..1. ``.wav`` of whole numbers is read without other packages;
        the rest by ``soundfile`` (``pip install 'onnx-deconv[signals]'``).
     3. Any other file is a picture: bands × H × W, each value as it is stored. The bands of all pages of a

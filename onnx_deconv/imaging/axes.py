@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 
+_MOST = 6
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Choose round numbers, evenly spaced, that enclose a range; at most `most` of them are inside it."""
+
+def ticks(low: float, high: float) -> list[float]:
+    """Choose round numbers, evenly spaced, that enclose a range; at most six of them are inside it."""
     if not high > low:
         high = low + (abs(low) or 1.0)
-    raw = (high - low) / (most - 1)
+    raw = (high - low) / (_MOST - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = power * next(f for f in (1, 2, 3, 5, 10) if power * f >= raw * (1 - 1e-9))
     if step == 3 * power and power < 10:  # thirds suit angles alone  # noqa: PLR2004

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from onnx_deconv.imaging.picture import Picture, check_picture
-from onnx_deconv.model import Array
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
 """Red, green, blue, 0..255."""
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
+_YELLOW: Colour = (255, 220, 0)
+_OUTLINE = (BLACK, _YELLOW, _YELLOW, BLACK)
+"""The pixels across an outline."""
 _SMALLEST, _LARGEST = 12, 20
 _LEGIBLE = 7
 _CELL_TO_TEXT = 16
@@ -68,53 +71,20 @@ class Canvas:
         return np.array(self._image)
 
 
-def contoured(picture: Picture, inside: Array, colour: Sequence[int] = (255, 220, 0)) -> Picture:
-    """Draw an outline around the pixels of a mask, as :func:`outlined` does around a box.
+def outlined(picture: Picture, inside: npt.NDArray[np.bool_]) -> Picture:
+    """Draw an outline around the pixels of a mask: two yellow pixels wide, between two black lines.
 
     Parameters
     ----------
     picture
         H×W×3, uint8, RGB.
     inside
-        H×W, boolean.
-    colour
-        RGB of the outline, which is two pixels wide, between two black lines.
+        H×W.
 
     Returns
     -------
     numpy.ndarray
         A copy of the same size; where the mask ends at the picture's edge the outline is inside the mask.
-    """
-    check_picture(picture)
-    drawn, reached = picture.copy(), np.zeros(inside.shape, bool)
-    reached[4:-4, 4:-4] = inside[4:-4, 4:-4]
-    for ink in ((0, 0, 0), colour, colour, (0, 0, 0)):
-        grown = reached.copy()
-        grown[1:] |= reached[:-1]
-        grown[:-1] |= reached[1:]
-        grown[:, 1:] |= reached[:, :-1]
-        grown[:, :-1] |= reached[:, 1:]
-        drawn[grown & ~reached] = ink
-        reached = grown
-    return drawn
-
-
-def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255, 220, 0)) -> Picture:
-    """Draw an outline around the pixels of a box.
-
-    Parameters
-    ----------
-    picture
-        H×W×3, uint8, RGB.
-    box
-        (y0, x0, y1, x1) in pixels, half open.
-    colour
-        RGB of the outline, which is two pixels wide, between two black lines.
-
-    Returns
-    -------
-    numpy.ndarray
-        A copy of the same size; where the box ends at the picture's edge the outline is inside the box.
 
     Raises
     ------
@@ -123,18 +93,25 @@ def outlined(picture: Picture, box: Sequence[int], colour: Sequence[int] = (255,
     """
     check_picture(picture)
     drawn = picture.copy()
-    (height, width), (y0, x0, y1, x1) = picture.shape[:2], box
-    for distance, ink in ((4, (0, 0, 0)), (3, colour), (2, colour), (1, (0, 0, 0))):
-        top, left = max(y0 - distance, 4 - distance), max(x0 - distance, 4 - distance)
-        bottom, right = min(y1 + distance, height - 4 + distance), min(x1 + distance, width - 4 + distance)
-        for line in (
-            np.s_[top, left:right],
-            np.s_[bottom - 1, left:right],
-            np.s_[top:bottom, left],
-            np.s_[top:bottom, right - 1],
-        ):
-            drawn[line] = ink
+    for _ in _OUTLINE:
+        inside = _grown(inside)
+    for ink in _OUTLINE:
+        # Beyond the picture's edge nothing is inside, so that the outline is drawn along the edge too.
+        inner = ~_grown(~np.pad(inside, 1))[1:-1, 1:-1]
+        drawn[inside & ~inner] = ink
+        inside = inner
     return drawn
+
+
+def _grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Add the eight neighbours of each pixel of a mask."""
+    tall = mask.copy()
+    tall[1:] |= mask[:-1]
+    tall[:-1] |= mask[1:]
+    grown = tall.copy()
+    grown[:, 1:] |= tall[:, :-1]
+    grown[:, :-1] |= tall[:, 1:]
+    return grown
 
 
 def banner(picture: Picture, text: str) -> Picture:

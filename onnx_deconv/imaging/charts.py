@@ -20,8 +20,6 @@ def line_chart(
     *,
     title: str = "",
     x_label: str = "",
-    colours: Sequence[Colour] = COLOURS,
-    bottom: float | None = 0.0,
     size: Size = (320, 400),
 ) -> SheetLayout:
     """Draw curves over a common axis.
@@ -36,23 +34,18 @@ def line_chart(
         Text above the chart.
     x_label
         Text below the chart.
-    colours
-        One per curve; they repeat.
-    bottom
-        The highest value that the vertical axis may begin with; ``None`` for the lowest value measured.
     size
         (height, width) in pixels.
     """
     known = [float(v) for curve in curves for v in curve if math.isfinite(v)]
-    lowest = [] if bottom is None else [bottom]
-    ys = ticks(min([*known, *lowest], default=0), max(known, default=1))
+    ys = ticks(min([0.0, *known]), max(known, default=1))
     xs = [t for t in ticks(min(x), max(x)) if x[0] <= t <= x[-1]]
     chart = _Chart(size, title, (x[0], x[-1]), xs, ys, lines_below=2)
     chart.label_x(x_label)
     for index, curve in enumerate(curves):
         for piece in _pieces(x, curve):
             points = [chart.at(*point) for point in piece]
-            colour = colours[index % len(colours)]
+            colour = COLOURS[index % len(COLOURS)]
             chart.line(points * (2 if len(points) == 1 else 1), colour, 2)
     return chart.layout()
 

@@ -139,7 +139,7 @@ def _told_layout(model: Model, name: str) -> Layout:
     Raises
     ------
     InputError
-        If the first and the last axis behind the batch may both be the channels, and nothing tells which: not
+        If the first and the last axis after the batch may both be the channels, and nothing tells which: not
         even that pictures with the channels first would be square.
     """
     shape = model.type_of(name).shape or ()

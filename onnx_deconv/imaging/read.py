@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging.picture import PathLike, Picture, Size
+from onnx_deconv.imaging.tiffs import four_bands, leaves_bands_out
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
@@ -62,6 +63,8 @@ def read_image(path: PathLike | BinaryIO, *, bands: Bands = 3, page: int = 0) ->
         other programs decode (EPS, WMF), or has more pixels than Pillow's limit against decompression bombs
         (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
+    if bands == len("RGBX") and (whole := _four_bands(path, page)) is not None:
+        return whole
     try:
         with opened(path) as picture:
             _turn_to(picture, page)
@@ -108,8 +111,17 @@ def as_picture(image: Image.Image, *, bands: Bands = 3) -> Picture:
 
 def has_fourth_band(path: PathLike) -> bool:
     """Tell whether a picture file has a fourth band."""
+    if leaves_bands_out(path):
+        return True
     with opened(path) as picture:
         return picture.mode in _FOUR_BANDS
+
+
+def _four_bands(path: PathLike | BinaryIO, page: int) -> Picture | None:
+    """Return the bands of a TIFF whose fourth Pillow leaves out; ``None`` for other files."""
+    if not isinstance(path, str | os.PathLike) or not leaves_bands_out(path):
+        return None
+    return four_bands(path, page)
 
 
 def with_bands(picture: Picture, bands: Bands) -> Picture:

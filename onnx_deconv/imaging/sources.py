@@ -153,7 +153,7 @@ def _of_row(row: Mapping[Any, Any], bands: Bands) -> Source:
         return read_source(row["bytes"] if row["bytes"] is not None else row["path"], bands=bands)
     found = [key for key, value in row.items() if _looks_like_an_image(value)]
     if len(found) != 1:
-        keys = ", ".join(map(str, row))
+        keys = ", ".join(map(str, row)) or "nothing in it"
         what = f"several images ({', '.join(map(str, found))})" if found else "no image"
         raise InputError(f"a row with {keys} holds {what}: give the images alone, [row[KEY] for row in rows]")
     return read_source(row[found[0]], bands=bands)

@@ -144,7 +144,7 @@ class Views(ViewsByName):
         projected = at_height(self._projected(self._shown), height)
         box = None if self._box is None else [factor * edge for edge in self._box]
         pictures = [
-            view if box is None else outlined(view, box),
+            view if box is None else outlined(view, _filled(box, (height, width))),
             *map(
                 self._marked,
                 (
@@ -211,6 +211,14 @@ def overlay(
     alpha = np.float32(opacity) * np.clip(saliency, 0, 1).astype(np.float32)[..., None]
     blend: Picture = np.rint(photo + alpha * (heat - photo.astype(np.float32))).astype(np.uint8)
     return blend
+
+
+def _filled(box: Sequence[int], size: Size) -> npt.NDArray[np.bool_]:
+    """Return the mask of a box's pixels."""
+    y0, x0, y1, x1 = box
+    mask = np.zeros(size, np.bool_)
+    mask[y0:y1, x0:x1] = True
+    return mask
 
 
 def _fitted(picture: Picture, room: Size) -> Picture:

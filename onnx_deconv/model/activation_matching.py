@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.activations import GRID, LINE, Activation, identified, slopes
 from onnx_deconv.operators.registry import find
 from onnx_deconv.operators.traits import (
@@ -28,7 +29,6 @@ from onnx_deconv.operators.traits import (
     RECTIFIER,
     REDUCTION,
     REPEATS,
-    Trait,
 )
 
 Array = NDArray[np.float64]
@@ -76,7 +76,7 @@ def recognise(graph: gs.Graph, constant: Constant) -> Recognised:
     """
     groups, gained, nodes = _Groups(graph, constant), Recognised(), list[gs.Node]()
     for node in graph.nodes:
-        found = groups.activation(node) if COMBINATION in _traits(node) else None
+        found = groups.activation(node) if COMBINATION in traits_of(node) else None
         if found is None:
             nodes.append(node)
             continue
@@ -141,11 +141,11 @@ class _Groups:
     def _may_be_input(self, x: gs.Variable, group: Sequence[gs.Node]) -> bool:
         """Tell whether a value may be an activation's input: no quantised number, of the result's shape."""
         last, readers = group[-1], [n for n in group if any(v.name == x.name for v in n.inputs)]
-        if any(DEQUANTISER in _traits(n) for n in readers):
+        if any(DEQUANTISER in traits_of(n) for n in readers):
             return False
         if x.shape and last.outputs[0].shape and len(x.shape) != len(last.outputs[0].shape):
             return False
-        return len(group) > 1 or (LIMIT in _traits(last) and RECTIFIER not in _traits(last))
+        return len(group) > 1 or (LIMIT in traits_of(last) and RECTIFIER not in traits_of(last))
 
     def _is_statistic(self, x: gs.Variable) -> bool:
         """Tell whether a value follows from reductions alone: a variance that is kept from below zero."""
@@ -154,7 +154,7 @@ class _Groups:
             node, seen = self.producers.get(front.pop()), seen + 1
             if node is None or seen > _LONGEST:
                 return False
-            if REDUCTION not in _traits(node):
+            if REDUCTION not in traits_of(node):
                 if not _computes(node):
                     return False
                 front += self._open(node)
@@ -181,7 +181,7 @@ class _Groups:
 
     def _open(self, node: gs.Node) -> dict[str, gs.Variable]:
         """Return the inputs that are no constants, by name; quantisers' scales are constants to them."""
-        inputs = node.inputs[:1] if QUANTISER in _traits(node) else node.inputs
+        inputs = node.inputs[:1] if QUANTISER in traits_of(node) else node.inputs
         return {v.name: v for v in inputs if v.name and self.numbers(v) is None}
 
     def numbers(self, value: gs.Tensor) -> Array | None:
@@ -201,7 +201,7 @@ class _Groups:
     def _repeated(self, value: gs.Tensor) -> Array | None:
         """Return the one number with which a shape is filled that only the run tells, if a value is such."""
         node = self.producers.get(value.name)
-        if node is None or REPEATS not in _traits(node):
+        if node is None or REPEATS not in traits_of(node):
             return None
         given, *shape = node.inputs
         number = self.numbers(given) if shape else _evaluate(node, [np.ones(1, np.int64)])
@@ -248,10 +248,6 @@ def _evaluate(node: gs.Node, inputs: Sequence[Array | None]) -> Array | None:
             return np.asarray(find(node.op, node.domain).evaluate(node.attrs, *inputs), np.float64)
     except (TypeError, ValueError):
         return None
-
-
-def _traits(node: gs.Node) -> frozenset[Trait]:
-    return find(node.op, node.domain).traits
 
 
 def _computes(node: gs.Node) -> bool:

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.model import Model
-from onnx_deconv.operators import find
+from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import (
     BATCH,
     NOTHING,
@@ -106,7 +106,7 @@ def _named(name: str, axis: int) -> str:
 
 def _note_channels(node: gs.Node, given: Mapping[int, Names], channels: dict[str, int]) -> None:
     """Note which axis of an input a convolution takes for channels, if it is the first to read it."""
-    if CONVOLUTION not in find(node.op, node.domain).traits or 0 not in given or len(given[0]) < 2:  # noqa: PLR2004
+    if CONVOLUTION not in traits_of(node) or 0 not in given or len(given[0]) < 2:  # noqa: PLR2004
         return
     if BATCH in given[0][1]:
         channels.setdefault("", 0)

@@ -10,9 +10,8 @@ import numpy as np
 
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model.model import Array
+from onnx_deconv.model.tail_steps import BOX
 
-BOX = 4
-"""Fields of a box: its centre and its size, or two corners."""
 Part = Literal["all", "scores", "boxes"]
 """What an output holds of detections: boxes and scores, or one of the two, the other being an output too."""
 _COCO, _KEYPOINTS = 80, 17
@@ -48,6 +47,8 @@ class Layout:
         How many fields there may be behind the classes: none, a mask's coefficients, keypoints, an angle.
     anchors
         How many boxes follow each other along the channels of a map.
+    told
+        The first field that is a class and how many are, where the graph itself picks boxes by these.
     """
 
     fields: int | None
@@ -57,6 +58,7 @@ class Layout:
     raw: bool = False
     behind: Sequence[int] = (0,)
     anchors: int = 1
+    told: tuple[int, int] | None = None
 
 
 def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
@@ -164,6 +166,8 @@ class Fields:
         """
         if layout.fields is None or layout.part == "boxes":
             return None
+        if layout.told is not None:
+            return cls(*layout.told, raw=layout.raw, anchors=layout.anchors)
         found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
         told = next((each for each in found if each is not None), None)
         return told and replace(told, raw=layout.raw, anchors=layout.anchors)

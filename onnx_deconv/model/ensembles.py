@@ -16,10 +16,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from onnx_deconv.errors import RuleError
-from onnx_deconv.operators import find
+from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import compared
 from onnx_deconv.operators.node import Forward, ForwardNode
-from onnx_deconv.operators.traits import AFFINE, JOIN, POINTWISE, PROBABILITY, REDUCTION, SUM, VIEW, Trait
+from onnx_deconv.operators.traits import AFFINE, JOIN, POINTWISE, PROBABILITY, REDUCTION, SUM, VIEW
 
 _Numbers = NDArray[Any]
 
@@ -76,7 +76,7 @@ def ensembles(
             written += _written(value, members)
         elif made.op != model.producers[value].op:
             continue  # a value of that name is the user's own
-        leaf = next(node for node in members if PROBABILITY in _traits(node))
+        leaf = next(node for node in members if PROBABILITY in traits_of(node))
         alone = compared(ForwardNode(leaf, model)) is None or numbers.size == 1
         axis = None if alone else numbers.shape.index(numbers.size)
         found[value] = Ensemble(value, scores, members[::-1], axis)
@@ -91,9 +91,9 @@ def _candidates(model: Forward, outputs: Sequence[str]) -> Iterator[str]:
         while value not in seen and (node := model.producers.get(value)) is not None:
             seen.add(value)
             given = _given(model, node)
-            if SUM in _traits(node) and (len(given) > 1 or REDUCTION in _traits(node)):
+            if SUM in traits_of(node) and (len(given) > 1 or REDUCTION in traits_of(node)):
                 yield after if after != value and _factor(model, model.producers[after]) < 1 else value
-            if PROBABILITY in _traits(node) or len(given) != 1 or REDUCTION in _traits(node):
+            if PROBABILITY in traits_of(node) or len(given) != 1 or REDUCTION in traits_of(node):
                 break
             value, after = given[0], value
 
@@ -110,15 +110,15 @@ def _members(model: Forward, value: str) -> list[gs.Node] | None:
         if node is None or len(node.outputs) > 1:
             return None
         found[name] = node
-        if PROBABILITY in _traits(node):
+        if PROBABILITY in traits_of(node):
             continue
-        given, traits = _given(model, node), _traits(node)
+        given, traits = _given(model, node), traits_of(node)
         moved = VIEW in traits and given == [node.inputs[0].name]
         scaled = len(given) == 1 and _factor(model, node) < math.inf
         if not (traits & {SUM, JOIN} or moved or scaled):
             return None
         pending += given
-    leaves = [node for node in found.values() if PROBABILITY in _traits(node)]
+    leaves = [node for node in found.values() if PROBABILITY in traits_of(node)]
     order = {n.outputs[0].name: k for k, n in enumerate(model.producers.values())}
     alike = len({node.op for node in leaves}) == 1
     return sorted(found.values(), key=lambda n: order[n.outputs[0].name]) if alike else None
@@ -149,14 +149,14 @@ def _numbers(model: Forward, value: str, members: Sequence[gs.Node]) -> _Numbers
             known[node.outputs[0].name] = _numbered(model, node, known)
     except (RuleError, TypeError, ValueError, IndexError, KeyError, AttributeError):
         return None
-    sizes = {known[n.outputs[0].name].size for n in members if PROBABILITY in _traits(n)}
+    sizes = {known[n.outputs[0].name].size for n in members if PROBABILITY in traits_of(n)}
     found = known[value]
     return found if sizes == {found.size} and (np.diff(found.ravel()) > 0).all() else None
 
 
 def _numbered(model: Forward, node: gs.Node, known: Mapping[str, _Numbers]) -> _Numbers:
     """Return the numbers of the classes after a node; along all other axes they are the same."""
-    traits, entry = _traits(node), find(node.op, node.domain)
+    traits, entry = traits_of(node), find(node.op, node.domain)
     if PROBABILITY in traits:
         shape, axis = model.type_of(node.outputs[0].name).shape or (), compared(ForwardNode(node, model))
         axis = min(1, len(shape) - 1) if axis is None else axis
@@ -184,7 +184,7 @@ def _written(value: str, members: Sequence[gs.Node]) -> Iterator[tuple[gs.Node, 
     new: dict[str, gs.Variable] = {}
     for node in members:
         name = node.outputs[0].name
-        if PROBABILITY in _traits(node):
+        if PROBABILITY in traits_of(node):
             new[name] = gs.Variable(node.inputs[0].name)
             continue
         new[name] = gs.Variable(f"{value}/scores" if name == value else f"{value}/scores/{name}")
@@ -196,7 +196,3 @@ def _written(value: str, members: Sequence[gs.Node]) -> Iterator[tuple[gs.Node, 
 def _given(model: Forward, node: gs.Node) -> list[str]:
     """Return the values among a node's inputs that depend on the model's, each once."""
     return list(dict.fromkeys(v.name for v in node.inputs if v.name and v.name not in model.constants))
-
-
-def _traits(node: gs.Node) -> frozenset[Trait]:
-    return find(node.op, node.domain).traits

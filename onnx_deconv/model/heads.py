@@ -12,13 +12,23 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
+from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tails import FLOATS, Tail, elements, joins_probabilities, squashed_before, tail_of
-from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel
-from onnx_deconv.operators import Shape, find
-from onnx_deconv.operators.axes import BATCH, NOTHING
+from onnx_deconv.model.tail_steps import BOX, FLOATS, holds_numbers_of_classes
+from onnx_deconv.model.tails import (
+    ELSEWHERE,
+    Tail,
+    chooses,
+    elements,
+    joins_probabilities,
+    squashed_before,
+    tail_of,
+)
+from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel, is_map
+from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
+from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
 from onnx_deconv.operators.traits import (
     AFFINE,
     POINTWISE,
@@ -27,7 +37,6 @@ from onnx_deconv.operators.traits import (
     RECTIFIER,
     REDUCTION,
     VIEW,
-    Trait,
 )
 
 _Readers = Mapping[str, Sequence[gs.Node]]
@@ -135,8 +144,10 @@ def head_of(model: Model, output: str | None = None) -> Head:
             raise InputError(f"{model.name} has no output {output!r}; it has {', '.join(found)}")
         return found[output]
     real = [h for h in found.values() if h.cut or model.type_of(h.output).dtype in FLOATS]
-    scores = (h for h in real if h.boxes is None or h.boxes.part != "boxes")
-    return next(scores, next(iter(real or found.values())))
+    scores = [h for h in real if h.boxes is None or h.boxes.part != "boxes"]
+    if len(scores) < len(real):  # a detector, whose classes may be told by nothing but a place in a table
+        scores = [h for h in scores if h.problem is None] or scores
+    return next(iter(scores or real or found.values()))
 
 
 def explainable(model: Model, output: str | None = None) -> Head:
@@ -192,6 +203,17 @@ def fields_of(head: Head, labels: int) -> Fields | None:
         How many names of classes are known.
     """
     return None if head.boxes is None else Fields.of(head.boxes, labels)
+
+
+def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of an output's classes, given all that are known.
+
+    There may be one for each field, the background too, where the graph picks among some of them.
+    """
+    told = None if head.boxes is None else head.boxes.told
+    if head.boxes is None or told is None or len(names) != head.boxes.fields:
+        return tuple(names)
+    return tuple(names[told[0] : sum(told)])
 
 
 def labelled(model: Model, head: Head, labels: int) -> Head:
@@ -283,11 +305,49 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             continue
         grid = len(own[0]) > 1 and not squashed_before(model, head.start)
         more = behind(model.metadata, maps if part == "all" else ())
+        picked = head.boxes
+        rows = picked is None and holds_numbers_of_classes(model, head.start)
         layout = Layout(
-            own[1], part, own[2], head.squash == "together", grid or head.squash is not None, tuple(more)
+            None if rows else own[1],
+            part if picked is None else picked.part,
+            own[2],
+            head.squash == "together",
+            grid or head.squash is not None,
+            tuple(more),
+            told=None if picked is None else picked.told,
         )
         told.append(replace(head, boxes=layout))
-    return told
+    return [_beside_picked(model, head, told) for head in told]
+
+
+def _beside_picked(model: Model, head: Head, found: Sequence[Head]) -> Head:
+    """Take an output of four numbers each for boxes, where the graph picks their scores beside it."""
+    if head.kind not in ("detections", "unknown") or (head.boxes is not None and head.boxes.part != "all"):
+        return head
+    types = model.type_of(head.output)
+    if (
+        types.dtype not in FLOATS
+        or (types.shape or (None,))[-1] != BOX
+        or (head.boxes is not None and head.boxes.told is not None)
+    ):
+        return head
+    kinds = ("detections", "class map")
+    picked = (h for h in found if h.output != head.output and h.kind in kinds)
+    if not any(chooses(model, tail_of(model, h.output)) for h in picked):
+        return head
+    return replace(head, boxes=Layout(BOX, "boxes"))
+
+
+def _picked(model: Model, tail: Tail, axes: Axes, count: int | None) -> Layout | None:
+    """Return what the graph tells of boxes whose best it picks: which of their fields it compares."""
+    if count is None or axes.classes is None:
+        return None
+    fields = chosen_fields(model, tail, axes.classes, count)
+    if fields is None:
+        return None
+    if len(fields) < count:
+        return Layout(count, told=(fields[0], len(fields)))
+    return Layout(count, "scores", told=None if _squash(tail) == "together" else (0, count))
 
 
 def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
@@ -300,30 +360,35 @@ def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
-    tail = tail_of(model, output)
+    tail = _laid_out(model, names, tail_of(model, output))
     shape = model.type_of(tail.start).shape
-    spelled = f"output {output!r} ({model.type_of(output)})"
+    named = f"output {output!r} ({model.type_of(output)})"
     if shape is None:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut))
     if model.type_of(tail.start).dtype in _COUNTED:
-        problem = f"no path leads from scores to {spelled}, which is made of whole numbers"
+        problem = f"no path leads from scores to {named}, which is made of whole numbers"
+        return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
+    if (unknown := _unknown_maker(model, tail.start)) is not None:
+        problem = f"{named} is computed by {unknown}, an operator of which nothing is known here"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     batch = batch_axis(model, names, tail.start)
     if batch is None:
-        problem = f"the graph does not tell which axis of {spelled} holds the images"
+        problem = f"the graph does not tell which axis of {named} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
-    one = tail.compares is None and has_one_channel(names, where, batch)
+    one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch)
     if classes is None and len(shape) > 1 and not one:
-        problem = f"the graph does not tell which axis of {spelled} holds the classes"
+        problem = f"the graph does not tell which axis of {named} holds the classes"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
     axes = Axes(batch, classes, rest)
     told = _Told(kind_of(model, tail, axes, where))
     if told.kind == "numbers":
         told = _told(model, tail, None if classes is None else shape[classes])
-    asked = _asked(model, names, tail, axes)
+    count = None if classes is None else shape[classes]
+    boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
+    asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
     return Head(
         output,
         told.kind,
@@ -331,11 +396,59 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         axes,
         tuple(tail.cut),
         *asked,
+        boxes=boxes,
         squash=_squash(tail),
         ranked=tail.ranked,
         by_name=told.by_name,
         assumed=told.assumed,
     )
+
+
+def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
+    """Return a tail that starts before the views that joined the axes of maps, or took the images' away.
+
+    A softmax over all places of a map goes along one axis, to which a Reshape brings rows and columns, and
+    often images and channels to another one: the map before it has the same numbers, each at its place.
+    Scores of the only image that a model takes may have no axis for it.
+    """
+    joined, along = names.values.get(tail.start), tail.compares
+    if joined is None or tail.ranked:
+        return tail
+    places = along is not None and is_map(joined[along])
+    lost = batch_axis(model, names, tail.start) is None and not any(_has_places(axis) for axis in joined)
+    value, views = tail.start, list[gs.Node]()
+    while (places or lost) and (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
+        value = node.inputs[0].name
+        views.append(node)
+        where = names.values.get(value)
+        if value in model.inputs or where is None:
+            break
+        if batch_axis(model, names, value) is not None and not any(is_map(axis) for axis in where):
+            compares = None if along is None else ELSEWHERE
+            return replace(tail, start=value, nodes=(*tail.nodes, *views), compares=compares)
+    return tail
+
+
+def _has_places(axis: AbstractSet[str]) -> bool:
+    """Tell whether places share an axis with each other, or with the images."""
+    return len(axis - {BATCH, CHANNEL}) > (BATCH not in axis)
+
+
+def _is_one_map(tail: Tail, where: Names) -> bool:
+    """Tell whether scores are a map of one channel, whose places are compared."""
+    along = tail.compares
+    if along is None or along not in range(len(where)):
+        return False
+    return is_map(where[along]) and not any(CHANNEL in axis for axis in where)
+
+
+def _unknown_maker(model: Model, value: str) -> str | None:
+    """Return the operator without an entry that gives a value and others, as plug-ins that pick boxes do."""
+    node = model.producers.get(value)
+    if node is None or find(node.op, node.domain).name:
+        return None
+    many = len(node.outputs) > 1 or len(model.type_of(value).shape or ()) > 2  # noqa: PLR2004
+    return spelled((own_domain(node.domain), str(node.op))) if many else None
 
 
 class _Told(NamedTuple):
@@ -369,7 +482,7 @@ def _asked(
         return None, axes
     shapes = [model.type_of(value).shape for value in (tail.start, tail.output)]
     count = 1 if axes.classes is None or shapes[0] is None else shapes[0][axes.classes]
-    real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None
+    real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None and not chooses(model, tail)
     if count is None or axes.classes is None:
         return None, axes if real and shapes[0] == shapes[1] else None
     found = elements(model, tail, axes.classes, count)
@@ -431,7 +544,7 @@ def class_maps(model: Model, scores: str) -> str | None:
     """
     value, classes = scores, channels(model, scores)
     while (node := model.producers.get(value)) is not None and node.inputs:
-        traits, below = _traits(node), node.inputs[0].name
+        traits, below = traits_of(node), node.inputs[0].name
         if traits & {POOL, REDUCTION}:
             return below if classes is not None and channels(model, below) == classes else None
         if VIEW not in traits:
@@ -464,7 +577,7 @@ def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: Abs
         outputs = {v.name for v in node.outputs}
         if not outputs & frontier:
             continue
-        if found in outputs and VIEW not in _traits(node):
+        if found in outputs and VIEW not in traits_of(node):
             return found
         frontier = frontier - outputs | {v.name for v in node.inputs if v.name in reached}
         only = next(iter(frontier)) if len(frontier) == 1 else None
@@ -567,7 +680,7 @@ def _rectified(model: Model, readers: _Readers, value: str) -> str:
     last = value
     while True:
         nodes = readers.get(value, ())
-        rectifier = next((node for node in nodes if RECTIFIER in _traits(node)), None)
+        rectifier = next((node for node in nodes if RECTIFIER in traits_of(node)), None)
         if rectifier is not None:
             rectified = str(rectifier.outputs[0].name)
             # A factor that a simplifier folded into the next filter is part of the activation.
@@ -584,12 +697,12 @@ def _rectified(model: Model, readers: _Readers, value: str) -> str:
 def _scales(model: Model, node: gs.Node, value: str) -> bool:
     """Tell whether a node scales or shifts a value by constants."""
     others = [i.name for i in node.inputs if i.name and i.name != value]
-    return AFFINE in _traits(node) and all(name in model.constants for name in others)
+    return AFFINE in traits_of(node) and all(name in model.constants for name in others)
 
 
 def _copies(node: gs.Node) -> bool:
     """Tell whether a node passes each number on to the same position, at most rounded."""
-    traits = _traits(node)
+    traits = traits_of(node)
     return POINTWISE in traits and bool(traits & {VIEW, QUANTISER})
 
 
@@ -608,7 +721,3 @@ def _readers(model: Model) -> _Readers:
         for name in set(read_by(node)):
             readers.setdefault(name, []).append(node)
     return readers
-
-
-def _traits(node: gs.Node) -> frozenset[Trait]:
-    return find(node.op, node.domain).traits

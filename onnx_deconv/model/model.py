@@ -30,8 +30,8 @@ from onnx_deconv.model.model_files import PACKED, ModelFiles, check_weights
 from onnx_deconv.model.protos import opset_of, stored_tensors
 from onnx_deconv.model.shape_inference import NothingLeftError
 from onnx_deconv.model.too_small import larger
-from onnx_deconv.operators import ValueType, find, own_domain
-from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW, Trait
+from onnx_deconv.operators import ValueType, find, own_domain, traits_of
+from onnx_deconv.operators.traits import CONVOLUTION, POINTWISE, QUANTISER, RANDOM, SHAPE_ONLY, VIEW
 
 # Its notes go to stdout, which belongs to a caller's results; what is fatal is raised beside.
 G_LOGGER.severity = max(G_LOGGER.severity, G_LOGGER.CRITICAL + 1)
@@ -219,7 +219,7 @@ class Model:
             if any(name in reached for name in read_by(node)):
                 numbers = (v.name for v in node.outputs if self.type_of(v.name).dtype not in _SIZES)
                 reached.update(numbers)
-        found = (n.outputs[0].name for n in self.nodes if CONVOLUTION in _traits(n))
+        found = (n.outputs[0].name for n in self.nodes if CONVOLUTION in traits_of(n))
         return [value for value in found if value in reached]
 
     @cached_property
@@ -292,7 +292,7 @@ class Model:
     def _known_numbers(self) -> dict[str, Array]:
         """Compute the small integers that follow from the sizes that are known, where others are not."""
         found: dict[str, Array] = {}
-        if not any(SHAPE_ONLY in _traits(node) for node in self.graph.nodes):
+        if not any(SHAPE_ONLY in traits_of(node) for node in self.graph.nodes):
             return found  # only sizes can be known where the batch is not
         for value, numbers in known_numbers(self.view.graph).items():
             dtype = self.type_of(value).dtype
@@ -304,7 +304,7 @@ class Model:
         """Find all values that no input can change: weights, and what is computed from them."""
         constants = {*self.tensors, *self._evaluated}
         for node in self.nodes:
-            sized = SHAPE_ONLY in _traits(node) and self._has_static_shape(node.inputs[0].name)
+            sized = SHAPE_ONLY in traits_of(node) and self._has_static_shape(node.inputs[0].name)
             fixed = all(v.name in constants for v in node.inputs if v.name)
             if (sized or fixed) and _is_pure(node):
                 constants.update(v.name for v in node.outputs)
@@ -318,7 +318,7 @@ class Model:
         if value in self.tensors:
             return self.read(self.tensors[value])
         node = self.producers[value]
-        if SHAPE_ONLY in _traits(node):
+        if SHAPE_ONLY in traits_of(node):
             sized = node.inputs[0].name
             shape = self.type_of(sized).shape
             # Without a known size it is a constant: of a Range, inference may not tell how long it is.
@@ -326,11 +326,11 @@ class Model:
             feeds = {sized: np.empty([d or 0 for d in shape or ()]) if known else self._numbers(sized)}
         else:
             feeds = {v.name: self._numbers(v.name) for v in node.inputs if v.name}
-        quickly = self._computed(node, feeds) if VIEW in _traits(node) or POINTWISE in _traits(node) else None
+        quickly = self._computed(node, feeds) if traits_of(node) & {VIEW, POINTWISE} else None
         if quickly is not None:
             return quickly
         # The reference implementation has the newer forms of quantisers alone, which mean the same.
-        opset = max(self.opset, _QUANTISERS_SINCE) if QUANTISER in _traits(node) else self.opset
+        opset = max(self.opset, _QUANTISERS_SINCE) if QUANTISER in traits_of(node) else self.opset
         try:
             found = _run_node(self.node_proto(node), feeds, opset)
         except Exception as error:  # it raises what it likes on a node of a form that it cannot have
@@ -381,7 +381,7 @@ def _part(path: Path, offset: int, length: int | None) -> bytes:
 
 
 def _restored(content: bytes, files: ModelFiles, name: str, input_shapes: InputShapes) -> Model:
-    """Make a pickled model anew."""
+    """Make a model from what was pickled."""
     return Model(ModelProto.FromString(content), files, name, input_shapes)
 
 
@@ -402,11 +402,7 @@ def _check(model: Model) -> None:
 def _is_pure(node: gs.Node) -> bool:
     """Tell whether a node gives the same result for the same inputs, and reads no outer value."""
     branches = any(isinstance(a, gs.Graph) for a in node.attrs.values())
-    return RANDOM not in _traits(node) and not branches and own_domain(node.domain) == ""
-
-
-def _traits(node: gs.Node) -> frozenset[Trait]:
-    return find(node.op, node.domain).traits
+    return RANDOM not in traits_of(node) and not branches and own_domain(node.domain) == ""
 
 
 def read_by(node: gs.Node) -> Iterator[str]:

@@ -236,7 +236,7 @@ class ModelFiles:
         if not self.is_private:
             raise ModelError(f"{changed}: has changed since it was read; load it again")
         self._warned = True
-        logger.warning("%s has changed: what was loaded before goes on as it was; load it anew", changed)
+        logger.warning("%s has changed: what was loaded before stays as it was; load it again", changed)
 
     def _changed(self) -> Path | None:
         for location, source in self._sources.items():
@@ -268,7 +268,7 @@ def _fetched(candidates: Sequence[Path], target: Path, digest: str) -> Path:
             shutil.copyfile(source, target)
             if _digest(target) == digest:
                 return source
-    raise ModelError(f"{candidates[0]}: is not what it was when it was pickled; make the explainer anew")
+    raise ModelError(f"{candidates[0]}: has changed since it was pickled; make the explainer again")
 
 
 def _is_utf8(text: str) -> bool:

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
-import onnx_graphsurgeon as gs
-
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tails import FLOATS, Tail, chooses, is_even
+from onnx_deconv.model.tail_steps import BOX, FLOATS, is_even
+from onnx_deconv.model.tails import Tail, averages_classes, chooses, picks_boxes
 from onnx_deconv.model.value_axes import Axes
-from onnx_deconv.operators import Shape, find
+from onnx_deconv.operators import Shape, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
 from onnx_deconv.operators.traits import (
     AFFINE,
@@ -22,10 +21,8 @@ from onnx_deconv.operators.traits import (
     REDUCTION,
     SUM,
     VIEW,
-    Trait,
 )
 
-_BOX = 4
 _USUAL = {1000, 1001, 21841, 21843}
 """Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
 _COORDINATES = {42, 63, 136, 196, 212, 1404, 1434}
@@ -73,14 +70,19 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
         return "detections"  # one axis is of anchors
     if len(long) > 1:
         return "image" if not tail.cut and _is_picture(model, shape, count, long) else "class map"
-    if tail.compares in axes.positions:
+    among_places = tail.compares in axes.positions
+    alone = among_places and axes.classes is None and _has_boxes(model, tail.output)
+    if alone or picks_boxes(model, tail):
+        return "detections"
+    if among_places:
         return "class map"  # probabilities of places, in a map of each class
     sources = where[long[0]] - {BATCH}
     if len(sources) == 1 and CHANNEL not in sources:
         return "sequence"
     if tail.compares is not None and not _has_boxes(model, tail.output):
         return "sequence"  # attention joins rows and columns; a softmax without boxes beside it reads
-    return "detections" if sources else "unknown"
+    boxes = bool(sources) or (chooses(model, tail) and _has_boxes(model, tail.output))
+    return "detections" if boxes else "unknown"
 
 
 def told_by_name(output: str) -> Row | None:
@@ -98,12 +100,14 @@ def told_by_count(model: Model, count: int | None) -> bool:
 def looks_classified(model: Model, output: str, start: str, count: int | None) -> bool:
     """Tell whether a row of numbers is made as classifiers make it: the only output, after a pool or dense.
 
-    Coordinates are mostly one output of several, or made by filters as large as their maps.
+    Coordinates are mostly one output of several, or made by filters as large as their maps. What is made of
+    a softmax by constants is a mean over its classes: the angle, or the age, that bins stand for.
     """
     return (
         count not in _COORDINATES | _EMBEDDED
         and not _others(model, output)
         and _is_pooled_or_dense(model, start)
+        and not averages_classes(model, start)
     )
 
 
@@ -124,7 +128,7 @@ def _is_pooled_or_dense(model: Model, value: str) -> bool:
         if node is None or name in seen:
             continue
         seen.add(name)
-        traits, below = _traits(node), node.inputs[0].name if node.inputs else ""
+        traits, below = traits_of(node), node.inputs[0].name if node.inputs else ""
         if traits & {POOL, REDUCTION} or (FILTER in traits and CONVOLUTION not in traits):
             return True
         if CONVOLUTION not in traits or _has_no_positions(model, below):
@@ -140,7 +144,7 @@ def _has_no_positions(model: Model, value: str) -> bool:
 def _has_boxes(model: Model, output: str) -> bool:
     """Tell whether another output holds boxes: four numbers each."""
     shapes = (model.type_of(other).shape or () for other in model.outputs if other != output)
-    return any(_BOX in shape for shape in shapes)
+    return any(BOX in shape for shape in shapes)
 
 
 def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[int]) -> bool:
@@ -158,12 +162,12 @@ def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[in
 def _is_normalised(model: Model, value: str) -> bool:
     """Tell whether a value is divided by its own length."""
     node = model.producers.get(value)
-    while node is not None and VIEW in _traits(node):
+    while node is not None and VIEW in traits_of(node):
         node = model.producers.get(node.inputs[0].name)
-    if node is None or NORMALISATION in _traits(node):
+    if node is None or NORMALISATION in traits_of(node):
         return node is not None
     operands = [v.name for v in node.inputs]
-    return AFFINE in _traits(node) and any(_is_length(model, v, set(operands) - {v}) for v in operands)
+    return AFFINE in traits_of(node) and any(_is_length(model, v, set(operands) - {v}) for v in operands)
 
 
 def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) -> bool:
@@ -174,14 +178,10 @@ def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) 
     node = model.producers.get(value)
     if node is None or not within:
         return False
-    traits, first = _traits(node), [v.name for v in node.inputs if v.name not in model.constants]
+    traits, first = traits_of(node), [v.name for v in node.inputs if v.name not in model.constants]
     if REDUCTION not in traits:
         return len(first) == 1 and _is_length(model, first[0], of, within - 1)
     if NONNEGATIVE in traits:
         return bool(of & set(first))
     squared = model.producers.get(first[0]) if SUM in traits and first else None
     return squared is not None and is_even(model, squared) and bool(of & {v.name for v in squared.inputs})
-
-
-def _traits(node: gs.Node) -> frozenset[Trait]:
-    return find(node.op, node.domain).traits

@@ -1,6 +1,5 @@
 """Write alike what files may write in several ways: the standard's domain, constants that are mostly zero."""
 
-from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -15,7 +14,7 @@ from onnx import (
 )
 
 from onnx_deconv.errors import ModelError
-from onnx_deconv.model.protos import every_node
+from onnx_deconv.model.protos import every_node, subgraphs
 from onnx_deconv.operators import own_domain
 
 _MOST_ELEMENTS = 1 << 28
@@ -46,19 +45,15 @@ def make_dense(graph: GraphProto) -> None:
     for sparse in graph.sparse_initializer:
         graph.initializer.append(_dense(sparse, sparse.values.name))
     del graph.sparse_initializer[:]
-    for node in every_node(graph.node):
+    for node in graph.node:
+        for inner in subgraphs(node):
+            make_dense(inner)
         for attribute in node.attribute:
-            for inner in _graphs(attribute):
-                make_dense(inner)
             if attribute.type == AttributeProto.SPARSE_TENSOR and attribute.name == "sparse_value":
                 tensor = _dense(attribute.sparse_tensor, node.output[0])
                 attribute.Clear()
                 attribute.name, attribute.type = "value", AttributeProto.TENSOR
                 attribute.t.CopyFrom(tensor)
-
-
-def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
-    yield from [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs
 
 
 def _dense(sparse: SparseTensorProto, name: str) -> TensorProto:

@@ -89,7 +89,7 @@ def batch_axis(model: Model, names: AxisNames, value: str) -> int | None:
         alone = [k for k in holds if where[k] == {BATCH}]
         if len(alone) == 1:
             return alone[0]
-        if not holds or any(where[k] - {BATCH, CHANNEL} and shape[k] is None for k in holds):
+        if not holds or any(where[k] != {BATCH} and shape[k] is None for k in holds):
             return None
     symbols = {t.symbols[0] for t in map(model.type_of, model.inputs) if t.symbols and t.symbols[0]}
     named = [k for k, symbol in enumerate(types.symbols) if symbol in symbols]
@@ -129,7 +129,7 @@ def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None
     """
     rest = [k for k in range(len(shape)) if k != batch]
     filtered = [k for k in rest if where[k] == {CHANNEL}]
-    if tail.compares in rest and not (len(filtered) == 1 and _is_map(where[tail.compares])):
+    if tail.compares in rest and not (len(filtered) == 1 and is_map(where[tail.compares])):
         return tail.compares
     wide = [k for k in rest if shape[k] != 1]
     placeless = [k for k in rest if not where[k] - {CHANNEL, BATCH}]
@@ -148,6 +148,6 @@ def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None
     return rest[0] if not wide and rest else None
 
 
-def _is_map(axis: frozenset[str]) -> bool:
+def is_map(axis: frozenset[str]) -> bool:
     """Tell whether an axis holds positions along several axes of an image, and nothing else."""
     return len(axis) > 1 and not axis & {BATCH, CHANNEL}

@@ -25,11 +25,13 @@ from onnx_deconv.operators.registry import (
     Operator,
     declare,
     find,
+    key_of,
     operator,
     operators_by_key,
     own_domain,
     rules_for,
     spelled,
+    traits_of,
 )
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import (
@@ -63,6 +65,7 @@ __all__ = [
     "declare",
     "fields",
     "find",
+    "key_of",
     "operator",
     "operators_by_key",
     "own_domain",
@@ -71,4 +74,5 @@ __all__ = [
     "rule_tables",
     "rules_for",
     "spelled",
+    "traits_of",
 ]

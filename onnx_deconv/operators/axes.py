@@ -223,7 +223,10 @@ def _groups(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[
 
 
 def compared(at: ForwardNode) -> int | None:
-    """Return the axis along which a softmax, an ArgMax or a TopK compares; ``None`` for other operators."""
+    """Return the axis along which a softmax, an ArgMax, a TopK or a maximum compares; ``None`` of others."""
+    if at.node.op in _EXTREMA:
+        axes = at.numbers("axes", 1)
+        return None if axes is None or len(axes) != 1 else int(axes[0]) % len(at.shape_of(0))
     default = _COMPARED.get(at.node.op)
     if default is None:
         return None
@@ -232,11 +235,57 @@ def compared(at: ForwardNode) -> int | None:
 
 
 _COMPARED = {"Softmax": 1, "LogSoftmax": 1, "Hardmax": 1, "TopK": 1, "ArgMax": 0, "ArgMin": 0}
+_EXTREMA = {"ReduceMax", "ReduceMin"}
 
 
 def picked_from(at: ForwardNode) -> int:
-    """Return the number of the input that an operator picks from: boxes are picked by their scores."""
-    return 1 if at.node.op == "NonMaxSuppression" else 0
+    """Return the number of the input that an operator picks from.
+
+    Boxes are picked by their scores, and what stands in a table of constants by the number of its class.
+    """
+    return 1 if at.node.op == "NonMaxSuppression" or is_table(at) else 0
+
+
+def is_table(at: ForwardNode) -> bool:
+    """Tell whether a node looks one of several constants up, such as a name, by a number that is computed."""
+    if at.node.op not in _LOOKS_UP:
+        return False
+    table, index = (each.name for each in at.node.inputs[:2])
+    if table not in at.model.constants or index in at.model.constants:
+        return False
+    sizes = at.model.type_of(table).shape
+    return sizes is not None and sum(size != 1 for size in sizes) <= 1
+
+
+_LOOKS_UP = {"Gather", "ArrayFeatureExtractor"}
+
+
+def placed_from(at: ForwardNode) -> int | None:
+    """Return the number of the input that an operator places among other numbers; ``None`` of others."""
+    return _PLACED.get(at.node.op)
+
+
+_PLACED = {"Pad": 0, "ScatterElements": 2, "ScatterND": 2}
+
+
+def cut_out(at: ForwardNode, value: str) -> tuple[int, int, int] | None:
+    """Return the axis, the first place and the one after the last of what a Split gives as a value.
+
+    ``None`` for other operators.
+
+    Raises
+    ------
+    ValueError
+        If a size is only known at run time.
+    """
+    if at.node.op != "Split":
+        return None
+    axis, names = at.axis(), [v.name for v in at.node.outputs]
+    sizes = [at.shape_of_output(k)[axis] for k in range(len(names))]
+    whole = [size for size in sizes[: names.index(value) + 1] if size is not None]
+    if len(whole) <= names.index(value):
+        raise ValueError(value)
+    return axis, sum(whole[:-1]), sum(whole)
 
 
 def without_singles(names: Names, shape: Shape | None) -> Names:

@@ -3,8 +3,8 @@
 Zhang, Bargal, Lin, Brandt, Shen & Sclaroff, "Top-down Neural Attention by Excitation Backprop", IJCV 2018,
 section 3.2: P(aⱼ|aᵢ) = Zᵢ·âⱼ·wⱼᵢ where the weight is positive, 0 elsewhere (equation 5); Zᵢ makes the sum 1.
 Biases take no part. Activations that may be negative are counted from the image's smallest one on
-(section 3.3), normalisations hand on what they get. A unit that nothing excites, for which the paper has no
-winner, hands on evenly, so that the probabilities at the image add up to the seed.
+(section 3.3), normalisations pass on what they get. A unit that nothing excites, for which the paper has no
+winner, divides evenly, so that the probabilities at the image add up to the seed.
 """
 
 from onnx_deconv.operators.builder import Signal

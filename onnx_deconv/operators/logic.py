@@ -8,6 +8,7 @@ from onnx_deconv.operators.traits import PICK, POINTWISE, RANDOM, REPEATS, SHAPE
 
 declare("And", traits={POINTWISE}, evaluate=np.logical_and)
 declare("Or", traits={POINTWISE}, evaluate=np.logical_or)
+declare("Xor", traits={POINTWISE}, evaluate=np.logical_xor)
 declare("Not", traits={POINTWISE}, evaluate=np.logical_not)
 declare("Equal", traits={POINTWISE}, evaluate=np.equal)
 declare("Greater", traits={POINTWISE}, evaluate=np.greater)
@@ -24,4 +25,11 @@ declare("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"
 declare("Multinomial", "Bernoulli", traits={RANDOM})
 declare("NonMaxSuppression", traits={PICK})
 declare("LSTM", "GRU", "RNN", axes=axes.recurrence)
-declare("ZipMap", "LabelEncoder", domain="ai.onnx.ml", traits={PICK})
+declare("ZipMap", domain="ai.onnx.ml", traits={PICK}, evaluate=lambda scores: scores)
+declare("LabelEncoder", domain="ai.onnx.ml", traits={PICK})
+declare(
+    "ArrayFeatureExtractor",
+    domain="ai.onnx.ml",
+    traits={PICK},
+    evaluate=lambda numbers, places: numbers[..., places.ravel()],
+)

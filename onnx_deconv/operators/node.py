@@ -109,9 +109,9 @@ class ForwardNode:
         """Return the axes after batch and channel."""
         return list(range(2, len(self.shape_of(0))))
 
-    def axis(self, default: int = 0, name: str = "axis") -> int:
-        """Return an axis attribute, counted from the front."""
-        axis = int(self.attr(name, default))
+    def axis(self, default: int = 0) -> int:
+        """Return the attribute ``axis``, counted from the front."""
+        axis = int(self.attr("axis", default))
         return axis if axis >= 0 else axis + len(self.shape_of(0))
 
     def unsupported(self, why: str) -> RuleError:

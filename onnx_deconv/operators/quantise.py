@@ -10,7 +10,7 @@ from onnx import helper
 
 from onnx_deconv.operators import numbers
 from onnx_deconv.operators.builder import Operand, Signal
-from onnx_deconv.operators.registry import find, operator
+from onnx_deconv.operators.registry import operator, traits_of
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
 from onnx_deconv.operators.traits import DEQUANTISER, POINTWISE, QUANTISER, VIEW
@@ -55,7 +55,7 @@ def quantise_dynamically(at: Site) -> Signals:
 def replaces_relu(at: Site) -> bool:
     """Tell whether the quantiser cuts off what is negative of a filter's result."""
     source = at.model.producers.get(at.node.inputs[0].name)
-    while source is not None and VIEW in find(source.op, source.domain).traits:
+    while source is not None and VIEW in traits_of(source):
         source = at.model.producers.get(source.inputs[0].name)
     if source is None or source.op not in _FILTERS or not at.has(2):
         return False

@@ -8,7 +8,7 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import KEEPS_SIGN, NONNEGATIVE, REDUCTION, SUM
+from onnx_deconv.operators.traits import KEEPS_SIGN, NONNEGATIVE, PICK, REDUCTION, SUM
 
 
 @operator("ReduceSum", traits={REDUCTION, KEEPS_SIGN, SUM}, evaluate=numbers.reduced(sum))
@@ -69,13 +69,13 @@ def reduce_prod(at: Site) -> Signals:
     return _only(at, op.Mul(kept(at, at.signal), alone))
 
 
-@operator("ReduceMax", traits={REDUCTION, KEEPS_SIGN}, evaluate=numbers.reduced(max))
+@operator("ReduceMax", traits={REDUCTION, KEEPS_SIGN, PICK}, evaluate=numbers.reduced(max))
 def reduce_max(at: Site) -> Signals:
     """The signal goes to the first maximum."""
     return _only(at, _placed(at, "ArgMax"))
 
 
-@operator("ReduceMin", traits={REDUCTION, KEEPS_SIGN}, evaluate=numbers.reduced(min))
+@operator("ReduceMin", traits={REDUCTION, KEEPS_SIGN, PICK}, evaluate=numbers.reduced(min))
 def reduce_min(at: Site) -> Signals:
     """The signal goes to the first minimum."""
     return _only(at, _placed(at, "ArgMin"))

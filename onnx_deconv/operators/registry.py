@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import onnx_graphsurgeon as gs
+
 from onnx_deconv.operators.plugins import load_plugins
 from onnx_deconv.operators.shapes import Known, Sizes
 from onnx_deconv.operators.tables import Key, Rule, Signals, rule_table
@@ -239,6 +241,16 @@ def find(name: str, domain: str | None = "") -> Operator:
         load_plugins()
         found = _OPERATORS.get(key, _UNKNOWN)
     return found
+
+
+def key_of(node: gs.Node) -> Key:
+    """Return the domain and name by which a node's operator is known."""
+    return own_domain(node.domain), str(node.op)
+
+
+def traits_of(node: gs.Node) -> frozenset[Trait]:
+    """Return what kind of operator a node's is."""
+    return find(node.op, node.domain).traits
 
 
 def own_domain(domain: str | None) -> str:

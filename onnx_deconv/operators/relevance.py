@@ -1,7 +1,7 @@
-"""What tables of relevance share: shares of a whole are handed on, and what arrives is what was sent.
+"""What tables of relevance share: shares of a whole are passed on, and what arrives is what was sent.
 
 A signal of such a table is no derivative but an amount (a probability, a relevance) that each unit divides
-among what it was computed from. An operator of one input hands on all that it has; activations,
+among what it was computed from. An operator of one input passes on all that it has; activations,
 normalisations and quantisers change nothing.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from onnx_deconv.operators.builder import Signal
 from onnx_deconv.operators.pooling import spread, window_sums
 from onnx_deconv.operators.reduce import axes_of, kept
-from onnx_deconv.operators.registry import find
+from onnx_deconv.operators.registry import find, traits_of
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, RuleTable, Signals, register
 from onnx_deconv.operators.training import refuse_training
@@ -30,7 +30,7 @@ from onnx_deconv.operators.window import Window
 excitation = register(
     RuleTable(
         "excitation",
-        doc="Zhang et al. 2018, section 3.2: the probability that a unit is the winner, handed on in "
+        doc="Zhang et al. 2018, section 3.2: the probability that a unit is the winner, passed on in "
         "proportion to activations and positive weights.",
         conserves=True,
     )
@@ -45,7 +45,7 @@ lrp = register(
 )
 
 LEAST = 1e-12
-"""What a contribution counts at least, so that a unit to which nothing contributed has shares to hand on."""
+"""What a contribution counts at least, so that a unit to which nothing contributed has shares to pass on."""
 
 
 def shared(*keys: object) -> Callable[[Rule], Rule]:
@@ -106,7 +106,7 @@ def divided(at: Site, signal: Signal, parts: Mapping[int, Signal], total: Signal
 
 @shared(RECTIFIER, SQUASHING, PROBABILITY, LOGARITHM, NORMALISATION, QUANTISER, POINTWISE, "Hardmax")
 def unchanged(at: Site) -> Signals:
-    """Handed on unchanged."""
+    """Passed on unchanged."""
     refuse_training(at)
     return only(at, depending(at)[0], at.signal)
 
@@ -204,13 +204,13 @@ def signals_of(at: Site) -> Sequence[int]:
     factors = depending(at)
     if factors[-1] > 1:
         raise at.unsupported("what it adds to its product depends on the explained input")
-    if find(at.node.op, at.node.domain).traits & {POINTWISE}:
+    if traits_of(at.node) & {POINTWISE}:
         factors = [i for i in factors if at.shape_of(i) == at.shape_of_output()] or factors
     return [i for i in factors if not _is_bounded(at, i)] or factors
 
 
 def _is_bounded(at: Site, i: int) -> bool:
     node = at.model.producers.get(at.node.inputs[i].name)
-    while node is not None and (VIEW in find(node.op, node.domain).traits or node.op == "Expand"):
+    while node is not None and (VIEW in traits_of(node) or node.op == "Expand"):
         node = at.model.producers.get(node.inputs[0].name)
-    return node is not None and bool(find(node.op, node.domain).traits & {SQUASHING, PROBABILITY})
+    return node is not None and bool(traits_of(node) & {SQUASHING, PROBABILITY})

@@ -5,7 +5,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.operators.node import Forward, ForwardNode
-from onnx_deconv.operators.registry import find
+from onnx_deconv.operators.registry import traits_of
 from onnx_deconv.operators.traits import KEEPS_SIGN, NONNEGATIVE, POOL, VIEW
 
 _REAL = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
@@ -38,7 +38,7 @@ def is_nonnegative(model: Forward, value: str) -> bool:
 
 def _sources(node: gs.Node, model: Forward) -> list[str] | None:
     """Return what must not be negative for the node's result not to be; ``None`` where nothing tells."""
-    traits = find(node.op, node.domain).traits
+    traits = traits_of(node)
     if NONNEGATIVE in traits or (node.op == "Clip" and _starts_at_zero(ForwardNode(node, model))):
         return []
     real = [v.name for v in node.inputs if v.name and model.type_of(v.name).dtype in _REAL]

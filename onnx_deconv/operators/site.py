@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx_deconv.operators.builder import Emitter, Operand, Signal
 from onnx_deconv.operators.forward_values import ForwardValues
 from onnx_deconv.operators.node import ForwardNode
-from onnx_deconv.operators.registry import find
+from onnx_deconv.operators.registry import traits_of
 from onnx_deconv.operators.tables import RuleTable
 from onnx_deconv.operators.traits import FILTER
 
@@ -93,7 +93,7 @@ class Site(ForwardNode):
             node = self.model.producers.get(values.pop())
             if node is None or node.outputs[0].name in seen:
                 continue
-            if FILTER in find(node.op, node.domain).traits:
+            if FILTER in traits_of(node):
                 return False
             seen.add(node.outputs[0].name)
             values += [v.name for v in node.inputs if v.name in self.reached]

@@ -25,7 +25,7 @@ def windowed(node: gs.Node, strip: Strip, k: int, kernel: Sequence[int], n: int)
     count = math.floor(steps) + 1
     if node.attrs.get("ceil_mode", 0):
         count = math.ceil(steps) + 1
-        count -= (count - 1) * stride >= length + begin  # it would start in the padding behind the input
+        count -= (count - 1) * stride >= length + begin  # it would start in the padding after the input
     taps = np.arange(count)[:, None] * stride - begin + np.arange(kernel[k]) * dilation
     return strip.read(taps, stride, -begin, extent)
 

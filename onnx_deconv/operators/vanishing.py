@@ -1,6 +1,6 @@
 """Where no relevance can arrive: at activations that are zero, if all that reads them multiplies by them."""
 
-from onnx_deconv.operators.registry import find
+from onnx_deconv.operators.registry import traits_of
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.traits import FILTER, SWITCHES, VIEW
 
@@ -37,7 +37,7 @@ def _is_weighed(at: Site) -> bool:
         if not at.readers.get(name):
             return False  # it is explained itself
         for node in at.readers[name]:
-            traits = find(node.op, node.domain).traits
+            traits = traits_of(node)
             if node.op in _WEIGH or FILTER in traits:
                 continue
             if node.op not in _MOVE and not traits & {VIEW, SWITCHES}:

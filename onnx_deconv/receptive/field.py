@@ -161,7 +161,7 @@ class Raster(NamedTuple):
     sizes: tuple[float, ...]
 
 
-def rasters(model: Model, *, size: Sequence[int] | None = None, layout: str = "NCHW") -> dict[str, Raster]:
+def rasters(model: Model, layout: str = "NCHW") -> dict[str, Raster]:
     """Find out how the positions of every value that depends on the image are spaced over it, by name.
 
     Parameters and errors are those of :func:`receptive_field`.
@@ -173,7 +173,7 @@ def rasters(model: Model, *, size: Sequence[int] | None = None, layout: str = "N
             tuple(s.offset for s in sight.strips),
             tuple(s.size for s in sight.strips),
         )
-        for value, sight in sights_of(model, size, layout).items()
+        for value, sight in sights_of(model, None, layout).items()
     }
 
 

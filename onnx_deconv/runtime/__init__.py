@@ -6,6 +6,7 @@ from onnx_deconv.runtime.pair_session import PairSession, companion, seed_type
 from onnx_deconv.runtime.providers import Providers
 from onnx_deconv.runtime.session import (
     Session,
+    clock_of,
     device_of,
     limit_threads,
     numpy_of,
@@ -20,6 +21,7 @@ __all__ = [
     "Session",
     "SignalMeter",
     "Survival",
+    "clock_of",
     "companion",
     "device_of",
     "first_nan",

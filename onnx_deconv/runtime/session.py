@@ -3,8 +3,9 @@
 import ctypes
 import functools
 import os
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,29 +91,14 @@ class Session:
         numbered: bool = False,
     ) -> None:
         ort = execution_providers.onnxruntime()
-        options = ort.SessionOptions()
-        if threads is not None or _limit:
-            options.intra_op_num_threads = min(filter(None, [threads, *_limit]))
-        # Sessions that stand beside many others would each keep as much memory as they ever needed.
-        options.enable_cpu_mem_arena = threads is None and not low_memory if arena is None else arena
-        if alternating:
-            # The other session's idle threads would spin on the cores that this one needs: half as long
-            # again, for a SqueezeNet on 2 cores.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if numbered:
-            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-        options.log_severity_level = 4  # what goes wrong is raised: once is enough
         self._spelled = _Spelled(folder, proto)
+        large = sum(map(external_size, all_tensors(proto))) > ONE_FILE
+        options = _options(threads, large=large, alternating=alternating, numbered=numbered)
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._spelled.folder)
         )
-        large = sum(map(external_size, all_tensors(proto))) > ONE_FILE
-        if large:
-            # Kernels would copy large weights into an order of their own, once for each session; measured on
-            # a VGG-19 that doubles the memory and saves no time.
-            options.add_session_config_entry("session.disable_prepacking", "1")
-            # From the second run on it would keep one more block for what is computed; no faster either.
-            options.enable_mem_pattern = False
+        # Sessions that stand beside many others would each keep as much memory as they ever needed.
+        options.enable_cpu_mem_arena = threads is None and not low_memory if arena is None else arena
         wanted = execution_providers.resolve(providers)
         try:
             self._session: Any = ort.InferenceSession(proto.SerializeToString(), options, providers=wanted)
@@ -258,6 +244,28 @@ class _Spelled:
                 copy_weights(proto, folder, self.folder)
 
 
+def _options(threads: int | None, *, large: bool, alternating: bool, numbered: bool) -> Any:
+    """Choose how onnxruntime runs a session; it is large if its weights are kept in a file of their own."""
+    ort = execution_providers.onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised: once is enough
+    if threads is not None or _limit:
+        options.intra_op_num_threads = min(filter(None, [threads, *_limit]))
+    if alternating:
+        # The other session's idle threads would spin on the cores that this one needs: half as long
+        # again, for a SqueezeNet on 2 cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if numbered:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    if large:
+        # Kernels would copy large weights into an order of their own, once for each session; measured on
+        # a VGG-19 that doubles the memory and saves no time.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        # From the second run on it would keep one more block for what is computed; no faster either.
+        options.enable_mem_pattern = False
+    return options
+
+
 def _abandon_all() -> None:
     for session in list(_SESSIONS):
         session.abandon()
@@ -288,6 +296,14 @@ def workers(device: str) -> int:
     That is up to twice as fast as one run on two cores: a reconstruction's small layers wait for each other.
     """
     return 1 if device == "cuda" else min(os.cpu_count() or 1, _MOST_WORKERS, *_limit)
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Return what measures, in seconds, what work on a device takes.
+
+    On the CPU that is the processor's time, which other programs change little, whatever they leave of it.
+    """
+    return time.perf_counter if device == "cuda" else time.process_time
 
 
 def numpy_of(value: Any) -> Array:

@@ -24,6 +24,8 @@ __all__ = ["Address", "Limits", "check_installed", "explore", "serve"]
 logger = logging.getLogger(__name__)
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
+_OF_EXTRAS = {"kserve": ("kserve",)}
+"""What an extra brings beside what all servers need."""
 
 
 def check_installed(extra: str) -> None:
@@ -34,7 +36,8 @@ def check_installed(extra: str) -> None:
     RuntimeUnavailableError
         If one is missing.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    needed = (*_NEEDED, *_OF_EXTRAS.get(extra, ()))
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise RuntimeUnavailableError(
             f"{', '.join(missing)} not installed: python -m pip install 'onnx-deconv[{extra}]'"
@@ -46,7 +49,8 @@ def serve(
     limits: Limits,
     address: Address,
     version: str,
-    started: Callable[[str], None],
+    started: Callable[[str, str | None], None],
+    grpc: Address | None = None,
 ) -> None:
     """Serve models over HTTP until the process is told to stop.
 
@@ -59,14 +63,16 @@ def serve(
     version
         What the server says that it is.
     started
-        Called with its address as soon as it listens.
+        Called with its address as soon as it listens, and with that of gRPC, if it answers there.
+    grpc
+        Where KServe's SDK answers, beside what it answers over HTTP; without it the SDK takes no part.
 
     Raises
     ------
     DeconvError
         If a model cannot be explained, or the server cannot listen.
     """
-    from onnx_deconv.serving.application import models_app, run  # noqa: PLC0415 - an extra
+    from onnx_deconv.serving.application import free, models_app, run  # noqa: PLC0415 - an extra
     from onnx_deconv.serving.served import Served  # noqa: PLC0415
 
     served = []
@@ -78,7 +84,9 @@ def serve(
     for model in served:
         if model.note is not None:
             logger.warning("%s: %s", model.name, model.note)
-    run(models_app(served, limits, address, version), address, limits, started)
+    grpc = None if grpc is None else free(grpc, "--grpc-port")
+    app = models_app(served, limits, address, version, grpc)
+    run(app, address, limits, lambda url: started(url, None if grpc is None else grpc.named))
 
 
 def explore(
@@ -118,10 +126,11 @@ def explore(
     from onnx_deconv.serving.application import gated, run  # noqa: PLC0415 - an extra
     from onnx_deconv.serving.exploration import Exploration  # noqa: PLC0415
     from onnx_deconv.serving.explore_routes import HEADERS, ExploreRoutes  # noqa: PLC0415
+    from onnx_deconv.serving.gate import Admission  # noqa: PLC0415
     from onnx_deconv.serving.metrics import Metrics  # noqa: PLC0415
 
     reader = None if atlas is None else Reader(atlas)
     exploration = Exploration(make, preprocess, photographs, limits.pixels, reader)
     routes = ExploreRoutes(exploration, limits, command).all()
-    app = gated(routes, limits, address, Metrics(), HEADERS)
+    app = gated(routes, Admission(address, limits, Metrics()), HEADERS)
     run(app, address, limits, started, logging.ERROR)

@@ -1,5 +1,6 @@
 """Servers: routes behind a gate, until they are told to stop."""
 
+import asyncio
 import json
 import logging
 import os
@@ -7,20 +8,24 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import replace
 from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.serving.batching import Runs
 from onnx_deconv.serving.bodies import failed
-from onnx_deconv.serving.gate import TOLD, Gate
+from onnx_deconv.serving.connections import Connections
+from onnx_deconv.serving.gate import TOLD, Admission, Gate
 from onnx_deconv.serving.limits import Address, Limits
 from onnx_deconv.serving.metrics import Metrics
 from onnx_deconv.serving.routes import Routes
@@ -28,41 +33,59 @@ from onnx_deconv.serving.served import Served
 
 _KEEP_ALIVE = 75
 """Seconds that a connection is kept: longer than proxies keep theirs."""
+_TICKS = 10
+"""How often uvicorn looks after itself in a second."""
+_LAST = 0.25
+"""Seconds in which the request of a connection comes that was made before the server stopped."""
 
 
-def models_app(models: Sequence[Served], limits: Limits, address: Address, version: str) -> ASGIApp:
-    """Make what answers for models."""
+def models_app(
+    models: Sequence[Served], limits: Limits, address: Address, version: str, grpc: Address | None = None
+) -> ASGIApp:
+    """Make what answers for models.
+
+    Parameters
+    ----------
+    grpc
+        Where KServe's SDK listens for gRPC; ``None`` where it takes no part.
+    """
     metrics = Metrics()
     runs = Runs(limits.batch, limits.runs, metrics.ran)
-    routes = Routes(models, runs, limits, metrics, version).all()
-    return gated(routes, limits, address, metrics, {}, runs.close)
+    admission = Admission(address, limits, metrics)
+    routes, sdk = Routes(models, runs, limits, metrics, version).all(), None
+    if grpc is not None:
+        from onnx_deconv.serving.kserve import KServe  # noqa: PLC0415 - an extra
+
+        sdk = KServe(models, runs, limits)
+        routes += sdk.routes()
+
+    @asynccontextmanager
+    async def life() -> AsyncIterator[None]:
+        async with nullcontext() if sdk is None or grpc is None else sdk.listening(grpc, admission):
+            yield
+        runs.close()
+
+    return gated(routes, admission, {}, life())
 
 
 def gated(
     routes: Sequence[BaseRoute],
-    limits: Limits,
-    address: Address,
-    metrics: Metrics,
+    admission: Admission,
     headers: Mapping[str, str],
-    close: Callable[[], None] = lambda: None,
+    life: AbstractAsyncContextManager[None] | None = None,
 ) -> ASGIApp:
     """Put routes behind a gate.
 
     Parameters
     ----------
-    close
-        Called when the server stops, after its last answer.
+    life
+        Entered before the first answer, and left after the last.
     """
-
-    @asynccontextmanager
-    async def life(app: Starlette) -> AsyncIterator[None]:
-        del app
-        yield
-        close()
-
-    handlers = {HTTPException: failed, DeconvError: failed, Exception: failed}
-    app = Starlette(routes=list(routes), exception_handlers=handlers, lifespan=life)
-    return Gate(app, address, limits, metrics, headers)
+    handlers = dict.fromkeys((HTTPException, DeconvError, ClientDisconnect, Exception), failed)
+    app = Starlette(
+        routes=list(routes), exception_handlers=handlers, lifespan=lambda _: life or nullcontext()
+    )
+    return Gate(app, admission, headers)
 
 
 def run(
@@ -97,14 +120,58 @@ def run(
         timeout_graceful_shutdown=int(limits.seconds) + 1,
     )
     listening = _listening(address, config.backlog)
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    server = uvicorn.Server(config)
+    server = _Server(config, limits.seconds)
     with _stopped_quietly(server):
-        started(f"http://{host}:{listening.getsockname()[1]}")
+        started(f"http://{_found(address, listening).named}")
         server.run(sockets=[listening])
 
 
-def _listening(address: Address, backlog: int) -> socket.socket:
+class _Server(uvicorn.Server):
+    """A server that looks after its connections.
+
+    Parameters
+    ----------
+    config
+        Of the server.
+    seconds
+        How long its callers may take.
+    """
+
+    def __init__(self, config: uvicorn.Config, seconds: float) -> None:
+        super().__init__(config)
+        self._connections = Connections(seconds, _KEEP_ALIVE)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close idle connections, once a second."""
+        if counter % _TICKS == 0:
+            self._connections.close_idle(self.server_state.connections, time.monotonic())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, and hear those who have just connected: uvicorn would break their connections."""
+        for each in self.servers:
+            each.close()
+        await asyncio.sleep(_LAST)
+        await super().shutdown(sockets)
+
+
+def free(address: Address, option: str) -> Address:
+    """Return an address with a number for its port, after looking whether it can be listened on.
+
+    Raises
+    ------
+    InputError
+        If it cannot; names the option that chooses another.
+    """
+    with _listening(address, 1, option) as listening:
+        return _found(address, listening)
+
+
+def _found(address: Address, listening: socket.socket) -> Address:
+    return replace(address, port=listening.getsockname()[1])
+
+
+def _listening(address: Address, backlog: int, option: str = "--port") -> socket.socket:
     """Listen: from here on, who asks may have to wait, but is not refused.
 
     The protocol is named, for asyncio sends small answers at once only on sockets that know theirs: the
@@ -121,7 +188,7 @@ def _listening(address: Address, backlog: int) -> socket.socket:
         found.close()
         raise InputError(
             f"cannot listen on {address.host}, port {address.port} ({error.strerror}): choose another with "
-            "--host or --port"
+            f"--host or {option}"
         ) from None
     return found
 

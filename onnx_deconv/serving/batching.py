@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from onnx_deconv.model import Array
 Feeds = Mapping[str, Array]
 Results = dict[str, Array]
 Observer = Callable[[int], None]
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Runs:
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(self.at_once, "run")
+        self._photographs = ThreadPoolExecutor(self.at_once, "photograph")
 
     async def submit(self, job: Job, alike: Alike) -> Results:
         """Wait for a job's results; a caller that gives up takes its job out of the queue."""
@@ -97,9 +100,14 @@ class Runs:
             if one in self._waiting:
                 self._waiting.remove(one)
 
+    async def photograph(self, work: Callable[..., _Found], *given: Any) -> _Found:
+        """Work on photographs in a thread, as few at once as runs: a large one takes a gigabyte to draw."""
+        return await asyncio.get_running_loop().run_in_executor(self._photographs, work, *given)
+
     def close(self) -> None:
         """Wait for the runs that go on, and end the threads."""
         self._threads.shutdown()
+        self._photographs.shutdown()
 
     def _start(self) -> None:
         """Start what can be started."""
@@ -121,7 +129,14 @@ class Runs:
                 images += other.job.images
         return group
 
-    def _run(self, group: Sequence[_Waiting]) -> list[Results]:
+    def _run(self, group: Sequence[_Waiting]) -> list[Results | Exception]:
+        """Run jobs together; where that fails, each alone: one image may be at fault, such as one of NaN."""
+        try:
+            return list(self._together(group))
+        except Exception as error:  # noqa: BLE001 - each caller gets its own
+            return [error] if len(group) == 1 else [self._run([one])[0] for one in group]
+
+    def _together(self, group: Sequence[_Waiting]) -> list[Results]:
         alike, jobs = group[0].alike, [one.job for one in group]
         if alike.key is None:
             self.observe(jobs[0].images)
@@ -137,16 +152,15 @@ class Runs:
         self.observe(len(next(iter(feeds.values()))))
         return job.run(feeds)
 
-    def _finish(self, group: Sequence[_Waiting], found: asyncio.Future[list[Results]]) -> None:
+    def _finish(self, group: Sequence[_Waiting], done: asyncio.Future[list[Results | Exception]]) -> None:
         self._running -= 1
-        error = found.exception()
-        for k, one in enumerate(group):
+        for one, found in zip(group, done.result(), strict=True):
             if one.done.done():  # its caller gave up
                 continue
-            if error is not None:
-                one.done.set_exception(error)
+            if isinstance(found, Exception):
+                one.done.set_exception(found)
             else:
-                one.done.set_result(found.result()[k])
+                one.done.set_result(found)
         self._start()
 
 

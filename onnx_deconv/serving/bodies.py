@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from onnx_deconv.errors import DeconvError
@@ -14,6 +14,8 @@ from onnx_deconv.serving.limits import Limits
 from onnx_deconv.serving.photographs import TooLargeError
 
 _Item = TypeVar("_Item")
+GONE = 499
+"""The status of a request whose caller did not wait for the answer; no caller sees it."""
 _CLOSE = {"Connection": "close"}
 _LINGER, _PATIENCE = 2.0, 8
 """How many seconds, and how many times what is allowed, is read of a body that is too large."""
@@ -79,8 +81,18 @@ async def in_time(limits: Limits, work: Awaitable[_Item]) -> _Item:
 async def failed(request: Request, error: Exception) -> Response:
     """Answer a request that failed: whose fault it is, and what to do."""
     del request
+    status, text = status_of(error)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse({"error": text}, status, headers)
+
+
+def status_of(error: Exception) -> tuple[int, str]:
+    """Tell whose fault an error is, as HTTP numbers it, and what to do."""
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        return error.status_code, error.detail
+    if isinstance(error, ClientDisconnect):
+        return GONE, "the caller has gone"
     if isinstance(error, DeconvError):
-        return JSONResponse({"error": str(error)}, 413 if isinstance(error, TooLargeError) else 400)
-    return JSONResponse({"error": "an error in the server: its log says more"}, 500)
+        text = str(error).encode(errors="backslashreplace").decode()  # half a character cannot be sent
+        return 413 if isinstance(error, TooLargeError) else 400, text
+    return 500, "an error in the server: its log says more"

@@ -42,6 +42,8 @@ METHODS = (
     "auto", "deconvnet", "guided", "gradient", "grad-cam", "guided*grad-cam", "excitation", "lrp", OCCLUSION,
 )  # fmt: skip
 """What a photograph can be explained with, side by side; ``auto`` is what suits model and target."""
+CAMS = ("grad-cam", "guided*grad-cam")
+"""Those of them that may name a layer, as in ``grad-cam@conv3``: that of the class activation map."""
 _STRIDES = 14
 """The square that hides parts of a photograph moves by its shorter side over this."""
 _CLASSES = 10
@@ -63,7 +65,7 @@ class Asked(NamedTuple):
     photograph
         Its identifier.
     method
-        One of :data:`METHODS`.
+        One of :data:`METHODS`, or of :data:`CAMS` with a layer.
     layer
         A layer's name; ``None`` for classes.
     target
@@ -160,6 +162,7 @@ class Exploration:
             "name": Path(model.name).name,
             "layers": layers,
             "methods": METHODS,
+            "cams": CAMS,
             "atlas": self._nine is not None,
             "size": self._preprocess.size,
             "classes": {"count": min(count, _CLASSES), "are_named": bool(self.explainer.labels.names)},
@@ -378,7 +381,8 @@ class Exploration:
         return known.name if known.path is None else str(known.path)
 
     def _explain(self, asked: Asked, *, measures: bool = False) -> Explanation:
-        if asked.method not in METHODS:
+        name, _, cam_layer = asked.method.partition("@")
+        if name not in (CAMS if cam_layer else METHODS):
             raise InputError(f"no method is named {asked.method!r}: choose one of {', '.join(METHODS)}")
         explainer = self._explainer(asked.method, asked.layer)
         explainer = explainer.measuring() if measures else explainer

@@ -60,6 +60,11 @@ class Address:
         except ValueError:
             return False
 
+    @property
+    def named(self) -> str:
+        """The host and the port, as an address on the web names them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def check(self, *, open_to_all: bool = False) -> None:
         """Refuse to be reached from other machines without a token.
 

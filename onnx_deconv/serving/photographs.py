@@ -1,12 +1,12 @@
 """Photographs that callers send: their first bytes tell what they are, before anything is decoded."""
 
 import io
+import re
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, TooManyPixelsError, read_image, size_of
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-_WEBP = slice(8, 12)
+_SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF.{4}WEBP", re.DOTALL)
 
 
 class TooLargeError(InputError):
@@ -30,15 +30,28 @@ def read_photograph(file: bytes, pixels: int) -> Picture:
     InputError
         If it is no such file, or damaged.
     """
-    if not file.startswith(_SIGNATURES) and file[_WEBP] != b"WEBP":
+    if measured(file) > pixels:
+        raise TooLargeError(f"the photograph has {measured(file):,} pixels; {pixels:,} are allowed")
+    return read_image(_named(file))
+
+
+def measured(file: bytes) -> int:
+    """Return how many pixels a photograph has, without decoding it.
+
+    Raises
+    ------
+    TooLargeError
+        If they are more than any photograph may have.
+    InputError
+        If it is no JPEG, PNG or WebP file.
+    """
+    if not _SIGNATURES.match(file):
         raise InputError("the photograph is no JPEG, PNG or WebP file")
     try:
         height, width = size_of(_named(file))
     except TooManyPixelsError as error:
         raise TooLargeError(str(error)) from error
-    if height * width > pixels:
-        raise TooLargeError(f"the photograph has {height * width:,} pixels; {pixels:,} are allowed")
-    return read_image(_named(file))
+    return height * width
 
 
 def _named(file: bytes) -> io.BytesIO:

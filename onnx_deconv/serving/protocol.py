@@ -30,6 +30,7 @@ DATATYPES = {
 }
 """NumPy's name of each of the protocol's types of numbers."""
 _MOST_AXES = 8
+_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def response(
             tail.append(_written(array))
             entry["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
-            entry["data"] = _as_json(name, array)
+            entry["data"] = as_json(name, array.ravel())
         entries.append(entry)
     message: dict[str, Any] = {"model_name": model, "outputs": entries}
     message |= {"id": request.id} if request.id is not None else {}
@@ -143,11 +144,11 @@ class _Tensors:
             raise InputError(f"input {name!r}: binary_data_size is {size!r}; {len(self.rest)} bytes are left")
         data, self.rest = self.rest[:size], self.rest[size:]
         if kind == BYTES:
-            return _shaped(name, _objects(list(_pieces(name, data))), shape)
+            return _shaped(name, objects(list(_pieces(name, data))), shape)
         dtype = np.dtype(DATATYPES[kind]).newbyteorder("<")
         if size != prod(shape) * dtype.itemsize:
             raise InputError(f"input {name!r}: {size} bytes are not {kind} of shape {shape}")
-        return np.frombuffer(data, dtype).astype(DATATYPES[kind], copy=False).reshape(shape)
+        return _shaped(name, np.frombuffer(data, dtype).astype(DATATYPES[kind], copy=False), shape)
 
     def check_end(self) -> None:
         if self.rest:
@@ -155,8 +156,9 @@ class _Tensors:
 
 
 def _length(given: str, most: int) -> int:
-    if not (given.isascii() and given.isdecimal()) or int(given) > most:
-        raise InputError(f"the header {HEADER_LENGTH} is {given!r}: the request has {most} bytes")
+    is_number = given.isascii() and given.isdecimal() and len(given) < _DIGITS
+    if not is_number or int(given) > most:
+        raise InputError(f"the header {HEADER_LENGTH} is {given[:_DIGITS]!r}: the request has {most} bytes")
     return int(given)
 
 
@@ -195,8 +197,19 @@ def _shape(entry: Mapping[str, Any]) -> list[int]:
 def _from_json(name: str, kind: str, shape: Sequence[int], data: Any) -> Array:
     if not isinstance(data, list):
         raise InputError(f"input {name!r} has no data")
-    if kind == BYTES:
-        return _shaped(name, _objects(data), shape)
+    if kind == BYTES and not all(isinstance(each, str) for each in data):
+        raise InputError(f"input {name!r}: its data are not a list of texts")
+    return _shaped(name, objects(data) if kind == BYTES else numbers_of(name, kind, data), shape)
+
+
+def numbers_of(name: str, kind: str, data: Any) -> Array:
+    """Return the numbers in lists, shaped as these are.
+
+    Raises
+    ------
+    InputError
+        If they are none of the datatype.
+    """
     try:
         given = np.array(data)
     except (ValueError, OverflowError, RecursionError):
@@ -206,7 +219,7 @@ def _from_json(name: str, kind: str, shape: Sequence[int], data: Any) -> Array:
     if given.size and (not fits or (dtype.kind in "iu" and not _in_range(given, dtype))):
         raise InputError(f"input {name!r}: its data are not {kind}")
     with np.errstate(over="ignore"):
-        return _shaped(name, given.astype(dtype), shape)
+        return given.astype(dtype)
 
 
 def _in_range(given: Array, dtype: np.dtype[Any]) -> bool:
@@ -217,12 +230,17 @@ def _in_range(given: Array, dtype: np.dtype[Any]) -> bool:
 def _shaped(name: str, array: Array, shape: Sequence[int]) -> Array:
     if array.size != prod(shape):
         raise InputError(f"input {name!r}: {array.size} numbers do not fill the shape {list(shape)}")
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError):  # nothing fills it, but no array has sizes like the others
+        raise InputError(f"input {name!r}: the shape {list(shape)} is too large") from None
 
 
-def _objects(values: Sequence[Any]) -> Array:
+def objects(values: Sequence[Any]) -> Array:
+    """Return texts or files as an array of one axis."""
     found = np.empty(len(values), object)
-    found[:] = values
+    for k, value in enumerate(values):  # a list would be taken for numbers
+        found[k] = value
     return found
 
 
@@ -259,11 +277,21 @@ def file_of(name: str, element: Any) -> bytes:
 
 
 def _written(array: Array) -> bytes:
+    if array.dtype.kind == "O":
+        texts = [each if isinstance(each, bytes) else str(each).encode() for each in array.ravel()]
+        return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _as_json(name: str, array: Array) -> list[Any]:
+def as_json(name: str, array: Array) -> list[Any]:
+    """Write an array as JSON does, in nested lists.
+
+    Raises
+    ------
+    InputError
+        If it has numbers that JSON has no word for (infinite, or NaN).
+    """
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"output {name!r} has numbers that JSON cannot hold: ask for it as binary data")
-    found: list[Any] = array.ravel().tolist()
+    found: list[Any] = array.tolist()
     return found

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as Asked
 from starlette.responses import JSONResponse, Response
@@ -18,12 +17,11 @@ from onnx_deconv.serving.bodies import body_of, in_time
 from onnx_deconv.serving.gate import TOLD
 from onnx_deconv.serving.limits import Limits
 from onnx_deconv.serving.metrics import Metrics
-from onnx_deconv.serving.protocol import HEADER_LENGTH, Request, parse, response
-from onnx_deconv.serving.served import Served
+from onnx_deconv.serving.protocol import HEADER_LENGTH, Request, objects, parse, response
+from onnx_deconv.serving.served import VERSION, Served
 
 PRODUCT = "onnx-deconv"
 _EXTENSIONS = ["binary_tensor_data"]
-_VERSION = "1"
 _EMPTY, _NOTE = "X-Empty-Images", "X-Note"
 """What an answer that is a picture says of it: that nothing is in it; that it is not about the photograph, or
 little of the signal is left in it."""
@@ -80,7 +78,7 @@ class Routes:
     async def index(self, request: Asked) -> Response:
         """List the models."""
         del request
-        return JSONResponse([{"name": n, "version": _VERSION, "state": "READY"} for n in self._models])
+        return JSONResponse([{"name": n, "version": VERSION, "state": "READY"} for n in self._models])
 
     async def metrics(self, request: Asked) -> Response:
         """Write the counts for Prometheus."""
@@ -93,7 +91,7 @@ class Routes:
         return JSONResponse(
             {
                 "name": model.name,
-                "versions": [_VERSION],
+                "versions": [VERSION],
                 "platform": "onnxruntime_onnx",
                 "inputs": [asdict(each) for each in model.inputs],
                 "outputs": [asdict(each) for each in model.outputs],
@@ -131,30 +129,25 @@ class Routes:
         view = _view(request)
         _refuse_idle(query, {"target", "view"} if view else {"target", "view", "output"})
         names = [model.reconstruction] if view else query.getlist("output") or model.own_outputs
-        inputs = {model.photo: _one(body)}
+        inputs = {model.photo: objects([body])}
         if "target" in query:
-            inputs[model.target] = _one(query["target"])
+            inputs[model.target] = objects([query["target"]])
         asked = Request(inputs, dict.fromkeys(names, False))
         results = await self._results(model, asked, request)
         if view is None:
             told = {"classes": model.classes_of(results)}
             return await asyncio.to_thread(_written, model, asked, results, told)
-        picture = await asyncio.to_thread(lambda: png(model.picture(results, body, view)))
+        picture = await self._runs.photograph(lambda: png(model.picture(results, body, view)))
         empty = {_EMPTY: "0"} if model.empty(results) else {}
         note = {} if model.note is None else {_NOTE: _in_a_header(model.note)}
         return Response(picture, media_type="image/png", headers=empty | note)
 
     async def _results(self, model: Served, asked: Request, request: Asked) -> Results:
-        """Run what is asked for; return the outputs that are wanted."""
-        job, alike, names = await asyncio.to_thread(model.job, asked)
-        told = request.scope[TOLD]
-        told |= {"explained": model.target in job.feeds, "images": job.images}
-        results = await self._runs.submit(job, alike)
-        return {name: results[name] for name in names}
+        return await model.results(asked, self._runs, request.scope[TOLD])
 
     def _named(self, request: Asked) -> Served:
-        name, version = request.path_params["model"], request.path_params.get("version", _VERSION)
-        if name not in self._models or version != _VERSION:
+        name, version = request.path_params["model"], request.path_params.get("version", VERSION)
+        if name not in self._models or version != VERSION:
             raise HTTPException(404, f"no such model or version: there are {', '.join(self._models)}")
         request.scope[TOLD] = {"route": "model", "model": name}
         return self._models[name]
@@ -190,12 +183,6 @@ def _refuse_idle(query: Iterable[str], known: Collection[str]) -> None:
     """
     if idle := [name for name in query if name not in known]:
         raise InputError(f"{', '.join(idle)}: the address may say {', '.join(sorted(known))} here")
-
-
-def _one(element: str | bytes) -> np.ndarray[Any, Any]:
-    found = np.empty(1, object)
-    found[0] = element
-    return found
 
 
 def _in_a_header(text: str) -> str:

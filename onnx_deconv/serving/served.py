@@ -4,7 +4,7 @@ A request that asks for the model's own outputs runs the model as it is; one tha
 or ``heat`` runs the explain graph, which costs about two such runs.
 """
 
-import re
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +21,17 @@ from onnx_deconv.imaging import Photo, Picture, Preprocess, Views
 from onnx_deconv.model import Array
 from onnx_deconv.model.axis_names import has_batches
 from onnx_deconv.runtime import Session, Survival
-from onnx_deconv.serving.batching import Alike, Feeds, Job, Results
-from onnx_deconv.serving.photographs import TooLargeError, read_photograph
+from onnx_deconv.serving.batching import Alike, Feeds, Job, Results, Runs
+from onnx_deconv.serving.photographs import TooLargeError, measured, read_photograph
 from onnx_deconv.serving.protocol import BYTES, Request, datatype, file_of, text_of
 from onnx_deconv.verification import random_feeds, survival
 
 PHOTO = "photo"
+VERSION = "1"
+"""Of every model: a server has no other."""
 _TOP = 5
+_PHOTOGRAPHS = 4
+"""How many photographs of the most pixels one request may have: nobody stops one that is being decoded."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Described:
     name: str
     datatype: str
     shape: list[int]
+
+
+_NO_TENSOR = "undefined"
 
 
 class Served:
@@ -70,10 +77,12 @@ class Served:
         self._explain = Session(self._graph.proto, self._graph.folder, explainer.providers)
         self.target = str(manifest["target"]["name"])
         self.photo = _free(PHOTO, [*self.model.inputs, self.target]) if preprocess is not None else None
-        self.own_outputs = list(self.model.outputs)
-        self.outputs = [_described(entry) for entry in manifest["outputs"]]
+        # A sequence, or a map, as a ZipMap makes, has no form in the protocol.
+        tensors = [entry for entry in manifest["outputs"] if entry["dtype"] != _NO_TENSOR]
+        self.outputs = [_described(entry) for entry in tensors]
+        self.own_outputs = [each.name for each in self.outputs if each.name in self.model.outputs]
         self.reconstruction = next(
-            e["name"] for e in manifest["outputs"] if e["name"] not in self.own_outputs and "of" in e
+            e["name"] for e in manifest["outputs"] if e["name"] not in self.model.outputs and "of" in e
         )
         self._can_batch = has_batches(self.model)
 
@@ -106,6 +115,24 @@ class Served:
             feeds[self.target] = targets
         job = Job(self._runner(explains=explains), feeds, images)
         return job, self._alike(feeds, explains=explains), names
+
+    async def results(self, request: Request, runs: Runs, told: dict[str, Any]) -> Results:
+        """Run what is asked for; return the outputs that are wanted.
+
+        Parameters
+        ----------
+        request
+            What is asked for.
+        runs
+            Where it runs.
+        told
+            What the log says of the request; added to.
+        """
+        reading = runs.photograph if self.photo in request.inputs else asyncio.to_thread
+        job, alike, names = await reading(self.job, request)
+        told |= {"explained": self.target in job.feeds, "images": job.images}
+        results = await runs.submit(job, alike)
+        return {name: results[name] for name in names}
 
     def classes_of(self, results: Results) -> list[dict[str, Any]]:
         """List the strongest classes of the first image, by the model's own output."""
@@ -152,7 +179,8 @@ class Served:
         if given != set(self.model.inputs):
             or_photo = f", or {self.photo}" if self.photo else ""
             raise InputError(
-                f"the model takes {', '.join(self.model.inputs)}{or_photo}; given: {', '.join(sorted(given))}"
+                f"the model takes {', '.join(self.model.inputs)}{or_photo}; given: "
+                f"{', '.join(map(repr, sorted(given))) or 'nothing'}"
             )
         feeds = {name: self._checked(name, inputs[name]) for name in self.model.inputs}
         counts = {len(array) for array in feeds.values() if array.ndim}
@@ -161,7 +189,9 @@ class Served:
         return feeds, next(iter(counts), 1)
 
     def _photographs(self, files: Sequence[bytes]) -> tuple[dict[str, Array], int]:
-        """Read photographs: many small files could be more than memory holds as the model takes them."""
+        """Read photographs: many small files could be more than memory holds, or take minutes to decode."""
+        if sum(measured(file) for file in files) > _PHOTOGRAPHS * self._pixels:
+            raise TooLargeError(f"{len(files)} photographs of this size are too many for one request")
         tensors: list[Array] = []
         for file in files:
             tensors.append(self.preprocess.apply(read_photograph(file, self._pixels))[0])  # type: ignore[union-attr]
@@ -200,7 +230,7 @@ class Served:
         if not isinstance(given, str | bytes):
             return int(given)
         text = text_of(self.target, given)
-        return int(text) if re.fullmatch(r"-?\d{1,9}", text) else self.labels.index(text)
+        return -1 if text == "-1" else self.labels.index(text)
 
 
 def graph_of(explainer: Explainer, preprocess: Preprocess | None) -> ExplainGraph:

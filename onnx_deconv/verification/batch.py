@@ -88,7 +88,7 @@ def strongest_unit(explained: Array) -> Array:
 
 
 def _showing_all(model: Model, pair: Pair) -> ModelProto:
-    """Write the forward model anew with every value of the graph among its outputs."""
+    """Copy the forward model, with every value of the graph among its outputs."""
     entries = [e for e in pair.manifest["deconv_inputs"] if e["kind"] != "seed"]
     explained = str(pair.manifest["explained"]["value"])
     taps = [Tap(e["kind"], e["of"], e["name"]) for e in entries] + [Tap("value", explained, explained)]

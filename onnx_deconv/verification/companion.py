@@ -22,7 +22,7 @@ _LIMITS = {"excitation": 1e-3, **dict.fromkeys(TABLES, 1e-3)}
 """Of tables of relevance: shares are rounded at each division."""
 
 _TIE_ROUNDS = 200
-"""How often ties are decided anew: a number raised in one window may come first in another."""
+"""How often ties are decided again: a number raised in one window may come first in another."""
 
 
 def check_companion(batch: Batch, rng: np.random.Generator) -> Iterator[Check]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +13,15 @@ import click
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.layer_files import Plans
 from onnx_deconv.atlas.means import means
-from onnx_deconv.atlas.resume import load_partial, save_partial
+from onnx_deconv.atlas.resume import PARTIAL, load_partial, save_partial
 from onnx_deconv.atlas.scan import digest_of, scan_seconds
-from onnx_deconv.atlas.writer import Writer, plans
+from onnx_deconv.atlas.values_file import needs_h5py
+from onnx_deconv.atlas.writer import Writer, draw, plans
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
 from onnx_deconv.cli.atlas.summary import summarise
-from onnx_deconv.cli.console import Console, counted, in_bytes, lasting
+from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions
@@ -27,14 +29,19 @@ from onnx_deconv.cli.options import Sectioned, option, takes, whole
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.study import Study
 from onnx_deconv.distributed import Cluster, Job
+from onnx_deconv.errors import InputError
 from onnx_deconv.files import check_disk, folder
-from onnx_deconv.imaging import read_image
+from onnx_deconv.imaging import Picture, read_image
 from onnx_deconv.model import Model, digest
 from onnx_deconv.model.heads import convolutions, rectified_convolution
+from onnx_deconv.runtime import device_of, workers
 from onnx_deconv.semantics import Semantics
 
 _SAVE_EVERY = 5.0
 """Seconds between two saves of the state that an interrupted run continues from."""
+
+_TRIED = 32
+"""Images of which one is hoped to be whole."""
 
 _EPILOG = """\b
 Examples:
@@ -44,10 +51,10 @@ Examples:
 IMAGE is a photograph, a folder (folders in it included), a zip, tar or Parquet file, a folder of tar or
 Parquet files, a bucket's folder or file (s3://, gs://; with the extra arrow), or a text file of paths. Each
 layer gets two sheets (-projections.webp, -patches.webp), an archive of their pictures (-pictures.zip) and an
-array (-units.npy) that says which image and position each comes from. What it will take is said before, and
-refused where the disk has no room. A number such as conv3 stands for the rectified values of the third
-convolution. An interrupted run continues when the same command is run again. Atlases of
-different images, made on different machines, are put together by 'atlas merge'.
+array (-units.npy) that says which image and position each comes from. Before it begins, the command says
+what it will take, and stops if the disk has not enough room. A number such as conv3 stands for the rectified
+values of the third convolution. An interrupted run continues when the same command is run again.
+'atlas merge' puts together atlases of different images that were made on different machines.
 """
 
 
@@ -67,13 +74,19 @@ class AtlasOptions:
         bool,
         option(
             "--values/--no-values",
-            "Whether to save the numbers of the reconstructions too (-values.npz): many times as much disk.",
+            "Whether to save the numbers of the reconstructions too (-values.h5): they take many times as "
+            "much disk.",
         ),
     ] = False
     ray: Annotated[
         str | None,
         groups.ray(),
     ] = None
+
+    def check(self) -> None:
+        """Refuse what needs a package that is missing, before the model is read."""
+        if self.values:
+            needs_h5py()
 
     def of(self, model: Model) -> list[str]:
         """Return the values whose feature maps the atlas holds."""
@@ -104,6 +117,7 @@ def command(
 ) -> int:  # fmt: skip
     """Find the images that excite each feature map of MODEL most, and project them back to pixels."""
     start = time.monotonic()
+    options.check()
     study = Study.of(console, run.explainer(fixed.model(model, run, images), semantics, AUTO), images, fixed)
     layers = options.of(study.explainer.model)
     projector = Projector(study.explainer, layers, study.preprocess)  # refuses what cannot be explained
@@ -112,7 +126,8 @@ def command(
     windows, channels = {layer: projector.window(layer) for layer in layers}, study.preprocess.channels
     plan = plans(units, windows, len(channels), values=options.values)
     cluster = _cluster(options, study, partial(_source, paths), plan, made)
-    _tell_means(console, study, projector, plan, source, output)
+    threads = workers(device_of(study.explainer.providers)) if cluster is None else len(cluster.actors)
+    _tell_means(console, study, projector, plan, source, output, threads)
     home = folder(output)
     atlas = load_partial(home, made, options.top) or Atlas(options.top, made)
     if cluster is None:
@@ -129,7 +144,13 @@ def command(
 
 
 def _tell_means(
-    console: Console, study: Study, projector: Projector, plan: Plans, source: Images, output: Path
+    console: Console,
+    study: Study,
+    projector: Projector,
+    plan: Plans,
+    source: Images,
+    output: Path,
+    threads: int,
 ) -> None:
     """Say what the atlas will take.
 
@@ -140,15 +161,29 @@ def _tell_means(
     """
     console.status("measuring how long it will take")
     each = scan_seconds(study.explainer, source, study.preprocess, list(plan))
-    takes = means(study.explainer.model, projector, plan, source.count, each)
+    costs = projector.costs(_first(source), partial(draw, plan, study.preprocess.channels))
+    takes = means(study.explainer.model, costs, plan, source.count, each)
     or_else = ", fewer layers, a smaller --top, or leave out --values"
     free = check_disk(output, takes.making, "while it is made the atlas takes", or_else)
-    lasts = lasting(1e3 * each) + " per 1,000 images" if takes.seconds is None else lasting(takes.seconds)
+    least = (1e3 * each if takes.seconds is None else takes.seconds) / threads
+    lasts = console.between(least, least * console.slower(threads))
+    lasts += " for each 1,000 images, and the projections" if takes.seconds is None else ""
+    lasts += ", less what is done already" if (output / PARTIAL).is_file() else ""
     console.say(
         f"{counted(takes.maps, 'feature map')} in {counted(len(plan), 'layer')} will take about "
         f"{in_bytes(takes.disk)} of disk ({in_bytes(takes.making)} while it is made, {in_bytes(free)} free), "
-        f"at most about {in_bytes(takes.memory)} of memory, and last about {lasts}"
+        f"at most about {in_bytes(takes.memory)} of memory, and last {lasts}"
     )
+
+
+def _first(source: Images) -> tuple[str, Picture] | None:
+    """Return the first picture that can be read, and its name, if it is among the first few."""
+    for name, load in islice(source, _TRIED):
+        try:
+            return name, load()
+        except InputError:
+            continue
+    return None
 
 
 def _cluster(

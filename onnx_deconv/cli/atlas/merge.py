@@ -1,14 +1,16 @@
 """``onnx-deconv atlas merge``: one atlas of several."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
-from onnx_deconv.atlas.merging import merge_folders
+from onnx_deconv.atlas.merging import Merging, merge_folders
 from onnx_deconv.cli import groups
+from onnx_deconv.cli.atlas.progress import Progress
 from onnx_deconv.cli.atlas.summary import summarise
-from onnx_deconv.cli.console import Console
+from onnx_deconv.cli.console import Console, counted, in_bytes
+from onnx_deconv.runtime import workers
 
 _EPILOG = """\b
 Examples:
@@ -29,4 +31,15 @@ def command(console: Console, /, atlases: Sequence[str], output: Path) -> int:
 
     Build them on several machines, each over images of its own; neither the model nor the images are read.
     """
-    return summarise(console, merge_folders(atlases, output), output)
+
+    def begin(takes: Merging) -> Callable[[int], None]:
+        threads = workers("cpu")
+        least = takes.seconds / threads
+        lasts = console.between(least, least * console.slower(threads))
+        console.say(
+            f"{counted(takes.units, 'unit')} will take about {in_bytes(takes.disk)} of disk "
+            f"({in_bytes(takes.making)} while it is made, {in_bytes(takes.free)} free), and last {lasts}"
+        )
+        return Progress(console, "units", takes.units).show
+
+    return summarise(console, merge_folders(atlases, output, begin=begin), output)

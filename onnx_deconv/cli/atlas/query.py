@@ -27,10 +27,13 @@ Examples:
   onnx-deconv atlas query atlas "layer=conv9 channel=17" --json
 
 QUESTION is any of layer=NAME (or conv9, or a part of the name), channel=N, image=NAME, top=N, and:
+
+\b
   class=NAME          the feature maps that have most images of a class among their strongest
   near=LAYER:CHANNEL  the feature maps that have most images in common with one
+
 An image's class is its folder's name, or what --classes says. The answer is printed, or written to a file:
-.csv, .jsonl, .parquet or .feather; what pandas and other tools read.
+.csv, .jsonl, .parquet or .feather, which pandas and other tools read.
 """
 
 

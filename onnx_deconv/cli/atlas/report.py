@@ -60,7 +60,7 @@ def command(
     """
     reader = Reader(atlas)
     explained = list(_explained(console, reader, paths, options, run)) if paths else []
-    size = write_report(output, reader, explained)
+    size = write_report(output, reader, explained, show=console.status)
     maps = sum(len(table.activations) for table in reader.atlas.layers.values())
     record = {"report": output, "bytes": size, "feature_maps": maps, "explanations": len(explained)}
     holds = f"{counted(maps, 'feature map')}, {counted(len(explained), 'explanation')}, {in_bytes(size)}"

@@ -21,6 +21,7 @@ def summarise(console: Console, atlas: Atlas, output: Path, seconds: float | Non
         "top": atlas.top,
         "images": atlas.seen,
         "failed": atlas.failed,
+        "tied": sum(int(table.tied.sum()) for table in atlas.layers.values()),
     }
     read = atlas.seen - len(atlas.failed)
     text = f"{output}: the strongest {min(atlas.top, read)} of {counted(read, 'image')}"
@@ -32,5 +33,11 @@ def summarise(console: Console, atlas: Atlas, output: Path, seconds: float | Non
         console.error(reason)
     if atlas.failed:
         console.warn(f"{len(atlas.failed)} of {atlas.seen} images could not be read; atlas.json names them")
+    if tied := record["tied"]:
+        among = f"in {tied} of {counted(maps, 'feature map')} all {atlas.top} images are equally strong"
+        console.warn(
+            f"{among}, and more may be: names decide; where activations have an upper bound (ReLU6), "
+            "--layer NAME can take the values before it"
+        )
     console.result(record, text)
     return FELL_SHORT if atlas.failed else 0

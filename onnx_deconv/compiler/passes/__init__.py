@@ -36,7 +36,7 @@ from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.errors import InputError
 from onnx_deconv.model.shape_inference import state_sizes
 
-__all__ = ["COMPANION", "EXPLAIN", "PASSES", "apply_passes", "with_sizes"]
+__all__ = ["COMPANION", "EXPLAIN", "MAXIMA", "PASSES", "apply_passes", "with_sizes"]
 
 EXPLAIN = {
     "cpu": (
@@ -51,10 +51,13 @@ EXPLAIN = {
 """
 
 COMPANION = {
-    "cpu": ("trims", "filters", "uniform", "depthwise", "scalings", "sums", "residuals"),
+    "cpu": ("trims", "filters", "uniform", "depthwise", "scalings", "sums", "masks", "residuals"),
     "cuda": ("filters", "uniform", "pads", "shapes"),
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
+
+MAXIMA: dict[str, tuple[str, ...]] = {"cpu": ("additions",), "cuda": ()}
+"""The passes for a model that gives the maxima of its feature maps, in order, by device."""
 
 
 def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:

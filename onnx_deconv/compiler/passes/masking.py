@@ -11,6 +11,7 @@ difference of numbers next to each other.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import NodeProto, TensorProto
 
 from onnx_deconv.compiler.passes.builder import Builder
@@ -70,6 +71,21 @@ def mask_after(graph: Rewriter, signal: str) -> Mask | None:
     return mask if mask is not None and mask.signal == signal else None
 
 
+def signed(graph: Rewriter, node: NodeProto) -> str | None:
+    """Return the input of a companion whose sign a node gives; that a ReLU gave it is not known there.
+
+    What a convolution gives must not be multiplied by 2¹²⁷: onnxruntime would multiply the filter.
+    """
+    found = _SIGN_OF_INPUT.match(graph, node)
+    return found.values["forward"] if found is not None else None
+
+
+def sign(add: Builder, forward: str) -> str:
+    """Give the sign of a value: times 2¹²⁷, cut off at -1 and 1; nearer to 0 than 2⁻¹²⁷, less than that."""
+    steep = add.Mul(forward, np.array(2.0**_STEEPEST, np.float32))
+    return str(add.Clip(steep, np.array(-1, np.float32), np.array(1, np.float32)))
+
+
 def _number(graph: Rewriter, name: str) -> float | None:
     """Return the one number that a value always is; ``None`` where there is no such number."""
     numbers = graph.constants.numbers(name)
@@ -93,12 +109,17 @@ def _is_rectified(graph: Rewriter, name: str) -> bool:
     return _is_float32(graph, name) and RELU.match(graph, graph.producers.get(name)) is not None
 
 
+def _is_given(graph: Rewriter, name: str) -> bool:
+    return _is_float32(graph, name) and name not in graph.producers
+
+
 def _where(condition: Pattern) -> Pattern:
     return op.Where(condition, _SIGNAL, value("zero", _is_0)).where(backward)
 
 
 _SIGNAL, _FORWARD = value("signal", _is_float32), value("forward", _is_float32)
 _SIGN = op.Sign(value("forward", _is_rectified))
+_SIGN_OF_INPUT = op.Sign(value("forward", _is_given)).where(backward)
 _ABOVE_0 = (
     _where(op.Greater(_FORWARD, value("bound", _is_0)))
     | op.Mul(_SIGNAL, _SIGN).where(backward)

@@ -4,7 +4,7 @@
 
 const VIEWS = ["overlay", "projection", "heat"];
 const PATIENCE = 400, KEPT = 300, FILM = 512, PACE = 150;
-const state = { photograph: null, layer: null, target: null, position: null, methods: ["auto"], view: "overlay" };
+const state = { photograph: null, layer: null, target: null, position: null, methods: ["auto"], cam_layer: null, view: "overlay" };
 let model = null, layerMaps = null, drawn = 0, leaving = new AbortController();
 let film = null;  // the camera's stream, while photographs come from it
 const $ = (id) => document.getElementById(id);
@@ -32,15 +32,18 @@ async function ask(path, query = {}, options = {}) {
 }
 
 function asked(method) {
-  const { photograph, layer, target, position } = state;
-  return { photograph, layer, target, position, method };
+  const { photograph, layer, target, position, cam_layer: cam } = state;
+  return { photograph, layer, target, position, method: cam && hasChoice(method) ? `${method}@${cam}` : method };
 }
+
+// Whether a class's activation map, whose layer can be chosen, takes part.
+function hasChoice(method) { return !state.layer && model.cams.includes(method); }
 
 // The state and the address
 
 function fromAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
-  for (const name of ["photograph", "layer", "target", "position"]) state[name] = given.get(name);
+  for (const name of ["photograph", "layer", "target", "position", "cam_layer"]) state[name] = given.get(name);
   state.methods = (given.get("methods") || "auto").split(" ").filter((m) => model.methods.includes(m));
   state.view = VIEWS.includes(given.get("view")) ? given.get("view") : state.layer ? "projection" : "overlay";
 }
@@ -115,6 +118,8 @@ function marks() {
     each.setAttribute(each.dataset.kind || "aria-pressed", String(is));
   }
   for (const box of document.querySelectorAll("#methods input")) box.checked = state.methods.includes(box.value);
+  $("cam").hidden = !state.methods.some(hasChoice);
+  $("cam-layer").value = state.cam_layer ?? "";
   unit();
 }
 
@@ -506,6 +511,7 @@ function listen() {
   $("webcam").addEventListener("click", webcam);
   $("search").addEventListener("input", search);
   $("seen").addEventListener("load", () => shape($("seen").naturalHeight, $("seen").naturalWidth));
+  $("cam-layer").addEventListener("change", (event) => change({ cam_layer: event.target.value || null }));
   $("target-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const target = $("target").value.trim();
@@ -591,6 +597,8 @@ async function begin() {
       change({ methods: event.target.checked ? [...rest, name] : rest.length ? rest : ["auto"] });
     },
   }), ` ${name}`)));
+  $("cam-layer").append(...model.layers.filter((one) => one.shape.length === 4)
+    .map((one) => element("option", { value: one.layer }, one.number ? `${one.number} ${one.layer}` : one.layer)));
   fromAddress();
   if (!state.methods.length) state.methods = ["auto"];
   if (!state.photograph && all.length) state.photograph = all[0].id;

@@ -24,7 +24,7 @@ def gather_elements(at: Visit, places: Positions) -> Positions:
 
 @moved("GatherND")
 def gather_nd(at: Visit, places: Positions) -> Positions:
-    """Take the slices that the index's last axis names, behind the batch axes that both share."""
+    """Take the slices that the index's last axis names, after the batch axes that both share."""
     indices, batch = at.raw(1), at.attr("batch_dims", 0)
     stacks = math.prod(places.shape[:batch])
     picked = [

@@ -92,11 +92,11 @@ def of_log_sum_exp(x: Array) -> Array:
 
 @slope_of("ReduceProd")
 def of_product(x: Array) -> Array:
-    """Π x: the product of all others, of those before and those behind."""
+    """Π x: the product of all others, of those before and those after."""
     ones = np.ones((len(x), 1))
     before: Array = np.multiply.accumulate(np.hstack([ones, x[:, :-1]]), -1)
-    behind: Array = np.multiply.accumulate(np.hstack([ones, x[:, :0:-1]]), -1)[:, ::-1]
-    return before * behind
+    after: Array = np.multiply.accumulate(np.hstack([ones, x[:, :0:-1]]), -1)[:, ::-1]
+    return before * after
 
 
 @slope_of("ReduceMax")

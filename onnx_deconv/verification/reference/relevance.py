@@ -44,7 +44,7 @@ UNCHANGED = frozenset(
         "DequantizeLinear",
     }
 )
-"""Activations, normalisations and quantisers, which hand on what they get."""
+"""Activations, normalisations and quantisers, which pass on what they get."""
 DERIVED = frozenset(
     {
         *("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"),

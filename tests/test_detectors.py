@@ -1,0 +1,443 @@
+"""Detectors whose graphs pick their boxes, on networks whose explanations are known without running them.
+
+A class fires on bright cells of 4×4 pixels, another on dark ones: their scores before a sigmoid are ten times
+the mean of a cell's pixels less five, and minus that.
+"""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from cells import SCENE, cell
+from commands import run
+from onnx import TensorProto, helper, numpy_helper
+from small_networks import model
+
+from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
+from onnx_deconv.compiler.backward import RECONSTRUCTION
+from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.imaging import save_png
+from onnx_deconv.model.heads import head_of, heads
+from onnx_deconv.runtime import Session, numpy_of
+
+PIXELS = np.full((2, 1, 4, 4), 10 / 16, np.float32) * np.float32([1, -1])[:, None, None, None]
+CORNERS = np.float32([[4 * c, 4 * r, 4 * c + 4, 4 * r + 4] for r in range(4) for c in range(4)])
+WEIGHTS = {
+    "k": PIXELS, "o": np.float32([-5, 5]), "corners": CORNERS.T[None], "flat": np.array([0, 2, -1]),
+    "zero": np.float32(0), "one": np.float32(1), "third": np.float32(0.3), "tiny": np.float32(1e-6),
+    "far": np.float32(1e4), "five": np.array([5]), "two": np.array(2), "each": np.array(5),
+    "last": np.array([2]),
+    "second": np.array([1]), "first": np.array([0]), "parts": np.array([4, 2]), "by2": np.array([1, 1, 2]),
+    "by4": np.array([1, 1, 4]), "all": np.array([0, -1]), "many": np.array([100]),
+    "iou": np.float32([0.45]), "least": np.float32([0.25]), "place": np.array([0, 2]), "image": np.array([0]),
+    "kind": np.array([1]), "zeroth": np.array(0), "middle": np.float32(np.eye(4)), "size": np.float32(1 / 16),
+    "background": np.array([3]), "sixteen": np.array(16), "none": np.array([-1]),
+    "ring": np.array([0, 0, 1, 0, 0, 0, 0, 0]), "four": np.array([4]),
+    "beyond": np.array([0, 0, 0, 0, 50, 0]),
+}  # fmt: skip
+MAPS = "c = Conv<strides=[4,4]>(x, k, o)"
+HEAT = f"{MAPS} s = Sigmoid(c) m = MaxPool<kernel_shape=[3,3],pads=[1,1,1,1],strides=[1,1]>(s)"
+PEAKS = {
+    "equal": "e = Equal(s, m) f = Cast<to=1>(e) y = Mul(s, f)",
+    "equal, the other way": "e = Equal(m, s) f = Cast<to=1>(e) y = Mul(f, s)",
+    "where": "e = Equal(s, m) y = Where(e, s, zero)",
+    "masked": "e = Equal(s, m) n = Not(e) y = Where(n, zero, s)",
+    "not below": "e = GreaterOrEqual(s, m) f = Cast<to=1>(e) y = Mul(s, f)",
+    "not far": "d = Sub(m, s) a = Abs(d) e = Less(a, tiny) f = Cast<to=1>(e) y = Mul(s, f)",
+    "ceil": "d = Sub(m, s) u = Ceil(d) f = Sub(one, u) y = Mul(s, f)",
+    "sign": "d = Sub(m, s) u = Sign(d) f = Sub(one, u) y = Mul(s, f)",
+    "threshold too": "e = Equal(s, m) g = Greater(s, third) a = And(e, g) f = Cast<to=1>(a) y = Mul(s, f)",
+    "pushed away": "e = Equal(s, m) n = Not(e) f = Cast<to=1>(n) p = Mul(f, far) y = Sub(s, p)",
+    "where alone": "e = Equal(s, m) y = Cast<to=1>(e)",
+    "where above a threshold": (
+        "e = GreaterOrEqual(s, m) g = Greater(s, third) a = And(e, g) n = Not(a) l = Not(n) y = Cast<to=1>(l)"
+    ),
+    "above its neighbours": (
+        "w = Pad(s, ring) u = Slice(w, first, four, last) e = Greater(s, third) "
+        "g = GreaterOrEqual(s, u) a = And(e, g) y = Cast<to=1>(a)"
+    ),
+    "by a whole number": "e = Equal(s, m) i = Cast<to=6>(e) f = Cast<to=1>(i) y = Mul(s, f)",
+}
+BEST = "l = Reshape(y, flat) v, i = TopK(l, five) a = Reshape(v, all) z, j = TopK(a, five)"
+BEHIND = {
+    "NHWC": ("z = Transpose<perm=[0,2,3,1]>(y)", "z"),
+    "best of each class": ("l = Reshape(y, flat) z, i = TopK(l, five)", "z"),
+    "best of all": (BEST, "z"),
+    "classes of the best": (f"{BEST} h = Div(j, each)", "h"),
+    "places of the best": (
+        f"{BEST} p = Mod(i, sixteen) g = Reshape(p, all) h = GatherElements<axis=1>(g, j)", "h",
+    ),
+    "threshold": ("g = Greater(y, third) z = Cast<to=1>(g)", "z"),
+    "largest": ("z = ReduceMax<keepdims=0>(y, second)", "z"),
+}  # fmt: skip
+
+
+def explainer(proto, **more):
+    return Explainer(proto, "gradient", providers="cpu", **more)
+
+
+def named(proto, *labels):
+    if labels:
+        proto.metadata_props.add(key="labels", value=json.dumps(labels))
+    return proto
+
+
+def net(body, outputs="y", shape="N,1,16,16", labels=("bright", "dark"), whole=(), **more):
+    proto = model(body, WEIGHTS | more, shape, outputs)
+    for output in proto.graph.output:
+        if output.name in whole:
+            output.type.tensor_type.elem_type = TensorProto.INT64
+    return named(proto, *labels)
+
+
+BRIGHT = np.concatenate([cell(1, 2, 4 * 10 / 16) + cell(3, 0, 2 * 10 / 16), cell(0, 3, 3 * 10 / 16)])
+"""What the map of the class bright is made of, where it is positive before the sigmoid."""
+
+
+def arrays(found):
+    return np.stack([e.reconstruction for e in found])
+
+
+def in_all_three(proto, images, tmp_path, target=None):
+    """Explain by the library, a saved pair and an explain graph, which have to agree."""
+    own = explainer(proto)(images, target)
+    save(compile_pair(load(proto), semantics="gradient"), tmp_path / "pair")
+    pair = explainer(tmp_path / "pair")(images, target)
+    np.testing.assert_array_equal(arrays(pair), arrays(own))
+    graph = explain_graph(compile_pair(load(proto), semantics="gradient"))
+    asked = {} if target is None else {"target": np.array([own[0].channel] * len(images))}
+    found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": images} | asked)
+    np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), arrays(own), atol=1e-6)
+    return own
+
+
+# --- centres: local maxima of a map keep their value -------------------------------------------------
+
+
+@pytest.mark.parametrize("opset", [12, 18])
+@pytest.mark.parametrize("peaks", PEAKS)
+def test_local_maxima_are_traced_to_the_scores_before_the_sigmoid(peaks, opset, tmp_path):
+    proto = net(f"{HEAT} {PEAKS[peaks]}")
+    proto.opset_import[0].version = opset
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start, head.seed) == ("class map", "c", "present")
+    assert head.cut[-1].startswith("Sigmoid")
+    found = in_all_three(proto, SCENE, tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), BRIGHT, atol=1e-6)
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_what_is_picked_of_local_maxima_is_traced_to_them(behind, tmp_path):
+    more, output = BEHIND[behind]
+    proto = net(f"{HEAT} {PEAKS['equal']} {more}", output, whole=("h",))
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start) == ("class map", "c")
+    found = in_all_three(proto, SCENE, tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), BRIGHT, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tail", "start"),
+    [
+        # A product of two maps that both carry a derivative is no condition; nor is a number that is counted.
+        ("t = Tanh(c) y = Mul(s, t)", "y"),
+        ("d = Sub(m, s) y = Mul(s, d)", "y"),
+        # Without a sigmoid, too, what is kept only where it is largest is picked.
+        ("p = MaxPool<kernel_shape=[3,3],pads=[1,1,1,1]>(c) e = Equal(c, p) y = Where(e, c, zero)", "c"),
+        # Where one map is larger than another says nothing of either alone.
+        ("e = Greater(c, m) y = Cast<to=1>(e)", "y"),
+        ("t = Conv<strides=[4,4]>(x, k) e = Greater(c, t) y = Cast<to=1>(e)", "y"),
+        # What falls where it is kept is not kept.
+        ("e = Equal(s, m) f = Cast<to=1>(e) n = Neg(f) y = Mul(s, n)", "y"),
+    ],
+)
+def test_only_a_condition_keeps_what_it_is_multiplied_by(tail, start):
+    assert head_of(load(net(f"{HEAT} {tail}"))).start == start
+
+
+# --- rows of boxes: corners, score, class ------------------------------------------------------------
+
+ALL = f"""
+    {MAPS} r = Reshape(c, flat) s = Sigmoid(r) w = Slice(s, first, second, second) n = Mul(w, zero)
+    around = Add(n, corners) joined = Concat<axis=1>(around, s) p = Transpose<perm=[0,2,1]>(joined)
+    b, t = Split<axis=2>(p, parts)
+"""
+"""Boxes and probabilities of both classes, N×16×6, in one value."""
+APART = f"""
+    {MAPS} r = Reshape(c, flat) q = Transpose<perm=[0,2,1]>(r) t = Sigmoid(q)
+    w = Slice(r, first, second, second) n = Mul(w, zero) around = Add(n, corners)
+    turned = Transpose<perm=[0,2,1]>(around) b = MatMul(turned, middle)
+"""
+"""Boxes and probabilities, N×16×4 and N×16×2, of which no value holds both."""
+TWICE = """
+    best = ReduceMax<keepdims=0>(t, last) v0, i0 = TopK<axis=1>(best, five) u0 = Unsqueeze(i0, last)
+    at4 = Tile(u0, by4) at2 = Tile(u0, by2) b0 = GatherElements<axis=1>(b, at4)
+    t0 = GatherElements<axis=1>(t, at2) f = Flatten(t0) v, i = TopK(f, five) cls = Mod(i, two)
+    box = Div(i, two) u = Unsqueeze(box, last) at = Tile(u, by4) boxes = GatherElements<axis=1>(b0, at)
+"""
+"""As YOLO v10 does: the boxes whose best class is strongest, and of all their classes the strongest."""
+ONCE = """
+    f = Flatten(t) v, i = TopK(f, five) box = Div(i, two) back = Mul(box, two) cls = Sub(i, back)
+    u = Unsqueeze(box, last) at = Tile(u, by4) boxes = GatherElements<axis=1>(b, at)
+"""
+"""As RT-DETR does: of all classes of all boxes the strongest."""
+OF_EACH = """
+    best = ReduceMax<keepdims=0>(t, last) v, i = TopK<axis=1>(best, five) u = Unsqueeze(i, last)
+    at = Tile(u, by4) boxes = GatherElements<axis=1>(b, at) a = ArgMax<axis=2,keepdims=0>(t)
+    cls = GatherElements<axis=1>(a, i)
+"""
+"""The best class of each box, and the boxes where it is strongest."""
+NMS = """
+    tt = Transpose<perm=[0,2,1]>(t) sel = NonMaxSuppression(b, tt, many, iou, least)
+    bi = Gather<axis=1>(sel, place) boxes = GatherND(b, bi) v = GatherND(tt, sel)
+    ci = Gather<axis=1>(sel, kind) cls = Squeeze(ci, second) img = Gather<axis=1>(sel, image)
+"""
+"""Boxes that do not overlap a stronger one of their class, without an axis for the images."""
+ROW = "cf = Cast<to=1>(cls) cu = Unsqueeze(cf, none) vu = Unsqueeze(v, none)"
+SIX = f"{ROW} y = Concat<axis=2>(boxes, vu, cu)"
+SEVEN = f"{ROW} imgf = Cast<to=1>(img) y = Concat<axis=1>(imgf, boxes, cu, vu)"
+ROWS = {
+    "v10": f"{ALL} {TWICE} {SIX}", "best class": f"{ALL} {OF_EACH} {SIX}", "of all": f"{ALL} {ONCE} {SIX}",
+    "v10, apart": f"{APART} {TWICE} {SIX}", "DETR": f"{APART} {ONCE} {SIX}",
+    "best class, apart": f"{APART} {OF_EACH} {SIX}",
+    "of all, padded": f"{ALL} {ONCE} {SIX.replace('y =', 'r_ =')} y = Pad(r_, beyond)",
+    "NMS": f"{ALL} {NMS} {SEVEN}", "NMS, apart": f"{APART} {NMS} {SEVEN}",
+}  # fmt: skip
+
+
+def slope(probability):
+    """What a box's probability changes by with each of its cell's pixels."""
+    return probability * (1 - probability) * 10 / 16
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("labels", [("bright", "dark"), ()])
+@pytest.mark.parametrize("rows", ROWS)
+def test_rows_of_picked_boxes_are_explained_from_the_scores_of_all(rows, labels, tmp_path):
+    """Names are not needed to tell which numbers are the classes': two of them are no two more fields."""
+    proto = net(ROWS[rows], labels=labels)
+    (head,) = heads(load(proto))
+    apart = "apart" in rows or rows == "DETR"
+    assert (head.kind, head.start) == ("detections", "q" if apart else "p")
+    found = in_all_three(proto, SCENE, tmp_path)
+    # Of the first image a bright cell is the strongest, of the second a dark one.
+    logits = [(1, 2, 4, 1), (2, 2, 4, -1)]
+    expected = [cell(r, c, s * (10 / 16 if apart else slope(sigmoid(z)))) for r, c, z, s in logits]
+    np.testing.assert_allclose(arrays(found), np.concatenate(expected), atol=1e-6)
+    assert [(e.channel, e.position) for e in found] == [(0, (6,)), (1, (10,))]
+    assert [e.label for e in found] == list(labels or (None, None))
+    second = in_all_three(proto, SCENE[:1], tmp_path / "dark", 1)
+    assert second[0].position == (0,)
+    ask = explainer(proto)
+    assert [e.position for e in ask(SCENE[:1], f"{labels[0]}#2" if labels else "0#2")] == [(12,)]
+    if apart:
+        with pytest.raises(ModelError, match="name a class and a rank"):
+            ask(SCENE, "at 9,5")
+    else:
+        assert ask(SCENE[:1], "at 9,5")[0].position == (6,)
+        assert ask(SCENE[:1], "0 at 1,13" if not labels else "bright at 1,13")[0].position == (12,)
+
+
+@pytest.mark.parametrize("labels", [("bright",), ()])
+@pytest.mark.parametrize("rows", ROWS)
+def test_rows_of_one_class_are_told_too(rows, labels, tmp_path):
+    """The best of one class is itself."""
+    alone = {
+        "k": PIXELS[:1], "o": np.float32([-5]), "flat": np.array([0, 1, -1]), "parts": np.array([4, 1]),
+        "by2": np.array([1, 1, 1]), "two": np.array(1),
+    }  # fmt: skip
+    found = in_all_three(net(ROWS[rows], labels=labels, **alone), SCENE, tmp_path)
+    apart = "apart" in rows or rows == "DETR"
+    values = [10 / 16 if apart else slope(sigmoid(z)) for z in (4, 3)]
+    expected = np.concatenate([cell(1, 2, values[0]), cell(0, 3, values[1])])
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert [(e.channel, e.position) for e in found] == [(0, (6,)), (0, (3,))]
+
+
+@pytest.mark.parametrize("rows", ["v10", "DETR", "NMS"])
+def test_the_score_of_a_picked_box_is_found_among_all(rows):
+    found = explainer(net(ROWS[rows]))(SCENE, top=2)
+    best = sigmoid(4) if rows != "DETR" else 4
+    np.testing.assert_allclose([e.score for e in found if e.position in ((6,), (10,))], best, rtol=1e-6)
+
+
+# --- boxes, scores and classes as outputs of their own ------------------------------------------------
+
+THREE = {"DETR": ONCE, "best class": OF_EACH, "v10": TWICE, "NMS": NMS}
+
+
+@pytest.mark.parametrize("output", [None, "v", "cls"])
+@pytest.mark.parametrize("picking", THREE)
+def test_scores_and_classes_of_picked_boxes_lead_to_the_scores_of_all(picking, output, tmp_path):
+    proto = net(f"{APART} {THREE[picking]}", "boxes v cls", whole=("cls",))
+    told = {h.output: h for h in heads(load(proto))}
+    assert {name: h.kind for name, h in told.items()} == dict.fromkeys(told, "detections")
+    assert (told["v"].start, told["cls"].start, told["boxes"].boxes.part) == ("q", "q", "boxes")
+    assert head_of(load(proto)).output == "v"
+    ask = explainer(proto, output=output)
+    np.testing.assert_allclose(
+        arrays(ask(SCENE, "bright")), 10 * np.concatenate([cell(1, 2), cell(0, 3)]), atol=1e-6
+    )
+    found = in_all_three(proto, SCENE, tmp_path)
+    assert [(e.label, e.position) for e in found] == [("bright", (6,)), ("dark", (10,))]
+    with pytest.raises(InputError, match="holds boxes, whose scores another output holds"):
+        explainer(proto, output="boxes")(SCENE)
+
+
+@pytest.mark.parametrize("labels", [("bright", "dark"), ()])
+def test_a_detector_as_tensorflow_writes_it_is_told_by_its_graph(labels, tmp_path):
+    """Boxes, classes that count from 1, scores, and how many; a class is no box's place among the best."""
+    body = f"""
+        x_ = Transpose<perm=[0,3,1,2]>(x) {APART.replace("Conv<strides=[4,4]>(x,", "Conv<strides=[4,4]>(x_,")}
+        {OF_EACH} cf = Cast<to=1>(cls) detection_classes = Add(cf, one) detection_scores = Identity(v)
+        detection_boxes = Mul(boxes, size) g = Greater(v, third) gf = Cast<to=1>(g)
+        num_detections = ReduceSum<keepdims=0>(gf, second)
+    """
+    outputs = "detection_boxes detection_classes detection_scores num_detections"
+    proto = net(body, outputs, "N,16,16,1", labels)
+    images = SCENE.transpose(0, 2, 3, 1)
+    for output in (None, "detection_scores", "detection_classes"):
+        ask = explainer(proto, output=output)
+        assert (ask.head.kind, ask.head.start, ask.classes) == ("detections", "q", 2)
+        found = ask(images)
+        assert [(e.channel, e.position) for e in found] == [(0, (6,)), (1, (10,))]
+        expected = 10 * np.concatenate([cell(1, 2), -cell(2, 2)]).transpose(0, 2, 3, 1)
+        np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    in_all_three(proto, images, tmp_path)
+
+
+@pytest.mark.parametrize("labels", [("nothing", "dark", "grey"), ("dark", "grey")])
+def test_names_may_count_the_background(labels):
+    """As torchvision's detectors do: a softmax, of which the first class is dropped, of one image."""
+    weights = WEIGHTS | {"k": PIXELS[[0, 1, 1]], "o": np.float32([-5, 5, 4]), "flat3": np.array([0, 3, -1])}
+    body = f"""
+        {MAPS} r = Reshape(c, flat3) q = Transpose<perm=[0,2,1]>(r) only = Gather<axis=0>(q, zeroth)
+        t = Softmax<axis=1>(only) u = Slice(t, second, background, second) f = Reshape(u, none)
+        y, i = TopK(f, five)
+    """
+    proto = named(model(body, weights, "1,1,16,16"), *labels)
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.classes) == ("detections", "q", 2)
+    (found,) = ask(SCENE[1:])
+    assert (found.label, found.position) == ("dark", (10,))
+    np.testing.assert_allclose(found.reconstruction, -10 * cell(2, 2)[0], atol=1e-6)
+    assert compile_pair(load(proto)).manifest["labels"] == ["dark", "grey"]
+
+
+def test_the_boxes_of_one_class_are_those_of_a_map():
+    proto = net(
+        f"{MAPS} w = Slice(c, first, second, second) s = Sigmoid(w) f = Flatten(s) v, i = TopK(f, five)",
+        "v", labels=("bright",),
+    )  # fmt: skip
+    found = explainer(proto)(SCENE)
+    assert {e.label for e in found} == {"bright"}
+    np.testing.assert_allclose(arrays(found), BRIGHT, atol=1e-6)
+
+
+# --- branches, plug-ins, and what is not told ---------------------------------------------------------
+
+
+def with_branches(proto, condition, taken):
+    """Let a graph return nothing where a condition holds, and what it takes by one node where not."""
+    for name, node in taken.items():
+        result = node.output[0]
+        nothing = numpy_helper.from_array(np.zeros((0, 4) if name == "boxes" else (0,), np.float32))
+        empty = helper.make_node("Constant", [], ["nothing"], value=nothing)
+        infos = [helper.make_tensor_value_info(v, TensorProto.FLOAT, None) for v in ("nothing", result)]
+        branches = [helper.make_graph([n], "g", [], [i]) for n, i in zip((empty, node), infos, strict=True)]
+        proto.graph.node.append(
+            helper.make_node("If", [condition], [name], then_branch=branches[0], else_branch=branches[1])
+        )
+    return proto
+
+
+def test_a_branch_for_no_detections_is_passed(tmp_path):
+    picked = """
+        tt = Transpose<perm=[0,2,1]>(t) sel = NonMaxSuppression(b, tt, many, iou, least)
+        bi = Gather<axis=1>(sel, place) dims = Shape(sel) n = Gather(dims, zeroth) none_ = Equal(n, zeroth)
+    """
+    proto = with_branches(
+        net(f"{APART.replace(' n ', ' nn ').replace('(n,', '(nn,')} {picked}", "boxes v"),
+        "none_",
+        {
+            "boxes": helper.make_node("GatherND", ["b", "bi"], ["boxes_"]),
+            "v": helper.make_node("GatherND", ["tt", "sel"], ["v_"]),
+        },
+    )
+    found = in_all_three(proto, SCENE, tmp_path)
+    assert [(e.label, e.position) for e in found] == [("bright", (6,)), ("dark", (10,))]
+    np.testing.assert_allclose(arrays(found), 10 * np.concatenate([cell(1, 2), -cell(2, 2)]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("operator", "domain", "outputs"),
+    [
+        ("EfficientNMS_TRT", "TRT", {"num": (7, [1]), "boxes": (1, [100, 4]), "scores": (1, [100])}),
+        ("TRTBatchedNMS", "mmdeploy", {"dets": (1, [100, 5]), "labels": (7, [100])}),
+        ("DetectionOutput", "org.openvinotoolkit", {"y": (1, [1, 200, 7])}),
+    ],
+)
+def test_boxes_that_a_plug_in_picks_are_refused_by_its_name(operator, domain, outputs, tmp_path):
+    proto = net(ALL, "t")
+    del proto.graph.output[:]
+    infos = [helper.make_tensor_value_info(name, *of) for name, of in outputs.items()]
+    for info in infos:
+        info.type.tensor_type.shape.dim.insert(0, onnx.TensorShapeProto.Dimension(dim_param="N"))
+    proto.graph.output.extend(infos)
+    proto.graph.node.append(helper.make_node(operator, ["b", "t"], list(outputs), domain=domain))
+    proto.opset_import.add(domain=domain, version=1)
+    said = rf"is computed by {domain}::{operator}, an operator of which nothing is known here: choose a layer"
+    with pytest.raises(ModelError, match=said):
+        explainer(proto)(SCENE)
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    code, _, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / "out")
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert f"{domain}::{operator}" in stderr
+    code, stdout, _ = run("inspect", tmp_path / "net.onnx")
+    assert code == 1
+    assert f"{domain}::{operator}" in stdout
+
+
+def test_numbers_of_classes_are_never_taken_for_scores():
+    """Boxes, a score and a class are six numbers, as boxes and the scores of two classes are."""
+    body = f"{APART} {ONCE} odd = Sin(v) {ROW} ou = Unsqueeze(odd, none) y = Concat<axis=2>(boxes, ou, cu)"
+    proto = net(body)
+    with pytest.raises(InputError, match="nothing tells which of their fields 0 to 5 are classes"):
+        explainer(proto)(SCENE)
+
+
+# --- on the command line ------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", ["v10", "DETR", "NMS", "centres"])
+def test_detectors_that_pick_are_explained_converted_and_checked_by_commands(rows, tmp_path):
+    # A photograph's pixels are 0 to 255.
+    body = f"{HEAT} {PEAKS['equal']} {BEST}" if rows == "centres" else ROWS[rows]
+    proto = net(body.replace("(x, k, o)", "(small, k, o)"), "z" if rows == "centres" else "y")
+    proto.graph.node.insert(0, helper.make_node("Mul", ["x", "share"], ["small"]))
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(1 / 255), "share"))
+    path = tmp_path / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    grey = np.rint(SCENE[0, 0] * 255).astype(np.uint8)
+    save_png(tmp_path / "photo.png", np.stack([grey] * 3, axis=-1))
+    code, stdout, stderr = run("inspect", path)
+    assert code == 0, stderr
+    assert ("class map" if rows == "centres" else "detections") in stdout
+    how = "-o", tmp_path / "out", "--preset", "raw", "--rules", "gradient", "--json"
+    code, stdout, stderr = run("explain", path, tmp_path / "photo.png", *how)
+    assert code == 0, stderr
+    (found,) = [json.loads(line) for line in stdout.splitlines()]
+    assert found["label"] == "bright"
+    drawn = np.abs(np.load(next((tmp_path / "out").glob("*.npy"))))
+    assert drawn[..., 4:8, 8:12].sum() > 0.6 * drawn.sum()
+    for form in ("pair", "explain"):
+        code, _, stderr = run("convert", path, "-o", tmp_path / form, "--form", form)
+        assert code == 0, stderr
+    for what in (path, tmp_path / "pair"):
+        code, stdout, stderr = run("verify", what)
+        assert code == 0, stdout + stderr
