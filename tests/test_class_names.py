@@ -96,6 +96,18 @@ def test_of_two_classes_one_is_the_negative_of_the_only_score(output):
     assert [found.label for found in ask(IMAGES)] == [["no", "yes"][int(s > 0)] for s in scores.ravel()]
 
 
+@pytest.mark.parametrize("tail", TAILS)
+def test_the_probabilities_beside_a_label_are_its_scores(tail):
+    names = NAMES if tail == "softmax" else ["no", "yes"]
+    proto = classifier(tail, outputs=("name", "p"), n=table(names))
+    images, ask = IMAGES / 20, Explainer(proto, "gradient", providers="cpu")
+    assert (ask.head.output, ask.labels.names) == ("p", tuple(names))
+    scores = images.reshape(2, 72) @ (READER[:, :1] if tail == "two" else READER)
+    whole = np.concatenate([-scores, scores], axis=1) / 2 if tail == "two" else scores
+    shares = np.exp(whole) / np.exp(whole).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose([each.score for each in ask(images)], shares.max(axis=1), rtol=1e-5)
+
+
 def test_a_column_of_probabilities_has_its_own_name():
     proto = classifier(outputs=("name",), n=table(NAMES))
     places = {"first": [1], "last": [2], "along": [1]}

@@ -156,6 +156,23 @@ def test_only_a_condition_keeps_what_it_is_multiplied_by(tail, start):
     assert head_of(load(net(f"{HEAT} {tail}"))).start == start
 
 
+@pytest.mark.parametrize("row", ["u, w", "u, w, v"])
+def test_coordinates_of_the_largest_number_are_traced_to_its_map(row, tmp_path):
+    """Keypoints: for each map the column and the row of its largest number, with or without the number."""
+    body = f"""
+        {MAPS} l = Reshape(c, flat) i = ArgMax<axis=2>(l) n = Cast<to=1>(i) v = ReduceMax(l, last)
+        col = Mod(i, fours) u = Cast<to=1>(col) line = Div(i, fours) w = Cast<to=1>(line)
+        y = Concat<axis=2>({row})
+    """
+    proto = net(body, fours=np.array(4), labels=())
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start, head.axes.order) == ("class map", "c", [0, 1, 2, 3])
+    found = in_all_three(proto, SCENE[:1], tmp_path, 0)
+    logits = 10 * SCENE[:1].reshape(1, 1, 4, 4, 4, 4).mean(axis=(3, 5)) - 5
+    expected = np.kron(logits * 10 / 16, np.ones((4, 4)))
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-5)
+
+
 # --- rows of boxes: corners, score, class ------------------------------------------------------------
 
 ALL = f"""

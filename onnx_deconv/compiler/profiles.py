@@ -1,7 +1,8 @@
 """What each runtime takes: passes bring a graph there, and a table of forms that it must not have proves it.
 
 A profile is data. What is said of a runtime was found with it (``tools/runtimes.py``), or, where it could not
-be run (TensorRT, NNAPI, Core ML), is what its documentation says; docs/deploy.md tells which.
+be run (NNAPI, Core ML), is what its documentation says; of TensorRT it is what its parser takes.
+docs/deploy.md tells which.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

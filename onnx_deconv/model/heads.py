@@ -147,7 +147,18 @@ def head_of(model: Model, output: str | None = None) -> Head:
     scores = [h for h in real if h.boxes is None or h.boxes.part != "boxes"]
     if len(scores) < len(real):  # a detector, whose classes may be told by nothing but a place in a table
         scores = [h for h in scores if h.problem is None] or scores
-    return next(iter(scores or real or found.values()))
+    return _with_own_numbers(next(iter(scores or real or found.values())), real)
+
+
+def _with_own_numbers(head: Head, others: Sequence[Head]) -> Head:
+    """Return an output, or another of the same scores where that alone has a number for each class.
+
+    A label says which class is the most probable, and the probabilities beside it how probable each is.
+    """
+    if head.own is not None or head.kind != "classes":
+        return head
+    same = (h for h in others if (h.start, h.kind, h.elements) == (head.start, head.kind, head.elements))
+    return next((h for h in same if h.own is not None), head)
 
 
 def explainable(model: Model, output: str | None = None) -> Head:

@@ -103,7 +103,7 @@ def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
 
 def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
     """Return the value that all operands of a join are made of."""
-    trails = [list(trail(model, value)) for value in given]
+    trails = [_through_extremum(model, value) for value in given]
     shared = set.intersection(*({value for value, _ in each} for each in trails))
     meeting = next((value for value, _ in trails[0] if value in shared), None)
     if meeting is None:
@@ -128,6 +128,15 @@ def holds_numbers_of_classes(model: Model, value: str) -> bool:
 
 def _is_counted(model: Model, steps: Sequence[tuple[str, gs.Node]]) -> bool:
     return any(is_whole(model, value) for value, _ in steps)
+
+
+def _through_extremum(model: Model, value: str) -> list[tuple[str, gs.Node]]:
+    """List a trail that goes on below a largest number of places, as beside the place where it was found."""
+    steps = list(trail(model, value))
+    _, node = steps[-1]
+    if node is None or not traits_of(node) >= {PICK, REDUCTION}:
+        return steps
+    return [*steps, *trail(model, node.inputs[0].name)]
 
 
 def _last_first(model: Model, nodes: Iterable[gs.Node]) -> list[gs.Node]:
@@ -376,6 +385,12 @@ def compared_by(model: Model, node: gs.Node) -> int | None:
         return compared(ForwardNode(node, model))
     except RuleError:  # not even the number of axes is known
         return None
+
+
+def compared_in(model: Model, passed: Iterable[gs.Node], lower: str) -> int | None:
+    """Return the axis of a value along which one of the nodes that a tail passes compares it."""
+    axes = (compared_by(model, node) for node in passed if node.inputs[0].name == lower)
+    return next((axis for axis in axes if axis is not None), None)
 
 
 def given_of(model: Model, node: gs.Node) -> list[str]:

@@ -14,6 +14,7 @@ from onnx_deconv.model.tail_steps import (
     below,
     blocks,
     compared_by,
+    compared_in,
     given_of,
     kept,
     picks,
@@ -99,7 +100,7 @@ def tail_of(model: Model, output: str) -> Tail:
             compares = compared_by(model, node)
             return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True, compares=compares))
         if any(blocks(model, each) for each in passed):
-            found = Tail(output, lower, tuple(steps), compares=compared_by(model, node))
+            found = Tail(output, lower, tuple(steps), compares=compared_in(model, passed, lower))
     return _unmixed(model, found)
 
 
