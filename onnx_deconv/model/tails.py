@@ -247,7 +247,11 @@ def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, E
     known: dict[str, Array] = {tail.ranked or tail.start: numbers}
     for node in reversed(tail.nodes):
         try:
-            known[node.outputs[0].name] = _numbered(model, node, known)
+            if node.op == "Split":
+                numbered = known[node.inputs[0].name]
+                known |= {v.name: _cut(model, node, v.name, numbered) for v in node.outputs if v.name}
+            else:
+                known[node.outputs[0].name] = _numbered(model, node, known)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError):
             break
     return {
@@ -326,14 +330,22 @@ def _path(model: Model, tail: Tail) -> Iterator[tuple[str, gs.Node]]:
 def _taken(model: Model, node: gs.Node, value: str, numbers: Array) -> Array:
     """Return the numbers of the fields in one result of a node; along all other axes they are the same."""
     given = given_of(model, node)
-    if (part := cut_out(ForwardNode(node, model), value)) is not None:
-        axis, first, last = part
-        return numbers if numbers.shape[axis] == 1 else numbers.take(range(first, last), axis)
+    if node.op == "Split":
+        return _cut(model, node, value, numbers)
     if PICK in traits_of(node) and picks(model, node):
         if len(model.type_of(value).shape or ()) != numbers.ndim:
             raise ValueError(node.op)
         return numbers  # the image tells which boxes, not which fields
     return _numbered(model, node, dict.fromkeys(given[:1], numbers))
+
+
+def _cut(model: Model, node: gs.Node, value: str, numbers: Array) -> Array:
+    """Return the numbers of the classes of what a Split gives as a value."""
+    part = cut_out(ForwardNode(node, model), value)
+    if part is None:
+        raise ValueError(value)
+    axis, first, last = part
+    return numbers if numbers.shape[axis] == 1 else numbers.take(range(first, last), axis)
 
 
 def _numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
