@@ -26,6 +26,8 @@ WEIGHTS = {
     "rows": np.array([2]),
     "both": np.array([2, 3]),
     "axis": np.array([1]),
+    "tiny": np.float32(1e-12),
+    "parts": np.array([2, 3]),
 }
 MAPS = "c = Conv<pads=[1,1,1,1]>(x, k) r = Relu(c)"
 ROW = f"{MAPS} a = ReduceMean<keepdims=0>(r, rows)"
@@ -61,6 +63,11 @@ def head(body, batch="N", **more):
         ),
         (f"{SCORES} y = LpNormalization(s)", "embedding", (0, 1, ())),
         (f"{SCORES} n = ReduceL2(s, axis) y = Div(s, n)", "embedding", (0, 1, ())),
+        (
+            f"{SCORES} n = ReduceL2(s, axis) e = Clip(n, tiny) z = Shape(s) l = Expand(e, z) y = Div(s, l)",
+            "embedding",
+            (0, 1, ()),
+        ),
         (f"{MAPS} i = Conv(r, back) y = Tanh(i)", "image", (0, 1, (2, 3))),
         # A map, or a row, of one channel that has no axis.
         (f"{MAPS} d = Conv(r, deep) y = Squeeze(d, axis)", "class map", (0, None, (1, 2))),
@@ -103,6 +110,13 @@ def test_axes_and_kind_are_told_by_the_graph(body, kind, axes, batch):
         ("y = Slice(p, third, end, tail)", ["Slice", "Softmax"], [(2, 1), (3, 1), (4, 1)]),
         ("y = Gather<axis=1>(p, swapped)", ["Gather", "Softmax"], [(3, 1), (1, 1)]),
         ("q = Sub(one, p) y = Gather<axis=1>(q, third)", ["Gather", "Sub", "Softmax"], [(2, -1)]),
+        ("z, y = Split<axis=1>(p, parts)", ["Split", "Softmax"], [(2, 1), (3, 1), (4, 1)]),
+        ("y, z = Split<axis=1>(p, parts)", ["Split", "Softmax"], [(0, 1), (1, 1)]),
+        (
+            "z, q = Split<axis=1>(p, parts) y = ArgMax<axis=1>(q)",
+            ["ArgMax", "Split", "Softmax"],
+            [(2, 1), (3, 1), (4, 1)],
+        ),
         (
             "q = Sub(one, p) y = Concat<axis=1>(q, p)",
             ["Concat", "Sub", "Softmax"],

@@ -19,7 +19,7 @@ from onnx_deconv.evaluation import explanations, method_of
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.experiments.sheet import across_tables
 from onnx_deconv.imaging import save_png
-from onnx_deconv.model.detections import Fields, Layout, behind
+from onnx_deconv.model.detections import Fields, Layout, behind, parts
 from onnx_deconv.model.heads import heads
 from onnx_deconv.runtime import Session, numpy_of
 from onnx_deconv.serving.served import graph_of
@@ -834,6 +834,23 @@ def test_scores_beside_boxes_are_explained_and_boxes_are_not(fields, softmax, fi
     np.testing.assert_allclose(in_one_graph(apart(fields, softmax=softmax), SCENE[:1]), arrays([found]))
     with pytest.raises(InputError, match="output 'loc' holds boxes, whose scores another output holds"):
         explainer(apart(fields, softmax=softmax), output="loc")(SCENE)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([(0, 92, False), (0, 4, True)], ["scores", "boxes"]),  # DETR
+        ([(0, 4, True), (0, 92, False)], ["boxes", "scores"]),
+        ([(0, 92, True), (0, 4, True)], ["scores", "boxes"]),
+        ([(0, 4, True), (0, 1, False)], ["boxes", "scores"]),
+        ([(0, 4, False), (0, 4, True)], ["boxes", "scores"]),  # four classes
+        ([(0, 4, False), (0, 4, True), (0, 10, False)], ["boxes", "scores", "boxes"]),
+        ([(0, 4, False), (0, 2, True), (0, 10, False)], ["boxes", "scores", "boxes"]),
+        ([(0, 4, False), (0, 9, False)], ["boxes", "scores"]),
+    ],
+)
+def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):
+    assert parts(outputs) == expected
 
 
 @pytest.mark.parametrize(

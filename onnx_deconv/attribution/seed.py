@@ -209,7 +209,7 @@ def _check(values: Array, aim: Aim) -> None:
         raise InputError(f"position={aim.place!r}: give indices, a mask, or region")
     if isinstance(aim.place, np.ndarray) and is_area(aim.place) and aim.place.ndim != len(sizes):
         raise InputError(f"a mask of shape {aim.place.shape}: the explained maps have the shape {sizes}")
-    if position is None:
+    if position is None or len(position) == len(sizes) == 0:
         return
     if not sizes:
         raise InputError(

@@ -15,10 +15,8 @@ from onnx_deconv.model.tail_steps import (
     picks,
     score_column,
 )
-from onnx_deconv.model.tails import Tail, numbered
+from onnx_deconv.model.tails import Tail, cut_numbers, numbered
 from onnx_deconv.operators import traits_of
-from onnx_deconv.operators.axes import cut_out
-from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import PICK, VIEW
 
 
@@ -86,9 +84,8 @@ def _path(model: Model, tail: Tail) -> Iterator[tuple[str, gs.Node]]:
 def _taken(model: Model, node: gs.Node, value: str, numbers: Array) -> Array:
     """Return the numbers of the fields in one result of a node; along all other axes they are the same."""
     given = given_of(model, node)
-    if (part := cut_out(ForwardNode(node, model), value)) is not None:
-        axis, first, last = part
-        return numbers if numbers.shape[axis] == 1 else numbers.take(range(first, last), axis)
+    if (cut := cut_numbers(model, node, value, numbers)) is not None:
+        return cut
     if PICK in traits_of(node) and picks(model, node):
         if len(model.type_of(value).shape or ()) != numbers.ndim:
             raise ValueError(node.op)

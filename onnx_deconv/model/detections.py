@@ -107,15 +107,18 @@ def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Par
     Returns
     -------
     list
-        A part for each output. The scores are what is squashed; else a single number, or two or three; else
-        what stands beside boxes of four numbers.
+        A part for each output. The scores are what is squashed, but not boxes of four numbers where all such
+        are; else a single number, or two or three; else what stands beside boxes of four numbers.
     """
     found: list[Part] = ["all"] * len(outputs)
     for boxes in {each[0] for each in outputs if each is not None}:
         alike = {k: each for k, each in enumerate(outputs) if each is not None and each[0] == boxes}
         wide = {k for k, each in alike.items() if each[1] != BOX}
+        squashed = {k for k, each in alike.items() if each[2]}
+        if squashed and wide and not squashed & wide and len(alike) == len(squashed) + len(wide):
+            squashed = set()  # DETR's boxes are shares of the image's size, and so made by a sigmoid
         scores = (
-            {k for k, each in alike.items() if each[2]}
+            (squashed & wide or squashed)
             or {k for k, each in alike.items() if (each[1] or BOX) < BOX}
             or (wide if len(wide) == 1 else set())
         )

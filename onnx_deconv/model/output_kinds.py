@@ -19,6 +19,7 @@ from onnx_deconv.operators.traits import (
     NORMALISATION,
     POOL,
     REDUCTION,
+    REPEATS,
     SUM,
     VIEW,
 )
@@ -179,6 +180,8 @@ def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) 
     if node is None or not within:
         return False
     traits, first = traits_of(node), [v.name for v in node.inputs if v.name not in model.constants]
+    if REPEATS in traits:
+        del first[1:]  # to which shape a length is brought (torch.nn.functional.normalize does) says nothing
     if REDUCTION not in traits:
         return len(first) == 1 and _is_length(model, first[0], of, within - 1)
     if NONNEGATIVE in traits:

@@ -22,8 +22,8 @@ from onnx_deconv.model.tail_steps import (
     slopes,
 )
 from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.axes import BATCH, CHANNEL
-from onnx_deconv.operators.node import label
+from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out
+from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     FILTER,
     JOIN,
@@ -246,7 +246,7 @@ def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, E
     known: dict[str, Array] = {tail.ranked or tail.start: numbers}
     for node in reversed(tail.nodes):
         try:
-            known[node.outputs[0].name] = numbered(model, node, known)
+            known |= _numbered_results(model, node, known)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError):
             break
     return {
@@ -259,6 +259,24 @@ def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, E
 def before(model: Model, node: gs.Node) -> str | None:
     """Return the value that a node of a tail squashes, reorders or picks from; ``None`` of other nodes."""
     return below(model, node, node.outputs[0].name)[0]
+
+
+def _numbered_results(model: Model, node: gs.Node, known: dict[str, Array]) -> dict[str, Array]:
+    """Return the numbers of the classes in each result of a node."""
+    given = known.get(node.inputs[0].name)
+    results = [v.name for v in node.outputs if v.name]
+    cut = {} if given is None else {value: cut_numbers(model, node, value, given) for value in results}
+    found = {value: numbers for value, numbers in cut.items() if numbers is not None}
+    return found or {node.outputs[0].name: numbered(model, node, known)}
+
+
+def cut_numbers(model: Model, node: gs.Node, value: str, numbers: Array) -> Array | None:
+    """Return the numbers of the classes in a result of a node that cuts them along an axis; else ``None``."""
+    part = cut_out(ForwardNode(node, model), value)
+    if part is None:
+        return None
+    axis, first, last = part
+    return numbers if numbers.shape[axis] == 1 else numbers.take(range(first, last), axis)
 
 
 def numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
