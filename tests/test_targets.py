@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from cells import SCENE, cell, scene
 from commands import refused, run
@@ -320,6 +321,12 @@ def test_a_sum_that_cannot_be_read_is_refused(target, message):
     [
         ("p = Softmax(s) y = Sub(one, p)", [(0, -1), (1, -1), (2, -1)]),
         ("p = Softmax(s) y = Gather<axis=1>(p, some)", [(2, 1), (0, 1)]),
+        ("p = Sigmoid(s) g = Greater(p, one) n = Not(g) y = Cast<to=1>(n)", [(0, -1), (1, -1), (2, -1)]),
+        ("p = Sigmoid(s) g = Less(p, one) n = Not(g) y = Cast<to=1>(n)", [(0, 1), (1, 1), (2, 1)]),
+        (
+            "p = Sigmoid(s) g = Greater(p, one) t = Cast<to=9>(one) n = Xor(g, t) y = Cast<to=1>(n)",
+            [(0, -1), (1, -1), (2, -1)],
+        ),
         (
             "p = Sigmoid(s) q = Sub(one, p) y = Concat<axis=1>(q, p)",
             [(0, -1), (1, -1), (2, -1), (0, 1), (1, 1), (2, 1)],
@@ -1487,3 +1494,30 @@ def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
         ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
     ):
         in_one_graph(proto, IMAGES[:1])
+
+
+# --- what is picked, and in which direction it rises -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tail", "lowest", "sign"),
+    [
+        ("y = ArgMin<axis=1>(s)", True, -1),
+        ("p = Softmax(s) y = ArgMin<axis=1>(p)", True, -1),
+        ("p = Softmax(s) v, y = TopK<axis=1, largest=0>(p, one_place)", True, -1),
+        ("n = Neg(s) y = ArgMin<axis=1>(n)", False, 1),
+        ("p = Softmax(s) q = Sub(one, p) y = ArgMin<axis=1>(q)", False, 1),
+        ("p = Softmax(s) q = Sub(one, p) y = ArgMax<axis=1>(q)", True, -1),
+    ],
+)
+def test_the_class_that_a_model_reports_is_explained_as_it_comes_to_be_reported(tail, lowest, sign):
+    proto = linear(tail, one=np.float32([1]), one_place=np.array([1]))
+    proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    reported = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": IMAGES})[0].ravel()
+    scores = np.einsum("bp,pk->bk", IMAGES.reshape(len(IMAGES), -1), READER)
+    np.testing.assert_array_equal(reported, scores.argmin(1) if lowest else scores.argmax(1))
+    found = explainer(proto)(IMAGES)
+    assert [each.channel for each in found] == list(reported)
+    expected = np.stack([sign * READER[:, k].reshape(3, 4, 6) for k in reported])
+    np.testing.assert_allclose(arrays(found), expected)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected)

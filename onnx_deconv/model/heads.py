@@ -23,6 +23,7 @@ from onnx_deconv.model.tails import (
     chooses,
     elements,
     joins_probabilities,
+    picked_by_the_image,
     squashed_before,
     tail_of,
 )
@@ -469,7 +470,9 @@ class _Told(NamedTuple):
 
 
 def _told(model: Model, tail: Tail, count: int | None) -> _Told:
-    """Tell what a row of numbers is."""
+    """Tell what a row of numbers is; where the image decides their order, none is of a class."""
+    if picked_by_the_image(model, tail.start):
+        return _Told("numbers")
     if (named := told_by_name(tail.output)) is not None:
         return _Told(named, by_name=True)
     if told_by_count(model, count) or joins_probabilities(model, tail.output):

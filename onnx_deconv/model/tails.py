@@ -22,7 +22,7 @@ from onnx_deconv.model.tail_steps import (
     slopes,
 )
 from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out
+from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out, takes_lowest
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     FILTER,
@@ -147,6 +147,13 @@ def picks_boxes(model: Model, tail: Tail) -> bool:
     return any(score_column(model, node) is not None for node in tail.nodes)
 
 
+def picked_by_the_image(model: Model, value: str) -> bool:
+    """Tell whether the image decides which numbers a value holds, as the lowest of several."""
+    while (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
+        value = node.inputs[0].name
+    return node is not None and PICK in traits_of(node) and picks(model, node)
+
+
 def mixes_probabilities(model: Model, output: str) -> bool:
     """Tell whether an output is made of probabilities alone, as the largest of several softmaxes is.
 
@@ -227,12 +234,15 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | N
     list of tuple or None
         For each class of the output its class among the scores, and -1 where it falls as that rises (as 1 - p
         does), else 1; ``None`` where that is not known. The classes of a value that the image decides, as an
-        ArgMax's, are those that it is picked from.
+        ArgMax's, are those that it is picked from; where the lowest is picked, it is the class that falls.
     """
     known = numbering(model, tail, classes, count)
     decided = next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
     if decided is None:
         return known.get(tail.output)
+    if takes_lowest(ForwardNode(decided, model)):
+        lowest = known.get(decided.inputs[0].name)
+        return None if lowest is None else [(own, -sign) for own, sign in lowest]
     return known.get(before(model, decided) or "") if picks(model, decided) else None
 
 
