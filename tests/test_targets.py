@@ -1521,3 +1521,38 @@ def test_the_class_that_a_model_reports_is_explained_as_it_comes_to_be_reported(
     expected = np.stack([sign * READER[:, k].reshape(3, 4, 6) for k in reported])
     np.testing.assert_allclose(arrays(found), expected)
     np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected)
+
+
+@pytest.mark.parametrize(
+    ("tail", "classes"),
+    [
+        ("p = Softmax(s) y = GatherElements<axis=1>(p, backwards)", [2, 1, 0]),
+        ("p = Softmax(s) t = Transpose(p) z = GatherND(t, rows) y = Transpose(z)", [2, 0]),
+        ("z = Softmax(s) p = Pad(z, none) y = Identity(p)", [0, 1, 2]),
+    ],
+)
+def test_classes_are_traced_through_constant_places(tail, classes):
+    more = {"backwards": np.array([[2, 1, 0]] * 2), "rows": np.array([[2], [0]]), "none": np.zeros(4, int)}
+    proto = linear(tail, **more)
+    del proto.metadata_props[:]
+    for k, own in enumerate(classes):
+        expected = np.stack([READER[:, own].reshape(3, 4, 6)] * 2)
+        np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, k)), expected)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k]), expected)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "p = Softmax(s) y = Pad(p, before)",  # the first class is no score
+        "p = Softmax(s) y = GatherElements<axis=1>(p, differing)",
+        "p = Sigmoid(s) a = Greater(p, half) b = Less(p, most) c = And(a, b) y = Cast<to=1>(c)",  # a band
+    ],
+)
+def test_classes_that_cannot_be_traced_are_refused_with_what_can_be_explained(tail):
+    more = {"half": np.float32([0.5]), "most": np.float32([0.9]), "before": np.array([0, 1, 0, 0])}
+    proto = linear(tail, **more, differing=np.array([[2, 1, 0], [0, 1, 2]]))
+    with pytest.raises(ModelError, match=r"which of the scores 's' the classes .* choose a layer, as 's'"):
+        explainer(proto)(IMAGES, 0)
+    found = arrays(explainer(proto)(IMAGES, 0, layer="s"))
+    np.testing.assert_allclose(found, np.stack([READER[:, 0].reshape(3, 4, 6)] * 2))

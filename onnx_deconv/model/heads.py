@@ -67,7 +67,8 @@ class Head:
     own
         The output's axes, where it has one number for each class and position that the scores have.
     problem
-        Why there is nothing to explain; ``None`` if there is.
+        Why there is nothing to explain; ``None`` if there is. Where the kind is known, a channel of the
+        scores can be.
     boxes
         What is known of its boxes; ``None`` where it has none.
     squash
@@ -176,7 +177,7 @@ def explainable(model: Model, output: str | None = None) -> Head:
     if head.problem is None:
         return head
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
-    nearest = _with_images(model, head.start)
+    nearest = _with_images(model, head.start) if head.kind == "unknown" else head.start
     layer = "a layer" + (f", as {nearest!r}" if nearest else "")
     also = f"the output {' or '.join(others)}, or {layer}" if others else layer
     raise ModelError(f"{model.name}: {head.problem}: choose {also}")
@@ -401,6 +402,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
+    lost = boxes is None and told.kind in ROWS and not _is_traced(model, tail, axes)
+    problem = f"the graph does not tell which of the scores {tail.start!r} the classes of {named} are"
     return Head(
         output,
         told.kind,
@@ -408,6 +411,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         axes,
         tuple(tail.cut),
         *asked,
+        problem=problem if lost else None,
         boxes=boxes,
         squash=_squash(tail),
         ranked=tail.ranked,
@@ -503,6 +507,16 @@ def _asked(
     own = _same_axes(names, tail, shapes[1], len(found) if found else count) if real else None
     plain = found is None or found == [(k, 1) for k in range(count)]
     return None if plain or found is None else tuple(found), own
+
+
+def _is_traced(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether it is known which score each class of an output is, and in which direction it goes."""
+    shape = model.type_of(tail.start).shape
+    count = 1 if shape is None or axes.classes is None else shape[axes.classes]
+    if tail.output in (tail.start, tail.ranked) or count is None:
+        return True
+    along = axes.batch if axes.classes is None else axes.classes
+    return elements(model, tail, along, count) is not None
 
 
 def _same_axes(names: AxisNames, tail: Tail, shape: Shape | None, count: int) -> Axes | None:

@@ -22,7 +22,7 @@ from onnx_deconv.model.tail_steps import (
     slopes,
 )
 from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out, takes_lowest
+from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     FILTER,
@@ -307,7 +307,19 @@ def numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
         return known[node.inputs[0].name]
     if REDUCTION in traits:
         raise ValueError(node.op)
+    if placed_from(ForwardNode(node, model)) == 0:
+        return _padded(model, node, known[node.inputs[0].name])
     inputs = [known[v.name] if v.name in known else model.constant(v.name) for v in node.inputs if v.name]
     if VIEW in traits and (not entry.can_evaluate or any(i is None for i in inputs)):
         return known[node.inputs[0].name].reshape(1, -1)  # a Flatten, or what comes to one
     return np.asarray(entry.evaluate(node.attrs, *inputs))
+
+
+def _padded(model: Model, node: gs.Node, numbers: Array) -> Array:
+    """Return the numbers of the classes after other positions were added, which no class is among."""
+    pads = np.asarray(model.constant(node.inputs[1].name)).ravel()
+    along = node.inputs[3:] and model.constant(node.inputs[3].name)
+    axes = np.arange(numbers.ndim) if along is None or not len(along) else along.ravel() % numbers.ndim
+    if any(numbers.shape[k] > 1 and pads.reshape(2, -1)[:, n].any() for n, k in enumerate(axes)):
+        raise ValueError(node.op)
+    return numbers
