@@ -1556,3 +1556,25 @@ def test_classes_that_cannot_be_traced_are_refused_with_what_can_be_explained(ta
         explainer(proto)(IMAGES, 0)
     found = arrays(explainer(proto)(IMAGES, 0, layer="s"))
     np.testing.assert_allclose(found, np.stack([READER[:, 0].reshape(3, 4, 6)] * 2))
+
+
+@pytest.mark.parametrize(
+    "tail", ["p = Softmax(s) y = Sub(one, p)", "p = Softmax(s) y = Gather<axis=1>(p, some)"]
+)
+def test_a_channel_of_the_scores_is_no_class_of_an_output_that_turns_or_reorders_them(tail, tmp_path):
+    proto = linear(tail, one=np.float32([1]), some=np.array([2, 0]))
+    onnx.save(proto, tmp_path / "model.onnx")
+    expected = np.stack([READER[:, 1].reshape(3, 4, 6)] * 2)
+    found = explainer(proto)(IMAGES, 1, layer="s")
+    np.testing.assert_allclose(arrays(found), expected)
+    assert [each.label for each in found] == [None, None]
+    strongest = explainer(proto)(IMAGES, layer="s")
+    assert [each.channel for each in strongest] == list((IMAGES.reshape(2, -1) @ READER).argmax(1))
+    pair = compile_pair(load(proto), "s", semantics="gradient")
+    graph = explain_graph(pair, target="index")
+    asked = own_top(graph.manifest) | {"x": IMAGES, "target": np.array([1])}
+    np.testing.assert_allclose(
+        numpy_of(Session(graph.proto, graph.folder, "cpu").run(asked)[RECONSTRUCTION]), expected
+    )
+    save(pair, tmp_path / "pair")
+    np.testing.assert_allclose(arrays(Explainer(tmp_path / "pair", providers="cpu")(IMAGES, 1)), expected)

@@ -205,6 +205,11 @@ def class_count(model: Model, head: Head) -> int | None:
     return int(sizes[1]) if len(sizes) > 1 and isinstance(sizes[1], int) else None
 
 
+def numbered_alike(head: Head) -> bool:
+    """Tell whether a channel of an output's scores is its class of the same number, with the same sign."""
+    return head.elements is None and head.problem is None
+
+
 def fields_of(head: Head, labels: int) -> Fields | None:
     """Tell which fields of an output's boxes are what; ``None`` where that is not told, or it has none.
 
