@@ -1578,3 +1578,54 @@ def test_a_channel_of_the_scores_is_no_class_of_an_output_that_turns_or_reorders
     )
     save(pair, tmp_path / "pair")
     np.testing.assert_allclose(arrays(Explainer(tmp_path / "pair", providers="cpu")(IMAGES, 1)), expected)
+
+
+OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"
+"""The probabilities of a model and of one that thinks the opposite."""
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        f"{OPPOSED} y = Max(p, q)",
+        f"{OPPOSED} z = Mul(p, q) y = Sqrt(z)",
+        "t = Concat<axis=0>(s, s) p = Softmax(t) v = Reshape(p, halves) y = ReduceMean<keepdims=0>(v, front)",
+    ],
+)
+def test_what_is_made_of_softmaxes_over_classes_has_classes(tail):
+    proto = linear(tail, halves=np.array([2, -1, 3]), front=np.array([0]))
+    del proto.metadata_props[:]
+    (head,) = heads(load(proto))
+    assert (head.kind, head.assumed) == ("classes", False)
+    values = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": IMAGES})[0]
+    found = explainer(proto)(IMAGES)
+    assert [each.channel for each in found] == list(values.argmax(1))
+    assert all("computed from scores" in each.note for each in found)
+
+
+def test_coordinates_that_a_softmax_over_places_gives_are_asked_about():
+    body = (
+        "c = Conv(x, same) f = Reshape(c, flat) p = Softmax<axis=2>(f) a = Mul(p, columns) b = Mul(p, rows) "
+        "u = ReduceSum<keepdims=1>(a, last) v = ReduceSum<keepdims=1>(b, last) y = Concat<axis=2>(u, v)"
+    )
+    places = {"columns": np.float32(np.arange(24) % 6), "rows": np.float32(np.arange(24) // 6)}
+    more = {"flat": np.array([0, 4, 24]), "last": np.array([2])}
+    proto = model(body, SAME | places | more, "N,3,4,6")
+    with pytest.raises(InputError, match="nothing tells what they are: give one as a target"):
+        explainer(proto)(IMAGES)
+    with pytest.raises(ModelError, match="nothing tells what they are"):
+        explain_graph(compile_pair(load(proto), semantics="gradient"))
+    # The derivative of a mean over a softmax by its scores: each place's share times how far it is off.
+    shares = np.exp(IMAGES[:, 1]) / np.exp(IMAGES[:, 1]).sum((1, 2), keepdims=True)
+    across = places["columns"].reshape(4, 6)
+    mean = (shares * across).sum((1, 2), keepdims=True)
+    found = arrays(explainer(proto)(IMAGES, 1, position=(0,), seed="one"))
+    np.testing.assert_allclose(found[:, 1], shares * (across - mean), rtol=1e-4, atol=1e-6)
+    assert not found[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("count", [34, 51])
+def test_the_coordinates_of_a_body_are_asked_about(count):
+    proto = model("f = Flatten(x) y = MatMul(f, w)", {"w": random(72, count)}, "N,3,4,6")
+    with pytest.raises(InputError, match=f"row of {count} numbers, and nothing tells"):
+        explainer(proto)(IMAGES)

@@ -349,6 +349,8 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
 
 def _without_strongest(kind: str, explained: Mapping[str, Any]) -> str | None:
     """Tell why none of an output's numbers comes first; ``None`` where one does."""
+    if kind == "unknown" and not explained["cut"]:
+        return "holds rows of numbers of which nothing tells what they are"
     if kind == "embedding":
         return "is an embedding, whose dimensions have no meaning"
     if kind == "numbers":

@@ -23,6 +23,7 @@ from onnx_deconv.model.tails import (
     chooses,
     elements,
     joins_probabilities,
+    mixes_classes,
     picked_by_the_image,
     squashed_before,
     tail_of,
@@ -305,6 +306,11 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
             f"{named} is a row of {count or 'some'} numbers, and nothing tells whether they are classes: "
             "give one as a target; or say what they are, by --kind (in Python kind=) or the classes' labels"
         )
+    if head.kind == "unknown" and head.problem is None and head.squash is None:
+        return (
+            f"{named} holds several rows of numbers, and nothing tells what they are: give one as a target, "
+            "by its column and its position, or an array"
+        )
     if head.kind == "regression" and count != 1:
         return (
             f"{named} holds {count or 'several'} quantities, none of which comes first: give one as a target"
@@ -485,6 +491,8 @@ def _told(model: Model, tail: Tail, count: int | None) -> _Told:
     if (named := told_by_name(tail.output)) is not None:
         return _Told(named, by_name=True)
     if told_by_count(model, count) or joins_probabilities(model, tail.output):
+        return _Told("classes")
+    if mixes_classes(model, tail.output):
         return _Told("classes")
     if looks_classified(model, tail.output, tail.start, count):
         return _Told("classes", assumed=True)

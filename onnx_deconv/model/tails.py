@@ -167,6 +167,33 @@ def joins_probabilities(model: Model, output: str) -> bool:
     return _made_of_probabilities(model, output, {JOIN, PICK, VIEW})
 
 
+def mixes_classes(model: Model, output: str) -> bool:
+    """Tell whether an output is made of softmaxes over classes alone, and has classes as they have.
+
+    So is the largest of two, their product, or the mean over parts of a batch. In a mean over the classes,
+    as an angle is one over bins, nothing runs along an axis any more that classes ran along.
+    """
+    names, found, values = axis_names(model).values, 0, [output]
+    count = (model.type_of(output).shape or (None,))[-1]
+    for value in values:
+        node = model.producers.get(value)
+        told = names.get(value)  # no batch that is cut into parts
+        sizes = model.type_of(value).shape or ()
+        has_classes = count in sizes if told is None else any(CHANNEL in axis for axis in told)
+        if node is None or not has_classes:
+            return False
+        if PROBABILITY in traits_of(node):
+            along = compared_by(model, node)
+            if along is None or told is None or CHANNEL not in told[along]:
+                return False
+            found += 1
+        elif picks(model, node) or not traits_of(node) & {JOIN, PICK, POINTWISE, REDUCTION, VIEW}:
+            return False
+        else:
+            values += [each for each in given_of(model, node) if each not in values]
+    return found > 0
+
+
 def averages_classes(model: Model, output: str) -> bool:
     """Tell whether an output is made by constants of what softmaxes give, as a mean over their classes is."""
     by = {FILTER, JOIN, PICK, POINTWISE, REDUCTION, VIEW}
