@@ -1067,6 +1067,22 @@ def test_outputs_are_listed_with_what_can_be_asked_of_them(tmp_path):
     assert "a class: its map, its region, a mask, or one position" in line
 
 
+@pytest.mark.parametrize(
+    ("tail", "count"),
+    [
+        ("p = Sigmoid(s) y = Gather<axis=1>(p, some)", 2),
+        ("p = Sigmoid(s) q = Sub(one, p) y = Concat<axis=1>(q, p)", 6),
+        ("p = Sigmoid(s) y = Sub(one, p)", 3),
+    ],
+)
+def test_the_classes_of_an_output_are_counted(tail, count, tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(linear(tail, some=np.array([2, 0]), one=np.float32([1])), path)
+    _, stdout, _ = run("inspect", path, "--json")
+    (output,) = json.loads(stdout)["heads"]
+    assert output["axes"] == ["N images", f"{count} classes"]
+
+
 # --- an ensemble: two readers of the image's single numbers, the mean of whose probabilities is asked ---
 
 STACKED = "j = Unsqueeze(p, {0}) k = Unsqueeze(q, {0}) c = Concat<axis={1}>(j, k)"

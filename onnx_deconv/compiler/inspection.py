@@ -66,8 +66,8 @@ class Output:
     kind
         See :data:`~onnx_deconv.model.output_kinds.Kind`.
     axes
-        What runs along each axis of the value that an explanation starts from: ``images``, ``classes``, or a
-        position's size.
+        What runs along each axis of the value that an explanation starts from: ``images``, ``classes``, of
+        which there are as many as the output has, or a position's size.
     start
         The value that an explanation starts from.
     cut
@@ -236,7 +236,7 @@ _TARGETS = {
     "regression": "a number by its index (0 if there is one)",
     "numbers": "a number by its index, an array; a class with --kind classes or labels",
     "image": "a channel, or one position of it",
-    "unknown": "a class, or an array",
+    "unknown": "a class or column and a position, or an array",
 }
 
 
@@ -253,6 +253,10 @@ def _output(model: Model, head: Head) -> Output:
     spoken = ["?" if d is None or len(str(d)) > _LONGEST else str(d) for d in dims]
     if head.problem is None and len(dims) == len(axes.order):
         spoken[axes.batch] += " images"
+        if head.elements is not None:
+            count = str(len(head.elements))
+            spoken = [count if k == axes.classes else size for k, size in enumerate(spoken)]
+            spoken += [f"{count} classes"] if axes.classes is None else []
         if axes.classes is not None:
             spoken[axes.classes] += f" {_ALONG.get(head.kind, 'classes')}"
     boxes = head.boxes is not None and head.boxes.part == "boxes"
