@@ -1645,3 +1645,30 @@ def test_the_coordinates_of_a_body_are_asked_about(count):
     proto = model("f = Flatten(x) y = MatMul(f, w)", {"w": random(72, count)}, "N,3,4,6")
     with pytest.raises(InputError, match=f"row of {count} numbers, and nothing tells"):
         explainer(proto)(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("tail", "sign"),
+    [
+        ("y = Clip(s, one, two)", 1),
+        ("y = HardSigmoid(s)", 1),
+        ("q = HardSigmoid(s) y = Sub(one, q)", -1),
+        ("y = Hardmax(s)", 1),
+        ("q = Hardmax(s) y = Sub(one, q)", -1),
+        ("y = Sign(s)", 1),
+        ("p = Sigmoid(s) g = Greater(p, half) y = Where(g, one, zero)", 1),
+        ("p = Sigmoid(s) g = Greater(p, half) y = Where(g, zero, one)", -1),
+    ],
+)
+def test_what_passes_no_derivative_at_its_bounds_is_cut_off(tail, sign):
+    numbers = {"zero": 0, "half": 0.5, "one": 1, "two": 2}
+    proto = linear(tail, **{name: np.float32(value) for name, value in numbers.items()})
+    for k in range(3):
+        expected = np.stack([sign * READER[:, k].reshape(3, 4, 6)] * 2)
+        np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, k)), expected)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k]), expected)
+
+
+def test_a_tanh_is_reached_by_no_number_and_has_its_own_derivative():
+    (head,) = heads(load(linear("y = Tanh(s)")))
+    assert head.start == "y"

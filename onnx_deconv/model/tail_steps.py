@@ -17,6 +17,7 @@ from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import (
     DISCONTINUOUS,
     JOIN,
+    LIMIT,
     PICK,
     POINTWISE,
     PROBABILITY,
@@ -24,6 +25,7 @@ from onnx_deconv.operators.traits import (
     RECTIFIER,
     REDUCTION,
     SHAPE_ONLY,
+    SQUASHING,
     SWITCHES,
     VIEW,
 )
@@ -42,6 +44,7 @@ FLOATS = frozenset(
 _TRIED = np.array([1e-6, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0, 10.0, 1e3, 1e6])
 """Numbers on which a function is tried for whether it rises or falls: those that probabilities may be."""
 
+_BOTH_SIDES = np.concatenate([-_TRIED[::-1], _TRIED])
 _TRUTHS = np.array([False, True])
 
 BOX = 4
@@ -311,6 +314,8 @@ def _moves(model: Model, node: gs.Node) -> bool:
 def slopes(model: Model, node: gs.Node) -> NDArray[np.int64] | None:
     """Tell where a function of one value rises (1) and falls (-1); ``None`` if it does both or is unknown."""
     values = _tried(model, node, {})
+    if values is not None and (values == values[0]).all():  # a step at 0, perhaps
+        values = _tried(model, node, {}, _BOTH_SIDES)
     if values is None:
         return None
     rises = (values[1:] >= values[:-1]).all(axis=0)
@@ -318,7 +323,22 @@ def slopes(model: Model, node: gs.Node) -> NDArray[np.int64] | None:
     return np.where(rises, 1, -1) if (rises ^ falls).all() else None
 
 
-def _tried(model: Model, node: gs.Node, fixed: Mapping[str, Array]) -> Array | None:
+def saturates(model: Model, node: gs.Node) -> bool:
+    """Tell whether a function of one value has a bound on each side that it reaches, as a Clip has.
+
+    No derivative passes where it has reached them.
+    """
+    if POINTWISE not in traits_of(node) or len(given_of(model, node)) != 1:
+        return False
+    values = _tried(model, node, {}, _BOTH_SIDES)
+    if values is None or not traits_of(node) & {LIMIT, SQUASHING} or len(values) != len(_BOTH_SIDES):
+        return False
+    far = 2 if LIMIT in traits_of(node) else 3  # Tanh comes so near to its bounds that it is rounded to them
+    flat = (values[:far] == values[0]).all() and (values[-far:] == values[-1]).all()
+    return bool(flat and (values[0] != values[-1]).all())
+
+
+def _tried(model: Model, node: gs.Node, fixed: Mapping[str, Array], numbers: Array = _TRIED) -> Array | None:
     """Return what a function of one value, the others being fixed, gives for the numbers it is tried on."""
     entry = find(node.op, node.domain)
     constants = _constants(model, node, fixed)
@@ -330,7 +350,7 @@ def _tried(model: Model, node: gs.Node, fixed: Mapping[str, Array]) -> Array | N
         with np.errstate(all="ignore"):
             found = [
                 np.asarray(entry.evaluate(node.attrs, *_filled(node, constants, x)), np.float64)
-                for x in (_TRUTHS if truth else _TRIED)
+                for x in (_TRUTHS if truth else numbers)
             ]
     except (TypeError, ValueError):
         return None

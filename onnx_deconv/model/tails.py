@@ -18,6 +18,7 @@ from onnx_deconv.model.tail_steps import (
     given_of,
     kept,
     picks,
+    saturates,
     score_column,
     slopes,
 )
@@ -25,6 +26,7 @@ from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
+    DISCONTINUOUS,
     FILTER,
     JOIN,
     PICK,
@@ -85,7 +87,8 @@ def tail_of(model: Model, output: str) -> Tail:
     They stand before the last softmax or sigmoid if only nodes follow it that scale, shift, limit, round,
     compare, pick or reorder what it gives; a softmax makes every class's signal depend on all others, and
     Simonyan et al. (2014, section 2) start before it for that reason. Else they stand before the first of
-    such nodes that lets no derivative pass. What is computed from an input right away is no score.
+    such nodes that lets no derivative pass, or only between two bounds. What is computed from an input right
+    away is no score.
     """
     value, steps, found = output, list[gs.Node](), Tail(output, output, ())
     while (node := model.producers.get(value)) is not None:
@@ -99,9 +102,17 @@ def tail_of(model: Model, output: str) -> Tail:
         if PROBABILITY in traits_of(node):
             compares = compared_by(model, node)
             return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True, compares=compares))
-        if any(blocks(model, each) for each in passed):
+        bounded = _is_bounded(model, node, value)
+        if bounded or any(blocks(model, each) for each in passed):
             found = Tail(output, lower, tuple(steps), compares=compared_in(model, passed, lower))
     return _unmixed(model, found)
+
+
+def _is_bounded(model: Model, node: gs.Node, value: str) -> bool:
+    """Tell whether a node limits a row of scores; pictures and expectations have natural limits."""
+    shape = model.type_of(value).shape
+    row = shape is not None and sum(size != 1 for size in shape) <= 2  # noqa: PLR2004
+    return row and saturates(model, node) and not averages_classes(model, value)
 
 
 def _unmixed(model: Model, tail: Tail) -> Tail:
@@ -320,7 +331,7 @@ def numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
     """Return the numbers of the classes after a node."""
     traits = traits_of(node)
     entry = find(node.op, node.domain)
-    if PROBABILITY in traits:
+    if PROBABILITY in traits or (PICK in traits and DISCONTINUOUS in traits):  # a softmax, hard or not
         return known[node.inputs[0].name]
     if POINTWISE in traits and VIEW not in traits:
         if (value := kept(model, node)) is not None:

@@ -16,6 +16,7 @@ from onnx_deconv.operators.traits import (
     COMBINATION,
     DISCONTINUOUS,
     NONNEGATIVE,
+    PICK,
     POINTWISE,
     PROBABILITY,
     SQUASHING,
@@ -140,7 +141,7 @@ def cast(at: Site) -> Signals:
     return [at.signal, *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("Hardmax", traits={DISCONTINUOUS}, field=fields.softmax_axes)
+@operator("Hardmax", traits={DISCONTINUOUS, PICK}, field=fields.softmax_axes)
 @operator("Sign", traits={POINTWISE, DISCONTINUOUS}, evaluate=np.sign)
 @operator("Round", traits={POINTWISE, DISCONTINUOUS}, evaluate=np.round)
 @operator("Ceil", traits={POINTWISE, DISCONTINUOUS}, evaluate=np.ceil)
