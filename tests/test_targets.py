@@ -19,7 +19,7 @@ from onnx_deconv.evaluation import explanations, method_of
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.experiments.sheet import across_tables
 from onnx_deconv.imaging import save_png
-from onnx_deconv.model.detections import Fields, Layout, behind, parts
+from onnx_deconv.model.detections import Fields, Layout, behind, ends_with_nothing, parts
 from onnx_deconv.model.heads import heads
 from onnx_deconv.runtime import Session, numpy_of
 from onnx_deconv.serving.served import graph_of
@@ -854,6 +854,21 @@ def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):
 
 
 @pytest.mark.parametrize(
+    ("fields", "outputs", "expected"),
+    [
+        (92, ["scores", "boxes"], True),
+        (92, ["out0", "out1"], True),
+        (5, ["pred_logits", "pred_boxes"], True),
+        (5, ["logits", "pred_boxes"], True),
+        (21, ["scores", "boxes"], False),
+        (None, ["scores", "boxes"], False),
+    ],
+)
+def test_the_last_class_of_detr_is_no_object(fields, outputs, expected):
+    assert ends_with_nothing(fields, outputs) is expected
+
+
+@pytest.mark.parametrize(
     ("layout", "labels", "expected"),
     [
         (Layout(37, behind=(0, 32)), 1, Fields(4, 1)),
@@ -862,8 +877,15 @@ def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):
         (Layout(56), 1, Fields(4, 1)),
         (Layout(112), 80, Fields(0, 80)),
         (Layout(144), 0, Fields(64, 80)),
-        (Layout(92, "scores", squashed=True, exclusive=True), 0, Fields(1, 91)),
-        (Layout(91, "scores", squashed=True, exclusive=True), 91, Fields(0, 91)),
+        (Layout(92, "scores", squashed=True, exclusive=True), 0, Fields(1, 91, exclusive=True)),
+        (Layout(91, "scores", squashed=True, exclusive=True), 91, Fields(0, 91, exclusive=True)),
+        (Layout(21, "scores", squashed=True, exclusive=True), 20, Fields(1, 20, exclusive=True)),
+        (Layout(92, "scores", squashed=True, exclusive=True, last=True), 0, Fields(0, 91, exclusive=True)),
+        (Layout(92, "scores", last=True), 0, Fields(0, 91, exclusive=True)),
+        (Layout(92, "scores", last=True), 91, Fields(0, 91, exclusive=True)),
+        (Layout(21, "scores", last=True), 20, Fields(0, 20, exclusive=True)),
+        (Layout(91, "scores", squashed=True, last=True), 0, Fields(0, 91)),  # Deformable DETR: a sigmoid
+        (Layout(91, "scores", last=True), 91, Fields(0, 91)),
         (Layout(16, "boxes"), 0, None),
         (Layout(None), 80, None),
     ],

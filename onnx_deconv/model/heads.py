@@ -13,10 +13,10 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.chosen_fields import chosen_fields
-from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
+from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tail_steps import BOX, FLOATS, holds_numbers_of_classes
+from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
@@ -33,6 +33,7 @@ from onnx_deconv.operators.traits import (
     AFFINE,
     POINTWISE,
     POOL,
+    PROBABILITY,
     QUANTISER,
     RECTIFIER,
     REDUCTION,
@@ -322,13 +323,26 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             None if rows else own[1],
             part if picked is None else picked.part,
             own[2],
-            head.squash == "together",
+            _shares(model, head, own[1]),
+            ends_with_nothing(own[1], model.outputs),
             grid or head.squash is not None,
             tuple(more),
             told=None if picked is None else picked.told,
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _shares(model: Model, head: Head, count: int | None) -> bool:
+    """Tell whether a softmax behind an output's scores shares out probabilities among so many classes."""
+    tail, names = tail_of(model, head.output), axis_names(model).values
+    for node in (*tail.nodes, *tail.inside) if head.squash is not None else ():
+        axis = compared_by(model, node) if PROBABILITY in traits_of(node) else None
+        value = node.inputs[0].name
+        shape, where = model.type_of(value).shape, names.get(value)
+        if axis is not None and shape is not None and shape[axis] == count != 1:
+            return where is None or not is_map(where[axis])
+    return False
 
 
 def _beside_picked(model: Model, head: Head, found: Sequence[Head]) -> Head:
