@@ -405,6 +405,27 @@ def test_inspect_says_which_field_is_assumed_to_stand_for_nothing(outputs, label
     assert (said in told) if said else ("assumed" not in told)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "chosen"),
+    [
+        ("wh peaks reg", "peaks"), ("reg wh", "reg"), ("wh hm", "hm"), ("wh c", "wh"),
+        ("box0 cls0 box1 cls1", "cls0"), ("wh p e", "p"), ("e wh p", "p"), ("e wh", "e"), ("picture p", "p"),
+        ("picture hm", "hm"), ("p peaks", "p"), ("c picks", "picks"), ("hm p", "hm"),
+    ],
+)  # fmt: skip
+def test_the_output_that_is_said_to_hold_scores_comes_first(outputs, chosen):
+    """Maps of sizes and offsets, images and embeddings come behind scores, wherever they stand."""
+    body = f"""{MAPS} peaks = Sigmoid(c) wh = Neg(c) reg = Mul(c, third) hm = Identity(c) box0 = Identity(c)
+        box1 = Mul(c, third) cls0 = Identity(c) cls1 = Mul(c, third) a = GlobalAveragePool(c) g = Flatten(a)
+        p = Softmax<axis=1>(g) e = LpNormalization<axis=1>(g) picture = Conv<pads=[1,1,1,1]>(x, k3)
+        picks = ArgMax<axis=1,keepdims=0>(c)"""
+    counted = ("picks",) if "picks" in outputs else ()
+    proto = net(body, outputs, labels=(), whole=counted, k3=np.ones((1, 1, 3, 3), np.float32))
+    assert head_of(load(proto)).output == chosen
+    if chosen == "peaks":
+        np.testing.assert_allclose(arrays(explainer(proto)(SCENE)), BRIGHT, atol=1e-6)
+
+
 # --- branches, plug-ins, and what is not told ---------------------------------------------------------
 
 

@@ -132,7 +132,8 @@ _HEADS: WeakKeyDictionary[Model, list[Head]] = WeakKeyDictionary()
 def head_of(model: Model, output: str | None = None) -> Head:
     """Return what an output is; by default the first that is real numbers, or made of such.
 
-    Boxes whose scores another output holds are left to that one.
+    Boxes whose scores another output holds are left to that one; so are images, embeddings, and maps of which
+    nothing says that they are scores, where the graph, or a name, says so of another.
 
     Raises
     ------
@@ -148,7 +149,26 @@ def head_of(model: Model, output: str | None = None) -> Head:
     scores = [h for h in real if h.boxes is None or h.boxes.part != "boxes"]
     if len(scores) < len(real):  # a detector, whose classes may be told by nothing but a place in a table
         scores = [h for h in scores if h.problem is None] or scores
-    return _with_own_numbers(next(iter(scores or real or found.values())), real)
+    first = next(iter(scores or real or found.values()))
+    if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
+        first = next((h for h in scores if _tells_scores(model, h)), first)
+    return _with_own_numbers(first, real)
+
+
+_SCORES_OR_NOT = ("class map", "sequence", "image", "embedding")
+"""Kinds of outputs that hold no scores, or that may be maps of quantities: sizes, offsets, features."""
+
+
+def _tells_scores(model: Model, head: Head) -> bool:
+    """Tell whether the graph, or an output's name, says that it holds scores of classes."""
+    if head.problem is not None or head.kind in ("image", "embedding", "regression", "numbers", "unknown"):
+        return False
+    if head.kind == "detections":
+        return head.boxes is not None and head.boxes.part != "boxes"
+    if head.kind == "classes":
+        return not head.assumed
+    chosen = chooses(model, tail_of(model, head.output))
+    return head.squash is not None or chosen or told_by_name(head.output) == "classes"
 
 
 def _with_own_numbers(head: Head, others: Sequence[Head]) -> Head:

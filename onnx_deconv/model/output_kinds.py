@@ -41,7 +41,8 @@ Row = Literal["classes", "regression", "embedding"]
 """What a row of numbers may be."""
 _WORDS: Mapping[Row, AbstractSet[str]] = {
     "classes": {
-        "category", "class", "classes", "classification", "classifier", "cls", "label", "labels", "logit",
+        "category", "class", "classes", "classification", "classifier", "cls", "heatmap", "heatmaps", "hm",
+        "label", "labels", "logit",
         "logits", "prob", "probs", "probability", "probabilities",
         "score", "scores",
     },
