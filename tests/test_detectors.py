@@ -423,7 +423,7 @@ def test_the_output_that_is_said_to_hold_scores_comes_first(outputs, chosen):
     proto = net(body, outputs, labels=(), whole=counted, k3=np.ones((1, 1, 3, 3), np.float32))
     assert head_of(load(proto)).output == chosen
     if chosen == "peaks":
-        np.testing.assert_allclose(arrays(explainer(proto)(SCENE)), BRIGHT, atol=1e-6)
+        np.testing.assert_allclose(arrays(explainer(proto)(SCENE, 0)), BRIGHT, atol=1e-6)
 
 
 # --- branches, plug-ins, and what is not told ---------------------------------------------------------

@@ -1010,6 +1010,18 @@ def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
     assert "explained value has the shape (1, 6, 16)" in refused("explain", net, photo, *how)
 
 
+@pytest.mark.parametrize(
+    ("point", "box"), [("12,4", 6), ("8,8", 6), ("0,0", 0), ("16,16", 15), ("12.1,4", 3)]
+)
+def test_a_point_of_numbers_is_that_of_the_library(point, box, tmp_path):
+    """Boxes that touch at a point are all around it, also at the input's borders."""
+    numbers = tmp_path / "numbers.npy"
+    np.save(numbers, scene((1, 2, 0.9), (0, 3, 0.7))[0])
+    (found,) = results(detector(), numbers, "--target", f"bright at {point}", "--rules", "gradient")
+    (own,) = explainer(detector())(np.load(numbers)[None], f"bright at {point}")
+    assert (found["position"], own.position) == ([box], (box,))
+
+
 def test_a_box_is_named_by_a_point_of_the_photograph(photo):
     (found,) = results(
         detector(), photo, "--target", "bright at 10,6", "--rules", "gradient", "--scale", 1 / 255
