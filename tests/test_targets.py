@@ -15,12 +15,13 @@ from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain
 from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.evaluation import explanations, method_of
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.experiments.sheet import across_tables
 from onnx_deconv.imaging import save_png
 from onnx_deconv.model.detections import Fields, Layout, behind, ends_with_nothing, parts
-from onnx_deconv.model.heads import heads
+from onnx_deconv.model.heads import head_of, heads
 from onnx_deconv.runtime import Session, numpy_of
 from onnx_deconv.serving.served import graph_of
 
@@ -758,8 +759,11 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
         expected = np.concatenate([cell(*where, value / 16) for where in cells])
         np.testing.assert_allclose(arrays(found), expected, atol=1e-6, err_msg=str(target))
         places = [(0, 4 * row + column) if "row" in order else (0, row, column) for row, column in cells]
-        places = [place[1:] for place in places] if "channels" in order else places
         assert [e.position for e in found] == places
+        for k, one in enumerate(found):  # what is told can be asked for
+            (same,) = ask(SCENE[k : k + 1], "bright", position=one.position, seed="one")
+            np.testing.assert_array_equal(same.reconstruction, one.reconstruction)
+            assert same.position == one.position
     np.testing.assert_allclose(in_one_graph(grid(order), SCENE), arrays(ask(SCENE)), atol=1e-6)
     asked = in_one_graph(grid(order), SCENE, [1, 1])
     np.testing.assert_allclose(asked, arrays(ask(SCENE, "dark")), atol=1e-6)
@@ -802,6 +806,23 @@ def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor,
     np.testing.assert_allclose(arrays(found), cell(3, 1, value), atol=1e-6)
     with pytest.raises(InputError, match="give a box's anchor, row and column"):
         explainer(grid("along channels"))(SCENE[:1], "bright", position=(3, 1))
+    for beyond in (-1, 3):
+        with pytest.raises(InputError, match="there are anchors 0 to 2"):
+            explainer(grid("along channels"))(SCENE[:1], "bright", position=(beyond, 3, 1))
+
+
+@pytest.mark.parametrize(("names", "kind"), [(0, "detections"), (80, "detections"), (255, "class map")])
+def test_a_map_of_cocos_boxes_is_the_same_wherever_it_is_asked(names, kind):
+    """255 channels are three boxes with 80 classes, unless 255 names say that they are classes."""
+    proto = model("y = Conv<strides=[4,4]>(x, k)", {"k": random(255, 1, 4, 4)}, "N,1,16,16")
+    proto = named(proto, *(f"class {k}" for k in range(names))) if names else proto
+    if names != 255:
+        assert head_of(load(proto)).kind == kind
+    ask = explainer(proto)
+    assert [each.kind for each in inspect_model(load(proto)).heads] == [ask.head.kind] == [kind]
+    assert ask.classes == (80 if kind == "detections" else 255)
+    (found,) = ask(SCENE[:1])
+    assert (found.kind, len(found.position or ())) == (kind, 3 if kind == "detections" else 0)
 
 
 def apart(fields, *, softmax=False):

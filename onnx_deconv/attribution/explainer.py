@@ -443,7 +443,7 @@ class Explainer:
         survivals = [self._survived(feeds, passes.of, column) for column in columns]
         for image, row in enumerate(rows):
             for (wanted, aim), column, survived in zip(row, columns, survivals, strict=True):
-                position = aim.position
+                position = aim.asked
                 if column.kinds[image] == "strongest":
                     values = passes.of(column.starts[image]).explained[image]
                     position = strongest(values[aim.weights[0][0]])

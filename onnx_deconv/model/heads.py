@@ -122,7 +122,8 @@ def heads(model: Model) -> list[Head]:
     """Tell what each output of a model is."""
     if model not in _HEADS:
         names = axis_names(model)
-        _HEADS[model] = _with_boxes(model, [_head(model, names, output) for output in model.outputs])
+        found = _with_boxes(model, [_head(model, names, output) for output in model.outputs])
+        _HEADS[model] = [labelled(model, head, 0) for head in found]
     return _HEADS[model]
 
 
@@ -261,6 +262,8 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
         How many names of classes are known.
     """
     channels = class_count(model, head)
+    if head.boxes is not None and head.boxes.anchors > 1:  # as another number of names told it
+        head = replace(head, kind="class map", boxes=None)
     if (head.kind == "numbers" or head.assumed) and labels == channels:
         return replace(head, kind="classes", assumed=False)
     if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
