@@ -426,6 +426,25 @@ def test_the_output_that_is_said_to_hold_scores_comes_first(outputs, chosen):
         np.testing.assert_allclose(arrays(explainer(proto)(SCENE, 0)), BRIGHT, atol=1e-6)
 
 
+@pytest.mark.parametrize("gain", [2, 100])
+def test_a_signal_that_dies_at_a_full_probability_is_said_to_with_the_way_out(gain):
+    """A Split behind which one part is dead counts as dead: the Sigmoid is named, no Relu below."""
+    body = f"{MAPS} a = Relu(c) g = Mul(a, gain) " + ALL.replace(MAPS, "").replace("(c, flat)", "(g, flat)")
+    body += " f = Identity(p) boxes, scores = Split<axis=2>(f, parts) y = Concat<axis=2>(boxes, scores)"
+    ask = explainer(net(body, gain=np.float32(gain)))
+    (found,) = ask(SCENE[:1], "bright")
+    if gain == 2:  # sigmoid(8)
+        slope_ = gain * 10 / 16 * sigmoid(8) * (1 - sigmoid(8))
+        np.testing.assert_allclose(found.reconstruction, cell(1, 2, slope_)[0], rtol=1e-3, atol=1e-8)
+        assert "died" not in (found.note or "")
+        return
+    assert found.is_empty
+    assert "the signal of 'y' (seed one) died at 's'" in found.note
+    assert "explain the layer 'r' before it" in found.note
+    (score,) = ask(SCENE[:1], 0, layer="r", position=found.position)
+    assert score.reconstruction.any()
+
+
 # --- branches, plug-ins, and what is not told ---------------------------------------------------------
 
 
