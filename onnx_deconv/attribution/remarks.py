@@ -21,7 +21,6 @@ from onnx_deconv.semantics import Semantics
 
 _WHOLE = {"map", "present"}
 _SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
-
 _JOINED = "the probability is at its bound, where no signal passes: explain the layer {!r} before it"
 
 
