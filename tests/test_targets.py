@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from cells import SCENE, cell, scene
 from commands import refused, run
@@ -321,6 +322,12 @@ def test_a_sum_that_cannot_be_read_is_refused(target, message):
     [
         ("p = Softmax(s) y = Sub(one, p)", [(0, -1), (1, -1), (2, -1)]),
         ("p = Softmax(s) y = Gather<axis=1>(p, some)", [(2, 1), (0, 1)]),
+        ("p = Sigmoid(s) g = Greater(p, one) n = Not(g) y = Cast<to=1>(n)", [(0, -1), (1, -1), (2, -1)]),
+        ("p = Sigmoid(s) g = Less(p, one) n = Not(g) y = Cast<to=1>(n)", [(0, 1), (1, 1), (2, 1)]),
+        (
+            "p = Sigmoid(s) g = Greater(p, one) t = Cast<to=9>(one) n = Xor(g, t) y = Cast<to=1>(n)",
+            [(0, -1), (1, -1), (2, -1)],
+        ),
         (
             "p = Sigmoid(s) q = Sub(one, p) y = Concat<axis=1>(q, p)",
             [(0, -1), (1, -1), (2, -1), (0, 1), (1, 1), (2, 1)],
@@ -1542,3 +1549,138 @@ def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
         ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
     ):
         in_one_graph(proto, IMAGES[:1])
+
+
+# --- what is picked, and in which direction it rises -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tail", "lowest", "sign"),
+    [
+        ("y = ArgMin<axis=1>(s)", True, -1),
+        ("p = Softmax(s) y = ArgMin<axis=1>(p)", True, -1),
+        ("p = Softmax(s) v, y = TopK<axis=1, largest=0>(p, one_place)", True, -1),
+        ("n = Neg(s) y = ArgMin<axis=1>(n)", False, 1),
+        ("p = Softmax(s) q = Sub(one, p) y = ArgMin<axis=1>(q)", False, 1),
+        ("p = Softmax(s) q = Sub(one, p) y = ArgMax<axis=1>(q)", True, -1),
+    ],
+)
+def test_the_class_that_a_model_reports_is_explained_as_it_comes_to_be_reported(tail, lowest, sign):
+    proto = linear(tail, one=np.float32([1]), one_place=np.array([1]))
+    proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    reported = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": IMAGES})[0].ravel()
+    scores = np.einsum("bp,pk->bk", IMAGES.reshape(len(IMAGES), -1), READER)
+    np.testing.assert_array_equal(reported, scores.argmin(1) if lowest else scores.argmax(1))
+    found = explainer(proto)(IMAGES)
+    assert [each.channel for each in found] == list(reported)
+    expected = np.stack([sign * READER[:, k].reshape(3, 4, 6) for k in reported])
+    np.testing.assert_allclose(arrays(found), expected)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected)
+
+
+@pytest.mark.parametrize(
+    ("tail", "classes"),
+    [
+        ("p = Softmax(s) y = GatherElements<axis=1>(p, backwards)", [2, 1, 0]),
+        ("p = Softmax(s) t = Transpose(p) z = GatherND(t, rows) y = Transpose(z)", [2, 0]),
+        ("z = Softmax(s) p = Pad(z, none) y = Identity(p)", [0, 1, 2]),
+    ],
+)
+def test_classes_are_traced_through_constant_places(tail, classes):
+    more = {"backwards": np.array([[2, 1, 0]] * 2), "rows": np.array([[2], [0]]), "none": np.zeros(4, int)}
+    proto = linear(tail, **more)
+    del proto.metadata_props[:]
+    for k, own in enumerate(classes):
+        expected = np.stack([READER[:, own].reshape(3, 4, 6)] * 2)
+        np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, k)), expected)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k]), expected)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "p = Softmax(s) y = Pad(p, before)",  # the first class is no score
+        "p = Softmax(s) y = GatherElements<axis=1>(p, differing)",
+        "p = Sigmoid(s) a = Greater(p, half) b = Less(p, most) c = And(a, b) y = Cast<to=1>(c)",  # a band
+    ],
+)
+def test_classes_that_cannot_be_traced_are_refused_with_what_can_be_explained(tail):
+    more = {"half": np.float32([0.5]), "most": np.float32([0.9]), "before": np.array([0, 1, 0, 0])}
+    proto = linear(tail, **more, differing=np.array([[2, 1, 0], [0, 1, 2]]))
+    with pytest.raises(ModelError, match=r"which of the scores 's' the classes .* choose a layer, as 's'"):
+        explainer(proto)(IMAGES, 0)
+    found = arrays(explainer(proto)(IMAGES, 0, layer="s"))
+    np.testing.assert_allclose(found, np.stack([READER[:, 0].reshape(3, 4, 6)] * 2))
+
+
+@pytest.mark.parametrize(
+    "tail", ["p = Softmax(s) y = Sub(one, p)", "p = Softmax(s) y = Gather<axis=1>(p, some)"]
+)
+def test_a_channel_of_the_scores_is_no_class_of_an_output_that_turns_or_reorders_them(tail, tmp_path):
+    proto = linear(tail, one=np.float32([1]), some=np.array([2, 0]))
+    onnx.save(proto, tmp_path / "model.onnx")
+    expected = np.stack([READER[:, 1].reshape(3, 4, 6)] * 2)
+    found = explainer(proto)(IMAGES, 1, layer="s")
+    np.testing.assert_allclose(arrays(found), expected)
+    assert [each.label for each in found] == [None, None]
+    strongest = explainer(proto)(IMAGES, layer="s")
+    assert [each.channel for each in strongest] == list((IMAGES.reshape(2, -1) @ READER).argmax(1))
+    pair = compile_pair(load(proto), "s", semantics="gradient")
+    graph = explain_graph(pair, target="index")
+    asked = own_top(graph.manifest) | {"x": IMAGES, "target": np.array([1])}
+    np.testing.assert_allclose(
+        numpy_of(Session(graph.proto, graph.folder, "cpu").run(asked)[RECONSTRUCTION]), expected
+    )
+    save(pair, tmp_path / "pair")
+    np.testing.assert_allclose(arrays(Explainer(tmp_path / "pair", providers="cpu")(IMAGES, 1)), expected)
+
+
+OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"
+"""The probabilities of a model and of one that thinks the opposite."""
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        f"{OPPOSED} y = Max(p, q)",
+        f"{OPPOSED} z = Mul(p, q) y = Sqrt(z)",
+        "t = Concat<axis=0>(s, s) p = Softmax(t) v = Reshape(p, halves) y = ReduceMean<keepdims=0>(v, front)",
+    ],
+)
+def test_what_is_made_of_softmaxes_over_classes_has_classes(tail):
+    proto = linear(tail, halves=np.array([2, -1, 3]), front=np.array([0]))
+    del proto.metadata_props[:]
+    (head,) = heads(load(proto))
+    assert (head.kind, head.assumed) == ("classes", False)
+    values = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": IMAGES})[0]
+    found = explainer(proto)(IMAGES)
+    assert [each.channel for each in found] == list(values.argmax(1))
+    assert all("computed from scores" in each.note for each in found)
+
+
+def test_coordinates_that_a_softmax_over_places_gives_are_asked_about():
+    body = (
+        "c = Conv(x, same) f = Reshape(c, flat) p = Softmax<axis=2>(f) a = Mul(p, columns) b = Mul(p, rows) "
+        "u = ReduceSum<keepdims=1>(a, last) v = ReduceSum<keepdims=1>(b, last) y = Concat<axis=2>(u, v)"
+    )
+    places = {"columns": np.float32(np.arange(24) % 6), "rows": np.float32(np.arange(24) // 6)}
+    more = {"flat": np.array([0, 4, 24]), "last": np.array([2])}
+    proto = model(body, SAME | places | more, "N,3,4,6")
+    with pytest.raises(InputError, match="nothing tells what they are: give one as a target"):
+        explainer(proto)(IMAGES)
+    with pytest.raises(ModelError, match="nothing tells what they are"):
+        explain_graph(compile_pair(load(proto), semantics="gradient"))
+    # The derivative of a mean over a softmax by its scores: each place's share times how far it is off.
+    shares = np.exp(IMAGES[:, 1]) / np.exp(IMAGES[:, 1]).sum((1, 2), keepdims=True)
+    across = places["columns"].reshape(4, 6)
+    mean = (shares * across).sum((1, 2), keepdims=True)
+    found = arrays(explainer(proto)(IMAGES, 1, position=(0,), seed="one"))
+    np.testing.assert_allclose(found[:, 1], shares * (across - mean), rtol=1e-4, atol=1e-6)
+    assert not found[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("count", [34, 51])
+def test_the_coordinates_of_a_body_are_asked_about(count):
+    proto = model("f = Flatten(x) y = MatMul(f, w)", {"w": random(72, count)}, "N,3,4,6")
+    with pytest.raises(InputError, match=f"row of {count} numbers, and nothing tells"):
+        explainer(proto)(IMAGES)

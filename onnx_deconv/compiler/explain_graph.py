@@ -332,7 +332,8 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
             f"the graph does not tell what output {explained['output']!r} is: make the pair of a layer, by "
             "compile_pair(model, LAYER), or of another output, by compile_pair(model, output=NAME)"
         )
-    if seed != "unit" and scores is not None and value == scores["value"]:
+    of_layer = value == explained["value"] and explained["output"] is None
+    if seed != "unit" and scores is not None and value == scores["value"] and not of_layer:
         if scores["kind"] == "detections" and scores["fields"] is None:
             raise ModelError(
                 f"output {scores['output']!r} holds boxes, and nothing tells which of their fields are "
@@ -348,6 +349,8 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
 
 def _without_strongest(kind: str, explained: Mapping[str, Any]) -> str | None:
     """Tell why none of an output's numbers comes first; ``None`` where one does."""
+    if kind == "unknown" and not explained["cut"]:
+        return "holds rows of numbers of which nothing tells what they are"
     if kind == "embedding":
         return "is an embedding, whose dimensions have no meaning"
     if kind == "numbers":

@@ -23,6 +23,8 @@ from onnx_deconv.model.tails import (
     chooses,
     elements,
     joins_probabilities,
+    mixes_classes,
+    picked_by_the_image,
     squashed_before,
     tail_of,
 )
@@ -67,7 +69,8 @@ class Head:
     own
         The output's axes, where it has one number for each class and position that the scores have.
     problem
-        Why there is nothing to explain; ``None`` if there is.
+        Why there is nothing to explain; ``None`` if there is. Where the kind is known, a channel of the
+        scores can be.
     boxes
         What is known of its boxes; ``None`` where it has none.
     squash
@@ -197,7 +200,7 @@ def explainable(model: Model, output: str | None = None) -> Head:
     if head.problem is None:
         return head
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
-    nearest = _with_images(model, head.start)
+    nearest = _with_images(model, head.start) if head.kind == "unknown" else head.start
     layer = "a layer" + (f", as {nearest!r}" if nearest else "")
     also = f"the output {' or '.join(others)}, or {layer}" if others else layer
     raise ModelError(f"{model.name}: {head.problem}: choose {also}")
@@ -223,6 +226,11 @@ def class_count(model: Model, head: Head) -> int | None:
         return len(head.elements)
     sizes = head.axes.sizes(model.type_of(head.start).shape) or []
     return int(sizes[1]) if len(sizes) > 1 and isinstance(sizes[1], int) else None
+
+
+def numbered_alike(head: Head) -> bool:
+    """Tell whether a channel of an output's scores is its class of the same number, with the same sign."""
+    return head.elements is None and head.problem is None
 
 
 def fields_of(head: Head, labels: int) -> Fields | None:
@@ -321,6 +329,11 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
         return (
             f"{named} is a row of {count or 'some'} numbers, and nothing tells whether they are classes: "
             "give one as a target; or say what they are, by --kind (in Python kind=) or the classes' labels"
+        )
+    if head.kind == "unknown" and head.problem is None and head.squash is None:
+        return (
+            f"{named} holds several rows of numbers, and nothing tells what they are: give one as a target, "
+            "by its column and its position, or an array"
         )
     if head.kind == "regression" and count != 1:
         return (
@@ -437,6 +450,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
+    lost = boxes is None and told.kind in ROWS and not _is_traced(model, tail, axes)
+    problem = f"the graph does not tell which of the scores {tail.start!r} the classes of {named} are"
     return Head(
         output,
         told.kind,
@@ -444,6 +459,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         axes,
         tuple(tail.cut),
         *asked,
+        problem=problem if lost else None,
         boxes=boxes,
         squash=_squash(tail),
         ranked=tail.ranked,
@@ -506,10 +522,14 @@ class _Told(NamedTuple):
 
 
 def _told(model: Model, tail: Tail, count: int | None) -> _Told:
-    """Tell what a row of numbers is."""
+    """Tell what a row of numbers is; where the image decides their order, none is of a class."""
+    if picked_by_the_image(model, tail.start):
+        return _Told("numbers")
     if (named := told_by_name(tail.output)) is not None:
         return _Told(named, by_name=True)
     if told_by_count(model, count) or joins_probabilities(model, tail.output):
+        return _Told("classes")
+    if mixes_classes(model, tail.output):
         return _Told("classes")
     if looks_classified(model, tail.output, tail.start, count):
         return _Told("classes", assumed=True)
@@ -537,6 +557,16 @@ def _asked(
     own = _same_axes(names, tail, shapes[1], len(found) if found else count) if real else None
     plain = found is None or found == [(k, 1) for k in range(count)]
     return None if plain or found is None else tuple(found), own
+
+
+def _is_traced(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether it is known which score each class of an output is, and in which direction it goes."""
+    shape = model.type_of(tail.start).shape
+    count = 1 if shape is None or axes.classes is None else shape[axes.classes]
+    if tail.output in (tail.start, tail.ranked) or count is None:
+        return True
+    along = axes.batch if axes.classes is None else axes.classes
+    return elements(model, tail, along, count) is not None
 
 
 def _same_axes(names: AxisNames, tail: Tail, shape: Shape | None, count: int) -> Axes | None:
