@@ -98,7 +98,7 @@ def test_the_explain_graph_sends_any_array_back(tail):
     where[0][1, 2] = 1
     for place, area in zip(places, where, strict=True):
         given = np.zeros((2, 4, 4, 6), np.float32)
-        given[:, 1] = IMAGES[:, 1] * area
+        given[:, 1] = area
         given[1] = 0  # the strongest class's map
         turned = given if tail == "NCHW" else given.transpose(0, 2, 3, 1)
         found = in_one_graph(proto, IMAGES, turned, "array")
@@ -173,21 +173,60 @@ def test_a_class_map_is_explained_at_a_place(tail):
     (pixel, _) = ask(IMAGES, "green", position=(1, 4))
     assert (pixel.position, pixel.score) == ((1, 4), pytest.approx(IMAGES[0, 1, 1, 4]))
     assert np.argwhere(pixel.reconstruction).tolist() == [[1, 1, 4]]
-    np.testing.assert_array_equal(arrays(ask(IMAGES, "green", position=mask)), only(IMAGES, 1, mask))
+    ones = np.ones_like(IMAGES)
+    np.testing.assert_array_equal(arrays(ask(IMAGES, "green", position=mask)), only(ones, 1, mask))
     wins = IMAGES.argmax(axis=1) == 1
     found = ask(IMAGES, "green", position="region")
-    np.testing.assert_array_equal(arrays(found), only(IMAGES, 1, wins))
+    np.testing.assert_array_equal(arrays(found), only(ones, 1, wins))
     assert {e.place for e in found} == {"its region"}
     np.testing.assert_array_equal(
-        arrays(ask(IMAGES, "green", position="region", seed="one")), only(np.ones_like(IMAGES), 1, wins)
+        arrays(ask(IMAGES, "green", position="region", seed="map")), only(IMAGES, 1, wins)
     )
+
+
+@pytest.mark.parametrize("place", [(1, 4), "region", np.eye(4, 6, dtype=np.float32)])
+def test_a_place_of_scores_is_explained_alike_whatever_is_added_to_all_scores(place):
+    """A softmax sees no constant that all scores share, so no sign of a score may turn a picture round."""
+    body = "c = Conv(x, k) s = Sub(c, far) y = Softmax<axis=1>(s)"
+    k = random(3, 2, 1, 1)
+    x = random(1, 2, 4, 6)
+    area = place
+    if isinstance(place, str):
+        area = np.einsum("kc,chw->khw", k[..., 0, 0], x[0]).argmax(axis=0) == 2
+    if isinstance(place, tuple):
+        area = np.zeros((4, 6))
+        area[place] = 1
+    for far in (-100, 0, 100):
+        ask = explainer(model(body, {"k": k, "far": np.float32(far)}, "N,2,4,6"))
+        (found,) = ask(x, 2, position=place)
+        np.testing.assert_array_equal(found.reconstruction, k[2] * area.astype(np.float32))
+        assert found.seed == "one"
+
+
+def test_a_unit_inside_the_network_starts_with_its_activation():
+    x, k = random(1, 2, 4, 6), random(3, 2, 1, 1)
+    proto = model("c = Conv(x, k) r = Tanh(c) y = Softmax<axis=1>(r)", {"k": k}, "N,2,4,6")
+    (found,) = explainer(proto)(x, 2, layer="c", position=(1, 4))
+    np.testing.assert_allclose(
+        found.reconstruction[:, 1, 4], k[2, :, 0, 0] * (k[2, :, 0, 0] @ x[0, :, 1, 4]), rtol=1e-5
+    )
+
+
+def test_a_unit_of_scores_starts_with_one_in_an_explain_graph():
+    proto = model("c = Conv(x, k) y = Softmax<axis=1>(c)", {"k": (k := random(3, 2, 1, 1))}, "N,2,4,6")
+    graph = explain_graph(compile_pair(load(proto)), seed="unit")
+    unit = np.ravel_multi_index((2, 1, 4), (3, 4, 6))
+    found = in_one_graph(proto, random(1, 2, 4, 6), [unit], seed="unit")
+    np.testing.assert_array_equal(found[0, :, 1, 4], k[2, :, 0, 0])
+    assert np.count_nonzero(found) == np.count_nonzero(k[2])
+    assert graph.manifest["seed"] == "unit"
 
 
 def test_a_mask_of_another_size_is_fitted():
     found = explainer(segmenter())(IMAGES, "red", position=np.array([[0, 1], [0, 0]], np.float32))
     mask = np.zeros((4, 6), np.float32)
     mask[:2, 3:] = 1
-    np.testing.assert_array_equal(arrays(found), only(IMAGES, 0, mask))
+    np.testing.assert_array_equal(arrays(found), only(np.ones_like(IMAGES), 0, mask))
 
 
 @pytest.mark.parametrize(
@@ -412,9 +451,9 @@ def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, chan
     assert (ask.head.kind, ask.head.start, ask.head.axes.positions) == ("class map", "c", (2, 3))
     np.testing.assert_array_equal(arrays(ask(IMAGES, channel)), only(IMAGES, channel))
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [channel] * 2), only(IMAGES, channel))
-    where = np.zeros((4, 6))
+    where, ones = np.zeros((4, 6)), np.ones_like(IMAGES)
     where[1, 2] = 1
-    np.testing.assert_array_equal(arrays(ask(IMAGES, channel, position=(1, 2))), only(IMAGES, channel, where))
+    np.testing.assert_array_equal(arrays(ask(IMAGES, channel, position=(1, 2))), only(ones, channel, where))
 
 
 @pytest.mark.parametrize("flat", ["0,1,-1", "0,-1"])

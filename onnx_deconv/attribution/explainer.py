@@ -514,8 +514,10 @@ class Explainer:
         chosen = self.method(layer)
         if self.average is not None and choice.seed == "auto":
             return [Start(layer, "one", chosen)]
-        if choice.seed != "auto" or choice.position is not None or layer != self.scores_layer:
+        if choice.seed != "auto" or layer != self.scores_layer:
             return [Start(layer, choice.seed, chosen)]
+        if choice.position is not None:
+            return [Start(layer, self.head.seed_of_a_place, chosen)]
         if self.head.has_positions:
             return [Start(layer, self.head.seed, chosen)]
         if chosen.reads_feature_maps:

@@ -20,7 +20,8 @@ SeedKind = Literal["auto", "one", "value", "map", "present", "strongest"]
 """``one``: 1 at the unit. ``value``: the unit's activation. ``map``: a whole feature map with its
 activations. ``present``: those of them that are positive, as after a Relu; the whole map where none is.
 ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
-is given, ``one`` for a value with one unit per channel (scores), else ``map``."""
+is given, ``one`` for a value with one unit per channel (scores), else ``map``. An explainer takes ``one`` in its
+place for a position, a region or a mask of an output's scores, whose sign says nothing."""
 
 Place = Sequence[int] | Array | Literal["region"] | None
 """Where in a channel's map: a position, one index per axis after the channel; a mask, an array with as many

@@ -96,6 +96,8 @@ def seeds(
             sizes = sizes if anchors == 1 else [None] * 3
             seed = _box(op, _apart(op, value, anchors), rank, chosen, ranked.fields, sizes)
             seed = seed if anchors == 1 else _together(op, seed, value)
+        elif kind == "unit" and _is_scores(explained):
+            seed = _mask(op, value, chosen, sizes)
         else:
             seed = _of_class(op, value, chosen, ranked, sizes, kind)
         seed = _restored(op, seed, axes)
@@ -103,6 +105,11 @@ def seeds(
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
     return exported(op, starts | told, "seeds")
+
+
+def _is_scores(explained: Mapping[str, Any]) -> bool:
+    """Tell whether a value is an output's scores, which have no zero, so that a unit starts with 1."""
+    return explained["output"] is not None and explained["kind"] != "image"
 
 
 def _begun(
