@@ -230,8 +230,52 @@ def test_a_mask_of_another_size_is_fitted():
 
 
 @pytest.mark.parametrize(
+    "mask",
+    [
+        np.eye(4, 6, dtype=np.uint8) * 255, np.eye(4, 6, dtype=np.int64) * 255, np.eye(4, 6, dtype=np.uint8),
+        np.eye(4, 6) > 0, np.eye(4, 6, dtype=np.uint8) * 150 + 100, np.eye(4, 6, dtype=np.float32),
+    ],
+)  # fmt: skip
+def test_a_mask_means_the_same_however_it_is_written(mask):
+    found = explainer(segmenter())(IMAGES, "red", position=mask)
+    np.testing.assert_array_equal(arrays(found), only(np.ones_like(IMAGES), 0, np.eye(4, 6)))
+
+
+def test_the_weights_of_a_mask_count():
+    found = explainer(segmenter())(IMAGES, "red", position=np.full((4, 6), 0.5))
+    np.testing.assert_array_equal(arrays(found), only(np.full_like(IMAGES, 0.5), 0))
+
+
+@pytest.mark.parametrize("step", [5, np.int64(5), np.uint8(5), np.array(5), [5], np.array([5])])
+def test_a_step_is_a_whole_number_of_any_kind(step):
+    k = random(3, 2, 1)
+    proto = model("c = Conv(x, k) t = Transpose<perm=[0,2,1]>(c) y = Softmax<axis=2>(t)", {"k": k}, "N,2,8")
+    (found,) = explainer(proto)(random(1, 2, 8), 2, position=step)
+    assert found.position == (5,)
+    np.testing.assert_array_equal(found.reconstruction[:, 5], k[2, :, 0])
+
+
+@pytest.mark.parametrize("place", ["region", np.ones((2, 2)), np.array([0.5, 1])])
+@pytest.mark.parametrize("body", ["y = Flatten(p)", "y = Identity(p)"])
+def test_a_class_without_a_map_has_neither_region_nor_mask(place, body):
+    proto = model(f"c = Conv(x, same) p = GlobalAveragePool(c) {body}", SAME, "N,3,4,6")
+    with pytest.raises(InputError, match="is for maps: here each class or channel has one number"):
+        explainer(proto)(IMAGES, 1, position=place)
+
+
+@pytest.mark.parametrize(
     ("target", "more", "message"),
     [
+        ("", {}, "target '': it is empty"),
+        (" ", {}, "target ' ': it is empty"),
+        (0, {"position": 1.5}, "position 1.5: give whole numbers"),
+        (0, {"position": np.full((4, 6), 20, np.uint8)}, "a mask of the whole numbers 20 to 20"),
+        (0, {"position": -np.eye(4, 6, dtype=np.int64)}, "a mask of the whole numbers -1 to 0"),
+        (
+            None,
+            {"seed": np.full((2, 4, 6, 4), np.nan)},
+            "seed: an array with numbers that are infinite or not",
+        ),
         (7, {}, "no class 7: the model has 0 to 3"),
         (0, {"position": (1,)}, "2 axes after the channel"),
         (0, {"position": (4, 0)}, "outside the feature map"),
@@ -1046,12 +1090,13 @@ def test_a_class_is_explained_under_a_mask(photo):
     mask[:, :4] = 255
     save_png(photo.parent / "mask.png", mask)
     np.save(photo.parent / "mask.npy", mask[..., 0] / 255)
-    for name in ("mask.png", "mask.npy"):
+    np.save(photo.parent / "grey.npy", mask[..., 0])
+    for name in ("mask.png", "mask.npy", "grey.npy"):
         (found,) = results(
             proto, photo, "--target", 1, "--position", photo.parent / name, "--rules", "gradient"
         )
         values = np.load(found["files"]["values"])
-        assert values[1, :, :4].all()
+        np.testing.assert_array_equal(values[1, :, :4], np.ones((16, 4)))
         assert not values[:, :, 4:].any()
     (found,) = results(proto, photo, "--target", "green - red", "--position", "2,3", "--rules", "gradient")
     assert [tuple(k) for k in np.argwhere(np.load(found["files"]["values"]))] == [(0, 2, 3), (1, 2, 3)]

@@ -123,7 +123,8 @@ def explain_graph(
         less the mean of all others; for scores alone. ``strongest``: the map's strongest activation alone.
         ``unit``: ``target`` is not a channel but a
         unit, its index in row-major order over the explained value's axes after the batch (channel,
-        row, column); it starts with its activation, a unit of an output's scores with 1. ``auto``: ``one`` for a value that has one unit per
+        row, column); it starts with its activation, a unit of an output's scores with 1.
+        ``auto``: ``one`` for a value that has one unit per
         channel (scores), ``present`` for maps before a sigmoid, else ``map``.
     ranking
         The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
