@@ -107,6 +107,29 @@ def test_the_explain_graph_sends_any_array_back(tail):
         np.testing.assert_array_equal(found, np.stack([own[0], whole[1]]))
 
 
+def test_an_embedding_is_explained_by_arrays_in_a_graph(tmp_path):
+    """The gradient of a weighted sum of its dimensions; no number is the strongest, so zeros give zeros."""
+    body = "p = GlobalAveragePool(x) f = Flatten(p) s = MatMul(f, m) n = ReduceL2(s, one) y = Div(s, n)"
+    proto = model(body, {"m": (m := random(3, 512)), "one": np.array([1])}, "N,3,4,6")
+    given = random(2, 512)
+    long = IMAGES.mean(axis=(2, 3)) @ m
+    length = np.linalg.norm(long, axis=1, keepdims=True)
+    along = (given * long).sum(axis=1, keepdims=True) / length**2
+    by_pixel = ((given - along * long) / length) @ m.T / 24
+    expected = np.broadcast_to(by_pixel[..., None, None], IMAGES.shape)
+    np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, seed=given)), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, given, "array"), expected, rtol=1e-4, atol=1e-6)
+    assert not in_one_graph(proto, IMAGES, np.zeros((2, 512), np.float32), "array").any()
+    onnx.save(proto, tmp_path / "net.onnx")
+    for form in ("explain", "triton"):
+        how = "--form", form, "--target-kind", "array", "--json"
+        code, stdout, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / form, *how)
+        assert (code, json.loads(stdout)["target"]["shape"]) == (0, ["N", 512]), stderr
+    how = "--form", "explain", "--target-kind", "array", "--target-input", "optional"
+    code, _, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / "other", *how)
+    assert (code, "has no strongest number" in stderr, (tmp_path / "other").exists()) == (2, True, False)
+
+
 def test_a_graph_that_takes_arrays_is_written_and_checked(tmp_path):
     (tmp_path / "net.onnx").write_bytes(segmenter("NHWC softmax").SerializeToString())
     for kind in ("required", "optional"):

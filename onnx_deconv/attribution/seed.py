@@ -24,8 +24,8 @@ is given, ``one`` for a value with one unit per channel (scores), else ``map``. 
 its place for a position, a region or a mask of an output's scores, whose sign says nothing."""
 
 Place = SupportsIndex | Sequence[int] | Array | Literal["region"] | None
-"""Where in a channel's map: a position, one index per axis after the channel (a number, if there is one axis);
-a mask, an array with as many axes, which is fitted to the map (of weights, of whole numbers 0 and 1, or of
+"""Where in a channel's map: a position, one index per axis after the channel, or a number for one axis; a
+mask, an array with as many axes, which is fitted to the map (of weights, of whole numbers 0 and 1, or of
 grey levels, of which 128 to 255 are white); ``region``, where the channel is larger than all others; ``None``
 for the whole map."""
 

@@ -39,12 +39,15 @@ class Ranked:
         As in :class:`onnx_deconv.model.heads.Head`: what the classes of the output are among its channels.
     fields
         Of a detector's boxes: which of its channels are classes.
+    has_strongest
+        Whether one of its channels comes first; of an embedding none does.
     """
 
     value: str
     axes: Axes
     elements: Sequence[Sequence[int]] | None = None
     fields: Fields | None = None
+    has_strongest: bool = True
 
 
 def seeds(
@@ -72,7 +75,7 @@ def seeds(
         See :func:`onnx_deconv.compiler.explain_graph.explain_graph`.
     arrays
         Whether ``seed/target`` has the explained value's shape, and is itself the seed of each image for
-        which it is not all zero.
+        which it is not all zero; of every image where no channel is the strongest.
 
     Returns
     -------
@@ -92,6 +95,9 @@ def seeds(
     made, sizes = [], (axes.sizes(explained["shape"]) or [])[1:]
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
+        if not ranked.has_strongest:
+            made.append(op.Cast(target, to=op.elem_type))
+            continue
         if ranked.fields is not None and kind != "unit":
             sizes = sizes if anchors == 1 else [None] * 3
             seed = _box(op, _apart(op, value, anchors), rank, chosen, ranked.fields, sizes)
