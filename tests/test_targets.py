@@ -100,13 +100,36 @@ def test_the_explain_graph_sends_any_array_back(tail):
     where[0][1, 2] = 1
     for place, area in zip(places, where, strict=True):
         given = np.zeros((2, 4, 4, 6), np.float32)
-        given[:, 1] = IMAGES[:, 1] * area
+        given[:, 1] = area
         given[1] = 0  # the strongest class's map
         turned = given if tail == "NCHW" else given.transpose(0, 2, 3, 1)
         found = in_one_graph(proto, IMAGES, turned, "array")
         whole = arrays(explainer(proto)(IMAGES))
         own = whole if place is None else arrays(explainer(proto)(IMAGES, 1, position=place))
         np.testing.assert_array_equal(found, np.stack([own[0], whole[1]]))
+
+
+def test_an_embedding_is_explained_by_arrays_in_a_graph(tmp_path):
+    """The gradient of a weighted sum of its dimensions; no number is the strongest, so zeros give zeros."""
+    body = "p = GlobalAveragePool(x) f = Flatten(p) s = MatMul(f, m) n = ReduceL2(s, one) y = Div(s, n)"
+    proto = model(body, {"m": (m := random(3, 512)), "one": np.array([1])}, "N,3,4,6")
+    given = random(2, 512)
+    long = IMAGES.mean(axis=(2, 3)) @ m
+    length = np.linalg.norm(long, axis=1, keepdims=True)
+    along = (given * long).sum(axis=1, keepdims=True) / length**2
+    by_pixel = ((given - along * long) / length) @ m.T / 24
+    expected = np.broadcast_to(by_pixel[..., None, None], IMAGES.shape)
+    np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, seed=given)), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, given, "array"), expected, rtol=1e-4, atol=1e-6)
+    assert not in_one_graph(proto, IMAGES, np.zeros((2, 512), np.float32), "array").any()
+    onnx.save(proto, tmp_path / "net.onnx")
+    for form in ("explain", "triton"):
+        how = "--form", form, "--target-kind", "array", "--json"
+        code, stdout, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / form, *how)
+        assert (code, json.loads(stdout)["target"]["shape"]) == (0, ["N", 512]), stderr
+    how = "--form", "explain", "--target-kind", "array", "--target-input", "optional"
+    code, _, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / "other", *how)
+    assert (code, "has no strongest number" in stderr, (tmp_path / "other").exists()) == (2, True, False)
 
 
 def test_a_graph_that_takes_arrays_is_written_and_checked(tmp_path):
@@ -175,26 +198,109 @@ def test_a_class_map_is_explained_at_a_place(tail):
     (pixel, _) = ask(IMAGES, "green", position=(1, 4))
     assert (pixel.position, pixel.score) == ((1, 4), pytest.approx(IMAGES[0, 1, 1, 4]))
     assert np.argwhere(pixel.reconstruction).tolist() == [[1, 1, 4]]
-    np.testing.assert_array_equal(arrays(ask(IMAGES, "green", position=mask)), only(IMAGES, 1, mask))
+    ones = np.ones_like(IMAGES)
+    np.testing.assert_array_equal(arrays(ask(IMAGES, "green", position=mask)), only(ones, 1, mask))
     wins = IMAGES.argmax(axis=1) == 1
     found = ask(IMAGES, "green", position="region")
-    np.testing.assert_array_equal(arrays(found), only(IMAGES, 1, wins))
+    np.testing.assert_array_equal(arrays(found), only(ones, 1, wins))
     assert {e.place for e in found} == {"its region"}
     np.testing.assert_array_equal(
-        arrays(ask(IMAGES, "green", position="region", seed="one")), only(np.ones_like(IMAGES), 1, wins)
+        arrays(ask(IMAGES, "green", position="region", seed="map")), only(IMAGES, 1, wins)
     )
+
+
+@pytest.mark.parametrize("place", [(1, 4), "region", np.eye(4, 6, dtype=np.float32)])
+def test_a_place_of_scores_is_explained_alike_whatever_is_added_to_all_scores(place):
+    """A softmax sees no constant that all scores share, so no sign of a score may turn a picture round."""
+    body = "c = Conv(x, k) s = Sub(c, far) y = Softmax<axis=1>(s)"
+    k = random(3, 2, 1, 1)
+    x = random(1, 2, 4, 6)
+    area = place
+    if isinstance(place, str):
+        area = np.einsum("kc,chw->khw", k[..., 0, 0], x[0]).argmax(axis=0) == 2
+    if isinstance(place, tuple):
+        area = np.zeros((4, 6))
+        area[place] = 1
+    for far in (-100, 0, 100):
+        ask = explainer(model(body, {"k": k, "far": np.float32(far)}, "N,2,4,6"))
+        (found,) = ask(x, 2, position=place)
+        np.testing.assert_array_equal(found.reconstruction, k[2] * area.astype(np.float32))
+        assert found.seed == "one"
+
+
+def test_a_unit_inside_the_network_starts_with_its_activation():
+    x, k = random(1, 2, 4, 6), random(3, 2, 1, 1)
+    proto = model("c = Conv(x, k) r = Tanh(c) y = Softmax<axis=1>(r)", {"k": k}, "N,2,4,6")
+    (found,) = explainer(proto)(x, 2, layer="c", position=(1, 4))
+    np.testing.assert_allclose(
+        found.reconstruction[:, 1, 4], k[2, :, 0, 0] * (k[2, :, 0, 0] @ x[0, :, 1, 4]), rtol=1e-5
+    )
+
+
+def test_a_unit_of_scores_starts_with_one_in_an_explain_graph():
+    proto = model("c = Conv(x, k) y = Softmax<axis=1>(c)", {"k": (k := random(3, 2, 1, 1))}, "N,2,4,6")
+    graph = explain_graph(compile_pair(load(proto)), seed="unit")
+    unit = np.ravel_multi_index((2, 1, 4), (3, 4, 6))
+    found = in_one_graph(proto, random(1, 2, 4, 6), [unit], seed="unit")
+    np.testing.assert_array_equal(found[0, :, 1, 4], k[2, :, 0, 0])
+    assert np.count_nonzero(found) == np.count_nonzero(k[2])
+    assert graph.manifest["seed"] == "unit"
 
 
 def test_a_mask_of_another_size_is_fitted():
     found = explainer(segmenter())(IMAGES, "red", position=np.array([[0, 1], [0, 0]], np.float32))
     mask = np.zeros((4, 6), np.float32)
     mask[:2, 3:] = 1
-    np.testing.assert_array_equal(arrays(found), only(IMAGES, 0, mask))
+    np.testing.assert_array_equal(arrays(found), only(np.ones_like(IMAGES), 0, mask))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.eye(4, 6, dtype=np.uint8) * 255, np.eye(4, 6, dtype=np.int64) * 255, np.eye(4, 6, dtype=np.uint8),
+        np.eye(4, 6) > 0, np.eye(4, 6, dtype=np.uint8) * 150 + 100, np.eye(4, 6, dtype=np.float32),
+    ],
+)  # fmt: skip
+def test_a_mask_means_the_same_however_it_is_written(mask):
+    found = explainer(segmenter())(IMAGES, "red", position=mask)
+    np.testing.assert_array_equal(arrays(found), only(np.ones_like(IMAGES), 0, np.eye(4, 6)))
+
+
+def test_the_weights_of_a_mask_count():
+    found = explainer(segmenter())(IMAGES, "red", position=np.full((4, 6), 0.5))
+    np.testing.assert_array_equal(arrays(found), only(np.full_like(IMAGES, 0.5), 0))
+
+
+@pytest.mark.parametrize("step", [5, np.int64(5), np.uint8(5), np.array(5), [5], np.array([5])])
+def test_a_step_is_a_whole_number_of_any_kind(step):
+    k = random(3, 2, 1)
+    proto = model("c = Conv(x, k) t = Transpose<perm=[0,2,1]>(c) y = Softmax<axis=2>(t)", {"k": k}, "N,2,8")
+    (found,) = explainer(proto)(random(1, 2, 8), 2, position=step)
+    assert found.position == (5,)
+    np.testing.assert_array_equal(found.reconstruction[:, 5], k[2, :, 0])
+
+
+@pytest.mark.parametrize("place", ["region", np.ones((2, 2)), np.array([0.5, 1])])
+@pytest.mark.parametrize("body", ["y = Flatten(p)", "y = Identity(p)"])
+def test_a_class_without_a_map_has_neither_region_nor_mask(place, body):
+    proto = model(f"c = Conv(x, same) p = GlobalAveragePool(c) {body}", SAME, "N,3,4,6")
+    with pytest.raises(InputError, match="is for maps: here each class or channel has one number"):
+        explainer(proto)(IMAGES, 1, position=place)
 
 
 @pytest.mark.parametrize(
     ("target", "more", "message"),
     [
+        ("", {}, "target '': it is empty"),
+        (" ", {}, "target ' ': it is empty"),
+        (0, {"position": 1.5}, "position 1.5: give whole numbers"),
+        (0, {"position": np.full((4, 6), 20, np.uint8)}, "a mask of the whole numbers 20 to 20"),
+        (0, {"position": -np.eye(4, 6, dtype=np.int64)}, "a mask of the whole numbers -1 to 0"),
+        (
+            None,
+            {"seed": np.full((2, 4, 6, 4), np.nan)},
+            "seed: an array with numbers that are infinite or not",
+        ),
         (7, {}, "no class 7: the model has 0 to 3"),
         (0, {"position": (1,)}, "2 axes after the channel"),
         (0, {"position": (4, 0)}, "outside the feature map"),
@@ -420,9 +526,9 @@ def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, chan
     assert (ask.head.kind, ask.head.start, ask.head.axes.positions) == ("class map", "c", (2, 3))
     np.testing.assert_array_equal(arrays(ask(IMAGES, channel)), only(IMAGES, channel))
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [channel] * 2), only(IMAGES, channel))
-    where = np.zeros((4, 6))
+    where, ones = np.zeros((4, 6)), np.ones_like(IMAGES)
     where[1, 2] = 1
-    np.testing.assert_array_equal(arrays(ask(IMAGES, channel, position=(1, 2))), only(IMAGES, channel, where))
+    np.testing.assert_array_equal(arrays(ask(IMAGES, channel, position=(1, 2))), only(ones, channel, where))
 
 
 @pytest.mark.parametrize("flat", ["0,1,-1", "0,-1"])
@@ -1069,12 +1175,13 @@ def test_a_class_is_explained_under_a_mask(photo):
     mask[:, :4] = 255
     save_png(photo.parent / "mask.png", mask)
     np.save(photo.parent / "mask.npy", mask[..., 0] / 255)
-    for name in ("mask.png", "mask.npy"):
+    np.save(photo.parent / "grey.npy", mask[..., 0])
+    for name in ("mask.png", "mask.npy", "grey.npy"):
         (found,) = results(
             proto, photo, "--target", 1, "--position", photo.parent / name, "--rules", "gradient"
         )
         values = np.load(found["files"]["values"])
-        assert values[1, :, :4].all()
+        np.testing.assert_array_equal(values[1, :, :4], np.ones((16, 4)))
         assert not values[:, :, 4:].any()
     (found,) = results(proto, photo, "--target", "green - red", "--position", "2,3", "--rules", "gradient")
     assert [tuple(k) for k in np.argwhere(np.load(found["files"]["values"]))] == [(0, 2, 3), (1, 2, 3)]

@@ -531,8 +531,10 @@ class Explainer:
         chosen = self.method(layer)
         if self.average is not None and choice.seed == "auto":
             return [Start(layer, "one", chosen)]
-        if choice.seed != "auto" or choice.position is not None or not choice.of_classes:
+        if choice.seed != "auto" or not choice.of_classes:
             return [Start(layer, choice.seed, chosen)]
+        if choice.position is not None:
+            return [Start(layer, self.head.seed_of_a_place, chosen)]
         if self.head.has_positions:
             return [Start(layer, self.head.seed, chosen)]
         if chosen.reads_feature_maps:

@@ -113,6 +113,15 @@ class Head:
             return "one"
         return "present" if self.squash == "each" and self.elements is None else "map"
 
+    @property
+    def seed_of_a_place(self) -> Literal["one", "auto"]:
+        """What a position, a region or a mask of it is explained from: 1 at each score, as a class has.
+
+        Scores have no zero: their sign says nothing, and must not turn a reconstruction round. The values of
+        an image have one, as activations have.
+        """
+        return "auto" if self.kind == "image" else "one"
+
 
 ROWS = ("classes", "regression", "embedding", "numbers")
 """Kinds of outputs that have no positions."""
