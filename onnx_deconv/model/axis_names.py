@@ -39,6 +39,11 @@ class AxisNames:
     values: Mapping[str, Names]
     channels: Mapping[str, int]
 
+    @property
+    def own(self) -> frozenset[str]:
+        """The names of the axes that ``channels`` tells of."""
+        return frozenset(_named(value, axis) for value, axis in self.channels.items())
+
 
 def axis_names(model: Model) -> AxisNames:
     """Follow the inputs' axes through the graph, once for each model.

@@ -190,7 +190,10 @@ def _with_images(model: Model, value: str) -> str | None:
         if value in model.inputs or where is None or shape is None:
             return None
         batch = batch_axis(model, names, value)
-        if batch is not None and class_axis(Tail(value, value, ()), shape, where, batch) is not None:
+        if (
+            batch is not None
+            and class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None
+        ):
             return value
     return None
 
@@ -388,7 +391,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
     one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
-    classes = None if one else class_axis(tail, shape, where, batch)
+    classes = None if one else class_axis(tail, shape, where, batch, names.own)
     if classes is None and len(shape) > 1 and not one:
         problem = f"the graph does not tell which axis of {named} holds the classes"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
@@ -532,7 +535,9 @@ def axes_of(model: Model, value: str) -> Axes:
         return Axes(0, 1, tuple(range(2, len(shape or ()))))
     batch = batch_axis(model, names, value)
     one = batch is not None and has_one_channel(names, where, batch)
-    found = None if batch is None or one else class_axis(Tail(value, value, ()), shape, where, batch)
+    found = None
+    if batch is not None and not one:
+        found = class_axis(Tail(value, value, ()), shape, where, batch, names.own)
     if batch is None or (found is None and not one):
         return Axes(0, 1, tuple(range(2, len(shape))))
     return Axes(batch, found, tuple(k for k in range(len(shape)) if k not in (batch, found)))
