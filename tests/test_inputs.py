@@ -383,6 +383,43 @@ def test_what_is_not_given_is_named_with_the_way_to_give_it(tmp_path):
         explainer.explain(both | {"factor": 1, "flip": False})
 
 
+TABLE = np.float32([[1, -2], [3, 5], [0, 7]])
+POOLED = "a = ReduceMean<keepdims=0>(x, axes)"
+FLAT_TABLE = TABLE.ravel()
+
+
+@pytest.mark.parametrize("batch", ["N", "2"])
+@pytest.mark.parametrize(
+    ("size", "table", "tail"),
+    [
+        ("3,2", TABLE, "y = MatMul(a, t)"),
+        ("K,3", TABLE.T, "b = Transpose(t) y = MatMul(a, b)"),
+        ("6", FLAT_TABLE, "b = Reshape(t, rows) y = MatMul(a, b)"),
+    ],
+)
+def test_a_table_beside_the_images_has_no_axis_for_them(batch, size, table, tail):
+    # The score of class 1 is the mean of each channel times a number of the table's second column.
+    constants = {"axes": np.array([2, 3]), "rows": np.array([3, 2])}
+    proto = of_inputs(f"float[{batch},3,2,2] x, float[{size}] t", f"{POOLED} {tail}", **constants)
+    images = random(4, 3, 2, 2)
+    expected = np.broadcast_to(TABLE[:, 1, None, None] / 4, images.shape)
+    explainer = Explainer(proto, "gradient", providers="cpu")
+    assert explainer.model.batch == (None if batch == "N" else 2)
+    found = explainer({"x": images, "t": table}, 1)
+    np.testing.assert_allclose([e.reconstruction for e in found], expected, rtol=1e-6)
+    alone = Explainer(with_inputs(load(proto), {"t": table}), "gradient", providers="cpu")(images, 1)
+    np.testing.assert_allclose([e.reconstruction for e in alone], expected, rtol=1e-6)
+
+
+def test_an_input_that_nothing_reads_does_not_say_how_many_images_there_are():
+    proto = of_inputs("float[N,3,2,2] x, float[7] spare", f"{POOLED} y = MatMul(a, t)", t=TABLE)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    images = random(2, 3, 2, 2)
+    found = Explainer(proto, "gradient", providers="cpu")({"x": images, "spare": np.zeros(7, "f")}, 0)
+    expected = np.broadcast_to(TABLE[:, 0, None, None] / 4, images.shape)
+    np.testing.assert_allclose([e.reconstruction for e in found], expected, rtol=1e-6)
+
+
 def test_what_is_given_once_counts_for_all_of_a_batch():
     left, right = random(3, 1, 4, 5), random(1, 4, 5, seed=1)
     explainer = Explainer(compared(), "gradient", providers="cpu")
