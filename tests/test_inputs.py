@@ -16,6 +16,7 @@ from onnx_deconv import (
     Explainer,
     InputError,
     ModelError,
+    RuleError,
     compile_pair,
     explain,
     explain_graph,
@@ -381,6 +382,31 @@ def test_what_is_not_given_is_named_with_the_way_to_give_it(tmp_path):
     both = {"left": random(2, 1, 4, 5), "right": random(3, 1, 4, 5)}
     with pytest.raises(InputError, match="same number of samples"):
         explainer.explain(both | {"factor": 1, "flip": False})
+
+
+@pytest.mark.parametrize("shape", ["", "[1]"])
+def test_a_flag_that_decides_whether_a_dropout_drops_is_given(shape, tmp_path):
+    # The score of class 1 is the mean of each channel times a number of the table's second column.
+    flag = "mode = Identity(train)" if not shape else "none = Constant<value_ints=[0]>() "
+    flag += "mode = Squeeze(train, none)" if shape else ""
+    proto = of_inputs(
+        f"float[N,3,4,5] x, bool{shape} train",
+        f"a = ReduceMean<keepdims=0>(x, axes) {flag} d = Dropout(a, half, mode) y = MatMul(d, t)",
+        axes=np.array([2, 3]), half=np.float32(0.5), t=TABLE,
+    )  # fmt: skip
+    net, out = saved(proto, tmp_path / "net.onnx"), tmp_path / "out"
+    np.save(tmp_path / "x.npy", random(3, 4, 5))
+    how = ("--rules", "gradient", "--target", 1, "-o", out)
+    assert run("explain", net, tmp_path / "x.npy", "--input", "train=false", *how)[0] == 0
+    expected = np.broadcast_to(TABLE[:, 1, None, None] / 20, (3, 4, 5))
+    (values,) = out.glob("*.npy")
+    np.testing.assert_allclose(np.load(values), expected, rtol=1e-6)
+    assert record(out)["inputs"] == {"train": "False"}
+    assert "training mode" in refused("explain", net, tmp_path / "x.npy", "--input", "train=true", *how)
+    with pytest.raises(RuleError, match=r"--input .*with_inputs"):
+        Explainer(proto, "gradient", providers="cpu")(
+            {"x": random(1, 3, 4, 5), "train": np.zeros([1] if shape else [], bool)}, 1
+        )
 
 
 TABLE = np.float32([[1, -2], [3, 5], [0, 7]])
