@@ -69,6 +69,20 @@ def has_batches(model: Model) -> bool:
     )
 
 
+def lacks_images(model: Model) -> str | None:
+    """Tell why a model takes no batches: its filters have an axis for the images, and the input has none."""
+    if 0 not in axis_names(model).channels.values():
+        return None
+    name = max(model.inputs, key=lambda each: len(model.type_of(each).shape or ()))
+    types, filtered = model.type_of(name), model.type_of(model.convolutions[0])
+    if types.shape is None or len(filtered.shape or ()) <= len(types.shape):
+        return None
+    return (
+        f"input {name!r} ({types}) has no axis for the images, as its first one holds the channels: export "
+        f"the model with one, as 1×{types}"
+    )
+
+
 _KNOWN: WeakKeyDictionary[Model, AxisNames] = WeakKeyDictionary()
 
 

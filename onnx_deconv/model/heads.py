@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError
-from onnx_deconv.model.axis_names import AxisNames, axis_names
+from onnx_deconv.model.axis_names import AxisNames, axis_names, lacks_images
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
 from onnx_deconv.model.model import Model, read_by
@@ -174,6 +174,8 @@ def explainable(model: Model, output: str | None = None) -> Head:
     head = head_of(model, output)
     if head.problem is None:
         return head
+    if head.problem == lacks_images(model):  # then no layer can be explained either
+        raise ModelError(f"{model.name}: {head.problem}")
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
     nearest = _with_images(model, head.start)
     layer = "a layer" + (f", as {nearest!r}" if nearest else "")
@@ -387,7 +389,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     batch = batch_axis(model, names, tail.start)
     if batch is None:
-        problem = f"the graph does not tell which axis of {named} holds the images"
+        problem = lacks_images(model) or f"the graph does not tell which axis of {named} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
     one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
