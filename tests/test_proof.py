@@ -93,6 +93,14 @@ def test_every_output_is_compared(tmp_path, monkeypatch, change, output):
     assert repr(output) in err
 
 
+@pytest.mark.parametrize(("left", "code"), [(1e-9, 0), (1e-4, 1)])
+def test_rounding_may_leave_something_where_all_is_zero(tmp_path, monkeypatch, left, code):
+    body = "c = Conv(x, w) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) y = Softmax(f)"
+    nothing = model(body, {"w": np.zeros((5, 3, 1, 1), np.float32)}, "N,3,8,8")
+    prover(monkeypatch, answering(lambda name, a: a + np.float32(left) if name == "reconstruction" else a))
+    assert convert(tmp_path, "--rules", "gradient", proto=nothing)[0] == code
+
+
 def test_a_runtime_that_takes_no_notice_of_the_target_is_found(tmp_path, monkeypatch):
     """It explains the strongest class whatever it is asked for."""
 
