@@ -9,7 +9,10 @@ import pytest
 from commands import run as command
 from small_networks import model, network, random
 
+from onnx_deconv import compile_pair, explain_graph, load
+from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.runtime import PROVERS, Prover
+from onnx_deconv.verification import Question, prove, questions
 
 EXPLAIN = ("--form", "explain", "--for", "openvino")
 
@@ -160,6 +163,39 @@ def test_nothing_is_said_of_a_proof_that_was_not_asked_for(tmp_path, monkeypatch
         code, out, err = convert(tmp_path, *more)
         assert (code, err) == (0, "")
         assert "Another" not in out
+
+
+@pytest.mark.parametrize(("rounding", "verdict"), [(0.0, "failed"), (0.01, "ok")])
+def test_an_answer_that_hangs_on_rounding_may_be_off_by_what_rounding_does(
+    tmp_path, monkeypatch, rounding, verdict
+):
+    """Off by 0.02 of the largest number, where onnxruntime's own is by 0.01 for inputs that hardly differ."""
+    prover(monkeypatch, lambda *_: lambda _: [np.array([1.0, 0.02])])
+    asked = [Question({}, {"y": np.array([1.0, 0.0])}, {"y": rounding})]
+    (check,) = prove(load(network()), "openvino", tmp_path / "any.onnx", asked)
+    assert check.verdict == verdict
+    assert check.error == pytest.approx(0.02)
+
+
+def test_what_rounding_does_is_measured():
+    """A step at 1 is crossed by inputs that hardly differ from 1; a line is not."""
+    graph = explain_graph(compile_pair(load(network(size="12,14"))))
+    x = {"x": np.ones((1, 3, 12, 14), np.float32), **own_top(graph.manifest)}
+
+    def run(feeds):
+        given, n = feeds["x"], len(feeds["x"])
+        scores = np.arange(5.0)[None].repeat(n, 0)
+        return {
+            "step": (given > 1).astype(float) + 1,
+            "line": given,
+            "scores_": scores,
+            "explained": np.full(n, 4),
+        }
+
+    own, *_ = questions(load(network()), graph.manifest, x, run(x), run, np.random.default_rng(0))
+    assert own.rounding["step"] == 1
+    assert 0 < own.rounding["line"] < 1e-5
+    assert own.rounding["scores_"] == 0
 
 
 # --- the real runtimes --------------------------------------------------------------------------------

@@ -210,7 +210,9 @@ def _checks_of(
             expected, found = original[0].run(own), session.run_plainly(asked)
             checks += _compared(conversion, graph, asked, expected, found)
             rng = np.random.default_rng(k)
-            asked_more.append(questions(graph.manifest, asked, found, session.run_plainly, rng))
+            asked_more.append(
+                questions(conversion.model, graph.manifest, asked, found, session.run_plainly, rng)
+            )
     with conversion.timed("proof"):
         return checks + prove(conversion.model, options.runtime, file, chain.from_iterable(asked_more))
 
