@@ -460,7 +460,7 @@ class Explainer:
         survivals = [self._survived(feeds, passes.of, column) for column in columns]
         for image, row in enumerate(rows):
             for (wanted, aim), column, survived in zip(row, columns, survivals, strict=True):
-                position = aim.position
+                position = aim.asked
                 if column.kinds[image] == "strongest":
                     values = passes.of(column.starts[image]).explained[image]
                     position = strongest(values[aim.weights[0][0]])
@@ -531,8 +531,10 @@ class Explainer:
         chosen = self.method(layer)
         if self.average is not None and choice.seed == "auto":
             return [Start(layer, "one", chosen)]
-        if choice.seed != "auto" or choice.position is not None or not choice.of_classes:
+        if choice.seed != "auto" or not choice.of_classes:
             return [Start(layer, choice.seed, chosen)]
+        if choice.position is not None:
+            return [Start(layer, self.head.seed_of_a_place, chosen)]
         if self.head.has_positions:
             return [Start(layer, self.head.seed, chosen)]
         if chosen.reads_feature_maps:

@@ -15,7 +15,7 @@ from onnx_deconv.compiler.input_facts import input_facts, labels_of
 from onnx_deconv.compiler.passes import apply_passes, with_sizes
 from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
-from onnx_deconv.model import Model, naming_the_file
+from onnx_deconv.model import Model, Source, load, naming_the_file
 from onnx_deconv.model.heads import (
     ChosenKind,
     Head,
@@ -67,7 +67,7 @@ class Pair:
 
 
 def compile_pair(
-    model: Model,
+    model: Source | Model,
     explained: str | None = None,
     *,
     semantics: Semantics | RuleTable | str | None = None,
@@ -80,7 +80,7 @@ def compile_pair(
     Parameters
     ----------
     model
-        The user's model.
+        The user's model, or what :func:`onnx_deconv.load` takes.
     explained
         The value to explain; by default the scores that the output is made of (see
         :func:`~onnx_deconv.model.tails.tail_of`).
@@ -104,6 +104,7 @@ def compile_pair(
     ModelError
         If no path leads from an input to the value.
     """
+    model = model if isinstance(model, Model) else load(model)
     with naming_the_file(model.proto, model.name):
         return _compiled(model, explained, Semantics.of(semantics), inputs, output, kind)
 

@@ -238,9 +238,9 @@ def _made_of_probabilities(
     return found > 0
 
 
-def squashed_before(model: Model, value: str) -> bool:
-    """Tell whether a value, or a part of it, is made of probabilities that come after the last filters."""
-    values, seen = [value], set[str]()
+def squashed_before(model: Model, value: str) -> list[gs.Node]:
+    """List the nodes that make probabilities in a value, or in a part of it, after the last filters."""
+    values, seen, found = [value], set[str](), list[gs.Node]()
     while values:
         value = values.pop()
         node = model.producers.get(value)
@@ -248,9 +248,10 @@ def squashed_before(model: Model, value: str) -> bool:
             continue
         seen.add(value)
         if PROBABILITY in traits_of(node):
-            return True
-        values += given_of(model, node)
-    return False
+            found.append(node)
+        else:
+            values += given_of(model, node)
+    return found
 
 
 def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | None:
