@@ -326,7 +326,8 @@ def test_training_mode_is_the_reason_where_it_hides_shapes():
 def test_pads_that_follow_from_the_size_are_refused_with_the_way_to_give_it():
     body = """
         s = Shape(x) h = Gather(s, row) p = Mod(h, four)
-        pads = Concat<axis=0>(none, none, none, p, none, none, none, p) d = Pad<mode="reflect">(x, pads) z = Conv(d, w)
+        pads = Concat<axis=0>(none, none, none, p, none, none, none, p)
+        d = Pad<mode="reflect">(x, pads) z = Conv(d, w)
     """
     weights = {"row": np.array([2]), "four": np.array([4]), "none": np.zeros(1, np.int64)}
     proto = small_model(body, weights | {"w": np.ones((2, 1, 1, 1), np.float32)}, "1,1,H,6", "z")
