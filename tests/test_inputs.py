@@ -515,6 +515,19 @@ def test_a_model_with_inputs_given_is_explained_as_with_all_of_them(batch, metho
         np.testing.assert_allclose(found.reconstruction, wanted, atol=1e-6 * np.abs(wanted).max())
 
 
+def test_a_path_stands_for_the_model_in_it(tmp_path):
+    onnx.save(twins(), tmp_path / "twins.onnx")
+    for path in (tmp_path / "twins.onnx", str(tmp_path / "twins.onnx")):
+        assert with_inputs(path, GIVEN).inputs == ["left"]
+        assert [i["name"] for i in compile_pair(path).manifest["inputs"]] == ["left", "right", "threshold"]
+        assert explain_graph(path).manifest["model"] == "twins.onnx"
+    for make in (Explainer, compile_pair, explain_graph, lambda model: with_inputs(model, GIVEN)):
+        with pytest.raises(
+            InputError, match="model: give a path, a serialised model or a ModelProto, not int"
+        ):
+            make(5)
+
+
 def test_filters_of_a_given_input_alone_are_no_layers_to_explain():
     whole = load(twins())
     assert (convolutions(whole), convolutions(with_inputs(whole, GIVEN))) == (["p", "q"], ["p"])
