@@ -21,6 +21,7 @@ from oracle import (
     plain,
     reconstruction,
 )
+from small_networks import model as small_model
 
 from onnx_deconv import compile_pair, load
 from onnx_deconv.errors import RuleError
@@ -312,6 +313,36 @@ def test_a_node_in_training_mode_is_refused(name, rules):
     proto = model_of(f"{body} z = Relu(y)", {"x": (1, 2, 3, 3)}, weights, opset, outputs=("z",))
     with pytest.raises(RuleError, match=r"training mode.*export the model for inference"):
         compile_pair(load(proto), semantics=rules)
+
+
+def test_training_mode_is_the_reason_where_it_hides_shapes():
+    # Of a BatchNormalization in training mode that has one output, which is no ONNX, nothing tells the shape.
+    body = "b = BatchNormalization<training_mode = 1>(x, w, w, w, w) m = ReduceMean(b) z = MatMul(m, w)"
+    proto = model_of(body, {"x": (1, 2, 3, 3)}, {"w": np.ones(2, np.float32)}, 15, outputs=("z",))
+    with pytest.raises(RuleError, match=r"BatchNormalization 'b'.*training mode"):
+        compile_pair(load(proto), semantics="gradient")
+
+
+def test_pads_that_follow_from_the_size_are_refused_with_the_way_to_give_it():
+    body = """
+        s = Shape(x) h = Gather(s, row) p = Mod(h, four)
+        pads = Concat<axis=0>(none, none, none, p, none, none, none, p)
+        d = Pad<mode="reflect">(x, pads) z = Conv(d, w)
+    """
+    weights = {"row": np.array([2]), "four": np.array([4]), "none": np.zeros(1, np.int64)}
+    proto = small_model(body, weights | {"w": np.ones((2, 1, 1, 1), np.float32)}, "1,1,H,6", "z")
+    with pytest.raises(RuleError, match=r"pads.*--input-shape x:1,1,224,6.*input_shapes=\{'x'"):
+        compile_pair(load(proto), semantics="gradient")
+    compile_pair(load(proto, {"x": (1, 1, 6, 6)}), semantics="gradient")
+
+
+def test_a_filter_without_channels_is_not_one_of_too_large_windows():
+    # Its result has a row and a column less than what it is joined to, so no runtime takes the model.
+    weights = {"none": np.zeros((0, 2, 2, 2), np.float32), "w": np.ones((8, 3), np.float32)}
+    body = "c = Conv(x, none) j = Concat<axis=1>(x, c) m = ReduceMean(j) z = MatMul(m, w)"
+    proto = model_of(body, {"x": (1, 2, 8, 8)}, weights, 15, outputs=("z",))
+    with pytest.raises(RuleError, match=r"unknown, as nothing tells what Concat 'j' makes"):
+        compile_pair(load(proto), semantics="gradient")
 
 
 @pytest.mark.parametrize("rules", ["lrp", "excitation"])

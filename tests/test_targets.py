@@ -608,6 +608,16 @@ def test_an_image_may_be_what_filters_add_to_the_input(tail, sign):
     assert np.argwhere(one.reconstruction).tolist() == [[0, 7, 30], [2, 7, 30]]
 
 
+@pytest.mark.parametrize("tail", ["y = Softmax(q)", "y = Identity(q)"])
+def test_the_only_image_may_be_picked_out_of_its_batch(tail):
+    weights = {"v": WIDE["v"], "first": np.array(0)}
+    proto = model(f"f = Flatten(x) s = MatMul(f, v) q = Gather(s, first) {tail}", weights, "1,3,4,6")
+    (head,) = heads(load(proto))
+    assert (head.start, head.axes.order) == ("s", [0, 1])
+    (one,) = explainer(proto)(IMAGES[:1], 2)
+    np.testing.assert_allclose(one.reconstruction, WIDE["v"][:, 2].reshape(3, 4, 6), rtol=1e-6)
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_an_image_may_be_the_input_under_a_mask(layout):
     # The mask of each channel is the one before it, so the two are each other's derivative.

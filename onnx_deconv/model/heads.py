@@ -33,6 +33,7 @@ from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
 from onnx_deconv.operators.traits import (
     AFFINE,
+    PICK,
     POINTWISE,
     POOL,
     PROBABILITY,
@@ -495,7 +496,7 @@ def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
     places = along is not None and is_map(joined[along])
     lost = batch_axis(model, names, tail.start) is None and not any(_has_places(axis) for axis in joined)
     value, views = tail.start, list[gs.Node]()
-    while (places or lost) and (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
+    while (places or lost) and (node := model.producers.get(value)) is not None and _is_view(model, node):
         value = node.inputs[0].name
         views.append(node)
         where = names.values.get(value)
@@ -505,6 +506,16 @@ def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
             compares = None if along is None else ELSEWHERE
             return replace(tail, start=value, nodes=(*tail.nodes, *views), compares=compares)
     return tail
+
+
+def _is_view(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node gives the same numbers in another shape, as one that picks the only image does."""
+    traits = traits_of(node)
+    if VIEW in traits or PICK not in traits:
+        return VIEW in traits
+    shapes = [model.type_of(value.name).shape or () for value in (node.inputs[0], node.outputs[0])]
+    before, after = ([d for d in shape if d != 1] for shape in shapes)
+    return before == after and None not in before and len(shapes[1]) < len(shapes[0])
 
 
 def _has_places(axis: AbstractSet[str]) -> bool:

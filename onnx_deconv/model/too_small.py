@@ -15,6 +15,8 @@ Shapes = Mapping[str, Sequence[int | str]]
 
 _LARGEST = 4096
 """Pixels along an axis up to which a size is looked for."""
+_CHANNELS = 2
+"""Axes before the positions: a filter without channels makes nothing of images of any size."""
 _LARGER = "choose a larger size"
 
 
@@ -35,8 +37,9 @@ def check_what_is_left(view: ModelProto) -> None:
     """
     sizes = _stated_sizes(view.graph)
     for node in view.graph.node:
-        made = _least(node.output, sizes)
-        if made is not None and (made < 0 or (made == 0 and _has_windows(node))) and _is_whole(node, sizes):
+        windows = _has_windows(node)
+        made = _least(node.output, sizes, past=_CHANNELS if windows else 0)
+        if made is not None and (made < 0 or (made == 0 and windows)) and _is_whole(node, sizes):
             raise NothingLeftError(_fault(node, sizes))
 
 
@@ -133,9 +136,9 @@ def _has_windows(node: NodeProto) -> bool:
     return bool(find(node.op_type, node.domain).traits & {CONVOLUTION, POOL})
 
 
-def _least(values: Sequence[str], sizes: Mapping[str, Sizes]) -> int | None:
-    """Return the shortest known axis of some values."""
-    return min((n for value in values for n in sizes.get(value, ()) if n is not None), default=None)
+def _least(values: Sequence[str], sizes: Mapping[str, Sizes], past: int = 0) -> int | None:
+    """Return the shortest known axis of some values, past their first ones."""
+    return min((n for value in values for n in sizes.get(value, ())[past:] if n is not None), default=None)
 
 
 def _is_whole(node: NodeProto, sizes: Mapping[str, Sizes]) -> bool:

@@ -80,7 +80,9 @@ class ForwardNode:
             return default
         numbers = self.constant(input)
         if numbers is None:
-            raise self.unsupported(f"{name} (input {input}) is computed at run time")
+            sizes = self._open_sizes()
+            perhaps = f"; if it follows from the size of {sizes[0]!r}, {sizes_of(*sizes)}" if sizes else ""
+            raise self.unsupported(f"{name} (input {input}) is computed at run time{perhaps}")
         return numbers.tolist()
 
     def has(self, i: int) -> bool:
@@ -121,8 +123,42 @@ class ForwardNode:
     def _shape(self, name: str) -> Shape:
         shape = self.model.type_of(name).shape
         if shape is None:
-            raise self.unsupported(f"the shape of {name!r} is unknown; {sizes_of()}")
+            raise self._of_unknown_shape(name)
         return shape
+
+    def _of_unknown_shape(self, name: str) -> RuleError:
+        """Make the error for a value of unknown shape, which a node in training mode may be the reason of."""
+        from onnx_deconv.operators.training import refuse_training  # noqa: PLC0415 - it reads nodes
+
+        first, sizes = self._first_unknown(name), self._open_sizes()
+        if first is not None:
+            refuse_training(first)
+        why = f"the shape of {name!r} is unknown"
+        if sizes:
+            return self.unsupported(f"{why}; the size of {sizes[0]!r} may tell it: {sizes_of(*sizes)}")
+        made = "" if first is None else f", as nothing tells what {first.node.op} {label(first.node)!r} makes"
+        return self.unsupported(f"{why}{made}, though all inputs' sizes are known: does onnxruntime run it?")
+
+    def _first_unknown(self, name: str) -> "ForwardNode | None":
+        """Return the first node on the way to a value of unknown shape whose result has none either."""
+        found = None
+        while (node := self.model.producers.get(name)) is not None:
+            found = ForwardNode(node, self.model)
+            before = [v.name for v in node.inputs if v.name and self.model.type_of(v.name).shape is None]
+            if not before:
+                break
+            name = before[0]
+        return found
+
+    def _open_sizes(self) -> tuple[str, str] | None:
+        """Return the first input whose sizes the file leaves open, and how such sizes may be written."""
+        for name in self.model.inputs:
+            shape = self.model.type_of(name).shape
+            if shape is None or None in shape:
+                usual = ["1", "3", "224", "224"] if len(shape or ()) in (0, 4) else ["1", *["224"] * 9]
+                dims = zip(shape or usual, usual, strict=False)
+                return name, ",".join(n if shape is None or d is None else str(d) for d, n in dims)
+        return None
 
     def numbers(self, name: str, input: int) -> list[Any] | None:  # noqa: A002
         """Return the numbers of an attribute, or of the constant input that it became, as a flat list.
