@@ -96,7 +96,7 @@ class Labels:
         Raises
         ------
         InputError
-            If the file cannot be read as text.
+            If the file cannot be read as text, or holds no names.
         """
         try:
             about = Path(path).stat()
@@ -110,7 +110,10 @@ class Labels:
             raise InputError(f"{path}: the labels cannot be read ({reason}); is the path right?") from error
         read = _BY_SUFFIX.get(Path(path).suffix.lower())
         found = None if read is None else read(text)
-        return cls(tuple(_parsed(text) if found is None else found))
+        names = tuple(_parsed(text) if found is None else found)
+        if not names or (found is None and Path(path).suffix.lower() in _NO_LINES):
+            raise InputError(f"{path}: no names of classes can be read: is the file whole, and of its kind?")
+        return cls(names)
 
     @classmethod
     def imagenet(cls, classes: int | None) -> Self:
@@ -329,8 +332,11 @@ def _clean(text: str) -> str:
 
 
 _BY_SUFFIX: Mapping[str, Callable[[str], list[str] | None]] = {
+    ".json": lambda text: _held(_value(text)),
     ".csv": _tabled,
     ".tsv": _tabled,
     ".yaml": _of_yaml,
     ".yml": _of_yaml,
 }
+_NO_LINES = (".json", ".yaml", ".yml")
+"""Endings of files in which a line by itself is no name."""

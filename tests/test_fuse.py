@@ -179,11 +179,11 @@ def test_top_k_units_are_the_strongest_of_the_layer():
         close(found[RECONSTRUCTION][n, k], expected.reconstruction)
 
 
-def test_a_unit_of_the_scores_is_a_class_that_starts_with_its_score():
+def test_a_unit_of_the_scores_is_a_class_that_starts_with_one():
     model, x = load(DEMO), pictures(1)
     feeds = {model.inputs[0]: x, "target": np.array([7])}
     found = run(explain_graph(compile_pair(model), seed="unit"), feeds)[RECONSTRUCTION]
-    (expected,) = Explainer(model, providers="cpu")(x, 7, seed="value")
+    (expected,) = Explainer(model, providers="cpu")(x, 7, seed="one")
     close(found[0], expected.reconstruction)
 
 

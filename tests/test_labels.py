@@ -111,6 +111,21 @@ def test_a_text_in_an_old_encoding_is_refused(tmp_path):
         Labels.read(tmp_path / "names.txt")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("broken.json", '["cat", "dog",'),
+        ("none.json", "{}"),
+        ("other.yaml", "train: images\n"),
+        ("empty.txt", "\n"),
+    ],
+)
+def test_a_file_without_names_is_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=f"{name}: no names of classes can be read"):
+        Labels.read(tmp_path / name)
+
+
 def test_names_with_commas_stay_whole(tmp_path):
     (tmp_path / "names.txt").write_text("tench, Tinca tinca\ngoldfish, Carassius auratus\n")
     assert Labels.read(tmp_path / "names.txt").names == ("tench, Tinca tinca", "goldfish, Carassius auratus")

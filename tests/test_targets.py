@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from cells import SCENE, cell, scene
 from commands import refused, run
@@ -15,12 +16,13 @@ from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain
 from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.evaluation import explanations, method_of
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.experiments.sheet import across_tables
 from onnx_deconv.imaging import save_png
-from onnx_deconv.model.detections import Fields, Layout, behind, parts
-from onnx_deconv.model.heads import heads
+from onnx_deconv.model.detections import Fields, Layout, behind, ends_with_nothing, parts
+from onnx_deconv.model.heads import head_of, heads
 from onnx_deconv.runtime import Session, numpy_of
 from onnx_deconv.serving.served import graph_of
 
@@ -98,13 +100,36 @@ def test_the_explain_graph_sends_any_array_back(tail):
     where[0][1, 2] = 1
     for place, area in zip(places, where, strict=True):
         given = np.zeros((2, 4, 4, 6), np.float32)
-        given[:, 1] = IMAGES[:, 1] * area
+        given[:, 1] = area
         given[1] = 0  # the strongest class's map
         turned = given if tail == "NCHW" else given.transpose(0, 2, 3, 1)
         found = in_one_graph(proto, IMAGES, turned, "array")
         whole = arrays(explainer(proto)(IMAGES))
         own = whole if place is None else arrays(explainer(proto)(IMAGES, 1, position=place))
         np.testing.assert_array_equal(found, np.stack([own[0], whole[1]]))
+
+
+def test_an_embedding_is_explained_by_arrays_in_a_graph(tmp_path):
+    """The gradient of a weighted sum of its dimensions; no number is the strongest, so zeros give zeros."""
+    body = "p = GlobalAveragePool(x) f = Flatten(p) s = MatMul(f, m) n = ReduceL2(s, one) y = Div(s, n)"
+    proto = model(body, {"m": (m := random(3, 512)), "one": np.array([1])}, "N,3,4,6")
+    given = random(2, 512)
+    long = IMAGES.mean(axis=(2, 3)) @ m
+    length = np.linalg.norm(long, axis=1, keepdims=True)
+    along = (given * long).sum(axis=1, keepdims=True) / length**2
+    by_pixel = ((given - along * long) / length) @ m.T / 24
+    expected = np.broadcast_to(by_pixel[..., None, None], IMAGES.shape)
+    np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, seed=given)), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, given, "array"), expected, rtol=1e-4, atol=1e-6)
+    assert not in_one_graph(proto, IMAGES, np.zeros((2, 512), np.float32), "array").any()
+    onnx.save(proto, tmp_path / "net.onnx")
+    for form in ("explain", "triton"):
+        how = "--form", form, "--target-kind", "array", "--json"
+        code, stdout, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / form, *how)
+        assert (code, json.loads(stdout)["target"]["shape"]) == (0, ["N", 512]), stderr
+    how = "--form", "explain", "--target-kind", "array", "--target-input", "optional"
+    code, _, stderr = run("convert", tmp_path / "net.onnx", "-o", tmp_path / "other", *how)
+    assert (code, "has no strongest number" in stderr, (tmp_path / "other").exists()) == (2, True, False)
 
 
 def test_a_graph_that_takes_arrays_is_written_and_checked(tmp_path):
@@ -173,26 +198,109 @@ def test_a_class_map_is_explained_at_a_place(tail):
     (pixel, _) = ask(IMAGES, "green", position=(1, 4))
     assert (pixel.position, pixel.score) == ((1, 4), pytest.approx(IMAGES[0, 1, 1, 4]))
     assert np.argwhere(pixel.reconstruction).tolist() == [[1, 1, 4]]
-    np.testing.assert_array_equal(arrays(ask(IMAGES, "green", position=mask)), only(IMAGES, 1, mask))
+    ones = np.ones_like(IMAGES)
+    np.testing.assert_array_equal(arrays(ask(IMAGES, "green", position=mask)), only(ones, 1, mask))
     wins = IMAGES.argmax(axis=1) == 1
     found = ask(IMAGES, "green", position="region")
-    np.testing.assert_array_equal(arrays(found), only(IMAGES, 1, wins))
+    np.testing.assert_array_equal(arrays(found), only(ones, 1, wins))
     assert {e.place for e in found} == {"its region"}
     np.testing.assert_array_equal(
-        arrays(ask(IMAGES, "green", position="region", seed="one")), only(np.ones_like(IMAGES), 1, wins)
+        arrays(ask(IMAGES, "green", position="region", seed="map")), only(IMAGES, 1, wins)
     )
+
+
+@pytest.mark.parametrize("place", [(1, 4), "region", np.eye(4, 6, dtype=np.float32)])
+def test_a_place_of_scores_is_explained_alike_whatever_is_added_to_all_scores(place):
+    """A softmax sees no constant that all scores share, so no sign of a score may turn a picture round."""
+    body = "c = Conv(x, k) s = Sub(c, far) y = Softmax<axis=1>(s)"
+    k = random(3, 2, 1, 1)
+    x = random(1, 2, 4, 6)
+    area = place
+    if isinstance(place, str):
+        area = np.einsum("kc,chw->khw", k[..., 0, 0], x[0]).argmax(axis=0) == 2
+    if isinstance(place, tuple):
+        area = np.zeros((4, 6))
+        area[place] = 1
+    for far in (-100, 0, 100):
+        ask = explainer(model(body, {"k": k, "far": np.float32(far)}, "N,2,4,6"))
+        (found,) = ask(x, 2, position=place)
+        np.testing.assert_array_equal(found.reconstruction, k[2] * area.astype(np.float32))
+        assert found.seed == "one"
+
+
+def test_a_unit_inside_the_network_starts_with_its_activation():
+    x, k = random(1, 2, 4, 6), random(3, 2, 1, 1)
+    proto = model("c = Conv(x, k) r = Tanh(c) y = Softmax<axis=1>(r)", {"k": k}, "N,2,4,6")
+    (found,) = explainer(proto)(x, 2, layer="c", position=(1, 4))
+    np.testing.assert_allclose(
+        found.reconstruction[:, 1, 4], k[2, :, 0, 0] * (k[2, :, 0, 0] @ x[0, :, 1, 4]), rtol=1e-5
+    )
+
+
+def test_a_unit_of_scores_starts_with_one_in_an_explain_graph():
+    proto = model("c = Conv(x, k) y = Softmax<axis=1>(c)", {"k": (k := random(3, 2, 1, 1))}, "N,2,4,6")
+    graph = explain_graph(compile_pair(load(proto)), seed="unit")
+    unit = np.ravel_multi_index((2, 1, 4), (3, 4, 6))
+    found = in_one_graph(proto, random(1, 2, 4, 6), [unit], seed="unit")
+    np.testing.assert_array_equal(found[0, :, 1, 4], k[2, :, 0, 0])
+    assert np.count_nonzero(found) == np.count_nonzero(k[2])
+    assert graph.manifest["seed"] == "unit"
 
 
 def test_a_mask_of_another_size_is_fitted():
     found = explainer(segmenter())(IMAGES, "red", position=np.array([[0, 1], [0, 0]], np.float32))
     mask = np.zeros((4, 6), np.float32)
     mask[:2, 3:] = 1
-    np.testing.assert_array_equal(arrays(found), only(IMAGES, 0, mask))
+    np.testing.assert_array_equal(arrays(found), only(np.ones_like(IMAGES), 0, mask))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.eye(4, 6, dtype=np.uint8) * 255, np.eye(4, 6, dtype=np.int64) * 255, np.eye(4, 6, dtype=np.uint8),
+        np.eye(4, 6) > 0, np.eye(4, 6, dtype=np.uint8) * 150 + 100, np.eye(4, 6, dtype=np.float32),
+    ],
+)  # fmt: skip
+def test_a_mask_means_the_same_however_it_is_written(mask):
+    found = explainer(segmenter())(IMAGES, "red", position=mask)
+    np.testing.assert_array_equal(arrays(found), only(np.ones_like(IMAGES), 0, np.eye(4, 6)))
+
+
+def test_the_weights_of_a_mask_count():
+    found = explainer(segmenter())(IMAGES, "red", position=np.full((4, 6), 0.5))
+    np.testing.assert_array_equal(arrays(found), only(np.full_like(IMAGES, 0.5), 0))
+
+
+@pytest.mark.parametrize("step", [5, np.int64(5), np.uint8(5), np.array(5), [5], np.array([5])])
+def test_a_step_is_a_whole_number_of_any_kind(step):
+    k = random(3, 2, 1)
+    proto = model("c = Conv(x, k) t = Transpose<perm=[0,2,1]>(c) y = Softmax<axis=2>(t)", {"k": k}, "N,2,8")
+    (found,) = explainer(proto)(random(1, 2, 8), 2, position=step)
+    assert found.position == (5,)
+    np.testing.assert_array_equal(found.reconstruction[:, 5], k[2, :, 0])
+
+
+@pytest.mark.parametrize("place", ["region", np.ones((2, 2)), np.array([0.5, 1])])
+@pytest.mark.parametrize("body", ["y = Flatten(p)", "y = Identity(p)"])
+def test_a_class_without_a_map_has_neither_region_nor_mask(place, body):
+    proto = model(f"c = Conv(x, same) p = GlobalAveragePool(c) {body}", SAME, "N,3,4,6")
+    with pytest.raises(InputError, match="is for maps: here each class or channel has one number"):
+        explainer(proto)(IMAGES, 1, position=place)
 
 
 @pytest.mark.parametrize(
     ("target", "more", "message"),
     [
+        ("", {}, "target '': it is empty"),
+        (" ", {}, "target ' ': it is empty"),
+        (0, {"position": 1.5}, "position 1.5: give whole numbers"),
+        (0, {"position": np.full((4, 6), 20, np.uint8)}, "a mask of the whole numbers 20 to 20"),
+        (0, {"position": -np.eye(4, 6, dtype=np.int64)}, "a mask of the whole numbers -1 to 0"),
+        (
+            None,
+            {"seed": np.full((2, 4, 6, 4), np.nan)},
+            "seed: an array with numbers that are infinite or not",
+        ),
         (7, {}, "no class 7: the model has 0 to 3"),
         (0, {"position": (1,)}, "2 axes after the channel"),
         (0, {"position": (4, 0)}, "outside the feature map"),
@@ -320,6 +428,12 @@ def test_a_sum_that_cannot_be_read_is_refused(target, message):
     [
         ("p = Softmax(s) y = Sub(one, p)", [(0, -1), (1, -1), (2, -1)]),
         ("p = Softmax(s) y = Gather<axis=1>(p, some)", [(2, 1), (0, 1)]),
+        ("p = Sigmoid(s) g = Greater(p, one) n = Not(g) y = Cast<to=1>(n)", [(0, -1), (1, -1), (2, -1)]),
+        ("p = Sigmoid(s) g = Less(p, one) n = Not(g) y = Cast<to=1>(n)", [(0, 1), (1, 1), (2, 1)]),
+        (
+            "p = Sigmoid(s) g = Greater(p, one) t = Cast<to=9>(one) n = Xor(g, t) y = Cast<to=1>(n)",
+            [(0, -1), (1, -1), (2, -1)],
+        ),
         (
             "p = Sigmoid(s) q = Sub(one, p) y = Concat<axis=1>(q, p)",
             [(0, -1), (1, -1), (2, -1), (0, 1), (1, 1), (2, 1)],
@@ -412,9 +526,9 @@ def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, chan
     assert (ask.head.kind, ask.head.start, ask.head.axes.positions) == ("class map", "c", (2, 3))
     np.testing.assert_array_equal(arrays(ask(IMAGES, channel)), only(IMAGES, channel))
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [channel] * 2), only(IMAGES, channel))
-    where = np.zeros((4, 6))
+    where, ones = np.zeros((4, 6)), np.ones_like(IMAGES)
     where[1, 2] = 1
-    np.testing.assert_array_equal(arrays(ask(IMAGES, channel, position=(1, 2))), only(IMAGES, channel, where))
+    np.testing.assert_array_equal(arrays(ask(IMAGES, channel, position=(1, 2))), only(ones, channel, where))
 
 
 @pytest.mark.parametrize("flat", ["0,1,-1", "0,-1"])
@@ -473,6 +587,44 @@ def test_a_channel_of_an_image_is_explained_from_what_it_was_drawn_from():
     assert (one.name, one.kind) == ("channel 2", "image")
     np.testing.assert_allclose(one.reconstruction, only(images, 0, 4)[0], rtol=1e-6)
     np.testing.assert_allclose(in_one_graph(proto, images, [2]), only(images, 0, 4), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tail", "sign"),
+    [("y = Add(x, f)", 1), ("y = Sub(x, f)", -1), ("s = Add(f, x) y = Clip(s, low, high)", 1)],
+)
+def test_an_image_may_be_what_filters_add_to_the_input(tail, sign):
+    # Channel 2 is its own, and twice channel 0 added or taken off.
+    w = np.float32([[0, 1, 0], [0, 0, 1], [2, 0, 0]])[:, :, None, None]
+    bounds = {"low": np.float32(-100), "high": np.float32(100)}
+    proto = model(f"f = Conv(x, w) {tail}", {"w": w} | bounds, "N,3,40,40")
+    images = random(2, 3, 40, 40)
+    drawn = images[:, 2] + 2 * sign * images[:, 0]
+    expected = np.stack([2 * sign * drawn, 0 * drawn, drawn], 1)
+    assert [(h.kind, h.axes.order) for h in heads(load(proto))] == [("image", [0, 1, 2, 3])]
+    np.testing.assert_allclose(arrays(explainer(proto)(images, 2)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, images, [2, 2]), expected, rtol=1e-5, atol=1e-6)
+    (one,) = explainer(proto)(images[:1], 2, position=(7, 30))
+    assert np.argwhere(one.reconstruction).tolist() == [[0, 7, 30], [2, 7, 30]]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_an_image_may_be_the_input_under_a_mask(layout):
+    # The mask of each channel is the one before it, so the two are each other's derivative.
+    w = np.eye(3, dtype=np.float32)[[2, 0, 1]][:, :, None, None]
+    filtered, size = "f = Conv(x, w)", "N,3,40,40"
+    if layout == "NHWC":
+        filtered = "t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, w) f = Transpose<perm=[0,2,3,1]>(c)"
+        size = "N,40,40,3"
+    proto = model(f"{filtered} y = Mul(x, f)", {"w": w}, size)
+    images = random(1, 3, 40, 40)
+    a, b = images[0, 1], images[0, 0]
+    expected, given = np.stack([a * b * a, a * b * b, 0 * a]), images
+    if layout == "NHWC":
+        expected, given = expected.transpose(1, 2, 0), images.transpose(0, 2, 3, 1)
+    assert [h.kind for h in heads(load(proto))] == ["image"]
+    (one,) = explainer(proto)(given, 1)
+    np.testing.assert_allclose(one.reconstruction, expected, rtol=1e-5)
 
 
 def test_an_embedding_is_explained_where_a_dimension_is_named():
@@ -758,8 +910,11 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
         expected = np.concatenate([cell(*where, value / 16) for where in cells])
         np.testing.assert_allclose(arrays(found), expected, atol=1e-6, err_msg=str(target))
         places = [(0, 4 * row + column) if "row" in order else (0, row, column) for row, column in cells]
-        places = [place[1:] for place in places] if "channels" in order else places
         assert [e.position for e in found] == places
+        for k, one in enumerate(found):  # what is told can be asked for
+            (same,) = ask(SCENE[k : k + 1], "bright", position=one.position, seed="one")
+            np.testing.assert_array_equal(same.reconstruction, one.reconstruction)
+            assert same.position == one.position
     np.testing.assert_allclose(in_one_graph(grid(order), SCENE), arrays(ask(SCENE)), atol=1e-6)
     asked = in_one_graph(grid(order), SCENE, [1, 1])
     np.testing.assert_allclose(asked, arrays(ask(SCENE, "dark")), atol=1e-6)
@@ -802,6 +957,23 @@ def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor,
     np.testing.assert_allclose(arrays(found), cell(3, 1, value), atol=1e-6)
     with pytest.raises(InputError, match="give a box's anchor, row and column"):
         explainer(grid("along channels"))(SCENE[:1], "bright", position=(3, 1))
+    for beyond in (-1, 3):
+        with pytest.raises(InputError, match="there are anchors 0 to 2"):
+            explainer(grid("along channels"))(SCENE[:1], "bright", position=(beyond, 3, 1))
+
+
+@pytest.mark.parametrize(("names", "kind"), [(0, "detections"), (80, "detections"), (255, "class map")])
+def test_a_map_of_cocos_boxes_is_the_same_wherever_it_is_asked(names, kind):
+    """255 channels are three boxes with 80 classes, unless 255 names say that they are classes."""
+    proto = model("y = Conv<strides=[4,4]>(x, k)", {"k": random(255, 1, 4, 4)}, "N,1,16,16")
+    proto = named(proto, *(f"class {k}" for k in range(names))) if names else proto
+    if names != 255:
+        assert head_of(load(proto)).kind == kind
+    ask = explainer(proto)
+    assert [each.kind for each in inspect_model(load(proto)).heads] == [ask.head.kind] == [kind]
+    assert ask.classes == (80 if kind == "detections" else 255)
+    (found,) = ask(SCENE[:1])
+    assert (found.kind, len(found.position or ())) == (kind, 3 if kind == "detections" else 0)
 
 
 def apart(fields, *, softmax=False):
@@ -854,6 +1026,21 @@ def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):
 
 
 @pytest.mark.parametrize(
+    ("fields", "outputs", "expected"),
+    [
+        (92, ["scores", "boxes"], True),
+        (92, ["out0", "out1"], True),
+        (5, ["pred_logits", "pred_boxes"], True),
+        (5, ["logits", "pred_boxes"], True),
+        (21, ["scores", "boxes"], False),
+        (None, ["scores", "boxes"], False),
+    ],
+)
+def test_the_last_class_of_detr_is_no_object(fields, outputs, expected):
+    assert ends_with_nothing(fields, outputs) is expected
+
+
+@pytest.mark.parametrize(
     ("layout", "labels", "expected"),
     [
         (Layout(37, behind=(0, 32)), 1, Fields(4, 1)),
@@ -862,8 +1049,15 @@ def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):
         (Layout(56), 1, Fields(4, 1)),
         (Layout(112), 80, Fields(0, 80)),
         (Layout(144), 0, Fields(64, 80)),
-        (Layout(92, "scores", squashed=True, exclusive=True), 0, Fields(1, 91)),
-        (Layout(91, "scores", squashed=True, exclusive=True), 91, Fields(0, 91)),
+        (Layout(92, "scores", squashed=True, exclusive=True), 0, Fields(1, 91, exclusive=True)),
+        (Layout(91, "scores", squashed=True, exclusive=True), 91, Fields(0, 91, exclusive=True)),
+        (Layout(21, "scores", squashed=True, exclusive=True), 20, Fields(1, 20, exclusive=True)),
+        (Layout(92, "scores", squashed=True, exclusive=True, last=True), 0, Fields(0, 91, exclusive=True)),
+        (Layout(92, "scores", last=True), 0, Fields(0, 91, exclusive=True)),
+        (Layout(92, "scores", last=True), 91, Fields(0, 91, exclusive=True)),
+        (Layout(21, "scores", last=True), 20, Fields(0, 20, exclusive=True)),
+        (Layout(91, "scores", squashed=True, last=True), 0, Fields(0, 91)),  # Deformable DETR: a sigmoid
+        (Layout(91, "scores", last=True), 91, Fields(0, 91)),
         (Layout(16, "boxes"), 0, None),
         (Layout(None), 80, None),
     ],
@@ -988,6 +1182,18 @@ def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
     assert "explained value has the shape (1, 6, 16)" in refused("explain", net, photo, *how)
 
 
+@pytest.mark.parametrize(
+    ("point", "box"), [("12,4", 6), ("8,8", 6), ("0,0", 0), ("16,16", 15), ("12.1,4", 3)]
+)
+def test_a_point_of_numbers_is_that_of_the_library(point, box, tmp_path):
+    """Boxes that touch at a point are all around it, also at the input's borders."""
+    numbers = tmp_path / "numbers.npy"
+    np.save(numbers, scene((1, 2, 0.9), (0, 3, 0.7))[0])
+    (found,) = results(detector(), numbers, "--target", f"bright at {point}", "--rules", "gradient")
+    (own,) = explainer(detector())(np.load(numbers)[None], f"bright at {point}")
+    assert (found["position"], own.position) == ([box], (box,))
+
+
 def test_a_box_is_named_by_a_point_of_the_photograph(photo):
     (found,) = results(
         detector(), photo, "--target", "bright at 10,6", "--rules", "gradient", "--scale", 1 / 255
@@ -1007,12 +1213,13 @@ def test_a_class_is_explained_under_a_mask(photo):
     mask[:, :4] = 255
     save_png(photo.parent / "mask.png", mask)
     np.save(photo.parent / "mask.npy", mask[..., 0] / 255)
-    for name in ("mask.png", "mask.npy"):
+    np.save(photo.parent / "grey.npy", mask[..., 0])
+    for name in ("mask.png", "mask.npy", "grey.npy"):
         (found,) = results(
             proto, photo, "--target", 1, "--position", photo.parent / name, "--rules", "gradient"
         )
         values = np.load(found["files"]["values"])
-        assert values[1, :, :4].all()
+        np.testing.assert_array_equal(values[1, :, :4], np.ones((16, 4)))
         assert not values[:, :, 4:].any()
     (found,) = results(proto, photo, "--target", "green - red", "--position", "2,3", "--rules", "gradient")
     assert [tuple(k) for k in np.argwhere(np.load(found["files"]["values"]))] == [(0, 2, 3), (1, 2, 3)]
@@ -1487,3 +1694,138 @@ def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
         ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
     ):
         in_one_graph(proto, IMAGES[:1])
+
+
+# --- what is picked, and in which direction it rises -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tail", "lowest", "sign"),
+    [
+        ("y = ArgMin<axis=1>(s)", True, -1),
+        ("p = Softmax(s) y = ArgMin<axis=1>(p)", True, -1),
+        ("p = Softmax(s) v, y = TopK<axis=1, largest=0>(p, one_place)", True, -1),
+        ("n = Neg(s) y = ArgMin<axis=1>(n)", False, 1),
+        ("p = Softmax(s) q = Sub(one, p) y = ArgMin<axis=1>(q)", False, 1),
+        ("p = Softmax(s) q = Sub(one, p) y = ArgMax<axis=1>(q)", True, -1),
+    ],
+)
+def test_the_class_that_a_model_reports_is_explained_as_it_comes_to_be_reported(tail, lowest, sign):
+    proto = linear(tail, one=np.float32([1]), one_place=np.array([1]))
+    proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    reported = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": IMAGES})[0].ravel()
+    scores = np.einsum("bp,pk->bk", IMAGES.reshape(len(IMAGES), -1), READER)
+    np.testing.assert_array_equal(reported, scores.argmin(1) if lowest else scores.argmax(1))
+    found = explainer(proto)(IMAGES)
+    assert [each.channel for each in found] == list(reported)
+    expected = np.stack([sign * READER[:, k].reshape(3, 4, 6) for k in reported])
+    np.testing.assert_allclose(arrays(found), expected)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected)
+
+
+@pytest.mark.parametrize(
+    ("tail", "classes"),
+    [
+        ("p = Softmax(s) y = GatherElements<axis=1>(p, backwards)", [2, 1, 0]),
+        ("p = Softmax(s) t = Transpose(p) z = GatherND(t, rows) y = Transpose(z)", [2, 0]),
+        ("z = Softmax(s) p = Pad(z, none) y = Identity(p)", [0, 1, 2]),
+    ],
+)
+def test_classes_are_traced_through_constant_places(tail, classes):
+    more = {"backwards": np.array([[2, 1, 0]] * 2), "rows": np.array([[2], [0]]), "none": np.zeros(4, int)}
+    proto = linear(tail, **more)
+    del proto.metadata_props[:]
+    for k, own in enumerate(classes):
+        expected = np.stack([READER[:, own].reshape(3, 4, 6)] * 2)
+        np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, k)), expected)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k]), expected)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "p = Softmax(s) y = Pad(p, before)",  # the first class is no score
+        "p = Softmax(s) y = GatherElements<axis=1>(p, differing)",
+        "p = Sigmoid(s) a = Greater(p, half) b = Less(p, most) c = And(a, b) y = Cast<to=1>(c)",  # a band
+    ],
+)
+def test_classes_that_cannot_be_traced_are_refused_with_what_can_be_explained(tail):
+    more = {"half": np.float32([0.5]), "most": np.float32([0.9]), "before": np.array([0, 1, 0, 0])}
+    proto = linear(tail, **more, differing=np.array([[2, 1, 0], [0, 1, 2]]))
+    with pytest.raises(ModelError, match=r"which of the scores 's' the classes .* choose a layer, as 's'"):
+        explainer(proto)(IMAGES, 0)
+    found = arrays(explainer(proto)(IMAGES, 0, layer="s"))
+    np.testing.assert_allclose(found, np.stack([READER[:, 0].reshape(3, 4, 6)] * 2))
+
+
+@pytest.mark.parametrize(
+    "tail", ["p = Softmax(s) y = Sub(one, p)", "p = Softmax(s) y = Gather<axis=1>(p, some)"]
+)
+def test_a_channel_of_the_scores_is_no_class_of_an_output_that_turns_or_reorders_them(tail, tmp_path):
+    proto = linear(tail, one=np.float32([1]), some=np.array([2, 0]))
+    onnx.save(proto, tmp_path / "model.onnx")
+    expected = np.stack([READER[:, 1].reshape(3, 4, 6)] * 2)
+    found = explainer(proto)(IMAGES, 1, layer="s")
+    np.testing.assert_allclose(arrays(found), expected)
+    assert [each.label for each in found] == [None, None]
+    strongest = explainer(proto)(IMAGES, layer="s")
+    assert [each.channel for each in strongest] == list((IMAGES.reshape(2, -1) @ READER).argmax(1))
+    pair = compile_pair(load(proto), "s", semantics="gradient")
+    graph = explain_graph(pair, target="index")
+    asked = own_top(graph.manifest) | {"x": IMAGES, "target": np.array([1])}
+    np.testing.assert_allclose(
+        numpy_of(Session(graph.proto, graph.folder, "cpu").run(asked)[RECONSTRUCTION]), expected
+    )
+    save(pair, tmp_path / "pair")
+    np.testing.assert_allclose(arrays(Explainer(tmp_path / "pair", providers="cpu")(IMAGES, 1)), expected)
+
+
+OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"
+"""The probabilities of a model and of one that thinks the opposite."""
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        f"{OPPOSED} y = Max(p, q)",
+        f"{OPPOSED} z = Mul(p, q) y = Sqrt(z)",
+        "t = Concat<axis=0>(s, s) p = Softmax(t) v = Reshape(p, halves) y = ReduceMean<keepdims=0>(v, front)",
+    ],
+)
+def test_what_is_made_of_softmaxes_over_classes_has_classes(tail):
+    proto = linear(tail, halves=np.array([2, -1, 3]), front=np.array([0]))
+    del proto.metadata_props[:]
+    (head,) = heads(load(proto))
+    assert (head.kind, head.assumed) == ("classes", False)
+    values = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": IMAGES})[0]
+    found = explainer(proto)(IMAGES)
+    assert [each.channel for each in found] == list(values.argmax(1))
+    assert all("computed from scores" in each.note for each in found)
+
+
+def test_coordinates_that_a_softmax_over_places_gives_are_asked_about():
+    body = (
+        "c = Conv(x, same) f = Reshape(c, flat) p = Softmax<axis=2>(f) a = Mul(p, columns) b = Mul(p, rows) "
+        "u = ReduceSum<keepdims=1>(a, last) v = ReduceSum<keepdims=1>(b, last) y = Concat<axis=2>(u, v)"
+    )
+    places = {"columns": np.float32(np.arange(24) % 6), "rows": np.float32(np.arange(24) // 6)}
+    more = {"flat": np.array([0, 4, 24]), "last": np.array([2])}
+    proto = model(body, SAME | places | more, "N,3,4,6")
+    with pytest.raises(InputError, match="nothing tells what they are: give one as a target"):
+        explainer(proto)(IMAGES)
+    with pytest.raises(ModelError, match="nothing tells what they are"):
+        explain_graph(compile_pair(load(proto), semantics="gradient"))
+    # The derivative of a mean over a softmax by its scores: each place's share times how far it is off.
+    shares = np.exp(IMAGES[:, 1]) / np.exp(IMAGES[:, 1]).sum((1, 2), keepdims=True)
+    across = places["columns"].reshape(4, 6)
+    mean = (shares * across).sum((1, 2), keepdims=True)
+    found = arrays(explainer(proto)(IMAGES, 1, position=(0,), seed="one"))
+    np.testing.assert_allclose(found[:, 1], shares * (across - mean), rtol=1e-4, atol=1e-6)
+    assert not found[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("count", [34, 51])
+def test_the_coordinates_of_a_body_are_asked_about(count):
+    proto = model("f = Flatten(x) y = MatMul(f, w)", {"w": random(72, count)}, "N,3,4,6")
+    with pytest.raises(InputError, match=f"row of {count} numbers, and nothing tells"):
+        explainer(proto)(IMAGES)

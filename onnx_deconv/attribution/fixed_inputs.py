@@ -8,7 +8,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_deconv.attribution.batches import as_array, as_input, batched
 from onnx_deconv.errors import InputError
-from onnx_deconv.model import Array, Model
+from onnx_deconv.model import Array, Model, Source, load
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import replace
 
@@ -16,13 +16,14 @@ _NEEDS = 9
 """The first opset that has all operators used here."""
 
 
-def with_inputs(model: Model, given: Mapping[str, Any]) -> Model:
+def with_inputs(model: Source | Model, given: Mapping[str, Any]) -> Model:
     """Return a model that takes the other inputs alone.
 
     Parameters
     ----------
     model
-        The model; it is not changed. The new one reads its weights from the same files.
+        The model, or what :func:`onnx_deconv.load` takes; it is not changed. The new one
+        reads its weights from the same files.
     given
         What inputs get with every image, by name: an array as the model takes it of one image, without the
         batch axis; a number for an input without axes.
@@ -37,6 +38,7 @@ def with_inputs(model: Model, given: Mapping[str, Any]) -> Model:
     >>> model = with_inputs(load("siamese.onnx"), {"right": array})
     >>> Explainer(model).explain("left.jpg")
     """
+    model = model if isinstance(model, Model) else load(model)
     if unknown := [name for name in given if name not in model.inputs]:
         raise InputError(f"the model has no input {unknown[0]!r} but {', '.join(model.inputs)}")
     left = [name for name in model.inputs if name not in given]

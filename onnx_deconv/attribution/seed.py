@@ -4,10 +4,10 @@ All activations of the explained value but those that are aimed at are set to ze
 section 2.1).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any, Literal, get_args
+from typing import Any, Literal, SupportsIndex, get_args
 
 import numpy as np
 
@@ -20,12 +20,17 @@ SeedKind = Literal["auto", "one", "value", "map", "present", "strongest"]
 """``one``: 1 at the unit. ``value``: the unit's activation. ``map``: a whole feature map with its
 activations. ``present``: those of them that are positive, as after a Relu; the whole map where none is.
 ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
-is given, ``one`` for a value with one unit per channel (scores), else ``map``."""
+is given, ``one`` for a value with one unit per channel (scores), else ``map``. An explainer takes ``one`` in
+its place for a position, a region or a mask of an output's scores, whose sign says nothing."""
 
-Place = Sequence[int] | Array | Literal["region"] | None
-"""Where in a channel's map: a position, one index per axis after the channel; a mask, an array with as many
-axes, which is fitted to the map; ``region``, where the channel is larger than all others; ``None`` for the
-whole map."""
+Place = SupportsIndex | Sequence[int] | Array | Literal["region"] | None
+"""Where in a channel's map: a position, one index per axis after the channel, or a number for one axis; a
+mask, an array with as many axes, which is fitted to the map (of weights, of whole numbers 0 and 1, or of
+grey levels, of which 128 to 255 are white); ``region``, where the channel is larger than all others; ``None``
+for the whole map."""
+
+_WHITE = 128
+"""The darkest grey level of a mask that is white."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,19 @@ class Aim:
         Channels, each with its weight.
     place
         See :data:`Place`.
+    anchor
+        Of boxes that follow each other along the channels of a map: which one's the channels are.
     """
 
     weights: tuple[tuple[int, float], ...]
     place: Place = None
+    anchor: int | None = None
+
+    @property
+    def asked(self) -> tuple[int, ...] | None:
+        """The position as a caller gives it: with the anchor, where there are several."""
+        position = self.position
+        return position if self.anchor is None or position is None else (self.anchor, *position)
 
     @property
     def position(self) -> tuple[int, ...] | None:
@@ -54,19 +68,23 @@ class Aim:
         """
         if self.place is None or is_area(self.place):
             return None
-        place: Iterable[Any] = self.place
+        place: Any = self.place
         try:
-            return tuple(map(index, place))
-        except TypeError as error:
+            return (
+                (index(place),)
+                if hasattr(place, "__index__") and not np.ndim(place)
+                else tuple(map(index, place))
+            )
+        except (TypeError, ValueError) as error:
             raise InputError(
-                f"position={self.place!r}: give whole numbers, as in (5,) or (12, 30), a mask, or region"
+                f"position {self.place!r}: give whole numbers, as in (5,) or (12, 30), a mask, or region"
             ) from error
 
 
 def is_area(place: Place) -> bool:
     """Tell whether a place is a region or a mask."""
     return isinstance(place, str) or (
-        isinstance(place, np.ndarray) and (place.ndim > 1 or place.dtype.kind != "i")
+        isinstance(place, np.ndarray) and place.ndim > 0 and (place.ndim > 1 or place.dtype.kind != "i")
     )
 
 
@@ -165,11 +183,29 @@ def _of_channel(values: Array, channel: int, place: Place, kind: SeedKind) -> Ar
 
 def fitted(mask: Place, sizes: Sequence[int]) -> Array:
     """Return a mask of the wanted size: each position takes what the mask has there."""
-    found = np.asarray(mask, np.float32)
+    found = weights_of(np.asarray(mask))
     for axis, size in enumerate(sizes):
         middles = (np.arange(size) + 0.5) * found.shape[axis] / size
         found = found.take(middles.astype(np.int64), axis)
     return found
+
+
+def weights_of(mask: Array) -> Array:
+    """Return a mask's weights: real numbers as they are; of grey levels 1 where it is white, else 0.
+
+    Raises
+    ------
+    InputError
+        If whole numbers are neither 0 and 1 nor grey levels.
+    """
+    if mask.dtype.kind in "iu" and mask.size and (mask.max() > 1 or mask.min() < 0):
+        if mask.min() < 0 or not _WHITE <= mask.max() <= 2 * _WHITE - 1:
+            raise InputError(
+                f"a mask of the whole numbers {mask.min()} to {mask.max()}: give 0 and 1, or grey levels, "
+                f"white from {_WHITE} to {2 * _WHITE - 1}"
+            )
+        mask = mask >= _WHITE
+    return mask.astype(np.float32)
 
 
 def region(values: Array, channel: int) -> Array:
@@ -206,7 +242,12 @@ def _check(values: Array, aim: Aim) -> None:
             )
     sizes, position = values.shape[2:], aim.position
     if isinstance(aim.place, str) and aim.place != "region":
-        raise InputError(f"position={aim.place!r}: give indices, a mask, or region")
+        raise InputError(f"position {aim.place!r}: give indices, a mask, or region")
+    if is_area(aim.place) and all(size == 1 for size in sizes):
+        what = "its region" if isinstance(aim.place, str) else "a mask"
+        raise InputError(
+            f"position: {what} is for maps: here each class or channel has one number: leave it out"
+        )
     if isinstance(aim.place, np.ndarray) and is_area(aim.place) and aim.place.ndim != len(sizes):
         raise InputError(f"a mask of shape {aim.place.shape}: the explained maps have the shape {sizes}")
     if position is None or len(position) == len(sizes) == 0:
@@ -239,5 +280,9 @@ def for_all(explained: Array, axes: Axes, seed: Array, total: int) -> Array:
         raise InputError(
             f"seed: an array of shape {seed.shape}; the explained value has the shape {wanted}, that of one "
             f"image {(*before, *after)}"
+        )
+    if not np.isfinite(one).all():
+        raise InputError(
+            "seed: an array with numbers that are infinite or not a number: nothing can be sent back"
         )
     return axes.canonical(np.broadcast_to(one, wanted))

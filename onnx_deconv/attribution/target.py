@@ -93,6 +93,10 @@ class Choices:
         """
         if not isinstance(target, str):
             return Wanted(((self._checked(_index(target)), 1.0),))
+        if not target.strip():
+            raise InputError(
+                f"target {target!r}: it is empty: give a class's number or name, or leave it out"
+            )
         alone = self._label(target)
         if alone is not None:
             self._check_no_negative(target.strip(), alone)

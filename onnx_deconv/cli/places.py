@@ -7,12 +7,10 @@ from typing import Any, get_args
 import click
 import numpy as np
 
-from onnx_deconv.attribution.seed import Place, SeedKind
+from onnx_deconv.attribution.seed import Place, SeedKind, weights_of
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import read_image
 from onnx_deconv.model import Array
-
-_WHITE = 128
 
 
 def parse_place(ctx: click.Context, param: click.Parameter, value: str | None) -> Place:
@@ -25,10 +23,8 @@ def parse_place(ctx: click.Context, param: click.Parameter, value: str | None) -
     if not path.is_file():
         text = f"{value!r}: write whole numbers with commas between them, region, or the path of a mask"
         raise click.BadParameter(text, ctx, param)
-    return (
-        _array(path)
-        if path.suffix == ".npy"
-        else (read_image(path).mean(axis=2) >= _WHITE).astype(np.float32)
+    return weights_of(
+        _array(path) if path.suffix == ".npy" else read_image(path).mean(axis=2).astype(np.uint8)
     )
 
 
@@ -40,15 +36,17 @@ def parse_seed(ctx: click.Context, param: click.Parameter, value: str) -> SeedKi
     if not path.is_file():
         kinds = ", ".join(get_args(SeedKind))
         raise click.BadParameter(f"{value!r}: choose one of {kinds}, or the path of an .npy file", ctx, param)
-    array: Array = _array(path)
+    array: Array = _array(path).astype(np.float32)
     return array
 
 
 def _array(path: Path) -> Any:
     try:
         loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded.astype(np.float32)
+        if isinstance(loaded, np.ndarray) and loaded.dtype.kind in "fiub":
+            return loaded
     except Exception as error:  # what a damaged header raises differs with the damage
         raise InputError(f"{path}: no array of numbers can be read ({error})") from error
+    if isinstance(loaded, np.ndarray):
+        raise InputError(f"{path}: no array of numbers, but of {loaded.dtype}")
     raise InputError(f"{path}: it is no .npy file but several arrays: save the one that is meant")

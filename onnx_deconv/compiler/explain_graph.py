@@ -34,11 +34,12 @@ from onnx_deconv.compiler.explain_manifest import (
 )
 from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import Check, save_graph
-from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair
+from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair, compile_pair
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, SCORES, TARGET, GraphSeed, Ranked, TargetKind
 from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.model import Model, Source
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, replace
@@ -96,7 +97,7 @@ class ExplainGraph:
 
 
 def explain_graph(
-    pair: Pair,
+    pair: Pair | Source | Model,
     *,
     top: int = 1,
     seed: GraphSeed = "auto",
@@ -113,7 +114,7 @@ def explain_graph(
     Parameters
     ----------
     pair
-        See :func:`onnx_deconv.compiler.pair.compile_pair`.
+        See :func:`onnx_deconv.compiler.pair.compile_pair`; of a model its pair of the default output.
     top
         How many channels (classes), or units, of each image to explain. With more than one, ``target``
         has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
@@ -123,7 +124,8 @@ def explain_graph(
         less the mean of all others; for scores alone. ``strongest``: the map's strongest activation alone.
         ``unit``: ``target`` is not a channel but a
         unit, its index in row-major order over the explained value's axes after the batch (channel,
-        row, column); it starts with its activation. ``auto``: ``one`` for a value that has one unit per
+        row, column); it starts with its activation, a unit of an output's scores with 1.
+        ``auto``: ``one`` for a value that has one unit per
         channel (scores), ``present`` for maps before a sigmoid, else ``map``.
     ranking
         The value whose strongest channel is explained, shape (N, K, ...); by default the explained value,
@@ -151,7 +153,8 @@ def explain_graph(
         has a weight for each of them, float32 (N, K), and their weighted sum is explained: 1 and -1 for the
         difference of two classes, -1 for what speaks against one. Where an image's are all zero its strongest
         is explained. ``array``: it is itself what is sent back, float32 of the explained value's shape: any
-        position, region, mask or box can be asked for; zeros: the image's strongest.
+        position, region, mask or box can be asked for; zeros: the image's strongest, or zeros where no number
+        is (an embedding's).
 
     Returns
     -------
@@ -174,13 +177,18 @@ def explain_graph(
     >>> graph = explain_graph(compile_pair(load("squeezenet.onnx")), top=5)
     >>> graph.save("explain")
     """
+    pair = pair if isinstance(pair, Pair) else compile_pair(pair)
     takes = profile(runtime)
     check_sizes(runtime, pair.manifest["inputs"])
     if target_input == "optional" and not takes.optional_target:
         raise InputError(
             f"target_input='optional': {runtime} would ignore what is given to an optional input"
         )
-    ranked, count = _checked(pair, ranking, seed, top)
+    ranked, count = _checked(pair, ranking, seed, top, target)
+    if target_input == "optional" and not ranked.has_strongest:
+        raise InputError(
+            f"target_input='optional': {ranked.value!r} has no strongest number to explain without an array"
+        )
     explained = pair.manifest["explained"]
     _check_kind(target, ranked, top, seed)
     opset = max(OPSET, opset_of(pair.forward))
@@ -305,14 +313,16 @@ def _check_kind(target: TargetKind, ranked: Ranked, top: int, seed: GraphSeed) -
         raise InputError(f"target='weights': a sum of channels is one explanation, not of {what}")
 
 
-def _checked(pair: Pair, ranking: str | None, seed: GraphSeed, top: int) -> tuple[Ranked, int | None]:
+def _checked(
+    pair: Pair, ranking: str | None, seed: GraphSeed, top: int, target: TargetKind
+) -> tuple[Ranked, int | None]:
     """Return what is ranked, and how many channels or units that has; make sure that the choices fit."""
     if seed not in get_args(GraphSeed):
         raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
     if top < 1:
         raise InputError(f"top={top}: give a number above 0")
     explained = pair.manifest["explained"]
-    ranked = _ranked(pair, ranking or explained["value"], seed)
+    ranked = _ranked(pair, ranking or explained["value"], seed, target)
     if seed == "contrast" and not seed_graph.has_scores(explained, ranked):
         raise InputError(
             f"seed={seed!r}: {explained['value']!r} has no one score for each of several classes"
@@ -324,7 +334,7 @@ def _checked(pair: Pair, ranking: str | None, seed: GraphSeed, top: int) -> tupl
     return ranked, count
 
 
-def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
+def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Ranked:
     """Return the value by which classes or channels are ranked, and what is known of it."""
     scores, explained = pair.manifest["scores"], pair.manifest["explained"]
     if scores is None and explained["output"] is not None:
@@ -332,22 +342,30 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed) -> Ranked:
             f"the graph does not tell what output {explained['output']!r} is: make the pair of a layer, by "
             "compile_pair(model, LAYER), or of another output, by compile_pair(model, output=NAME)"
         )
-    if seed != "unit" and scores is not None and value == scores["value"]:
-        if scores["kind"] == "detections" and scores["fields"] is None:
+    of_layer = value == explained["value"] and explained["output"] is None
+    if seed != "unit" and scores is not None and value == scores["value"] and not of_layer:
+        if (why := _without_strongest(scores, explained)) is not None:
+            if target == "array":
+                return Ranked(value, Axes.of(scores["axes"]), has_strongest=False)
             raise ModelError(
-                f"output {scores['output']!r} holds boxes, and nothing tells which of their fields are "
-                "classes: put the classes' labels into the model's metadata, or choose units (seed 'unit')"
+                f"output {scores['output']!r} {why}: choose units (seed='unit') or arrays (target='array')"
             )
-        if (why := _without_strongest(scores["kind"], explained)) is not None:
-            raise ModelError(f"output {scores['output']!r} {why}: choose units (seed 'unit')")
         fields = None if scores["fields"] is None else Fields(**scores["fields"])
         value = scores.get("ranked", value)  # earlier pairs have none
         return Ranked(value, Axes.of(scores["axes"]), scores["classes"], fields)
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 
 
-def _without_strongest(kind: str, explained: Mapping[str, Any]) -> str | None:
+def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) -> str | None:
     """Tell why none of an output's numbers comes first; ``None`` where one does."""
+    kind = scores["kind"]
+    if kind == "unknown" and not explained["cut"]:
+        return "holds rows of numbers of which nothing tells what they are"
+    if kind == "detections" and scores["fields"] is None:
+        return (
+            "holds boxes, and nothing tells which of their fields are classes, which the classes' labels in "
+            "the model's metadata would tell"
+        )
     if kind == "embedding":
         return "is an embedding, whose dimensions have no meaning"
     if kind == "numbers":

@@ -31,7 +31,8 @@ _TARGET_UNIT = (
 )
 _TARGET_WEIGHTS = "a weight for each channel (class); zeros: the image's strongest"
 _TARGET_ARRAY = (
-    "a signal of the explained value's shape that is sent back as it is; zeros: the image's strongest class"
+    "a signal of the explained value's shape that is sent back as it is; zeros: the image's strongest class, "
+    "if one can be"
 )
 _SCORES = (
     "each channel's (class's) strongest activation, or each unit's activation; the strongest is taken for -1"

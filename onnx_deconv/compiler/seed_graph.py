@@ -39,12 +39,15 @@ class Ranked:
         As in :class:`onnx_deconv.model.heads.Head`: what the classes of the output are among its channels.
     fields
         Of a detector's boxes: which of its channels are classes.
+    has_strongest
+        Whether one of its channels comes first; of an embedding none does.
     """
 
     value: str
     axes: Axes
     elements: Sequence[Sequence[int]] | None = None
     fields: Fields | None = None
+    has_strongest: bool = True
 
 
 def seeds(
@@ -72,7 +75,7 @@ def seeds(
         See :func:`onnx_deconv.compiler.explain_graph.explain_graph`.
     arrays
         Whether ``seed/target`` has the explained value's shape, and is itself the seed of each image for
-        which it is not all zero.
+        which it is not all zero; of every image where no channel is the strongest.
 
     Returns
     -------
@@ -92,10 +95,15 @@ def seeds(
     made, sizes = [], (axes.sizes(explained["shape"]) or [])[1:]
     for k in range(top):
         chosen = targets if top == 1 else op.Gather(targets, np.int64(k), axis=1)
+        if not ranked.has_strongest:
+            made.append(op.Cast(target, to=op.elem_type))
+            continue
         if ranked.fields is not None and kind != "unit":
             sizes = sizes if anchors == 1 else [None] * 3
             seed = _box(op, _apart(op, value, anchors), rank, chosen, ranked.fields, sizes)
             seed = seed if anchors == 1 else _together(op, seed, value)
+        elif kind == "unit" and _is_scores(explained):
+            seed = _mask(op, value, chosen, sizes)
         else:
             seed = _of_class(op, value, chosen, ranked, sizes, kind)
         seed = _restored(op, seed, axes)
@@ -103,6 +111,11 @@ def seeds(
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
     return exported(op, starts | told, "seeds")
+
+
+def _is_scores(explained: Mapping[str, Any]) -> bool:
+    """Tell whether a value is an output's scores, which have no zero, so that a unit starts with 1."""
+    return explained["output"] is not None and explained["kind"] != "image"
 
 
 def _begun(
@@ -211,6 +224,7 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     """Return the numbers that classes are ranked by, shape (N, K, ...)."""
     if ranked.fields is not None:
         first, count, objectness = ranked.fields.first, ranked.fields.count, ranked.fields.objectness
+        by = op.Softmax(by, axis=1) if ranked.fields.exclusive else by
         scores = op.Slice(by, [first], [first + count], [1])
         if objectness is None:
             return scores

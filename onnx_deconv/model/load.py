@@ -44,6 +44,10 @@ def load(source: Source, input_shapes: InputShapes | None = None) -> Model:
         return _spooled(_serialised(source), "the given model", input_shapes)
     if isinstance(source, bytes | bytearray | memoryview):
         return _spooled(bytes(source), "the given model", input_shapes)
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"model: give a path, a serialised model or a ModelProto, not {type(source).__name__}"
+        )
     path = Path(source)
     with _naming_the_path(path):
         proto, files = read_proto(path)
