@@ -17,6 +17,7 @@ from small_networks import model
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.imaging import save_png
 from onnx_deconv.model.heads import head_of, heads
 from onnx_deconv.runtime import Session, numpy_of
@@ -353,6 +354,95 @@ def test_the_boxes_of_one_class_are_those_of_a_map():
     found = explainer(proto)(SCENE)
     assert {e.label for e in found} == {"bright"}
     np.testing.assert_allclose(arrays(found), BRIGHT, atol=1e-6)
+
+
+NOTHING_AT = {"first": [2, 0, 1], "last": [0, 1, 2]}
+
+
+@pytest.mark.parametrize("squash", ["t = Softmax<axis=2>(q)", "t = Identity(q)"])
+@pytest.mark.parametrize(
+    ("where", "outputs"),
+    [("first", "boxes t"), ("first", "t boxes"), ("last", "pred_boxes t"), ("last", "t pred_boxes")],
+)
+def test_boxes_are_ranked_by_the_share_of_a_class_and_never_by_that_of_nothing(
+    where, outputs, squash, tmp_path
+):
+    """The brightest cell has the largest score of bright, and a larger one of being nothing at all."""
+    order = NOTHING_AT[where]
+    scores = np.concatenate([PIXELS, 3 * PIXELS[:1]])[order], np.float32([-5, 5, -20])[order]
+    more = {"k": scores[0], "o": scores[1], "flat3": np.array([0, 3, -1])}
+    proto = net(
+        f"""{MAPS} r = Reshape(c, flat3) q = Transpose<perm=[0,2,1]>(r) {squash}
+            w = Slice(r, first, second, second) n = Mul(w, zero) around = Add(n, corners)
+            boxes = Transpose<perm=[0,2,1]>(around) pred_boxes = Identity(boxes)""",
+        outputs, **more,
+    )  # fmt: skip
+    found = in_all_three(proto, SCENE, tmp_path, 0)
+    # The first image's bright cells have 4 and 2, where nothing has 7 and 1: shares of 0.05 and 0.72.
+    assert [(e.label, e.position) for e in found] == [("bright", (12,)), ("bright", (3,))]
+    expected = 10 * np.concatenate([cell(3, 0), cell(0, 3)])
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    shares = explainer(proto).scores(SCENE[:1])[0]
+    values = np.exp([1, 2, -2])
+    assert shares[0] == pytest.approx(values[1] / values.sum(), rel=1e-5)
+    assert [e.position for e in explainer(proto)(SCENE[:1], "bright#2")] == [(6,)]
+    assert [e.position for e in explainer(proto)(SCENE[1:], "dark")] == [(10,)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "said"),
+    [
+        ("boxes t", (), "field 0 is assumed"), ("pred_boxes t", (), "field 2 is assumed"),
+        ("boxes t", ("bright", "dark"), None),
+    ],
+)  # fmt: skip
+def test_inspect_says_which_field_is_assumed_to_stand_for_nothing(outputs, labels, said):
+    body = f"""{MAPS} r = Reshape(c, flat3) q = Transpose<perm=[0,2,1]>(r) t = Softmax<axis=2>(q)
+        p = MatMul(q, four_of) boxes = Identity(p) pred_boxes = Identity(p)"""
+    more = {"k": PIXELS[[0, 1, 1]], "o": np.float32([-5, 5, 4]), "flat3": np.array([0, 3, -1])}
+    proto = net(body, outputs, labels=labels, four_of=np.ones((3, 4), np.float32), **more)
+    told = next(each.targets for each in inspect_model(load(proto)).heads if each.output == "t")
+    assert (said in told) if said else ("assumed" not in told)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "chosen"),
+    [
+        ("wh peaks reg", "peaks"), ("reg wh", "reg"), ("wh hm", "hm"), ("wh c", "wh"),
+        ("box0 cls0 box1 cls1", "cls0"), ("wh p e", "p"), ("e wh p", "p"), ("e wh", "e"), ("picture p", "p"),
+        ("picture hm", "hm"), ("p peaks", "p"), ("c picks", "picks"), ("hm p", "hm"),
+    ],
+)  # fmt: skip
+def test_the_output_that_is_said_to_hold_scores_comes_first(outputs, chosen):
+    """Maps of sizes and offsets, images and embeddings come behind scores, wherever they stand."""
+    body = f"""{MAPS} peaks = Sigmoid(c) wh = Neg(c) reg = Mul(c, third) hm = Identity(c) box0 = Identity(c)
+        box1 = Mul(c, third) cls0 = Identity(c) cls1 = Mul(c, third) a = GlobalAveragePool(c) g = Flatten(a)
+        p = Softmax<axis=1>(g) e = LpNormalization<axis=1>(g) picture = Conv<pads=[1,1,1,1]>(x, k3)
+        picks = ArgMax<axis=1,keepdims=0>(c)"""
+    counted = ("picks",) if "picks" in outputs else ()
+    proto = net(body, outputs, labels=(), whole=counted, k3=np.ones((1, 1, 3, 3), np.float32))
+    assert head_of(load(proto)).output == chosen
+    if chosen == "peaks":
+        np.testing.assert_allclose(arrays(explainer(proto)(SCENE, 0)), BRIGHT, atol=1e-6)
+
+
+@pytest.mark.parametrize("gain", [2, 100])
+def test_a_signal_that_dies_at_a_full_probability_is_said_to_with_the_way_out(gain):
+    """A Split behind which one part is dead counts as dead: the Sigmoid is named, no Relu below."""
+    body = f"{MAPS} a = Relu(c) g = Mul(a, gain) " + ALL.replace(MAPS, "").replace("(c, flat)", "(g, flat)")
+    body += " f = Identity(p) boxes, scores = Split<axis=2>(f, parts) y = Concat<axis=2>(boxes, scores)"
+    ask = explainer(net(body, gain=np.float32(gain)))
+    (found,) = ask(SCENE[:1], "bright")
+    if gain == 2:  # sigmoid(8)
+        slope_ = gain * 10 / 16 * sigmoid(8) * (1 - sigmoid(8))
+        np.testing.assert_allclose(found.reconstruction, cell(1, 2, slope_)[0], rtol=1e-3, atol=1e-8)
+        assert "died" not in (found.note or "")
+        return
+    assert found.is_empty
+    assert "the signal of 'y' (seed one) died at 's'" in found.note
+    assert "explain the layer 'r' before it" in found.note
+    (score,) = ask(SCENE[:1], 0, layer="r", position=found.position)
+    assert score.reconstruction.any()
 
 
 # --- branches, plug-ins, and what is not told ---------------------------------------------------------

@@ -334,6 +334,7 @@ def test_a_box_of_the_photograph_is_found_in_the_input():
     geometry = Geometry((100, 200), (50, 50), (50, 100), (0, -25))
     assert geometry.box_in_input((10, 60, 30, 100)) == (5, 5, 15, 25)
     assert geometry.box_in_input((0, 0, 100, 200)) == (0, 0, 50, 50)
+    assert geometry.point_in_input(11, 61) == (5.5, 5.5)
 
 
 # --- figures --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from cells import SCENE, cell, scene
 from commands import refused, run
@@ -15,12 +16,13 @@ from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain
 from onnx_deconv.attribution.photographs import Selection
 from onnx_deconv.compiler.backward import RECONSTRUCTION
 from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.evaluation import explanations, method_of
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.experiments.sheet import across_tables
 from onnx_deconv.imaging import save_png
-from onnx_deconv.model.detections import Fields, Layout, behind, parts
-from onnx_deconv.model.heads import heads
+from onnx_deconv.model.detections import Fields, Layout, behind, ends_with_nothing, parts
+from onnx_deconv.model.heads import head_of, heads
 from onnx_deconv.runtime import Session, numpy_of
 from onnx_deconv.serving.served import graph_of
 
@@ -463,6 +465,12 @@ def test_a_sum_that_cannot_be_read_is_refused(target, message):
     [
         ("p = Softmax(s) y = Sub(one, p)", [(0, -1), (1, -1), (2, -1)]),
         ("p = Softmax(s) y = Gather<axis=1>(p, some)", [(2, 1), (0, 1)]),
+        ("p = Sigmoid(s) g = Greater(p, one) n = Not(g) y = Cast<to=1>(n)", [(0, -1), (1, -1), (2, -1)]),
+        ("p = Sigmoid(s) g = Less(p, one) n = Not(g) y = Cast<to=1>(n)", [(0, 1), (1, 1), (2, 1)]),
+        (
+            "p = Sigmoid(s) g = Greater(p, one) t = Cast<to=9>(one) n = Xor(g, t) y = Cast<to=1>(n)",
+            [(0, -1), (1, -1), (2, -1)],
+        ),
         (
             "p = Sigmoid(s) q = Sub(one, p) y = Concat<axis=1>(q, p)",
             [(0, -1), (1, -1), (2, -1), (0, 1), (1, 1), (2, 1)],
@@ -901,8 +909,11 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
         expected = np.concatenate([cell(*where, value / 16) for where in cells])
         np.testing.assert_allclose(arrays(found), expected, atol=1e-6, err_msg=str(target))
         places = [(0, 4 * row + column) if "row" in order else (0, row, column) for row, column in cells]
-        places = [place[1:] for place in places] if "channels" in order else places
         assert [e.position for e in found] == places
+        for k, one in enumerate(found):  # what is told can be asked for
+            (same,) = ask(SCENE[k : k + 1], "bright", position=one.position, seed="one")
+            np.testing.assert_array_equal(same.reconstruction, one.reconstruction)
+            assert same.position == one.position
     np.testing.assert_allclose(in_one_graph(grid(order), SCENE), arrays(ask(SCENE)), atol=1e-6)
     asked = in_one_graph(grid(order), SCENE, [1, 1])
     np.testing.assert_allclose(asked, arrays(ask(SCENE, "dark")), atol=1e-6)
@@ -945,6 +956,23 @@ def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor,
     np.testing.assert_allclose(arrays(found), cell(3, 1, value), atol=1e-6)
     with pytest.raises(InputError, match="give a box's anchor, row and column"):
         explainer(grid("along channels"))(SCENE[:1], "bright", position=(3, 1))
+    for beyond in (-1, 3):
+        with pytest.raises(InputError, match="there are anchors 0 to 2"):
+            explainer(grid("along channels"))(SCENE[:1], "bright", position=(beyond, 3, 1))
+
+
+@pytest.mark.parametrize(("names", "kind"), [(0, "detections"), (80, "detections"), (255, "class map")])
+def test_a_map_of_cocos_boxes_is_the_same_wherever_it_is_asked(names, kind):
+    """255 channels are three boxes with 80 classes, unless 255 names say that they are classes."""
+    proto = model("y = Conv<strides=[4,4]>(x, k)", {"k": random(255, 1, 4, 4)}, "N,1,16,16")
+    proto = named(proto, *(f"class {k}" for k in range(names))) if names else proto
+    if names != 255:
+        assert head_of(load(proto)).kind == kind
+    ask = explainer(proto)
+    assert [each.kind for each in inspect_model(load(proto)).heads] == [ask.head.kind] == [kind]
+    assert ask.classes == (80 if kind == "detections" else 255)
+    (found,) = ask(SCENE[:1])
+    assert (found.kind, len(found.position or ())) == (kind, 3 if kind == "detections" else 0)
 
 
 def apart(fields, *, softmax=False):
@@ -997,6 +1025,21 @@ def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):
 
 
 @pytest.mark.parametrize(
+    ("fields", "outputs", "expected"),
+    [
+        (92, ["scores", "boxes"], True),
+        (92, ["out0", "out1"], True),
+        (5, ["pred_logits", "pred_boxes"], True),
+        (5, ["logits", "pred_boxes"], True),
+        (21, ["scores", "boxes"], False),
+        (None, ["scores", "boxes"], False),
+    ],
+)
+def test_the_last_class_of_detr_is_no_object(fields, outputs, expected):
+    assert ends_with_nothing(fields, outputs) is expected
+
+
+@pytest.mark.parametrize(
     ("layout", "labels", "expected"),
     [
         (Layout(37, behind=(0, 32)), 1, Fields(4, 1)),
@@ -1005,8 +1048,15 @@ def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):
         (Layout(56), 1, Fields(4, 1)),
         (Layout(112), 80, Fields(0, 80)),
         (Layout(144), 0, Fields(64, 80)),
-        (Layout(92, "scores", squashed=True, exclusive=True), 0, Fields(1, 91)),
-        (Layout(91, "scores", squashed=True, exclusive=True), 91, Fields(0, 91)),
+        (Layout(92, "scores", squashed=True, exclusive=True), 0, Fields(1, 91, exclusive=True)),
+        (Layout(91, "scores", squashed=True, exclusive=True), 91, Fields(0, 91, exclusive=True)),
+        (Layout(21, "scores", squashed=True, exclusive=True), 20, Fields(1, 20, exclusive=True)),
+        (Layout(92, "scores", squashed=True, exclusive=True, last=True), 0, Fields(0, 91, exclusive=True)),
+        (Layout(92, "scores", last=True), 0, Fields(0, 91, exclusive=True)),
+        (Layout(92, "scores", last=True), 91, Fields(0, 91, exclusive=True)),
+        (Layout(21, "scores", last=True), 20, Fields(0, 20, exclusive=True)),
+        (Layout(91, "scores", squashed=True, last=True), 0, Fields(0, 91)),  # Deformable DETR: a sigmoid
+        (Layout(91, "scores", last=True), 91, Fields(0, 91)),
         (Layout(16, "boxes"), 0, None),
         (Layout(None), 80, None),
     ],
@@ -1129,6 +1179,18 @@ def test_an_array_is_sent_back_by_the_command_line(tmp_path, photo):
         assert message in refused(wrong[0], net, photo, *wrong[1:]), wrong
     np.save(tmp_path / "seed.npy", seed.T)
     assert "explained value has the shape (1, 6, 16)" in refused("explain", net, photo, *how)
+
+
+@pytest.mark.parametrize(
+    ("point", "box"), [("12,4", 6), ("8,8", 6), ("0,0", 0), ("16,16", 15), ("12.1,4", 3)]
+)
+def test_a_point_of_numbers_is_that_of_the_library(point, box, tmp_path):
+    """Boxes that touch at a point are all around it, also at the input's borders."""
+    numbers = tmp_path / "numbers.npy"
+    np.save(numbers, scene((1, 2, 0.9), (0, 3, 0.7))[0])
+    (found,) = results(detector(), numbers, "--target", f"bright at {point}", "--rules", "gradient")
+    (own,) = explainer(detector())(np.load(numbers)[None], f"bright at {point}")
+    assert (found["position"], own.position) == ([box], (box,))
 
 
 def test_a_box_is_named_by_a_point_of_the_photograph(photo):
@@ -1631,3 +1693,138 @@ def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
         ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
     ):
         in_one_graph(proto, IMAGES[:1])
+
+
+# --- what is picked, and in which direction it rises -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tail", "lowest", "sign"),
+    [
+        ("y = ArgMin<axis=1>(s)", True, -1),
+        ("p = Softmax(s) y = ArgMin<axis=1>(p)", True, -1),
+        ("p = Softmax(s) v, y = TopK<axis=1, largest=0>(p, one_place)", True, -1),
+        ("n = Neg(s) y = ArgMin<axis=1>(n)", False, 1),
+        ("p = Softmax(s) q = Sub(one, p) y = ArgMin<axis=1>(q)", False, 1),
+        ("p = Softmax(s) q = Sub(one, p) y = ArgMax<axis=1>(q)", True, -1),
+    ],
+)
+def test_the_class_that_a_model_reports_is_explained_as_it_comes_to_be_reported(tail, lowest, sign):
+    proto = linear(tail, one=np.float32([1]), one_place=np.array([1]))
+    proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    reported = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": IMAGES})[0].ravel()
+    scores = np.einsum("bp,pk->bk", IMAGES.reshape(len(IMAGES), -1), READER)
+    np.testing.assert_array_equal(reported, scores.argmin(1) if lowest else scores.argmax(1))
+    found = explainer(proto)(IMAGES)
+    assert [each.channel for each in found] == list(reported)
+    expected = np.stack([sign * READER[:, k].reshape(3, 4, 6) for k in reported])
+    np.testing.assert_allclose(arrays(found), expected)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected)
+
+
+@pytest.mark.parametrize(
+    ("tail", "classes"),
+    [
+        ("p = Softmax(s) y = GatherElements<axis=1>(p, backwards)", [2, 1, 0]),
+        ("p = Softmax(s) t = Transpose(p) z = GatherND(t, rows) y = Transpose(z)", [2, 0]),
+        ("z = Softmax(s) p = Pad(z, none) y = Identity(p)", [0, 1, 2]),
+    ],
+)
+def test_classes_are_traced_through_constant_places(tail, classes):
+    more = {"backwards": np.array([[2, 1, 0]] * 2), "rows": np.array([[2], [0]]), "none": np.zeros(4, int)}
+    proto = linear(tail, **more)
+    del proto.metadata_props[:]
+    for k, own in enumerate(classes):
+        expected = np.stack([READER[:, own].reshape(3, 4, 6)] * 2)
+        np.testing.assert_allclose(arrays(explainer(proto)(IMAGES, k)), expected)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k]), expected)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "p = Softmax(s) y = Pad(p, before)",  # the first class is no score
+        "p = Softmax(s) y = GatherElements<axis=1>(p, differing)",
+        "p = Sigmoid(s) a = Greater(p, half) b = Less(p, most) c = And(a, b) y = Cast<to=1>(c)",  # a band
+    ],
+)
+def test_classes_that_cannot_be_traced_are_refused_with_what_can_be_explained(tail):
+    more = {"half": np.float32([0.5]), "most": np.float32([0.9]), "before": np.array([0, 1, 0, 0])}
+    proto = linear(tail, **more, differing=np.array([[2, 1, 0], [0, 1, 2]]))
+    with pytest.raises(ModelError, match=r"which of the scores 's' the classes .* choose a layer, as 's'"):
+        explainer(proto)(IMAGES, 0)
+    found = arrays(explainer(proto)(IMAGES, 0, layer="s"))
+    np.testing.assert_allclose(found, np.stack([READER[:, 0].reshape(3, 4, 6)] * 2))
+
+
+@pytest.mark.parametrize(
+    "tail", ["p = Softmax(s) y = Sub(one, p)", "p = Softmax(s) y = Gather<axis=1>(p, some)"]
+)
+def test_a_channel_of_the_scores_is_no_class_of_an_output_that_turns_or_reorders_them(tail, tmp_path):
+    proto = linear(tail, one=np.float32([1]), some=np.array([2, 0]))
+    onnx.save(proto, tmp_path / "model.onnx")
+    expected = np.stack([READER[:, 1].reshape(3, 4, 6)] * 2)
+    found = explainer(proto)(IMAGES, 1, layer="s")
+    np.testing.assert_allclose(arrays(found), expected)
+    assert [each.label for each in found] == [None, None]
+    strongest = explainer(proto)(IMAGES, layer="s")
+    assert [each.channel for each in strongest] == list((IMAGES.reshape(2, -1) @ READER).argmax(1))
+    pair = compile_pair(load(proto), "s", semantics="gradient")
+    graph = explain_graph(pair, target="index")
+    asked = own_top(graph.manifest) | {"x": IMAGES, "target": np.array([1])}
+    np.testing.assert_allclose(
+        numpy_of(Session(graph.proto, graph.folder, "cpu").run(asked)[RECONSTRUCTION]), expected
+    )
+    save(pair, tmp_path / "pair")
+    np.testing.assert_allclose(arrays(Explainer(tmp_path / "pair", providers="cpu")(IMAGES, 1)), expected)
+
+
+OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"
+"""The probabilities of a model and of one that thinks the opposite."""
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        f"{OPPOSED} y = Max(p, q)",
+        f"{OPPOSED} z = Mul(p, q) y = Sqrt(z)",
+        "t = Concat<axis=0>(s, s) p = Softmax(t) v = Reshape(p, halves) y = ReduceMean<keepdims=0>(v, front)",
+    ],
+)
+def test_what_is_made_of_softmaxes_over_classes_has_classes(tail):
+    proto = linear(tail, halves=np.array([2, -1, 3]), front=np.array([0]))
+    del proto.metadata_props[:]
+    (head,) = heads(load(proto))
+    assert (head.kind, head.assumed) == ("classes", False)
+    values = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": IMAGES})[0]
+    found = explainer(proto)(IMAGES)
+    assert [each.channel for each in found] == list(values.argmax(1))
+    assert all("computed from scores" in each.note for each in found)
+
+
+def test_coordinates_that_a_softmax_over_places_gives_are_asked_about():
+    body = (
+        "c = Conv(x, same) f = Reshape(c, flat) p = Softmax<axis=2>(f) a = Mul(p, columns) b = Mul(p, rows) "
+        "u = ReduceSum<keepdims=1>(a, last) v = ReduceSum<keepdims=1>(b, last) y = Concat<axis=2>(u, v)"
+    )
+    places = {"columns": np.float32(np.arange(24) % 6), "rows": np.float32(np.arange(24) // 6)}
+    more = {"flat": np.array([0, 4, 24]), "last": np.array([2])}
+    proto = model(body, SAME | places | more, "N,3,4,6")
+    with pytest.raises(InputError, match="nothing tells what they are: give one as a target"):
+        explainer(proto)(IMAGES)
+    with pytest.raises(ModelError, match="nothing tells what they are"):
+        explain_graph(compile_pair(load(proto), semantics="gradient"))
+    # The derivative of a mean over a softmax by its scores: each place's share times how far it is off.
+    shares = np.exp(IMAGES[:, 1]) / np.exp(IMAGES[:, 1]).sum((1, 2), keepdims=True)
+    across = places["columns"].reshape(4, 6)
+    mean = (shares * across).sum((1, 2), keepdims=True)
+    found = arrays(explainer(proto)(IMAGES, 1, position=(0,), seed="one"))
+    np.testing.assert_allclose(found[:, 1], shares * (across - mean), rtol=1e-4, atol=1e-6)
+    assert not found[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("count", [34, 51])
+def test_the_coordinates_of_a_body_are_asked_about(count):
+    proto = model("f = Flatten(x) y = MatMul(f, w)", {"w": random(72, count)}, "N,3,4,6")
+    with pytest.raises(InputError, match=f"row of {count} numbers, and nothing tells"):
+        explainer(proto)(IMAGES)

@@ -43,6 +43,7 @@ from onnx_deconv.model.heads import (
     head_of,
     labelled,
     names_of_fields,
+    numbered_alike,
     undecided,
 )
 from onnx_deconv.operators import RuleTable
@@ -163,7 +164,10 @@ class Explainer:
         self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
         self.fields = fields_of(self.head, len(self.labels.names))
         self.labels = replace(self.labels, names=names_of_fields(self.head, self.labels.names))
-        compiled = partial(compile_pair, self.model, inputs=inputs, output=self.head.output, kind=self._kind)
+        self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
+        compiled = partial(
+            _pair, self.model, self.scores_layer, inputs=inputs, output=self.head.output, kind=self._kind
+        )
         ready = {(self.layer, stored): saved} if saved and self.semantics == stored and inputs is None else {}
         self._sessions = Sessions(self.model, providers, max_layers, compiled, ready, low_memory=low_memory)
         self._remarks = Remarks(self.model, self._sessions)
@@ -229,7 +233,7 @@ class Explainer:
         UnknownLayerError
             If there is no such layer.
         """
-        name = self._named(layer)
+        name, of_classes = self._named(layer), self.explains_classes(layer)
         found: list[Explanation] = []
         whole = feeds_of(self.model, batch)
         total = length(self.model, whole)
@@ -244,7 +248,7 @@ class Explainer:
                 found += self._sent(name, feeds, images, np.asarray(seed), total)
                 continue
             found += self._explain(
-                name, feeds, first, _Choice(targets and targets[images], position, top, seed)
+                name, feeds, first, _Choice(targets and targets[images], position, top, seed, of_classes)
             )
         if self.low_memory:
             return_freed_memory()
@@ -375,7 +379,8 @@ class Explainer:
         """
         if not isinstance(seed, str):
             return self.session(layer)
-        start = self._starts(self._named(layer), _Choice(None, position, 1, seed))[0]
+        choice = _Choice(None, position, 1, seed, self.explains_classes(layer))
+        start = self._starts(self._named(layer), choice)[0]
         return self.session(start.layer, start.semantics)
 
     def method(self, layer: str | None = None) -> Semantics:
@@ -424,13 +429,25 @@ class Explainer:
             explainable(self.model, self.head.output)
         return name
 
+    def explains_classes(self, layer: str | None = None) -> bool:
+        """Tell whether a target is a class, of the output or of scores that are numbered like it.
+
+        Parameters
+        ----------
+        layer
+            A value's or a node's name; by default what the explainer explains.
+        """
+        name = self.layer if layer is None else self.model.layer(layer)
+        asked = layer is not None or self._of_layer
+        return name == self.scores_layer and (not asked or numbered_alike(self.head))
+
     def _explain(
         self, layer: str, feeds: Mapping[str, Array], first: int, choice: "_Choice"
     ) -> Iterator[Explanation]:
         """Explain one chunk: one forward pass per layer tried, one backward pass per channel asked for."""
         starts = self._starts(layer, choice)
         passes = Passes(partial(self._forward.run, feeds))
-        of_classes = layer == self.scores_layer
+        of_classes = choice.of_classes
         head = self.head if of_classes else None
         subject = Subject(passes.of(starts[0]), head, self.labels, self.fields if of_classes else None)
         rows = [
@@ -443,7 +460,7 @@ class Explainer:
         survivals = [self._survived(feeds, passes.of, column) for column in columns]
         for image, row in enumerate(rows):
             for (wanted, aim), column, survived in zip(row, columns, survivals, strict=True):
-                position = aim.position
+                position = aim.asked
                 if column.kinds[image] == "strongest":
                     values = passes.of(column.starts[image]).explained[image]
                     position = strongest(values[aim.weights[0][0]])
@@ -514,7 +531,7 @@ class Explainer:
         chosen = self.method(layer)
         if self.average is not None and choice.seed == "auto":
             return [Start(layer, "one", chosen)]
-        if choice.seed != "auto" or layer != self.scores_layer:
+        if choice.seed != "auto" or not choice.of_classes:
             return [Start(layer, choice.seed, chosen)]
         if choice.position is not None:
             return [Start(layer, self.head.seed_of_a_place, chosen)]
@@ -565,6 +582,12 @@ class _Choice(NamedTuple):
     position: Place
     top: int
     seed: SeedKind
+    of_classes: bool = True
+
+
+def _pair(model: Model, scores_layer: str, layer: str, **options: Any) -> Pair:
+    """Make the pair of a layer, or of an output's classes where the layer holds its scores."""
+    return compile_pair(model, None if layer == scores_layer else layer, **options)
 
 
 def _model(

@@ -15,11 +15,11 @@ from onnx_deconv.model.heads import Head
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import find
 from onnx_deconv.operators.builder import origin
-from onnx_deconv.operators.traits import AFFINE, COMBINATION, PLACEMENT, RECTIFIER
+from onnx_deconv.operators.traits import AFFINE, COMBINATION, JOIN, PICK, PLACEMENT, RECTIFIER
 from onnx_deconv.runtime import PairSession, Session, numpy_of, why_not_finite
 
-_CAN_STOP = {RECTIFIER, AFFINE, COMBINATION, PLACEMENT}
-"""Traits of the companion's nodes that can stop a signal altogether."""
+_CAN_STOP = {RECTIFIER, AFFINE, COMBINATION, PLACEMENT, PICK, JOIN}
+"""Traits of the companion's nodes that can stop a signal altogether, or let one of its parts alone pass."""
 
 
 class Pass:
@@ -133,7 +133,8 @@ class Pass:
         probe = ModelProto()
         probe.CopyFrom(self.pair.pair.deconv)
         shown = {o.name for o in probe.graph.output}
-        stops = [n.output[0] for n in probe.graph.node if find(n.op_type).traits & _CAN_STOP]
+        nodes = [n for n in probe.graph.node if find(n.op_type).traits & _CAN_STOP]
+        stops = [value for node in nodes for value in node.output if value]
         probe.graph.output.extend(helper.make_empty_tensor_value_info(v) for v in stops if v not in shown)
         feeds = {name: numpy_of(self._values[name]) for name in self.pair.reads}
         session = Session(probe, self.pair.pair.folder, "cpu")
@@ -151,8 +152,8 @@ def _last_stop(probe: ModelProto, found: Mapping[str, Any]) -> str:
     for node in probe.graph.node:
         if not any(value in alive for value in node.input):
             continue
-        if node.output[0] not in found or numpy_of(found[node.output[0]]).any():
-            alive.update(node.output)
-        else:
+        living = [value for value in node.output if value not in found or numpy_of(found[value]).any()]
+        alive.update(living)
+        if not living:
             stop = origin(node.name)
     return stop

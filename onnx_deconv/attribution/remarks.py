@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from onnx_deconv.attribution.attempts import Column, Start
 from onnx_deconv.attribution.forward_pass import Pass
@@ -13,12 +14,14 @@ from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Array, Model
 from onnx_deconv.model.heads import axes_of, heads
-from onnx_deconv.model.tails import mixes_probabilities
+from onnx_deconv.model.tails import mixes_probabilities, squashed_before
+from onnx_deconv.operators.node import label
 from onnx_deconv.runtime import Survival
 from onnx_deconv.semantics import Semantics
 
 _WHOLE = {"map", "present"}
 _SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
+_JOINED = "the probability is at its bound, where no signal passes: explain the layer {!r} before it"
 
 
 class Remarks:
@@ -71,6 +74,9 @@ class Remarks:
         """Say what became of the signal, and whether the picture can be about the image."""
         blind, layer = self.dependence(column, image).note, column.starts[image].layer
         squashed = _SQUASHED.format(layer) if layer in self._squashed else None
+        node = self._joined.get(layer)
+        if node is not None and f"died at {label(node)!r}" in (column.notes[image] or ""):
+            squashed = _JOINED.format(node.inputs[0].name)
         left = None if survived is None else survived.warning
         return "; ".join(filter(None, (column.notes[image], squashed, left, blind))) or None
 
@@ -87,6 +93,13 @@ class Remarks:
 
     def _dependence(self, layer: str, semantics: Semantics) -> ImageDependence:
         return ImageDependence.of(self._sessions.pair(layer, semantics).pair.manifest)
+
+    @cached_property
+    def _joined(self) -> dict[str, gs.Node]:
+        """The nodes that make the probabilities of boxes beside these in one value, by that value."""
+        boxes = [head.start for head in heads(self._model) if head.kind == "detections"]
+        found = {value: squashed_before(self._model, value) for value in boxes}
+        return {value: nodes[0] for value, nodes in found.items() if len(nodes) == 1}
 
     @cached_property
     def _squashed(self) -> set[str]:

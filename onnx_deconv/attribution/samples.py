@@ -153,8 +153,8 @@ def _in_input(photo: Photo | None, x: float, y: float) -> tuple[float, float]:
             f"the point {x:g},{y:g} is outside what the model sees of the photograph: x from {low:g} to "
             f"{right:g}, y from {high:g} to {end:g}"
         )
-    top, left, bottom, right = photo.geometry.box_in_input((y, x, y + 1, x + 1))
-    return (left + right) / 2, (top + bottom) / 2
+    down, across = photo.geometry.point_in_input(y, x)
+    return across, down
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,19 @@ class Aim:
         Channels, each with its weight.
     place
         See :data:`Place`.
+    anchor
+        Of boxes that follow each other along the channels of a map: which one's the channels are.
     """
 
     weights: tuple[tuple[int, float], ...]
     place: Place = None
+    anchor: int | None = None
+
+    @property
+    def asked(self) -> tuple[int, ...] | None:
+        """The position as a caller gives it: with the anchor, where there are several."""
+        position = self.position
+        return position if self.anchor is None or position is None else (self.anchor, *position)
 
     @property
     def position(self) -> tuple[int, ...] | None:

@@ -121,8 +121,11 @@ class Subject:
         place = aim.position or ()
         if len(place) != self.run.explained.ndim - 1:
             raise InputError(f"position {box}: give a box's anchor, row and column")
+        if not 0 <= place[0] < self.fields.anchors:
+            raise InputError(f"position {box}: there are anchors 0 to {self.fields.anchors - 1}")
         before = place[0] * (self.run.explained.shape[1] // self.fields.anchors)
-        return Aim(tuple((channel + before, weight) for channel, weight in aim.weights), place[1:])
+        weights = tuple((channel + before, weight) for channel, weight in aim.weights)
+        return Aim(weights, place[1:], place[0])
 
     def _box(self, image: int, wanted: Wanted) -> tuple[Wanted, tuple[int, ...]]:
         """Find the box that a target means, and its class where the target leaves that open."""

@@ -57,7 +57,7 @@ class Subject:
     @property
     def of_classes(self) -> bool:
         """Whether classes are explained."""
-        return self.layer == self.explainer.scores_layer
+        return self.explainer.explains_classes(self.selection.layer)
 
     def file_name(self, one: Explanation) -> str:
         """Name a class or a unit in a file's name: by its label if no other class has the same."""

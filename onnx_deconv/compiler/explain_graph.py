@@ -343,7 +343,8 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
             f"the graph does not tell what output {explained['output']!r} is: make the pair of a layer, by "
             "compile_pair(model, LAYER), or of another output, by compile_pair(model, output=NAME)"
         )
-    if seed != "unit" and scores is not None and value == scores["value"]:
+    of_layer = value == explained["value"] and explained["output"] is None
+    if seed != "unit" and scores is not None and value == scores["value"] and not of_layer:
         if (why := _without_strongest(scores, explained)) is not None:
             if target == "array":
                 return Ranked(value, Axes.of(scores["axes"]), has_strongest=False)
@@ -365,6 +366,8 @@ def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) 
             "holds boxes, and nothing tells which of their fields are classes, which the classes' labels in "
             "the model's metadata would tell"
         )
+    if kind == "unknown" and not explained["cut"]:
+        return "holds rows of numbers of which nothing tells what they are"
     if kind == "embedding":
         return "is an embedding, whose dimensions have no meaning"
     if kind == "numbers":

@@ -56,9 +56,11 @@ def load_model(
 
 def explained_value(manifest: Mapping[str, Any]) -> str | None:
     """Return the value that a pair or an explain graph explains; ``None`` for a graph of classes."""
-    scores = manifest["scores"]
+    scores, explained = manifest["scores"], manifest["explained"]
+    if explained["output"] is None and manifest.get("ranking") == explained["value"]:
+        return str(explained["value"])
     of_classes = scores is not None and manifest.get("ranking") in (scores["value"], scores.get("ranked"))
-    return None if of_classes else str(manifest["explained"]["value"])
+    return None if of_classes else str(explained["value"])
 
 
 def _graph_in(source: Source) -> Path | None:

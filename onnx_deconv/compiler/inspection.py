@@ -14,7 +14,7 @@ from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import Head, class_maps, explainable, head_of, heads, labelled
+from onnx_deconv.model.heads import Head, class_maps, explainable, fields_of, head_of, heads, labelled
 from onnx_deconv.operators import key_of, spelled, traits_of
 from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.semantics import Semantics
@@ -207,7 +207,8 @@ def inspect_model(
             if not isinstance(dim, int)
         ],
         heads=[
-            _output(model, labelled(model, each, len(labels_of(model, each).names))) for each in heads(model)
+            _output(model, labelled(model, each, labels), labels)
+            for each, labels in ((each, len(labels_of(model, each).names)) for each in heads(model))
         ],
         explained=value,
         cut=cut,
@@ -247,8 +248,8 @@ _ALONG = {
 _OF_BOXES = "'field F' and a box's position; the scores are another output"
 
 
-def _output(model: Model, head: Head) -> Output:
-    """Describe an output."""
+def _output(model: Model, head: Head, labels: int) -> Output:
+    """Describe an output, given how many names of its classes there are."""
     dims, axes = model.type_of(head.start).dims or [], head.axes
     spoken = ["?" if d is None or len(str(d)) > _LONGEST else str(d) for d in dims]
     if head.problem is None and len(dims) == len(axes.order):
@@ -257,6 +258,7 @@ def _output(model: Model, head: Head) -> Output:
             spoken[axes.classes] += f" {_ALONG.get(head.kind, 'classes')}"
     boxes = head.boxes is not None and head.boxes.part == "boxes"
     targets = "" if head.problem else _OF_BOXES if boxes else _TARGETS[head.kind]
+    targets += _left_out(head, labels)
     return Output(
         head.output,
         head.kind,
@@ -268,6 +270,14 @@ def _output(model: Model, head: Head) -> Output:
         head.by_name,
         head.assumed,
     )
+
+
+def _left_out(head: Head, labels: int) -> str:
+    """Say which field of a detector's scores is assumed to be no class, where no names tell."""
+    fields = fields_of(head, labels)
+    if labels or head.boxes is None or head.boxes.told or fields is None or not fields.exclusive:
+        return ""
+    return f"; field {0 if fields.first else fields.count} is assumed to stand for no object"
 
 
 def _problem(model: Model, output: str) -> str | None:

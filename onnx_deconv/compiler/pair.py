@@ -16,7 +16,16 @@ from onnx_deconv.compiler.passes import apply_passes, with_sizes
 from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, Source, load, naming_the_file
-from onnx_deconv.model.heads import ChosenKind, Head, axes_of, chosen, fields_of, head_of, labelled
+from onnx_deconv.model.heads import (
+    ChosenKind,
+    Head,
+    axes_of,
+    chosen,
+    fields_of,
+    head_of,
+    labelled,
+    numbered_alike,
+)
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
@@ -139,7 +148,8 @@ def _compiled(
     value = head.start if explained is None else model.layer(explained)
     walk = Walk(model, value, semantics, inputs)
     deconv, taps = walk.run()
-    manifest = _manifest(walk, deconv, taps, head, labels)
+    of_output = value == head.start and (explained is None or numbered_alike(head))
+    manifest = _manifest(walk, deconv, taps, head, labels, of_output=of_output)
     # The explained value's own activations choose the unit and scale the seed.
     shown = [Tap("value", walk.value, walk.value)]
     if head.ranked is not None and value == head.start:
@@ -153,13 +163,19 @@ def _compiled(
     return pair
 
 
-def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head, labels: int) -> dict[str, Any]:
+def _manifest(
+    walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head, labels: int, *, of_output: bool
+) -> dict[str, Any]:
     model, tapped = walk.model, {t.name: t for t in taps}
     return {
         "format": FORMAT,
         "version": version("onnx-deconv"),
         "model": Path(model.name).name,
-        "explained": {"value": walk.value, **_type(model, walk.value), **_explained(model, walk.value, head)},
+        "explained": {
+            "value": walk.value,
+            **_type(model, walk.value),
+            **_explained(model, walk.value, head, of_output=of_output),
+        },
         "scores": _scores(head, labels) if head.problem is None else None,
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
@@ -177,9 +193,8 @@ def _manifest(walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head, l
     }
 
 
-def _explained(model: Model, value: str, head: Head) -> dict[str, Any]:
+def _explained(model: Model, value: str, head: Head, *, of_output: bool) -> dict[str, Any]:
     """Say what the explained value is: an output's scores, or a layer."""
-    of_output = value == head.start
     return {
         "output": head.output if of_output else None,
         "kind": head.kind if of_output else "layer",

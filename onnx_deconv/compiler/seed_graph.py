@@ -224,6 +224,7 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     """Return the numbers that classes are ranked by, shape (N, K, ...)."""
     if ranked.fields is not None:
         first, count, objectness = ranked.fields.first, ranked.fields.count, ranked.fields.objectness
+        by = op.Softmax(by, axis=1) if ranked.fields.exclusive else by
         scores = op.Slice(by, [first], [first + count], [1])
         if objectness is None:
             return scores

@@ -58,7 +58,7 @@ class Column:
             explainer.layer if self.selection.layer is None else explainer.model.layer(self.selection.layer)
         )
         what = f"{layer} map {one.channel}"
-        if layer == explainer.scores_layer:
+        if explainer.explains_classes(self.selection.layer):
             what = one.name
         text = f"{what}, {number(one.score)}"
         return f"{self.name}: {text}{one.reservation}" if self.name else f"{text}, {one.made_by}"

@@ -134,6 +134,11 @@ class Geometry:
             edges.append(min(max(placed, 0), self.size[axis]))
         return edges[0], edges[1], edges[2], edges[3]
 
+    def point_in_input(self, y: float, x: float) -> tuple[float, float]:
+        """Return where a point (y, x) of the photograph is in the model's input, in pixels."""
+        (top, left), (height, width) = self.offset, self.photo
+        return y * self.resized[0] / height + top, x * self.resized[1] / width + left
+
     def _in_input(self, axis: int) -> tuple[int, int]:
         """(start, stop) of the rows (0) or columns (1) of the input that show the photograph."""
         offset = self.offset[axis]

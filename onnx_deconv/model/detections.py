@@ -21,6 +21,8 @@ _SIDES = 32, 64
 """Numbers of a box whose four sides are distributions over 8 or 16 distances."""
 _ANCHORS = 3, 5, 9
 """Anchors of a cell: of YOLO v3 to v7, of v2, and of detectors with three shapes of three sizes."""
+_WITH_NOTHING = 92
+"""Fields of DETR's scores: COCO's classes by their numbers, 0 to 90, and "no object"."""
 _OVERLAP = 0.45
 """Of two boxes that share more than this of their union, the weaker one is left out."""
 _MOST = 300
@@ -40,7 +42,9 @@ class Layout:
     squashed
         Whether they are probabilities, before which an explanation starts.
     exclusive
-        Whether a softmax makes them: one of them then is the background.
+        Whether a softmax over them makes probabilities: one of them then is the background, or "no object".
+    last
+        Whether that one is the last, as DETR's, not the first.
     raw
         Whether they are numbers before a sigmoid, and boxes counted in cells of a grid.
     behind
@@ -55,6 +59,7 @@ class Layout:
     part: Part = "all"
     squashed: bool = False
     exclusive: bool = False
+    last: bool = False
     raw: bool = False
     behind: Sequence[int] = (0,)
     anchors: int = 1
@@ -130,6 +135,19 @@ def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Par
     return found
 
 
+def ends_with_nothing(fields: int | None, outputs: Sequence[str]) -> bool:
+    """Tell whether the last of a detector's classes is "no object", as DETR writes them.
+
+    Parameters
+    ----------
+    fields
+        How many scores each box has.
+    outputs
+        The names of the model's outputs.
+    """
+    return fields == _WITH_NOTHING or not {"pred_logits", "pred_boxes"}.isdisjoint(outputs)
+
+
 @dataclass(frozen=True)
 class Fields:
     """Which fields of a detector's boxes are what.
@@ -144,6 +162,8 @@ class Fields:
         Whether the scores are numbers before a sigmoid, and boxes counted in cells of a grid.
     anchors
         How many boxes follow each other along the channels of a map.
+    exclusive
+        Whether they are numbers before a softmax over all fields, by which boxes are ranked.
     """
 
     first: int
@@ -151,6 +171,7 @@ class Fields:
     objectness: int | None = None
     raw: bool = False
     anchors: int = 1
+    exclusive: bool = False
 
     @classmethod
     def of(cls, layout: Layout, labels: int) -> Self | None:
@@ -158,7 +179,7 @@ class Fields:
 
         With C classes, YOLO v8 and later write 4 + C fields (64 + C with sides as distributions), YOLO v3 to
         v7 and YOLOX 5 + C with the objectness before the classes, NanoDet C + 32; SSD and RetinaFace write
-        the classes apart from the boxes, the background first.
+        the classes apart from the boxes, the background first, and DETR "no object" last.
 
         Parameters
         ----------
@@ -170,17 +191,23 @@ class Fields:
         if layout.fields is None or layout.part == "boxes":
             return None
         if layout.told is not None:
-            return cls(*layout.told, raw=layout.raw, anchors=layout.anchors)
-        found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
-        told = next((each for each in found if each is not None), None)
-        return told and replace(told, raw=layout.raw, anchors=layout.anchors)
+            told: Self | None = cls(*layout.told)
+        else:
+            found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
+            told = next((each for each in found if each is not None), None)
+        if told is None:
+            return None
+        # Where one of the scores stands for nothing at all, a softmax is to come if none has been.
+        exclusive = layout.exclusive or (_is_bare(layout) and told.count == layout.fields - 1)
+        return replace(told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive)
 
     @classmethod
     def _told(cls, layout: Layout, fields: int, labels: int) -> Self | None:
         """Tell the fields up to the last class."""
         apart = layout.squashed or layout.part == "scores"
         for count in [labels] if labels else [_COCO]:
-            known = {count: cls(0, count), count + 1: cls(1, count)} if labels and apart else {}
+            behind = cls(0 if layout.last else 1, count)
+            known = {count: cls(0, count), count + 1: behind} if labels and apart else {}
             known |= {count + BOX: cls(BOX, count), count + BOX + 1: cls(BOX + 1, count, BOX)}
             known |= {count + _SIDES[0]: cls(0, count), count + _SIDES[1]: cls(_SIDES[1], count)}
             if fields in known and (layout.part == "all" or known[fields].first <= 1):
@@ -188,7 +215,8 @@ class Fields:
         if labels or not apart:
             person = BOX + 1 + 3 * _KEYPOINTS  # COCO's poses: a person's box, score and keypoints
             return cls(BOX, 1) if fields == person and labels in (0, 1) else None
-        return cls(1, fields - 1) if layout.exclusive and fields > 1 else cls(0, fields)
+        nothing = layout.exclusive or (_is_bare(layout) and fields == _WITH_NOTHING)
+        return cls(0 if layout.last else 1, fields - 1) if nothing and fields > 1 else cls(0, fields)
 
     @property
     def has_boxes(self) -> bool:
@@ -202,7 +230,11 @@ class Fields:
         return values.reshape(len(values), self.anchors, -1, *values.shape[2:]).swapaxes(1, 2)
 
     def scores(self, values: Array) -> Array:
-        """Return each class's score in each box, shape (N, C, ...), given all fields, shape (N, F, ...)."""
+        """Return each class's score in each box, shape (N, C, ...), given all fields, shape (N, F, ...).
+
+        The scores of a softmax are its probabilities: a box that is nothing may have a class's larger number.
+        """
+        values = _softmax(values) if self.exclusive else values
         found = values[:, self.first : self.first + self.count]
         if self.objectness is None:
             return found
@@ -258,6 +290,16 @@ def _middles(values: Array) -> Array:
     """Return boxes as centres and sizes; they are two corners if the second one lies behind in all."""
     low, high = values[:2], values[2:BOX]
     return np.concatenate([(low + high) / 2, high - low] if (high >= low).all() else [low, high])
+
+
+def _is_bare(layout: Layout) -> bool:
+    """Tell whether scores stand alone, and nothing makes them probabilities."""
+    return layout.part == "scores" and not layout.squashed
+
+
+def _softmax(values: Array) -> Array:
+    shares = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def _sigmoid(values: Array) -> Array:

@@ -13,16 +13,18 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.chosen_fields import chosen_fields
-from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, parts
+from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model, read_by
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tail_steps import BOX, FLOATS, holds_numbers_of_classes
+from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
     chooses,
     elements,
     joins_probabilities,
+    mixes_classes,
+    picked_by_the_image,
     squashed_before,
     tail_of,
 )
@@ -33,6 +35,7 @@ from onnx_deconv.operators.traits import (
     AFFINE,
     POINTWISE,
     POOL,
+    PROBABILITY,
     QUANTISER,
     RECTIFIER,
     REDUCTION,
@@ -66,7 +69,8 @@ class Head:
     own
         The output's axes, where it has one number for each class and position that the scores have.
     problem
-        Why there is nothing to explain; ``None`` if there is.
+        Why there is nothing to explain; ``None`` if there is. Where the kind is known, a channel of the
+        scores can be.
     boxes
         What is known of its boxes; ``None`` where it has none.
     squash
@@ -130,7 +134,8 @@ def heads(model: Model) -> list[Head]:
     """Tell what each output of a model is."""
     if model not in _HEADS:
         names = axis_names(model)
-        _HEADS[model] = _with_boxes(model, [_head(model, names, output) for output in model.outputs])
+        found = _with_boxes(model, [_head(model, names, output) for output in model.outputs])
+        _HEADS[model] = [labelled(model, head, 0) for head in found]
     return _HEADS[model]
 
 
@@ -140,7 +145,8 @@ _HEADS: WeakKeyDictionary[Model, list[Head]] = WeakKeyDictionary()
 def head_of(model: Model, output: str | None = None) -> Head:
     """Return what an output is; by default the first that is real numbers, or made of such.
 
-    Boxes whose scores another output holds are left to that one.
+    Boxes whose scores another output holds are left to that one; so are images, embeddings, and maps of which
+    nothing says that they are scores, where the graph, or a name, says so of another.
 
     Raises
     ------
@@ -156,7 +162,26 @@ def head_of(model: Model, output: str | None = None) -> Head:
     scores = [h for h in real if h.boxes is None or h.boxes.part != "boxes"]
     if len(scores) < len(real):  # a detector, whose classes may be told by nothing but a place in a table
         scores = [h for h in scores if h.problem is None] or scores
-    return _with_own_numbers(next(iter(scores or real or found.values())), real)
+    first = next(iter(scores or real or found.values()))
+    if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
+        first = next((h for h in scores if _tells_scores(model, h)), first)
+    return _with_own_numbers(first, real)
+
+
+_SCORES_OR_NOT = ("class map", "sequence", "image", "embedding")
+"""Kinds of outputs that hold no scores, or that may be maps of quantities: sizes, offsets, features."""
+
+
+def _tells_scores(model: Model, head: Head) -> bool:
+    """Tell whether the graph, or an output's name, says that it holds scores of classes."""
+    if head.problem is not None or head.kind in ("image", "embedding", "regression", "numbers", "unknown"):
+        return False
+    if head.kind == "detections":
+        return head.boxes is not None and head.boxes.part != "boxes"
+    if head.kind == "classes":
+        return not head.assumed
+    chosen = chooses(model, tail_of(model, head.output))
+    return head.squash is not None or chosen or told_by_name(head.output) == "classes"
 
 
 def _with_own_numbers(head: Head, others: Sequence[Head]) -> Head:
@@ -184,7 +209,7 @@ def explainable(model: Model, output: str | None = None) -> Head:
     if head.problem is None:
         return head
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
-    nearest = _with_images(model, head.start)
+    nearest = _with_images(model, head.start) if head.kind == "unknown" else head.start
     layer = "a layer" + (f", as {nearest!r}" if nearest else "")
     also = f"the output {' or '.join(others)}, or {layer}" if others else layer
     raise ModelError(f"{model.name}: {head.problem}: choose {also}")
@@ -210,6 +235,11 @@ def class_count(model: Model, head: Head) -> int | None:
         return len(head.elements)
     sizes = head.axes.sizes(model.type_of(head.start).shape) or []
     return int(sizes[1]) if len(sizes) > 1 and isinstance(sizes[1], int) else None
+
+
+def numbered_alike(head: Head) -> bool:
+    """Tell whether a channel of an output's scores is its class of the same number, with the same sign."""
+    return head.elements is None and head.problem is None
 
 
 def fields_of(head: Head, labels: int) -> Fields | None:
@@ -249,6 +279,8 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
         How many names of classes are known.
     """
     channels = class_count(model, head)
+    if head.boxes is not None and head.boxes.anchors > 1:  # as another number of names told it
+        head = replace(head, kind="class map", boxes=None)
     if (head.kind == "numbers" or head.assumed) and labels == channels:
         return replace(head, kind="classes", assumed=False)
     if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
@@ -307,6 +339,11 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
             f"{named} is a row of {count or 'some'} numbers, and nothing tells whether they are classes: "
             f"give one as a target; or say what they are, by {way('--kind', 'kind=')} or the classes' labels"
         )
+    if head.kind == "unknown" and head.problem is None and head.squash is None:
+        return (
+            f"{named} holds several rows of numbers, and nothing tells what they are: give one as a target, "
+            "by its column and its position, or an array"
+        )
     if head.kind == "regression" and count != 1:
         return (
             f"{named} holds {count or 'several'} quantities, none of which comes first: give one as a target"
@@ -331,13 +368,26 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             None if rows else own[1],
             part if picked is None else picked.part,
             own[2],
-            head.squash == "together",
+            _shares(model, head, own[1]),
+            ends_with_nothing(own[1], model.outputs),
             grid or head.squash is not None,
             tuple(more),
             told=None if picked is None else picked.told,
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _shares(model: Model, head: Head, count: int | None) -> bool:
+    """Tell whether a softmax behind an output's scores shares out probabilities among so many classes."""
+    tail, names = tail_of(model, head.output), axis_names(model).values
+    for node in (*tail.nodes, *tail.inside) if head.squash is not None else ():
+        axis = compared_by(model, node) if PROBABILITY in traits_of(node) else None
+        value = node.inputs[0].name
+        shape, where = model.type_of(value).shape, names.get(value)
+        if axis is not None and shape is not None and shape[axis] == count != 1:
+            return where is None or not is_map(where[axis])
+    return False
 
 
 def _beside_picked(model: Model, head: Head, found: Sequence[Head]) -> Head:
@@ -409,6 +459,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
+    lost = boxes is None and told.kind in ROWS and not _is_traced(model, tail, axes)
+    problem = f"the graph does not tell which of the scores {tail.start!r} the classes of {named} are"
     return Head(
         output,
         told.kind,
@@ -416,6 +468,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         axes,
         tuple(tail.cut),
         *asked,
+        problem=problem if lost else None,
         boxes=boxes,
         squash=_squash(tail),
         ranked=tail.ranked,
@@ -478,10 +531,14 @@ class _Told(NamedTuple):
 
 
 def _told(model: Model, tail: Tail, count: int | None) -> _Told:
-    """Tell what a row of numbers is."""
+    """Tell what a row of numbers is; where the image decides their order, none is of a class."""
+    if picked_by_the_image(model, tail.start):
+        return _Told("numbers")
     if (named := told_by_name(tail.output)) is not None:
         return _Told(named, by_name=True)
     if told_by_count(model, count) or joins_probabilities(model, tail.output):
+        return _Told("classes")
+    if mixes_classes(model, tail.output):
         return _Told("classes")
     if looks_classified(model, tail.output, tail.start, count):
         return _Told("classes", assumed=True)
@@ -509,6 +566,16 @@ def _asked(
     own = _same_axes(names, tail, shapes[1], len(found) if found else count) if real else None
     plain = found is None or found == [(k, 1) for k in range(count)]
     return None if plain or found is None else tuple(found), own
+
+
+def _is_traced(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether it is known which score each class of an output is, and in which direction it goes."""
+    shape = model.type_of(tail.start).shape
+    count = 1 if shape is None or axes.classes is None else shape[axes.classes]
+    if tail.output in (tail.start, tail.ranked) or count is None:
+        return True
+    along = axes.batch if axes.classes is None else axes.classes
+    return elements(model, tail, along, count) is not None
 
 
 def _same_axes(names: AxisNames, tail: Tail, shape: Shape | None, count: int) -> Axes | None:

@@ -26,8 +26,9 @@ from onnx_deconv.operators.traits import (
 
 _USUAL = {1000, 1001, 21841, 21843}
 """Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
-_COORDINATES = {42, 63, 136, 196, 212, 1404, 1434}
-"""Coordinates of well-known landmarks: of hands 21·2 and 21·3, of faces 68·2, 98·2, 106·2, 468·3, 478·3."""
+_COORDINATES = {34, 42, 51, 63, 136, 196, 212, 1404, 1434}
+"""Coordinates of well-known landmarks: of bodies 17·2 and 17·3, of hands 21·2 and 21·3, of faces 68·2, 98·2,
+106·2, 468·3, 478·3."""
 _EMBEDDED = {128, 384, 512, 768, 1024, 1280, 1536, 2048}
 """Dimensions that embeddings mostly have."""
 _SMALL = {10, 100}
@@ -41,7 +42,8 @@ Row = Literal["classes", "regression", "embedding"]
 """What a row of numbers may be."""
 _WORDS: Mapping[Row, AbstractSet[str]] = {
     "classes": {
-        "category", "class", "classes", "classification", "classifier", "cls", "label", "labels", "logit",
+        "category", "class", "classes", "classification", "classifier", "cls", "heatmap", "heatmaps", "hm",
+        "label", "labels", "logit",
         "logits", "prob", "probs", "probability", "probabilities",
         "score", "scores",
     },

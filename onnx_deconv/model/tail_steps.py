@@ -12,7 +12,7 @@ from onnx_deconv.errors import RuleError
 from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.model.model import Array, Model, read_by
 from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.axes import CHANNEL, compared, picked_from, placed_from
+from onnx_deconv.operators.axes import CHANNEL, compared, picked_from, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import (
     DISCONTINUOUS,
@@ -42,6 +42,8 @@ FLOATS = frozenset(
 _TRIED = np.array([1e-6, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0, 10.0, 1e3, 1e6])
 """Numbers on which a function is tried for whether it rises or falls: those that probabilities may be."""
 
+_TRUTHS = np.array([False, True])
+
 BOX = 4
 """Fields of a box: its centre and its size, or two corners."""
 
@@ -64,6 +66,8 @@ def below(model: Model, node: gs.Node, value: str) -> Step:
         return met if column is None else (column, [node])
     place = picked_from(ForwardNode(node, model))
     first = node.inputs[place].name if len(node.inputs) > place else ""
+    if takes_lowest(ForwardNode(node, model)) and not is_whole(model, value):
+        return None, []  # the lowest score says which class it is of, but rises with it
     if REDUCTION in traits and PICK in traits and not _is_of_classes(model, node, first):
         return None, []
     if (traits & {VIEW, PICK} or PROBABILITY in traits) and first in given:
@@ -320,11 +324,13 @@ def _tried(model: Model, node: gs.Node, fixed: Mapping[str, Array]) -> Array | N
     constants = _constants(model, node, fixed)
     if not entry.can_evaluate:
         return None
+    varied = (v.name for v, each in zip(node.inputs, constants, strict=True) if v.name and each is None)
+    truth = any(model.type_of(name).dtype == TensorProto.BOOL for name in varied)
     try:
         with np.errstate(all="ignore"):
             found = [
                 np.asarray(entry.evaluate(node.attrs, *_filled(node, constants, x)), np.float64)
-                for x in _TRIED
+                for x in (_TRUTHS if truth else _TRIED)
             ]
     except (TypeError, ValueError):
         return None

@@ -22,7 +22,7 @@ from onnx_deconv.model.tail_steps import (
     slopes,
 )
 from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out
+from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     FILTER,
@@ -147,6 +147,13 @@ def picks_boxes(model: Model, tail: Tail) -> bool:
     return any(score_column(model, node) is not None for node in tail.nodes)
 
 
+def picked_by_the_image(model: Model, value: str) -> bool:
+    """Tell whether the image decides which numbers a value holds, as the lowest of several."""
+    while (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
+        value = node.inputs[0].name
+    return node is not None and PICK in traits_of(node) and picks(model, node)
+
+
 def mixes_probabilities(model: Model, output: str) -> bool:
     """Tell whether an output is made of probabilities alone, as the largest of several softmaxes is.
 
@@ -158,6 +165,33 @@ def mixes_probabilities(model: Model, output: str) -> bool:
 def joins_probabilities(model: Model, output: str) -> bool:
     """Tell whether an output is probabilities, as they are: those of several softmaxes beside each other."""
     return _made_of_probabilities(model, output, {JOIN, PICK, VIEW})
+
+
+def mixes_classes(model: Model, output: str) -> bool:
+    """Tell whether an output is made of softmaxes over classes alone, and has classes as they have.
+
+    So is the largest of two, their product, or the mean over parts of a batch. In a mean over the classes,
+    as an angle is one over bins, nothing runs along an axis any more that classes ran along.
+    """
+    names, found, values = axis_names(model).values, 0, [output]
+    count = (model.type_of(output).shape or (None,))[-1]
+    for value in values:
+        node = model.producers.get(value)
+        told = names.get(value)  # no batch that is cut into parts
+        sizes = model.type_of(value).shape or ()
+        has_classes = count in sizes if told is None else any(CHANNEL in axis for axis in told)
+        if node is None or not has_classes:
+            return False
+        if PROBABILITY in traits_of(node):
+            along = compared_by(model, node)
+            if along is None or told is None or CHANNEL not in told[along]:
+                return False
+            found += 1
+        elif picks(model, node) or not traits_of(node) & {JOIN, PICK, POINTWISE, REDUCTION, VIEW}:
+            return False
+        else:
+            values += [each for each in given_of(model, node) if each not in values]
+    return found > 0
 
 
 def averages_classes(model: Model, output: str) -> bool:
@@ -193,9 +227,9 @@ def _made_of_probabilities(
     return found > 0
 
 
-def squashed_before(model: Model, value: str) -> bool:
-    """Tell whether a value, or a part of it, is made of probabilities that come after the last filters."""
-    values, seen = [value], set[str]()
+def squashed_before(model: Model, value: str) -> list[gs.Node]:
+    """List the nodes that make probabilities in a value, or in a part of it, after the last filters."""
+    values, seen, found = [value], set[str](), list[gs.Node]()
     while values:
         value = values.pop()
         node = model.producers.get(value)
@@ -203,9 +237,10 @@ def squashed_before(model: Model, value: str) -> bool:
             continue
         seen.add(value)
         if PROBABILITY in traits_of(node):
-            return True
-        values += given_of(model, node)
-    return False
+            found.append(node)
+        else:
+            values += given_of(model, node)
+    return found
 
 
 def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | None:
@@ -227,12 +262,15 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | N
     list of tuple or None
         For each class of the output its class among the scores, and -1 where it falls as that rises (as 1 - p
         does), else 1; ``None`` where that is not known. The classes of a value that the image decides, as an
-        ArgMax's, are those that it is picked from.
+        ArgMax's, are those that it is picked from; where the lowest is picked, it is the class that falls.
     """
     known = numbering(model, tail, classes, count)
     decided = next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
     if decided is None:
         return known.get(tail.output)
+    if takes_lowest(ForwardNode(decided, model)):
+        lowest = known.get(decided.inputs[0].name)
+        return None if lowest is None else [(own, -sign) for own, sign in lowest]
     return known.get(before(model, decided) or "") if picks(model, decided) else None
 
 
@@ -297,7 +335,19 @@ def numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
         return known[node.inputs[0].name]
     if REDUCTION in traits:
         raise ValueError(node.op)
+    if placed_from(ForwardNode(node, model)) == 0:
+        return _padded(model, node, known[node.inputs[0].name])
     inputs = [known[v.name] if v.name in known else model.constant(v.name) for v in node.inputs if v.name]
     if VIEW in traits and (not entry.can_evaluate or any(i is None for i in inputs)):
         return known[node.inputs[0].name].reshape(1, -1)  # a Flatten, or what comes to one
     return np.asarray(entry.evaluate(node.attrs, *inputs))
+
+
+def _padded(model: Model, node: gs.Node, numbers: Array) -> Array:
+    """Return the numbers of the classes after other positions were added, which no class is among."""
+    pads = np.asarray(model.constant(node.inputs[1].name)).ravel()
+    along = node.inputs[3:] and model.constant(node.inputs[3].name)
+    axes = np.arange(numbers.ndim) if along is None or not len(along) else along.ravel() % numbers.ndim
+    if any(numbers.shape[k] > 1 and pads.reshape(2, -1)[:, n].any() for n, k in enumerate(axes)):
+        raise ValueError(node.op)
+    return numbers

@@ -238,6 +238,11 @@ _COMPARED = {"Softmax": 1, "LogSoftmax": 1, "Hardmax": 1, "TopK": 1, "ArgMax": 0
 _EXTREMA = {"ReduceMax", "ReduceMin"}
 
 
+def takes_lowest(at: ForwardNode) -> bool:
+    """Tell whether an operator picks the lowest of what it compares."""
+    return at.node.op in {"ArgMin", "ReduceMin"} or (at.node.op == "TopK" and not at.attr("largest", 1))
+
+
 def picked_from(at: ForwardNode) -> int:
     """Return the number of the input that an operator picks from.
 

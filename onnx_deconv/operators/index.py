@@ -42,7 +42,7 @@ def _with_one_axis(at: Site, axis: int, picked: int) -> Signal:
     return op.Reshape(at.signal, op.Concat(before, [-1], after, axis=0))
 
 
-@operator("GatherElements", traits={KEEPS_SIGN, PICK})
+@operator("GatherElements", traits={KEEPS_SIGN, PICK}, evaluate=numbers.gather_elements)
 def gather_elements(at: Site) -> Signals:
     """Each element's signal is added to where it was taken."""
     return [at.op.scatter_add(at.op.filled(at.shape(0), 0.0), at.raw(1), at.signal, at.axis()), None]
@@ -56,7 +56,7 @@ def top_k(at: Site) -> Signals:
     return [at.op.scatter_add(empty, at.raw_output(1), at.signal, axis), *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("GatherND", traits={KEEPS_SIGN, PICK})
+@operator("GatherND", traits={KEEPS_SIGN, PICK}, evaluate=numbers.gather_nd)
 def gather_nd(at: Site) -> Signals:
     """Each slice's signal is added to where it was taken."""
     op, batch, indices = at.op, at.attr("batch_dims", 0), at.raw(1)

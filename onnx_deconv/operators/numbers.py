@@ -151,6 +151,27 @@ def gather(data: Numbers, indices: Any, axis: int = 0) -> Numbers:
     return data.take(np.asarray(indices, np.int64), axis)
 
 
+def gather_elements(data: Numbers, indices: Any, axis: int = 0) -> Numbers:
+    """Pick along an axis, elsewhere in place; along an axis of size 1 all indices have to be the same."""
+    places = np.asarray(indices, np.int64)
+    axis %= data.ndim
+    for k in range(data.ndim):
+        if k != axis and data.shape[k] == 1:
+            first = places.take([0], k)
+            if (places != first).any():
+                raise ValueError(f"indices differ along axis {k}")
+            places = first
+    kept = tuple(slice(None) if k == axis else slice(n) for k, n in enumerate(places.shape))
+    return np.take_along_axis(data[kept], places, axis)
+
+
+def gather_nd(data: Numbers, indices: Any, batch_dims: int = 0) -> Numbers:
+    """Pick elements or slices, each by its coordinates."""
+    if batch_dims:
+        raise ValueError(f"batch_dims={batch_dims}")
+    return np.asarray(data[tuple(np.moveaxis(np.asarray(indices, np.int64), -1, 0))])
+
+
 def filled(shape: Any, value: Any = None) -> Numbers | None:
     """Return a small array of one number."""
     number = 0.0 if value is None else _single(value)
