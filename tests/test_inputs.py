@@ -16,6 +16,7 @@ from onnx_deconv import (
     Explainer,
     InputError,
     ModelError,
+    RuleError,
     compile_pair,
     explain,
     explain_graph,
@@ -381,6 +382,87 @@ def test_what_is_not_given_is_named_with_the_way_to_give_it(tmp_path):
     both = {"left": random(2, 1, 4, 5), "right": random(3, 1, 4, 5)}
     with pytest.raises(InputError, match="same number of samples"):
         explainer.explain(both | {"factor": 1, "flip": False})
+
+
+@pytest.mark.parametrize("shape", ["", "[1]"])
+def test_a_flag_that_decides_whether_a_dropout_drops_is_given(shape, tmp_path):
+    # The score of class 1 is the mean of each channel times a number of the table's second column.
+    flag = "mode = Identity(train)" if not shape else "none = Constant<value_ints=[0]>() "
+    flag += "mode = Squeeze(train, none)" if shape else ""
+    proto = of_inputs(
+        f"float[N,3,4,5] x, bool{shape} train",
+        f"a = ReduceMean<keepdims=0>(x, axes) {flag} d = Dropout(a, half, mode) y = MatMul(d, t)",
+        axes=np.array([2, 3]), half=np.float32(0.5), t=TABLE,
+    )  # fmt: skip
+    net, out = saved(proto, tmp_path / "net.onnx"), tmp_path / "out"
+    np.save(tmp_path / "x.npy", random(3, 4, 5))
+    how = ("--rules", "gradient", "--target", 1, "-o", out)
+    assert run("explain", net, tmp_path / "x.npy", "--input", "train=false", *how)[0] == 0
+    expected = np.broadcast_to(TABLE[:, 1, None, None] / 20, (3, 4, 5))
+    (values,) = out.glob("*.npy")
+    np.testing.assert_allclose(np.load(values), expected, rtol=1e-6)
+    assert record(out)["inputs"] == {"train": "False"}
+    assert "training mode" in refused("explain", net, tmp_path / "x.npy", "--input", "train=true", *how)
+    with pytest.raises(RuleError, match=r"--input .*with_inputs"):
+        Explainer(proto, "gradient", providers="cpu")(
+            {"x": random(1, 3, 4, 5), "train": np.zeros([1] if shape else [], bool)}, 1
+        )
+
+
+TABLE = np.float32([[1, -2], [3, 5], [0, 7]])
+POOLED = "a = ReduceMean<keepdims=0>(x, axes)"
+FLAT_TABLE = TABLE.ravel()
+
+
+@pytest.mark.parametrize("batch", ["N", "2"])
+@pytest.mark.parametrize(
+    ("size", "table", "tail"),
+    [
+        ("3,2", TABLE, "y = MatMul(a, t)"),
+        ("K,3", TABLE.T, "b = Transpose(t) y = MatMul(a, b)"),
+        ("6", FLAT_TABLE, "b = Reshape(t, rows) y = MatMul(a, b)"),
+    ],
+)
+def test_a_table_beside_the_images_has_no_axis_for_them(batch, size, table, tail):
+    # The score of class 1 is the mean of each channel times a number of the table's second column.
+    constants = {"axes": np.array([2, 3]), "rows": np.array([3, 2])}
+    proto = of_inputs(f"float[{batch},3,2,2] x, float[{size}] t", f"{POOLED} {tail}", **constants)
+    images = random(4, 3, 2, 2)
+    expected = np.broadcast_to(TABLE[:, 1, None, None] / 4, images.shape)
+    explainer = Explainer(proto, "gradient", providers="cpu")
+    assert explainer.model.batch == (None if batch == "N" else 2)
+    found = explainer({"x": images, "t": table}, 1)
+    np.testing.assert_allclose([e.reconstruction for e in found], expected, rtol=1e-6)
+    alone = Explainer(with_inputs(load(proto), {"t": table}), "gradient", providers="cpu")(images, 1)
+    np.testing.assert_allclose([e.reconstruction for e in alone], expected, rtol=1e-6)
+
+
+def test_an_input_that_nothing_reads_does_not_say_how_many_images_there_are():
+    proto = of_inputs("float[N,3,2,2] x, float[7] spare", f"{POOLED} y = MatMul(a, t)", t=TABLE)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    images = random(2, 3, 2, 2)
+    found = Explainer(proto, "gradient", providers="cpu")({"x": images, "spare": np.zeros(7, "f")}, 0)
+    expected = np.broadcast_to(TABLE[:, 0, None, None] / 4, images.shape)
+    np.testing.assert_allclose([e.reconstruction for e in found], expected, rtol=1e-6)
+
+
+def test_an_image_without_an_axis_for_images_is_refused_in_one_line(tmp_path):
+    weights = {"none": np.array([0]), "w": random(2, 3, 1, 1)}
+    body = "u = Unsqueeze(x, none) c = Conv(u, w) g = GlobalAveragePool(c) s = Flatten(g) y = Softmax(s)"
+    net = saved(model(body, weights, "3,8,6"), tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", random(3, 8, 6))
+    why = (
+        "input 'x' (3×8×6) has no axis for the images, as its first one holds the channels: export the model"
+    )
+    for layer in ((), ("--layer", "c")):
+        assert f"{why} with one, as 1×3×8×6" in refused("explain", net, tmp_path / "x.npy", *layer)
+    said = refused("verify", net)
+    assert why in said
+    assert "choose a layer" not in said
+    explainer = Explainer(load(net), "gradient", providers="cpu")
+    for layer in (None, "c"):
+        with pytest.raises((ModelError, InputError), match="1×3×8×6"):
+            explainer(random(3, 8, 6), 0, layer=layer)
 
 
 def test_what_is_given_once_counts_for_all_of_a_batch():

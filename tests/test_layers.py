@@ -47,6 +47,8 @@ CONTRACT = {
 }
 DOORS = {
     "onnxruntime": {"runtime"},
+    "openvino": {"runtime"},
+    "tract": {"runtime"},
     "PIL": {"imaging"},
     "click": {"cli"},
     "cmap": {"imaging"},

@@ -626,6 +626,44 @@ def test_a_channel_of_an_image_is_explained_from_what_it_was_drawn_from():
     np.testing.assert_allclose(in_one_graph(proto, images, [2]), only(images, 0, 4), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("tail", "sign"),
+    [("y = Add(x, f)", 1), ("y = Sub(x, f)", -1), ("s = Add(f, x) y = Clip(s, low, high)", 1)],
+)
+def test_an_image_may_be_what_filters_add_to_the_input(tail, sign):
+    # Channel 2 is its own, and twice channel 0 added or taken off.
+    w = np.float32([[0, 1, 0], [0, 0, 1], [2, 0, 0]])[:, :, None, None]
+    bounds = {"low": np.float32(-100), "high": np.float32(100)}
+    proto = model(f"f = Conv(x, w) {tail}", {"w": w} | bounds, "N,3,40,40")
+    images = random(2, 3, 40, 40)
+    drawn = images[:, 2] + 2 * sign * images[:, 0]
+    expected = np.stack([2 * sign * drawn, 0 * drawn, drawn], 1)
+    assert [(h.kind, h.axes.order) for h in heads(load(proto))] == [("image", [0, 1, 2, 3])]
+    np.testing.assert_allclose(arrays(explainer(proto)(images, 2)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, images, [2, 2]), expected, rtol=1e-5, atol=1e-6)
+    (one,) = explainer(proto)(images[:1], 2, position=(7, 30))
+    assert np.argwhere(one.reconstruction).tolist() == [[0, 7, 30], [2, 7, 30]]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_an_image_may_be_the_input_under_a_mask(layout):
+    # The mask of each channel is the one before it, so the two are each other's derivative.
+    w = np.eye(3, dtype=np.float32)[[2, 0, 1]][:, :, None, None]
+    filtered, size = "f = Conv(x, w)", "N,3,40,40"
+    if layout == "NHWC":
+        filtered = "t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, w) f = Transpose<perm=[0,2,3,1]>(c)"
+        size = "N,40,40,3"
+    proto = model(f"{filtered} y = Mul(x, f)", {"w": w}, size)
+    images = random(1, 3, 40, 40)
+    a, b = images[0, 1], images[0, 0]
+    expected, given = np.stack([a * b * a, a * b * b, 0 * a]), images
+    if layout == "NHWC":
+        expected, given = expected.transpose(1, 2, 0), images.transpose(0, 2, 3, 1)
+    assert [h.kind for h in heads(load(proto))] == ["image"]
+    (one,) = explainer(proto)(given, 1)
+    np.testing.assert_allclose(one.reconstruction, expected, rtol=1e-5)
+
+
 def test_an_embedding_is_explained_where_a_dimension_is_named():
     reader = random(72, 3)
     proto = linear("y = LpNormalization(s)", r=reader)

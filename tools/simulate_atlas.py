@@ -183,8 +183,8 @@ def _picture(number: int) -> Any:
 
 @click.command()
 @click.option("--maps", default=64, show_default=True)
-@click.option("--images", "largest", default=10**7, show_default=True)
-@click.option("--workers", "most", default=1000, show_default=True)
+@click.option("--images", "largest", default=10**7, show_default=True, type=click.IntRange(1))
+@click.option("--workers", "most", default=1000, show_default=True, type=click.IntRange(1))
 @click.option("--tiny", "counts", multiple=True, type=int)
 def main(maps: int, largest: int, most: int, counts: Sequence[int]) -> None:
     """Simulate the driver, or scan tiny pictures."""
@@ -193,7 +193,8 @@ def main(maps: int, largest: int, most: int, counts: Sequence[int]) -> None:
         child.start()
         child.join()
     if not counts:
-        for images, workers_ in ((largest // 1000, most // 100), (largest // 10, most), (largest, most)):
+        first = (max(1, largest // 1000), max(1, most // 100))
+        for images, workers_ in (first, (max(1, largest // 10), most), (largest, most)):
             simulate(maps, images, workers_)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.axis_names import axis_names
+from onnx_deconv.model.axis_names import axis_names, lacks_images
 from onnx_deconv.operators.axes import BATCH
 
 Batch = Any
@@ -30,6 +30,8 @@ def feeds_of(model: Model, batch: Batch) -> dict[str, Array]:
         batch = {names[0]: batch}
     if set(batch) != set(names):
         raise InputError(f"the model takes {', '.join(names)}; given: {', '.join(batch)}")
+    if problem := lacks_images(model):
+        raise InputError(problem)
     feeds = {name: as_input(model, name, as_array(name, given)) for name, given in batch.items()}
     counts = {name: len(feeds[name]) for name in batched(model)}
     if len(set(counts.values())) > 1:

@@ -16,7 +16,7 @@ from onnx_deconv.model import Array, Model
 from onnx_deconv.model.heads import ChosenKind, Head
 from onnx_deconv.runtime import Providers, Session, Survival
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification import Check, random_feeds, survival
+from onnx_deconv.verification import PROOF, Check, random_feeds, survival
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class _CheckFailedError(Exception):
 
 
 def _passed(checks: Sequence[Check]) -> bool:
-    return all(each.verdict == "ok" for each in checks)
+    return all(each.verdict != "failed" for each in checks)
 
 
 def named(semantics: Mapping[str, str | None]) -> str:
@@ -132,14 +132,34 @@ def named(semantics: Mapping[str, str | None]) -> str:
 def check_lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Describe the checks of a record, one line each."""
     for check in record["checks"]:
+        if check["error"] is None:
+            continue  # a warning says what was not checked
         verdict = "ok" if check["verdict"] == "ok" else "FAILED"
         error = check["error"]
         found = f"{check['detail']} differ by {error:.2g}"
+        if check["name"] == PROOF:
+            found = f"{check['of']}: {check['detail']}"
         if check["name"] == "companion":
             wrong = f"{error:.0f} values are not finite" if error else "all values are finite"
             found = f"{check['of']} {check['detail']}: {wrong}"
         yield f"  check {verdict}: {found}"
     yield from _signal(record)
+
+
+def unproved(record: Mapping[str, Any]) -> Iterator[str]:
+    """Say what could not be checked on this machine, and how it can be."""
+    yield from (check["detail"] for check in record["checks"] if check["error"] is None)
+
+
+def failure(record: Mapping[str, Any]) -> str:
+    """Say in one line what is wrong with what was to be written, and the way out."""
+    failed = [check for check in record["checks"] if check["verdict"] == "failed"]
+    if any(check["name"] != PROOF for check in failed):
+        return "a check failed, so nothing was written (--check 0 writes the files unchecked)"
+    return (
+        f"{failed[0]['of']}: {failed[0]['detail']}, so nothing was written: let onnxruntime run the "
+        "graph (--for onnxruntime), or explain otherwise (--rules, --layer); --check 0 writes it unchecked"
+    )
 
 
 def _signal(record: Mapping[str, Any]) -> Iterator[str]:

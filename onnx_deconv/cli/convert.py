@@ -10,7 +10,7 @@ import click
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli import FELL_SHORT, explain_form, groups, pair_form, triton_form
 from onnx_deconv.cli.console import Console
-from onnx_deconv.cli.conversion import Conversion
+from onnx_deconv.cli.conversion import Conversion, failure, unproved
 from onnx_deconv.cli.explain_form import GraphOptions
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
@@ -66,7 +66,8 @@ class ConvertOptions:
         whole(
             "--check",
             "Check on N random inputs that the outputs equal the original's and the reconstruction is "
-            "finite; 0 for no check.",
+            "finite; with --for openvino or tract, where that is installed, also that it gives what "
+            "onnxruntime gives; 0 for no check.",
             least=0,
         ),
     ] = 1
@@ -118,10 +119,11 @@ def command(
         console.result(record, lambda: "\n".join(pair_form.lines(record)))
         if record["passed"]:
             _recommend(console, conversion)
-    for note in filter(None, (record["image_dependence"]["note"], (record["signal"] or {}).get("warning"))):
+    notes = (record["image_dependence"]["note"], (record["signal"] or {}).get("warning"), *unproved(record))
+    for note in filter(None, notes):
         console.warn(note)
     if not record["passed"]:
-        console.error("a check failed, so nothing was written (--check 0 writes the files unchecked)")
+        console.error(failure(record))
     return 0 if record["passed"] else FELL_SHORT
 
 

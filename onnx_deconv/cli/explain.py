@@ -201,8 +201,9 @@ def command(
     Without --target and --layer the most probable class is explained.
     """
     targets, drawn = options.of_layers(), pictures.drawn()
-    explainer = run.explainer(model, semantics, AUTO, averages.of(), measure=True, layers=len(targets))
-    study = inputs.study(console, explainer, images)
+    taken, flags = inputs.with_flags(model, run)
+    explainer = run.explainer(taken, semantics, AUTO, averages.of(), measure=True, layers=len(targets))
+    study = inputs.study(console, explainer, images, flags)
     found = study.find(paths)
     job = Job(study, targets, drawn, output, pictures.suffix, pictures.most)
     return explain(console, job, found, cluster.ray)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,7 @@ from onnx_deconv.compiler.telephones import shares
 from onnx_deconv.imaging import ImageInput, Preprocess
 from onnx_deconv.model import Array
 from onnx_deconv.runtime import Session, first_nan, numpy_of
-from onnx_deconv.verification import Check, same_outputs
+from onnx_deconv.verification import Check, Question, prove, questions, same_outputs
 
 TargetInput = Literal["optional", "required"]
 _SHOWN = 4
@@ -194,16 +195,26 @@ def _checks_of(
     file: Path,
     original: tuple[Session, list[dict[str, Array]]] | None,
 ) -> list[Check]:
-    """Run the graph that was written, and compare what it answers with the original; none if not asked."""
+    """Run the graph that was written, and compare its answers: with the original's, and those of its runtime.
+
+    No check is made where none was asked for.
+    """
     checks: list[Check] = []
-    if original is not None:
-        session = Session(ModelProto.FromString(file.read_bytes()), file.parent, conversion.providers)
-        with conversion.timed("check"):
-            for k, batch in enumerate(original[1]):
-                own, asked = _feeds(graph, options, preprocess, batch, k)
-                expected, found = original[0].run(own), session.run_plainly(asked)
-                checks += _compared(conversion, graph, asked, expected, found)
-    return checks
+    if original is None:
+        return checks
+    session = Session(ModelProto.FromString(file.read_bytes()), file.parent, conversion.providers)
+    asked_more = list[Iterator[Question]]()
+    with conversion.timed("check"):
+        for k, batch in enumerate(original[1]):
+            own, asked = _feeds(graph, options, preprocess, batch, k)
+            expected, found = original[0].run(own), session.run_plainly(asked)
+            checks += _compared(conversion, graph, asked, expected, found)
+            rng = np.random.default_rng(k)
+            asked_more.append(
+                questions(conversion.model, graph.manifest, asked, found, session.run_plainly, rng)
+            )
+    with conversion.timed("proof"):
+        return checks + prove(conversion.model, options.runtime, file, chain.from_iterable(asked_more))
 
 
 def _feeds(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import click
@@ -13,14 +14,17 @@ from onnx_deconv.atlas.archives import Load
 from onnx_deconv.atlas.images import images_of, is_collection
 from onnx_deconv.atlas.stored import is_uri
 from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.fixed_inputs import with_inputs
 from onnx_deconv.attribution.samples import Reader, Sample
 from onnx_deconv.attribution.shown import ShownPhoto
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.fixed_inputs import given_inputs, values_of
 from onnx_deconv.cli.image_options import ImageOptions, tell_assumed_preset
+from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.cli.options import changed, option, parse_numbers, whole
 from onnx_deconv.cli.pictures import find_files
 from onnx_deconv.cli.records import made_by
+from onnx_deconv.compiler.package import is_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import (
     NUMBER_SUFFIXES,
@@ -30,6 +34,7 @@ from onnx_deconv.imaging import (
     holds_numbers,
     takes_pictures,
 )
+from onnx_deconv.model import Model
 
 _BAND_FILES = NUMBER_SUFFIXES | {".tif", ".tiff"}
 
@@ -61,11 +66,32 @@ class InputOptions:
         whole("--page", "The page of a TIFF, or the frame of an animation, from 0.", least=0),
     ] = 0
 
-    def study(self, console: Console, explainer: Explainer, images: ImageOptions) -> "SampleStudy":
-        """Find out how what is given becomes the model's inputs."""
+    def with_flags(self, path: Path, run: ModelOptions) -> tuple[Path | Model, Mapping[str, Any]]:
+        """Return the model in which flags are what is given for them, and these.
+
+        They decide what is computed at all, such as whether a Dropout drops, which rules have to know before.
+        """
+        numbers = {n: v for n, v in values_of(self.given).items() if isinstance(v, np.ndarray) and not v.ndim}
+        if not numbers or is_pair(path):
+            return path, {}
+        model = run.load(path)
+        given = {n: v for n, v in numbers.items() if n in model.inputs and model.input_dtype(n) == np.bool_}
+        reader = Reader(model, {})
+        flags = {name: reader.parts(name, value)[0].array for name, value in given.items()}
+        return (with_inputs(model, flags) if flags else model), given
+
+    def study(
+        self,
+        console: Console,
+        explainer: Explainer,
+        images: ImageOptions,
+        flags: Mapping[str, Any] = MappingProxyType({}),
+    ) -> "SampleStudy":
+        """Find out how what is given becomes the model's inputs, apart from flags that are in the model."""
         if self.bands is not None and len(self.bands) not in (1, 3):
             raise click.UsageError("--bands: name one channel, or three")
-        model, given = explainer.model, values_of(self.given)
+        model = explainer.model
+        given = {name: value for name, value in values_of(self.given).items() if name not in flags}
         if unknown := [name for name in given if name not in model.inputs]:
             raise InputError(f"--input {unknown[0]}: the model's inputs are {', '.join(model.inputs)}")
         found = {
@@ -80,7 +106,7 @@ class InputOptions:
         how = {name: preprocess for name, (preprocess, _) in found.items()}
         reader = Reader(model, how, assumed, self.bands, self.page)
         left = [name for name in model.inputs if name not in given]
-        return SampleStudy(console, explainer, reader, given, left)
+        return SampleStudy(console, explainer, reader, given, left, flags)
 
     def _refuse_idle_choices(
         self, images: ImageOptions, *, any_photographs: bool, all_photographs: bool
@@ -109,6 +135,8 @@ class SampleStudy:
         What inputs get in every sample.
     left
         The other inputs: there is one of them where files are the command's arguments.
+    flags
+        What is in the model already.
     stored
         What reads the photographs that are in archives, tables or buckets, by their names.
     """
@@ -118,6 +146,7 @@ class SampleStudy:
     reader: Reader
     given: Mapping[str, Any]
     left: Sequence[str]
+    flags: Mapping[str, Any] = field(default_factory=dict)
     stored: dict[str, Load] = field(default_factory=dict)
 
     @property
@@ -196,8 +225,8 @@ class SampleStudy:
         made = made_by(self.explainer, only)
         if len(how) > 1:
             made["preprocess"] = {name: vars(each) for name, each in how.items()}
-        if self.given:
-            made["inputs"] = {name: str(value) for name, value in self.given.items()}
+        if told := {**self.given, **self.flags}:
+            made["inputs"] = {name: str(value) for name, value in told.items()}
         chosen = {"bands": self.reader.bands, "page": self.reader.page}
         return made | {name: value for name, value in chosen.items() if value}
 

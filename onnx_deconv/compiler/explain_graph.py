@@ -361,13 +361,13 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
 def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) -> str | None:
     """Tell why none of an output's numbers comes first; ``None`` where one does."""
     kind = scores["kind"]
+    if kind == "unknown" and not explained["cut"]:
+        return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
         return (
             "holds boxes, and nothing tells which of their fields are classes, which the classes' labels in "
             "the model's metadata would tell"
         )
-    if kind == "unknown" and not explained["cut"]:
-        return "holds rows of numbers of which nothing tells what they are"
     if kind == "embedding":
         return "is an embedding, whose dimensions have no meaning"
     if kind == "numbers":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,28 @@ def own_top(manifest: Mapping[str, Any]) -> dict[str, Array]:
     if target["dtype"] == "float":
         return {target["name"]: np.zeros(shape, np.float32)}
     return {target["name"]: np.full(shape, OWN_TOP)}
+
+
+def other_target(
+    manifest: Mapping[str, Any], found: Mapping[str, Array], rng: np.random.Generator
+) -> dict[str, Array]:
+    """Return what to give as ``target`` to have something else explained than each image's strongest.
+
+    Parameters
+    ----------
+    manifest
+        The explain graph's.
+    found
+        What the graph gave for :func:`own_top`, by output name.
+    rng
+        Where weights and arrays come from.
+    """
+    ((target, top),) = own_top(manifest).items()
+    if top.dtype == np.float32:
+        return {target: np.asarray(rng.standard_normal(top.shape, np.float32))}
+    told = {entry.get("meaning"): entry["name"] for entry in manifest["outputs"]}
+    count = prod(found[told[_SCORES]].shape[1:])
+    return {target: (found[told[_EXPLAINED]] + 1) % count}
 
 
 def answers(pair: Pair, names: Mapping[str, str], count: int | None, top: int) -> list[dict[str, Any]]:

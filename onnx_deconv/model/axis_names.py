@@ -1,6 +1,7 @@
 """What runs along the axes of every value: the images of the batch, channels, positions of the input."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -39,12 +40,17 @@ class AxisNames:
     values: Mapping[str, Names]
     channels: Mapping[str, int]
 
+    @property
+    def own(self) -> frozenset[str]:
+        """The names of the axes that ``channels`` tells of."""
+        return frozenset(_named(value, axis) for value, axis in self.channels.items())
+
 
 def axis_names(model: Model) -> AxisNames:
     """Follow the inputs' axes through the graph, once for each model.
 
-    The first axis of an input is the batch, unless a filter takes it for its channels, or only other inputs
-    leave the number of images open.
+    The first axis of an input is the batch, unless a filter takes it for its channels, or it has another
+    number than the images have, which are the inputs with most axes: then the input is a table, or a flag.
     """
     if model not in _KNOWN:
         _KNOWN[model] = _followed_through(model)
@@ -63,12 +69,36 @@ def has_batches(model: Model) -> bool:
     )
 
 
+def lacks_images(model: Model) -> str | None:
+    """Tell why a model takes no batches: its filters have an axis for the images, and the input has none."""
+    if 0 not in axis_names(model).channels.values():
+        return None
+    name = max(model.inputs, key=lambda each: len(model.type_of(each).shape or ()))
+    types, filtered = model.type_of(name), model.type_of(model.convolutions[0])
+    if types.shape is None or len(filtered.shape or ()) <= len(types.shape):
+        return None
+    return (
+        f"input {name!r} ({types}) has no axis for the images, as its first one holds the channels: export "
+        f"the model with one, as 1×{types}"
+    )
+
+
 _KNOWN: WeakKeyDictionary[Model, AxisNames] = WeakKeyDictionary()
 
 
 def _followed_through(model: Model) -> AxisNames:
-    values = _inputs(model)
-    channels: dict[str, int] = {}
+    found = _followed_from(model, _inputs(model, _sized(model)))
+    if any(sum(axis == {BATCH} for axis in names) > 1 for names in found.values.values()):
+        # Rows of a table whose number is open, too, are no images where these are multiplied by them.
+        found = _followed_from(model, _inputs(model, _sized(model) & _named_as_images(model)))
+    if 0 in found.channels.values():
+        values = {v: tuple(axis - {BATCH} for axis in names) for v, names in found.values.items()}
+        return AxisNames(values, found.channels)
+    return found
+
+
+def _followed_from(model: Model, inputs: Mapping[str, Names]) -> AxisNames:
+    values, channels = dict(inputs), dict[str, int]()
     for node in model.nodes:
         given = {i: values[v.name] for i, v in enumerate(node.inputs) if v.name in values}
         if not given:
@@ -79,18 +109,31 @@ def _followed_through(model: Model) -> AxisNames:
             shape = model.type_of(output.name).shape
             if names is not None and (shape is None or len(shape) == len(names)):
                 values[output.name] = without_singles(names, shape)
-    unbatched = {name for name, axis in channels.items() if axis == 0}
-    if unbatched:
-        values = {v: tuple(axis - {BATCH} for axis in names) for v, names in values.items()}
     return AxisNames(values, channels)
 
 
-def _inputs(model: Model) -> dict[str, Names]:
+def _sized(model: Model) -> set[str]:
+    """Return the inputs whose first axis has as many places as there are images."""
+    return {name for name in model.inputs if (model.type_of(name).shape or (0,))[0] == model.batch}
+
+
+def _named_as_images(model: Model) -> set[str]:
+    """Return the inputs whose first axis is called as that of those with most axes, and these."""
+    types = {name: model.type_of(name) for name in model.inputs}
+    most = max(len(each.shape or ()) for each in types.values())
+    called = {each.symbols[0] for each in types.values() if len(each.shape or ()) == most and each.symbols}
+    return {
+        name
+        for name, each in types.items()
+        if len(each.shape or ()) == most or (each.symbols and each.symbols[0] in called - {""})
+    }
+
+
+def _inputs(model: Model, with_images: AbstractSet[str]) -> dict[str, Names]:
     shapes = {name: model.type_of(name).shape for name in model.inputs}
-    open_ = any(shape and shape[0] is None for shape in shapes.values())
     return {
         name: tuple(
-            (frozenset({BATCH}) if not open_ or shape[0] is None else NOTHING)
+            (frozenset({BATCH}) if name in with_images else NOTHING)
             if k == 0
             else frozenset({_named(name, k)})
             for k in range(len(shape))

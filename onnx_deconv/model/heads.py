@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError, given, way
-from onnx_deconv.model.axis_names import AxisNames, axis_names
+from onnx_deconv.model.axis_names import AxisNames, axis_names, lacks_images
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model, read_by
@@ -208,6 +208,8 @@ def explainable(model: Model, output: str | None = None) -> Head:
     head = head_of(model, output)
     if head.problem is None:
         return head
+    if head.problem == lacks_images(model):  # then no layer can be explained either
+        raise ModelError(f"{model.name}: {head.problem}")
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
     nearest = _with_images(model, head.start) if head.kind == "unknown" else head.start
     layer = "a layer" + (f", as {nearest!r}" if nearest else "")
@@ -224,7 +226,10 @@ def _with_images(model: Model, value: str) -> str | None:
         if value in model.inputs or where is None or shape is None:
             return None
         batch = batch_axis(model, names, value)
-        if batch is not None and class_axis(Tail(value, value, ()), shape, where, batch) is not None:
+        if (
+            batch is not None
+            and class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None
+        ):
             return value
     return None
 
@@ -443,11 +448,11 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     batch = batch_axis(model, names, tail.start)
     if batch is None:
-        problem = f"the graph does not tell which axis of {named} holds the images"
+        problem = lacks_images(model) or f"the graph does not tell which axis of {named} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
     one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
-    classes = None if one else class_axis(tail, shape, where, batch)
+    classes = None if one else class_axis(tail, shape, where, batch, names.own)
     if classes is None and len(shape) > 1 and not one:
         problem = f"the graph does not tell which axis of {named} holds the classes"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
@@ -608,7 +613,9 @@ def axes_of(model: Model, value: str) -> Axes:
         return Axes(0, 1, tuple(range(2, len(shape or ()))))
     batch = batch_axis(model, names, value)
     one = batch is not None and has_one_channel(names, where, batch)
-    found = None if batch is None or one else class_axis(Tail(value, value, ()), shape, where, batch)
+    found = None
+    if batch is not None and not one:
+        found = class_axis(Tail(value, value, ()), shape, where, batch, names.own)
     if batch is None or (found is None and not one):
         return Axes(0, 1, tuple(range(2, len(shape))))
     return Axes(batch, found, tuple(k for k in range(len(shape)) if k not in (batch, found)))

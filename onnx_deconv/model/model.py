@@ -151,9 +151,14 @@ class Model:
 
     @cached_property
     def batch(self) -> int | None:
-        """How many images the model takes at once; ``None`` where the file leaves that open."""
-        shapes = [self.type_of(name).shape for name in self.inputs]
-        return min((shape[0] for shape in shapes if shape and shape[0]), default=None)
+        """How many images the model takes at once; ``None`` where the file leaves that open.
+
+        Of several inputs, those with most axes are the images, beside which there may be tables and flags.
+        """
+        shapes = [shape for shape in (self.type_of(name).shape for name in self.inputs) if shape]
+        most = max(map(len, shapes), default=0)
+        sizes = [shape[0] for shape in shapes if len(shape) == most]
+        return None if None in sizes else min((size for size in sizes if size), default=None)
 
     @cached_property
     def values(self) -> set[str]:

@@ -72,7 +72,8 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
     if len(long) > 1 and any(where[k] == {CHANNEL} for k in long):
         return "detections"  # one axis is of anchors
     if len(long) > 1:
-        return "image" if not tail.cut and _is_picture(model, shape, count, long) else "class map"
+        drawn = not tail.squashes and tail.compares is None
+        return "image" if drawn and _is_picture(model, shape, count, long) else "class map"
     among_places = tail.compares in axes.positions
     alone = among_places and axes.classes is None and _has_boxes(model, tail.output)
     if alone or picks_boxes(model, tail):

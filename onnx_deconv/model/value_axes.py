@@ -1,6 +1,7 @@
 """The axes of a value: which holds the images, which the classes or channels, which positions."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from onnx_deconv.model.axis_names import AxisNames
 from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import Shape
-from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
+from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
 
 _Size = int | str | None
 _ANCHORED = 2
@@ -113,20 +114,33 @@ def has_one_channel(names: AxisNames, where: Names, batch: int) -> bool:
     """
     others = [axis for k, axis in enumerate(where) if k != batch]
     filtered = tuple(f"{value}[" for value in names.channels)
-    channels = {f"{value}[{axis}]" for value, axis in names.channels.items()}
     return bool(others) and all(
-        len(axis) == 1 and not axis & channels and next(iter(axis)).startswith(filtered) for axis in others
+        len(axis) == 1 and not axis & names.own and next(iter(axis)).startswith(filtered) for axis in others
     )
 
 
-def class_axis(tail: Tail, shape: Shape, where: Names, batch: int) -> int | None:
+def class_axis(
+    tail: Tail, shape: Shape, where: Names, batch: int, own: AbstractSet[str] = NOTHING
+) -> int | None:
     """Return the axis of scores that holds the classes; ``None`` where the graph does not tell.
 
     It is the one that a softmax or an ArgMax of the tail compares along, unless that finds a place in the
     whole map of each channel; else the one that the channels of a filter became, with no position of the
     input in it; of two such beside positions, which are the anchors and the fields of their boxes, the
     longer one; else the only one that is left, or that the input's channels became.
+
+    Parameters
+    ----------
+    tail
+        The output's tail.
+    shape, where
+        The scores' shape, and what runs along their axes.
+    batch
+        The axis of their images.
+    own
+        The names of the inputs' channels, which a filter's may be added to, or multiplied by.
     """
+    where = tuple(axis - own if CHANNEL in axis else axis for axis in where)
     rest = [k for k in range(len(shape)) if k != batch]
     filtered = [k for k in rest if where[k] == {CHANNEL}]
     if tail.compares in rest and not (len(filtered) == 1 and is_map(where[tail.compares])):

@@ -28,5 +28,10 @@ def refuse_training(at: ForwardNode) -> None:
         If it is.
     """
     if is_training(at):
+        if at.node.op == "Dropout" and at.constant(_MODE) is None:
+            raise at.unsupported(
+                "only the run says whether it is in training mode: where an input says so, give it by "
+                "--input FLAG=false (in Python with_inputs), or export the model for inference"
+            )
         does = "drops numbers at random" if at.node.op == "Dropout" else "mixes the images of a batch"
         raise at.unsupported(f"in training mode it {does}; export the model for inference")

@@ -1,8 +1,9 @@
-"""Models and pairs, ready to run: the only room that imports onnxruntime."""
+"""Models and pairs, ready to run: the only room that imports onnxruntime, and other runtimes."""
 
 from onnx_deconv.runtime.memory import memory_free, memory_needed, peak_memory
 from onnx_deconv.runtime.not_a_number import first_nan, why_not_finite
 from onnx_deconv.runtime.pair_session import PairSession, companion, seed_type
+from onnx_deconv.runtime.provers import PROVERS, Prover
 from onnx_deconv.runtime.providers import Providers
 from onnx_deconv.runtime.session import (
     Session,
@@ -16,7 +17,9 @@ from onnx_deconv.runtime.session import (
 from onnx_deconv.runtime.signal_meter import SignalMeter, Survival
 
 __all__ = [
+    "PROVERS",
     "PairSession",
+    "Prover",
     "Providers",
     "Session",
     "SignalMeter",

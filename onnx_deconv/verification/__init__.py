@@ -9,6 +9,7 @@
    directions, is what the runtime then computes.
 5. *image*, *class*: what two images, and two units, have to do with the picture, as the manifest says.
 6. *signal*: how much of it the rectifiers let through.
+7. *proof*: another runtime gives what onnxruntime gives (:mod:`onnx_deconv.verification.proof`).
 
 Each has one of three verdicts: ``ok``, ``failed``, or ``not covered`` where there is nothing to compare with.
 """
@@ -16,13 +17,18 @@ Each has one of three verdicts: ``ok``, ``failed``, or ``not covered`` where the
 from onnx_deconv.verification.checks import Check, Verdict, relative_error, same_outputs
 from onnx_deconv.verification.dependence import likeness_of_images, survival, told
 from onnx_deconv.verification.pairs import check_pair, verify
+from onnx_deconv.verification.proof import PROOF, Question, prove, questions
 from onnx_deconv.verification.random_feeds import random_feeds
 
 __all__ = [
+    "PROOF",
     "Check",
+    "Question",
     "Verdict",
     "check_pair",
     "likeness_of_images",
+    "prove",
+    "questions",
     "random_feeds",
     "relative_error",
     "same_outputs",

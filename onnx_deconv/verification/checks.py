@@ -38,7 +38,8 @@ class Check:
     Attributes
     ----------
     name
-        ``forward``, ``switches``, ``companion``, ``difference``, ``image``, ``class`` or ``signal``.
+        ``forward``, ``switches``, ``companion``, ``difference``, ``image``, ``class``, ``signal`` or
+        ``proof``.
     of
         What it was checked of: a rule table, a value.
     error
@@ -88,10 +89,11 @@ def same_outputs(model: Model, original: Mapping[str, Any], found: Mapping[str, 
     errors = {o: relative_error(numpy_of(found[o]), numpy_of(original[o])) for o in tensors}
     worst = max(errors, key=lambda o: errors[o], default="")
     detail = f"outputs {', '.join(errors)}" if len(errors) == 1 else f"{len(errors)} outputs, worst {worst}"
-    return Check("forward", of, errors.get(worst, 0.0), _output_limit(model), detail)
+    return Check("forward", of, errors.get(worst, 0.0), output_limit(model), detail)
 
 
-def _output_limit(model: Model) -> float:
+def output_limit(model: Model) -> float:
+    """Return how far off outputs may be, as a share of the largest number: the types of a model say it."""
     if any(rounds(node.op, node.domain) for node in model.nodes):
         return QUANTISED_LIMIT
     computed = (v.name for node in model.nodes for v in node.outputs)

@@ -19,6 +19,15 @@ import numpy as np
 NUMBERS = {"float": np.float32, "float16": np.float16, "int64": np.int64, "uint8": np.uint8, "bool": np.bool_}
 
 
+def _provers():
+    """Load the file of the package that knows some of the runtimes; it needs nothing but NumPy."""
+    file = Path(__file__).parents[2] / "onnx_deconv" / "runtime" / "provers.py"
+    spec = importlib.util.spec_from_file_location("provers", file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def onnxruntime(model, names, provider="CPUExecutionProvider"):
     """onnxruntime for Python."""
     import onnxruntime as ort
@@ -35,43 +44,12 @@ def openvino_provider(model, names):
     return onnxruntime(model, names, "OpenVINOExecutionProvider")
 
 
-def openvino(model, names):
-    """OpenVINO itself, computing in float32."""
-    import openvino as ov
-
-    core = ov.Core()
-    compiled = core.compile_model(
-        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    )
-    return lambda feeds: [compiled(feeds)[name] for name in names]
-
-
 def reference(model, names):
     """The standard's own evaluator."""
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(model)
     return lambda feeds: evaluator.run(names, feeds)
-
-
-def tract(model, places):
-    """tract for Python, which calls outputs by their nodes; open shapes are those of the first images."""
-    import tract as runtime
-
-    loaded = runtime.onnx().load(model)
-    made = {}
-
-    def run(feeds):
-        if not made:
-            order = [loaded.input_name(k) for k in range(loaded.input_count())]
-            for k, name in enumerate(order):
-                kind = {"float32": "F32", "int64": "I64", "uint8": "U8"}[str(feeds[name].dtype)]
-                loaded.set_input_fact(k, ",".join(map(str, feeds[name].shape)) + "," + kind)
-            made.update(order=order, model=loaded.into_model().into_runnable())
-        found = made["model"].run([feeds[name] for name in made["order"]])
-        return [found[k].to_numpy() for k in places]
-
-    return run
 
 
 def ncnn(model, places):
@@ -100,7 +78,10 @@ def ncnn(model, places):
     return run
 
 
-RUNTIMES = {f.__name__: f for f in (onnxruntime, openvino_provider, openvino, reference, tract, ncnn)}
+RUNTIMES = {f.__name__: f for f in (onnxruntime, openvino_provider, reference, ncnn)} | {
+    "openvino": lambda model, names: _provers().openvino(model, names, threads=1),
+    "tract": lambda model, places: _provers().tract(model, places),
+}
 BY_PLACE = {"tract", "ncnn"}
 """Those that call outputs by other names than the model."""
 
