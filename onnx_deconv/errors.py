@@ -17,6 +17,22 @@ Each message is one line that says what is wrong and how to correct it.
 from collections.abc import Iterable, Sequence
 
 _OFFERED = 3
+_SPOKEN = {"options": False}
+
+
+def speak_options(options: bool) -> None:  # noqa: FBT001
+    """Have messages name options of the command line, or, as they do otherwise, arguments in Python."""
+    _SPOKEN["options"] = options
+
+
+def way(option: str, argument: str) -> str:
+    """Return the way out that the caller can take: an option of the command line, or an argument."""
+    return option if _SPOKEN["options"] else argument
+
+
+def given(name: str, value: object, option: str | None = None) -> str:
+    """Say what a caller gave, as it was given: ``--top 0``, or ``top=0``."""
+    return way(f"--{option or name.replace('_', '-')} {value}", f"{name}={value!r}")
 
 
 class DeconvError(Exception):
@@ -70,7 +86,7 @@ class MissingRuleError(DeconvError):
         operators = sorted({operator for operator, _ in missing})
         nodes = ", ".join(f"{node} ({operator})" for operator, node in missing)
         remedy = (
-            "explain an earlier layer (--layer, or layer= in Python), or add a rule (docs/add-an-operator.md)"
+            f"explain an earlier layer ({way('--layer', 'layer=')}), or add a rule (docs/add-an-operator.md)"
         )
         if all(operator.startswith("com.microsoft.nchwc::") for operator in operators):
             remedy = "the file was optimised for one kind of CPU: save it at onnxruntime's level 'extended'"
@@ -95,8 +111,7 @@ class RuntimeUnavailableError(DeconvError):
 
 
 def sizes_of(name: str = "NAME", example: str = "1,3,224,224") -> str:
-    """Tell how a person gives the sizes of an input, on the command line and in Python."""
+    """Tell how a person gives the sizes of an input."""
     numbers = example.replace(",", ", ")
-    return (
-        f"give it, as in --input-shape {name}:{example}, or in Python input_shapes={{{name!r}: ({numbers})}}"
-    )
+    argument = f"input_shapes={{{name!r}: ({numbers})}}"
+    return f"give it, as in {way(f'--input-shape {name}:{example}', argument)}"

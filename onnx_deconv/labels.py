@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, way
 from onnx_deconv.files import embedded
 
 # Where exporters and model zoos put them.
@@ -189,8 +189,8 @@ class Labels:
             raise InputError(f"{label!r} names several classes: {', '.join(map(str, found))}; give the index")
         if not self.names:
             raise InputError(
-                f"class {label!r}: the model carries no labels; give an index, or the names (--labels FILE, "
-                "or labels= in Python; imagenet for ImageNet's)"
+                f"class {label!r}: the model carries no labels; give an index, or the names "
+                f"({way('--labels FILE', 'labels=')}; imagenet for ImageNet's)"
             )
         spoken = [part.strip().lower() for name in self.names for part in name.split(",")]
         close = difflib.get_close_matches(wanted, spoken, 3)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, Self, get_args, get_type_hints
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, given
 from onnx_deconv.operators.tables import RuleTable, adopt, rule_table, rule_tables
 
 NO_RULES = "none"
@@ -64,15 +64,17 @@ class Semantics:
         elif self.cam == "none":
             raise InputError("neither rules nor cam: there is nothing to make")
         if not isinstance(self.cam_layer, str | None):
-            raise InputError(f"cam_layer={self.cam_layer!r}: give the name of one layer")
+            raise InputError(f"{given('cam_layer', self.cam_layer)}: give the name of one layer")
         if self.cam_layer is not None and self.cam == "none":
-            layer = f"cam_layer={self.cam_layer!r}"
-            raise InputError(f"{layer}: choose a class activation map too, as cam='grad-cam'")
+            layer = given("cam_layer", self.cam_layer)
+            raise InputError(f"{layer}: choose a class activation map too, as {given('cam', 'grad-cam')}")
         if self.precision == "float16" and self.table.conserves:
-            raise InputError(f"rules={self.rules!r}: shares are too small for precision='float16'")
+            raise InputError(
+                f"{given('rules', self.rules)}: shares are too small for {given('precision', 'float16')}"
+            )
         for name, choices in self.choices().items():
             if getattr(self, name) not in choices:
-                raise InputError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
+                raise InputError(f"{given(name, getattr(self, name))}: choose one of {', '.join(choices)}")
 
     @classmethod
     def choices(cls) -> dict[str, tuple[str, ...]]:

@@ -1039,7 +1039,7 @@ def test_the_shell_is_given_its_completion():
         (["--layer", "activatoin"], "did you mean activation"),
         (["--target", 5], "no class 5"),
         (["--target", "houze cat"], "did you mean house cat"),
-        (["--top", 9], "top=9"),
+        (["--top", 9], "--top 9"),
         (["--top", 0], "--top"),
         (["--target", 1, "--top", 2], "--top"),
         (["--target", "cat", "--layer", "r1"], "by its number"),

@@ -699,7 +699,7 @@ def test_two_possible_layouts_are_refused_with_the_option():
     proto = model("c = Mul(x, w) y = ReduceMean<keepdims=0>(c, axes)",
                   {"w": random(1), "axes": np.array([2, 3])}, "N,3,8,3")  # fmt: skip
     photograph = np.zeros((8, 3, 3), np.uint8)
-    with pytest.raises(InputError, match=r"--layout NCHW or NHWC.*preprocess=Preprocess\(layout"):
+    with pytest.raises(InputError, match=r"choose NCHW or NHWC by preprocess=Preprocess\(layout"):
         explain(proto, photograph, providers="cpu")
     how, _ = preprocess_for(load(proto), layout="NCHW")
     assert explain(proto, photograph, 0, preprocess=how, providers="cpu").shown.layout == "NCHW"

@@ -524,7 +524,9 @@ def test_a_file_for_telephones_holds_no_weight_twice(tmp_path):
 
 @pytest.mark.parametrize("runtime", [name for name, profile in PROFILES.items() if profile.sizes != "any"])
 def test_sizes_that_a_runtime_must_know_are_asked_for(runtime):
-    with pytest.raises(InputError, match=rf"{runtime} needs all sizes.* of 'x'.*--input-shape x:1,3,224,224"):
+    with pytest.raises(
+        InputError, match=rf"{runtime} needs all sizes.* of 'x'.*input_shapes={{'x': \(1, 3, 224, 224\)}}"
+    ):
         explain_graph(compile_pair(load(network())), runtime=runtime)
 
 

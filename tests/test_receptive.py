@@ -418,7 +418,7 @@ def test_what_cannot_be_followed_is_named_and_sees_everything(body, constants):
 def test_sizes_that_the_model_leaves_open():
     net = Net((1, "H", "W"))
     net.conv((3, 3))
-    with pytest.raises(InputError, match="--input-shape image:"):
+    with pytest.raises(InputError, match=r"input_shapes=.'image':"):
         receptive_field(load(net.model()), net.last)
     assert receptive_field(load(net.model()), net.last, size=(9, 8)).box((6, 5)) == (6, 5, 9, 8)
 

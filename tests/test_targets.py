@@ -247,6 +247,43 @@ def test_a_unit_of_scores_starts_with_one_in_an_explain_graph():
     assert graph.manifest["seed"] == "unit"
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "ask", "argument"),
+    [
+        (("explain", "--top", 9), "--top 9: choose 1 to 4", lambda p: explainer(p)(IMAGES, top=9), "top=9: "),
+        (
+            ("convert", "--form", "explain", "--target-kind", "weights", "--top", 2),
+            "--target-kind weights: a sum",
+            lambda p: explain_graph(p, target="weights", top=2),
+            "target='weights': a sum",
+        ),
+        (
+            ("convert", "--form", "explain", "--seed", "contrast"),
+            "--seed contrast: ",
+            lambda p: explain_graph(p, seed="contrast"),
+            "seed='contrast': ",
+        ),
+    ],
+)
+def test_messages_are_in_the_words_of_the_caller(photo, command, option, ask, argument):
+    proto, (name, *how) = segmenter(size="16,16"), command
+    onnx.save(proto, photo.parent / "net.onnx")
+    code, _, stderr = run(
+        name,
+        photo.parent / "net.onnx",
+        *([photo] if name == "explain" else []),
+        *how,
+        "-o",
+        photo.parent / "o",
+    )
+    assert code == 2
+    assert option in stderr
+    assert argument not in stderr
+    with pytest.raises(InputError, match=re.escape(argument)) as told:
+        ask(segmenter())
+    assert "--" not in str(told.value)
+
+
 def test_a_mask_of_another_size_is_fitted():
     found = explainer(segmenter())(IMAGES, "red", position=np.array([[0, 1], [0, 0]], np.float32))
     mask = np.zeros((4, 6), np.float32)
@@ -1601,7 +1638,7 @@ def test_nothing_is_guessed_of_a_row_of_numbers_by_any_command(tmp_path, photo):
     for command in ("explain", "sheet", "occlude", "evaluate", "invariance"):
         assert NOTHING_TELLS in refused(command, net, photo, *how), command
     assert "--kind classes" in refused("convert", net, "--form", "explain", "-o", out)
-    with pytest.raises(ModelError, match="--kind classes"):
+    with pytest.raises(ModelError, match="kind='classes' says"):
         graph_of(explainer(proto), None)
     assert not list(tmp_path.glob("out/*"))
     for command, told in (("explain", "--target=1"), ("sheet", "--kind=classes"), ("occlude", "--target=1")):

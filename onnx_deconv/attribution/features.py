@@ -9,7 +9,7 @@ from onnx_deconv.attribution.batches import as_array, as_input
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.seed import of_classes
 from onnx_deconv.compiler.forward import forward
-from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.errors import InputError, ModelError, way
 from onnx_deconv.model import Array, Model
 from onnx_deconv.model.heads import axes_of, convolutions, explainable, rectified_convolution
 from onnx_deconv.operators import Tap, find
@@ -165,7 +165,7 @@ def last_convolution(explainer: Explainer) -> str:
     layers = feature_layers(explainer)
     if not layers:
         raise ModelError(
-            f"{explainer.model.name} has no convolution: name a layer (--layer, or layer= in Python)"
+            f"{explainer.model.name} has no convolution: name a layer ({way('--layer', 'layer=')})"
         )
     return layers[-1]
 

@@ -15,7 +15,7 @@ from onnx_deconv.attribution.number_input import NumberInput
 from onnx_deconv.attribution.seed import Place, SeedKind
 from onnx_deconv.attribution.shown import Shown, ShownNumbers, ShownPhoto
 from onnx_deconv.attribution.target import moved
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, way
 from onnx_deconv.imaging import (
     CustomPreprocess,
     Geometry,
@@ -236,7 +236,7 @@ class Reader:
         if missing := [name for name in names if name not in given]:
             raise InputError(
                 f"nothing is given for {', '.join(missing)} ({self.model.type_of(missing[0])}): give it, as "
-                f"in --input {missing[0]}=FILE or a number, or in Python {{{missing[0]!r}: ...}}"
+                f"in {way(f'--input {missing[0]}=FILE', f'{{{missing[0]!r}: ...}}')}"
             )
 
     def _sample(self, parts: Mapping[str, Part]) -> Sample:

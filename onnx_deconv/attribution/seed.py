@@ -11,7 +11,7 @@ from typing import Any, Literal, SupportsIndex, get_args
 
 import numpy as np
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, given
 from onnx_deconv.model import Array
 from onnx_deconv.model.heads import Head
 from onnx_deconv.model.value_axes import Axes
@@ -149,7 +149,7 @@ def make_seed(values: Array, aims: Sequence[Aim], kind: SeedKind = "auto") -> tu
         If a channel or a place is outside the value, or the kind is unknown.
     """
     if kind not in get_args(SeedKind):
-        raise InputError(f"seed={kind!r}: choose one of {', '.join(get_args(SeedKind))}")
+        raise InputError(f"{given('seed', kind)}: choose one of {', '.join(get_args(SeedKind))}")
     for aim in aims:
         _check(values, aim)
     kind = _resolved(values, aims[0].place, kind)

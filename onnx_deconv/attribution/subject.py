@@ -9,7 +9,7 @@ from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.seed import Aim, Place, of_classes, scores_of
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.target import Choices, Target, Wanted
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, given
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
 from onnx_deconv.model.detections import Fields
@@ -51,9 +51,11 @@ class Subject:
         if self.head is not None and (why := self._undecided(self.head)):
             raise InputError(why)
         if not isinstance(top, SupportsIndex):
-            raise InputError(f"top={top!r}: give a whole number")
+            raise InputError(f"{given('top', top)}: give a whole number")
         if not 1 <= top <= self.choices.count:
-            raise InputError(f"top={top}: choose 1 to {self.choices.count}, as many as there are to explain")
+            raise InputError(
+                f"{given('top', top)}: choose 1 to {self.choices.count}, as many as there are to explain"
+            )
         # Probabilities may be equal where rounding made them so: scores before the softmax tell them apart.
         order = np.lexsort((-self._before(), -self.scores), axis=1)[:, :top]
         return [[Wanted(((int(k), 1.0),)) for k in row] for row in order]

@@ -15,7 +15,7 @@ from onnx_deconv import __version__
 from onnx_deconv.cli.commands import CommandGroup
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.stopping import INTERRUPTED, Stopping
-from onnx_deconv.errors import DeconvError
+from onnx_deconv.errors import DeconvError, speak_options
 
 FELL_SHORT, MISTAKE, FAULT = 1, 2, 3
 
@@ -58,8 +58,12 @@ class Program(CommandGroup):
         """Run a command, then exit."""
         console, stopping = Console(), Stopping()
         ctx.obj = console
-        with console.listening():
-            ctx.exit(_outcome(console, stopping, lambda: super(Program, self).invoke(ctx)))
+        speak_options(True)
+        try:
+            with console.listening():
+                ctx.exit(_outcome(console, stopping, lambda: super(Program, self).invoke(ctx)))
+        finally:
+            speak_options(False)
 
 
 def _outcome(console: Console, stopping: Stopping, run: Callable[[], int | None]) -> int:

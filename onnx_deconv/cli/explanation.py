@@ -49,10 +49,10 @@ class Subject:
         InputError
             If nothing tells what to explain.
         """
+        self.explainer.prepare(self.selection.layer, self.selection.position, self.selection.seed)
         asked = self.selection.targets or not isinstance(self.selection.seed, str)
         if self.of_classes and not asked and (why := self.explainer.undecided) is not None:
             raise InputError(why)
-        self.explainer.prepare(self.selection.layer, self.selection.position, self.selection.seed)
 
     @property
     def of_classes(self) -> bool:

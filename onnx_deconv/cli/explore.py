@@ -19,7 +19,7 @@ from onnx_deconv.cli.model_options import ModelOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, changed, option, takes
 from onnx_deconv.cli.pictures import find_pictures
 from onnx_deconv.cli.serving_options import AddressOptions, LimitOptions
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, speak_options
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.serving import check_installed, explore
 
@@ -97,6 +97,7 @@ def command(
 
 
 def _say(console: Console, url: str, *, opens: bool) -> None:
+    speak_options(False)  # from now on requests are answered, which have no options
     console.result({"url": url}, f"{url}: stop with Ctrl+C")
     console.finish()
     if opens:

@@ -16,7 +16,7 @@ from onnx_deconv.cli.image_options import ImageOptions
 from onnx_deconv.cli.model_options import ModelOptions, SemanticsOptions, tell_assumed
 from onnx_deconv.cli.options import Sectioned, takes
 from onnx_deconv.cli.serving_options import AddressOptions, KServeOptions, LimitOptions
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, speak_options
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.serving import check_installed, serve
 
@@ -91,6 +91,7 @@ def _preprocess(explainer: Explainer, images: ImageOptions, console: Console) ->
 
 
 def _say(console: Console, names: Sequence[str], url: str, grpc: str | None) -> None:
+    speak_options(False)  # from now on requests are answered, which have no options
     also = "" if grpc is None else f", gRPC at {grpc}"
     told = {"url": url, "models": names} | ({} if grpc is None else {"grpc": grpc})
     console.result(told, f"{url}{also}: {', '.join(names)}; stop with Ctrl+C")

@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.class_activation import class_activation_map, on_image
 from onnx_deconv.compiler.dependence import ImageDependence, image_dependence
-from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError
+from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError, way
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
 from onnx_deconv.model.heads import axes_of, feature_maps, feature_maps_at
@@ -274,7 +274,7 @@ class Walk:
         if cam is not None and len(self.inputs) > 1:
             raise ModelError(
                 f"{self.model.name}: a class activation map is of one of {', '.join(self.inputs)}: "
-                f"choose rules without one, or in Python inputs=[{self.inputs[0]!r}]"
+                + way("choose rules without one", f"choose rules without one, or inputs=[{self.inputs[0]!r}]")
             )
         outputs = []
         for name in self.inputs:

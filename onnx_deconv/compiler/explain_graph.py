@@ -38,7 +38,7 @@ from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair, compile_pair
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, SCORES, TARGET, GraphSeed, Ranked, TargetKind
-from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.errors import InputError, ModelError, given
 from onnx_deconv.model import Model, Source
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.opset_conversion import at_opset
@@ -182,12 +182,12 @@ def explain_graph(
     check_sizes(runtime, pair.manifest["inputs"])
     if target_input == "optional" and not takes.optional_target:
         raise InputError(
-            f"target_input='optional': {runtime} would ignore what is given to an optional input"
+            f"{given('target_input', 'optional')}: {runtime} would ignore what is given to an optional input"
         )
     ranked, count = _checked(pair, ranking, seed, top, target)
     if target_input == "optional" and not ranked.has_strongest:
         raise InputError(
-            f"target_input='optional': {ranked.value!r} has no strongest number to explain without an array"
+            f"{given('target_input', 'optional')}: {ranked.value!r} has no strongest number by itself"
         )
     explained = pair.manifest["explained"]
     _check_kind(target, ranked, top, seed)
@@ -300,17 +300,18 @@ def _prepend_preprocessing(
 
 def _check_kind(target: TargetKind, ranked: Ranked, top: int, seed: GraphSeed) -> None:
     """Make sure that what ``target`` is to hold is something that the graph can explain."""
+    named = given("target", target, "target-kind")
     if target not in get_args(TargetKind):
-        raise InputError(f"target={target!r}: choose one of {', '.join(get_args(TargetKind))}")
+        raise InputError(f"{named}: choose one of {', '.join(get_args(TargetKind))}")
     if target == "array" and top > 1:
-        raise InputError("target='array': an array is one explanation, not of several channels")
+        raise InputError(f"{named}: an array is one explanation, not of several channels")
     if target in ("index", "array"):
         return
     if ranked.fields is not None:
-        raise InputError("target='weights': each class has a box of its own: explain them one by one")
+        raise InputError(f"{named}: each class has a box of its own: explain them one by one")
     if top > 1 or seed in ("unit", "contrast"):
         what = "several channels" if top > 1 else "units" if seed == "unit" else "a contrast"
-        raise InputError(f"target='weights': a sum of channels is one explanation, not of {what}")
+        raise InputError(f"{named}: a sum of channels is one explanation, not of {what}")
 
 
 def _checked(
@@ -318,19 +319,19 @@ def _checked(
 ) -> tuple[Ranked, int | None]:
     """Return what is ranked, and how many channels or units that has; make sure that the choices fit."""
     if seed not in get_args(GraphSeed):
-        raise InputError(f"seed={seed!r}: choose one of {', '.join(get_args(GraphSeed))}")
+        raise InputError(f"{given('seed', seed)}: choose one of {', '.join(get_args(GraphSeed))}")
     if top < 1:
-        raise InputError(f"top={top}: give a number above 0")
+        raise InputError(f"{given('top', top)}: give a number above 0")
     explained = pair.manifest["explained"]
     ranked = _ranked(pair, ranking or explained["value"], seed, target)
     if seed == "contrast" and not seed_graph.has_scores(explained, ranked):
         raise InputError(
-            f"seed={seed!r}: {explained['value']!r} has no one score for each of several classes"
+            f"{given('seed', seed)}: {explained['value']!r} has no one score for each of several classes"
         )
     count = _count(explained, ranked, seed)
     if count is not None and top > count:
         what = "units" if seed == "unit" else "channels"
-        raise InputError(f"top={top}: {explained['value']!r} has {count} {what}")
+        raise InputError(f"{given('top', top)}: {explained['value']!r} has {count} {what}")
     return ranked, count
 
 
@@ -348,7 +349,8 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
             if target == "array":
                 return Ranked(value, Axes.of(scores["axes"]), has_strongest=False)
             raise ModelError(
-                f"output {scores['output']!r} {why}: choose units (seed='unit') or arrays (target='array')"
+                f"output {scores['output']!r} {why}: choose units "
+                f"({given('seed', 'unit')}) or arrays ({given('target', 'array', 'target-kind')})"
             )
         fields = None if scores["fields"] is None else Fields(**scores["fields"])
         value = scores.get("ranked", value)  # earlier pairs have none
@@ -370,8 +372,8 @@ def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) 
         return "is an embedding, whose dimensions have no meaning"
     if kind == "numbers":
         return (
-            "is a row of numbers, and nothing tells whether they are classes, which --kind classes says (in "
-            "Python kind='classes')"
+            "is a row of numbers, and nothing tells whether they are classes, which "
+            f"{given('kind', 'classes')} says"
         )
     sizes = Axes.of(explained["axes"]).sizes(explained["shape"]) or []
     several = kind == "regression" and sizes[1:2] != [1]

@@ -15,7 +15,7 @@ from onnx_deconv.compiler.explain_graph import ExplainGraph
 from onnx_deconv.compiler.input_facts import input_facts
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import described, of_given_sizes
-from onnx_deconv.errors import InputError, sizes_of
+from onnx_deconv.errors import InputError, given, sizes_of
 from onnx_deconv.files import folder, replacing
 from onnx_deconv.model import Model
 from onnx_deconv.model.axis_names import has_batches
@@ -72,7 +72,9 @@ def save_repository(
     if manifest["runtime"] not in _KINDS:
         raise InputError(f"Triton runs graphs for {' and '.join(_KINDS)}, not for {manifest['runtime']}")
     if manifest["target"]["input"] == "optional":
-        raise InputError("target_input='optional': Triton's backend for ONNX takes no optional inputs")
+        raise InputError(
+            f"{given('target_input', 'optional')}: Triton's backend for ONNX takes no optional inputs"
+        )
     if untyped := [entry["name"] for entry in manifest["outputs"] if entry["dtype"] == "undefined"]:
         raise InputError(
             f"output {untyped[0]!r} is no tensor, as a ZipMap's, and Triton's backend for ONNX takes nothing "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.method import AUTO
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, way
 from onnx_deconv.evaluation.bench import Bench, Trial
 from onnx_deconv.evaluation.cases import Boxes, Case, boxes_from
 from onnx_deconv.evaluation.catalogue import MEASURES, Measure, measures_named
@@ -138,7 +138,8 @@ def _check(methods: Sequence[Method], model: Model, preprocess: Preprocess) -> N
     names = [method.name for method in methods]
     if preprocess.size is None:
         raise InputError(
-            "maps of photographs in their own sizes cannot be compared: give a --size (in Python preprocess=)"
+            "maps of photographs in their own sizes cannot be compared: give "
+            + way("a --size", "a size, by preprocess=")
         )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

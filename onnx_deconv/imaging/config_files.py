@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, way
 from onnx_deconv.imaging.picture import Interpolation, Size
 
 NAMES = ("preprocessor_config.json", "config.json")
@@ -20,7 +20,10 @@ _RESAMPLING: Mapping[Any, Interpolation] = {
     "bilinear": "bilinear",
     "bicubic": "bicubic",
 }
-_WAY_OUT = "choose a preprocessing by --preset, or in Python by preprocess="
+
+
+def _way_out() -> str:
+    return f"choose a preprocessing by {way('--preset', 'preprocess=')}"
 
 
 def config_beside(folder: Path) -> Path | None:
@@ -61,13 +64,13 @@ def changes_from(path: Path) -> dict[str, Any]:
     """
     config = _read(path)
     if not _describes(config):
-        raise InputError(f"{path}: says nothing about preprocessing; {_WAY_OUT}")
+        raise InputError(f"{path}: says nothing about preprocessing; {_way_out()}")
     try:
         timm = _of_timm(config)
         return _timm(timm) if timm is not None else _hugging_face(config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{path}: its preprocessing cannot be read ({reason}); {_WAY_OUT}") from error
+        raise InputError(f"{path}: its preprocessing cannot be read ({reason}); {_way_out()}") from error
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -75,7 +78,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read as JSON ({reason}); {_WAY_OUT}") from error
+        raise InputError(f"{path}: cannot be read as JSON ({reason}); {_way_out()}") from error
     return config if isinstance(config, Mapping) else {}
 
 

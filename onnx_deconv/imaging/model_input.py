@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_deconv.errors import InputError, sizes_of
+from onnx_deconv.errors import InputError, sizes_of, way
 from onnx_deconv.imaging.channels import Channels, Layout
 from onnx_deconv.imaging.config_files import changes_from, config_beside
 from onnx_deconv.imaging.picture import Size
@@ -75,7 +75,7 @@ class ImageInput:
             names = ", ".join(model.inputs)
             raise InputError(
                 f"the model has inputs {names}, and this takes photographs for one: give the "
-                f"others, as in --input {model.inputs[-1]}=FILE (in Python onnx_deconv.with_inputs)"
+                f"others, as in {way(f'--input {model.inputs[-1]}=FILE', 'onnx_deconv.with_inputs')}"
             )
         name = name or model.inputs[0]
         types = model.type_of(name)
@@ -84,7 +84,7 @@ class ImageInput:
         if len(types.shape) != len("NCHW"):
             raise InputError(
                 f"input {name!r} has shape {types}, which is no batch of pictures; explain takes numbers "
-                f"too (--input {name}=FILE.npy, in Python an array)"
+                f"too ({way(f'--input {name}=FILE.npy', 'an array')})"
             )
         layout = layout or _told_layout(model, name)
         batch, *rest = types.shape
@@ -105,7 +105,7 @@ class ImageInput:
         if self.channels not in _CHANNELS:
             raise InputError(
                 f"input {self.name!r} has {self.channels} channels, and no picture has; explain takes "
-                f"numbers too (--input {self.name}=FILE.npy, in Python an array)"
+                f"numbers too ({way(f'--input {self.name}=FILE.npy', 'an array')})"
             )
         if channels == "BGR" and self.channels == len("BGRA"):
             return "BGRA"
@@ -148,7 +148,7 @@ def _told_layout(model: Model, name: str) -> Layout:
     if not told and not is_square and {shape[1], shape[3]} <= set(_CHANNELS):
         raise InputError(
             f"input {name!r} has shape {model.type_of(name)}, and nothing tells whether its channels are "
-            "first or last: choose --layout NCHW or NHWC, or in Python preprocess=Preprocess(layout=...)"
+            f"first or last: choose NCHW or NHWC by {way('--layout', 'preprocess=Preprocess(layout=...)')}"
         )
     return input_layout(model, name)
 

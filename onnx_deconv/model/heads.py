@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from onnx_deconv.errors import InputError, ModelError
+from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names, lacks_images
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
@@ -306,7 +306,7 @@ def chosen(head: Head, kind: ChosenKind | None) -> Head:
     if kind is None:
         return head
     if kind not in get_args(ChosenKind):
-        raise InputError(f"kind={kind!r}: choose one of {', '.join(get_args(ChosenKind))}")
+        raise InputError(f"{given('kind', kind)}: choose one of {', '.join(get_args(ChosenKind))}")
     if head.kind not in ROWS:
         raise InputError(
             f"kind {kind!r}: output {head.output!r} is of the kind {head.kind!r}, as its axes tell"
@@ -343,7 +343,7 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
     if head.kind == "numbers":
         return (
             f"{named} is a row of {count or 'some'} numbers, and nothing tells whether they are classes: "
-            "give one as a target; or say what they are, by --kind (in Python kind=) or the classes' labels"
+            f"give one as a target; or say what they are, by {way('--kind', 'kind=')} or the classes' labels"
         )
     if head.kind == "unknown" and head.problem is None and head.squash is None:
         return (

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, given
 from onnx_deconv.operators.plugins import load_plugins
 from onnx_deconv.operators.traits import Trait
 
@@ -178,7 +178,7 @@ def rule_table(name: str) -> RuleTable:
     if name not in _TABLES:
         load_plugins()
     if name not in _TABLES:
-        raise InputError(f"rules={name!r}: choose one of {', '.join(_TABLES)}")
+        raise InputError(f"{given('rules', name)}: choose one of {', '.join(_TABLES)}")
     return _TABLES[name]
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from onnx_deconv.errors import RuntimeUnavailableError
+from onnx_deconv.errors import RuntimeUnavailableError, given, way
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def resolve(providers: Providers) -> list[str]:
             remedy = (
                 "pip install 'onnx-deconv[gpu]' in place of the CPU build"
                 if "CUDA" in name
-                else "choose others (--providers, or providers= in Python)"
+                else f"choose others ({way('--providers', 'providers=')})"
             )
             raise RuntimeUnavailableError(f"the installed onnxruntime has no {name}: {remedy}")
     if CUDA in names:
@@ -54,8 +54,8 @@ def check(asked: Providers, wanted: Sequence[str], got: Sequence[str]) -> None:
     if asked != "auto":
         raise RuntimeUnavailableError(
             "the CUDA provider could not be started: it needs an NVIDIA GPU with its driver, CUDA 13 and "
-            "cuDNN 9 (pip install 'onnx-deconv[gpu]' brings both); or choose cpu (--providers cpu, "
-            "or providers='cpu' in Python)"
+            "cuDNN 9 (pip install 'onnx-deconv[gpu]' brings both); or choose cpu "
+            f"({given('providers', 'cpu')})"
         )
     say_once("no usable CUDA device: running on the CPU")
 
