@@ -494,7 +494,7 @@ def test_random_input_has_the_models_sizes():
     assert not np.array_equal(x, feeds_of(model, 1)["x"])
     two = load(model_of("s = Cast<to = 1>(k)  y = Mul(x, s)", {"x": (1, 7)}))
     assert feeds_of(two)["x"].shape == (1, 7)
-    with pytest.raises(InputError, match="--input-shape"):
+    with pytest.raises(InputError, match="input_shapes="):
         feeds_of(load(model_of("y = Relu(x)", {"x": (1, "L")})))
 
 
