@@ -509,7 +509,7 @@ class Case:
             line for line in err.splitlines() if line and not line.startswith(("Usage:", "Try ", "Warning:"))
         ]
         if code == MISTAKE and (
-            len(errors) != 1 or (out and "--json" not in arguments and not {"verify", "build"} & {*arguments})
+            len(errors) != 1 or (out and "--json" not in arguments and not {"verify", "build", "merge"} & {*arguments})
         ):
             wrong.append("not one line")
         if any(sign in out + err for sign in ("\x1b", "\x07", "\u202e")):
