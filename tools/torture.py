@@ -49,6 +49,8 @@ from PIL import Image
 LONGEST, LARGEST = 10.0, 2 << 30
 """Seconds and bytes that a case may take."""
 MISTAKE = 2
+_SAYS_BEFORE = {"verify", "build", "merge"}
+"""Commands that print their checks, or what they will take, before they may refuse."""
 CODES = {0, 1, MISTAKE, 130}
 COMMAND = [sys.executable, "-m", "onnx_deconv"]
 OUTPUT = "out"
@@ -509,7 +511,7 @@ class Case:
             line for line in err.splitlines() if line and not line.startswith(("Usage:", "Try ", "Warning:"))
         ]
         if code == MISTAKE and (
-            len(errors) != 1 or (out and "--json" not in arguments and not {"verify", "build", "merge"} & {*arguments})
+            len(errors) != 1 or (out and "--json" not in arguments and not _SAYS_BEFORE & {*arguments})
         ):
             wrong.append("not one line")
         if any(sign in out + err for sign in ("\x1b", "\x07", "\u202e")):
