@@ -15,6 +15,7 @@ from onnx_deconv.evaluation.perturbation import STEPS
 from onnx_deconv.evaluation.randomisation import Layer, learnt_layers, randomised
 from onnx_deconv.imaging import PathLike, Photo, Preprocess
 from onnx_deconv.model import Array
+from onnx_deconv.model.detections import softmax
 
 _KEPT = 256 << 20
 """Bytes of images, and of maps, that are kept in memory."""
@@ -83,7 +84,7 @@ class Bench:
     def probabilities(self, images: Array) -> Array:
         """Return the probability of each class, shape (N, K); where the model has none, by a softmax."""
         values = self._network(images)
-        return _softmax(values.scores) if values.probabilities is None else values.probabilities
+        return softmax(values.scores) if values.probabilities is None else values.probabilities
 
     def partner(self, case: Case) -> Case | None:
         """Return the next photograph; ``None`` where there is no other."""
@@ -158,8 +159,3 @@ class _Latest(dict[str, Array]):
 
 def _key(case: Case) -> str:
     return f"{case.target} {case.name}"
-
-
-def _softmax(scores: Array) -> Array:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

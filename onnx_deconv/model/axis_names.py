@@ -69,6 +69,11 @@ def has_batches(model: Model) -> bool:
     )
 
 
+def image_rank(model: Model) -> int:
+    """Return how many axes the image has: of several inputs, the one with most."""
+    return max((len(model.type_of(name).shape or ()) for name in model.inputs), default=0)
+
+
 def lacks_images(model: Model) -> str | None:
     """Tell why a model takes no batches: its filters have an axis for the images, and the input has none."""
     if 0 not in axis_names(model).channels.values():
@@ -120,7 +125,7 @@ def _sized(model: Model) -> set[str]:
 def _named_as_images(model: Model) -> set[str]:
     """Return the inputs whose first axis is called as that of those with most axes, and these."""
     types = {name: model.type_of(name) for name in model.inputs}
-    most = max(len(each.shape or ()) for each in types.values())
+    most = image_rank(model)
     called = {each.symbols[0] for each in types.values() if len(each.shape or ()) == most and each.symbols}
     return {
         name

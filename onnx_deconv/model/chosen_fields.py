@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.model.model import Array, Model
@@ -15,7 +14,7 @@ from onnx_deconv.model.tail_steps import (
     picks,
     score_column,
 )
-from onnx_deconv.model.tails import Tail, cut_numbers, numbered
+from onnx_deconv.model.tails import Tail, class_numbers, cut_numbers, numbered
 from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.traits import PICK, VIEW
 
@@ -39,8 +38,7 @@ def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[in
     list of int or None
         These fields; ``None`` where the graph chooses none, or it cannot be told among which.
     """
-    rank = len(model.type_of(tail.start).shape or ())
-    found = np.arange(count).reshape([-1 if k == classes else 1 for k in range(rank)])
+    found = class_numbers(model, tail, classes, count)
     picked = False
     for value, node in _path(model, tail):
         if _is_choice(model, node, value, found):

@@ -234,7 +234,7 @@ class Fields:
 
         The scores of a softmax are its probabilities: a box that is nothing may have a class's larger number.
         """
-        values = _softmax(values) if self.exclusive else values
+        values = softmax(values) if self.exclusive else values
         found = values[:, self.first : self.first + self.count]
         if self.objectness is None:
             return found
@@ -297,7 +297,8 @@ def _is_bare(layout: Layout) -> bool:
     return layout.part == "scores" and not layout.squashed
 
 
-def _softmax(values: Array) -> Array:
+def softmax(values: Array) -> Array:
+    """Return the probabilities that scores of classes stand for, shape (N, C, ...) as the scores."""
     shares = np.exp(values - values.max(axis=1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError, given, way
-from onnx_deconv.model.axis_names import AxisNames, axis_names, lacks_images
+from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank, lacks_images
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model, read_by
@@ -724,14 +724,8 @@ def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[s
 
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
-    shape, rank = model.type_of(value).shape, _image_rank(model)
+    shape, rank = model.type_of(value).shape, image_rank(model)
     return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
-
-
-def _image_rank(model: Model) -> int:
-    """Return how many axes the image has: of several inputs, the one with most."""
-    images = (model.type_of(name).shape for name in model.inputs)
-    return max((len(image) for image in images if image is not None), default=0)
 
 
 def channels(model: Model, value: str) -> int | None:

@@ -290,9 +290,7 @@ def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, E
 
     Values behind one that the image decides are left out, and all behind one that nothing is known of.
     """
-    rank = len(model.type_of(tail.start).shape or ())
-    numbers = np.arange(1, count + 1).reshape([-1 if k == classes else 1 for k in range(rank)])
-    known: dict[str, Array] = {tail.ranked or tail.start: numbers}
+    known = {tail.ranked or tail.start: class_numbers(model, tail, classes, count) + 1}
     for node in reversed(tail.nodes):
         try:
             known |= _numbered_results(model, node, known)
@@ -303,6 +301,12 @@ def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, E
         for value, each in known.items()
         if each.all()
     }
+
+
+def class_numbers(model: Model, tail: Tail, classes: int, count: int) -> Array:
+    """Number the classes of a tail's scores from 0, along their axis; all other axes have size 1."""
+    rank = len(model.type_of(tail.start).shape or ())
+    return np.arange(count).reshape([-1 if k == classes else 1 for k in range(rank)])
 
 
 def before(model: Model, node: gs.Node) -> str | None:
