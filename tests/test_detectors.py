@@ -533,6 +533,29 @@ def test_probabilities_of_several_levels_are_explained_from_before_each(squash, 
     assert found[0].position == (64 + 6,)
 
 
+PRODUCTS = {
+    "beside the boxes": ("y = Identity(p)", "y boxes"),
+    "with the boxes": ("y = Concat<axis=2>(boxes, p)", "y"),
+    "picked": ("flat_ = Reshape(p, all) y, i = TopK(flat_, five) nth = Div(i, two)", "y"),
+    "root": ("y = Sqrt(p)", "y boxes"),
+}
+
+
+@pytest.mark.parametrize("form", PRODUCTS)
+def test_a_product_of_two_sure_probabilities_is_explained_from_before_both(form, tmp_path):
+    """As YOLO's exporters multiply classes by the objectness, and FCOS's by the centerness."""
+    more, outputs = PRODUCTS[form]
+    body = f"""{TWO} r = Reshape(c, rows) t = Transpose<perm=[0,2,1]>(r) boxes, co, ck = Split<axis=2>(t, to7)
+        so = Sigmoid(co) sk = Sigmoid(ck) p = Mul(sk, so) {more}"""
+    proto = net(body, outputs, **LEVELS)
+    head = head_of(load(proto))
+    assert (head.output, head.kind) == ("y", "detections")
+    assert sorted(head.cut[-2:]) == ["Sigmoid sk", "Sigmoid so"]
+    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
+    assert found[0].score == pytest.approx(1, rel=1e-6)
+
+
 def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_path):
     """As classifiers with a head for each class write them; a sigmoid of a large number is 1."""
     body = """a = Conv<strides=[16,16]>(x, left) b = Conv<strides=[16,16]>(x, right) af = Flatten(a)

@@ -2,8 +2,10 @@
 
 The value has no scores of its own in the file: before the sigmoids stand several values, and beside them what
 no sigmoid makes. In the *view* of a model it gets some: the same nodes once more, of what the sigmoids are
-given. Each number of it stands where the probability does, and all others are the same. Which box, or class,
-is the most probable is still asked of the value itself.
+given. Each number of it stands where the probability does, and all others are the same. In the place of a
+product of two probabilities, a class's and that of there being anything at all, stands the sum of their
+scores, as the logarithm of a product is a sum. Which box, or class, is the most probable is still asked of
+the value itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ from onnx import TensorProto
 
 from onnx_deconv.model.ensembles import factor
 from onnx_deconv.model.reading import read_by, told_by_the_image
-from onnx_deconv.operators import own_domain, traits_of
+from onnx_deconv.operators import find, own_domain, traits_of
 from onnx_deconv.operators.axes import compared, placed_from
 from onnx_deconv.operators.node import Forward, ForwardNode
 from onnx_deconv.operators.traits import (
@@ -142,6 +144,8 @@ class _Scores:
                 self.known[node.outputs[0].name] = self.known[first]
         elif self._is_kept(node):
             self._write(node)
+        elif self._is_product(node):
+            self._write(node, gs.Node("Add"))
 
     def needed(self, found: Mapping[str, Joined]) -> list[Written]:
         """List the nodes that what was found is made of, in order."""
@@ -173,6 +177,16 @@ class _Scores:
             and self._told.isdisjoint(others)
         )
 
+    def _is_product(self, node: gs.Node) -> bool:
+        """Tell whether a node multiplies two probabilities."""
+        given, entry = [v.name for v in node.inputs], find(node.op, node.domain)
+        known = [self.known.get(name) for name in given]
+        if len(set(given)) != 2 or any(each is None or each.beside for each in known):  # noqa: PLR2004
+            return False
+        if POINTWISE not in entry.traits or not entry.can_evaluate:
+            return False
+        return all(entry.evaluate(node.attrs, a, b) == a * b for a, b in ((2.0, 3.0), (5.0, 0.5)))
+
     def _is_real(self, node: gs.Node) -> bool:
         return not any(self._model.type_of(v.name).dtype in _WHOLE for v in node.outputs)
 
@@ -182,19 +196,21 @@ class _Scores:
         fields = len(given) == 1 and self.known[given[0]].beside
         return fixed and fields and isfinite(factor(self._model, node))
 
-    def _write(self, node: gs.Node) -> None:
+    def _write(self, node: gs.Node, instead: gs.Node | None = None) -> None:
+        """Write a node once more, or another one in its place."""
+        written = instead or node
         results = [v.name for v in node.outputs]
         names = [f"{result}{_SUFFIX}" for result in results]
-        if not self._may_write(node, names):
+        if not self._may_write(written, names):
             return
         of = [self.known.get(v.name) for v in node.inputs]
         known, joins = [each for each in of if each is not None], JOIN in traits_of(node)
         beside = any(each.beside for each in known) or (joins and None in of)
-        joined = joins or any(each.is_joined for each in known)
+        joined = joins or instead is not None or any(each.is_joined for each in known)
         squashed = {name: each for score in known for name, each in score.squashed.items()}
         places = zip(node.inputs, of, strict=True)
         inputs = [v if each is None else gs.Variable(each.name) for v, each in places]
-        made = gs.Node(node.op, names[0], dict(node.attrs), inputs, [gs.Variable(n) for n in names])
+        made = gs.Node(written.op, names[0], dict(written.attrs), inputs, [gs.Variable(n) for n in names])
         for result, name in zip(results, names, strict=True):
             self.known[result] = _Score(name, squashed, joined, beside)
             if name not in self._model.producers:
