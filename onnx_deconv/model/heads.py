@@ -382,9 +382,22 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             tuple(more),
             told=None if picked is None else picked.told,
             probable=head.ranked is not None,
+            shared=_shared(model, head.start, own[1]),
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _shared(model: Model, value: str, count: int | None) -> int | None:
+    """Return among how many fields of boxes one softmax, or one of each level, shares out probabilities."""
+    joined = model.joined.get(value)
+    if joined is None or not joined.beside or count is None:
+        return None
+    along = [(node, compared_by(model, node)) for node in joined.squashed]
+    shapes = [(model.type_of(node.inputs[0].name).shape, axis) for node, axis in along]
+    sizes = {None if shape is None or axis is None else shape[axis] for shape, axis in shapes}
+    size = sizes.pop()
+    return size if not sizes and size is not None and count - size == BOX else None
 
 
 def _before_squashing(model: Model, head: Head) -> Head:
@@ -393,7 +406,8 @@ def _before_squashing(model: Model, head: Head) -> Head:
     if joined is None or head.problem is not None or head.seed != "one":
         return head
     cut = (f"{node.op} {label(node)}" for node in joined.squashed)
-    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut))
+    boxes = None if head.boxes is None else replace(head.boxes, probable=True)
+    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut), boxes=boxes)
 
 
 def _shares(model: Model, head: Head, count: int | None) -> bool:
