@@ -13,6 +13,7 @@ import click
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.layer_files import Plans
 from onnx_deconv.atlas.means import means
+from onnx_deconv.atlas.ranking import ranking
 from onnx_deconv.atlas.resume import PARTIAL, load_partial, save_partial
 from onnx_deconv.atlas.scan import digest_of, scan_seconds
 from onnx_deconv.atlas.values_file import needs_h5py
@@ -258,6 +259,7 @@ def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
         "methods": {layer: _method(study.explainer.method(layer)) for layer in layers},
         "preprocess": preprocess,
         "layers": list(layers),
+        "ranked_by": _rankings(study.explainer.model, layers),
         "numbers": _numbers(study.explainer.model, layers),
         **study.fixed.record(),
     }
@@ -268,6 +270,13 @@ def _numbers(model: Model, layers: Sequence[str]) -> dict[str, str]:
     found = {number: rectified_convolution(model, value) for value, number in model.ordinals.items()}
     found |= {number: value for value, number in model.ordinals.items() if value in layers}
     return {number: layer for number, layer in found.items() if layer in layers}
+
+
+def _rankings(model: Model, layers: Sequence[str]) -> dict[str, str]:
+    """Return, of layers whose activations have an upper bound, the values before it."""
+    return {
+        each.layer: each.value for each in (ranking(model, layer) for layer in layers) if each.before_bound
+    }
 
 
 def _method(semantics: Semantics) -> dict[str, Any]:
