@@ -13,7 +13,6 @@ from onnx_deconv.atlas.forward_values import ForwardValues
 from onnx_deconv.atlas.images import Images
 from onnx_deconv.atlas.jobs import Job, Projection, Unit, batches, unit_of, units_by_image
 from onnx_deconv.atlas.layer_projector import LayerProjector
-from onnx_deconv.atlas.ranking import Ranking, ranking
 from onnx_deconv.atlas.submodel import Submodels
 from onnx_deconv.atlas.top_activations import Atlas, UnitKey
 from onnx_deconv.attribution.explainer import Explainer
@@ -21,6 +20,7 @@ from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
+from onnx_deconv.model.ranking import Ranking, ranking
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import (
     Session,

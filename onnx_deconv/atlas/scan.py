@@ -19,7 +19,6 @@ from onnx import ModelProto, TensorProto, helper
 from onnx_deconv.atlas.ahead import ahead
 from onnx_deconv.atlas.archives import Load
 from onnx_deconv.atlas.images import Images
-from onnx_deconv.atlas.ranking import Ranking, ranking
 from onnx_deconv.atlas.top_activations import Atlas
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.forward import forward
@@ -27,6 +26,7 @@ from onnx_deconv.compiler.passes import MAXIMA, apply_passes
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
+from onnx_deconv.model.ranking import Ranking, ranking
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import Providers, Session, clock_of, device_of, numpy_of, workers
 

@@ -13,7 +13,6 @@ import click
 from onnx_deconv.atlas import Atlas, Images, Projector, images_of, scan
 from onnx_deconv.atlas.layer_files import Plans
 from onnx_deconv.atlas.means import means
-from onnx_deconv.atlas.ranking import ranking
 from onnx_deconv.atlas.resume import PARTIAL, load_partial, save_partial
 from onnx_deconv.atlas.scan import digest_of, scan_seconds
 from onnx_deconv.atlas.values_file import needs_h5py
@@ -35,6 +34,7 @@ from onnx_deconv.files import check_disk, folder
 from onnx_deconv.imaging import Picture, read_image
 from onnx_deconv.model import Model, digest
 from onnx_deconv.model.heads import convolutions, rectified_convolution
+from onnx_deconv.model.ranking import ranking
 from onnx_deconv.runtime import device_of, workers
 from onnx_deconv.semantics import Semantics
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_deconv.model import Array, Model
+from onnx_deconv.model.model import Array, Model
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.rectify import before_upper_bound
 
