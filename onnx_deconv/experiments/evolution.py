@@ -40,6 +40,8 @@ class Evolution:
         The index of the image that it was found in, shape (T, K).
     positions
         Its position in the map, shape (T, K, number of the map's axes).
+    equals
+        How many other activations, of all images and positions, equal it, shape (T, K): the first is taken.
     projections
         That activation alone, sent back to the pixels: shape (T, K, ...), each as the model takes
         images, float32.
@@ -52,6 +54,7 @@ class Evolution:
     activations: Array = field(repr=False)
     images: Array = field(repr=False)
     positions: Array = field(repr=False)
+    equals: Array = field(repr=False)
     projections: Array = field(repr=False)
 
 
@@ -125,8 +128,8 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(False, int(piece), "") if piece.isdecimal() else (True, 0, piece) for piece in pieces]
 
 
-_Stage = tuple[str, Array, Array, Array, Array]
-"""Of one layer in one checkpoint: the method, activations, images, positions, projections."""
+_Stage = tuple[str, Array, Array, Array, Array, Array]
+"""Of one layer in one checkpoint: the method, activations, images, positions, equals, projections."""
 
 
 def _stages(
@@ -145,6 +148,7 @@ def _stages(
             maps.activations,
             maps.images,
             maps.positions,
+            maps.equals,
             _projections(explainer, images, layer, maps),
         )
         for layer, maps in zip(network.layers, strongest, strict=True)
@@ -169,6 +173,7 @@ class _Strongest:
         self.activations = np.full(len(channels), -np.inf, np.float32)
         self.images = np.zeros(len(channels), np.int64)
         self.positions = np.zeros((len(channels), 0), np.int64)
+        self.equals = np.zeros(len(channels), np.int64)
 
     def add(self, values: Array, first: int) -> None:
         """Take a batch's activations into account, shape (N, K, ...); its first image has index `first`."""
@@ -180,6 +185,9 @@ class _Strongest:
         for k, channel in enumerate(self.channels):
             maps = values[:, channel]
             image, *position = np.unravel_index(int(maps.argmax()), maps.shape)
+            alike = int((maps == max(maps.max(), self.activations[k])).sum())
+            self.equals[k] += alike
             if maps[(image, *position)] > self.activations[k]:
                 self.activations[k] = maps[(image, *position)]
                 self.images[k], self.positions[k] = first + image, position
+                self.equals[k] = alike - 1
