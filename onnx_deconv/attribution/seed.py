@@ -224,6 +224,11 @@ def strongest(feature_map: Array) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(np.argmax(feature_map), feature_map.shape))
 
 
+def as_strong(feature_map: Array) -> int:
+    """Count the other positions that are exactly as strong as the :func:`strongest`."""
+    return int((feature_map == feature_map.max()).sum()) - 1
+
+
 def _resolved(values: Array, place: Place, kind: SeedKind) -> SeedKind:
     if is_area(place):
         return "map" if kind in ("auto", "value") else kind

@@ -42,6 +42,8 @@ class Evolution:
         The index of the image that it was found in, shape (T, K).
     positions
         Its position in the map, shape (T, K, number of the map's axes).
+    equals
+        How many other activations, of all images and positions, equal it, shape (T, K): the first is taken.
     projections
         That activation alone, sent back to the pixels: shape (T, K, ...), each as the model takes
         images, float32.
@@ -54,6 +56,7 @@ class Evolution:
     activations: Array = field(repr=False)
     images: Array = field(repr=False)
     positions: Array = field(repr=False)
+    equals: Array = field(repr=False)
     projections: Array = field(repr=False)
 
 
@@ -127,8 +130,8 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(False, int(piece), "") if piece.isdecimal() else (True, 0, piece) for piece in pieces]
 
 
-_Stage = tuple[str, Array, Array, Array, Array]
-"""Of one layer in one checkpoint: the method, activations, images, positions, projections."""
+_Stage = tuple[str, Array, Array, Array, Array, Array]
+"""Of one layer in one checkpoint: the method, activations, images, positions, equals, projections."""
 
 
 def _stages(
@@ -148,6 +151,7 @@ def _stages(
             maps.activations,
             maps.images,
             maps.positions,
+            maps.equals,
             _projections(explainer, images, ranked.layer, maps),
         )
         for ranked, maps in zip(rankings, strongest, strict=True)
@@ -172,6 +176,7 @@ class _Strongest:
         self.activations = np.full(len(channels), -np.inf, np.float32)
         self.images = np.zeros(len(channels), np.int64)
         self.positions = np.zeros((len(channels), 0), np.int64)
+        self.equals = np.zeros(len(channels), np.int64)
 
     def add(self, values: Array, first: int) -> None:
         """Take a batch's activations into account, shape (N, K, ...); its first image has index `first`."""
@@ -183,6 +188,9 @@ class _Strongest:
         for k, channel in enumerate(self.channels):
             maps = values[:, channel]
             image, *position = np.unravel_index(int(maps.argmax()), maps.shape)
+            alike = int((maps == max(maps.max(), self.activations[k])).sum())
+            self.equals[k] += alike
             if maps[(image, *position)] > self.activations[k]:
                 self.activations[k] = maps[(image, *position)]
                 self.images[k], self.positions[k] = first + image, position
+                self.equals[k] = alike - 1

@@ -1,6 +1,6 @@
 """Checking a pair: all that can be said of it on one batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -29,6 +29,7 @@ def verify(
     providers: Providers = "auto",
     rng: np.random.Generator | None = None,
     saved: Pair | None = None,
+    watch: Callable[[Sequence[str]], Iterable[str]] = iter,
 ) -> Iterator[Check]:
     """Check the pair of a model on one batch.
 
@@ -51,6 +52,8 @@ def verify(
     saved
         A pair of that model to check in place of new ones; its own layer, table and choices then hold. The
         model may be its forward model.
+    watch
+        Goes through the tables; one that shows the progress, say.
 
     Yields
     ------
@@ -66,7 +69,7 @@ def verify(
     saved = None if saved is None else reading_with(saved, model)
     model.files.keep()
     original = Session(model.proto, model.folder, providers).run(feeds)
-    for rules in tables if saved is None else [saved.manifest["semantics"]["rules"]]:
+    for rules in watch(tables if saved is None else [saved.manifest["semantics"]["rules"]]):
         pair = saved or compile_pair(model, layer, semantics=replace(semantics or Semantics(), rules=rules))
         plain = PairSession(pair, providers)
         yield same_outputs(model, original, plain.run_forward(feeds), rules)
