@@ -14,8 +14,9 @@ from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank, lacks_images
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
-from onnx_deconv.model.model import Model, read_by
+from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
+from onnx_deconv.model.reading import read_by
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
@@ -31,6 +32,7 @@ from onnx_deconv.model.tails import (
 from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel, is_map
 from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
+from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import (
     AFFINE,
     PICK,
@@ -77,8 +79,8 @@ class Head:
     squash
         How the scores become probabilities: each alone, or all together; ``None`` where they do not.
     ranked
-        The value by which classes are ranked, if it is not the scores: a mean of several probabilities. Its
-        axes are the scores'.
+        The value by which classes are ranked, if it is not the scores: a mean of several probabilities, or
+        rows that hold some. Its axes are the scores'.
     by_name
         Whether nothing but its name tells its kind.
     assumed
@@ -136,7 +138,7 @@ def heads(model: Model) -> list[Head]:
     if model not in _HEADS:
         names = axis_names(model)
         found = _with_boxes(model, [_head(model, names, output) for output in model.outputs])
-        _HEADS[model] = [labelled(model, head, 0) for head in found]
+        _HEADS[model] = [_before_squashing(model, labelled(model, head, 0)) for head in found]
     return _HEADS[model]
 
 
@@ -379,9 +381,19 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             grid or head.squash is not None,
             tuple(more),
             told=None if picked is None else picked.told,
+            probable=head.ranked is not None,
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _before_squashing(model: Model, head: Head) -> Head:
+    """Start before the sigmoids of probabilities that stand beside other numbers, as in rows of boxes."""
+    joined = model.joined.get(head.start)
+    if joined is None or head.problem is not None or head.seed != "one":
+        return head
+    cut = (f"{node.op} {label(node)}" for node in joined.squashed)
+    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut))
 
 
 def _shares(model: Model, head: Head, count: int | None) -> bool:
