@@ -12,6 +12,7 @@ from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model import Array, Model, all_tensors
 from onnx_deconv.model.protos import constant_nodes
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import PairSession, Providers, numpy_of
 from onnx_deconv.verification.reference.graph import Forward
@@ -78,13 +79,26 @@ class Batch:
         return path
 
 
-def strongest_unit(explained: Array) -> Array:
-    """Return a seed of 1 at each image's strongest unit, the first of equals; what is not finite is none."""
-    values = explained.astype(np.float32)
+def strongest_unit(explained: Array, axes: Axes) -> Array:
+    """Return a seed of 1 at each image's strongest unit, the first of equals; what is not finite is none.
+
+    Parameters
+    ----------
+    explained
+        The explained value's numbers.
+    axes
+        Its axes.
+    """
+    values = axes.canonical(explained.astype(np.float32))
     images = np.where(np.isfinite(values), values, -np.inf).reshape(len(values), -1)
     seed = np.zeros(images.shape, np.float32)
     seed[np.arange(len(images)), images.argmax(1)] = 1
-    return seed.reshape(values.shape)
+    return axes.restored(seed.reshape(values.shape))
+
+
+def axes_told(pair: Pair) -> Axes:
+    """Return the axes of the value that a pair explains."""
+    return Axes.of(pair.manifest["explained"]["axes"])
 
 
 def _showing_all(model: Model, pair: Pair) -> ModelProto:

@@ -10,7 +10,7 @@ from onnx_deconv.model import Array
 from onnx_deconv.runtime import first_nan
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.answers import answer
-from onnx_deconv.verification.batch import Batch, strongest_unit
+from onnx_deconv.verification.batch import Batch, axes_told, strongest_unit
 from onnx_deconv.verification.checks import COMPANION_LIMIT, HALF_LIMIT, Check, relative_error
 from onnx_deconv.verification.reference import TABLES
 from onnx_deconv.verification.switches import SwitchWindows
@@ -31,7 +31,7 @@ def check_companion(batch: Batch, rng: np.random.Generator) -> Iterator[Check]:
     check = kept if semantics.rules == "excitation" and not semantics.reads_feature_maps else compared
     values = settled(batch)
     explained = batch.values[batch.explained]
-    yield check(batch, values, "strongest unit", strongest_unit(explained))
+    yield check(batch, values, "strongest unit", strongest_unit(explained, axes_told(batch.pair)))
     if semantics.cam != "none":
         return  # of noise there is hardly a map: channels cancel each other out
     if sum(prod(t.dims) for t in batch.model.tensors.values()) <= SMALL:

@@ -16,7 +16,7 @@ from onnx_deconv.operators import find, own_domain, rules_for, spelled
 from onnx_deconv.operators.traits import DISCONTINUOUS, SWITCHES
 from onnx_deconv.runtime import PairSession, numpy_of
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification.batch import Batch, strongest_unit
+from onnx_deconv.verification.batch import Batch, axes_told, strongest_unit
 from onnx_deconv.verification.checks import Check, rounds
 
 ALONG_LIMIT = 0.05
@@ -58,7 +58,7 @@ def check_differences(batch: Batch, plain: PairSession, rng: np.random.Generator
     Check
         ``difference``, once for steps along each gradient and once for steps in random directions.
     """
-    seed = strongest_unit(batch.values[batch.explained])
+    seed = strongest_unit(batch.values[batch.explained], axes_told(batch.pair))
     found = plain.run_deconv(plain.run_forward(batch.feeds), seed.astype(plain.seed_dtype))
     for entry in batch.pair.manifest["reconstructions"]:
         name, gradient = entry["of"], found[entry["name"]].astype(np.float64)
