@@ -14,6 +14,7 @@ from zoo_files import ZOO
 from onnx_deconv import Semantics, compile_pair, load
 from onnx_deconv.compiler import backward
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable, rule_tables
 from onnx_deconv.operators.lrp import AlphaBeta, composite
 from onnx_deconv.runtime import Session
@@ -480,10 +481,14 @@ def test_the_strongest_unit_of_each_image_is_the_largest_finite_number(shape):
     values = numbers(shape, "values")
     if values[0].size > 1:
         values[0].flat[[0, 1]] = np.nan, np.inf
-    seed = strongest_unit(values)
+    axes = Axes(0, 1, tuple(range(2, len(shape)))) if len(shape) > 1 else Axes(0, None)
+    seed = strongest_unit(values, axes)
     finite = np.where(np.isfinite(values), values, -9).reshape(2, -1)
     assert seed.shape == shape
     assert (seed.reshape(2, -1) == (finite == finite.max(1, keepdims=True))).all()
+    if len(shape) > 1:  # of the only image, which has no axis
+        alone = strongest_unit(values[1], Axes(None, 0, tuple(range(1, len(shape) - 1))))
+        np.testing.assert_array_equal(alone, seed[1])
 
 
 def test_random_input_has_the_models_sizes():
