@@ -16,7 +16,7 @@ from onnx_deconv.operators import find, own_domain, rules_for, spelled
 from onnx_deconv.operators.traits import DISCONTINUOUS, SWITCHES
 from onnx_deconv.runtime import PairSession, numpy_of
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification.batch import Batch, axes_told, strongest_unit
+from onnx_deconv.verification.batch import ROUNDING, Batch, axes_told, strongest_unit
 from onnx_deconv.verification.checks import Check, rounds
 
 ALONG_LIMIT = 0.05
@@ -36,9 +36,6 @@ RANDOM = (1e-3, 3e-4, 1e-4, 3e-3, 1e-2, 3e-5, 1e-1)
 
 DIRECTIONS = 8
 """How many random directions are taken together: the change along a single one may be next to nothing."""
-
-ROUNDING = 10 * float(np.finfo(np.float32).eps)
-"""Of the score: what rounding may make of a change at most."""
 
 
 def check_differences(batch: Batch, plain: PairSession, rng: np.random.Generator) -> Iterator[Check]:
