@@ -194,7 +194,8 @@ def test_what_the_reference_lacks_is_not_covered(monkeypatch):
 def test_a_model_that_is_the_same_for_all_images_is_not_covered(rules):
     """The length of what is divided by its own deviation: signals cancel, and rounding alone arrives."""
     body = """
-        c = Conv(x, w) n = InstanceNormalization(c, one, none) a = ReduceL2<keepdims=0>(n, places) y = MatMul(a, m)
+        c = Conv(x, w) n = InstanceNormalization<epsilon=1e-9>(c, one, none)
+        a = ReduceL2<keepdims=0>(n, places) y = MatMul(a, m)
     """
     weights = {
         "w": numbers((4, 3, 1, 1), "w"), "one": np.ones(4, "f"), "none": np.zeros(4, "f"),
