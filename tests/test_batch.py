@@ -8,6 +8,7 @@ import sys
 from collections import namedtuple
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import onnx
@@ -230,6 +231,27 @@ def test_what_it_takes_is_said(model, many, out):
     assert line.startswith("14 photographs more")
     first = [f for f in out.iterdir() if f.name.startswith("0-")]
     assert f"{14 * sum(f.stat().st_size for f in first) / 1000:.0f} kB" in line or "MB" in line
+
+
+def test_a_cluster_is_judged_by_what_follows_the_first(model, many, out, monkeypatch):
+    """Ray takes 100 seconds to start, then a photograph comes every 4 seconds."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+
+    def together(_console, job, names, groups, _address):
+        explaining = outcomes.Explaining(job, names)
+        for number, group in enumerate(groups):
+            clock.now += 4.0 if number else 100.0
+            yield explaining.explain(group)
+
+    monkeypatch.setattr("onnx_deconv.cli.explaining.together", together)
+    monkeypatch.setattr("onnx_deconv.cli.batch.time", clock)
+    monkeypatch.setattr("onnx_deconv.cli.console.os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    _, stdout, _ = run("explain", model, many, "-o", out, "--ray", "local")
+    said = [line for line in stdout.splitlines() if "more will" in line]
+    assert len(said) == 2
+    assert said[0].startswith("14 photographs more will take about")
+    assert said[1] == "11 photographs more will last about 0:44"  # 3 in 12 seconds
+    assert "of memory" not in "".join(said)  # which actors have, and the driver does not know
 
 
 def test_too_little_room_is_a_mistake_at_the_beginning(model, many, out, monkeypatch):

@@ -237,6 +237,26 @@ def test_convert_and_inspect_say_what_does_not_depend_on_the_photograph(tmp_path
     assert said not in run("inspect", blind, "--rules", "guided")[1]
 
 
+def test_what_is_as_strong_is_said_with_the_layer_that_tells_it_apart(photo, tmp_path, out):
+    """Two of three channels are above 6 everywhere."""
+    body = "c = Conv(x, w, b) r = Clip(c, low, high) g = GlobalAveragePool(r) y = Flatten(g)"
+    weights = {"w": numbers((3, 3, 1, 1)), "b": np.float32([100, 100, -100])}
+    weights |= {"low": np.float32(0), "high": np.float32(6)}
+    limited = saved(model_of(body, {"x": (1, 3, 8, 8)}, weights), tmp_path / "limited.onnx")
+    way = "the first in order is explained; --layer c, the value before, tells them apart"
+    code, _, stderr = run("convert", limited, "--layer", "r", "--form", "explain", "-o", tmp_path / "graph")
+    assert (code, f"Warning: where several are equally strong in 'r', {way}" in stderr) == (0, True)
+    for other in (("--layer", "c", "--form", "explain"), ("--layer", "r"), ("--form", "explain")):
+        assert way not in run("convert", limited, *other, "-o", tmp_path / "other")[2]
+    code, stdout, stderr = run(
+        "explain", limited, photo, "--layer", "r", "--seed", "strongest", "-o", out, "--json"
+    )
+    record = json.loads(stdout)
+    assert (code, record["equals"]) == (0, {"channels": 1, "positions": 63})
+    assert f"1 other channel and 63 other positions are as strong: {way}" in record["note"]
+    assert record["note"] in stderr
+
+
 def test_without_json_lines_are_for_people(model, photo, out):
     code, stdout, stderr = run("explain", model, photo, "--rules", "deconvnet", "-o", out)
     assert (code, stderr) == (0, "")

@@ -299,6 +299,24 @@ def test_scores_and_classes_of_picked_boxes_lead_to_the_scores_of_all(picking, o
         explainer(proto, output="boxes")(SCENE)
 
 
+@pytest.mark.parametrize("output", [None, "v", "cls"])
+def test_a_detector_of_one_image_without_an_axis_for_it(output, tmp_path):
+    """As torchvision writes detectors: D boxes, D classes and D scores."""
+    body = (
+        f"w_ = Unsqueeze(x, first) {APART.replace('Conv<strides=[4,4]>(x,', 'Conv<strides=[4,4]>(w_,')} {NMS}"
+    )
+    proto = net(body, "boxes v cls", "1,16,16", whole=("cls",))
+    ask = explainer(proto, output=output)
+    assert (ask.head.output, ask.head.kind, ask.head.start) == (output or "v", "detections", "q")
+    found = in_all_three(proto, SCENE[:1], tmp_path)
+    assert [(e.label, e.position) for e in found] == [("bright", (6,))]
+    np.testing.assert_allclose(arrays(found), 10 * cell(1, 2), atol=1e-6)
+    assert [(e.label, e.position) for e in ask(SCENE)] == [("bright", (6,)), ("dark", (10,))]
+    np.testing.assert_array_equal(arrays(ask(SCENE[0])), arrays(found))
+    with pytest.raises(InputError, match="holds boxes, whose scores another output holds"):
+        explainer(proto, output="boxes")(SCENE[0])
+
+
 @pytest.mark.parametrize("labels", [("bright", "dark"), ()])
 def test_a_detector_as_tensorflow_writes_it_is_told_by_its_graph(labels, tmp_path):
     """Boxes, classes that count from 1, scores, and how many; a class is no box's place among the best."""

@@ -1754,16 +1754,16 @@ def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
     proto = model(
         "c = Conv(x, same) t = Transpose<perm=[0,2,3,1]>(c) y = Reshape(t, rows)",
         SAME | {"rows": np.array([-1, 4])},
-        "1,3,4,6",
+        "2,3,4,6",
     )
     with pytest.raises(
-        ModelError, match=r"axis of output 'y' \(24×4\) holds the images: choose a layer, as 't'"
+        ModelError, match=r"axis of output 'y' \(48×4\) holds the images: choose a layer, as 't'"
     ):
-        explainer(proto)(IMAGES[:1])
+        explainer(proto)(IMAGES)
     with pytest.raises(
         ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
     ):
-        in_one_graph(proto, IMAGES[:1])
+        in_one_graph(proto, IMAGES)
 
 
 # --- what is picked, and in which direction it rises -------------------------------------------------

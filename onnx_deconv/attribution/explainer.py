@@ -18,9 +18,9 @@ from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.passes import Forward
 from onnx_deconv.attribution.remarks import Remarks
-from onnx_deconv.attribution.seed import Place, SeedKind, for_all, strongest
+from onnx_deconv.attribution.seed import Place, SeedKind, as_strong, for_all
 from onnx_deconv.attribution.sessions import Sessions
-from onnx_deconv.attribution.standing import Standing
+from onnx_deconv.attribution.standing import Equals, Standing
 from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.inner_model import explained_value, load_model
@@ -460,19 +460,21 @@ class Explainer:
         survivals = [self._survived(feeds, passes.of, column) for column in columns]
         for image, row in enumerate(rows):
             for (wanted, aim), column, survived in zip(row, columns, survivals, strict=True):
-                position = aim.asked
-                if column.kinds[image] == "strongest":
-                    values = passes.of(column.starts[image]).explained[image]
-                    position = strongest(values[aim.weights[0][0]])
-                single = wanted.words is None
+                found, single = column.found(image, aim), wanted.words is None
+                alive, shown = column.seeds[image].any(), [each for each, _ in row]
+                own = passes.of(column.starts[image]).explained[image, aim.weights[0][0]]
                 unit = _Unit(
                     channel=wanted.first,
                     score=subject.score(image, wanted, aim),
                     standing=subject.standing(layer, image, wanted),
                     label=self.labels.name(wanted.first) if of_classes and single else None,
-                    position=position,
+                    position=aim.asked if found is None else found,
                     words=wanted.words,
                     place=place_words(choice.position),
+                    equals=Equals(
+                        subject.as_strong(image, shown, wanted) if alive and not choice.targets else 0,
+                        as_strong(own) if alive and found is not None and aim.place is None else 0,
+                    ),
                 )
                 yield self._explanation(first + image, unit, column, image, survived[image])
 
@@ -512,7 +514,7 @@ class Explainer:
             seed=column.kinds[image],
             reconstruction=next(iter(found.values())),
             reconstructions=found,
-            note=self._remarks.note(column, image, survived),
+            note=self._remarks.note(column, image, survived, unit.equals, of_class=of_scores),
             semantics=start.semantics,
             depends=self._remarks.dependence(column, image).depends,
             output=self.head.output if of_scores else None,
@@ -573,6 +575,7 @@ class _Unit(NamedTuple):
     position: tuple[int, ...] | None = None
     words: str | None = None
     place: str | None = None
+    equals: Equals = Equals()
 
 
 class _Choice(NamedTuple):

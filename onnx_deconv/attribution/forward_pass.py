@@ -122,7 +122,7 @@ class Pass:
 
     def _own(self, seed: Array) -> Array:
         """Return a seed as the companion takes it: in the explained value's own order of axes."""
-        return np.ascontiguousarray(self.axes.restored(seed.astype(self.pair.seed_dtype, copy=False)))
+        return np.asarray(self.axes.restored(seed.astype(self.pair.seed_dtype, copy=False)), order="C")
 
     def why_not_finite(self, seed: Array) -> str:
         """Say what made values of a reconstruction from this seed infinite or NaN."""

@@ -94,6 +94,12 @@ class Subject:
             return Standing.of_a_channel(asked, scores, wanted.first)
         return Standing.of_a_class(self.head, asked, scores, wanted.first)
 
+    def as_strong(self, image: int, row: Sequence[Wanted], wanted: Wanted) -> int:
+        """Count the classes or channels outside a row that are exactly as strong as one in it."""
+        scores, before = self.scores[image], self._before()[image]
+        alike = (scores == scores[wanted.first]) & (before == before[wanted.first])
+        return int(alike.sum()) - sum(int(alike[each.first]) for each in row)
+
     @cached_property
     def _usual(self) -> Array:
         """Return each class's score in each box, shape (N, C, ...): times the objectness, if there is one."""

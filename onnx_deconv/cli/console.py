@@ -99,7 +99,7 @@ class Console:
 
     def say_the_rest(
         self, left: int, what: str, seconds: float, home: Path | None = None, files: int = 0,
-        or_else: str = "",
+        or_else: str = "", *, elsewhere: bool = False,
     ) -> None:  # fmt: skip
         """Say what the rest of a long command will take, judged by its first part.
 
@@ -117,6 +117,8 @@ class Console:
             Bytes of the files that one wrote.
         or_else
             What the caller can do about a full disk beside choosing another folder.
+        elsewhere
+            Whether other processes do the work, whose memory this one does not know.
 
         Raises
         ------
@@ -133,7 +135,7 @@ class Console:
         if left and takes:
             from onnx_deconv.runtime import peak_memory  # noqa: PLC0415 - loads onnx, which --help can do without
 
-            taken = peak_memory()  # by the first, which the others are like
+            taken = 0 if elsewhere else peak_memory()  # by the first, which the others are like
             memory = f", with about {in_bytes(taken)} of memory" if taken else ""
             self.say(f"{counted(left, what)} more will {' and '.join(takes)}{memory}")
 

@@ -35,7 +35,7 @@ def explain(console: Console, job: Job, paths: Sequence[str], ray: str | None = 
     groups = _groups(job, [path for path in paths if path not in done])
     try:
         for outcomes in _outcomes(console, job, names, groups, ray):
-            _note(console, batch, outcomes, failures)
+            _note(console, batch, outcomes, failures, elsewhere=ray is not None)
     finally:
         made = [] if batch is None else batch.write_summary()
     if made:
@@ -43,7 +43,10 @@ def explain(console: Console, job: Job, paths: Sequence[str], ray: str | None = 
     return failures.exit_code()
 
 
-def _note(console: Console, batch: Batch | None, outcomes: Mapping[str, Outcome], failures: Failures) -> None:
+def _note(
+    console: Console, batch: Batch | None, outcomes: Mapping[str, Outcome], failures: Failures,
+    *, elsewhere: bool,
+) -> None:  # fmt: skip
     """Report what became of photographs."""
     for path, outcome in outcomes.items():
         if isinstance(outcome, InputError):
@@ -55,7 +58,7 @@ def _note(console: Console, batch: Batch | None, outcomes: Mapping[str, Outcome]
             _report(console, one)
         if batch is not None and outcome:
             batch.note(path, [(one.record, one.thumbnail) for one in outcome])
-            batch.say_what_it_takes(console, path)
+            batch.say_what_it_takes(console, path, elsewhere=elsewhere)
 
 
 def _outcomes(

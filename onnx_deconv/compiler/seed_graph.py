@@ -350,6 +350,8 @@ def _canonical(op: Emitter, value: Signal, axes: Axes) -> Signal:
     """Bring a value into the order (N, K, ...)."""
     if axes.usual:
         return value
+    if axes.batch is None:
+        return _canonical(op, op.Unsqueeze(value, [0]), axes.led)
     turned = op.Transpose(value, perm=axes.order)
     return turned if axes.classes is not None else op.Unsqueeze(turned, [1])
 
@@ -358,6 +360,8 @@ def _restored(op: Emitter, seed: Signal, axes: Axes) -> Signal:
     """Bring a seed from the order (N, K, ...) into the value's own."""
     if axes.usual:
         return seed
+    if axes.batch is None:
+        return op.Squeeze(_restored(op, seed, axes.led), [0])
     plain = seed if axes.classes is not None else op.Squeeze(seed, [1])
     return op.Transpose(plain, perm=[axes.order.index(k) for k in range(len(axes.order))])
 

@@ -6,6 +6,7 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 (:mod:`onnx_deconv.model.activation_matching`).
 """
 
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from onnx_deconv.model.canonical import InputShapes, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.ensembles import ensembles
 from onnx_deconv.model.external_data import Extent
+from onnx_deconv.model.image_axis import ADDED
 from onnx_deconv.model.joined import joined_probabilities
 from onnx_deconv.model.layer_names import layers_named
 from onnx_deconv.model.model_files import PACKED, ModelFiles, check_weights
@@ -138,6 +140,11 @@ class Model:
     def metadata(self) -> dict[str, str]:
         """The model's metadata properties."""
         return {p.key: p.value for p in self.proto.metadata_props}
+
+    @cached_property
+    def image_axis_added(self) -> frozenset[str]:
+        """The inputs that have no axis for the images in the user's file, and got one when it was read."""
+        return frozenset(json.loads(self.metadata.get(ADDED, "[]")))
 
     @cached_property
     def inputs(self) -> list[str]:
