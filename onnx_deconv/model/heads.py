@@ -13,6 +13,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank
 from onnx_deconv.model.chosen_fields import chosen_fields
+from onnx_deconv.model.class_numbers import elements
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
@@ -22,7 +23,6 @@ from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
     chooses,
-    elements,
     joins_probabilities,
     mixes_classes,
     picked_by_the_image,
