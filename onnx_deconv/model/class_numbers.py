@@ -7,7 +7,7 @@ from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tail_steps import below, given_of, kept, picks, slopes
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.axes import cut_out, placed_from, takes_lowest
+from onnx_deconv.operators.axes import cut_out, picked_along, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import DISCONTINUOUS, PICK, POINTWISE, PROBABILITY, REDUCTION, VIEW
 
@@ -36,14 +36,70 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | N
         does), else 1; ``None`` where that is not known. The classes of a value that the image decides, as an
         ArgMax's, are those that it is picked from; where the lowest is picked, it is the class that falls.
     """
-    known = numbering(model, tail, classes, count)
-    decided = next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
+    known, decided = _followed(model, tail, classes, count)
     if decided is None:
-        return known.get(tail.output)
+        return _elements(known.get(tail.output))
     if takes_lowest(ForwardNode(decided, model)):
-        lowest = known.get(decided.inputs[0].name)
+        lowest = _elements(known.get(decided.inputs[0].name))
         return None if lowest is None else [(own, -sign) for own, sign in lowest]
-    return known.get(before(model, decided) or "") if picks(model, decided) else None
+    return _elements(known.get(before(model, decided) or "")) if picks(model, decided) else None
+
+
+def untraced(
+    model: Model, tail: Tail, classes: int, count: int, *, has_positions: bool = False
+) -> gs.Node | None:
+    """Return the node behind which it is not known which score a class of an output is, or which way it goes.
+
+    ``None`` where it is known, or where a channel of a map is the class of the same number whatever follows:
+    nodes that compare places, or join what is told of each map.
+
+    Parameters
+    ----------
+    model, tail, classes, count
+        As for :func:`elements`.
+    has_positions
+        Whether there is a map, or a row, of each class.
+    """
+    known, decided = _followed(model, tail, classes, count)
+    if decided is None:
+        return None
+    if picks(model, decided):
+        unknown = not has_positions and elements(model, tail, classes, count) is None
+        found = known.get(before(model, decided) or decided.inputs[0].name)
+        return decided if unknown or _picks_by_others(model, tail, decided, found) else None
+    moves = PICK in traits_of(decided) or placed_from(ForwardNode(decided, model)) is not None
+    return decided if moves or not has_positions or _is_of_one_value(model, decided) else None
+
+
+def _is_of_one_value(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node computes a function of one value alone, number by number, as a band of it."""
+    waiting, roots = [node.outputs[0].name], set[str]()
+    while waiting:
+        name = waiting.pop()
+        made = model.producers.get(name)
+        if made is None or POINTWISE not in traits_of(made):
+            roots.add(name)
+        else:
+            waiting += given_of(model, made)
+    return len(roots) == 1 and node.outputs[0].name not in roots
+
+
+def _picks_by_others(model: Model, tail: Tail, node: gs.Node, numbers: Array | None) -> bool:
+    """Tell whether a node picks classes by numbers that are not made of the scores, as of another output."""
+    along = picked_along(ForwardNode(node, model))
+    if along is None or numbers is None or along >= numbers.ndim or numbers.shape[along] == 1:
+        return False
+    waiting = [v.name for v in node.inputs[1:] if v.name in given_of(model, node)]
+    seen, others = set[str](), bool(waiting)
+    while waiting:
+        name = waiting.pop()
+        if name in (tail.start, tail.ranked):
+            others = False
+        made = model.producers.get(name)
+        if made is not None and name not in seen:
+            seen.add(name)
+            waiting += given_of(model, made)
+    return others
 
 
 def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, Elements]:
@@ -51,17 +107,26 @@ def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, E
 
     Values behind one that the image decides are left out, and all behind one that nothing is known of.
     """
+    known, _ = _followed(model, tail, classes, count)
+    return {value: found for value, each in known.items() if (found := _elements(each)) is not None}
+
+
+def _followed(model: Model, tail: Tail, classes: int, count: int) -> tuple[dict[str, Array], gs.Node | None]:
+    """Number the classes of a tail's values from 1, negative where they fall, and find the first without."""
     known = {tail.ranked or tail.start: class_numbers(model, tail, classes, count) + 1}
     for node in reversed(tail.nodes):
         try:
             known |= _numbered_results(model, node, known)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError):
             break
-    return {
-        value: [(abs(int(n)) - 1, 1 if n > 0 else -1) for n in each.ravel()]
-        for value, each in known.items()
-        if each.all()
-    }
+    known = {value: each for value, each in known.items() if each.all()}
+    return known, next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
+
+
+def _elements(numbers: Array | None) -> Elements | None:
+    if numbers is None:
+        return None
+    return [(abs(int(n)) - 1, 1 if n > 0 else -1) for n in numbers.ravel()]
 
 
 def class_numbers(model: Model, tail: Tail, classes: int, count: int) -> Array:
@@ -96,7 +161,6 @@ def cut_numbers(model: Model, node: gs.Node, value: str, numbers: Array) -> Arra
 def numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
     """Return the numbers of the classes after a node."""
     traits = traits_of(node)
-    entry = find(node.op, node.domain)
     if PROBABILITY in traits or (PICK in traits and DISCONTINUOUS in traits):  # a softmax, hard or not
         return known[node.inputs[0].name]
     if POINTWISE in traits and VIEW not in traits:
@@ -113,9 +177,21 @@ def numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
         raise ValueError(node.op)
     if placed_from(ForwardNode(node, model)) == 0:
         return _padded(model, node, known[node.inputs[0].name])
-    inputs = [known[v.name] if v.name in known else model.constant(v.name) for v in node.inputs if v.name]
-    if VIEW in traits and (not entry.can_evaluate or any(i is None for i in inputs)):
-        return known[node.inputs[0].name].reshape(1, -1)  # a Flatten, or what comes to one
+    return _moved(model, node, [known.get(v.name, model.constant(v.name)) for v in node.inputs if v.name])
+
+
+def _moved(model: Model, node: gs.Node, inputs: list[Array | None]) -> Array:
+    """Return the numbers of the classes after a node that moves or picks them, whatever the image is."""
+    entry, first = find(node.op, node.domain), inputs[0]
+    along = picked_along(ForwardNode(node, model))
+    if along is not None and first is not None and first.shape[along] == 1:
+        # It picks places, which all have the same classes.
+        if len(model.type_of(node.outputs[0].name).shape or ()) == first.ndim:
+            return first
+        inputs[1:] = [None if each is None else np.zeros_like(each) for each in inputs[1:]]
+    unknown = not entry.can_evaluate or any(each is None for each in inputs)
+    if VIEW in traits_of(node) and first is not None and unknown:
+        return first.reshape(1, -1)  # a Flatten, or what comes to one
     return np.asarray(entry.evaluate(node.attrs, *inputs))
 
 

@@ -15,14 +15,17 @@ from onnx_deconv.model.tail_steps import (
     compared_by,
     compared_in,
     given_of,
+    is_whole,
     picks,
     saturates,
     score_column,
+    slopes,
 )
 from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
+    DISCONTINUOUS,
     FILTER,
     JOIN,
     PICK,
@@ -76,6 +79,39 @@ class Tail:
 
 
 def tail_of(model: Model, output: str) -> Tail:
+    """Find the scores that an output is made of, as :func:`_tail_of` does.
+
+    A number that falls as the best of several rises, as how uncertain a model is, is the score of none of
+    them: it is explained itself.
+    """
+    tail = _tail_of(model, output)
+    falls = falling(model, tail)
+    return tail if falls is None or any(blocks(model, node) for node in falls) else Tail(output, output, ())
+
+
+def falling(model: Model, tail: Tail) -> list[gs.Node] | None:
+    """Return the nodes after which an output falls as the best score, picked from several, rises.
+
+    ``None`` where it rises, or where none is picked for its number.
+    """
+    made = {v.name: node for node in tail.nodes for v in node.outputs}
+    value, sign, passed = tail.output, 1, list[gs.Node]()
+    while (node := made.get(value)) is not None and value != tail.start:
+        picked = PICK in traits_of(node) and DISCONTINUOUS not in traits_of(node)
+        if picked and compared_by(model, node) is not None and not is_whole(model, value) and sign < 0:
+            return passed
+        signs = slopes(model, node) if _has_slope(model, node) else None
+        sign = -sign if signs is not None and (signs < 0).all() else sign
+        passed.append(node)
+        value = below(model, node, value)[0] or tail.start
+    return None
+
+
+def _has_slope(model: Model, node: gs.Node) -> bool:
+    return POINTWISE in traits_of(node) and VIEW not in traits_of(node) and len(given_of(model, node)) == 1
+
+
+def _tail_of(model: Model, output: str) -> Tail:
     """Find the scores that an output is made of.
 
     They stand before the last softmax or sigmoid if only nodes follow it that scale, shift, limit, round,
