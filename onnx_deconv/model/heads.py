@@ -293,6 +293,21 @@ def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names[told[0] : sum(told)])
 
 
+def names_differ(classes: int | None, names: int) -> str | None:
+    """Tell that there are not as many names as classes, unless there are none, or one number is not known.
+
+    Parameters
+    ----------
+    classes
+        How many classes an output has.
+    names
+        How many names are known.
+    """
+    if classes is None or names in (0, classes):
+        return None
+    return f"{names} labels for {classes} classes: names may be wrong"
+
+
 def labelled(model: Model, head: Head, labels: int) -> Head:
     """Return a head as so many names of classes tell it.
 
