@@ -330,7 +330,7 @@ def test_a_class_without_a_map_has_neither_region_nor_mask(place, body):
     [
         ("", {}, "target '': it is empty"),
         (" ", {}, "target ' ': it is empty"),
-        (0, {"position": 1.5}, "position 1.5: give whole numbers"),
+        (0, {"position": 1.5}, "position 1.5: give a whole number"),
         (0, {"position": np.full((4, 6), 20, np.uint8)}, "a mask of the whole numbers 20 to 20"),
         (0, {"position": -np.eye(4, 6, dtype=np.int64)}, "a mask of the whole numbers -1 to 0"),
         (

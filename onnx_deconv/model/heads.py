@@ -364,16 +364,17 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
     """
     named, sizes = f"output {head.output!r}", "×".join(str(size or "?") for size in head.table)
     how = f", counted row by row from 0 to {count - 1}" if sizes and count is not None else ""
+    field = f"field {0 if count is None else count - 1}"
     if head.boxes is not None and head.boxes.part == "boxes":
         return (
             f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
-            "'field 2' and the box's position"
+            f"{field!r} and the box's position"
         )
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
         return (
             f"{named} holds boxes, and nothing tells which of their fields{those} are classes: give the "
-            "classes' labels, or a target such as 'field 4' and the box's position"
+            f"classes' labels, or a target such as {field!r} and the box's position"
         )
     if head.kind == "embedding":
         return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
