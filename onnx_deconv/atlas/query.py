@@ -79,7 +79,7 @@ def _understood(key: str, value: str) -> dict[str, Any]:
     if key == "near":
         layer, between, channel = value.rpartition(":")
         if not between:
-            raise InputError(f"near={value}: give a layer and a channel, as in near=conv4:17")
+            raise InputError(f"near={value}: give a layer and a channel, near=LAYER:CHANNEL")
         return {"near": True, "layer": layer, "channel": _number("near", channel)}
     if key in ("channel", "top"):
         return {key: _number(key, value)}
