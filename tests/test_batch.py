@@ -356,6 +356,17 @@ def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatc
     assert float(memory.split()[0]) == pytest.approx(most * 1.024, rel=0.05)
 
 
+def test_steps_of_several_kinds_are_judged_by_one_of_each(capsys, monkeypatch, loaded):
+    loaded(0.5)
+    now = iter([100.0, 160.0])  # at the beginning, and after two of six steps
+    monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(now))
+    steps = Console().progress("abcdef", str, 2)
+    assert [next(steps), next(steps)] == ["a", "b"]
+    assert not capsys.readouterr().out
+    assert list(steps) == ["c", "d", "e", "f"]
+    assert capsys.readouterr().out.startswith("4 steps more will last about 2:00")
+
+
 def test_what_a_command_says_of_the_rest_itself_is_not_said_again(capsys, monkeypatch, loaded):
     loaded(0.5)
     clock = iter(range(0, 3000, 30))
