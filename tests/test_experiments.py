@@ -207,6 +207,24 @@ def test_a_fixed_batch_size_shows_the_same(tmp_path):
     assert_close(free.projections, fixed.projections)
 
 
+def test_what_has_an_upper_bound_is_followed_by_the_value_before_it(tmp_path):
+    """As without the bound, which all images reach; below the layer both networks are the same."""
+    images, found = random(4, 3, 10, 10), []
+    for name, bounds in (("free", "low"), ("bounded", "low, high")):
+        body = f"c1 = Conv<pads=[1,1,1,1]>(x, w1) r1 = Clip(c1, {bounds}) y = GlobalAveragePool(r1)"
+        weights = {"w1": random(4, 3, 3, 3), "low": np.float32(0), "high": np.float32(0.25)}
+        (tmp_path / name).mkdir()
+        onnx.save(model(body, weights, "N,3,H,W"), tmp_path / name / "a.onnx")
+        found += evolution(checkpoints_in(tmp_path / name), images, {"r1": [0, 3]})
+    free, bounded = found
+    assert free.activations.min() > 0.25
+    assert bounded.layer == "r1"
+    for name in ("activations", "images", "positions"):
+        np.testing.assert_array_equal(getattr(bounded, name), getattr(free, name))
+    share = 0.25 / free.activations[..., None, None, None]  # what is sent back is the layer's own activation
+    assert_close(bounded.projections, free.projections * share)
+
+
 def test_numbers_in_names_sort_by_size():
     names = ["e10", "e9-b", "E1", "e9-a", "e", "e100", "7", "x1y2", "x1y10"]
     expected = ["7", "e", "E1", "e9-a", "e9-b", "e10", "e100", "x1y2", "x1y10"]

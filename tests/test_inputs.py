@@ -446,25 +446,6 @@ def test_an_input_that_nothing_reads_does_not_say_how_many_images_there_are():
     np.testing.assert_allclose([e.reconstruction for e in found], expected, rtol=1e-6)
 
 
-def test_an_image_without_an_axis_for_images_is_refused_in_one_line(tmp_path):
-    weights = {"none": np.array([0]), "w": random(2, 3, 1, 1)}
-    body = "u = Unsqueeze(x, none) c = Conv(u, w) g = GlobalAveragePool(c) s = Flatten(g) y = Softmax(s)"
-    net = saved(model(body, weights, "3,8,6"), tmp_path / "net.onnx")
-    np.save(tmp_path / "x.npy", random(3, 8, 6))
-    why = (
-        "input 'x' (3×8×6) has no axis for the images, as its first one holds the channels: export the model"
-    )
-    for layer in ((), ("--layer", "c")):
-        assert f"{why} with one, as 1×3×8×6" in refused("explain", net, tmp_path / "x.npy", *layer)
-    said = refused("verify", net)
-    assert why in said
-    assert "choose a layer" not in said
-    explainer = Explainer(load(net), "gradient", providers="cpu")
-    for layer in (None, "c"):
-        with pytest.raises((ModelError, InputError), match="1×3×8×6"):
-            explainer(random(3, 8, 6), 0, layer=layer)
-
-
 def test_what_is_given_once_counts_for_all_of_a_batch():
     left, right = random(3, 1, 4, 5), random(1, 4, 5, seed=1)
     explainer = Explainer(compared(), "gradient", providers="cpu")

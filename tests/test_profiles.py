@@ -73,6 +73,63 @@ def test_first_maxima_of_any_windows_are_found_by_comparing(name, pads):
     np.testing.assert_array_equal(found, expected)
 
 
+NARROW = {
+    "float16": ("q = Cast<to = 10>(c)", "d = Cast<to = 1>(p)", {}),
+    "uint8": (
+        "q = QuantizeLinear(c, one, zero)",
+        "d = DequantizeLinear(p, one, zero)",
+        {"zero": np.array(9, np.uint8)},
+    ),
+    "int8": (
+        "q = QuantizeLinear(c, one, zero)",
+        "d = DequantizeLinear(p, one, zero)",
+        {"zero": np.array(0, np.int8)},
+    ),
+}
+"""How small whole numbers become another type and real ones again."""
+
+
+@pytest.mark.parametrize("name", ["side by side", "overlapping", "hanging over", "padded", "dilated"])
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("runtime", [None, *BY_INDICES])
+def test_first_maxima_of_numbers_of_fewer_bits_are_found_by_comparing(runtime, dtype, name):
+    """As all numbers are whole and small, it is what the pool of the same numbers as float32 gives."""
+    attributes, size = POOLS[name]
+    there, back, tensors = NARROW[dtype]
+    rng = np.random.default_rng(1)
+    weights = {
+        "w": rng.integers(-1, 2, (4, 3, 1, 1)).astype(np.float32),
+        "v": rng.integers(-3, 4, (5, 4, 1, 1)).astype(np.float32),
+    }
+    tensors = tensors | ({"one": np.array(1, np.float32)} if tensors else {})
+    x = rng.integers(0, 2, (1, 3, *size)).astype(np.float32)
+    axes = ", ".join(map(str, x.shape))
+    full = f"c = Conv(x, w) p = MaxPool<{attributes}>(c) y = Conv(p, v)"
+    narrow = f"c = Conv(x, w) {there} p = MaxPool<{attributes}>(q) {back} y = Conv(d, v)"
+    expected = explained(
+        explain_graph(compile_pair(load(model(full, weights, axes)), semantics="gradient"), seed="map"),
+        {"x": x},
+    )["reconstruction"]
+    pair = compile_pair(load(model(narrow, weights | tensors, axes)), semantics="gradient")
+    passes = {"passes": ("windows",)} if runtime is None else {"runtime": runtime}
+    if runtime == "tensorrt" and (dtype == "uint8" or name == "dilated"):
+        with pytest.raises(ModelError, match="uint8" if dtype == "uint8" else "dilated"):
+            explain_graph(pair, seed="map", **passes)
+        return
+    graph = explain_graph(pair, seed="map", **passes)
+    assert not {"ScatterElements", "Mod"} & {*operators(graph.proto)}
+    assert all(len(n.output) == 1 for n in graph.proto.graph.node if n.op_type == "MaxPool")
+    assert expected.any()
+    np.testing.assert_array_equal(explained(graph, {"x": x})["reconstruction"], expected)
+
+
+def test_maxima_of_double_precision_keep_their_switches():
+    """float32 does not hold their numbers: two that differ could be taken for equal."""
+    body = "d = Cast<to = 11>(x) p = MaxPool<kernel_shape = [2, 2]>(d) y = Cast<to = 1>(p)"
+    pair = compile_pair(load(model(body, {}, "N,3,5,6")), semantics="gradient")
+    assert "ScatterElements" in operators(explain_graph(pair, passes=("windows",)).proto)
+
+
 def test_windows_of_unknown_size_keep_their_switches():
     net = model("p = MaxPool<kernel_shape = [2, 2]>(x) y = Relu(p)", {}, "N,3,H,W")
     graph = explain_graph(compile_pair(load(net), semantics="gradient"), passes=("windows",))
@@ -96,6 +153,21 @@ def test_one_graph_unpools_a_whole_batch_by_the_pools_own_indices(name):
 
 
 # --- other passes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["pair", "explain"])
+def test_nodes_in_any_order_stay_where_sizes_are_given(form):
+    """onnxruntime's converter to float16 appends the Cast of the input after all that read it."""
+    net = network()
+    net.graph.node.insert(0, net.graph.node.pop())
+    given = load(net, {"x": ("N", 3, 12, 14)})
+    pair = compile_pair(given)
+    x = {"x": random(2, 3, 12, 14)}
+    expected = Session(network(), given.folder, "cpu").run(x)["y"]
+    proto = pair.forward if form == "pair" else explain_graph(pair).proto
+    asked = x if form == "pair" else x | {"target": np.array([-1, -1])}
+    found = Session(proto, given.folder, "cpu").run(asked)["y"]
+    np.testing.assert_allclose(numpy_of(found), numpy_of(expected), rtol=0, atol=1e-6)
 
 
 def test_a_square_weight_that_is_shared_gets_a_copy():

@@ -929,12 +929,13 @@ ORDERS = [
 def grid(order):
     """A detector as it leaves its filter: three anchors in 4×4 cells, 4 + 1 + 2 numbers before a sigmoid.
 
-    Of the first anchor the objectness and the class bright are the mean of a cell's pixels times ten, less
-    five, and dark is minus that; of the others all three are -9, so that their product would be the largest.
+    Of the first anchor the class bright is the mean of a cell's pixels times ten, less five, dark is minus
+    that, and the objectness is 0.4 times bright; of the others all three are -9, so that their product would
+    be the largest.
     """
     pixels, bias = np.zeros((14, 1, 4, 4), np.float32), np.zeros(14, np.float32)
-    pixels[[4, 5]], pixels[6] = 10 / 16, -10 / 16
-    bias[[4, 5, 6, 11, 12, 13]] = -5, -5, 5, -9, -9, -9
+    pixels[4], pixels[5], pixels[6] = 4 / 16, 10 / 16, -10 / 16
+    bias[[4, 5, 6, 11, 12, 13]] = -2, -5, 5, -9, -9, -9
     pixels, bias = np.append(pixels, pixels[7:], 0), np.append(bias, bias[7:])
     weights = {"k": pixels, "b": bias, "split": np.array([0, 3, 7, 4, 4]), "flat": np.array([0, 3, 7, 16])}
     tail = {
@@ -952,7 +953,8 @@ def grid(order):
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
     ask = explainer(grid(order))
-    for target, cells, value in ((None, [(1, 2), (0, 3)], 10), ("bright#2", [(3, 0), (0, 0)], 10)):
+    # Of a class's score and the objectness both are explained, of a difference of classes the two alone.
+    for target, cells, value in ((None, [(1, 2), (0, 3)], 14), ("bright#2", [(3, 0), (0, 0)], 14)):
         found = ask(SCENE, target)
         expected = np.concatenate([cell(*where, value / 16) for where in cells])
         np.testing.assert_allclose(arrays(found), expected, atol=1e-6, err_msg=str(target))
@@ -962,6 +964,11 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
             (same,) = ask(SCENE[k : k + 1], "bright", position=one.position, seed="one")
             np.testing.assert_array_equal(same.reconstruction, one.reconstruction)
             assert same.position == one.position
+            m = SCENE[k].reshape(4, 4, 4, 4).mean(axis=(1, 3))[cells[k]]
+            usual = 1 / (1 + np.exp(5 - 10 * m)) / (1 + np.exp(2 - 4 * m))
+            assert one.score == pytest.approx(usual, rel=1e-5)
+    (apart,) = ask(SCENE[:1], "bright - dark", position=places[0], seed="one")
+    np.testing.assert_allclose(apart.reconstruction, cell(3, 0, 20 / 16)[0], atol=1e-6)
     np.testing.assert_allclose(in_one_graph(grid(order), SCENE), arrays(ask(SCENE)), atol=1e-6)
     asked = in_one_graph(grid(order), SCENE, [1, 1])
     np.testing.assert_allclose(asked, arrays(ask(SCENE, "dark")), atol=1e-6)
@@ -998,7 +1005,7 @@ def test_a_graph_gives_zeros_for_what_there_is_not(net, images, seed):
             assert found["explained"].tolist() == [target if target >= 0 else 2**31 - 1] * batch
 
 
-@pytest.mark.parametrize(("anchor", "value"), [(0, 10 / 16), (2, 0)])
+@pytest.mark.parametrize(("anchor", "value"), [(0, 14 / 16), (2, 0)])
 def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor, value):
     found = explainer(grid("along channels"))(SCENE[:1], "bright", position=(anchor, 3, 1), seed="one")
     np.testing.assert_allclose(arrays(found), cell(3, 1, value), atol=1e-6)
@@ -1747,16 +1754,16 @@ def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
     proto = model(
         "c = Conv(x, same) t = Transpose<perm=[0,2,3,1]>(c) y = Reshape(t, rows)",
         SAME | {"rows": np.array([-1, 4])},
-        "1,3,4,6",
+        "2,3,4,6",
     )
     with pytest.raises(
-        ModelError, match=r"axis of output 'y' \(24×4\) holds the images: choose a layer, as 't'"
+        ModelError, match=r"axis of output 'y' \(48×4\) holds the images: choose a layer, as 't'"
     ):
-        explainer(proto)(IMAGES[:1])
+        explainer(proto)(IMAGES)
     with pytest.raises(
         ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
     ):
-        in_one_graph(proto, IMAGES[:1])
+        in_one_graph(proto, IMAGES)
 
 
 # --- what is picked, and in which direction it rises -------------------------------------------------

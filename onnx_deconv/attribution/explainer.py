@@ -329,7 +329,7 @@ class Explainer:
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
         if self.fields is not None:
-            return np.concatenate([self.fields.best(p.explained) for p in passes])
+            return np.concatenate([self.fields.best(p.ranked(self.head)) for p in passes])
         return np.concatenate([p.scores(self.head) for p in passes])
 
     def forward(self, batch: Batch, layer: str | None = None) -> Pass:

@@ -120,7 +120,7 @@ class Remarks:
     @cached_property
     def _joined(self) -> dict[str, gs.Node]:
         """The nodes that make the probabilities of boxes beside these in one value, by that value."""
-        boxes = [head.start for head in heads(self._model) if head.kind == "detections"]
+        boxes = [head.ranked or head.start for head in heads(self._model) if head.kind == "detections"]
         found = {value: squashed_before(self._model, value) for value in boxes}
         return {value: nodes[0] for value, nodes in found.items() if len(nodes) == 1}
 

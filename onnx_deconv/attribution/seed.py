@@ -278,9 +278,11 @@ def for_all(explained: Array, axes: Axes, seed: Array, total: int) -> Array:
     InputError
         If it has neither the explained value's shape nor that of one image's.
     """
-    wanted = axes.restored(np.broadcast_to(np.float32(0), (total, *explained.shape[1:]))).shape
-    before, after = wanted[: axes.batch], wanted[axes.batch + 1 :]
-    one = np.expand_dims(seed, axes.batch) if seed.shape == (*before, *after) else seed
+    led = axes.led
+    wanted = led.restored(np.broadcast_to(np.float32(0), (total, *explained.shape[1:]))).shape
+    first = led.batch or 0
+    before, after = wanted[:first], wanted[first + 1 :]
+    one = np.expand_dims(seed, first) if seed.shape == (*before, *after) else seed
     if one.shape not in (wanted, (*before, 1, *after)) or seed.dtype.kind not in "fiub":
         raise InputError(
             f"seed: an array of shape {seed.shape}; the explained value has the shape {wanted}, that of one "
@@ -290,4 +292,4 @@ def for_all(explained: Array, axes: Axes, seed: Array, total: int) -> Array:
         raise InputError(
             "seed: an array with numbers that are infinite or not a number: nothing can be sent back"
         )
-    return axes.canonical(np.broadcast_to(one, wanted))
+    return led.canonical(np.broadcast_to(one, wanted))

@@ -120,6 +120,11 @@ def command(
         console.result(record, lambda: "\n".join(pair_form.lines(record)))
         if record["passed"]:
             _recommend(console, conversion)
+    for name in sorted(loaded.image_axis_added):
+        types = loaded.type_of(name)
+        console.warn(
+            f"input {name!r} takes a batch of one image, {types}: in {model.name} it has no axis for it"
+        )
     notes = (
         record["image_dependence"]["note"],
         (record["signal"] or {}).get("warning"),

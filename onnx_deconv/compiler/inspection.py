@@ -132,6 +132,8 @@ class Inspection:
     image_dependence
         Whether the reconstruction depends on the image, as in a pair's manifest; ``None`` where there is no
         companion.
+    image_axis_added
+        The inputs that have no axis for the images in the file, and got one when it was read.
     """
 
     model: str
@@ -154,6 +156,7 @@ class Inspection:
     deepest: str | None = None
     problem: str | None = None
     image_dependence: dict[str, Any] | None = None
+    image_axis_added: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON data."""
@@ -223,6 +226,7 @@ def inspect_model(
         deepest=_deepest(walk) if walk is not None and walk.missing() else None,
         problem=problem,
         image_dependence=None if dependence is None else dependence.as_dict(),
+        image_axis_added=sorted(model.image_axis_added),
     )
 
 
@@ -253,7 +257,8 @@ def _output(model: Model, head: Head, labels: int) -> Output:
     dims, axes = model.type_of(head.start).dims or [], head.axes
     spoken = ["?" if d is None or len(str(d)) > _LONGEST else str(d) for d in dims]
     if head.problem is None and len(dims) == len(axes.order):
-        spoken[axes.batch] += " images"
+        if axes.batch is not None:
+            spoken[axes.batch] += " images"
         if head.elements is not None:
             count = str(len(head.elements))
             spoken = [count if k == axes.classes else size for k, size in enumerate(spoken)]

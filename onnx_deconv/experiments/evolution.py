@@ -18,6 +18,7 @@ from onnx_deconv.attribution.features import Features
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.common import Watch
 from onnx_deconv.model import Array
+from onnx_deconv.model.ranking import ranking
 
 _BATCH = 32
 
@@ -35,7 +36,8 @@ class Evolution:
     method
         What they are projected by.
     activations
-        The strongest activation over all images and positions, shape (T, K).
+        The strongest activation over all images and positions, shape (T, K): where the layer has an upper
+        bound (ReLU6), the value before it, since at the bound many are equal.
     images
         The index of the image that it was found in, shape (T, K).
     positions
@@ -136,22 +138,23 @@ def _stages(
     explainer: Explainer, images: Array, channels: Mapping[str, Sequence[int]], batch: int
 ) -> list[_Stage]:
     """Find and project the strongest activations in one checkpoint, for each layer."""
-    strongest = [_Strongest(maps) for maps in channels.values()]
-    network = Features(explainer, list(channels))
+    model, strongest = explainer.model, [_Strongest(maps) for maps in channels.values()]
+    rankings = [ranking(model, model.layer(name)) for name in channels]
+    network = Features(explainer, [ranked.value for ranked in rankings])
     for first in range(0, len(images), batch):
         values = network(images[first : first + batch])
-        for layer, maps in zip(network.layers, strongest, strict=True):
-            maps.add(values.features[layer], first)
+        for ranked, maps in zip(rankings, strongest, strict=True):
+            maps.add(ranked.of(values.features[ranked.value]), first)
     return [
         (
-            explainer.method(layer).method,
+            explainer.method(ranked.layer).method,
             maps.activations,
             maps.images,
             maps.positions,
             maps.equals,
-            _projections(explainer, images, layer, maps),
+            _projections(explainer, images, ranked.layer, maps),
         )
-        for layer, maps in zip(network.layers, strongest, strict=True)
+        for ranked, maps in zip(rankings, strongest, strict=True)
     ]
 
 

@@ -53,6 +53,8 @@ class Layout:
         How many boxes follow each other along the channels of a map.
     told
         The first field that is a class and how many are, where the graph itself picks boxes by these.
+    probable
+        Whether boxes are ranked by probabilities, whatever they are explained from.
     """
 
     fields: int | None
@@ -64,6 +66,7 @@ class Layout:
     behind: Sequence[int] = (0,)
     anchors: int = 1
     told: tuple[int, int] | None = None
+    probable: bool = False
 
 
 def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
@@ -164,6 +167,8 @@ class Fields:
         How many boxes follow each other along the channels of a map.
     exclusive
         Whether they are numbers before a softmax over all fields, by which boxes are ranked.
+    probable
+        Whether what boxes are ranked by are probabilities already.
     """
 
     first: int
@@ -172,6 +177,7 @@ class Fields:
     raw: bool = False
     anchors: int = 1
     exclusive: bool = False
+    probable: bool = False
 
     @classmethod
     def of(cls, layout: Layout, labels: int) -> Self | None:
@@ -199,7 +205,9 @@ class Fields:
             return None
         # Where one of the scores stands for nothing at all, a softmax is to come if none has been.
         exclusive = layout.exclusive or (_is_bare(layout) and told.count == layout.fields - 1)
-        return replace(told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive)
+        return replace(
+            told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive, probable=layout.probable
+        )
 
     @classmethod
     def _told(cls, layout: Layout, fields: int, labels: int) -> Self | None:
@@ -234,12 +242,13 @@ class Fields:
 
         The scores of a softmax are its probabilities: a box that is nothing may have a class's larger number.
         """
-        values = softmax(values) if self.exclusive else values
+        values = softmax(values) if self.exclusive and not self.probable else values
         found = values[:, self.first : self.first + self.count]
         if self.objectness is None:
             return found
         certain = values[:, self.objectness, None]
-        return _sigmoid(found) * _sigmoid(certain) if self.raw else found * certain
+        raw = self.raw and not self.probable
+        return _sigmoid(found) * _sigmoid(certain) if raw else found * certain
 
     def best(self, values: Array) -> Array:
         """Return each class's score in its best box, shape (N, C), given a value as the model has it."""

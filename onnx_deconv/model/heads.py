@@ -11,11 +11,12 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError, given, way
-from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank, lacks_images
+from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
-from onnx_deconv.model.model import Model, read_by
+from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
+from onnx_deconv.model.reading import read_by
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
@@ -28,9 +29,17 @@ from onnx_deconv.model.tails import (
     squashed_before,
     tail_of,
 )
-from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel, is_map
+from onnx_deconv.model.value_axes import (
+    Axes,
+    batch_axis,
+    class_axis,
+    has_no_images,
+    has_one_channel,
+    is_map,
+)
 from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
+from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import (
     AFFINE,
     PICK,
@@ -77,8 +86,8 @@ class Head:
     squash
         How the scores become probabilities: each alone, or all together; ``None`` where they do not.
     ranked
-        The value by which classes are ranked, if it is not the scores: a mean of several probabilities. Its
-        axes are the scores'.
+        The value by which classes are ranked, if it is not the scores: a mean of several probabilities, or
+        rows that hold some. Its axes are the scores'.
     by_name
         Whether nothing but its name tells its kind.
     assumed
@@ -136,7 +145,7 @@ def heads(model: Model) -> list[Head]:
     if model not in _HEADS:
         names = axis_names(model)
         found = _with_boxes(model, [_head(model, names, output) for output in model.outputs])
-        _HEADS[model] = [labelled(model, head, 0) for head in found]
+        _HEADS[model] = [_before_squashing(model, labelled(model, head, 0)) for head in found]
     return _HEADS[model]
 
 
@@ -209,8 +218,6 @@ def explainable(model: Model, output: str | None = None) -> Head:
     head = head_of(model, output)
     if head.problem is None:
         return head
-    if head.problem == lacks_images(model):  # then no layer can be explained either
-        raise ModelError(f"{model.name}: {head.problem}")
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
     nearest = _with_images(model, head.start) if head.kind == "unknown" else head.start
     layer = "a layer" + (f", as {nearest!r}" if nearest else "")
@@ -379,9 +386,19 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             grid or head.squash is not None,
             tuple(more),
             told=None if picked is None else picked.told,
+            probable=head.ranked is not None,
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _before_squashing(model: Model, head: Head) -> Head:
+    """Start before the sigmoids of probabilities that stand beside other numbers, as in rows of boxes."""
+    joined = model.joined.get(head.start)
+    if joined is None or head.problem is not None or head.seed != "one":
+        return head
+    cut = (f"{node.op} {label(node)}" for node in joined.squashed)
+    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut))
 
 
 def _shares(model: Model, head: Head, count: int | None) -> bool:
@@ -448,13 +465,18 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         problem = f"{named} is computed by {unknown}, an operator of which nothing is known here"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     batch = batch_axis(model, names, tail.start)
-    if batch is None:
-        problem = lacks_images(model) or f"the graph does not tell which axis of {named} holds the images"
+    if batch is None and not has_no_images(model, names, tail.start):
+        problem = f"the graph does not tell which axis of {named} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
     one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch, names.own)
-    if classes is None and len(shape) > 1 and not one:
+    joined = (
+        batch is None
+        and classes not in (None, tail.compares)
+        and bool(where[classes] - names.own - {CHANNEL})
+    )
+    if joined or (classes is None and len(shape) > 1 and not one):
         problem = f"the graph does not tell which axis of {named} holds the classes"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
@@ -576,11 +598,13 @@ def _asked(
     shapes = [model.type_of(value).shape for value in (tail.start, tail.output)]
     count = 1 if axes.classes is None or shapes[0] is None else shapes[0][axes.classes]
     real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None and not chooses(model, tail)
-    if count is None or axes.classes is None:
+    if count is None:
         return None, axes if real and shapes[0] == shapes[1] else None
-    found = elements(model, tail, axes.classes, count)
-    own = _same_axes(names, tail, shapes[1], len(found) if found else count) if real else None
+    found = elements(model, tail, _along(axes), count)
     plain = found is None or found == [(k, 1) for k in range(count)]
+    if axes.classes is None and real and shapes[0] == shapes[1]:
+        return None if plain or found is None else tuple(found), axes
+    own = _same_axes(model, names, tail, len(found) if found else count) if real else None
     return None if plain or found is None else tuple(found), own
 
 
@@ -590,21 +614,27 @@ def _is_traced(model: Model, tail: Tail, axes: Axes) -> bool:
     count = 1 if shape is None or axes.classes is None else shape[axes.classes]
     if tail.output in (tail.start, tail.ranked) or count is None:
         return True
-    along = axes.batch if axes.classes is None else axes.classes
-    return elements(model, tail, along, count) is not None
+    return elements(model, tail, _along(axes), count) is not None
 
 
-def _same_axes(names: AxisNames, tail: Tail, shape: Shape | None, count: int) -> Axes | None:
+def _along(axes: Axes) -> int:
+    """Return the axis of scores along which their classes lie; of a single class any will do."""
+    return (axes.batch or 0) if axes.classes is None else axes.classes
+
+
+def _same_axes(model: Model, names: AxisNames, tail: Tail, count: int) -> Axes | None:
     """Return the axes of an output that is a row of scores for each image."""
-    where = names.values.get(tail.output)
+    where, shape = names.values.get(tail.output), model.type_of(tail.output).shape
     if shape is None or where is None:
         return None
-    batch = [k for k, axis in enumerate(where) if BATCH in axis]
-    if len(batch) != 1 or math.prod(d or 0 for k, d in enumerate(shape) if k != batch[0]) != count:
+    holds = [k for k, axis in enumerate(where) if BATCH in axis]
+    batch = holds[0] if len(holds) == 1 else None
+    rest = [k for k in range(len(shape)) if k != batch]
+    alone = batch is not None or has_no_images(model, names, tail.output)
+    if not alone or math.prod(shape[k] or 0 for k in rest) != count:
         return None
-    rest = [k for k in range(len(shape)) if k != batch[0]]
     wide = next((k for k in rest if shape[k] != 1), rest[0] if rest else None)
-    return Axes(batch[0], wide, tuple(k for k in rest if k != wide))
+    return Axes(batch, wide, tuple(k for k in rest if k != wide))
 
 
 def axes_of(model: Model, value: str) -> Axes:
@@ -620,14 +650,15 @@ def axes_of(model: Model, value: str) -> Axes:
             return head.axes
     names, shape = axis_names(model), model.type_of(value).shape
     where = names.values.get(value)
-    if shape is None or where is None or len(shape) < 2:  # noqa: PLR2004
+    if shape is None or where is None:
         return Axes(0, 1, tuple(range(2, len(shape or ()))))
     batch = batch_axis(model, names, value)
-    one = batch is not None and has_one_channel(names, where, batch)
+    told = batch is not None or has_no_images(model, names, value)
+    one = told and has_one_channel(names, where, batch)
     found = None
-    if batch is not None and not one:
+    if told and not one:
         found = class_axis(Tail(value, value, ()), shape, where, batch, names.own)
-    if batch is None or (found is None and not one):
+    if not told or (found is None and not one and len(shape) > 1):
         return Axes(0, 1, tuple(range(2, len(shape))))
     return Axes(batch, found, tuple(k for k in range(len(shape)) if k not in (batch, found)))
 

@@ -10,7 +10,8 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.axis_names import axis_names
-from onnx_deconv.model.model import Array, Model, read_by
+from onnx_deconv.model.model import Array, Model
+from onnx_deconv.model.reading import read_by, told_by_the_image
 from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import CHANNEL, compared, picked_from, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode
@@ -25,7 +26,6 @@ from onnx_deconv.operators.traits import (
     QUANTISER,
     RECTIFIER,
     REDUCTION,
-    SHAPE_ONLY,
     SQUASHING,
     SWITCHES,
     VIEW,
@@ -445,11 +445,7 @@ def given_of(model: Model, node: gs.Node) -> list[str]:
 def _told_by_the_image(model: Model) -> set[str]:
     """Return the values that depend on the inputs' numbers, not on their sizes alone."""
     if model not in _TOLD:
-        found = set(model.inputs)
-        for node in model.nodes:
-            if SHAPE_ONLY not in traits_of(node) and not found.isdisjoint(read_by(node)):
-                found.update(v.name for v in node.outputs)
-        _TOLD[model] = found
+        _TOLD[model] = told_by_the_image(model.nodes, model.inputs)
     return _TOLD[model]
 
 

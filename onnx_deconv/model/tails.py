@@ -61,10 +61,11 @@ class Tail:
     compares
         The axis of the scores along which a node compares them, if one does: the classes'; or ``ELSEWHERE``.
     ranked
-        The value by which classes are ranked: the mean of several probabilities, whose numbers stand where
-        the scores' do; ``None`` for the scores.
+        The value by which classes are ranked, where the view has gained its scores: the mean of several
+        probabilities, or several beside each other. Its numbers stand where the scores' do.
+        ``None`` for the scores.
     inside
-        The nodes between the scores and that mean, the last one first.
+        The nodes between the scores and that value, the last one first.
     """
 
     output: str
@@ -95,6 +96,8 @@ def tail_of(model: Model, output: str) -> Tail:
         if (mean := model.ensembles.get(value)) is not None:
             return Tail(output, mean.scores, tuple(steps), True, mean.classes, value, mean.nodes)
         lower, passed = below(model, node, value)
+        if lower is None and (alike := _alike(model, value)) is not None:
+            return replace(alike, output=output, nodes=tuple(steps))
         if lower is None or lower in model.inputs:
             break
         steps += passed
@@ -106,6 +109,23 @@ def tail_of(model: Model, output: str) -> Tail:
         if bounded or any(blocks(model, each) for each in passed):
             found = Tail(output, lower, tuple(steps), compares=compared_in(model, passed, lower))
     return _unmixed(model, found)
+
+
+def _alike(model: Model, value: str) -> Tail | None:
+    """Return the tail of a value that joins probabilities and nothing else; ``None`` of others.
+
+    Those of softmaxes beside each other may be of several groups of classes: none is compared with all.
+    """
+    joined, node = model.joined.get(value), model.producers.get(value)
+    if joined is None or joined.beside or node is None:
+        return None
+    along = {compared_by(model, each) for each in joined.squashed}
+    axis = along.pop()
+    if axis is not None:
+        right_before = {v.name for v in node.inputs} == {n.outputs[0].name for n in joined.squashed}
+        if not right_before or JOIN not in traits_of(node) or ForwardNode(node, model).axis() == axis:
+            return None
+    return None if along else Tail(value, joined.scores, (), True, axis, value, joined.squashed)
 
 
 def _is_bounded(model: Model, node: gs.Node, value: str) -> bool:

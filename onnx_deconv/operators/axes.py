@@ -130,6 +130,25 @@ def recurrence(at: ForwardNode, given: Given) -> Names | None:
     return (batch, time, NOTHING, _CHANNELS) if at.attr("layout", 0) else (time, NOTHING, batch, _CHANNELS)
 
 
+def inserted(at: ForwardNode, given: Given) -> Names | None:
+    """Nothing runs along axes that are new."""
+    axes = at.numbers("axes", 1)
+    if 0 not in given or axes is None:
+        return regrouped(at, given)
+    rank, old = len(given[0]) + len(axes), iter(given[0])
+    new = {int(axis) % rank for axis in axes}
+    return tuple(NOTHING if k in new else next(old) for k in range(rank))
+
+
+def removed(at: ForwardNode, given: Given) -> Names | None:
+    """The axes that are left keep their names."""
+    axes = at.numbers("axes", 1)
+    if 0 not in given or axes is None:
+        return regrouped(at, given)
+    gone = {int(axis) % len(given[0]) for axis in axes}
+    return tuple(axis for k, axis in enumerate(given[0]) if k not in gone)
+
+
 def regrouped(at: ForwardNode, given: Given) -> Names | None:
     """Axes are found again by their sizes: those of the same product belong together."""
     if 0 not in given:

@@ -12,7 +12,7 @@ from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Array, Model
 from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of, seed_type, why_not_finite
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification.batch import Batch, strongest_unit
+from onnx_deconv.verification.batch import Batch, axes_told, strongest_unit
 from onnx_deconv.verification.checks import Check, same_outputs
 from onnx_deconv.verification.companion import check_companion
 from onnx_deconv.verification.dependence import check_dependence, check_survival
@@ -113,7 +113,7 @@ def check_pair(
     yield same_outputs(model, original.run(feeds), values, pair.manifest["semantics"]["rules"])
     explained = numpy_of(values[pair.manifest["explained"]["value"]])
     reads = {name: values[name] for name in companion.inputs if name != SEED}
-    sent = {**reads, SEED: strongest_unit(explained).astype(seed_type(companion))}
+    sent = {**reads, SEED: strongest_unit(explained, axes_told(pair)).astype(seed_type(companion))}
     found = companion.run_plainly(sent)
     for entry in pair.manifest["reconstructions"]:
         result, shape = found[entry["name"]], _shape(entry["shape"], feeds[entry["of"]].shape)

@@ -34,6 +34,7 @@ from onnx_deconv.files import check_disk, folder
 from onnx_deconv.imaging import Picture, read_image
 from onnx_deconv.model import Model, digest
 from onnx_deconv.model.heads import convolutions, rectified_convolution
+from onnx_deconv.model.ranking import ranking
 from onnx_deconv.runtime import device_of, workers
 from onnx_deconv.semantics import Semantics
 
@@ -258,6 +259,7 @@ def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
         "methods": {layer: _method(study.explainer.method(layer)) for layer in layers},
         "preprocess": preprocess,
         "layers": list(layers),
+        "ranked_by": _rankings(study.explainer.model, layers),
         "numbers": _numbers(study.explainer.model, layers),
         **study.fixed.record(),
     }
@@ -268,6 +270,13 @@ def _numbers(model: Model, layers: Sequence[str]) -> dict[str, str]:
     found = {number: rectified_convolution(model, value) for value, number in model.ordinals.items()}
     found |= {number: value for value, number in model.ordinals.items() if value in layers}
     return {number: layer for number, layer in found.items() if layer in layers}
+
+
+def _rankings(model: Model, layers: Sequence[str]) -> dict[str, str]:
+    """Return, of layers whose activations have an upper bound, the values before it."""
+    return {
+        each.layer: each.value for each in (ranking(model, layer) for layer in layers) if each.before_bound
+    }
 
 
 def _method(semantics: Semantics) -> dict[str, Any]:

@@ -35,9 +35,6 @@ def summarise(console: Console, atlas: Atlas, output: Path, seconds: float | Non
         console.warn(f"{len(atlas.failed)} of {atlas.seen} images could not be read; atlas.json names them")
     if tied := record["tied"]:
         among = f"in {tied} of {counted(maps, 'feature map')} all {atlas.top} images are equally strong"
-        console.warn(
-            f"{among}, and more may be: names decide; where activations have an upper bound (ReLU6), "
-            "--layer NAME can take the values before it"
-        )
+        console.warn(f"{among}, and more may be: names decide which are shown; sheets and report mark them")
     console.result(record, text)
     return FELL_SHORT if atlas.failed else 0

@@ -34,6 +34,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
 from onnx_deconv.compiler.passes.registry import PASSES
 from onnx_deconv.compiler.passes.rewriter import Rewriter
 from onnx_deconv.errors import InputError
+from onnx_deconv.model.canonical import put_in_order
 from onnx_deconv.model.shape_inference import state_sizes
 
 __all__ = ["COMPANION", "EXPLAIN", "MAXIMA", "PASSES", "apply_passes", "with_sizes"]
@@ -56,7 +57,7 @@ COMPANION = {
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
 
-MAXIMA: dict[str, tuple[str, ...]] = {"cpu": ("additions",), "cuda": ()}
+MAXIMA: dict[str, tuple[str, ...]] = {"cpu": ("shared",), "cuda": ()}
 """The passes for a model that gives the maxima of its feature maps, in order, by device."""
 
 
@@ -86,6 +87,7 @@ def apply_passes(proto: ModelProto, passes: Iterable[str]) -> ModelProto:
         raise InputError(f"no optimisation pass is named {unknown[0]!r}: choose among {', '.join(PASSES)}")
     copy = ModelProto()
     copy.CopyFrom(proto)
+    put_in_order(copy.graph, proto.graph.name)  # as passes go back from the outputs to see what is read
     rewriter, finished = Rewriter(copy), b""
     for name in passes:
         PASSES[name](rewriter)

@@ -113,8 +113,15 @@ def _ended(add: Builder, node: NodeProto, given: _Channel) -> str | None:
 
 
 def _rows(add: Builder, weight: str, given: _Channel, axis: int) -> str:
-    """Return what a filter holds for the channel of each image, shape (N, M, ...)."""
-    rows = add.Gather(weight, given.index, axis=axis)
+    """Return what a filter holds for the channel of each image, shape (N, M, ...).
+
+    Of a float16 weight these rows alone become float32: of all of it OpenVINO (2026.4) would hold no float32
+    for the other filters that read it, which it then cannot run.
+    """
+    cast = _CAST.match(add.graph, add.graph.producers.get(weight))
+    stored = cast.node.input[0] if cast else weight
+    rows = add.Gather(stored, given.index, axis=axis)
+    rows = add.Cast(rows, to=cast.attributes["to"]) if cast else rows
     rank = len(add.graph.dims[weight])
     return str(add.Transpose(rows, perm=[1, 0, *range(2, rank)]) if axis else rows)
 
@@ -156,6 +163,7 @@ def _has_known_shape(graph: Rewriter, weight: str) -> bool:
 
 _INDEX = op.Where(op.Less(value("asked"), value("zero", _is_0)), op.ArgMax(ANY), ANY).where(_asks_once)
 _ONE_HOT = op.OneHot(_INDEX.named("index"), value("depth"), value("values", _is_0_and_1))
+_CAST = op.Cast()
 _COPY, _RESHAPE = op.Identity(), op.Reshape() | op.Unsqueeze()
 _EXPAND, _MEAN = op.Expand(), op.GlobalAveragePool()
 _MUL, _MUL_BACK = op.Mul(ANY, value("factor")), op.Mul(value("factor"), ANY)

@@ -1,7 +1,7 @@
 """A graph to be rewritten: what its values are, who makes and who reads them, and what is put where."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeGuard
 
@@ -71,11 +71,11 @@ class Rewriter:
         """Return a value's shape; empty where its rank is not known."""
         return self.types.get(value, (0, ()))[1]
 
-    def sizes(self, value: str) -> list[int] | None:
-        """Return a float32 value's spatial sizes; ``None`` where one is not known, or the type differs."""
+    def sizes(self, value: str, types: Collection[int] = (TensorProto.FLOAT,)) -> list[int] | None:
+        """Return a value's spatial sizes; ``None`` where one is not known, or it is none of these types."""
         dtype, dims = self.types.get(value, (0, ()))
         sizes = [d for d in dims[2:] if _is_size(d)]
-        return sizes if dtype == TensorProto.FLOAT and len(sizes) == len(dims) - 2 else None
+        return sizes if dtype in types and len(sizes) == len(dims) - 2 else None
 
     def filter_shape(self, conv: NodeProto) -> Dims:
         """Return the shape of a convolution's filter, stored or made at load; empty where not known."""

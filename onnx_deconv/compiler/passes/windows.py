@@ -16,6 +16,9 @@ from onnx_deconv.model.protos import attributes_of
 
 _UNPOOLING = put_back(op.MaxPool(ANY, storage_order=0).named("pool").giving(1))
 _LOWEST = float(np.finfo(np.float32).min)
+_EXACT = {TensorProto.FLOAT}
+_NARROW = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.UINT8, TensorProto.INT8}
+"""Types of which float32 holds every number."""
 
 
 @optimisation_pass("windows")
@@ -26,6 +29,9 @@ def windows(graph: Rewriter) -> None:
     The values at each position of the windows are taken apart by slices, which are exact everywhere; the
     first that equals the maximum gets the signal, and a transposed filter of ones puts it back, which adds up
     where windows overlap. Of windows of K positions, K times as many values as windows are held at once.
+
+    Numbers of smaller types are compared as float32. Their maximum is found among them, as a runtime may
+    compute the pool itself in float32, and not round what comes out.
     """
     for node in graph.nodes:
         found = _UNPOOLING.match(graph, node)
@@ -47,13 +53,15 @@ class _Windows:
         The channels and sizes of what is pooled, and the number of windows along each axis.
     kernel, strides, dilations, begins
         The pool's, per axis.
+    exact
+        Whether what is pooled is float32.
     """
 
     def __init__(
         self, channels: int, sizes: Sequence[int], counts: Sequence[int], kernel: Sequence[int],
-        strides: Sequence[int], dilations: Sequence[int], begins: Sequence[int],
+        strides: Sequence[int], dilations: Sequence[int], begins: Sequence[int], *, exact: bool,
     ) -> None:  # fmt: skip
-        self.channels, self.sizes, self.counts = channels, sizes, counts
+        self.exact, self.channels, self.sizes, self.counts = exact, channels, sizes, counts
         self.kernel, self.strides, self.dilations, self.begins = kernel, strides, dilations, begins
         self.positions = math.prod(kernel)
 
@@ -62,7 +70,7 @@ class _Windows:
         """Read the windows of a pool; ``None`` where a size is not known."""
         attributes = attributes_of(pool)
         kernel, n = attributes["kernel_shape"], len(attributes["kernel_shape"])
-        sizes, counts = graph.sizes(pool.input[0]), graph.sizes(pool.output[0])
+        sizes, counts = (graph.sizes(v, _EXACT | _NARROW) for v in (pool.input[0], pool.output[0]))
         channels = graph.shape(pool.input[0])[1:2]
         if not sizes or not counts or not isinstance(channels[0], int) or channels[0] < 1:
             return None
@@ -76,7 +84,8 @@ class _Windows:
         }
         given = attributes.get("pads", [0] * 2 * n)[:n]
         begins = automatic.get(attributes.get("auto_pad", b"NOTSET"), given)
-        return cls(int(channels[0]), sizes, counts, kernel, strides, dilations, begins)
+        exact = graph.sizes(pool.input[0], _EXACT) is not None
+        return cls(int(channels[0]), sizes, counts, kernel, strides, dilations, begins, exact=exact)
 
     @property
     def whole(self) -> list[int]:
@@ -85,8 +94,10 @@ class _Windows:
 
     def unpooled(self, add: Builder, pool: NodeProto, signal: str) -> str:
         """Send the signal of each window to its first maximum."""
-        values = self._apart(add, pool.input[0])
-        maximum = add.Unsqueeze(pool.output[0], [2])
+        values = self._apart(
+            add, pool.input[0] if self.exact else add.Cast(pool.input[0], to=TensorProto.FLOAT)
+        )
+        maximum = add.Unsqueeze(pool.output[0], [2]) if self.exact else add.ReduceMax(values, [2], keepdims=1)
         first = self._first(add, add.Equal(values, maximum))
         placed = add.Mul(first, add.Unsqueeze(signal, [2]))
         # Channels are done like images: one filter serves all, and WebGPU (onnxruntime-web 1.30) computes
