@@ -180,7 +180,7 @@ class ValuesFile:
 
 
 def _opened(h5py: Any, path: Path) -> Any:
-    """Open a file without a lock; as it is open if the program has opened it, which HDF5 does once at most."""
+    """Open a file without a lock, or as it is open already: in one process HDF5 does it in one way."""
     try:
         return h5py.File(path, locking=False)
     except OSError:
