@@ -367,6 +367,21 @@ def test_steps_of_several_kinds_are_judged_by_one_of_each(capsys, monkeypatch, l
     assert capsys.readouterr().out.startswith("4 steps more will last about 2:00")
 
 
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [(["r1", "r2"], "2 steps more will last about 0:30"), (["r1"], "1 step more will")],
+)
+def test_verify_says_how_long_the_rest_lasts(model, monkeypatch, loaded, layers, expected):
+    loaded(0.0)
+    clock = iter(range(0, 3000, 30))  # seconds at the beginning, and after one of each table
+    monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(clock))
+    named = [word for layer in layers for word in ("--layer", layer)]
+    _, stdout, _ = run("verify", model, *named, "--rules", "guided", "--rules", "gradient")
+    (said,) = [line for line in stdout.splitlines() if "more will" in line]
+    assert said.startswith(expected)
+    assert stdout.splitlines()[-1] == "all checks passed"
+
+
 def test_what_a_command_says_of_the_rest_itself_is_not_said_again(capsys, monkeypatch, loaded):
     loaded(0.5)
     clock = iter(range(0, 3000, 30))
