@@ -86,14 +86,27 @@ class Console:
         """Print what went wrong, in one line."""
         self._err(f"{prefix}{_one_line(text)}")
 
-    def progress(self, items: Sequence[_Item], name: Callable[[_Item], str]) -> Iterator[_Item]:
-        """Show which of several items is being worked on; say how long the others will last."""
+    def progress(
+        self, items: Sequence[_Item], name: Callable[[_Item], str], judged_by: int = 1
+    ) -> Iterator[_Item]:
+        """Show which of several items is being worked on; say how long the others will last.
+
+        Parameters
+        ----------
+        items
+            What is worked on, one after the other.
+        name
+            Writes an item.
+        judged_by
+            After how many items that is said: more than one where they are of several kinds, and the first
+            ones hold one of each.
+        """
         start, self._told = time.monotonic(), False
-        for number, item in enumerate(items, 1):
-            if number == 2 and not self._told:  # noqa: PLR2004 - the first is done
-                self.say_the_rest(len(items) - 1, "step", time.monotonic() - start)
+        for number, item in enumerate(items):
+            if number == judged_by and not self._told:
+                self.say_the_rest(len(items) - number, "step", (time.monotonic() - start) / number)
             if len(items) > 1:
-                self.status(f"{number}/{len(items)} {name(item)}")
+                self.status(f"{number + 1}/{len(items)} {name(item)}")
             yield item
         self._clear()
 
