@@ -53,7 +53,7 @@ class Query:
 
     @classmethod
     def parse(cls, text: str) -> "Query":
-        """Read ``layer=conv4 class="tabby cat" top=20``, or ``near=conv4:17``.
+        """Read ``layer=conv4 class="tabby cat" top=20``, or ``near=LAYER:CHANNEL``.
 
         Raises
         ------
