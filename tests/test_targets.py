@@ -1856,7 +1856,7 @@ PLACED = {
     "across": np.broadcast_to(np.arange(6)[::-1], (2, 4, 4, 6)).copy(), "four": np.array([4]),
     "before_first": np.array([0, 1, 0, 0, 0, 0, 0, 0]), "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     "half": np.float32(0.5), "most": np.float32(0.9), "first": np.array([0]), "rows": np.array([2]),
-    "at1": np.array([1]), "all_": np.array([-1]),
+    "at1": np.array([1]), "all_": np.array([-1]), "off_on": np.float32([0, 1]),
     "swapped": np.eye(4, dtype=np.float32)[::-1, :, None, None].copy(),
 }  # fmt: skip
 """For maps of four classes, 4×6 places each."""
@@ -1950,14 +1950,46 @@ def test_what_falls_as_the_best_probability_rises_is_explained_itself(doubt):
     np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected, rtol=1e-4, atol=1e-6)
 
 
+FALLING_STEPS = [
+    "m = ReduceMax(p, at1) g = Less(m, half) y = Cast<to=1>(g)",
+    "m = ReduceMax(p, at1) e = Equal(p, m) n = Not(e) y = Cast<to=1>(n)",
+    "m = ReduceMax(p, at1) l = Less(p, m) y = Cast<to=1>(l)",
+    "m = ReduceMax(p, at1) e = Equal(p, m) g = Cast<to=1>(e) y = Sub(most, g)",
+    "a = ArgMax<axis=1,keepdims=0>(p) h = OneHot<axis=1>(a, four, off_on) y = Sub(most, h)",
+]
+
+
 @pytest.mark.parametrize("form", ["map", "row"])
-def test_a_step_that_falls_as_the_best_probability_rises_is_refused(form):
-    proto = map_or_row(
-        "p = Softmax<axis=1>(s) m = ReduceMax(p, at1) g = Less(m, half) y = Cast<to=1>(g)", form
-    )
+@pytest.mark.parametrize("tail", FALLING_STEPS)
+def test_a_step_that_falls_as_the_best_probability_rises_is_refused(tail, form):
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
     said = r"falls as the best of the scores 's' rises, .*: choose a layer, as 's'"
     with pytest.raises(ModelError, match=said):
         explainer(proto)(IMAGES, 0)
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "a = ArgMax<axis=1,keepdims=0>(p) y = OneHot<axis=1>(a, four, off_on)",
+        "a = ArgMax<axis=1,keepdims=0>(p) y = OneHot<axis=-1>(a, four, off_on)",
+        "m = ReduceMax(p, at1) e = Equal(p, m) y = Cast<to=1>(e)",
+        "m = ReduceMax(p, at1) g = GreaterOrEqual(p, m) y = Cast<to=1>(g)",
+        "m = ReduceMax(p, at1) l = Less(p, m) e = Not(l) y = Cast<to=1>(e)",
+        "m = ReduceMax(p, at1) e = Equal(p, m) g = Cast<to=1>(e) y = Mul(p, g)",
+        "m = ReduceMax(s, at1) e = Equal(s, m) y = Where(e, s, most)",
+    ],
+)
+def test_marks_of_the_best_class_are_explained_from_the_scores(tail, form):
+    """As a mask for each class, 1 where it wins."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    ask = explainer(proto)
+    assert ask.head.kind == ("class map" if form == "map" else "sequence")
+    assert ask.head.start == "s"
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    np.testing.assert_allclose(arrays(ask(IMAGES, 1)), only(values, 1), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), only(values, 1), rtol=1e-6)
 
 
 OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"

@@ -20,6 +20,7 @@ from onnx_deconv.model.tail_steps import (
     saturates,
     score_column,
     slopes,
+    turn,
 )
 from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL
@@ -32,6 +33,7 @@ from onnx_deconv.operators.traits import (
     POINTWISE,
     PROBABILITY,
     REDUCTION,
+    SWITCHES,
     VIEW,
     Trait,
 )
@@ -97,14 +99,24 @@ def falling(model: Model, tail: Tail) -> list[gs.Node] | None:
     made = {v.name: node for node in tail.nodes for v in node.outputs}
     value, sign, passed = tail.output, 1, list[gs.Node]()
     while (node := made.get(value)) is not None and value != tail.start:
-        picked = PICK in traits_of(node) and DISCONTINUOUS not in traits_of(node)
-        if picked and compared_by(model, node) is not None and not is_whole(model, value) and sign < 0:
-            return passed
+        lower, step = below(model, node, value)
+        found = [each for each in step if _finds_the_largest(model, each)]
+        sign *= turn(model, lower, step) if lower is not None and len(step) > 1 else 1
+        counts = is_whole(model, value) and model.type_of(value).dtype != TensorProto.BOOL
+        says = PICK in traits_of(node) and is_whole(model, lower or "")  # which class is the best
+        if sign < 0 and not counts and (found or says):
+            return [*passed, *(each for each in step if each not in found)]
         signs = slopes(model, node) if _has_slope(model, node) else None
         sign = -sign if signs is not None and (signs < 0).all() else sign
         passed.append(node)
-        value = below(model, node, value)[0] or tail.start
+        value = lower or tail.start
     return None
+
+
+def _finds_the_largest(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node finds the largest of several scores, or of those around each."""
+    found = PICK in traits_of(node) and DISCONTINUOUS not in traits_of(node)
+    return SWITCHES in traits_of(node) or (found and compared_by(model, node) is not None)
 
 
 def _has_slope(model: Model, node: gs.Node) -> bool:
