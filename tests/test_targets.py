@@ -545,6 +545,15 @@ PLACES = {
     "all images' maps in one axis": "f = Reshape(c, rows) p = Softmax<axis=1>(f) y = Reshape(p, whole)",
     "without rows and columns": "f = Reshape(c, maps) y = Softmax<axis=2>(f)",
     "where the largest is": "f = Reshape(c, maps) y = ArgMax<axis=2>(f)",
+    "spelled out": "e = Exp(c) t = ReduceSum(e, last_two) y = Div(e, t)",
+    "spelled out, less the largest": """m = ReduceMax(c, last_two) d = Sub(c, m) e = Exp(d)
+        t = ReduceSum(e, last_two) i = Reciprocal(t) y = Mul(i, e)""",
+    "spelled out, one axis at a time": """m = ReduceMax(c, last) n = ReduceMax(m, rows_) d = Sub(c, n)
+        e = Exp(d) u = ReduceSum(e, last) t = ReduceSum(u, rows_) y = Div(e, t)""",
+    "spelled out, without the axes": """e = Exp(c) u = ReduceSum<keepdims=0>(e, last_two)
+        t = Unsqueeze(u, last_two) y = Div(e, t)""",
+    "its logarithm": "t = ReduceLogSumExp(c, last_two) y = Sub(c, t)",
+    "its logarithm, spelled out": "e = Exp(c) t = ReduceSum(e, last_two) l = Log(t) y = Sub(c, l)",
 }
 
 
@@ -555,7 +564,8 @@ def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, chan
     """The same as without the softmax, one channel's map too, which no axis of channels tells of."""
     weights = {
         "some": SAME["same"][:channels], "maps": np.array([0, channels, -1]), "rows": np.array([-1, 24]),
-        "whole": np.array([-1, channels, 4, 6]),
+        "whole": np.array([-1, channels, 4, 6]), "last_two": np.array([2, 3]), "last": np.array([-1]),
+        "rows_": np.array([2]),
     }  # fmt: skip
     proto = model(f"c = Conv(x, some) {PLACES[tail]}", weights, f"{batch},3,4,6")
     proto.graph.output[0].type.tensor_type.elem_type = 7 if "ArgMax" in PLACES[tail] else 1

@@ -136,6 +136,8 @@ def _tail_of(model: Model, output: str) -> Tail:
     while (node := model.producers.get(value)) is not None:
         if (mean := model.ensembles.get(value)) is not None:
             return Tail(output, mean.scores, tuple(steps), True, mean.classes, value, mean.nodes)
+        if value in model.spread:
+            return Tail(output, model.spread[value], (*steps, node), True, ELSEWHERE)
         lower, passed = below(model, node, value)
         if lower is None and (alike := _alike(model, value)) is not None:
             return replace(alike, output=output, nodes=tuple(steps))
@@ -288,8 +290,8 @@ def _made_of_probabilities(
         if value in seen:
             continue
         seen.add(value)
-        if PROBABILITY in traits_of(node):
-            if among_classes and compared_by(model, node) is None:
+        if PROBABILITY in traits_of(node) or value in model.spread:
+            if among_classes and value not in model.spread and compared_by(model, node) is None:
                 return False
             found += 1
         elif traits_of(node) & by and (REDUCTION in by or REDUCTION not in traits_of(node)):
@@ -308,7 +310,7 @@ def squashed_before(model: Model, value: str) -> list[gs.Node]:
         if node is None or value in seen or FILTER in traits_of(node):
             continue
         seen.add(value)
-        if PROBABILITY in traits_of(node):
+        if PROBABILITY in traits_of(node) or value in model.spread:
             found.append(node)
         else:
             values += given_of(model, node)
