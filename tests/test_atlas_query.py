@@ -95,7 +95,7 @@ def test_units_are_listed_with_where_they_are():
         ("layer=pool", "no such layer; there are conv1, conv2/relu"),
         ("layer=conv1 channel=2", "has 2 feature maps"),
         ("channel=99", "the layer with the most has 3 feature maps"),
-        ("near=conv1", "near=conv4:17"),
+        ("near=conv1", "near=LAYER:CHANNEL"),
         ("near=conv1:2", "'conv1' has 2 feature maps"),
         ("near=conv1:0 class=cat", "near= and class= are two questions"),
         ("near=conv1:0 channel=1", "near= and channel= are two questions"),

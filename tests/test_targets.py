@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from cells import SCENE, cell, scene
-from commands import refused, run
+from commands import picture, refused, run
 from onnx import numpy_helper
 from small_networks import model, random
 
@@ -330,7 +330,7 @@ def test_a_class_without_a_map_has_neither_region_nor_mask(place, body):
     [
         ("", {}, "target '': it is empty"),
         (" ", {}, "target ' ': it is empty"),
-        (0, {"position": 1.5}, "position 1.5: give whole numbers"),
+        (0, {"position": 1.5}, "position 1.5: give a whole number"),
         (0, {"position": np.full((4, 6), 20, np.uint8)}, "a mask of the whole numbers 20 to 20"),
         (0, {"position": -np.eye(4, 6, dtype=np.int64)}, "a mask of the whole numbers -1 to 0"),
         (
@@ -1750,6 +1750,59 @@ def test_a_map_of_the_only_image_needs_no_axis_for_it(tail):
     np.testing.assert_array_equal(in_one_graph(proto, image, [1]), only(image, 1))
 
 
+POINTS = {"table": random(3, 10), "by2": np.array([-1, 5, 2]), "turn": np.array([-1, 2, 5])}
+COORDINATES = {
+    "y = Reshape(s, by2)": ("y", "numbers", range(10)),
+    "p = Sigmoid(s) y = Reshape(p, by2)": ("y", "numbers", range(10)),
+    "q = Reshape(s, turn) y = Transpose<perm=[0,2,1]>(q)": (
+        "y",
+        "numbers",
+        [0, 5, 1, 6, 2, 7, 3, 8, 4, 9],
+    ),
+    "keypoints = Reshape(s, by2)": ("keypoints", "regression", range(10)),
+}
+
+
+@pytest.mark.parametrize("tail", COORDINATES)
+def test_coordinates_in_a_table_are_asked_for_and_counted_row_by_row(tail):
+    """Also ten of them, and between 0 and 1, they are no classes: number k is a weighed mean of channels."""
+    output, kind, order = COORDINATES[tail]
+    proto = model(
+        f"a = GlobalAveragePool(x) f = Flatten(a) s = MatMul(f, table) {tail}", POINTS, "N,3,4,6", output
+    )
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.head.table, ask.classes) == (kind, "s", (5, 2), 10)
+    what = "a table of 5×2 numbers" if kind == "numbers" else "holds 5×2 quantities"
+    with pytest.raises(InputError, match=f"{what}.* as a target, counted row by row from 0 to 9"):
+        ask(IMAGES)
+    for number, column in enumerate(order):
+        expected = np.broadcast_to(POINTS["table"][:, column, None, None] / 24, IMAGES.shape)
+        np.testing.assert_allclose(arrays(ask(IMAGES, number)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "first", ["v = MatMul(f, one)", "v = MatMul(f, four)", "q = MatMul(f, four) v = Reshape(q, by2)"]
+)
+@pytest.mark.parametrize(
+    ("scores", "comes_first"),
+    [("s = MatMul(f, ten) y = Softmax(s)", "y"), ("s = MatMul(f, ten) y = Sigmoid(s)", "y"),
+     ("s = MatMul(f, one) y = Sigmoid(s)", "v"), ("y = MatMul(f, three)", "v")],
+)  # fmt: skip
+def test_quantities_give_way_to_scores_of_several_classes(first, scores, comes_first, tmp_path):
+    weights = {"one": random(3, 1), "four": random(3, 4), "ten": random(3, 10), "three": random(3, 3),
+               "by2": np.array([-1, 2, 2])}  # fmt: skip
+    proto = model(f"a = GlobalAveragePool(x) f = Flatten(a) {first} {scores}", weights, "N,3,4,6", "v y")
+    head = head_of(load(proto))
+    assert (head.output, head.in_place_of) == (comes_first, "v" if comes_first == "y" else None)
+    assert compile_pair(load(proto)).manifest["explained"]["output"] == comes_first
+    assert head_of(load(proto), "v").kind in ("regression", "numbers")
+    if comes_first == "y":
+        onnx.save(proto, tmp_path / "net.onnx")
+        told = run("explain", tmp_path / "net.onnx", picture(tmp_path / "p.png"), "-o", tmp_path / "out")[2]
+        assert "'y' is explained, as it holds scores; 'v', which stands before it, is explained with" in told
+        assert "--model-output v" in told
+
+
 def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
     proto = model(
         "c = Conv(x, same) t = Transpose<perm=[0,2,3,1]>(c) y = Reshape(t, rows)",
@@ -1848,6 +1901,116 @@ def test_a_channel_of_the_scores_is_no_class_of_an_output_that_turns_or_reorders
     )
     save(pair, tmp_path / "pair")
     np.testing.assert_allclose(arrays(Explainer(tmp_path / "pair", providers="cpu")(IMAGES, 1)), expected)
+
+
+PLACED = {
+    "turned": np.broadcast_to(np.array([3, 2, 1, 0])[:, None, None], (2, 4, 4, 6)).copy(),
+    "differing": np.random.default_rng(0).integers(0, 4, (2, 4, 4, 6)), "mirrored": np.arange(6)[::-1].copy(),
+    "across": np.broadcast_to(np.arange(6)[::-1], (2, 4, 4, 6)).copy(), "four": np.array([4]),
+    "before_first": np.array([0, 1, 0, 0, 0, 0, 0, 0]), "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "half": np.float32(0.5), "most": np.float32(0.9), "first": np.array([0]), "rows": np.array([2]),
+    "at1": np.array([1]), "all_": np.array([-1]),
+    "swapped": np.eye(4, dtype=np.float32)[::-1, :, None, None].copy(),
+}  # fmt: skip
+"""For maps of four classes, 4×6 places each."""
+
+
+def map_or_row(tail, form):
+    """Four classes at each place, or at each step along the width, whose scores are the image's channels."""
+    body = f"c = Conv(x, same) s = {'Identity(c)' if form == 'map' else 'ReduceMean<keepdims=0>(c, rows)'}"
+    more = {}
+    if form == "row":
+        more = {key: PLACED[key][:, :, 0] for key in ("turned", "differing", "across")}
+        more |= {key: PLACED[key][[0, 1, 2, 4, 5, 6]] for key in ("before_first", "around")}
+    return model(f"{body} {tail}", SAME | PLACED | more, "2,3,4,6")
+
+
+LOST = {
+    "GatherElements 'y'": "p = Softmax<axis=1>(s) y = GatherElements<axis=1>(p, differing)",
+    "Pad 'y'": "p = Softmax<axis=1>(s) y = Pad(p, before_first)",
+    "GatherElements 'z'": """q = Conv(c, swapped) u = ReduceMean<keepdims=0>(q, rows)
+        v, i = TopK<axis=1>(OTHERS, four) p = Softmax<axis=1>(s) z = GatherElements<axis=1>(p, i)
+        y = Identity(z)""",
+    "Gather 'y'": """g = GlobalAveragePool(x) a = ArgMax<axis=1,keepdims=0>(g) f = Flatten<axis=0>(a)
+        i = Slice(f, first, at1, at1) j = Reshape(i, all_) p = Softmax<axis=1>(s)
+        y = Gather<axis=1>(p, j)""",
+    "And 'd'": """p = Sigmoid(s) a = Greater(p, half) b = Less(p, most) d = And(a, b)
+        y = Cast<to=1>(d)""",
+}
+"""What a refusal names, and the tail: the order of another map's classes, the channel of another pool."""
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize("last", LOST)
+def test_classes_of_maps_that_cannot_be_traced_are_refused_with_what_can_be_explained(last, form):
+    proto = map_or_row(LOST[last].replace("OTHERS", "q" if form == "map" else "u"), form)
+    said = rf"which of the scores 's' the classes .* by {last}: choose a layer, as 's'"
+    with pytest.raises(ModelError, match=said):
+        explainer(proto)(IMAGES, 0)
+    assert explainer(proto)(IMAGES, 0, layer="s")[0].reconstruction.any()
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    ("tail", "channel"),
+    [
+        ("y = GatherElements<axis=1>(p, turned)", 2),
+        ("y = GatherElements<axis=-1>(p, across)", 1),
+        ("y = Gather<axis=-1>(p, mirrored)", 1),
+        ("y, i = TopK<axis=1>(p, four)", 1),
+        ("v, i = TopK<axis=1>(p, four) y = GatherElements<axis=1>(p, i)", 1),
+        ("y = Pad(p, around)", 1),
+    ],
+)
+def test_classes_of_maps_are_traced_to_their_scores(tail, channel, form):
+    """Where the image decides their order, a class is still one of those that are picked from."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    ask = explainer(proto)
+    assert ask.head.start == "s"
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    np.testing.assert_allclose(arrays(ask(IMAGES, 1)), only(values, channel), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), only(values, channel), rtol=1e-6)
+
+
+DOUBTS = {
+    "1 - p": "m = ReduceMax<keepdims=0>(p, second) y = Sub(one, m)",
+    "of TopK": "m, i = TopK<axis=1>(p, second) y = Sub(one, m)",
+    "negative": "m = ReduceMax(p, second) y = Neg(m)",
+    "in percent": "m = ReduceMax(p, second) d = Sub(m, one) y = Mul(d, minus)",
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_what_falls_as_the_best_probability_rises_is_explained_itself(doubt):
+    """How unsure a model is: minus the derivative of its largest probability, times 100 in percent."""
+    numbers = {"one": np.float32(1), "minus": np.float32(-100), "second": np.array([1])}
+    proto = model(
+        f"f = Flatten(x) s = MatMul(f, r) p = Softmax(s) {DOUBTS[doubt]}",
+        {"r": SLIGHT} | numbers,
+        "N,3,4,6",
+    )
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.head.cut) == ("regression", "y", ())
+    shares = np.exp(IMAGES.reshape(2, -1) @ SLIGHT)
+    shares /= shares.sum(axis=1, keepdims=True)
+    best = shares.argmax(axis=1)
+    largest = shares[[0, 1], best][:, None]
+    slopes = -largest * (np.eye(shares.shape[1])[best] - shares) * (100 if doubt == "in percent" else 1)
+    expected = (slopes @ SLIGHT.T).reshape(IMAGES.shape)
+    found = ask(IMAGES)
+    np.testing.assert_allclose(arrays(found), expected, rtol=1e-4, atol=1e-6)
+    assert all("computed from scores" in each.note for each in found)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+def test_a_step_that_falls_as_the_best_probability_rises_is_refused(form):
+    proto = map_or_row(
+        "p = Softmax<axis=1>(s) m = ReduceMax(p, at1) g = Less(m, half) y = Cast<to=1>(g)", form
+    )
+    said = r"falls as the best of the scores 's' rises, .*: choose a layer, as 's'"
+    with pytest.raises(ModelError, match=said):
+        explainer(proto)(IMAGES, 0)
 
 
 OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"

@@ -53,7 +53,7 @@ class Query:
 
     @classmethod
     def parse(cls, text: str) -> "Query":
-        """Read ``layer=conv4 class="tabby cat" top=20``, or ``near=conv4:17``.
+        """Read ``layer=conv4 class="tabby cat" top=20``, or ``near=LAYER:CHANNEL``.
 
         Raises
         ------
@@ -86,7 +86,7 @@ def _understood(key: str, value: str) -> Any:
     if key == "near":
         layer, between, channel = value.rpartition(":")
         if not between:
-            raise InputError(f"near={value}: give a layer and a channel, as in near=conv4:17")
+            raise InputError(f"near={value}: give a layer and a channel, near=LAYER:CHANNEL")
         return layer, _number("near", channel)
     return _number(key, value) if key in ("channel", "top") else value
 

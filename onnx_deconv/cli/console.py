@@ -207,10 +207,15 @@ class _Lines(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
+        self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        say = self._console.warn if record.levelno >= logging.WARNING else self._console.detail
-        say(record.getMessage())
+        text = record.getMessage()
+        if record.levelno < logging.WARNING:
+            self._console.detail(text)
+        elif text not in self._warned:  # a command may make several explainers of one model
+            self._warned.add(text)
+            self._console.warn(text)
 
 
 def plain(text: str) -> str:

@@ -270,6 +270,17 @@ def picked_from(at: ForwardNode) -> int:
     return 1 if at.node.op == "NonMaxSuppression" or is_table(at) else 0
 
 
+def picked_along(at: ForwardNode) -> int | None:
+    """Return the axis along which an operator picks by numbers of places; ``None`` of others, or several."""
+    if at.node.op in _BY_PLACE:
+        return at.axis()
+    axes = at.numbers("axes", 3) if at.node.op == "Slice" else None
+    return None if axes is None or len(axes) != 1 else int(axes[0]) % len(at.shape_of(0))
+
+
+_BY_PLACE = {"Gather", "GatherElements"}
+
+
 def is_table(at: ForwardNode) -> bool:
     """Tell whether a node looks one of several constants up, such as a name, by a number that is computed."""
     if at.node.op not in _LOOKS_UP:
