@@ -152,6 +152,11 @@ class Console:
             memory = f", with about {in_bytes(taken)} of memory" if taken else ""
             self.say(f"{counted(left, what)} more will {' and '.join(takes)}{memory}")
 
+    def say_what_lasts(self, what: str, least: float, threads: int) -> None:
+        """Say how long something lasts that takes so many seconds of so many cores, if it lasts long."""
+        if (most := least * self.slower(threads)) >= _LONG:
+            self.say(f"{what} will last {self.between(least, most)}")
+
     def slower(self, threads: int | None = None) -> float:
         """Tell how many times as long work takes beside what else ran when the command began.
 
