@@ -51,6 +51,8 @@ class Layout:
         How many fields there may be behind the classes: none, a mask's coefficients, keypoints, an angle.
     anchors
         How many boxes follow each other along the channels of a map.
+    cells
+        Whether boxes lie in the cells of a map, as the number of labels tells.
     told
         The first field that is a class and how many are, where the graph itself picks boxes by these.
     probable
@@ -67,6 +69,7 @@ class Layout:
     raw: bool = False
     behind: Sequence[int] = (0,)
     anchors: int = 1
+    cells: bool = False
     told: tuple[int, int] | None = None
     probable: bool = False
     shared: int | None = None
@@ -90,8 +93,10 @@ def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
     return found
 
 
-def anchors_of(channels: int | None, labels: int) -> int | None:
-    """Tell how many boxes with an objectness follow each other along the channels of a map; ``None`` if none.
+def anchors_of(channels: int | None, labels: int, *, of_levels: bool = False) -> int | None:
+    """Tell how many boxes follow each other along the channels of a map; ``None`` if none.
+
+    Several boxes of a cell have an objectness each; a single one may have none.
 
     Parameters
     ----------
@@ -99,11 +104,16 @@ def anchors_of(channels: int | None, labels: int) -> int | None:
         How many channels the map has.
     labels
         How many names of classes are known; without any, COCO's 80 classes are tried.
+    of_levels
+        Whether there are such maps of several sizes, as of a detector's levels.
     """
     if channels is None or channels == labels:
         return None
-    fields = BOX + 1 + (labels or _COCO)
-    return channels // fields if channels % fields == 0 and channels // fields in _ANCHORS else None
+    classes = labels or _COCO
+    fields = BOX + 1 + classes
+    if channels % fields == 0 and channels // fields in _ANCHORS:
+        return channels // fields
+    return 1 if (labels or of_levels) and channels - classes in (BOX, BOX + 1, *_SIDES) else None
 
 
 def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Part]:
