@@ -497,11 +497,13 @@ def test_a_label_cannot_lead_out_of_the_folder(model, photo, tmp_path, out):
     assert re.fullmatch(r"photo-\d-evil-1-deconvnet\.npy", names[1])
 
 
-def test_labels_that_are_too_few_are_noticed(model, photo, tmp_path, out):
-    (tmp_path / "labels.txt").write_text("one\ntwo\n")
-    code, _, stderr = run("explain", model, photo, "-o", out, "--labels", tmp_path / "labels.txt")
+@pytest.mark.parametrize("names", [2, 6])
+@pytest.mark.parametrize("command", ["explain", "occlude", "sheet", "evaluate"])
+def test_labels_that_are_too_few_or_too_many_are_noticed_once(model, photo, tmp_path, out, command, names):
+    (tmp_path / "labels.txt").write_text("".join(f"name {k}\n" for k in range(names)))
+    code, _, stderr = run(command, model, photo, "-o", out, "--labels", tmp_path / "labels.txt")
     assert code == 0
-    assert "2 labels for 5 classes" in stderr
+    assert stderr.count(f"{names} labels for 5 classes: names may be wrong") == 1
 
 
 def test_an_empty_reconstruction_is_said(photo, tmp_path, out):

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from cells import SCENE, cell, scene
-from commands import refused, run
+from commands import picture, refused, run
 from onnx import numpy_helper
 from small_networks import model, random
 
@@ -330,7 +330,7 @@ def test_a_class_without_a_map_has_neither_region_nor_mask(place, body):
     [
         ("", {}, "target '': it is empty"),
         (" ", {}, "target ' ': it is empty"),
-        (0, {"position": 1.5}, "position 1.5: give whole numbers"),
+        (0, {"position": 1.5}, "position 1.5: give a whole number"),
         (0, {"position": np.full((4, 6), 20, np.uint8)}, "a mask of the whole numbers 20 to 20"),
         (0, {"position": -np.eye(4, 6, dtype=np.int64)}, "a mask of the whole numbers -1 to 0"),
         (
@@ -1790,6 +1790,59 @@ def test_a_map_of_the_only_image_needs_no_axis_for_it(tail):
     assert (ask.head.kind, ask.head.start, ask.head.axes.positions) == ("class map", "c", (2, 3))
     np.testing.assert_array_equal(arrays(ask(image, 1)), only(image, 1))
     np.testing.assert_array_equal(in_one_graph(proto, image, [1]), only(image, 1))
+
+
+POINTS = {"table": random(3, 10), "by2": np.array([-1, 5, 2]), "turn": np.array([-1, 2, 5])}
+COORDINATES = {
+    "y = Reshape(s, by2)": ("y", "numbers", range(10)),
+    "p = Sigmoid(s) y = Reshape(p, by2)": ("y", "numbers", range(10)),
+    "q = Reshape(s, turn) y = Transpose<perm=[0,2,1]>(q)": (
+        "y",
+        "numbers",
+        [0, 5, 1, 6, 2, 7, 3, 8, 4, 9],
+    ),
+    "keypoints = Reshape(s, by2)": ("keypoints", "regression", range(10)),
+}
+
+
+@pytest.mark.parametrize("tail", COORDINATES)
+def test_coordinates_in_a_table_are_asked_for_and_counted_row_by_row(tail):
+    """Also ten of them, and between 0 and 1, they are no classes: number k is a weighed mean of channels."""
+    output, kind, order = COORDINATES[tail]
+    proto = model(
+        f"a = GlobalAveragePool(x) f = Flatten(a) s = MatMul(f, table) {tail}", POINTS, "N,3,4,6", output
+    )
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.head.table, ask.classes) == (kind, "s", (5, 2), 10)
+    what = "a table of 5×2 numbers" if kind == "numbers" else "holds 5×2 quantities"
+    with pytest.raises(InputError, match=f"{what}.* as a target, counted row by row from 0 to 9"):
+        ask(IMAGES)
+    for number, column in enumerate(order):
+        expected = np.broadcast_to(POINTS["table"][:, column, None, None] / 24, IMAGES.shape)
+        np.testing.assert_allclose(arrays(ask(IMAGES, number)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "first", ["v = MatMul(f, one)", "v = MatMul(f, four)", "q = MatMul(f, four) v = Reshape(q, by2)"]
+)
+@pytest.mark.parametrize(
+    ("scores", "comes_first"),
+    [("s = MatMul(f, ten) y = Softmax(s)", "y"), ("s = MatMul(f, ten) y = Sigmoid(s)", "y"),
+     ("s = MatMul(f, one) y = Sigmoid(s)", "v"), ("y = MatMul(f, three)", "v")],
+)  # fmt: skip
+def test_quantities_give_way_to_scores_of_several_classes(first, scores, comes_first, tmp_path):
+    weights = {"one": random(3, 1), "four": random(3, 4), "ten": random(3, 10), "three": random(3, 3),
+               "by2": np.array([-1, 2, 2])}  # fmt: skip
+    proto = model(f"a = GlobalAveragePool(x) f = Flatten(a) {first} {scores}", weights, "N,3,4,6", "v y")
+    head = head_of(load(proto))
+    assert (head.output, head.in_place_of) == (comes_first, "v" if comes_first == "y" else None)
+    assert compile_pair(load(proto)).manifest["explained"]["output"] == comes_first
+    assert head_of(load(proto), "v").kind in ("regression", "numbers")
+    if comes_first == "y":
+        onnx.save(proto, tmp_path / "net.onnx")
+        told = run("explain", tmp_path / "net.onnx", picture(tmp_path / "p.png"), "-o", tmp_path / "out")[2]
+        assert "'y' is explained, as it holds scores; 'v', which stands before it, is explained with" in told
+        assert "--model-output v" in told
 
 
 def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():

@@ -1,5 +1,6 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -42,6 +43,7 @@ from onnx_deconv.model.heads import (
     fields_of,
     head_of,
     labelled,
+    names_differ,
     names_of_fields,
     numbered_alike,
     undecided,
@@ -52,6 +54,8 @@ from onnx_deconv.semantics import NO_RULES, Semantics
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.images import Preprocessing
+logger = logging.getLogger(__name__)
+
 MAX_LAYERS = 8
 """For how many layers an explainer keeps models ready, unless told otherwise."""
 
@@ -164,6 +168,8 @@ class Explainer:
         self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
         self.fields = fields_of(self.head, len(self.labels.names))
         self.labels = replace(self.labels, names=names_of_fields(self.head, self.labels.names))
+        if (differ := names_differ(self.classes, len(self.labels.names))) is not None:
+            logger.warning("%s: %s", self.model.name, differ)
         self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
         compiled = partial(
             _pair, self.model, self.scores_layer, inputs=inputs, output=self.head.output, kind=self._kind

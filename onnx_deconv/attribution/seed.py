@@ -77,7 +77,7 @@ class Aim:
             )
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"position {self.place!r}: give whole numbers, as in (5,) or (12, 30), a mask, or region"
+                f"position {self.place!r}: give a whole number for each axis of the map, a mask, or region"
             ) from error
 
 

@@ -25,7 +25,7 @@ def explain(console: Console, job: Job, paths: Sequence[str], ray: str | None = 
     """
     for subject in job.subjects():
         subject.prepare()  # errors of the model come before any photograph
-    _check_labels(console, job)
+    _offer_names(console, job)
     if any(subject.of_classes for subject in job.subjects()):
         tell_assumed(console, job.study.explainer.head)
     batch = Batch(job, paths) if len(paths) > 1 else None
@@ -87,13 +87,9 @@ def _groups(job: Job, paths: Sequence[str]) -> list[Sequence[str]]:
     return [paths[k : k + step] for k in range(0, len(paths), step)]
 
 
-def _check_labels(console: Console, job: Job) -> None:
+def _offer_names(console: Console, job: Job) -> None:
     explainer = job.study.explainer
-    classes = explainer.classes
-    count = len(explainer.labels.names)
-    if classes is not None and count not in (0, classes):
-        console.warn(f"{count} labels for {classes} classes: names may be wrong")
-    if count == 0 and classes in IMAGENET_CLASSES:
+    if not explainer.labels.names and explainer.classes in IMAGENET_CLASSES:
         console.warn(f"the model names no classes; if they are ImageNet's, --labels {IMAGENET} does")
 
 

@@ -117,7 +117,7 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         names = ", ".join(found.image_axis_added)
         facts.append(("images", f"{names} had no axis for the images, and gets one of size 1"))
     if found.labels:
-        facts.append(("labels", f"{found.labels} in the file"))
+        facts.append(("labels", "; ".join(filter(None, (f"{found.labels} in the file", found.names_differ)))))
     return facts
 
 

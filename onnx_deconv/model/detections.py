@@ -306,9 +306,7 @@ class Fields:
             If the output holds no boxes.
         """
         if not self.has_boxes:
-            raise ModelError(
-                "this output does not hold boxes in pixels: name a class and a rank, as in person#1"
-            )
+            raise ModelError("this output does not hold boxes in pixels: name a class and a rank, CLASS#RANK")
         x, y, width, height = _middles(values)
         inside = (np.abs(x - point[0]) <= width / 2) & (np.abs(y - point[1]) <= height / 2)
         return [int(k) for k in np.flatnonzero(inside)]

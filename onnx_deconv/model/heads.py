@@ -93,6 +93,11 @@ class Head:
         Whether nothing but its name tells its kind.
     assumed
         Whether it is taken for classes though nothing says so: most models that end like it have classes.
+    in_place_of
+        The output that stands before it, and would be explained if this one held no classes.
+    table
+        The sizes of the table that the output makes of each image's row of numbers, which are counted row by
+        row; empty where it makes none.
     """
 
     output: str
@@ -108,6 +113,8 @@ class Head:
     ranked: str | None = None
     by_name: bool = False
     assumed: bool = False
+    in_place_of: str | None = None
+    table: tuple[int | None, ...] = ()
 
     @property
     def has_positions(self) -> bool:
@@ -157,7 +164,8 @@ def head_of(model: Model, output: str | None = None) -> Head:
     """Return what an output is; by default the first that is real numbers, or made of such.
 
     Boxes whose scores another output holds are left to that one; so are images, embeddings, and maps of which
-    nothing says that they are scores, where the graph, or a name, says so of another.
+    nothing says that they are scores, where the graph, or a name, says so of another. Quantities are left to
+    scores of several classes.
 
     Raises
     ------
@@ -176,11 +184,17 @@ def head_of(model: Model, output: str | None = None) -> Head:
     first = next(iter(scores or real or found.values()))
     if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
         first = next((h for h in scores if _tells_scores(model, h)), first)
+    if first.kind in _QUANTITIES:
+        classes = (h for h in scores if _tells_scores(model, h) and class_count(model, h) != 1)
+        first = next((replace(h, in_place_of=first.output) for h in classes), first)
     return _with_own_numbers(first, real)
 
 
 _SCORES_OR_NOT = ("class map", "sequence", "image", "embedding")
 """Kinds of outputs that hold no scores, or that may be maps of quantities: sizes, offsets, features."""
+_QUANTITIES = ("regression", "numbers")
+"""Kinds of rows that are none of classes, or of which nothing says so. Where scores stand beside them, of
+more than whether something is there, these are what a person asks about first."""
 
 
 def _tells_scores(model: Model, head: Head) -> bool:
@@ -280,6 +294,21 @@ def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names[told[0] : sum(told)])
 
 
+def names_differ(classes: int | None, names: int) -> str | None:
+    """Tell that there are not as many names as classes, unless there are none, or one number is not known.
+
+    Parameters
+    ----------
+    classes
+        How many classes an output has.
+    names
+        How many names are known.
+    """
+    if classes is None or names in (0, classes):
+        return None
+    return f"{names} labels for {classes} classes: names may be wrong"
+
+
 def labelled(model: Model, head: Head, labels: int) -> Head:
     """Return a head as so many names of classes tell it.
 
@@ -334,25 +363,28 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
     count
         How many classes, fields or numbers it has, if that is known.
     """
-    named = f"output {head.output!r}"
+    named, sizes = f"output {head.output!r}", "×".join(str(size or "?") for size in head.table)
+    how = f", counted row by row from 0 to {count - 1}" if sizes and count is not None else ""
+    field = f"field {0 if count is None else count - 1}"
     if head.boxes is not None and head.boxes.part == "boxes":
         return (
             f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
-            "'field 2' and the box's position"
+            f"{field!r} and the box's position"
         )
     if head.kind == "detections" and fields is None:
-        those, example = ("", BOX) if count is None else (f" 0 to {count - 1}", min(BOX, count - 1))
+        those = "" if count is None else f" 0 to {count - 1}"
         what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
         return (
             f"{named} holds {what}, and nothing tells which of their fields{those} are classes: give the "
-            f"classes' labels, or a target such as 'field {example}' and the box's position"
+            f"classes' labels, or a target such as {field!r} and the box's position"
         )
     if head.kind == "embedding":
         return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
     if head.kind == "numbers":
+        what = f"a table of {sizes}" if sizes else f"a row of {count or 'some'}"
         return (
-            f"{named} is a row of {count or 'some'} numbers, and nothing tells whether they are classes: "
-            f"give one as a target; or say what they are, by {way('--kind', 'kind=')} or the classes' labels"
+            f"{named} is {what} numbers, and nothing tells whether they are classes: give one as a "
+            f"target{how}; or say what they are, by {way('--kind', 'kind=')} or the classes' labels"
         )
     if head.kind == "unknown" and head.problem is None and head.squash is None:
         return (
@@ -360,9 +392,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
             "by its column and its position, or an array"
         )
     if head.kind == "regression" and count != 1:
-        return (
-            f"{named} holds {count or 'several'} quantities, none of which comes first: give one as a target"
-        )
+        many = sizes or count or "several"
+        return f"{named} holds {many} quantities, none of which comes first: give one as a target{how}"
     return None
 
 
@@ -471,7 +502,7 @@ def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
-    tail = _laid_out(model, names, tail_of(model, output))
+    tail = _laid_out(model, names, _as_one_row(model, names, tail_of(model, output)))
     shape = model.type_of(tail.start).shape
     named = f"output {output!r} ({model.type_of(output)})"
     if shape is None:
@@ -501,7 +532,10 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
     axes = Axes(batch, classes, rest)
     told = _Told(kind_of(model, tail, axes, where))
-    if told.kind == "numbers":
+    if told.kind in ("numbers", "classes") and not chooses(model, tail) and _is_table(model, names, output):
+        called = told_by_name(output)
+        told = _Told("numbers") if called is None else _Told(called, by_name=True)
+    elif told.kind == "numbers":
         told = _told(model, tail, None if classes is None else shape[classes])
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
@@ -519,6 +553,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         ranked=tail.ranked,
         by_name=told.by_name,
         assumed=told.assumed,
+        table=_table(model, names, output) if told.kind in ROWS else (),
     )
 
 
@@ -545,6 +580,38 @@ def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
             compares = None if along is None else ELSEWHERE
             return replace(tail, start=value, nodes=(*tail.nodes, *views), compares=compares)
     return tail
+
+
+def _as_one_row(model: Model, names: AxisNames, tail: Tail) -> Tail:
+    """Return a tail that starts before the views that made a table of each image's row of numbers.
+
+    The coordinates of K points, K×2, are the numbers of one dense layer, of which neither axis holds classes.
+    """
+    value, views = tail.start, list[gs.Node]()
+    while _is_table(model, names, value):
+        node = model.producers.get(value)
+        if node is None or VIEW not in traits_of(node):
+            return tail
+        value = node.inputs[0].name
+        views.append(node)
+    return replace(tail, start=value, nodes=(*tail.nodes, *views)) if views and not tail.ranked else tail
+
+
+def _is_table(model: Model, names: AxisNames, value: str) -> bool:
+    """Tell whether the channels of a filter run along several axes of a value, and nothing else along any."""
+    where, shape = names.values.get(value), model.type_of(value).shape
+    if where is None or shape is None:
+        return False
+    long = [axis for axis, size in zip(where, shape, strict=True) if size != 1 and BATCH not in axis]
+    return len(long) > 1 and all(axis == {CHANNEL} for axis in long)
+
+
+def _table(model: Model, names: AxisNames, output: str) -> tuple[int | None, ...]:
+    """Return the sizes of the table that an output makes of each image's row of numbers, if it makes one."""
+    shape, where = model.type_of(output).shape or (), names.values.get(output, ())
+    if not _is_table(model, names, output):
+        return ()
+    return tuple(size for axis, size in zip(where, shape, strict=True) if size != 1 and BATCH not in axis)
 
 
 def _is_view(model: Model, node: gs.Node) -> bool:

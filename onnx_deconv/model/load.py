@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -179,12 +179,23 @@ def _spooled(content: bytes, name: str, input_shapes: InputShapes | None) -> Mod
 def _read(proto: ModelProto, files: ModelFiles, name: str, input_shapes: InputShapes | None) -> Model:
     """Read a model; one that takes a single image gets an axis for it, so that all take batches."""
     with naming_the_file(proto, name):
-        model = Model(proto, files, name, input_shapes)
+        given = dict(input_shapes or {})
+        model = Model(proto, files, name, given | _of_one_image(proto, given))
         lacking = without_images(model)
         if not lacking:
-            return model
+            return model if model.input_shapes == given else Model(proto, files, name, given)
         shapes = {key: (1, *sizes) if key in lacking else sizes for key, sizes in model.input_shapes.items()}
         return Model(with_image_axis(proto, lacking), files, name, shapes)
+
+
+def _of_one_image(proto: ModelProto, shapes: InputShapes) -> dict[str, Sequence[int | str]]:
+    """Return the sizes that are given with an axis for images, of size 1, that the file lacks; without it."""
+    axes = {info.name: len(info.type.tensor_type.shape.dim) for info in proto.graph.input}
+    return {
+        name: sizes[1:]
+        for name, sizes in shapes.items()
+        if sizes[:1] == (1,) and axes.get(name) == len(sizes) - 1
+    }
 
 
 def _parse(content: Content, name: str, location: str) -> ModelProto:

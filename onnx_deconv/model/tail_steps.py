@@ -16,7 +16,6 @@ from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import CHANNEL, compared, picked_from, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import (
-    DEQUANTISER,
     DISCONTINUOUS,
     JOIN,
     LIMIT,
@@ -388,22 +387,6 @@ def saturates(model: Model, node: gs.Node) -> bool:
     far = 2 if LIMIT in traits_of(node) else 3  # Tanh comes so near to its bounds that it is rounded to them
     flat = (values[:far] == values[0]).all() and (values[-far:] == values[-1]).all()
     return bool(flat and (values[0] != values[-1]).all())
-
-
-def before_limit(model: Model, value: str) -> str | None:
-    """Name the value of which a ReLU6, a Sigmoid or a quantiser makes this one: it tells more apart."""
-    before = None
-    while (node := model.producers.get(value)) is not None and len(given_of(model, node)) == 1:
-        (value,) = given_of(model, node)
-        traits = traits_of(node)
-        if QUANTISER in traits and DEQUANTISER not in traits:
-            before = value
-        elif SQUASHING in traits or saturates(model, node):
-            before = value
-            break
-        elif not traits & {VIEW, DEQUANTISER}:
-            break
-    return before if before in model.producers else None
 
 
 def _tried(model: Model, node: gs.Node, fixed: Mapping[str, Array], numbers: Array = _TRIED) -> Array | None:
