@@ -626,6 +626,7 @@ def test_the_command_and_its_files(tmp_path, model):
     for layer in index["layers"]:
         with h5py.File(out / f"{layer['files']}-values.h5") as file:
             values = file["values"][:]
+            np.testing.assert_array_equal(Reader(out).files(layer["layer"]).values(0), values[0])
         units = np.load(out / f"{layer['files']}-units.npy")
         assert units.shape == (layer["channels"], 4)
         for channel, rank in np.argwhere(units["image"] >= 0).tolist():

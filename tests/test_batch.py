@@ -356,6 +356,32 @@ def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatc
     assert float(memory.split()[0]) == pytest.approx(most * 1.024, rel=0.05)
 
 
+def test_steps_of_several_kinds_are_judged_by_one_of_each(capsys, monkeypatch, loaded):
+    loaded(0.5)
+    now = iter([100.0, 160.0])  # at the beginning, and after two of six steps
+    monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(now))
+    steps = Console().progress("abcdef", str, 2)
+    assert [next(steps), next(steps)] == ["a", "b"]
+    assert not capsys.readouterr().out
+    assert list(steps) == ["c", "d", "e", "f"]
+    assert capsys.readouterr().out.startswith("4 steps more will last about 2:00")
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [(["r1", "r2"], "2 steps more will last about 0:30"), (["r1"], "1 step more will")],
+)
+def test_verify_says_how_long_the_rest_lasts(model, monkeypatch, loaded, layers, expected):
+    loaded(0.0)
+    clock = iter(range(0, 3000, 30))  # seconds at the beginning, and after one of each table
+    monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(clock))
+    named = [word for layer in layers for word in ("--layer", layer)]
+    _, stdout, _ = run("verify", model, *named, "--rules", "guided", "--rules", "gradient")
+    (said,) = [line for line in stdout.splitlines() if "more will" in line]
+    assert said.startswith(expected)
+    assert stdout.splitlines()[-1] == "all checks passed"
+
+
 def test_what_a_command_says_of_the_rest_itself_is_not_said_again(capsys, monkeypatch, loaded):
     loaded(0.5)
     clock = iter(range(0, 3000, 30))

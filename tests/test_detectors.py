@@ -527,7 +527,7 @@ LEVELS = {
     "fine": FINE, "coarse": COARSE, "bf": np.float32([0, 0, 0, 0, -46, -100, -100]),
     "bc": np.float32([0, 0, 0, 0, -20, -40, 40]), "rows": np.array([0, 7, -1]), "to4": np.array([4, 3]),
     "to2": np.array([2, 2, 3]), "to7": np.array([4, 1, 2]), "eight": np.float32(8), "half": np.float32(0.5),
-    "at4": np.array([4]), "at7": np.array([7]), "at0": np.array([0]), "one_": np.float32([1]),
+    "at4": np.array([4]), "at5": np.array([5]), "at7": np.array([7]), "at0": np.array([0]),
     "size_": np.float32([[[16], [16], [16], [16], [1], [1], [1]]]), "only": np.array([4, 3]),
 }  # fmt: skip
 """Cells of 4×4 pixels, and of 2×2 which have no class: four numbers of a box, objectness, bright, dark."""
@@ -609,12 +609,50 @@ def test_probabilities_of_several_levels_are_explained_from_before_each(squash, 
     assert found[0].position == (64 + 6,)
 
 
+@pytest.mark.parametrize("labels", [("bright", "dark"), ("nothing", "bright", "dark"), ()])
+def test_a_background_beside_classes_is_no_objectness(labels, tmp_path):
+    """As SSD writes boxes and the softmax of 1 + 2 classes in one value: it is nothing where it is grey."""
+    softmax = np.float32([0, 200, -200]), np.float32([0, -100, 30])
+    body = f"""{MAPS} r = Reshape(c, flat3) t = Transpose<perm=[0,2,1]>(r) s = Softmax<axis=2>(t)
+        w = Slice(r, first, second, second) n = Mul(w, zero) around = Add(n, corners)
+        b = Transpose<perm=[0,2,1]>(around) y = Concat<axis=2>(b, s)"""
+    kernel = np.full((3, 1, 4, 4), 1 / 16, np.float32) * softmax[0][:, None, None, None]
+    proto = net(body, labels=labels, k=kernel, o=softmax[1], flat3=np.array([0, 3, -1]))
+    image = scene((1, 2, 0.9), (3, 0, 0.8))
+    image[..., 12:, 12:] = 0.1
+    ask = explainer(proto)
+    assert ask.head.start == "y/scores"
+    (told,) = inspect_model(load(proto)).heads
+    assert ("field 4 is assumed to stand for no object" in told.targets) is (not labels)
+    for rank, position in ((1, 6), (2, 12)):  # the two bright cells are sure, grey ones are nothing
+        (found,) = ask(image, f"{'bright' if labels else 0}#{rank}")
+        assert found.position == (position,)
+        np.testing.assert_allclose(found.reconstruction, cell(*divmod(position, 4), 200 / 16)[0], rtol=1e-6)
+    found = in_all_three(proto, image, tmp_path, "dark" if labels else 1)
+    assert found[0].position == (15,)
+    np.testing.assert_allclose(arrays(found), cell(3, 3, -200 / 16), rtol=1e-6)
+
+
+FACTORS = """boxes = Slice(rows_, at0, at4, last) sure = Slice(rows_, at4, at5, last)
+    which = Slice(rows_, at5, at7, last) y = Mul(sure, which)"""
 PRODUCTS = {
     "beside the boxes": ("y = Identity(p)", "y boxes"),
     "with the boxes": ("y = Concat<axis=2>(boxes, p)", "y"),
     "picked": ("flat_ = Reshape(p, all) y, i = TopK(flat_, five) nth = Div(i, two)", "y"),
     "root": ("y = Sqrt(p)", "y boxes"),
 }
+
+
+@pytest.mark.parametrize("form", ["v5", "X", "v8 with an objectness", "sliced and joined"])
+def test_factors_that_are_cut_out_of_rows_again_are_multiplied(form, tmp_path):
+    """As YOLO v7's exporter does before it picks the best boxes."""
+    turned = "Identity(joined)" if form in ("v5", "X") else "Transpose<perm=[0,2,1]>(joined)"
+    body = f"{YOLO[form].replace(' y = ', ' joined = ')} rows_ = {turned} {FACTORS}"
+    proto = net(body, "y boxes", **LEVELS)
+    head = head_of(load(proto))
+    assert (head.output, head.kind, head.ranked) == ("y", "detections", "y")
+    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", PRODUCTS)

@@ -175,13 +175,13 @@ def test_each_checkpoint_shows_its_strongest_activation(tmp_path):
 
 
 def test_activations_that_equal_the_strongest_are_counted(tmp_path):
-    """A ReLU6 of two and one times an image: each number above 6 is as strong as every other."""
+    """A ReLU6 of two and one times an image, then a pool: each number above 6 is as strong as all others."""
     weights = {
         "w": np.float32([2, 1]).reshape(2, 1, 1, 1),
         "low": np.float32(0),
         "high": np.float32(6),
     }
-    body = "c = Conv(x, w) r = Clip(c, low, high) g = GlobalAveragePool(r) y = Flatten(g)"
+    body = "c = Conv(x, w) k = Clip(c, low, high) r = MaxPool<kernel_shape=[1,1]>(k) y = Flatten(r)"
     onnx.save(model(body, weights, "N,1,2,2"), tmp_path / "a.onnx")
     dark, one = np.zeros((1, 1, 2, 2), np.float32), np.float32([[[[1, 5], [4, 0]]]])
     for images, expected in (

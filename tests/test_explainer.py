@@ -23,7 +23,7 @@ from onnx_deconv import (
     load,
     save,
 )
-from onnx_deconv.model.tail_steps import before_limit
+from onnx_deconv.model.ranking import before_limit
 from onnx_deconv.runtime import providers
 
 TABLES = ["deconvnet", "guided", "gradient"]

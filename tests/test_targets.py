@@ -545,6 +545,15 @@ PLACES = {
     "all images' maps in one axis": "f = Reshape(c, rows) p = Softmax<axis=1>(f) y = Reshape(p, whole)",
     "without rows and columns": "f = Reshape(c, maps) y = Softmax<axis=2>(f)",
     "where the largest is": "f = Reshape(c, maps) y = ArgMax<axis=2>(f)",
+    "spelled out": "e = Exp(c) t = ReduceSum(e, last_two) y = Div(e, t)",
+    "spelled out, less the largest": """m = ReduceMax(c, last_two) d = Sub(c, m) e = Exp(d)
+        t = ReduceSum(e, last_two) i = Reciprocal(t) y = Mul(i, e)""",
+    "spelled out, one axis at a time": """m = ReduceMax(c, last) n = ReduceMax(m, rows_) d = Sub(c, n)
+        e = Exp(d) u = ReduceSum(e, last) t = ReduceSum(u, rows_) y = Div(e, t)""",
+    "spelled out, without the axes": """e = Exp(c) u = ReduceSum<keepdims=0>(e, last_two)
+        t = Unsqueeze(u, last_two) y = Div(e, t)""",
+    "its logarithm": "t = ReduceLogSumExp(c, last_two) y = Sub(c, t)",
+    "its logarithm, spelled out": "e = Exp(c) t = ReduceSum(e, last_two) l = Log(t) y = Sub(c, l)",
 }
 
 
@@ -555,7 +564,8 @@ def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, chan
     """The same as without the softmax, one channel's map too, which no axis of channels tells of."""
     weights = {
         "some": SAME["same"][:channels], "maps": np.array([0, channels, -1]), "rows": np.array([-1, 24]),
-        "whole": np.array([-1, channels, 4, 6]),
+        "whole": np.array([-1, channels, 4, 6]), "last_two": np.array([2, 3]), "last": np.array([-1]),
+        "rows_": np.array([2]),
     }  # fmt: skip
     proto = model(f"c = Conv(x, some) {PLACES[tail]}", weights, f"{batch},3,4,6")
     proto.graph.output[0].type.tensor_type.elem_type = 7 if "ArgMax" in PLACES[tail] else 1
@@ -1901,6 +1911,148 @@ def test_a_channel_of_the_scores_is_no_class_of_an_output_that_turns_or_reorders
     )
     save(pair, tmp_path / "pair")
     np.testing.assert_allclose(arrays(Explainer(tmp_path / "pair", providers="cpu")(IMAGES, 1)), expected)
+
+
+PLACED = {
+    "turned": np.broadcast_to(np.array([3, 2, 1, 0])[:, None, None], (2, 4, 4, 6)).copy(),
+    "differing": np.random.default_rng(0).integers(0, 4, (2, 4, 4, 6)), "mirrored": np.arange(6)[::-1].copy(),
+    "across": np.broadcast_to(np.arange(6)[::-1], (2, 4, 4, 6)).copy(), "four": np.array([4]),
+    "before_first": np.array([0, 1, 0, 0, 0, 0, 0, 0]), "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "half": np.float32(0.5), "most": np.float32(0.9), "first": np.array([0]), "rows": np.array([2]),
+    "at1": np.array([1]), "all_": np.array([-1]), "off_on": np.float32([0, 1]),
+    "swapped": np.eye(4, dtype=np.float32)[::-1, :, None, None].copy(),
+}  # fmt: skip
+"""For maps of four classes, 4×6 places each."""
+
+
+def map_or_row(tail, form):
+    """Four classes at each place, or at each step along the width, whose scores are the image's channels."""
+    body = f"c = Conv(x, same) s = {'Identity(c)' if form == 'map' else 'ReduceMean<keepdims=0>(c, rows)'}"
+    more = {}
+    if form == "row":
+        more = {key: PLACED[key][:, :, 0] for key in ("turned", "differing", "across")}
+        more |= {key: PLACED[key][[0, 1, 2, 4, 5, 6]] for key in ("before_first", "around")}
+    return model(f"{body} {tail}", SAME | PLACED | more, "2,3,4,6")
+
+
+LOST = {
+    "GatherElements 'y'": "p = Softmax<axis=1>(s) y = GatherElements<axis=1>(p, differing)",
+    "Pad 'y'": "p = Softmax<axis=1>(s) y = Pad(p, before_first)",
+    "GatherElements 'z'": """q = Conv(c, swapped) u = ReduceMean<keepdims=0>(q, rows)
+        v, i = TopK<axis=1>(OTHERS, four) p = Softmax<axis=1>(s) z = GatherElements<axis=1>(p, i)
+        y = Identity(z)""",
+    "Gather 'y'": """g = GlobalAveragePool(x) a = ArgMax<axis=1,keepdims=0>(g) f = Flatten<axis=0>(a)
+        i = Slice(f, first, at1, at1) j = Reshape(i, all_) p = Softmax<axis=1>(s)
+        y = Gather<axis=1>(p, j)""",
+    "And 'd'": """p = Sigmoid(s) a = Greater(p, half) b = Less(p, most) d = And(a, b)
+        y = Cast<to=1>(d)""",
+}
+"""What a refusal names, and the tail: the order of another map's classes, the channel of another pool."""
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize("last", LOST)
+def test_classes_of_maps_that_cannot_be_traced_are_refused_with_what_can_be_explained(last, form):
+    proto = map_or_row(LOST[last].replace("OTHERS", "q" if form == "map" else "u"), form)
+    said = rf"which of the scores 's' the classes .* by {last}: choose a layer, as 's'"
+    with pytest.raises(ModelError, match=said):
+        explainer(proto)(IMAGES, 0)
+    assert explainer(proto)(IMAGES, 0, layer="s")[0].reconstruction.any()
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    ("tail", "channel"),
+    [
+        ("y = GatherElements<axis=1>(p, turned)", 2),
+        ("y = GatherElements<axis=-1>(p, across)", 1),
+        ("y = Gather<axis=-1>(p, mirrored)", 1),
+        ("y, i = TopK<axis=1>(p, four)", 1),
+        ("v, i = TopK<axis=1>(p, four) y = GatherElements<axis=1>(p, i)", 1),
+        ("y = Pad(p, around)", 1),
+    ],
+)
+def test_classes_of_maps_are_traced_to_their_scores(tail, channel, form):
+    """Where the image decides their order, a class is still one of those that are picked from."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    ask = explainer(proto)
+    assert ask.head.start == "s"
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    np.testing.assert_allclose(arrays(ask(IMAGES, 1)), only(values, channel), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), only(values, channel), rtol=1e-6)
+
+
+DOUBTS = {
+    "1 - p": "m = ReduceMax<keepdims=0>(p, second) y = Sub(one, m)",
+    "of TopK": "m, i = TopK<axis=1>(p, second) y = Sub(one, m)",
+    "negative": "m = ReduceMax(p, second) y = Neg(m)",
+    "in percent": "m = ReduceMax(p, second) d = Sub(m, one) y = Mul(d, minus)",
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_what_falls_as_the_best_probability_rises_is_explained_itself(doubt):
+    """How unsure a model is: minus the derivative of its largest probability, times 100 in percent."""
+    numbers = {"one": np.float32(1), "minus": np.float32(-100), "second": np.array([1])}
+    proto = model(
+        f"f = Flatten(x) s = MatMul(f, r) p = Softmax(s) {DOUBTS[doubt]}",
+        {"r": SLIGHT} | numbers,
+        "N,3,4,6",
+    )
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.head.cut) == ("regression", "y", ())
+    shares = np.exp(IMAGES.reshape(2, -1) @ SLIGHT)
+    shares /= shares.sum(axis=1, keepdims=True)
+    best = shares.argmax(axis=1)
+    largest = shares[[0, 1], best][:, None]
+    slopes = -largest * (np.eye(shares.shape[1])[best] - shares) * (100 if doubt == "in percent" else 1)
+    expected = (slopes @ SLIGHT.T).reshape(IMAGES.shape)
+    found = ask(IMAGES)
+    np.testing.assert_allclose(arrays(found), expected, rtol=1e-4, atol=1e-6)
+    assert all("computed from scores" in each.note for each in found)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected, rtol=1e-4, atol=1e-6)
+
+
+FALLING_STEPS = [
+    "m = ReduceMax(p, at1) g = Less(m, half) y = Cast<to=1>(g)",
+    "m = ReduceMax(p, at1) e = Equal(p, m) n = Not(e) y = Cast<to=1>(n)",
+    "m = ReduceMax(p, at1) l = Less(p, m) y = Cast<to=1>(l)",
+    "m = ReduceMax(p, at1) e = Equal(p, m) g = Cast<to=1>(e) y = Sub(most, g)",
+    "a = ArgMax<axis=1,keepdims=0>(p) h = OneHot<axis=1>(a, four, off_on) y = Sub(most, h)",
+]
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize("tail", FALLING_STEPS)
+def test_a_step_that_falls_as_the_best_probability_rises_is_refused(tail, form):
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    said = r"falls as the best of the scores 's' rises, .*: choose a layer, as 's'"
+    with pytest.raises(ModelError, match=said):
+        explainer(proto)(IMAGES, 0)
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "a = ArgMax<axis=1,keepdims=0>(p) y = OneHot<axis=1>(a, four, off_on)",
+        "a = ArgMax<axis=1,keepdims=0>(p) y = OneHot<axis=-1>(a, four, off_on)",
+        "m = ReduceMax(p, at1) e = Equal(p, m) y = Cast<to=1>(e)",
+        "m = ReduceMax(p, at1) g = GreaterOrEqual(p, m) y = Cast<to=1>(g)",
+        "m = ReduceMax(p, at1) l = Less(p, m) e = Not(l) y = Cast<to=1>(e)",
+        "m = ReduceMax(p, at1) e = Equal(p, m) g = Cast<to=1>(e) y = Mul(p, g)",
+        "m = ReduceMax(s, at1) e = Equal(s, m) y = Where(e, s, most)",
+    ],
+)
+def test_marks_of_the_best_class_are_explained_from_the_scores(tail, form):
+    """As a mask for each class, 1 where it wins."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    ask = explainer(proto)
+    assert ask.head.kind == ("class map" if form == "map" else "sequence")
+    assert ask.head.start == "s"
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    np.testing.assert_allclose(arrays(ask(IMAGES, 1)), only(values, 1), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), only(values, 1), rtol=1e-6)
 
 
 OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"

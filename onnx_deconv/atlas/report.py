@@ -52,6 +52,10 @@ class Explained:
     pictures: Sequence[tuple[str, Picture]]
 
 
+SECONDS = 1e-3
+"""Seconds in which one core draws a unit into a report, where its pictures need not be made smaller."""
+
+
 def write_report(
     path: str | os.PathLike[str],
     reader: Reader,

@@ -16,7 +16,7 @@ from onnx_deconv.errors import given
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Array, Model
 from onnx_deconv.model.heads import axes_of, heads
-from onnx_deconv.model.tail_steps import before_limit
+from onnx_deconv.model.ranking import before_limit
 from onnx_deconv.model.tails import mixes_probabilities, squashed_before
 from onnx_deconv.operators.node import label
 from onnx_deconv.runtime import Survival

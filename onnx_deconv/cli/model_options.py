@@ -61,8 +61,8 @@ class SemanticsOptions:
     rules: Annotated[
         str | None,
         groups.rules(
-            "The rule table, which says what each operator does to the signal (default: deconvnet; explain "
-            "and demo choose one that depends on the photograph).",
+            "The rule table, which says what each operator does to the signal (default: one that depends on "
+            "the photograph, chosen for each layer; convert and inspect take deconvnet).",
             MAP_ALONE,
         ),
     ] = None

@@ -113,7 +113,9 @@ def command(
         layers = (scores if run.output else None,)
     layers, tables = layers or (None,), options.tables or compared_tables()
     each = [(layer, rules) for layer in layers for rules in (tables if saved is None else ("the pair",))]
-    steps = console.progress(each, lambda step: " ".join(filter(None, (step[1], step[0]))))
+    steps = console.progress(
+        each, lambda step: " ".join(filter(None, (step[1], step[0]))), len(tables) if layers[1:] else 1
+    )
     for layer in layers:
         if len(layers) > 1:
             console.say(f"layer {layer}:")

@@ -311,7 +311,8 @@ def _left_out(head: Head, labels: int) -> str:
     fields = fields_of(head, labels)
     if labels or head.boxes is None or head.boxes.told or fields is None or not fields.exclusive:
         return ""
-    return f"; field {0 if fields.first else fields.count} is assumed to stand for no object"
+    nothing = fields.first + fields.count if head.boxes.last else fields.first - 1
+    return f"; field {nothing} is assumed to stand for no object"
 
 
 def _problem(model: Model, output: str) -> str | None:

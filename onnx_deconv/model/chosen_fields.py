@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnx_deconv.model.class_numbers import class_numbers, cut_numbers, numbered
 from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tail_steps import (
     below,
@@ -15,7 +16,7 @@ from onnx_deconv.model.tail_steps import (
     picks,
     score_column,
 )
-from onnx_deconv.model.tails import Tail, class_numbers, cut_numbers, numbered
+from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.traits import JOIN, PICK, VIEW
 

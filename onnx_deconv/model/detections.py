@@ -55,6 +55,8 @@ class Layout:
         The first field that is a class and how many are, where the graph itself picks boxes by these.
     probable
         Whether boxes are ranked by probabilities, whatever they are explained from.
+    shared
+        Among how many fields, behind the box's, a softmax has shared out the probabilities, if one has.
     """
 
     fields: int | None
@@ -67,6 +69,7 @@ class Layout:
     anchors: int = 1
     told: tuple[int, int] | None = None
     probable: bool = False
+    shared: int | None = None
 
 
 def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
@@ -198,16 +201,26 @@ class Fields:
             return None
         if layout.told is not None:
             told: Self | None = cls(*layout.told)
+        elif layout.shared is not None:
+            told = cls._of_softmax(layout.fields - layout.shared, layout.shared, labels, last=layout.last)
         else:
             found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
             told = next((each for each in found if each is not None), None)
         if told is None:
             return None
         # Where one of the scores stands for nothing at all, a softmax is to come if none has been.
-        exclusive = layout.exclusive or (_is_bare(layout) and told.count == layout.fields - 1)
+        to_come = _is_bare(layout) and told.count == layout.fields - 1
+        exclusive = layout.exclusive or layout.shared is not None or to_come
         return replace(
             told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive, probable=layout.probable
         )
+
+    @classmethod
+    def _of_softmax(cls, first: int, shared: int, labels: int, *, last: bool) -> Self | None:
+        """Tell the classes among fields of one softmax; one of them is nothing, unless all have names."""
+        if labels not in (0, shared - 1, shared) or shared < 2:  # noqa: PLR2004
+            return None
+        return cls(first, shared) if labels == shared else cls(first + (not last), shared - 1)
 
     @classmethod
     def _told(cls, layout: Layout, fields: int, labels: int) -> Self | None:

@@ -13,6 +13,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank
 from onnx_deconv.model.chosen_fields import chosen_fields
+from onnx_deconv.model.class_numbers import elements, untraced
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
@@ -22,7 +23,7 @@ from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
     chooses,
-    elements,
+    falling,
     joins_probabilities,
     mixes_classes,
     picked_by_the_image,
@@ -418,9 +419,22 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             tuple(more),
             told=None if picked is None else picked.told,
             probable=head.ranked is not None,
+            shared=_shared(model, head.start, own[1]),
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _shared(model: Model, value: str, count: int | None) -> int | None:
+    """Return among how many fields of boxes one softmax, or one of each level, shares out probabilities."""
+    joined = model.joined.get(value)
+    if joined is None or not joined.beside or count is None:
+        return None
+    along = [(node, compared_by(model, node)) for node in joined.squashed]
+    shapes = [(model.type_of(node.inputs[0].name).shape, axis) for node, axis in along]
+    sizes = {None if shape is None or axis is None else shape[axis] for shape, axis in shapes}
+    size = sizes.pop()
+    return size if not sizes and size is not None and count - size == BOX else None
 
 
 def _before_squashing(model: Model, head: Head) -> Head:
@@ -429,7 +443,8 @@ def _before_squashing(model: Model, head: Head) -> Head:
     if joined is None or head.problem is not None or head.seed != "one":
         return head
     cut = (f"{node.op} {label(node)}" for node in joined.squashed)
-    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut))
+    boxes = None if head.boxes is None else replace(head.boxes, probable=True)
+    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut), boxes=boxes)
 
 
 def _shares(model: Model, head: Head, count: int | None) -> bool:
@@ -500,7 +515,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         problem = f"the graph does not tell which axis of {named} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
-    one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
+    spread = tail.compares in (None, ELSEWHERE)
+    one = has_one_channel(names, where, batch) if spread else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch, names.own)
     joined = (
         batch is None
@@ -521,8 +537,6 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
-    lost = boxes is None and told.kind in ROWS and not _is_traced(model, tail, axes)
-    problem = f"the graph does not tell which of the scores {tail.start!r} the classes of {named} are"
     return Head(
         output,
         told.kind,
@@ -530,7 +544,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         axes,
         tuple(tail.cut),
         *asked,
-        problem=problem if lost else None,
+        problem=None if told.kind == "detections" else _why_no_classes(model, tail, axes),
         boxes=boxes,
         squash=_squash(tail),
         ranked=tail.ranked,
@@ -675,13 +689,18 @@ def _asked(
     return None if plain or found is None else tuple(found), own
 
 
-def _is_traced(model: Model, tail: Tail, axes: Axes) -> bool:
-    """Tell whether it is known which score each class of an output is, and in which direction it goes."""
-    shape = model.type_of(tail.start).shape
+def _why_no_classes(model: Model, tail: Tail, axes: Axes) -> str | None:
+    """Tell why it is not known which score a class is, or which way it goes; ``None`` where it is."""
+    shape, named = model.type_of(tail.start).shape, f"output {tail.output!r} ({model.type_of(tail.output)})"
     count = 1 if shape is None or axes.classes is None else shape[axes.classes]
     if tail.output in (tail.start, tail.ranked) or count is None:
-        return True
-    return elements(model, tail, _along(axes), count) is not None
+        return None
+    if falling(model, tail) is not None:
+        return f"{named} falls as the best of the scores {tail.start!r} rises, and is the score of no class"
+    several = any(shape is None or shape[k] != 1 for k in axes.positions)
+    lost = untraced(model, tail, _along(axes), count, has_positions=several)
+    which = f"the graph does not tell which of the scores {tail.start!r} the classes of {named} are"
+    return None if lost is None else f"{which}, or in which direction they go, by {lost.op} {label(lost)!r}"
 
 
 def _along(axes: Axes) -> int:

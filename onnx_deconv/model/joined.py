@@ -9,16 +9,20 @@ the value itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
+from typing import Any
 
+import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from onnx import TensorProto
 
+from onnx_deconv.errors import RuleError
 from onnx_deconv.model.ensembles import factor
 from onnx_deconv.model.reading import read_by, told_by_the_image
 from onnx_deconv.operators import find, own_domain, traits_of
-from onnx_deconv.operators.axes import compared, placed_from
+from onnx_deconv.operators.axes import compared, cut_out, placed_from
 from onnx_deconv.operators.node import Forward, ForwardNode
 from onnx_deconv.operators.traits import (
     AFFINE,
@@ -114,12 +118,27 @@ def _has_branches(node: gs.Node) -> bool:
 
 @dataclass(frozen=True)
 class _Score:
-    """What stands in the place of a value, with scores in that of probabilities."""
+    """What stands in the place of a value, with scores in that of probabilities.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    squashed
+        The nodes that make the probabilities, by their values.
+    is_joined
+        Whether several values were joined, or multiplied.
+    beside
+        Whether it holds other numbers too.
+    fields
+        The axis along which scores and others follow each other, and which are scores, if that is known.
+    """
 
     name: str
     squashed: Mapping[str, gs.Node]
     is_joined: bool = False
     beside: bool = False
+    fields: "_Fields | None" = None
 
     def joined(self, value: str) -> Joined:
         return Joined(value, self.name, list(self.squashed.values())[::-1], self.beside)
@@ -205,21 +224,98 @@ class _Scores:
             return
         of = [self.known.get(v.name) for v in node.inputs]
         known, joins = [each for each in of if each is not None], JOIN in traits_of(node)
-        beside = any(each.beside for each in known) or (joins and None in of)
         joined = joins or instead is not None or any(each.is_joined for each in known)
         squashed = {name: each for score in known for name, each in score.squashed.items()}
         places = zip(node.inputs, of, strict=True)
         inputs = [v if each is None else gs.Variable(each.name) for v, each in places]
         made = gs.Node(written.op, names[0], dict(written.attrs), inputs, [gs.Variable(n) for n in names])
         for result, name in zip(results, names, strict=True):
-            self.known[result] = _Score(name, squashed, joined, beside)
+            beside, fields = self._fields(node, result, of)
+            self.known[result] = _Score(name, squashed, joined, beside, fields)
             if name not in self._model.producers:
                 self._written[name] = made
+
+    def _fields(
+        self, node: gs.Node, value: str, of: Sequence[_Score | None]
+    ) -> tuple[bool, "_Fields | None"]:
+        """Tell whether a result of a node holds other numbers than scores, and where."""
+        known = [each for each in of if each is not None]
+        if not (any(each.beside for each in known) or (JOIN in traits_of(node) and None in of)):
+            return False, None
+        if JOIN in traits_of(node):
+            found = self._joined_fields(node, of)
+        else:
+            fields = next(each.fields for each in known if each.beside)
+            found = None if fields is None else self._moved_fields(node, value, fields)
+        return (False, None) if found is not None and all(found.scores) else (True, found)
+
+    def _joined_fields(self, node: gs.Node, of: Sequence[_Score | None]) -> "_Fields | None":
+        at = ForwardNode(node, self._model)
+        axis, same = at.axis(), {None if each is None else each.fields for each in of}
+        alike = same.pop()
+        if not same and alike is not None and alike.axis != axis:
+            return alike  # one level after the other
+        found: list[bool] = []
+        for i, each in enumerate(of):
+            size = at.shape_of(i)[axis]
+            if each is not None and each.beside:
+                if each.fields is None or each.fields.axis != axis:
+                    return None
+                found += each.fields.scores
+            elif size is None:
+                return None
+            else:
+                found += [each is not None] * size
+        return _Fields(axis, tuple(found))
+
+    def _moved_fields(self, node: gs.Node, value: str, fields: "_Fields") -> "_Fields | None":
+        """Follow fields through a node that moves, picks or scales them; ``None`` where that is not known."""
+        before = next(self._model.type_of(v.name).shape for v in node.inputs if v.name in self.known)
+        after = self._model.type_of(value).shape
+        if before is None or after is None:
+            return None
+        count = len(fields.scores)
+        if len(before) == len(after) and after[fields.axis] == count and _keeps_order(node):
+            return fields
+        if VIEW in traits_of(node) and len(node.inputs) > 1:  # a Reshape
+            kept = {1: 1, len(before) - 1: len(after) - 1}.get(fields.axis)
+            return None if kept is None or after[kept] != count else replace(fields, axis=kept)
+        flags = np.array(fields.scores).reshape([-1 if k == fields.axis else 1 for k in range(len(before))])
+        try:
+            flags = self._evaluated(node, value, flags)
+        except (RuleError, TypeError, ValueError, IndexError, KeyError, AttributeError):
+            return None
+        if not flags.size:  # it cuts along another axis
+            return fields if len(before) == len(after) and after[fields.axis] == count else None
+        long = [k for k, size in enumerate(flags.shape) if size != 1] or [0]
+        fits = flags.ndim == len(after) and (not after or after[long[0]] in (flags.size, None))
+        return _Fields(long[0], tuple(flags.ravel().tolist())) if fits and len(long) == 1 else None
+
+    def _evaluated(self, node: gs.Node, value: str, flags: NDArray[Any]) -> NDArray[Any]:
+        part = cut_out(ForwardNode(node, self._model), value)
+        if part is not None:
+            axis, first, last = part
+            return flags if flags.shape[axis] == 1 else flags.take(range(first, last), axis)
+        constants = [self._model.constant(v.name) for v in node.inputs[1:] if v.name]
+        return np.asarray(find(node.op, node.domain).evaluate(node.attrs, flags, *constants))
 
     def _may_write(self, node: gs.Node, names: Sequence[str]) -> bool:
         """Tell whether the names are free, or are those of the same nodes, as in a pair's forward model."""
         there = (self._model.producers.get(name) for name in names)
         return all(each is None or each.op == node.op for each in there)
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The axis along which scores and other numbers follow each other, and which of them are scores."""
+
+    axis: int
+    scores: tuple[bool, ...]
+
+
+def _keeps_order(node: gs.Node) -> bool:
+    """Tell whether a node leaves fields, of which there are as many as before, in their order."""
+    return PICK not in traits_of(node) and (POINTWISE in traits_of(node) or len(node.inputs) > 1)
 
 
 _SUFFIX = "/scores"

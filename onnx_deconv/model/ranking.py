@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_deconv.model.model import Array, Model
+from onnx_deconv.model.tail_steps import given_of
+from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.rectify import before_upper_bound
+from onnx_deconv.operators.traits import DEQUANTISER, QUANTISER, SQUASHING, VIEW
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,17 @@ def ranking(model: Model, layer: str) -> Ranking:
     if limited is None or limited[0] not in model.producers:  # there is nothing before the model's input
         return Ranking(layer, layer)
     return Ranking(layer, *limited)
+
+
+def before_limit(model: Model, layer: str) -> str | None:
+    """Name the value of which a ReLU6, a Sigmoid or a quantiser makes a layer: it tells more apart."""
+    value, before = layer, None
+    while (node := model.producers.get(value)) is not None and len(given := given_of(model, node)) == 1:
+        if (ranked := ranking(model, value)).before_bound:
+            return ranked.value
+        traits, (value,) = traits_of(node), given
+        if SQUASHING in traits or (QUANTISER in traits and DEQUANTISER not in traits):
+            before = value
+        if not traits & {VIEW, QUANTISER}:
+            break
+    return before if before in model.producers else None

@@ -33,7 +33,7 @@ from onnx_deconv.imaging import (
     size_of,
 )
 from onnx_deconv.model import Array
-from onnx_deconv.model.tail_steps import before_limit
+from onnx_deconv.model.ranking import before_limit
 from onnx_deconv.serving.glances import Glances, bright
 from onnx_deconv.serving.nine import Nine
 from onnx_deconv.serving.photographs import read_photograph
