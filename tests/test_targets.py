@@ -545,6 +545,15 @@ PLACES = {
     "all images' maps in one axis": "f = Reshape(c, rows) p = Softmax<axis=1>(f) y = Reshape(p, whole)",
     "without rows and columns": "f = Reshape(c, maps) y = Softmax<axis=2>(f)",
     "where the largest is": "f = Reshape(c, maps) y = ArgMax<axis=2>(f)",
+    "spelled out": "e = Exp(c) t = ReduceSum(e, last_two) y = Div(e, t)",
+    "spelled out, less the largest": """m = ReduceMax(c, last_two) d = Sub(c, m) e = Exp(d)
+        t = ReduceSum(e, last_two) i = Reciprocal(t) y = Mul(i, e)""",
+    "spelled out, one axis at a time": """m = ReduceMax(c, last) n = ReduceMax(m, rows_) d = Sub(c, n)
+        e = Exp(d) u = ReduceSum(e, last) t = ReduceSum(u, rows_) y = Div(e, t)""",
+    "spelled out, without the axes": """e = Exp(c) u = ReduceSum<keepdims=0>(e, last_two)
+        t = Unsqueeze(u, last_two) y = Div(e, t)""",
+    "its logarithm": "t = ReduceLogSumExp(c, last_two) y = Sub(c, t)",
+    "its logarithm, spelled out": "e = Exp(c) t = ReduceSum(e, last_two) l = Log(t) y = Sub(c, l)",
 }
 
 
@@ -555,7 +564,8 @@ def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, chan
     """The same as without the softmax, one channel's map too, which no axis of channels tells of."""
     weights = {
         "some": SAME["same"][:channels], "maps": np.array([0, channels, -1]), "rows": np.array([-1, 24]),
-        "whole": np.array([-1, channels, 4, 6]),
+        "whole": np.array([-1, channels, 4, 6]), "last_two": np.array([2, 3]), "last": np.array([-1]),
+        "rows_": np.array([2]),
     }  # fmt: skip
     proto = model(f"c = Conv(x, some) {PLACES[tail]}", weights, f"{batch},3,4,6")
     proto.graph.output[0].type.tensor_type.elem_type = 7 if "ArgMax" in PLACES[tail] else 1
@@ -1909,7 +1919,7 @@ PLACED = {
     "across": np.broadcast_to(np.arange(6)[::-1], (2, 4, 4, 6)).copy(), "four": np.array([4]),
     "before_first": np.array([0, 1, 0, 0, 0, 0, 0, 0]), "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     "half": np.float32(0.5), "most": np.float32(0.9), "first": np.array([0]), "rows": np.array([2]),
-    "at1": np.array([1]), "all_": np.array([-1]),
+    "at1": np.array([1]), "all_": np.array([-1]), "off_on": np.float32([0, 1]),
     "swapped": np.eye(4, dtype=np.float32)[::-1, :, None, None].copy(),
 }  # fmt: skip
 """For maps of four classes, 4×6 places each."""
@@ -2003,14 +2013,46 @@ def test_what_falls_as_the_best_probability_rises_is_explained_itself(doubt):
     np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected, rtol=1e-4, atol=1e-6)
 
 
+FALLING_STEPS = [
+    "m = ReduceMax(p, at1) g = Less(m, half) y = Cast<to=1>(g)",
+    "m = ReduceMax(p, at1) e = Equal(p, m) n = Not(e) y = Cast<to=1>(n)",
+    "m = ReduceMax(p, at1) l = Less(p, m) y = Cast<to=1>(l)",
+    "m = ReduceMax(p, at1) e = Equal(p, m) g = Cast<to=1>(e) y = Sub(most, g)",
+    "a = ArgMax<axis=1,keepdims=0>(p) h = OneHot<axis=1>(a, four, off_on) y = Sub(most, h)",
+]
+
+
 @pytest.mark.parametrize("form", ["map", "row"])
-def test_a_step_that_falls_as_the_best_probability_rises_is_refused(form):
-    proto = map_or_row(
-        "p = Softmax<axis=1>(s) m = ReduceMax(p, at1) g = Less(m, half) y = Cast<to=1>(g)", form
-    )
+@pytest.mark.parametrize("tail", FALLING_STEPS)
+def test_a_step_that_falls_as_the_best_probability_rises_is_refused(tail, form):
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
     said = r"falls as the best of the scores 's' rises, .*: choose a layer, as 's'"
     with pytest.raises(ModelError, match=said):
         explainer(proto)(IMAGES, 0)
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "a = ArgMax<axis=1,keepdims=0>(p) y = OneHot<axis=1>(a, four, off_on)",
+        "a = ArgMax<axis=1,keepdims=0>(p) y = OneHot<axis=-1>(a, four, off_on)",
+        "m = ReduceMax(p, at1) e = Equal(p, m) y = Cast<to=1>(e)",
+        "m = ReduceMax(p, at1) g = GreaterOrEqual(p, m) y = Cast<to=1>(g)",
+        "m = ReduceMax(p, at1) l = Less(p, m) e = Not(l) y = Cast<to=1>(e)",
+        "m = ReduceMax(p, at1) e = Equal(p, m) g = Cast<to=1>(e) y = Mul(p, g)",
+        "m = ReduceMax(s, at1) e = Equal(s, m) y = Where(e, s, most)",
+    ],
+)
+def test_marks_of_the_best_class_are_explained_from_the_scores(tail, form):
+    """As a mask for each class, 1 where it wins."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    ask = explainer(proto)
+    assert ask.head.kind == ("class map" if form == "map" else "sequence")
+    assert ask.head.start == "s"
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    np.testing.assert_allclose(arrays(ask(IMAGES, 1)), only(values, 1), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), only(values, 1), rtol=1e-6)
 
 
 OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"

@@ -160,7 +160,9 @@ def cut_numbers(model: Model, node: gs.Node, value: str, numbers: Array) -> Arra
 
 def numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
     """Return the numbers of the classes after a node."""
-    traits = traits_of(node)
+    traits, scores = traits_of(node), model.spread.get(node.outputs[0].name)
+    if scores is not None:
+        return known[scores]
     if PROBABILITY in traits or (PICK in traits and DISCONTINUOUS in traits):  # a softmax, hard or not
         return known[node.inputs[0].name]
     if POINTWISE in traits and VIEW not in traits:

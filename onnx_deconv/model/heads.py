@@ -515,7 +515,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         problem = f"the graph does not tell which axis of {named} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
-    one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
+    spread = tail.compares in (None, ELSEWHERE)
+    one = has_one_channel(names, where, batch) if spread else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch, names.own)
     joined = (
         batch is None

@@ -74,6 +74,8 @@ class Model:
         Whether sizes were given that the file leaves open.
     gained
         Values and constants of the view that the file lacks: parts of recognised activations.
+    spread
+        What softmaxes over several axes go over, by their values: no operator of the standard is one.
     ensembles
         The means of probabilities that outputs are made of, by the mean's value; the view has their scores.
     joined
@@ -108,7 +110,7 @@ class Model:
         self.gained = activation_matching.recognise(self.graph, self._small_constant)
         self.tensors |= self.gained.tensors
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
-        softmax_matching.recognise(self.graph, self._small_constant, self.opset)
+        self.spread = softmax_matching.recognise(self.graph, self._small_constant, self.opset)
         self._read_nodes()
         self.ensembles, written = ensembles(self, self.outputs)
         self.joined, more = joined_probabilities(self, self.nodes, self.outputs)

@@ -295,14 +295,65 @@ def _counted(model: Model, node: gs.Node) -> Step:
         if name in passed or name in found:
             continue
         ends = each is None or PROBABILITY in traits_of(each)
-        if ends or not (traits_of(each) & passing or (truth and _moves(model, each))):
+        apart = truth and (_moves(model, each) or _is_largest(model, each))
+        if ends or not (traits_of(each) & passing or apart):
             found[name] = None
             continue
         passed[name] = each
         waiting += given_of(model, each)
     (value, *others) = found or [""]
     alone = value and not others and (truth or is_whole(model, value))
-    return (value, _last_first(model, passed.values())) if alone else (None, [])
+    nodes = _last_first(model, passed.values())
+    return (value, nodes) if alone and turn(model, value, nodes) else (None, [])
+
+
+def _is_largest(model: Model, node: gs.Node | None) -> bool:
+    """Tell whether a node finds the largest of several scores, such as of all classes."""
+    if node is None or not traits_of(node) >= {PICK, REDUCTION} or takes_lowest(ForwardNode(node, model)):
+        return False
+    return compared_by(model, node) is not None
+
+
+_LARGEST = ((0.9, 0.45), (10.0, 5.0), (1e3, 500.0), (-1.0, -2.0))
+"""Largest scores, each with one that is smaller."""
+
+
+def turn(model: Model, value: str, nodes: Sequence[gs.Node]) -> int:
+    """Tell which way a truth value goes that compares scores with the largest of them.
+
+    Parameters
+    ----------
+    model
+        The model.
+    value
+        The scores.
+    nodes
+        The nodes between these and the truth value, the last one first.
+
+    Returns
+    -------
+    int
+        1 where it holds for the largest score alone, -1 where for all others, 0 where that is not told.
+        Also 1 of nodes that find no largest score.
+    """
+    if not any(_is_largest(model, node) for node in nodes):
+        return 1
+    order = nodes[::-1]
+    pairs = [[_held(model, {value: score}, most, order) for score in (most, less)] for most, less in _LARGEST]
+    return ([True, False] in pairs) - ([False, True] in pairs)
+
+
+def _held(model: Model, scores: Mapping[str, float], largest: float, nodes: Sequence[gs.Node]) -> bool:
+    """Evaluate the truth value that nodes compute from one score and the largest of all."""
+    known, most = {value: np.asarray(score) for value, score in scores.items()}, np.asarray(largest)
+    for node in nodes:
+        entry, result = find(node.op, node.domain), node.outputs[0].name
+        given = [most if each is None else each for each in _constants(model, node, known)]
+        if POINTWISE in entry.traits and entry.can_evaluate:
+            known[result] = np.asarray(entry.evaluate(node.attrs, *given))
+        else:
+            known[result] = given[0] if VIEW in entry.traits else most
+    return bool(known[nodes[-1].outputs[0].name])
 
 
 def _moves(model: Model, node: gs.Node) -> bool:

@@ -20,6 +20,7 @@ from onnx_deconv.model.tail_steps import (
     saturates,
     score_column,
     slopes,
+    turn,
 )
 from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL
@@ -32,6 +33,7 @@ from onnx_deconv.operators.traits import (
     POINTWISE,
     PROBABILITY,
     REDUCTION,
+    SWITCHES,
     VIEW,
     Trait,
 )
@@ -97,14 +99,24 @@ def falling(model: Model, tail: Tail) -> list[gs.Node] | None:
     made = {v.name: node for node in tail.nodes for v in node.outputs}
     value, sign, passed = tail.output, 1, list[gs.Node]()
     while (node := made.get(value)) is not None and value != tail.start:
-        picked = PICK in traits_of(node) and DISCONTINUOUS not in traits_of(node)
-        if picked and compared_by(model, node) is not None and not is_whole(model, value) and sign < 0:
-            return passed
+        lower, step = below(model, node, value)
+        found = [each for each in step if _finds_the_largest(model, each)]
+        sign *= turn(model, lower, step) if lower is not None and len(step) > 1 else 1
+        counts = is_whole(model, value) and model.type_of(value).dtype != TensorProto.BOOL
+        says = PICK in traits_of(node) and is_whole(model, lower or "")  # which class is the best
+        if sign < 0 and not counts and (found or says):
+            return [*passed, *(each for each in step if each not in found)]
         signs = slopes(model, node) if _has_slope(model, node) else None
         sign = -sign if signs is not None and (signs < 0).all() else sign
         passed.append(node)
-        value = below(model, node, value)[0] or tail.start
+        value = lower or tail.start
     return None
+
+
+def _finds_the_largest(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node finds the largest of several scores, or of those around each."""
+    found = PICK in traits_of(node) and DISCONTINUOUS not in traits_of(node)
+    return SWITCHES in traits_of(node) or (found and compared_by(model, node) is not None)
 
 
 def _has_slope(model: Model, node: gs.Node) -> bool:
@@ -124,6 +136,8 @@ def _tail_of(model: Model, output: str) -> Tail:
     while (node := model.producers.get(value)) is not None:
         if (mean := model.ensembles.get(value)) is not None:
             return Tail(output, mean.scores, tuple(steps), True, mean.classes, value, mean.nodes)
+        if value in model.spread:
+            return Tail(output, model.spread[value], (*steps, node), True, ELSEWHERE)
         lower, passed = below(model, node, value)
         if lower is None and (alike := _alike(model, value)) is not None:
             return replace(alike, output=output, nodes=tuple(steps))
@@ -276,8 +290,8 @@ def _made_of_probabilities(
         if value in seen:
             continue
         seen.add(value)
-        if PROBABILITY in traits_of(node):
-            if among_classes and compared_by(model, node) is None:
+        if PROBABILITY in traits_of(node) or value in model.spread:
+            if among_classes and value not in model.spread and compared_by(model, node) is None:
                 return False
             found += 1
         elif traits_of(node) & by and (REDUCTION in by or REDUCTION not in traits_of(node)):
@@ -296,7 +310,7 @@ def squashed_before(model: Model, value: str) -> list[gs.Node]:
         if node is None or value in seen or FILTER in traits_of(node):
             continue
         seen.add(value)
-        if PROBABILITY in traits_of(node):
+        if PROBABILITY in traits_of(node) or value in model.spread:
             found.append(node)
         else:
             values += given_of(model, node)

@@ -265,8 +265,12 @@ def takes_lowest(at: ForwardNode) -> bool:
 def picked_from(at: ForwardNode) -> int:
     """Return the number of the input that an operator picks from.
 
-    Boxes are picked by their scores, and what stands in a table of constants by the number of its class.
+    Boxes are picked by their scores, and what stands in a table of constants by the number of its class. What
+    is lower at the class than elsewhere is picked from nothing that could be explained.
     """
+    if at.node.op == "OneHot" and len(at.node.inputs) > 2:  # noqa: PLR2004
+        off_on = at.constant(2)
+        return 0 if off_on is not None and off_on[0] < off_on[1] else 1
     return 1 if at.node.op == "NonMaxSuppression" or is_table(at) else 0
 
 
