@@ -403,8 +403,9 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
         )
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
+        what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
         return (
-            f"{named} holds boxes, and nothing tells which of their fields{those} are classes: give the "
+            f"{named} holds {what}, and nothing tells which of their fields{those} are classes: give the "
             f"classes' labels, or a target such as {field!r} and the box's position"
         )
     if head.kind == "embedding":
@@ -430,8 +431,10 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     """Add what is known of the boxes of detectors, which may be spread over outputs."""
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
-    told = []
-    for head, own, part in zip(found, sized, parts(sized), strict=True):
+    told, of = [], parts(sized)
+    boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
+    shares = any(squashed_before(model, h.output) for h in boxes)
+    for head, own, part in zip(found, sized, of, strict=True):
         if own is None:
             told.append(head)
             continue
@@ -444,7 +447,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             part if picked is None else picked.part,
             own[2],
             _shares(model, head, own[1]),
-            ends_with_nothing(own[1], model.outputs),
+            ends_with_nothing(own[1], model.outputs, shares=shares),
             grid or head.squash is not None,
             tuple(more),
             told=None if picked is None else picked.told,
