@@ -947,6 +947,12 @@ def test_a_box_that_is_not_there_is_refused(target, message):
         explainer(detector())(SCENE, target)
 
 
+@pytest.mark.parametrize("target", [None, "bright"])
+def test_boxes_have_no_region(target):
+    with pytest.raises(InputError, match="boxes have no region: name one, as CLASS#RANK"):
+        explainer(detector())(SCENE, target, position="region")
+
+
 @pytest.mark.parametrize(
     ("fields", "squashed", "labels", "expected"),
     [
@@ -1194,14 +1200,17 @@ def test_no_object_is_the_last_of_the_classes_where_sigmoids_make_the_boxes(shar
 @pytest.mark.parametrize(
     ("outputs", "expected"),
     [
-        ([(0, 92, False), (0, 4, True)], ["scores", "boxes"]),  # DETR
-        ([(0, 4, True), (0, 92, False)], ["boxes", "scores"]),
-        ([(0, 92, True), (0, 4, True)], ["scores", "boxes"]),
-        ([(0, 4, True), (0, 1, False)], ["boxes", "scores"]),
-        ([(0, 4, False), (0, 4, True)], ["boxes", "scores"]),  # four classes
-        ([(0, 4, False), (0, 4, True), (0, 10, False)], ["boxes", "scores", "boxes"]),
-        ([(0, 4, False), (0, 2, True), (0, 10, False)], ["boxes", "scores", "boxes"]),
-        ([(0, 4, False), (0, 9, False)], ["boxes", "scores"]),
+        ([((80,), 92, False), ((80,), 4, True)], ["scores", "boxes"]),  # DETR
+        ([((80,), 4, True), ((80,), 92, False)], ["boxes", "scores"]),
+        ([((80,), 92, True), ((80,), 4, True)], ["scores", "boxes"]),
+        ([((80,), 4, True), ((80,), 1, False)], ["boxes", "scores"]),
+        ([((80,), 4, False), ((80,), 4, True)], ["boxes", "scores"]),  # four classes
+        ([((80,), 4, False), ((80,), 4, True), ((80,), 10, False)], ["boxes", "scores", "boxes"]),
+        ([((80,), 4, False), ((80,), 2, True), ((80,), 10, False)], ["boxes", "scores", "boxes"]),
+        ([((80,), 4, False), ((80,), 9, False)], ["boxes", "scores"]),
+        ([((80,), 4, False), ((None,), 3, True)], ["boxes", "scores"]),  # as many, for all that is known
+        ([((None,), 4, False), ((None,), 3, True)], ["boxes", "scores"]),
+        ([((80,), 4, False), ((40,), 3, True)], ["all", "all"]),
     ],
 )
 def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):

@@ -11,6 +11,7 @@ import numpy as np
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model.model import Array
 from onnx_deconv.model.tail_steps import BOX
+from onnx_deconv.operators import Shape
 
 Part = Literal["all", "scores", "boxes"]
 """What an output holds of detections: boxes and scores, or one of the two, the other being an output too."""
@@ -118,14 +119,15 @@ def anchors_of(channels: int | None, labels: int, *, of_levels: bool = False) ->
     return 1 if (labels or of_levels) and channels - classes in (BOX, BOX + 1, *_SIDES) else None
 
 
-def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Part]:
+def parts(outputs: Sequence[tuple[Shape, int | None, bool] | None]) -> list[Part]:
     """Tell which outputs hold the scores of boxes that other outputs hold.
 
     Parameters
     ----------
     outputs
-        For each output of detections how many boxes it has (equal where they are the same), how many fields
-        each, and whether these are probabilities; ``None`` for other outputs.
+        For each output of detections how many boxes it has along each axis (``None`` where that is not known,
+        and may be any number), how many fields each, and whether these are probabilities; ``None`` for other
+        outputs.
 
     Returns
     -------
@@ -135,7 +137,7 @@ def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Par
     """
     found: list[Part] = ["all"] * len(outputs)
     for boxes in {each[0] for each in outputs if each is not None}:
-        alike = {k: each for k, each in enumerate(outputs) if each is not None and each[0] == boxes}
+        alike = {k: each for k, each in enumerate(outputs) if each is not None and _as_many(each[0], boxes)}
         wide = {k for k, each in alike.items() if each[1] != BOX}
         squashed = {k for k, each in alike.items() if each[2]}
         if squashed and wide and not squashed & wide and len(alike) == len(squashed) + len(wide):
@@ -151,6 +153,13 @@ def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Par
                 for k in range(len(outputs))
             ]
     return found
+
+
+def _as_many(some: Shape, others: Shape) -> bool:
+    """Tell whether two outputs may have as many boxes along each axis."""
+    return len(some) == len(others) and all(
+        None in (a, b) or a == b for a, b in zip(some, others, strict=True)
+    )
 
 
 def ends_with_nothing(fields: int | None, outputs: Sequence[str], *, shares: bool = False) -> bool:
