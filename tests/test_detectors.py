@@ -551,6 +551,14 @@ def test_probabilities_of_several_levels_are_explained_from_before_each(squash, 
     assert found[0].position == (64 + 6,)
 
 
+def test_a_value_of_the_users_own_is_not_taken_for_the_scores():
+    """Its name is the one that these would get; then the probabilities are explained, as they stand."""
+    proto = net(f"{YOLO['v5'].replace(' y = ', ' joined = ')} y = Identity(joined)", **LEVELS)
+    proto.graph.node.append(helper.make_node("Concat", ["fy", "cy"], ["joined/scores"], axis=1))
+    head = head_of(load(proto))
+    assert (head.kind, head.start, head.ranked) == ("detections", "y", None)
+
+
 @pytest.mark.parametrize("labels", [("bright", "dark"), ("nothing", "bright", "dark"), ()])
 def test_a_background_beside_classes_is_no_objectness(labels, tmp_path):
     """As SSD writes boxes and the softmax of 1 + 2 classes in one value: it is nothing where it is grey."""
