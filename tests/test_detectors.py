@@ -632,6 +632,26 @@ def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_p
     np.testing.assert_allclose(arrays(found), right, rtol=1e-6)
 
 
+def test_sums_of_picked_scores_are_no_classes():
+    """As CornerNet's: of each two best corners the mean, and of these the best."""
+    body = f"""{MAPS} d = Conv<strides=[4,4]>(x, k, o) s = Sigmoid(c) q = Sigmoid(d)
+        l = Flatten(s) n = Flatten(q) v, i = TopK(l, five) w, j = TopK(n, five) u = Unsqueeze(v, last)
+        r = Unsqueeze(w, second) a = Add(u, r) m = Mul(a, third) f = Flatten(m) y, h = TopK(f, five)"""
+    proto = net(body, labels=())
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start) == ("numbers", "f")
+    with pytest.raises(InputError, match="nothing tells whether they are classes"):
+        explainer(proto)(SCENE)
+
+
+def test_the_mean_of_two_class_maps_is_explained_by_the_mean_of_their_scores(tmp_path):
+    body = f"""{MAPS} d = Conv<strides=[4,4]>(x, k, o) s = Sigmoid(c) q = Sigmoid(d) a = Add(s, q)
+        y = Mul(a, half_)"""
+    proto = net(body, half_=np.float32(0.5))
+    assert head_of(load(proto)).kind == "class map"
+    np.testing.assert_allclose(arrays(in_all_three(proto, SCENE, tmp_path, "bright")), BRIGHT, atol=1e-6)
+
+
 # --- branches, plug-ins, and what is not told ---------------------------------------------------------
 
 
