@@ -1952,6 +1952,7 @@ PLACED = {
     "before_first": np.array([0, 1, 0, 0, 0, 0, 0, 0]), "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     "half": np.float32(0.5), "most": np.float32(0.9), "first": np.array([0]), "rows": np.array([2]),
     "at1": np.array([1]), "all_": np.array([-1]), "off_on": np.float32([0, 1]),
+    "number": np.array(2),
     "swapped": np.eye(4, dtype=np.float32)[::-1, :, None, None].copy(),
 }  # fmt: skip
 """For maps of four classes, 4×6 places each."""
@@ -2043,6 +2044,49 @@ def test_what_falls_as_the_best_probability_rises_is_explained_itself(doubt):
     np.testing.assert_allclose(arrays(found), expected, rtol=1e-4, atol=1e-6)
     assert all("computed from scores" in each.note for each in found)
     np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    ("tail", "classes"),
+    [
+        ("e = Equal(a, number) y = Cast<to=1>(e)", [2]),
+        ("u = Unsqueeze(a, at1) e = Equal(u, number) g = Cast<to=1>(e) y = Mul(g, most)", [2]),
+        ("e = Equal(a, number) n = Not(e) y = Cast<to=1>(n)", [0, 1, 3]),
+        ("g = Less(a, number) y = Cast<to=1>(g)", [0, 1]),
+        ("e = Equal(a, number) f = Equal(a, at1) o = Or(e, f) y = Cast<to=1>(o)", [1, 2]),
+        ("e = Equal(a, all_) y = Cast<to=1>(e)", [0, 1, 2, 3]),
+    ],
+)
+def test_whether_the_best_class_is_a_certain_one_is_told_by_its_score(tail, classes, form):
+    """Where it is none of them, nothing is told."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) a = ArgMax<axis=1,keepdims=0>(p) {tail}", form)
+    ask = explainer(proto)
+    assert (ask.head.start, ask.classes) == ("s", len(classes))
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    for k, channel in enumerate(classes):
+        expected = only(values, channel) if channel < 3 else np.zeros_like(values)
+        np.testing.assert_allclose(arrays(ask(IMAGES, k)), expected, rtol=1e-6)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k, k]), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        ("a = ArgMax<axis=1,keepdims=0>(p) e = Equal(a, number) y = Cast<to=1>(e)", {"blue": 2}),
+        ("y = Slice(p, at1, four, at1)", {"green": 1, "blue": 2, "black": None}),
+        ("y = Gather<axis=1>(p, some)", {"blue": 2, "red": 0}),
+    ],
+)
+def test_names_of_all_scores_are_those_of_the_classes_that_an_output_has(tail, expected):
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", "map")
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2, 0]), "some"))
+    ask = explainer(named(proto, "red", "green", "blue", "black"))
+    assert ask.labels.names == tuple(expected)
+    assert compile_pair(load(proto)).manifest["labels"] == list(expected)
+    for name, channel in expected.items():
+        found = arrays(ask(IMAGES, name))
+        np.testing.assert_allclose(found, 0 * IMAGES if channel is None else only(IMAGES, channel), rtol=1e-6)
 
 
 FALLING_STEPS = [

@@ -98,6 +98,8 @@ class Head:
     table
         The sizes of the table that the output makes of each image's row of numbers, which are counted row by
         row; empty where it makes none.
+    scored
+        How many classes the scores have; ``None`` where that is not known.
     """
 
     output: str
@@ -115,6 +117,7 @@ class Head:
     assumed: bool = False
     in_place_of: str | None = None
     table: tuple[int | None, ...] = ()
+    scored: int | None = None
 
     @property
     def has_positions(self) -> bool:
@@ -286,8 +289,11 @@ def fields_of(head: Head, labels: int) -> Fields | None:
 def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of an output's classes, given all that are known.
 
-    There may be one for each field, the background too, where the graph picks among some of them.
+    There may be one for each field, the background too, where the graph picks among some of them, and one for
+    each score, where an output has but some of the classes.
     """
+    if head.elements is not None and len(names) == head.scored != len(head.elements):
+        return tuple(names[own] for own, _ in head.elements)
     told = None if head.boxes is None else head.boxes.told
     if head.boxes is None or told is None or len(names) != head.boxes.fields:
         return tuple(names)
@@ -554,6 +560,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         by_name=told.by_name,
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
+        scored=count,
     )
 
 
