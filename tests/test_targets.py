@@ -66,7 +66,11 @@ TAILS = {
 
 def segmenter(tail="NCHW", batch="N", size="4,6"):
     return named(
-        model(f"c = Conv(x, same) {TAILS[tail]}", SAME, f"{batch},3,{size}"), "red", "green", "blue", "black"
+        model(f"c = Conv(x, same) {TAILS.get(tail, tail)}", SAME, f"{batch},3,{size}"),
+        "red",
+        "green",
+        "blue",
+        "black",
     )
 
 
@@ -188,6 +192,44 @@ def test_the_explain_graph_explains_what_the_library_does(tail):
     proto = segmenter(tail)
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES), arrays(explainer(proto)(IMAGES)))
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [2, 0])[1], only(IMAGES, 0)[1])
+
+
+ROWS = "rows = Constant<value_ints = [2]>() m = ReduceMean<keepdims=0>(c, rows)"
+GLOBAL = {
+    "pool": "g = GlobalAveragePool(c) y = Flatten(g)",
+    "one mean after another": f"{ROWS} y = ReduceMean<keepdims=0>(m, rows)",
+    "NHWC": "t = Transpose<perm=[0,2,3,1]>(c) places = Constant<value_ints = [1, 2]>() "
+    "m = ReduceMean<keepdims=0>(t, places) y = Softmax(m)",
+    "columns": f"{ROWS} y = Softmax<axis=1>(m)",
+    "columns, each a step": f"{ROWS} t = Transpose<perm=[0,2,1]>(m) y = Softmax<axis=2>(t)",
+}
+"""Means over all places give one number for each class; over the rows alone a sequence."""
+
+
+@pytest.mark.parametrize("of_layer", [False, True])
+@pytest.mark.parametrize("tail", GLOBAL)
+def test_what_is_written_or_served_starts_where_the_library_does(tail, of_layer, tmp_path):
+    proto = segmenter(GLOBAL[tail])
+    ask = explainer(proto)
+    layer = ask.scores_layer if of_layer else None
+    maps = IMAGES if "columns" not in tail else np.repeat(IMAGES.mean(axis=2, keepdims=True) / 4, 4, axis=2)
+    onnx.save(proto, tmp_path / "model.onnx")
+    chosen = [] if layer is None else ["--layer", layer]
+    out = tmp_path / "out"
+    code, _, stderr = run(
+        "convert", tmp_path / "model.onnx", "-o", out, "--form", "explain", "--rules", "gradient", *chosen
+    )
+    assert code == 0, stderr
+    served = graph_of(ask, None)
+    for session in (
+        Session(onnx.load(out / "explain.onnx"), out, "cpu"),
+        Session(served.proto, served.folder),
+    ):
+        for k in range(3):
+            found = session.run({"x": IMAGES, "target": np.full(len(IMAGES), k)})
+            np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), only(maps, k), rtol=1e-6)
+    for k in range(3):
+        np.testing.assert_allclose(arrays(ask(IMAGES, k, layer=layer)), only(maps, k), rtol=1e-6)
 
 
 @pytest.mark.parametrize("tail", TAILS)
