@@ -449,7 +449,8 @@ def _shared(model: Model, value: str, count: int | None) -> int | None:
 def _before_squashing(model: Model, head: Head) -> Head:
     """Start before the sigmoids of probabilities that stand beside other numbers, as in rows of boxes."""
     joined = model.joined.get(head.start)
-    if joined is None or head.problem is not None or head.seed != "one":
+    coordinates = head.boxes is not None and head.boxes.part == "boxes"
+    if joined is None or coordinates or head.problem is not None or head.seed != "one":
         return head
     cut = (f"{node.op} {label(node)}" for node in joined.squashed)
     boxes = None if head.boxes is None else replace(head.boxes, probable=True)
