@@ -768,11 +768,21 @@ def class_maps(model: Model, scores: str) -> str | None:
     while (node := model.producers.get(value)) is not None and node.inputs:
         traits, below = traits_of(node), node.inputs[0].name
         if traits & {POOL, REDUCTION}:
-            return below if classes is not None and channels(model, below) == classes else None
+            maps = classes is not None and channels(model, below) == classes and _is_of_places(model, below)
+            return below if maps else None
         if VIEW not in traits:
             return None
         value = below
     return None
+
+
+def _is_of_places(model: Model, value: str) -> bool:
+    """Tell whether a value's other axes are of the image, where they do not lie behind its channels.
+
+    Of values that are stacked nothing runs along the stack.
+    """
+    axes, where = axes_of(model, value), axis_names(model).values.get(value)
+    return axes.usual or (where is not None and all(where[k] for k in axes.positions))
 
 
 def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: AbstractSet[str]) -> str | None:
@@ -841,14 +851,14 @@ def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[s
 
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
-    shape, rank = model.type_of(value).shape, image_rank(model)
-    return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+    sizes = axes_of(model, value).sizes(model.type_of(value).shape) or []
+    return len(sizes) == image_rank(model) and any(size != 1 for size in sizes[2:])
 
 
 def channels(model: Model, value: str) -> int | None:
-    """Return the size of a value's second axis, ``None`` where it is not known."""
-    shape = model.type_of(value).shape
-    return shape[1] if shape is not None and len(shape) > 1 else None
+    """Return how many channels a value has, ``None`` where that is not known."""
+    sizes = axes_of(model, value).sizes(model.type_of(value).shape) or []
+    return int(sizes[1]) if len(sizes) > 1 and isinstance(sizes[1], int) else None
 
 
 def convolutions(model: Model) -> list[str]:
