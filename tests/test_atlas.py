@@ -691,6 +691,19 @@ def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 
 
+def test_who_replaces_a_finished_atlas_is_told(tmp_path, model):
+    for name in "ab":
+        saved(tmp_path / name, [(f"{name}{key}", each) for key, each in pictures(3)])
+    options, said = ("--layer", "r3", *PREPARED), "the finished atlas there will be replaced"
+    build, merge = ("atlas", "build", model), ("atlas", "merge", tmp_path / "one", tmp_path / "two")
+    assert said not in run(*build, tmp_path / "a", "-o", tmp_path / "one", *options).stderr
+    assert said in run(*build, tmp_path / "b", "-o", tmp_path / "one", *options).stderr
+    assert set(Reader(tmp_path / "one").atlas.images) == {path.name for path in (tmp_path / "b").iterdir()}
+    run(*build, tmp_path / "a", "-o", tmp_path / "two", *options)
+    assert said not in run(*merge, "-o", tmp_path / "both").stderr
+    assert said in run(*merge, "-o", tmp_path / "both").stderr
+
+
 def test_projections_of_an_older_format_are_made_again(tmp_path, model, monkeypatch):
     folder, options = saved(tmp_path / "in", pictures(3)), ("--layer", "r3", *PREPARED)
 

@@ -23,6 +23,8 @@ from onnx_deconv import (
     load,
     save,
 )
+from onnx_deconv.attribution.photographs import Selection
+from onnx_deconv.experiments.sheet import Column
 from onnx_deconv.model.ranking import before_limit
 from onnx_deconv.runtime import providers
 
@@ -287,6 +289,7 @@ def test_equals_are_told_and_the_layer_that_tells_them_apart(limited):
     (one,) = limited(PLANTED, layer="y", seed="strongest")
     assert one.position == (0, 1)
     assert one.caption == "y channel 0 at 0,1, 6, as others"
+    assert Column(limited, Selection(layer="y")).caption(one).startswith("y map 0, 6, as others, deconvnet")
     assert one.note.startswith(
         "1 other channel and 1 other position are as strong: the first in order is explained; layer='c', "
         "the value before, tells them apart; "
@@ -567,7 +570,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_both_forms(explainer, batch, 
         (0, {"layer": 2}, "layer=2: give the name of one layer"),
         (0, {"layer": ["c2"]}, "layer=.*: give the name of one layer"),
         (0, {"layer": "c2", "position": 5}, r"position \(5,\): the explained value has 2 axes"),
-        (0, {"layer": "c2", "position": (1.5, 2)}, "position .*: give whole numbers"),
+        (0, {"layer": "c2", "position": (1.5, 2)}, "position .*: give a whole number"),
         (0, {"layer": "c2", "position": (1,)}, "2 axes after the channel"),
         (0, {"layer": "c2", "position": (1, 6)}, "outside the feature map"),
         (0, {"layer": "c2", "position": (-1, 1)}, "outside the feature map"),

@@ -216,10 +216,13 @@ def test_a_class_s_own_map_is_found_whatever_axes_it_has():
     """With the channels last, and without an axis for the image."""
     weights = WEIGHTS | {"w": random(5, 4, 1, 1)}
     bodies = {
-        f"1,{SIZES}": "c = Conv(x, k, b) r = Relu(c) maps = Conv(r, w) s = ReduceMean<keepdims=0>(maps, both)",
+        f"1,{SIZES}": """
+            c = Conv(x, k, b) r = Relu(c) maps = Conv(r, w) s = ReduceMean<keepdims=0>(maps, both)
+        """,
         SIZES: """
-            u = Unsqueeze(x, first) f = Conv(u, k, b) c = Squeeze(f, first) r = Relu(c) v = Unsqueeze(r, first)
-            g = Conv(v, w) maps = Squeeze(g, first) s = ReduceMean<keepdims=0>(maps, places)
+            u = Unsqueeze(x, first) f = Conv(u, k, b) c = Squeeze(f, first) r = Relu(c)
+            v = Unsqueeze(r, first) g = Conv(v, w) maps = Squeeze(g, first)
+            s = ReduceMean<keepdims=0>(maps, places)
         """,
         "1,6,9,3": """
             t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, k, b) r = Relu(c) g = Conv(r, w)

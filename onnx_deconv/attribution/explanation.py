@@ -207,7 +207,7 @@ class Explanation:
     def caption(self) -> str:
         """What is explained, its score, and a class's rank unless it is the first: ``tabby, 0.94``."""
         rank = f", {self.standing.words}" if self.standing.of_class and self.standing.is_behind else ""
-        return f"{self.name}, {self.score:.3g}{rank}{', as others' if any(self.equals) else ''}"
+        return f"{self.name}, {self.score:.3g}{rank}{self.equals.words}"
 
     def views(self, scales: Scales | None = None) -> Drawn:
         """Return all pictures as arrays, by the names in :data:`onnx_deconv.imaging.VIEWS`.

@@ -31,6 +31,11 @@ class Equals(NamedTuple):
     channels: int = 0
     positions: int = 0
 
+    @property
+    def words(self) -> str:
+        """What a caption adds to the score: nothing if there are none."""
+        return ", as others" if any(self) else ""
+
 
 @dataclass(frozen=True)
 class Standing:

@@ -20,7 +20,7 @@ from onnx_deconv.atlas.writer import Writer, draw, plans
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
-from onnx_deconv.cli.atlas.summary import summarise
+from onnx_deconv.cli.atlas.summary import summarise, tell_replaced
 from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
@@ -129,6 +129,7 @@ def command(
     cluster = _cluster(options, study, partial(_source, paths), plan, made)
     threads = workers(device_of(study.explainer.providers)) if cluster is None else len(cluster.actors)
     _tell_means(console, study, projector, plan, source, output, threads)
+    tell_replaced(console, output)
     home = folder(output)
     atlas = load_partial(home, made, options.top) or Atlas(options.top, made)
     if cluster is None:
