@@ -881,8 +881,8 @@ def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[s
 
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
-    shape, rank = model.type_of(value).shape, image_rank(model)
-    return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+    sizes = axes_of(model, value).sizes(model.type_of(value).shape) or []
+    return len(sizes) == image_rank(model) and any(size != 1 for size in sizes[2:])
 
 
 def convolutions(model: Model) -> list[str]:
