@@ -317,6 +317,64 @@ def test_a_detector_of_one_image_without_an_axis_for_it(output, tmp_path):
         explainer(proto, output="boxes")(SCENE[0])
 
 
+def kept(name, scores):
+    """As torchvision picks the best of some scores: those above a threshold, and of these the largest."""
+    return f"""
+        e{name} = Greater({scores}, third) n{name} = NonZero(e{name}) t{name} = Transpose(n{name})
+        g{name} = GatherND({scores}, t{name}) z{name} = Shape(g{name}) m{name} = Min(z{name}, five)
+        v{name}, i{name} = TopK(g{name}, m{name})
+    """
+
+
+def of_level(name, first, end):
+    scores = f"""
+        l{name} = Slice(q, {first}, {end}, second) o{name} = Gather<axis=0>(l{name}, zeroth)
+        p{name} = Sigmoid(o{name}) f{name} = Reshape(p{name}, line)
+    """
+    return scores + kept(name, f"f{name}")
+
+
+LOGITS = """
+    u = Unsqueeze(x, first) c = Conv<strides=[4,4]>(u, k, o) r = Reshape(c, flat)
+    q = Transpose<perm=[0,2,1]>(r) w = Slice(r, first, second, second) n = Mul(w, zero)
+    around = Add(n, corners) turned = Transpose<perm=[0,2,1]>(around) boxes = Squeeze(turned, first)
+"""
+LEVELS = f"{LOGITS} {of_level('a', 'first', 'ten')} {of_level('b', 'ten', 'sixteenth')}"
+SHARED = f"""
+    {LOGITS} s = Softmax<axis=2>(q) f = Gather<axis=0>(s, zeroth)
+    fa = Gather<axis=1>(f, oneth) fb = Gather<axis=1>(f, two) {kept("a", "fa")} {kept("b", "fb")}
+"""
+
+
+@pytest.mark.parametrize("labels", [("bright", "dark"), ()])
+@pytest.mark.parametrize(("body", "fields"), [(LEVELS, (0, 2)), (SHARED, (1, 2))], ids=["RetinaNet", "SSD"])
+def test_scores_that_are_picked_one_by_one_and_joined_are_traced_to_those_of_all(
+    body, fields, labels, tmp_path
+):
+    """Torchvision's detectors pick the best boxes of each map, or of each class beside the background."""
+    alone = {"k": np.concatenate([0 * PIXELS[:1], PIXELS]), "o": np.float32([0, -5, 5])} if fields[0] else {}
+    more = {
+        "flat": np.array([1, 3 if fields[0] else 2, -1]), "ten": np.array([10]), "line": np.array([-1]),
+        "sixteenth": np.array([16]), "oneth": np.array(1),
+    }  # fmt: skip
+    joined = """
+        y = Concat<axis=0>(va, vb) whole = Shape(y) best, order = TopK(y, whole) v = Gather<axis=0>(y, order)
+    """
+    proto = net(
+        f"{body} {joined}", "boxes v", "1,16,16", labels, **{"flat": np.array([0, 2, -1])} | more | alone
+    )
+    head = head_of(load(proto))
+    assert (head.output, head.kind, head.start, head.boxes.told) == ("v", "detections", "q", fields)
+    for image, channel, cell_of in zip(SCENE, (0, 1), ((1, 2), (2, 2)), strict=True):
+        found = in_all_three(proto, image[None], tmp_path / str(channel))
+        position = (4 * cell_of[0] + cell_of[1],)
+        told = [(e.channel, e.label, e.position) for e in found]
+        assert told == [(channel, labels[channel] if labels else None, position)]
+        expected = cell(*cell_of, (1 - 2 * channel) * 10 / 16)
+        np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert explainer(proto)(SCENE[:1], 1)[0].position == (0,)
+
+
 @pytest.mark.parametrize("labels", [("bright", "dark"), ()])
 def test_a_detector_as_tensorflow_writes_it_is_told_by_its_graph(labels, tmp_path):
     """Boxes, classes that count from 1, scores, and how many; a class is no box's place among the best."""

@@ -66,7 +66,11 @@ TAILS = {
 
 def segmenter(tail="NCHW", batch="N", size="4,6"):
     return named(
-        model(f"c = Conv(x, same) {TAILS[tail]}", SAME, f"{batch},3,{size}"), "red", "green", "blue", "black"
+        model(f"c = Conv(x, same) {TAILS.get(tail, tail)}", SAME, f"{batch},3,{size}"),
+        "red",
+        "green",
+        "blue",
+        "black",
     )
 
 
@@ -188,6 +192,44 @@ def test_the_explain_graph_explains_what_the_library_does(tail):
     proto = segmenter(tail)
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES), arrays(explainer(proto)(IMAGES)))
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [2, 0])[1], only(IMAGES, 0)[1])
+
+
+ROWS = "rows = Constant<value_ints = [2]>() m = ReduceMean<keepdims=0>(c, rows)"
+GLOBAL = {
+    "pool": "g = GlobalAveragePool(c) y = Flatten(g)",
+    "one mean after another": f"{ROWS} y = ReduceMean<keepdims=0>(m, rows)",
+    "NHWC": "t = Transpose<perm=[0,2,3,1]>(c) places = Constant<value_ints = [1, 2]>() "
+    "m = ReduceMean<keepdims=0>(t, places) y = Softmax(m)",
+    "columns": f"{ROWS} y = Softmax<axis=1>(m)",
+    "columns, each a step": f"{ROWS} t = Transpose<perm=[0,2,1]>(m) y = Softmax<axis=2>(t)",
+}
+"""Means over all places give one number for each class; over the rows alone a sequence."""
+
+
+@pytest.mark.parametrize("of_layer", [False, True])
+@pytest.mark.parametrize("tail", GLOBAL)
+def test_what_is_written_or_served_starts_where_the_library_does(tail, of_layer, tmp_path):
+    proto = segmenter(GLOBAL[tail])
+    ask = explainer(proto)
+    layer = ask.scores_layer if of_layer else None
+    maps = IMAGES if "columns" not in tail else np.repeat(IMAGES.mean(axis=2, keepdims=True) / 4, 4, axis=2)
+    onnx.save(proto, tmp_path / "model.onnx")
+    chosen = [] if layer is None else ["--layer", layer]
+    out = tmp_path / "out"
+    code, _, stderr = run(
+        "convert", tmp_path / "model.onnx", "-o", out, "--form", "explain", "--rules", "gradient", *chosen
+    )
+    assert code == 0, stderr
+    served = graph_of(ask, None)
+    for session in (
+        Session(onnx.load(out / "explain.onnx"), out, "cpu"),
+        Session(served.proto, served.folder),
+    ):
+        for k in range(3):
+            found = session.run({"x": IMAGES, "target": np.full(len(IMAGES), k)})
+            np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), only(maps, k), rtol=1e-6)
+    for k in range(3):
+        np.testing.assert_allclose(arrays(ask(IMAGES, k, layer=layer)), only(maps, k), rtol=1e-6)
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -1062,14 +1104,46 @@ def apart(fields, *, softmax=False):
 @pytest.mark.parametrize(("fields", "softmax", "first"), [(1, False, 0), (9, False, 0), (3, True, 1)])
 def test_scores_beside_boxes_are_explained_and_boxes_are_not(fields, softmax, first):
     # The last class is the strongest everywhere; of a softmax the first is the background.
-    ask = explainer(apart(fields, softmax=softmax))
+    names = [f"class {k}" for k in range(fields)] if fields == 9 else None
+    proto = apart(fields, softmax=softmax)
+    ask = explainer(named(proto, *names) if names else proto)
     assert ask.head.output == "y"
     found = ask(SCENE[:1])[0]
     np.testing.assert_allclose(found.reconstruction, cell(1, 2, fields / 16)[0], atol=1e-6)
     assert (found.channel, found.position) == (fields - 1 - first, (6,))
-    np.testing.assert_allclose(in_one_graph(apart(fields, softmax=softmax), SCENE[:1]), arrays([found]))
+    np.testing.assert_allclose(in_one_graph(proto, SCENE[:1]), arrays([found]))
     with pytest.raises(InputError, match="output 'loc' holds boxes, whose scores another output holds"):
         explainer(apart(fields, softmax=softmax), output="loc")(SCENE)
+
+
+def test_raw_scores_of_boxes_that_nothing_names_are_asked_about():
+    """A softmax may be to come, of which one number is nothing at all, or a sigmoid of each."""
+    said = (
+        "output 'y' holds the scores of boxes, and nothing tells which of their fields 0 to 2 are classes: "
+    )
+    with pytest.raises(InputError, match=f"{said}give the classes' labels, or a target such as 'field 2'"):
+        explainer(apart(3))(SCENE)
+    with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
+        explain_graph(compile_pair(load(apart(3)), semantics="gradient"))
+    found = explainer(apart(3))(SCENE[:1], "field 2", position=(6,), seed="one")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 3 / 16), atol=1e-6)
+    assert explainer(named(apart(3), "a", "b", "c"))(SCENE[:1])[0].label == "c"
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize(("shares", "nothing"), [(True, 2), (False, 0)])
+def test_no_object_is_the_last_of_the_classes_where_sigmoids_make_the_boxes(shares, nothing, softmax):
+    """As DETR's are shares of the image's size, whatever its outputs are called."""
+    proto = named(apart(3, softmax=softmax), "a", "b")
+    if shares:
+        proto.graph.node.append(onnx.helper.make_node("Sigmoid", ["loc"], ["share"]))
+        proto.graph.output[0].name = "share"
+    ask = explainer(proto)
+    assert [ask.fields.first, ask.fields.count, ask.fields.exclusive] == [0 if nothing else 1, 2, True]
+    (found,) = ask(SCENE[:1], "b")
+    np.testing.assert_allclose(
+        found.reconstruction, cell(*divmod(found.position[0], 4), (2 if nothing else 3) / 16)[0], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -2099,7 +2173,7 @@ def test_coordinates_that_a_softmax_over_places_gives_are_asked_about():
     assert not found[:, [0, 2]].any()
 
 
-@pytest.mark.parametrize("count", [34, 51])
+@pytest.mark.parametrize("count", [34, 51, 66])
 def test_the_coordinates_of_a_body_are_asked_about(count):
     proto = model("f = Flatten(x) y = MatMul(f, w)", {"w": random(72, count)}, "N,3,4,6")
     with pytest.raises(InputError, match=f"row of {count} numbers, and nothing tells"):

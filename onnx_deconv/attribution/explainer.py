@@ -385,9 +385,18 @@ class Explainer:
         """
         if not isinstance(seed, str):
             return self.session(layer)
-        choice = _Choice(None, position, 1, seed, self.explains_classes(layer))
-        start = self._starts(self._named(layer), choice)[0]
+        start = self.start(layer, position, seed)
         return self.session(start.layer, start.semantics)
+
+    def start(self, layer: str | None = None, position: Place = None, seed: SeedKind = "auto") -> Start:
+        """Return what an explanation starts from first, with what seed, and how signals are sent back.
+
+        Whatever explains by other means, as an explain graph does, starts there too.
+
+        Parameters and errors are those of a call.
+        """
+        choice = _Choice(None, position, 1, seed, self.explains_classes(layer))
+        return self._starts(self._named(layer), choice)[0]
 
     def method(self, layer: str | None = None) -> Semantics:
         """Return the semantics that a layer is explained with: those given, or what ``auto`` chooses."""
@@ -560,7 +569,7 @@ class Explainer:
     @cached_property
     def class_maps(self) -> str | None:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
-        return class_maps(self.model, self.scores_layer)
+        return class_maps(self.model, self.head)
 
 
 def _stored_kind(head: Head, manifest: Mapping[str, Any] | None) -> ChosenKind | None:

@@ -230,9 +230,7 @@ def inspect_model(
         ],
         explained=value,
         cut=cut,
-        class_maps=class_maps(model, head.start)
-        if layer is None and not semantics.starts_at_scores
-        else None,
+        class_maps=class_maps(model, head) if layer is None and not semantics.starts_at_scores else None,
         labels=len(labels_of(model, head).names),
         metadata=sorted(model.metadata),
         rules=semantics.rules,

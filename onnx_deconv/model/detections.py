@@ -21,6 +21,8 @@ _SIDES = 32, 64
 """Numbers of a box whose four sides are distributions over 8 or 16 distances."""
 _ANCHORS = 3, 5, 9
 """Anchors of a cell: of YOLO v3 to v7, of v2, and of detectors with three shapes of three sizes."""
+_OF_COCO = _COCO, 90, 91
+"""Scores of COCO's classes, without a background: one for each, or by their numbers from 1, or from 0."""
 _WITH_NOTHING = 92
 """Fields of DETR's scores: COCO's classes by their numbers, 0 to 90, and "no object"."""
 _OVERLAP = 0.45
@@ -141,7 +143,7 @@ def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Par
     return found
 
 
-def ends_with_nothing(fields: int | None, outputs: Sequence[str]) -> bool:
+def ends_with_nothing(fields: int | None, outputs: Sequence[str], *, shares: bool = False) -> bool:
     """Tell whether the last of a detector's classes is "no object", as DETR writes them.
 
     Parameters
@@ -150,8 +152,10 @@ def ends_with_nothing(fields: int | None, outputs: Sequence[str]) -> bool:
         How many scores each box has.
     outputs
         The names of the model's outputs.
+    shares
+        Whether sigmoids make the boxes, as where these are shares of the image's size.
     """
-    return fields == _WITH_NOTHING or not {"pred_logits", "pred_boxes"}.isdisjoint(outputs)
+    return shares or fields == _WITH_NOTHING or not {"pred_logits", "pred_boxes"}.isdisjoint(outputs)
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,8 @@ class Fields:
         if labels or not apart:
             person = BOX + 1 + 3 * _KEYPOINTS  # COCO's poses: a person's box, score and keypoints
             return cls(BOX, 1) if fields == person and labels in (0, 1) else None
+        if _is_bare(layout) and fields not in (1, *_OF_COCO, _WITH_NOTHING):
+            return None  # a sigmoid may be to come, or a softmax, of which one number is nothing
         nothing = layout.exclusive or (_is_bare(layout) and fields == _WITH_NOTHING)
         return cls(0 if layout.last else 1, fields - 1) if nothing and fields > 1 else cls(0, fields)
 

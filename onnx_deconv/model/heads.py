@@ -373,8 +373,9 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
         )
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
+        what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
         return (
-            f"{named} holds boxes, and nothing tells which of their fields{those} are classes: give the "
+            f"{named} holds {what}, and nothing tells which of their fields{those} are classes: give the "
             f"classes' labels, or a target such as {field!r} and the box's position"
         )
     if head.kind == "embedding":
@@ -400,8 +401,10 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     """Add what is known of the boxes of detectors, which may be spread over outputs."""
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
-    told = []
-    for head, own, part in zip(found, sized, parts(sized), strict=True):
+    told, of = [], parts(sized)
+    boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
+    shares = any(squashed_before(model, h.output) for h in boxes)
+    for head, own, part in zip(found, sized, of, strict=True):
         if own is None:
             told.append(head)
             continue
@@ -414,7 +417,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             part if picked is None else picked.part,
             own[2],
             _shares(model, head, own[1]),
-            ends_with_nothing(own[1], model.outputs),
+            ends_with_nothing(own[1], model.outputs, shares=shares),
             grid or head.squash is not None,
             tuple(more),
             told=None if picked is None else picked.told,
@@ -749,30 +752,59 @@ def axes_of(model: Model, value: str) -> Axes:
     return Axes(batch, found, tuple(k for k in range(len(shape)) if k not in (batch, found)))
 
 
-def class_maps(model: Model, scores: str) -> str | None:
+def class_maps(model: Model, head: Head) -> str | None:
     """Find the value that holds one feature map per class, right below a global pool.
+
+    The pool may be spelled as means over one axis after another.
 
     Parameters
     ----------
     model
         The model.
-    scores
-        The value of the scores: where a :class:`Head` starts.
+    head
+        The output whose classes are meant.
 
     Returns
     -------
     str or None
-        Its name; ``None`` where the model has no such maps.
+        Its name; ``None`` where the model has no such maps, or where the scores themselves are maps.
     """
-    value, classes = scores, channels(model, scores)
+    if head.has_positions:
+        return None
+    value, classes, found = head.start, _channels(model, head.start), None
     while (node := model.producers.get(value)) is not None and node.inputs:
         traits, below = traits_of(node), node.inputs[0].name
-        if traits & {POOL, REDUCTION}:
-            return below if classes is not None and channels(model, below) == classes else None
-        if VIEW not in traits:
-            return None
+        if REDUCTION in traits or (POOL in traits and found is None):
+            if classes is None or _channels(model, below) != classes:
+                break
+            found = below if _is_of_places(model, below) else found
+        elif VIEW not in traits:
+            break
         value = below
-    return None
+    return found
+
+
+def _is_of_places(model: Model, value: str) -> bool:
+    """Tell whether a value of channels has all places of the image beside them, as far as the graph tells.
+
+    Members of an ensemble are none, nor are columns whose rows were pooled, or frames.
+    """
+    names, shape = axis_names(model), model.type_of(value).shape or ()
+    where, rank = names.values.get(value), image_rank(model)
+    if where is None:
+        return True
+    along = [where[k] for k in axes_of(model, value).positions if shape[k] != 1]
+    image = next(
+        (names.values.get(v, ()) for v in model.inputs if len(model.type_of(v).shape or ()) == rank), ()
+    )
+    lost = NOTHING.union(*image) - NOTHING.union(*along) - names.own - {BATCH}
+    return all(axis and not axis & {BATCH, CHANNEL} for axis in along) and (not lost or len(shape) >= rank)
+
+
+def _channels(model: Model, value: str) -> int | None:
+    """Return the size of the axis along which a value's channels lie; ``None`` where it is not known."""
+    sizes = axes_of(model, value).sizes(model.type_of(value).shape) or []
+    return sizes[1] if len(sizes) > 1 and isinstance(sizes[1], int) else None
 
 
 def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: AbstractSet[str]) -> str | None:
@@ -843,12 +875,6 @@ def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
     shape, rank = model.type_of(value).shape, image_rank(model)
     return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
-
-
-def channels(model: Model, value: str) -> int | None:
-    """Return the size of a value's second axis, ``None`` where it is not known."""
-    shape = model.type_of(value).shape
-    return shape[1] if shape is not None and len(shape) > 1 else None
 
 
 def convolutions(model: Model) -> list[str]:

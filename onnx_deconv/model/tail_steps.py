@@ -111,10 +111,10 @@ def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
 def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
     """Return the value that all operands of a join are made of."""
     trails = [_through_extremum(model, value) for value in given]
-    shared = set.intersection(*({value for value, _ in each} for each in trails))
-    meeting = next((value for value, _ in trails[0] if value in shared), None)
-    if meeting is None:
-        return None, []
+    if (meeting := _meeting(trails)) is None:
+        trails = [_through_squash(model, each) for each in trails]
+        if (meeting := _meeting(trails)) is None:
+            return None, []
     passed = {node.outputs[0].name: node}
     for each in trails:
         for value, step in each:
@@ -122,6 +122,24 @@ def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
                 break
             passed.setdefault(step.outputs[0].name, step)
     return meeting, _last_first(model, passed.values())
+
+
+def _meeting(trails: Sequence[Sequence[tuple[str, gs.Node]]]) -> str | None:
+    """Return the first value that all trails have; ``None`` if there is none."""
+    shared = set.intersection(*({value for value, _ in each} for each in trails))
+    return next((value for value, _ in trails[0] if value in shared), None)
+
+
+def _through_squash(model: Model, steps: list[tuple[str, gs.Node]]) -> list[tuple[str, gs.Node]]:
+    """Let a trail go on below a sigmoid, of whose results the image picks some.
+
+    So detectors pick the best boxes of each of their maps, one by one, before they join them.
+    """
+    *above, (_, node) = steps
+    alone = node is not None and PROBABILITY in traits_of(node) and compared_by(model, node) is None
+    if not alone or not any(step is not None and picks(model, step) for _, step in above):
+        return steps
+    return [*steps, *trail(model, node.inputs[0].name)]
 
 
 def holds_numbers_of_classes(model: Model, value: str) -> bool:

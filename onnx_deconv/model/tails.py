@@ -148,6 +148,8 @@ def _tail_of(model: Model, output: str) -> Tail:
         if PROBABILITY in traits_of(node):
             compares = compared_by(model, node)
             return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True, compares=compares))
+        if any(PROBABILITY in traits_of(each) for each in passed):  # one in each part of what is joined
+            return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True))
         bounded = _is_bounded(model, node, value)
         if bounded or any(blocks(model, each) for each in passed):
             found = Tail(output, lower, tuple(steps), compares=compared_in(model, passed, lower))
