@@ -43,6 +43,7 @@ from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
 from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import (
     AFFINE,
+    JOIN,
     PICK,
     POINTWISE,
     POOL,
@@ -328,14 +329,43 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
         How many names of classes are known.
     """
     channels = class_count(model, head)
-    if head.boxes is not None and head.boxes.anchors > 1:  # as another number of names told it
+    if head.boxes is not None and head.boxes.cells:  # as another number of names told it
         head = replace(head, kind="class map", boxes=None)
     if (head.kind == "numbers" or head.assumed) and labels == channels:
         return replace(head, kind="classes", assumed=False)
-    if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
+    if head.kind != "class map" or tail_of(model, head.output).compares is not None:
         return head
-    layout = Layout((channels or 0) // anchors, raw=True, anchors=anchors)
-    return replace(head, kind="detections", boxes=layout)
+    beside = _holds_other_numbers(model, head)
+    anchors = anchors_of(channels, labels, of_levels=beside or _has_levels(model, head))
+    if anchors is None and (not beside or labels == channels):
+        return head
+    layout = Layout((channels or 0) // (anchors or 1), raw=True, anchors=anchors or 1, cells=True)
+    return _before_squashing(model, replace(head, kind="detections", boxes=layout))
+
+
+def _holds_other_numbers(model: Model, head: Head) -> bool:
+    """Tell whether a map holds numbers beside scores, as detectors join boxes and scores at each level."""
+    value = head.ranked or head.start
+    joined, node = model.joined.get(value), model.producers.get(value)
+    if joined is not None:
+        return joined.beside
+    if node is None or JOIN not in traits_of(node) or not _has_levels(model, head):
+        return False
+    shapes, along = (
+        [model.type_of(v.name).shape or () for v in (*node.outputs, *node.inputs)],
+        head.axes.classes,
+    )
+    sizes = [shape[along] if along is not None and along < len(shape) else None for shape in shapes]
+    return None not in sizes and sizes[0] == sum(size or 0 for size in sizes[1:])
+
+
+def _has_levels(model: Model, head: Head) -> bool:
+    """Tell whether another output is such a map of another size, as those of a detector's levels are."""
+    own, along = model.type_of(head.output).shape or (), (head.own or head.axes).classes
+    if along is None or along >= len(own):
+        return False
+    others = [model.type_of(name).shape or () for name in model.outputs]
+    return any(len(each) == len(own) and each[along] == own[along] and each != own for each in others)
 
 
 def chosen(head: Head, kind: ChosenKind | None) -> Head:
