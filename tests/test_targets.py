@@ -251,6 +251,17 @@ def test_a_class_map_is_explained_at_a_place(tail):
     )
 
 
+@pytest.mark.parametrize(("label", "sign"), [(0, -1), (1, 1)])
+def test_the_region_of_two_classes_of_one_score_is_where_each_is_the_more_probable(label, sign):
+    body, k = "c = Conv(x, k) p = Sigmoid(c) q = Sub(one, p) y = Concat<axis=1>(q, p)", random(1, 2, 1, 1)
+    ask = explainer(model(body, {"k": k, "one": np.float32(1)}, "N,2,4,6"))
+    x = random(1, 2, 4, 6)
+    positive = np.einsum("c,chw->hw", k[0, :, 0, 0], x[0]) > 0
+    assert 0 < positive.sum() < positive.size
+    (found,) = ask(x, label, position="region")
+    np.testing.assert_array_equal(found.reconstruction, sign * k[0] * (positive == label))
+
+
 @pytest.mark.parametrize("place", [(1, 4), "region", np.eye(4, 6, dtype=np.float32)])
 def test_a_place_of_scores_is_explained_alike_whatever_is_added_to_all_scores(place):
     """A softmax sees no constant that all scores share, so no sign of a score may turn a picture round."""
