@@ -1572,6 +1572,31 @@ def test_a_softmax_that_is_spelled_out_is_cut_off_as_one(tail):
     np.testing.assert_array_equal(arrays(explainer(spelled(tail))(IMAGES)), arrays(whole))
 
 
+FINITE = {
+    "Where": "n = IsNaN(p) y = Where(n, none, p)",
+    "unequal to itself": "e = Equal(p, p) n = Not(e) y = Where(n, none, p)",
+    "Where equal to itself": "e = Equal(p, p) y = Where(e, p, none)",
+    "PyTorch's nan_to_num": """n = IsNaN(p) a = Where(n, none, p) i = IsInf(p) l = Less(p, none)
+        d = And(i, l) b = Where(d, least, a) g = Greater(p, none) u = And(i, g) y = Where(u, most, b)""",
+    "its older exporter's": """n = IsNaN(p) a = Where(n, none, p) h = Cast<to=11>(a) i = IsInf(h)
+        g = Greater(a, none) u = And(i, g) y = Where(u, most, a)""",
+    "of one sign": "u = IsInf<detect_negative=0>(p) y = Where(u, most, p)",
+}
+
+
+@pytest.mark.parametrize("squash", ["p = Softmax<axis=1>(z)", "p = Sigmoid(z)"])
+@pytest.mark.parametrize("tail", FINITE.values(), ids=FINITE)
+def test_what_replaces_numbers_that_are_none_is_cut_off(tail, squash):
+    proto = spelled(f"{squash} {tail}")
+    for name, number in (("none", 0), ("least", -3.4e38), ("most", 3.4e38)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.float32(number), name))
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start, head.assumed) == ("classes", "z", False)
+    whole = explainer(spelled("y = Softmax<axis=1>(z)"))(IMAGES, 1)
+    np.testing.assert_array_equal(arrays(explainer(proto)(IMAGES, 1)), arrays(whole))
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), arrays(whole), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "tail",
     [
