@@ -251,6 +251,17 @@ def test_a_class_map_is_explained_at_a_place(tail):
     )
 
 
+@pytest.mark.parametrize(("label", "sign"), [(0, -1), (1, 1)])
+def test_the_region_of_two_classes_of_one_score_is_where_each_is_the_more_probable(label, sign):
+    body, k = "c = Conv(x, k) p = Sigmoid(c) q = Sub(one, p) y = Concat<axis=1>(q, p)", random(1, 2, 1, 1)
+    ask = explainer(model(body, {"k": k, "one": np.float32(1)}, "N,2,4,6"))
+    x = random(1, 2, 4, 6)
+    positive = np.einsum("c,chw->hw", k[0, :, 0, 0], x[0]) > 0
+    assert 0 < positive.sum() < positive.size
+    (found,) = ask(x, label, position="region")
+    np.testing.assert_array_equal(found.reconstruction, sign * k[0] * (positive == label))
+
+
 @pytest.mark.parametrize("place", [(1, 4), "region", np.eye(4, 6, dtype=np.float32)])
 def test_a_place_of_scores_is_explained_alike_whatever_is_added_to_all_scores(place):
     """A softmax sees no constant that all scores share, so no sign of a score may turn a picture round."""
@@ -1613,6 +1624,31 @@ def test_a_softmax_that_is_spelled_out_is_cut_off_as_one(tail):
     assert (head.kind, head.start, head.squash, head.assumed) == ("classes", "z", "together", False)
     whole = explainer(spelled("y = Softmax<axis=1>(z)"))(IMAGES)
     np.testing.assert_array_equal(arrays(explainer(spelled(tail))(IMAGES)), arrays(whole))
+
+
+FINITE = {
+    "Where": "n = IsNaN(p) y = Where(n, none, p)",
+    "unequal to itself": "e = Equal(p, p) n = Not(e) y = Where(n, none, p)",
+    "Where equal to itself": "e = Equal(p, p) y = Where(e, p, none)",
+    "PyTorch's nan_to_num": """n = IsNaN(p) a = Where(n, none, p) i = IsInf(p) l = Less(p, none)
+        d = And(i, l) b = Where(d, least, a) g = Greater(p, none) u = And(i, g) y = Where(u, most, b)""",
+    "its older exporter's": """n = IsNaN(p) a = Where(n, none, p) h = Cast<to=11>(a) i = IsInf(h)
+        g = Greater(a, none) u = And(i, g) y = Where(u, most, a)""",
+    "of one sign": "u = IsInf<detect_negative=0>(p) y = Where(u, most, p)",
+}
+
+
+@pytest.mark.parametrize("squash", ["p = Softmax<axis=1>(z)", "p = Sigmoid(z)"])
+@pytest.mark.parametrize("tail", FINITE.values(), ids=FINITE)
+def test_what_replaces_numbers_that_are_none_is_cut_off(tail, squash):
+    proto = spelled(f"{squash} {tail}")
+    for name, number in (("none", 0), ("least", -3.4e38), ("most", 3.4e38)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.float32(number), name))
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start, head.assumed) == ("classes", "z", False)
+    whole = explainer(spelled("y = Softmax<axis=1>(z)"))(IMAGES, 1)
+    np.testing.assert_array_equal(arrays(explainer(proto)(IMAGES, 1)), arrays(whole))
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), arrays(whole), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

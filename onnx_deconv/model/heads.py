@@ -27,6 +27,7 @@ from onnx_deconv.model.tails import (
     joins_probabilities,
     mixes_classes,
     picked_by_the_image,
+    scored_elsewhere,
     squashed_before,
     tail_of,
 )
@@ -572,6 +573,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     if told.kind in ("numbers", "classes") and not chooses(model, tail) and _is_table(model, names, output):
         called = told_by_name(output)
         told = _Told("numbers") if called is None else _Told(called, by_name=True)
+    elif told.kind in ("numbers", "regression") and scored_elsewhere(model, tail):
+        told = _Told("classes")
     elif told.kind == "numbers":
         told = _told(model, tail, None if classes is None else shape[classes])
     count = None if classes is None else shape[classes]
