@@ -27,6 +27,7 @@ from onnx_deconv.model.tails import (
     joins_probabilities,
     mixes_classes,
     picked_by_the_image,
+    scored_elsewhere,
     squashed_before,
     tail_of,
 )
@@ -100,6 +101,8 @@ class Head:
     table
         The sizes of the table that the output makes of each image's row of numbers, which are counted row by
         row; empty where it makes none.
+    scored
+        How many classes the scores have; ``None`` where that is not known.
     """
 
     output: str
@@ -117,6 +120,7 @@ class Head:
     assumed: bool = False
     in_place_of: str | None = None
     table: tuple[int | None, ...] = ()
+    scored: int | None = None
 
     @property
     def has_positions(self) -> bool:
@@ -288,8 +292,11 @@ def fields_of(head: Head, labels: int) -> Fields | None:
 def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of an output's classes, given all that are known.
 
-    There may be one for each field, the background too, where the graph picks among some of them.
+    There may be one for each field, the background too, where the graph picks among some of them, and one for
+    each score, where an output has but some of the classes.
     """
+    if head.elements is not None and len(names) == head.scored != len(head.elements):
+        return tuple(names[own] for own, _ in head.elements)
     told = None if head.boxes is None else head.boxes.told
     if head.boxes is None or told is None or len(names) != head.boxes.fields:
         return tuple(names)
@@ -474,7 +481,8 @@ def _shared(model: Model, value: str, count: int | None) -> int | None:
 def _before_squashing(model: Model, head: Head) -> Head:
     """Start before the sigmoids of probabilities that stand beside other numbers, as in rows of boxes."""
     joined = model.joined.get(head.start)
-    if joined is None or head.problem is not None or head.seed != "one":
+    coordinates = head.boxes is not None and head.boxes.part == "boxes"
+    if joined is None or coordinates or head.problem is not None or head.seed != "one":
         return head
     cut = (f"{node.op} {label(node)}" for node in joined.squashed)
     boxes = None if head.boxes is None else replace(head.boxes, probable=True)
@@ -568,6 +576,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     if told.kind in ("numbers", "classes") and not chooses(model, tail) and _is_table(model, names, output):
         called = told_by_name(output)
         told = _Told("numbers") if called is None else _Told(called, by_name=True)
+    elif told.kind in ("numbers", "regression") and scored_elsewhere(model, tail):
+        told = _Told("classes")
     elif told.kind == "numbers":
         told = _told(model, tail, None if classes is None else shape[classes])
     count = None if classes is None else shape[classes]
@@ -587,6 +597,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         by_name=told.by_name,
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
+        scored=count,
     )
 
 
@@ -906,8 +917,8 @@ def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[s
 
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
-    shape, rank = model.type_of(value).shape, image_rank(model)
-    return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+    sizes = axes_of(model, value).sizes(model.type_of(value).shape) or []
+    return len(sizes) == image_rank(model) and any(size != 1 for size in sizes[2:])
 
 
 def convolutions(model: Model) -> list[str]:
