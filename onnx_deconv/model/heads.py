@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank
+from onnx_deconv.model.carriers import carried, real_inputs
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.class_numbers import elements, untraced
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
@@ -247,18 +248,17 @@ def explainable(model: Model, output: str | None = None) -> Head:
 
 
 def _with_images(model: Model, value: str) -> str | None:
-    """Return the last value before another that has an axis for the images and one for its channels."""
-    names = axis_names(model)
+    """Return the last value before another that can be explained: it has axes of images and of channels."""
+    names, reached = axis_names(model), carried(model, real_inputs(model))
     while (node := model.producers.get(value)) is not None:
         value = next((v.name for v in node.inputs if v.name and v.name not in model.constants), "")
         where, shape = names.values.get(value), model.type_of(value).shape
         if value in model.inputs or where is None or shape is None:
             return None
         batch = batch_axis(model, names, value)
-        if (
-            batch is not None
-            and class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None
-        ):
+        if value not in reached or batch is None:
+            continue
+        if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
             return value
     return None
 
