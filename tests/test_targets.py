@@ -958,12 +958,6 @@ def test_a_box_that_is_not_there_is_refused(target, message):
         explainer(detector())(SCENE, target)
 
 
-@pytest.mark.parametrize("target", [None, "bright"])
-def test_boxes_have_no_region(target):
-    with pytest.raises(InputError, match="boxes have no region: name one, as CLASS#RANK"):
-        explainer(detector())(SCENE, target, position="region")
-
-
 @pytest.mark.parametrize(
     ("fields", "squashed", "labels", "expected"),
     [
