@@ -637,6 +637,14 @@ def test_probabilities_of_several_levels_are_explained_from_before_each(squash, 
     assert found[0].position == (64 + 6,)
 
 
+def test_a_value_of_the_users_own_is_not_taken_for_the_scores():
+    """Its name is the one that these would get; then the probabilities are explained, as they stand."""
+    proto = net(f"{YOLO['v5'].replace(' y = ', ' joined = ')} y = Identity(joined)", **LEVELS)
+    proto.graph.node.append(helper.make_node("Concat", ["fy", "cy"], ["joined/scores"], axis=1))
+    head = head_of(load(proto))
+    assert (head.kind, head.start, head.ranked) == ("detections", "y", None)
+
+
 @pytest.mark.parametrize("labels", [("bright", "dark"), ("nothing", "bright", "dark"), ()])
 def test_a_background_beside_classes_is_no_objectness(labels, tmp_path):
     """As SSD writes boxes and the softmax of 1 + 2 classes in one value: it is nothing where it is grey."""
@@ -708,6 +716,26 @@ def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_p
     assert (head.kind, head.start, list(head.cut)) == ("classes", "y/scores", ["Sigmoid q", "Sigmoid p"])
     found = in_all_three(proto, np.ones((1, 1, 16, 16), np.float32), tmp_path, "dark")
     np.testing.assert_allclose(arrays(found), right, rtol=1e-6)
+
+
+def test_sums_of_picked_scores_are_no_classes():
+    """As CornerNet's: of each two best corners the mean, and of these the best."""
+    body = f"""{MAPS} d = Conv<strides=[4,4]>(x, k, o) s = Sigmoid(c) q = Sigmoid(d)
+        l = Flatten(s) n = Flatten(q) v, i = TopK(l, five) w, j = TopK(n, five) u = Unsqueeze(v, last)
+        r = Unsqueeze(w, second) a = Add(u, r) m = Mul(a, third) f = Flatten(m) y, h = TopK(f, five)"""
+    proto = net(body, labels=())
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start) == ("numbers", "f")
+    with pytest.raises(InputError, match="nothing tells whether they are classes"):
+        explainer(proto)(SCENE)
+
+
+def test_the_mean_of_two_class_maps_is_explained_by_the_mean_of_their_scores(tmp_path):
+    body = f"""{MAPS} d = Conv<strides=[4,4]>(x, k, o) s = Sigmoid(c) q = Sigmoid(d) a = Add(s, q)
+        y = Mul(a, half_)"""
+    proto = net(body, half_=np.float32(0.5))
+    assert head_of(load(proto)).kind == "class map"
+    np.testing.assert_allclose(arrays(in_all_three(proto, SCENE, tmp_path, "bright")), BRIGHT, atol=1e-6)
 
 
 # --- branches, plug-ins, and what is not told ---------------------------------------------------------

@@ -64,7 +64,10 @@ def head(body, batch="N", **more):
         (f"{SCORES} y = LpNormalization(s)", "embedding", (0, 1, ())),
         (f"{SCORES} n = ReduceL2(s, axis) y = Div(s, n)", "embedding", (0, 1, ())),
         (
-            f"{SCORES} n = ReduceL2(s, axis) e = Clip(n, tiny) z = Shape(s) l = Expand(e, z) y = Div(s, l)",
+            (
+                f'{SCORES} n = ReduceL2(s, axis) e = Clip(n, tiny, "") '
+                "z = Shape(s) l = Expand(e, z) y = Div(s, l)"
+            ),
             "embedding",
             (0, 1, ()),
         ),

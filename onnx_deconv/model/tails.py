@@ -244,10 +244,32 @@ def picks_boxes(model: Model, tail: Tail) -> bool:
 
 
 def picked_by_the_image(model: Model, value: str) -> bool:
-    """Tell whether the image decides which numbers a value holds, as the lowest of several."""
+    """Tell whether the image decides which numbers a value holds, as the lowest of several, or sums of such.
+
+    The largest along an axis that is gone, as of several crops, leaves the numbers along the others.
+    """
     while (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
         value = node.inputs[0].name
-    return node is not None and PICK in traits_of(node) and picks(model, node)
+    waiting, seen = [value], set[str]()
+    while waiting:
+        name = waiting.pop()
+        node = model.producers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        traits = traits_of(node)
+        if PICK in traits and picks(model, node):
+            if name == value or _orders(model, node):
+                return True
+        elif traits & {JOIN, VIEW} or (POINTWISE in traits and PROBABILITY not in traits):
+            waiting += given_of(model, node)
+    return False
+
+
+def _orders(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node puts scores into an order of their own, as the best first."""
+    kept_axes = REDUCTION not in traits_of(node) and DISCONTINUOUS not in traits_of(node)
+    return kept_axes and compared_by(model, node) is not None
 
 
 def mixes_probabilities(model: Model, output: str) -> bool:
