@@ -131,13 +131,16 @@ def _meeting(trails: Sequence[Sequence[tuple[str, gs.Node]]]) -> str | None:
 
 
 def _through_squash(model: Model, steps: list[tuple[str, gs.Node]]) -> list[tuple[str, gs.Node]]:
-    """Let a trail go on below a sigmoid, of whose results the image picks some.
+    """Let a trail go on below a sigmoid that the image picks from, or a softmax whose largest it picks.
 
-    So detectors pick the best boxes of each of their maps, one by one, before they join them.
+    So detectors pick the best boxes of each of their maps, one by one, before they join them; and beside the
+    largest probability there may stand the class that has the largest score.
     """
     *above, (_, node) = steps
-    alone = node is not None and PROBABILITY in traits_of(node) and compared_by(model, node) is None
-    if not alone or not any(step is not None and picks(model, step) for _, step in above):
+    if node is None or PROBABILITY not in traits_of(node):
+        return steps
+    along, picked = compared_by(model, node), [step for _, step in above if picks(model, step)]
+    if not picked or (along is not None and compared_by(model, picked[-1]) != along):
         return steps
     return [*steps, *trail(model, node.inputs[0].name)]
 
