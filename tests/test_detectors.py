@@ -595,6 +595,34 @@ def test_boxes_beside_sure_probabilities_are_explained_from_before_the_sigmoids(
     np.testing.assert_allclose(alone.reconstruction, cell(1, 2, 0.5 * SURE / 16)[0], rtol=1e-5, atol=1e-6)
 
 
+def test_the_region_of_a_class_is_told_among_the_classes_and_never_among_a_boxes_numbers():
+    """Bright wins in cells above 0.4, where the objectness counts too; boxes have larger numbers."""
+    body = "c = Conv<strides=[4,4]>(x, coarse, bc) r = Reshape(c, rows) b, q = Split<axis=1>(r, only)"
+    large = LEVELS | {"bc": np.float32([100, 100, 100, 100, -20, -40, 40])}
+    proto = net(f"{body} p = Sigmoid(q) y = Concat<axis=1>(b, p)", **large)
+    ask = explainer(proto)
+    assert (ask.fields.first, ask.fields.count, ask.fields.objectness) == (5, 2, 4)
+    image = scene((1, 2, 0.9), (3, 0, 0.7))
+    (found,) = ask(image, "bright", position="region")
+    both = cell(1, 2, 1.5 * SURE / 16) + cell(3, 0, 1.5 * SURE / 16)
+    np.testing.assert_allclose(found.reconstruction, both[0], rtol=1e-5)
+    (found,) = ask(image, "dark", position="region")
+    rest = (both[0] == 0) * np.float32(-0.5 * SURE / 16)  # the objectness rises by half of that
+    np.testing.assert_allclose(found.reconstruction, rest, rtol=1e-5)
+    (found,) = ask(image, "bright - dark", position="region")
+    weights = both[0] / both.max() * SURE / 16 + (both[0] == 0) * SURE / 16
+    np.testing.assert_allclose(found.reconstruction, weights, rtol=1e-5)
+    (found,) = ask(image, "field 4", position=np.ones(16))
+    assert found.score == pytest.approx(50 * 0.9 - 20, rel=1e-5)
+    for target, place, message in (
+        ("at 5,5", 3, "finds a box by itself: leave out the position"),
+        ("bright#2", "region", "finds a box by itself"),
+        ("field 4", "region", "field 4 is no class: give a box's place"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ask(image, target, position=place)
+
+
 @pytest.mark.parametrize("squash", ["Sigmoid", "Softmax<axis=2>"])
 def test_probabilities_of_several_levels_are_explained_from_before_each(squash, tmp_path):
     """As RetinaNet, SSD and RetinaFace write them: beside the boxes, level after level."""

@@ -182,7 +182,8 @@ def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) 
     node = model.producers.get(value)
     if node is None or not within:
         return False
-    traits, first = traits_of(node), [v.name for v in node.inputs if v.name not in model.constants]
+    known = {"", *model.constants}  # an input that may be left out has no name
+    traits, first = traits_of(node), [v.name for v in node.inputs if v.name not in known]
     if REPEATS in traits:
         del first[1:]  # to which shape a length is brought (torch.nn.functional.normalize does) says nothing
     if REDUCTION not in traits:

@@ -218,6 +218,24 @@ def chooses(model: Model, tail: Tail) -> bool:
     )
 
 
+def scored_elsewhere(model: Model, tail: Tail) -> bool:
+    """Tell whether another output is the probabilities of a tail's scores, or says which is the largest."""
+    others = (tail_of(model, output) for output in model.outputs if output != tail.output)
+    of_scores = (each for each in others if each.squashes or chooses(model, each))
+    return any(_leads_to(model, each.start, tail.start) for each in of_scores)
+
+
+def _leads_to(model: Model, value: str, scores: str) -> bool:
+    """Tell whether a value is scores, or made of them by scaling, shifting or reordering alone."""
+    while value != scores:
+        node = model.producers.get(value)
+        lower = None if node is None else below(model, node, value)[0]
+        if lower is None or not traits_of(node) & {POINTWISE, VIEW}:
+            return False
+        value = lower
+    return True
+
+
 def picks_boxes(model: Model, tail: Tail) -> bool:
     """Tell whether an output is rows of boxes that the graph picks, each with its score."""
     return any(score_column(model, node) is not None for node in tail.nodes)
