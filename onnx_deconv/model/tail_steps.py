@@ -111,10 +111,11 @@ def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
 def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
     """Return the value that all operands of a join are made of."""
     trails = [_through_extremum(model, value) for value in given]
-    if (meeting := _meeting(trails)) is None:
-        trails = [_through_squash(model, each) for each in trails]
-        if (meeting := _meeting(trails)) is None:
-            return None, []
+    if (meeting := _meeting(trails)) is None and all(_picks_squashed(model, each) for each in trails):
+        trails = [[*each, *trail(model, each[-1][1].inputs[0].name)] for each in trails]
+        meeting = _meeting(trails)
+    if meeting is None:
+        return None, []
     passed = {node.outputs[0].name: node}
     for each in trails:
         for value, step in each:
@@ -130,16 +131,14 @@ def _meeting(trails: Sequence[Sequence[tuple[str, gs.Node]]]) -> str | None:
     return next((value for value, _ in trails[0] if value in shared), None)
 
 
-def _through_squash(model: Model, steps: list[tuple[str, gs.Node]]) -> list[tuple[str, gs.Node]]:
-    """Let a trail go on below a sigmoid, of whose results the image picks some.
+def _picks_squashed(model: Model, steps: Sequence[tuple[str, gs.Node]]) -> bool:
+    """Tell whether a trail ends at a sigmoid, of whose results the image picks some.
 
     So detectors pick the best boxes of each of their maps, one by one, before they join them.
     """
     *above, (_, node) = steps
     alone = node is not None and PROBABILITY in traits_of(node) and compared_by(model, node) is None
-    if not alone or not any(step is not None and picks(model, step) for _, step in above):
-        return steps
-    return [*steps, *trail(model, node.inputs[0].name)]
+    return alone and any(step is not None and picks(model, step) for _, step in above)
 
 
 def holds_numbers_of_classes(model: Model, value: str) -> bool:
