@@ -499,7 +499,7 @@ def test_a_class_whose_name_looks_like_a_box_is_a_class():
     [
         ("tabby - ", "no class is named"),
         ("tabby - lion", "no class is named 'lion'"),
-        ("-others", "name one, 'tabby - others'"),
+        ("-others", "name one, '0 - others'"),
         ("-7", "no class 7"),
         ("-", "missing beside -"),
         ("tabby at 3,4", "a target 'at X,Y' is for detections: here are no boxes"),
