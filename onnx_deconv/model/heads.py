@@ -697,8 +697,8 @@ class _Told(NamedTuple):
 
 
 def _told(model: Model, tail: Tail, count: int | None) -> _Told:
-    """Tell what a row of numbers is; where the image decides their order, none is of a class."""
-    if picked_by_the_image(model, tail.start):
+    """Tell what a row of numbers is; where the image orders or counts them, they are of no class."""
+    if picked_by_the_image(model, tail.start) or holds_numbers_of_classes(model, tail.start):
         return _Told("numbers")
     if (named := told_by_name(tail.output)) is not None:
         return _Told(named, by_name=True)
