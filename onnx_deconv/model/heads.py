@@ -303,6 +303,29 @@ def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names[told[0] : sum(told)])
 
 
+def names_that_fit(model: Model, head: Head, names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes without the gaps among them, where only these are as many as the classes.
+
+    The numbers of a data set's categories may begin at 1, or leave some out, which a model's do not.
+    """
+    without = tuple(filter(None, names))
+    if (
+        len(without) == len(names)
+        or _are_as_many(model, head, names)
+        or not _are_as_many(model, head, without)
+    ):
+        return tuple(names)
+    return without
+
+
+def _are_as_many(model: Model, head: Head, names: Sequence[str]) -> bool:
+    """Tell whether there are as many names as an output has classes, given that number of names."""
+    told = labelled(model, head, len(names))
+    fields = fields_of(told, len(names))
+    classes = class_count(model, told) if fields is None else fields.count
+    return classes == len(names_of_fields(told, names))
+
+
 def names_differ(classes: int | None, names: int) -> str | None:
     """Tell that there are not as many names as classes, unless there are none, or one number is not known.
 
