@@ -220,11 +220,9 @@ def test_what_is_written_or_served_starts_where_the_library_does(tail, of_layer,
         "convert", tmp_path / "model.onnx", "-o", out, "--form", "explain", "--rules", "gradient", *chosen
     )
     assert code == 0, stderr
-    served = graph_of(ask, None)
-    for session in (
-        Session(onnx.load(out / "explain.onnx"), out, "cpu"),
-        Session(served.proto, served.folder),
-    ):
+    made = [graph_of(ask, None), *([] if of_layer else [explain_graph(load(proto))])]
+    written = Session(onnx.load(out / "explain.onnx"), out, "cpu")
+    for session in (written, *(Session(each.proto, each.folder, "cpu") for each in made)):
         for k in range(3):
             found = session.run({"x": IMAGES, "target": np.full(len(IMAGES), k)})
             np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), only(maps, k), rtol=1e-6)

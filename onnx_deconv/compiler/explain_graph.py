@@ -39,8 +39,9 @@ from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, SCORES, TARGET, GraphSeed, Ranked, TargetKind
 from onnx_deconv.errors import InputError, ModelError, given
-from onnx_deconv.model import Model, Source
+from onnx_deconv.model import Model, Source, load
 from onnx_deconv.model.detections import Fields
+from onnx_deconv.model.heads import class_maps, head_of
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, replace
 from onnx_deconv.model.shape_inference import infer_shapes, state_sizes
@@ -114,7 +115,8 @@ def explain_graph(
     Parameters
     ----------
     pair
-        See :func:`onnx_deconv.compiler.pair.compile_pair`; of a model its pair of the default output.
+        See :func:`onnx_deconv.compiler.pair.compile_pair`; of a model that of its default output, or with
+        ``seed`` left to ``auto`` of each class's own feature map, where an explainer starts.
     top
         How many channels (classes), or units, of each image to explain. With more than one, ``target``
         has shape (N, top) in place of (N,), ``reconstruction`` (N, top, C, H, W) in place of (N, C, H, W).
@@ -177,7 +179,9 @@ def explain_graph(
     >>> graph = explain_graph(compile_pair(load("squeezenet.onnx")), top=5)
     >>> graph.save("explain")
     """
-    pair = pair if isinstance(pair, Pair) else compile_pair(pair)
+    if not isinstance(pair, Pair):
+        pair, own = _default_pair(pair, seed)
+        ranking = ranking or own
     takes = profile(runtime)
     check_sizes(runtime, pair.manifest["inputs"])
     if target_input == "optional" and not takes.optional_target:
@@ -232,6 +236,14 @@ def explain_graph(
     made = _finished(graph.proto, manifest, takes.passes if passes is None else passes)
     check(made, runtime)
     return ExplainGraph(made, manifest, pair.folder, pair)
+
+
+def _default_pair(source: Source | Model, seed: GraphSeed) -> tuple[Pair, str | None]:
+    """Return the pair that explains a model, and the value that ranks its classes where that is another."""
+    model = source if isinstance(source, Model) else load(source)
+    head = head_of(model)
+    maps = class_maps(model, head) if seed == "auto" else None
+    return compile_pair(model, maps), None if maps is None else head.start
 
 
 def _append_seeds(
