@@ -35,6 +35,7 @@ from onnx_deconv.model.value_axes import (
     Axes,
     batch_axis,
     class_axis,
+    dense_axis,
     has_no_images,
     has_one_channel,
     is_map,
@@ -559,6 +560,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     spread = tail.compares in (None, ELSEWHERE)
     one = has_one_channel(names, where, batch) if spread else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch, names.own)
+    if classes is None and not one:
+        classes = dense_axis(model, tail.start)
     joined = (
         batch is None
         and classes not in (None, tail.compares)
