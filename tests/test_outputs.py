@@ -320,3 +320,36 @@ def test_one_number_whose_sigmoid_another_output_is_is_the_score_of_a_class():
     body = f"{MAPS} g = GlobalAveragePool(r) f = Flatten(g) z = MatMul(f, w) p = Sigmoid(z)"
     proto = model(body, WEIGHTS | {"w": random(4, 1)}, "N,3,6,9", "z p")
     assert [each.kind for each in heads(load(proto))] == ["classes", "classes"]
+
+
+VIDEO = """c = Reshape(x, frames) d = Conv(c, k) r = Relu(d) p = ReduceMean<keepdims=0>(r, both)
+    sizes = Shape(x) n = Gather(sizes, first) t = Gather(sizes, tail)
+    shape = Concat<axis=0>(n, t, last) v = Reshape(p, shape)"""
+FRAMES = {"frames": np.array([-1, 3, 6, 9]), "last": np.array([-1])}
+"""Of each frame four numbers, in rows of frames for each video."""
+
+
+@pytest.mark.parametrize("frames", ["5", "T"])
+@pytest.mark.parametrize(
+    ("tail", "kind", "axes"),
+    [
+        ("e = ReduceMean<keepdims=0>(v, axis) s = MatMul(e, m) y = Softmax(s)", "classes", (0, 1, ())),
+        ("s = MatMul(v, m) y = Softmax<axis=2>(s)", "sequence", (0, 2, (1,))),
+        ("u = Transpose<perm=[0,2,1]>(v) y = Softmax<axis=1>(u)", "sequence", (0, 1, (2,))),
+    ],
+)
+def test_frames_of_videos_that_pass_as_images_are_parted_again(tail, kind, axes, frames):
+    proto = model(f"{VIDEO} {tail}", WEIGHTS | FRAMES, f"N,{frames},3,6,9")
+    found = head_of(load(proto))
+    assert (found.kind, found.problem) == (kind, None)
+    assert (found.axes.batch, found.axes.classes, found.axes.positions) == axes
+
+
+def test_videos_are_explained_each_by_its_own_frames():
+    tail = "e = ReduceMean<keepdims=0>(v, axis) s = MatMul(e, m) y = Softmax(s)"
+    ask = Explainer(model(f"{VIDEO} {tail}", WEIGHTS | FRAMES, "N,5,3,6,9"), "gradient", providers="cpu")
+    videos = random(3, 5, 3, 6, 9)
+    together, alone = ask(videos, 2), [ask(videos[k : k + 1], 2)[0] for k in range(3)]
+    for one, same in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.reconstruction, same.reconstruction, rtol=1e-5, atol=1e-8)
+        assert np.abs(one.reconstruction).reshape(5, -1).sum(axis=1).all()  # every frame has its share

@@ -1935,6 +1935,22 @@ COORDINATES = {
 }
 
 
+@pytest.mark.parametrize(
+    "behind", ["y = Identity(p)", "y = Flatten(p)", "i = ArgMax<axis=2>(p) y = Cast<to=1>(i)"]
+)
+def test_a_softmax_tells_which_axis_of_a_table_holds_the_classes(behind):
+    """As a reader of plates: one dense layer for five characters, each of two classes."""
+    body = "a = GlobalAveragePool(x) f = Flatten(a) s = MatMul(f, table) t = Reshape(s, by2)"
+    proto = model(f"{body} p = Softmax<axis=2>(t) {behind}", POINTS, "N,3,4,6")
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.classes) == ("sequence", "t", 2)
+    rows = (IMAGES.mean(axis=(2, 3)) @ POINTS["table"]).reshape(-1, 5, 2)[..., 1]
+    expected = (rows @ POINTS["table"].reshape(3, 5, 2)[..., 1].T)[..., None, None] / 24
+    found = arrays(ask(IMAGES, 1))
+    np.testing.assert_allclose(found, np.broadcast_to(expected, IMAGES.shape), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), found, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("tail", COORDINATES)
 def test_coordinates_in_a_table_are_asked_for_and_counted_row_by_row(tail):
     """Also ten of them, and between 0 and 1, they are no classes: number k is a weighed mean of channels."""

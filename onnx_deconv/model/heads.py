@@ -653,9 +653,10 @@ def _as_one_row(model: Model, names: AxisNames, tail: Tail) -> Tail:
     """Return a tail that starts before the views that made a table of each image's row of numbers.
 
     The coordinates of K points, K×2, are the numbers of one dense layer, of which neither axis holds classes.
+    Where a softmax goes along one of the axes, as of a reader of plates, that one does.
     """
     value, views = tail.start, list[gs.Node]()
-    while _is_table(model, names, value):
+    while tail.compares is None and _is_table(model, names, value):
         node = model.producers.get(value)
         if node is None or VIEW not in traits_of(node):
             return tail

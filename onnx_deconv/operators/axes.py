@@ -158,14 +158,37 @@ def regrouped(at: ForwardNode, given: Given) -> Names | None:
     """Axes are found again by their sizes: those of the same product belong together."""
     if 0 not in given:
         return None
-    names, before = given[0], _numbers(at, given[0])
-    after = _matched(at, before)
+    names, frames = given[0], _frames(at, given[0])
+    before = _numbers(at, names, frames)
+    after = _matched(at, before, frames)
     if after is None:
         return None
     found: list[frozenset[str]] = []
     for old, new in _groups(before, after):
         found += _shared([(names[k], before[k]) for k in old], [after[k] for k in new])
+    if frames > 1:
+        found[:2] = [frozenset({BATCH}), names[0] - {BATCH}]
     return tuple(found)
+
+
+def _frames(at: ForwardNode, names: Names) -> int:
+    """Return how many frames of each image share the first axis, if a Reshape parts them; else 1.
+
+    Of a video, N × T × C × H × W, the frames are N·T images, of which N × T rows are made again. A number
+    that is only known at run time is a prime.
+    """
+    after, shared = at.model.type_of(at.node.outputs[0].name), names[0] if names else NOTHING
+    sizes, symbols = after.shape or (), after.symbols or ("", "")
+    if at.shape_of(0)[0] is not None or len(shared) != 2 or BATCH not in shared or sizes[:1] != (None,):  # noqa: PLR2004
+        return 1
+    value, bracket, place = next(iter(shared - {BATCH})).rpartition("[")
+    given = at.model.type_of(value) if bracket and value in at.model.inputs else None
+    if given is None or given.shape is None or len(sizes) < 2:  # noqa: PLR2004
+        return 1
+    axis = int(place[:-1])
+    called = given.symbols[axis] if given.symbols else ""
+    same = sizes[1] is not None or (called and called == symbols[1])
+    return (sizes[1] or _PRIMES[-1]) if same and sizes[1] == given.shape[axis] else 1
 
 
 def _shared(old: Sequence[tuple[frozenset[str], int]], new: Sequence[int]) -> list[frozenset[str]]:
@@ -192,13 +215,14 @@ def _shared(old: Sequence[tuple[frozenset[str], int]], new: Sequence[int]) -> li
     return found
 
 
-def _numbers(at: ForwardNode, names: Names) -> list[int]:
+def _numbers(at: ForwardNode, names: Names, frames: int) -> list[int]:
     """Return a Reshape's sizes, with a prime in the place of each that is not known."""
     spare = iter(_PRIMES)
-    return [next(spare) if size is None else size for size in at.shape_of(0)][: len(names)]
+    found = [next(spare) if size is None else size for size in at.shape_of(0)][: len(names)]
+    return [found[0] * frames, *found[1:]] if found else found
 
 
-def _matched(at: ForwardNode, before: Sequence[int]) -> list[int] | None:
+def _matched(at: ForwardNode, before: Sequence[int], frames: int) -> list[int] | None:
     """Return the sizes of the result in the same numbers; ``None`` where they are not all told."""
     types = [at.model.type_of(v.name) for v in (at.node.inputs[0], at.node.outputs[0])]
     if types[1].shape is None:
@@ -210,7 +234,7 @@ def _matched(at: ForwardNode, before: Sequence[int]) -> list[int] | None:
     loose = [
         n for n, size in zip(before, types[0].shape or (), strict=True) if size is None and n not in after
     ]
-    for guess in _guesses(before, open_, loose):
+    for guess in _guesses(before, open_, loose, frames):
         tried = [guess.get(k, size) for k, size in enumerate(after)]
         rest, left = divmod(total, math.prod(size for size in tried if size is not None) or 1)
         whole = [rest if size is None else size for size in tried]
@@ -219,9 +243,16 @@ def _matched(at: ForwardNode, before: Sequence[int]) -> list[int] | None:
     return None
 
 
-def _guesses(before: Sequence[int], open_: Sequence[int], loose: Sequence[int]) -> Iterator[dict[int, int]]:
-    """Yield what sizes may be that are not known: what follows; the input's own; a batch that is kept."""
+def _guesses(
+    before: Sequence[int], open_: Sequence[int], loose: Sequence[int], frames: int
+) -> Iterator[dict[int, int]]:
+    """Yield what sizes may be that are not known.
+
+    They are what follows; images and their frames, apart; the input's own; a batch that is kept.
+    """
     yield {}
+    if frames > 1:
+        yield {0: before[0] // frames} | ({1: frames} if 1 in open_ else {})
     if len(open_) == len(loose):
         yield dict(zip(open_, loose, strict=True))
     if open_[:1] == [0] and before:
