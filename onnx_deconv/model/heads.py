@@ -253,10 +253,8 @@ def _with_images(model: Model, value: str) -> str | None:
     while (node := model.producers.get(value)) is not None:
         value = next((v.name for v in node.inputs if v.name and v.name not in model.constants), "")
         where, shape = names.values.get(value), model.type_of(value).shape
-        if value in model.inputs or where is None or shape is None:
-            return None
         batch = batch_axis(model, names, value)
-        if value not in reached or batch is None:
+        if value in model.inputs or where is None or shape is None or value not in reached or batch is None:
             continue
         if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
             return value
