@@ -18,7 +18,13 @@ from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, end
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
 from onnx_deconv.model.reading import read_by
-from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
+from onnx_deconv.model.tail_steps import (
+    BOX,
+    FLOATS,
+    compared_by,
+    holds_numbers_of_classes,
+    lets_nothing_pass,
+)
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
@@ -247,20 +253,23 @@ def explainable(model: Model, output: str | None = None) -> Head:
 
 
 def _with_images(model: Model, value: str) -> str | None:
-    """Return the last value before another that has an axis for the images and one for its channels."""
-    names = axis_names(model)
+    """Return the last value before another that has an axis for the images and one for its channels.
+
+    From there a signal gets to the image: none passes a comparison, an ArgMax or a cast to whole numbers.
+    """
+    names, found = axis_names(model), None
     while (node := model.producers.get(value)) is not None:
+        found = None if lets_nothing_pass(model, node) else found
         value = next((v.name for v in node.inputs if v.name and v.name not in model.constants), "")
         where, shape = names.values.get(value), model.type_of(value).shape
-        if value in model.inputs or where is None or shape is None:
-            return None
-        batch = batch_axis(model, names, value)
-        if (
-            batch is not None
-            and class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None
-        ):
-            return value
-    return None
+        if value in model.inputs:
+            break
+        batch = None if where is None or shape is None else batch_axis(model, names, value)
+        if found is not None or where is None or shape is None or batch is None:
+            continue
+        if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
+            found = value
+    return found
 
 
 def class_count(model: Model, head: Head) -> int | None:
