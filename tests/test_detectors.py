@@ -339,7 +339,7 @@ LOGITS = """
     q = Transpose<perm=[0,2,1]>(r) w = Slice(r, first, second, second) n = Mul(w, zero)
     around = Add(n, corners) turned = Transpose<perm=[0,2,1]>(around) boxes = Squeeze(turned, first)
 """
-LEVELS = f"{LOGITS} {of_level('a', 'first', 'ten')} {of_level('b', 'ten', 'sixteenth')}"
+OF_LEVELS = f"{LOGITS} {of_level('a', 'first', 'ten')} {of_level('b', 'ten', 'sixteenth')}"
 SHARED = f"""
     {LOGITS} s = Softmax<axis=2>(q) f = Gather<axis=0>(s, zeroth)
     fa = Gather<axis=1>(f, oneth) fb = Gather<axis=1>(f, two) {kept("a", "fa")} {kept("b", "fb")}
@@ -347,7 +347,9 @@ SHARED = f"""
 
 
 @pytest.mark.parametrize("labels", [("bright", "dark"), ()])
-@pytest.mark.parametrize(("body", "fields"), [(LEVELS, (0, 2)), (SHARED, (1, 2))], ids=["RetinaNet", "SSD"])
+@pytest.mark.parametrize(
+    ("body", "fields"), [(OF_LEVELS, (0, 2)), (SHARED, (1, 2))], ids=["RetinaNet", "SSD"]
+)
 def test_scores_that_are_picked_one_by_one_and_joined_are_traced_to_those_of_all(
     body, fields, labels, tmp_path
 ):

@@ -7,9 +7,11 @@ import pytest
 from commands import run
 from small_networks import LABELS, network
 
-from onnx_deconv import Explainer, InputError, Labels
+from onnx_deconv import Explainer, InputError, Labels, load
+from onnx_deconv.compiler.inspection import inspect_model
 
 PETS = ("cat", "dog", "hen", "cow")
+FIVE = tuple(LABELS.split("\n"))
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,29 @@ def test_names_beside_the_model_are_taken_where_they_fit(tmp_path):
     assert Explainer(path, providers="cpu").labels.names == ()
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "net", "label_names": list(names)}))
     assert Explainer(path, providers="cpu").labels.names == tuple(names)
+
+
+@pytest.mark.parametrize("numbers", [range(1, 6), (1, 2, 3, 5, 90), range(5)])
+def test_categories_whose_numbers_have_gaps_name_as_many_classes_in_order(tmp_path, numbers):
+    categories = [{"id": k, "name": name} for k, name in zip(numbers, FIVE, strict=True)]
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"categories": categories}))
+    given = Labels.read(path).names
+    assert Explainer(network(), labels=given, providers="cpu").labels.names == FIVE
+    in_file = network()
+    in_file.metadata_props.add(
+        key="labels", value=json.dumps({each["id"]: each["name"] for each in categories})
+    )
+    assert Explainer(in_file, providers="cpu").labels.names == FIVE
+    assert inspect_model(load(in_file)).names_differ is None
+
+
+def test_a_class_may_have_no_name():
+    names = ("", *FIVE[1:])
+    assert Explainer(network(), labels=names, providers="cpu").labels.names == names
+    assert (
+        Explainer(network(), labels=names[:4], providers="cpu").labels.names == names[:4]
+    )  # fit neither way
 
 
 def test_names_in_a_file_do_not_steer_the_terminal(tmp_path):

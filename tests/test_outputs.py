@@ -251,6 +251,20 @@ def test_the_last_layer_with_an_axis_of_images_is_named():
         explainable(load(proto))
 
 
+@pytest.mark.parametrize(
+    ("tail", "layer"),
+    [("g = Greater(p, half) f = Cast<to=7>(g) y = ReduceSum<keepdims=0>(f, axis)", "p"),
+     ("n = NonZero(s) y = Cast<to=7>(n)", "s")],
+)  # fmt: skip
+def test_a_layer_that_is_named_where_an_output_is_refused_can_be_explained(tail, layer):
+    proto = model(f"{SCORES} p = Sigmoid(s) {tail}", WEIGHTS, "N,3,6,9")
+    proto.graph.output[0].type.tensor_type.elem_type = 7
+    with pytest.raises(ModelError, match=f"choose a layer, as '{layer}'"):
+        explainable(load(proto))
+    (found,) = Explainer(proto, "gradient", providers="cpu")(random(1, 3, 6, 9), layer=layer)
+    assert found.reconstruction.any()
+
+
 def test_whole_numbers_that_no_scores_lead_to_are_refused():
     proto = model(f"{SCORES} n = NonZero(s) y = Cast<to=7>(n)", WEIGHTS, "N,3,6,9")
     proto.graph.output[0].type.tensor_type.elem_type = 7

@@ -12,7 +12,7 @@ from oracle import answer, assert_close
 from pools import POOLS
 from small_networks import model, network, random
 
-from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
+from onnx_deconv import Explainer, InputError, ModelError, Semantics, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.pair import pair_for
 from onnx_deconv.compiler.passes import apply_passes
@@ -153,6 +153,26 @@ def test_one_graph_unpools_a_whole_batch_by_the_pools_own_indices(name):
 
 
 # --- other passes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("passes", [None, ()])
+def test_values_of_which_no_type_is_known_are_not_declared(passes):
+    """ONNX infers nothing of onnxruntime's own operators, and onnxruntime refuses a value without a type."""
+    body = """
+        q = QuantizeLinear(x, scale, zero)
+        d = com.microsoft.QLinearAdd(q, scale, zero, q, scale, zero, scale, zero)
+        r = Reshape(d, shape) y = DequantizeLinear(r, scale, zero)
+    """
+    tensors = {
+        "scale": np.array(0.5, np.float32),
+        "zero": np.array(0, np.int8),
+        "shape": np.array([1, 3, 4, 6]),
+    }
+    net = model(body, tensors, "1,3,6,4")
+    net.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    graph = explain_graph(compile_pair(load(net, {"x": (1, 3, 6, 4)}), "r"), passes=passes)
+    assert all(info.type.tensor_type.elem_type for info in graph.proto.graph.value_info)
+    assert explained(graph, {"x": random(1, 3, 6, 4)})["reconstruction"].any()
 
 
 @pytest.mark.parametrize("form", ["pair", "explain"])
@@ -426,6 +446,42 @@ def test_a_graph_for_a_runtime_explains_as_the_library_does(runtime, batch):
     assert not (runtime in BY_INDICES and indices)
 
 
+def gated(real):
+    """Conv, HardSwish spelled out, overlapping windows, a classifier."""
+    body = """
+        c = Conv<pads = [1, 1, 1, 1]>(x, w) a = Add(c, three) b = Clip(a, zero, six) m = Mul(c, b)
+        h = Div(m, six) p = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(h)
+        d = Conv<group = 4>(p, k) r = Relu(d) g = GlobalAveragePool(r) f = Flatten(g) y = Gemm(f, v)
+    """
+    weights = {"w": random(4, 3, 3, 3), "k": random(4, 1, 3, 3), "v": random(4, 5)}
+    weights |= {
+        name: np.array(number, np.float32) for name, number in (("three", 3), ("zero", 0), ("six", 6))
+    }
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 18]> g ({real}[1,3,12,13] x) => ({real}[] y) {{ {body} }}'
+    )
+    dtype = np.float16 if real == "float16" else np.float32
+    proto.graph.initializer.extend(numpy_helper.from_array(a.astype(dtype), n) for n, a in weights.items())
+    return proto
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("real", ["float", "float16"])
+@pytest.mark.parametrize("runtime", PROFILES)
+def test_companions_of_float16_are_brought_to_runtimes_too(runtime, real, rules):
+    net = load(gated(real))
+    full, half = (
+        compile_pair(net, semantics=Semantics(rules, precision=precision))
+        for precision in ("float32", "float16")
+    )
+    x = random(1, 3, 12, 13).astype(np.float16 if real == "float16" else np.float32)
+    feeds = {"x": x, "target": np.array([2])}
+    found = explained(explain_graph(half, runtime=runtime), feeds)["reconstruction"]
+    expected = explained(explain_graph(full, passes=()), feeds)["reconstruction"]
+    assert found.dtype == np.float16
+    assert_close(found.astype(np.float32), expected, 5e-3)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("runtime", [*BY_INDICES, "openvino"])
 def test_no_form_of_a_pool_is_left_its_indices(runtime, batch):
@@ -485,6 +541,11 @@ def test_pools_of_old_models_of_a_free_number_of_images_lose_their_indices_too(r
         ),
         ("tract", "y = Pad(x, less)", "Pad .* takes away"),
         ("tract", "y = LpPool<kernel_shape = [2, 2]>(x)", "LpPool .* not known"),
+        ("tract", "h = Cast<to = 10>(x) y = Gemm(h, h, h)", "Gemm .* adds in float16"),
+        ("tract", "y = com.microsoft.QLinearAdd(x, x)", "QLinearAdd .* not one of the standard's"),
+        ("tensorrt", "y = com.microsoft.QLinearAdd(x, x)", "QLinearAdd .* not one of the standard's"),
+        ("tensorrt", "y = QLinearConv(x, w, w, w, w, w, w, w)", "QLinearConv .* not known"),
+        ("tensorrt", "i = Cast<to = 6>(x) y = DequantizeLinear(i, w)", "DequantizeLinear .* of int32"),
         ("tract", "y = GlobalLpPool(x)", "GlobalLpPool .* computed wrongly"),
         ("tract", "c = Conv(x, w) y = Slice(c, one, many, two_, two_)", "Slice .* steps over"),
         ("tensorrt", "y = MaxPool<kernel_shape = [2, 2], dilations = [1, 2]>(x)", "MaxPool .* dilated"),
@@ -528,6 +589,37 @@ def test_the_companion_of_a_pair_on_a_gpu_reckons_with_no_input(size):
     assert_close(other, one, 1e-6)
 
 
+def rounded():
+    """Filters, a rectifier and a pool of windows side by side, between quantisers to eight bits."""
+    body = """
+        q = QuantizeLinear(x, scale, zero) a = DequantizeLinear(q, scale, zero)
+        u = DequantizeLinear(w, scale, zero) c = Conv(a, u) r = Relu(c) k = QuantizeLinear(r, scale, zero)
+        b = DequantizeLinear(k, scale, zero) p = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(b)
+        t = DequantizeLinear(v, scale, zero) e = Conv(p, t) y = GlobalAveragePool(e)
+    """
+    rng = np.random.default_rng(0)
+    weights = {"scale": np.array(1 / 16, np.float32), "zero": np.array(0, np.int8)}
+    weights["w"] = rng.integers(-8, 9, (16, 3, 3, 3)).astype(np.int8)
+    weights["v"] = rng.integers(-8, 9, (5, 16, 1, 1)).astype(np.int8)
+    return model(body, weights, "1,3,18,18")
+
+
+def largest_constant(graph):
+    arrays = map(numpy_helper.to_array, graph.proto.graph.initializer)
+    return max(np.abs(a.astype(float)).max() for a in arrays if a.dtype.kind == "f" and a.size)
+
+
+def test_graphs_for_openvino_of_models_that_round_multiply_by_nothing_steep():
+    """It moves scales through what multiplies by 2¹²⁷ to compare; many explanations were not finite."""
+    pair = compile_pair(load(rounded()), semantics="guided")
+    for_cpus, ours = (explain_graph(pair, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
+    assert largest_constant(for_cpus) > 2.0**100
+    assert largest_constant(ours) < 2.0**10
+    feeds = {"x": random(1, 3, 18, 18), "target": np.array([3])}
+    found, expected = (explained(graph, feeds)["reconstruction"] for graph in (ours, for_cpus))
+    assert_close(found, expected)
+
+
 def test_what_the_tables_refuse_is_no_more_than_that():
     tensors = {"w": random(4, 3, 3, 3), "k": np.array([2]), "more": np.array([0, 0, 0, 0, 0, 0, 0, 1])}
     tensors |= {"each": random(4, 1, 3, 3), "some": random(4, 2, 3, 3)}
@@ -542,6 +634,7 @@ def test_what_the_tables_refuse_is_no_more_than_that():
         check(graph_of("i = Cast<to = 7>(x) y = ScatterElements(x, i, x)"), runtime)
         check(graph_of("c = Conv(x, w) y = Slice(c, k, k, k)", **tensors), runtime)
         check(graph_of("y = Slice(x, k, k, k, k)", **tensors), runtime)
+        check(graph_of("h = Cast<to = 10>(x) a = Gemm(h, h) y = Gemm(x, x, x)"), runtime)
         if runtime != "tract":
             check(graph_of("y = LpPool<kernel_shape = [2, 2]>(x)"), runtime)
 

@@ -9,10 +9,18 @@ import pytest
 from commands import run as command
 from small_networks import model, network, random
 
-from onnx_deconv import compile_pair, explain_graph, load
+from onnx_deconv import (
+    InputError,
+    ModelError,
+    RuntimeUnavailableError,
+    compile_pair,
+    explain_graph,
+    load,
+)
 from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.imaging import Preprocess
 from onnx_deconv.runtime import PROVERS, Prover
-from onnx_deconv.verification import Question, prove, questions
+from onnx_deconv.verification import Question, prove, proving, questions
 
 EXPLAIN = ("--form", "explain", "--for", "openvino")
 
@@ -132,9 +140,17 @@ def test_all_kinds_of_targets_are_asked_for(tmp_path, monkeypatch, kind):
     assert [len(feeds["x"]) for feeds in asked] == [1, 1, 2]
 
 
-def test_a_runtime_that_refuses_a_graph_says_why(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Check 'false' failed at core.cpp:3\nno Conv here\n",
+        "FrontEnd API failed with Failure:\nModel wasn't fully converted.\nSummary:\n-- no Conv here\n",
+    ],
+    ids=["a check", "a conversion"],
+)
+def test_a_runtime_that_refuses_a_graph_says_why(tmp_path, monkeypatch, said):
     def load(*_):
-        raise RuntimeError("Exception from core.cpp:132:\nCheck 'false' failed at core.cpp:3\nno Conv here\n")
+        raise RuntimeError(f"Exception from core.cpp:132:\n{said}")
 
     prover(monkeypatch, load)
     code, _, err = convert(tmp_path)
@@ -163,6 +179,30 @@ def test_nothing_is_said_of_a_proof_that_was_not_asked_for(tmp_path, monkeypatch
         code, out, err = convert(tmp_path, *more)
         assert (code, err) == (0, "")
         assert "Another" not in out
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize(("share", "of"), [(0, "reconstruction"), (0.25, "reconstruction"), (0.5, "scores_")])
+def test_graphs_made_in_python_are_proved_where_it_is_asked_for(tmp_path, monkeypatch, share, of, pictures):
+    prover(monkeypatch, answering(off_by(share, of)))
+    net = load(network(size="12,14"))
+    drawn = {"preprocess": Preprocess(size=(12, 14)), "rendering": "NCHW"} if pictures else {}
+    graph = explain_graph(net, runtime="openvino", **drawn)
+    if not share:
+        assert graph.save(tmp_path / "made", check=proving(net, graph))[0].exists()
+        return
+    with pytest.raises(ModelError, match=rf"Another: '{of}' differs .*{share} of .*nothing was written"):
+        graph.save(tmp_path / "made", check=proving(net, graph))
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_what_cannot_be_proved_is_not_said_to_be(monkeypatch):
+    prover(monkeypatch, package="no_such_runtime")
+    net = load(network(size="12,14"))
+    with pytest.raises(RuntimeUnavailableError, match="pip install no_such_runtime"):
+        proving(net, explain_graph(net, runtime="openvino"))
+    with pytest.raises(InputError, match="nothing proves graphs for web: only for openvino, tract"):
+        proving(net, explain_graph(net, runtime="web"))
 
 
 @pytest.mark.parametrize(("rounding", "verdict"), [(0.0, "failed"), (0.01, "ok")])
@@ -196,6 +236,30 @@ def test_what_rounding_does_is_measured():
     assert own.rounding["step"] == 1
     assert 0 < own.rounding["line"] < 1e-5
     assert own.rounding["scores_"] == 0
+
+
+@pytest.mark.parametrize(("real", "moves"), [("float", False), ("float16", True)])
+def test_of_float16_models_pictures_are_moved_too(real, moves):
+    """Else each answer that hangs on rounding would be refused."""
+    body = "f = Cast<to = 1>(x) h = Cast<to = 10>(f) r = Relu(h) y = Cast<to = 1>(r)"
+    text = body if real == "float16" else "f = Cast<to = 1>(x) y = Relu(f)"
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 18]> g (uint8[1,3,40,40] x) => (float[] y) {{ {text} }}'
+    )
+    manifest = {"inputs": [{"name": "x", "shape": [1, 3, 40, 40]}]}
+    manifest["target"] = {"name": "target", "shape": [1], "dtype": "int64"}
+    asked = []
+
+    def run(feeds):
+        asked.append(feeds["x"])
+        return {"scores": np.zeros((1, 5)), "explained": np.array([0])}
+
+    x = {"x": np.full((1, 3, 40, 40), 255, np.uint8), "target": np.array([-1])}
+    next(questions(load(proto), manifest, x, run(x), run, np.random.default_rng(0)))
+    own, *nudged = (array.astype(int) for array in asked)
+    shares = [float((array != own).mean()) for array in nudged]
+    assert all(0.005 < share < 0.03 for share in shares) if moves else not any(shares)
+    assert all(np.abs(array - own).max() <= 1 for array in nudged)
 
 
 # --- the real runtimes --------------------------------------------------------------------------------

@@ -943,6 +943,12 @@ def test_without_labels_a_field_of_a_box_is_named():
         ask(SCENE, "field 4")
 
 
+def test_the_categories_of_a_detector_may_be_counted_from_one():
+    ask, other = explainer(detector(labels=("", "bright", "dark"))), explainer(detector())
+    assert (ask.labels, ask.fields) == (other.labels, other.fields)
+    np.testing.assert_array_equal(arrays(ask(SCENE, "dark")), arrays(other(SCENE, "dark")))
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

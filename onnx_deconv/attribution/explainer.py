@@ -45,6 +45,7 @@ from onnx_deconv.model.heads import (
     labelled,
     names_differ,
     names_of_fields,
+    names_that_fit,
     numbered_alike,
     undecided,
 )
@@ -411,8 +412,10 @@ class Explainer:
             if given != IMAGENET:
                 raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
             return Labels.imagenet(class_count(self.model, self.head))
-        found = labels_of(self.model, self.head) if given is None else Labels.of(given)
-        if found.names or given is not None or self.model.files.in_memory:
+        if given is not None:
+            return Labels(names_that_fit(self.model, self.head, Labels.of(given).names))
+        found = labels_of(self.model, self.head)
+        if found.names or self.model.files.in_memory:
             return found
         beside = Labels.beside(self.model.files.home)
         return beside if len(beside.names) == class_count(self.model, self.head) else found

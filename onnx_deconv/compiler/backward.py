@@ -19,10 +19,10 @@ from onnx_deconv.compiler.dependence import ImageDependence, image_dependence
 from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError, way
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
+from onnx_deconv.model.carriers import carried, real_inputs
 from onnx_deconv.model.heads import axes_of, feature_maps, feature_maps_at
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.reading import read_by
-from onnx_deconv.model.tail_steps import FLOATS
 from onnx_deconv.operators import (
     Key,
     Rule,
@@ -37,13 +37,11 @@ from onnx_deconv.operators import (
 from onnx_deconv.operators.builder import OPSET, Emitter, Signal
 from onnx_deconv.operators.forward_values import ForwardValues
 from onnx_deconv.operators.node import label
-from onnx_deconv.operators.traits import QUANTISER, RECTIFIER
+from onnx_deconv.operators.traits import RECTIFIER
 from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
 SEED, RECONSTRUCTION = "seed", "reconstruction"
 
-_QUANTISED = {TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16}
-_CARRIERS = FLOATS | _QUANTISED
 _OURS = "onnx_deconv."
 
 
@@ -97,7 +95,7 @@ class Walk:
         self.op = Emitter(np.dtype(semantics.precision))
         self.values = ForwardValues(model, self.op)
         self.reads_rectifiers = False
-        wanted = list(inputs) if inputs is not None else self._real_inputs()
+        wanted = list(inputs) if inputs is not None else real_inputs(self.model)
         for name in wanted:
             if name not in model.inputs:
                 raise ModelError(f"{model.name} has no input {name!r}; it has {', '.join(model.inputs)}")
@@ -296,13 +294,6 @@ class Walk:
         used = {i.name for i in proto.graph.input}
         return proto, [t for t in self.values.taps.values() if t.name in used]
 
-    def _real_inputs(self) -> list[str]:
-        types = {i: self.model.type_of(i).dtype for i in self.model.inputs}
-        # Some quantised models take the picture as it is, in whole numbers.
-        return [i for i, t in types.items() if t in FLOATS] or [
-            i for i, t in types.items() if t in _QUANTISED
-        ]
-
 
 def _typed(model: Model) -> str:
     """Name the inputs with their types."""
@@ -321,12 +312,8 @@ def _after(path: Sequence[gs.Node], value: str) -> list[gs.Node]:
 
 
 def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node], set[str]]:
-    """Find the nodes between the inputs and the value, in order, and the values between them.
-
-    Real numbers carry a signal, quantised ones too: paths end at other integers and at truth values
-    (shapes, indices, masks).
-    """
-    reached, wanted, path = _reached(model, inputs), {value}, list[gs.Node]()
+    """Find the nodes between the inputs and the value, in order, and the values between them."""
+    reached, wanted, path = carried(model, inputs), {value}, list[gs.Node]()
     for node in reversed(model.nodes):
         if any(v.name in wanted and v.name in reached for v in node.outputs):
             path.append(node)
@@ -334,18 +321,9 @@ def _path(model: Model, inputs: Iterable[str], value: str) -> tuple[list[gs.Node
     return path[::-1], reached & wanted
 
 
-def _reached(model: Model, inputs: Iterable[str]) -> set[str]:
-    """Return the inputs and all values that paths lead to from them."""
-    found = set(inputs)
-    for node in model.nodes:
-        if any(v in found for v in read_by(node)):
-            found.update(v.name for v in _passed_on(node) if model.type_of(v.name).dtype in _CARRIERS)
-    return found
-
-
 def _way_out(model: Model, inputs: Sequence[str], value: str) -> str:
     """Name the last value that a path leads to before one that is made of truth values or whole numbers."""
-    reached, needed = _reached(model, inputs) - set(inputs), {value}
+    reached, needed = carried(model, inputs) - set(inputs), {value}
     for node in reversed(model.nodes):
         if not needed.isdisjoint(v.name for v in node.outputs):
             needed.update(read_by(node))
@@ -362,8 +340,3 @@ def _readers(path: Iterable[gs.Node]) -> dict[str, list[gs.Node]]:
         for value in set(read_by(node)):
             found[value].append(node)
     return dict(found)
-
-
-def _passed_on(node: gs.Node) -> list[gs.Variable]:
-    """Return the outputs that a signal can come from: a dynamic quantiser's scale is taken as given."""
-    return node.outputs[:1] if QUANTISER in traits_of(node) else node.outputs

@@ -79,6 +79,10 @@ class ExplainGraph:
     def save(self, path: str | PathLike[str], name: str = FILE, check: Check = lambda _: None) -> list[Path]:
         """Write the graph and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
 
+        It is not run in the runtime that it was made for, as ``onnx-deconv convert`` does for OpenVINO and
+        tract, to refuse what these compute wrongly: :func:`onnx_deconv.verification.proving` makes a check
+        that does.
+
         Parameters
         ----------
         path
@@ -229,7 +233,7 @@ def explain_graph(
         "target": {**wanted, "input": target_input},
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    made = _finished(graph.proto, manifest, takes.passes if passes is None else passes)
+    made = _finished(graph.proto, manifest, takes.passes_for(graph.proto) if passes is None else passes)
     check(made, runtime)
     return ExplainGraph(made, manifest, pair.folder, pair)
 
@@ -416,6 +420,7 @@ def _beyond_inference(proto: ModelProto) -> list[ValueInfoProto]:
 
 
 def _is_map_of_known_size(info: ValueInfoProto) -> bool:
-    """Tell whether a value has a batch axis, channels, and axes of known size."""
-    sizes = list(info.type.tensor_type.shape.dim)[1:]
-    return len(sizes) > len("C") and all(dim.dim_value for dim in sizes)
+    """Tell whether a value has a type, a batch axis, channels, and axes of known size."""
+    tensor = info.type.tensor_type
+    sizes = list(tensor.shape.dim)[1:]
+    return bool(tensor.elem_type) and len(sizes) > len("C") and all(dim.dim_value for dim in sizes)

@@ -8,12 +8,13 @@ from onnx_deconv.imaging import ImageInput, preprocess_for
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.class_names import names_in_nodes
-from onnx_deconv.model.heads import Head, names_of_fields
+from onnx_deconv.model.heads import Head, names_of_fields, names_that_fit
 
 
 def labels_of(model: Model, head: Head) -> Labels:
     """Return the names that a file has for the classes of an output: in its metadata, else in its nodes."""
-    return Labels.of(None, model.metadata, names_in_nodes(model, head))
+    found = Labels.of(None, model.metadata, names_in_nodes(model, head))
+    return Labels(names_that_fit(model, head, found.names))
 
 
 def input_facts(model: Model, head: Head) -> dict[str, Any]:

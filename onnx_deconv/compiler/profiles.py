@@ -17,7 +17,7 @@ from onnx_deconv.errors import InputError, ModelError, sizes_of
 from onnx_deconv.model.protos import attributes_of, stored_tensors
 from onnx_deconv.model.shape_inference import infer_shapes
 from onnx_deconv.operators import find, own_domain
-from onnx_deconv.operators.traits import REPEATS, SHAPE_ONLY
+from onnx_deconv.operators.traits import QUANTISER, REPEATS, SHAPE_ONLY
 
 RuntimeName = Literal["onnxruntime", "cuda", "tensorrt", "openvino", "web", "mobile", "tract"]
 Sizes = Literal["any", "images", "all"]
@@ -167,6 +167,19 @@ def _of_sizes(facts: Facts, node: NodeProto) -> bool:
     return node.input[0] in facts.sizes and facts.types.get(node.output[0]) not in _WHOLE
 
 
+def _of_another_domain(_: Facts, node: NodeProto) -> bool:
+    return own_domain(node.domain) != ""
+
+
+def _of_int32(facts: Facts, node: NodeProto) -> bool:
+    return facts.types.get(node.input[0]) == TensorProto.INT32
+
+
+def _adds_in_float16(facts: Facts, node: NodeProto) -> bool:
+    """Tell whether a product of float16 matrices has a third input."""
+    return facts.types.get(node.input[0]) == TensorProto.FLOAT16 and any(node.input[2:])
+
+
 def _takes_away(facts: Facts, node: NodeProto) -> bool:
     tensor = facts.constants.get(node.input[1])
     return tensor is None or bool((numpy_helper.to_array(tensor) < 0).any())
@@ -189,6 +202,9 @@ def _into_equal_parts(facts: Facts, node: NodeProto) -> bool:
 
 _INDICES = Form("MaxPool", "gives the indices of its maxima", _gives_indices)
 _BY_SWITCHES = Form("MaxUnpool", "is not known there")
+_ELSEWHERE = Form(
+    _ANY, "is not one of the standard's operators, which alone are known there", _of_another_domain
+)
 
 
 @dataclass(frozen=True)
@@ -207,6 +223,8 @@ class Profile:
         Forms that a graph for it may not have.
     companion
         The passes for a pair's companion; ``None`` where pairs do not run.
+    unrounded
+        Those of the passes that are for models alone that round no numbers to quantised ones.
     """
 
     passes: tuple[str, ...]
@@ -214,6 +232,13 @@ class Profile:
     sizes: Sizes = "any"
     refused: tuple[Form, ...] = ()
     companion: tuple[str, ...] | None = None
+    unrounded: frozenset[str] = frozenset()
+
+    def passes_for(self, proto: ModelProto) -> tuple[str, ...]:
+        """Return the passes for a graph."""
+        traits = (find(node.op_type, node.domain).traits for node in proto.graph.node)
+        rounds = any(QUANTISER in each for each in traits)
+        return tuple(name for name in self.passes if not rounds or name not in self.unrounded)
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -242,10 +267,16 @@ PROFILES: Mapping[str, Profile] = {
             Form("ScatterElements", "adds up what meets at one place, for which a plugin is needed", _adds),
             *(Form(name, "is dilated", _dilated) for name in ("MaxPool", "AveragePool", "LpPool")),
             Form("LpPool", f"is of a higher power than {_SECOND}", _of_high_power),
+            _ELSEWHERE,
+            *(Form(name, "is not known there") for name in ("QLinearConv", "QLinearMatMul")),
+            *(Form(name, "is not known there") for name in ("ConvInteger", "MatMulInteger")),
+            Form("DequantizeLinear", "is of int32, as biases are quantised", _of_int32),
         ),
     ),
     "openvino": Profile(
         ("sizes", *_WITHOUT_INDICES, "copies"),
+        # What it does for low precision moves scales through steep slopes, which then overflow.
+        unrounded=frozenset({"blocked"}),
         refused=(
             Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),
             Form("ConvTranspose", "is dilated, and larger by an output padding", _dilated_and_larger),
@@ -279,6 +310,8 @@ PROFILES: Mapping[str, Profile] = {
         refused=(
             _BY_SWITCHES,
             Form("Pad", "takes away, or by how much is not constant", _takes_away),
+            _ELSEWHERE,
+            Form("Gemm", "adds in float16, which it does not there", _adds_in_float16),
             Form("LpPool", "is not known there"),
             Form("GlobalLpPool", "is computed wrongly there"),
             Form("Slice", "steps over what a convolution gives, which is wrong there", _steps_over_a_filter),
@@ -347,6 +380,6 @@ def _refused(proto: ModelProto, what: Profile) -> Iterator[str]:
     facts = Facts(proto)
     for node in proto.graph.node:
         for form in what.refused:
-            named = form.operator in (node.op_type, _ANY) and own_domain(node.domain) == ""
-            if named and form.test(facts, node):
+            is_named = form.operator == node.op_type and own_domain(node.domain) == ""
+            if (is_named or form.operator == _ANY) and form.test(facts, node):
                 yield f"{node.op_type} {node.name or node.output[0]!r} {form.why}"

@@ -12,19 +12,14 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank
+from onnx_deconv.model.carriers import carried, real_inputs
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.class_numbers import elements, untraced
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
 from onnx_deconv.model.reading import read_by
-from onnx_deconv.model.tail_steps import (
-    BOX,
-    FLOATS,
-    compared_by,
-    holds_numbers_of_classes,
-    lets_nothing_pass,
-)
+from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
@@ -253,23 +248,19 @@ def explainable(model: Model, output: str | None = None) -> Head:
 
 
 def _with_images(model: Model, value: str) -> str | None:
-    """Return the last value before another that has an axis for the images and one for its channels.
-
-    From there a signal gets to the image: none passes a comparison, an ArgMax or a cast to whole numbers.
-    """
-    names, found = axis_names(model), None
+    """Return the last value before another that can be explained: it has axes of images and of channels."""
+    names, reached = axis_names(model), carried(model, real_inputs(model))
     while (node := model.producers.get(value)) is not None:
-        found = None if lets_nothing_pass(model, node) else found
         value = next((v.name for v in node.inputs if v.name and v.name not in model.constants), "")
         where, shape = names.values.get(value), model.type_of(value).shape
-        if value in model.inputs:
-            break
-        batch = None if where is None or shape is None else batch_axis(model, names, value)
-        if found is not None or where is None or shape is None or batch is None:
+        if value in model.inputs or where is None or shape is None:
+            return None
+        batch = batch_axis(model, names, value)
+        if value not in reached or batch is None:
             continue
         if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
-            found = value
-    return found
+            return value
+    return None
 
 
 def class_count(model: Model, head: Head) -> int | None:
@@ -310,6 +301,29 @@ def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     if head.boxes is None or told is None or len(names) != head.boxes.fields:
         return tuple(names)
     return tuple(names[told[0] : sum(told)])
+
+
+def names_that_fit(model: Model, head: Head, names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes without the gaps among them, where only these are as many as the classes.
+
+    The numbers of a data set's categories may begin at 1, or leave some out, which a model's do not.
+    """
+    without = tuple(filter(None, names))
+    if (
+        len(without) == len(names)
+        or _are_as_many(model, head, names)
+        or not _are_as_many(model, head, without)
+    ):
+        return tuple(names)
+    return without
+
+
+def _are_as_many(model: Model, head: Head, names: Sequence[str]) -> bool:
+    """Tell whether there are as many names as an output has classes, given that number of names."""
+    told = labelled(model, head, len(names))
+    fields = fields_of(told, len(names))
+    classes = class_count(model, told) if fields is None else fields.count
+    return classes == len(names_of_fields(told, names))
 
 
 def names_differ(classes: int | None, names: int) -> str | None:

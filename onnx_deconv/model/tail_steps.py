@@ -297,7 +297,7 @@ def _evaluated(model: Model, node: gs.Node, number: Array) -> Array:
     return np.asarray(find(node.op, node.domain).evaluate(node.attrs, *inputs))
 
 
-def lets_nothing_pass(model: Model, node: gs.Node) -> bool:
+def _is_step(model: Model, node: gs.Node) -> bool:
     """Tell whether no derivative passes a node."""
     traits, whole = traits_of(node), model.type_of(node.outputs[0].name).dtype not in FLOATS
     return QUANTISER not in traits and (whole or (DISCONTINUOUS in traits and RECTIFIER not in traits))
@@ -486,7 +486,7 @@ def picks(model: Model, node: gs.Node) -> bool:
 
 def blocks(model: Model, node: gs.Node) -> bool:
     """Tell whether no derivative passes a node of a tail, or the image decides what it picks."""
-    return QUANTISER not in traits_of(node) and (picks(model, node) or lets_nothing_pass(model, node))
+    return QUANTISER not in traits_of(node) and (picks(model, node) or _is_step(model, node))
 
 
 def compared_by(model: Model, node: gs.Node) -> int | None:
