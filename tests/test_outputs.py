@@ -353,3 +353,21 @@ def test_videos_are_explained_each_by_its_own_frames():
     for one, same in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.reconstruction, same.reconstruction, rtol=1e-5, atol=1e-8)
         assert np.abs(one.reconstruction).reshape(5, -1).sum(axis=1).all()  # every frame has its share
+
+
+@pytest.mark.parametrize(
+    ("tail", "layer"),
+    [
+        ("g = Sigmoid(s) t = Greater(g, half) i = Cast<to=7>(t) y = ReduceSum<keepdims=0>(i, axis)", "g"),
+        ("h = Mul(s, hundred) i = Cast<to=7>(h) y = ReduceSum<keepdims=0>(i, axis)", "h"),
+        ("b = ArgMax<axis=1>(s) c2 = ArgMin<axis=1>(s) y = Add(b, c2)", "s"),
+    ],
+)
+def test_the_layer_that_a_refusal_names_can_be_explained(tail, layer):
+    """Of counts, as of ordinal classes, none is a score, and no signal passes what they are counted from."""
+    proto = model(f"{SCORES} {tail}", WEIGHTS, "N,3,6,9")
+    proto.graph.output[0].type.tensor_type.elem_type = 7
+    with pytest.raises(ModelError, match=f"no path leads from scores .*choose a layer, as '{layer}'"):
+        explainable(load(proto))
+    (found,) = Explainer(proto, "gradient", providers="cpu")(random(1, 3, 6, 9), layer=layer)
+    assert not found.is_empty
