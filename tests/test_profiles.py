@@ -12,7 +12,7 @@ from oracle import answer, assert_close
 from pools import POOLS
 from small_networks import model, network, random
 
-from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
+from onnx_deconv import Explainer, InputError, ModelError, Semantics, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.compiler.pair import pair_for
 from onnx_deconv.compiler.passes import apply_passes
@@ -424,6 +424,42 @@ def test_a_graph_for_a_runtime_explains_as_the_library_does(runtime, batch):
     assert graph.manifest["runtime"] == runtime
     indices = [n for n in graph.proto.graph.node if n.op_type == "MaxPool" and len(n.output) > 1]
     assert not (runtime in BY_INDICES and indices)
+
+
+def gated(real):
+    """Conv, HardSwish spelled out, overlapping windows, a classifier."""
+    body = """
+        c = Conv<pads = [1, 1, 1, 1]>(x, w) a = Add(c, three) b = Clip(a, zero, six) m = Mul(c, b)
+        h = Div(m, six) p = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(h)
+        d = Conv<group = 4>(p, k) r = Relu(d) g = GlobalAveragePool(r) f = Flatten(g) y = Gemm(f, v)
+    """
+    weights = {"w": random(4, 3, 3, 3), "k": random(4, 1, 3, 3), "v": random(4, 5)}
+    weights |= {
+        name: np.array(number, np.float32) for name, number in (("three", 3), ("zero", 0), ("six", 6))
+    }
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 18]> g ({real}[1,3,12,13] x) => ({real}[] y) {{ {body} }}'
+    )
+    dtype = np.float16 if real == "float16" else np.float32
+    proto.graph.initializer.extend(numpy_helper.from_array(a.astype(dtype), n) for n, a in weights.items())
+    return proto
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("real", ["float", "float16"])
+@pytest.mark.parametrize("runtime", PROFILES)
+def test_companions_of_float16_are_brought_to_runtimes_too(runtime, real, rules):
+    net = load(gated(real))
+    full, half = (
+        compile_pair(net, semantics=Semantics(rules, precision=precision))
+        for precision in ("float32", "float16")
+    )
+    x = random(1, 3, 12, 13).astype(np.float16 if real == "float16" else np.float32)
+    feeds = {"x": x, "target": np.array([2])}
+    found = explained(explain_graph(half, runtime=runtime), feeds)["reconstruction"]
+    expected = explained(explain_graph(full, passes=()), feeds)["reconstruction"]
+    assert found.dtype == np.float16
+    assert_close(found.astype(np.float32), expected, 5e-3)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

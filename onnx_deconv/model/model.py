@@ -101,6 +101,7 @@ class Model:
         self._read_nodes()
         self.gained = activation_matching.recognise(self.graph, self._small_constant)
         self.tensors |= self.gained.tensors
+        self.types |= {t.name: ValueType(t.data_type, tuple(t.dims)) for t in self.gained.tensors.values()}
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
         softmax_matching.recognise(self.graph, self._small_constant, self.opset)
         self._read_nodes()

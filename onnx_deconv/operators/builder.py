@@ -128,11 +128,17 @@ class Emitter:
 
     def scatter_add(self, empty: Signal, positions: Signal, signal: Signal, axis: int = 0) -> Signal:
         """Add a signal to positions along an axis; in float32, as the CPU provider cannot add float16."""
-        if self.dtype == np.float32:
-            return self.ScatterElements(empty, positions, signal, axis=axis, reduction="add")
-        wide = [self.Cast(value, to=TensorProto.FLOAT) for value in (empty, signal)]
+        wide = [self.widened(value) for value in (empty, signal)]
         added = self.ScatterElements(wide[0], positions, wide[1], axis=axis, reduction="add")
-        return self.Cast(added, to=self.elem_type)
+        return self.narrowed(added)
+
+    def widened(self, signal: Signal) -> Signal:
+        """Return a signal as float32."""
+        return signal if self.dtype == np.float32 else self.Cast(signal, to=TensorProto.FLOAT)
+
+    def narrowed(self, wide: Signal) -> Signal:
+        """Return float32 numbers in the signal's type."""
+        return wide if self.dtype == np.float32 else self.Cast(wide, to=self.elem_type)
 
     def count(self, sizes: Operand, axes: Iterable[int]) -> Signal:
         """Return how many positions some axes have, of a 1-D int64 value of sizes, in the signal's type.
@@ -150,9 +156,10 @@ class Emitter:
         """Return a tensor of ones of the signal's type."""
         return self.filled(shape, 1.0)
 
-    def filled(self, shape: Operand, number: float) -> Signal:
+    def filled(self, shape: Operand, number: float, dtype: Any = None) -> Signal:
         """Return a tensor of one number; made at run time, so that no file stores it."""
-        return self.ConstantOfShape(shape, value=gs.Constant("value", np.full(1, number, self.dtype)))
+        one = np.full(1, number, dtype or self.dtype)
+        return self.ConstantOfShape(shape, value=gs.Constant("value", one))
 
     def export(
         self,

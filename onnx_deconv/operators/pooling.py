@@ -33,9 +33,11 @@ def unpool(at: Site, switches: Signal, shape: Operand, *, by_column: bool) -> Si
     if at.semantics.unpool == "overwrite":
         placed = _overwritten(at, switches, shape)
     else:
-        # MaxUnpool keeps the last of several signals for one position and has no CUDA kernel.
-        empty, places, signal = map(op.Flatten, (op.filled(shape, 0.0), switches, at.signal))
-        placed = op.Reshape(op.scatter_add(empty, places, signal, axis=1), shape)
+        # MaxUnpool keeps the last of several signals for one position and has no CUDA kernel. All is done in
+        # float32: the CPU provider cannot add float16, and passes find it in this form.
+        wide = op.filled(shape, 0.0, np.float32), switches, op.widened(at.signal)
+        added = op.ScatterElements(*map(op.Flatten, wide), axis=1, reduction="add")
+        placed = op.narrowed(op.Reshape(added, shape))
     return op.Transpose(placed, perm=backwards) if by_column else placed
 
 

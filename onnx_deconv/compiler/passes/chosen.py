@@ -64,7 +64,7 @@ def _started(add: Builder, node: NodeProto) -> _Channel | None:
     if found is None:
         return None
     given, depth = found.nodes["index"].output[0], found.values["depth"]
-    exists = add.Cast(add.Less(given, depth), to=TensorProto.FLOAT)
+    exists = add.Cast(add.Less(given, depth), to=add.graph.types[node.output[0]][0])
     index = add.Mul(given, add.Cast(exists, to=TensorProto.INT64))
     return _Channel(add.Reshape(exists, [-1, 1, 1, 1]), add.Reshape(index, [-1]))
 
