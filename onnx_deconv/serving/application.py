@@ -4,27 +4,30 @@ import asyncio
 import json
 import logging
 import os
+import selectors
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.serving.batching import Runs
 from onnx_deconv.serving.bodies import failed
-from onnx_deconv.serving.connections import Connections
+from onnx_deconv.serving.connections import Connections, is_silent
 from onnx_deconv.serving.gate import TOLD, Admission, Gate
 from onnx_deconv.serving.limits import Address, Limits
 from onnx_deconv.serving.metrics import Metrics
@@ -37,6 +40,8 @@ _TICKS = 10
 """How often uvicorn looks after itself in a second."""
 _LAST = 0.25
 """Seconds in which the request of a connection comes that was made before the server stopped."""
+_LONGEST = 0.5
+"""How many more are spent on reading what has come."""
 
 
 def models_app(
@@ -112,6 +117,7 @@ def run(
         app,
         host=address.host,
         port=address.port,
+        interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -140,6 +146,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, seconds: float) -> None:
         super().__init__(config)
         self._connections = Connections(seconds, _KEEP_ALIVE)
+        self._app, config.app = cast("ASGIApp", config.app), self._answered
 
     async def on_tick(self, counter: int) -> bool:
         """Close idle connections, once a second."""
@@ -148,11 +155,61 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen no more, and hear those who have just connected: uvicorn would break their connections."""
-        for each in self.servers:
-            each.close()
+        """Hear all who have connected before listening no more: the system breaks what nobody accepted."""
+        waiting = [connected for each in sockets or [] for connected in _accepted(each)]
+        for server in self.servers:
+            server.close()
+        for connected in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connected)
         await asyncio.sleep(_LAST)
+        await self._read()
         await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make what talks on one connection, as uvicorn does for those that it accepts itself."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+    async def _read(self) -> None:
+        """Wait until all that has come on connections is read, unless callers send without an end."""
+        end = time.monotonic() + _LONGEST
+        while time.monotonic() < end:
+            if not _has_unread(self._silent()):
+                return
+            await asyncio.sleep(0)
+
+    def _silent(self) -> list[Any]:
+        """List the sockets of connections on which no request is worked on."""
+        open_ = [each for each in self.server_state.connections if is_silent(each)]
+        return [each.transport.get_extra_info("socket") for each in open_]
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say in last answers that the connection ends, for callers would send more on it."""
+
+        async def sending(message: Message) -> None:
+            if self.should_exit and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that wait to be accepted."""
+    with suppress(BlockingIOError):
+        while True:
+            connected, _ = listening.accept()
+            connected.setblocking(False)
+            yield connected
+
+
+def _has_unread(sockets: Sequence[Any]) -> bool:
+    with selectors.DefaultSelector() as waiting:
+        for each in sockets:
+            waiting.register(each, selectors.EVENT_READ)
+        return bool(waiting.select(0))
 
 
 def free(address: Address, option: str) -> Address:

@@ -32,10 +32,16 @@ class Connections:
         before, self._since = self._since, {}
         for each in connections:
             cycle, unsent = getattr(each, "cycle", None), each.transport.get_write_buffer_size()
-            if cycle is not None and not cycle.response_complete:
+            if not is_silent(each):
                 continue
             state, since = before.get(each, ((cycle, unsent), now))
             self._since[each] = (cycle, unsent), since if state == (cycle, unsent) else now
         for each, ((cycle, unsent), since) in self._since.items():
             if now - since > (self._kept if cycle is not None and not unsent else self._seconds):
                 each.transport.abort()
+
+
+def is_silent(connection: Any) -> bool:
+    """Tell whether no request of a connection, as uvicorn keeps it, is worked on."""
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or cycle.response_complete
