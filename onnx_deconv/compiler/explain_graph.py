@@ -229,7 +229,7 @@ def explain_graph(
         "target": {**wanted, "input": target_input},
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    made = _finished(graph.proto, manifest, takes.passes if passes is None else passes)
+    made = _finished(graph.proto, manifest, takes.passes_for(graph.proto) if passes is None else passes)
     check(made, runtime)
     return ExplainGraph(made, manifest, pair.folder, pair)
 
