@@ -167,6 +167,19 @@ def _of_sizes(facts: Facts, node: NodeProto) -> bool:
     return node.input[0] in facts.sizes and facts.types.get(node.output[0]) not in _WHOLE
 
 
+def _of_another_domain(_: Facts, node: NodeProto) -> bool:
+    return own_domain(node.domain) != ""
+
+
+def _of_int32(facts: Facts, node: NodeProto) -> bool:
+    return facts.types.get(node.input[0]) == TensorProto.INT32
+
+
+def _adds_in_float16(facts: Facts, node: NodeProto) -> bool:
+    """Tell whether a product of float16 matrices has a third input."""
+    return facts.types.get(node.input[0]) == TensorProto.FLOAT16 and any(node.input[2:])
+
+
 def _takes_away(facts: Facts, node: NodeProto) -> bool:
     tensor = facts.constants.get(node.input[1])
     return tensor is None or bool((numpy_helper.to_array(tensor) < 0).any())
@@ -189,6 +202,9 @@ def _into_equal_parts(facts: Facts, node: NodeProto) -> bool:
 
 _INDICES = Form("MaxPool", "gives the indices of its maxima", _gives_indices)
 _BY_SWITCHES = Form("MaxUnpool", "is not known there")
+_ELSEWHERE = Form(
+    _ANY, "is not one of the standard's operators, which alone are known there", _of_another_domain
+)
 
 
 @dataclass(frozen=True)
@@ -251,12 +267,16 @@ PROFILES: Mapping[str, Profile] = {
             Form("ScatterElements", "adds up what meets at one place, for which a plugin is needed", _adds),
             *(Form(name, "is dilated", _dilated) for name in ("MaxPool", "AveragePool", "LpPool")),
             Form("LpPool", f"is of a higher power than {_SECOND}", _of_high_power),
+            _ELSEWHERE,
+            *(Form(name, "is not known there") for name in ("QLinearConv", "QLinearMatMul")),
+            *(Form(name, "is not known there") for name in ("ConvInteger", "MatMulInteger")),
+            Form("DequantizeLinear", "is of int32, as biases are quantised", _of_int32),
         ),
     ),
     "openvino": Profile(
         ("sizes", *_WITHOUT_INDICES, "copies"),
-        # Its own passes for low precision move scales through the steep slopes of these, which then overflow.
-        unrounded=frozenset({"blocked", "masks"}),
+        # What it does for low precision moves scales through steep slopes, which then overflow.
+        unrounded=frozenset({"blocked"}),
         refused=(
             Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),
             Form("ConvTranspose", "is dilated, and larger by an output padding", _dilated_and_larger),
@@ -290,6 +310,8 @@ PROFILES: Mapping[str, Profile] = {
         refused=(
             _BY_SWITCHES,
             Form("Pad", "takes away, or by how much is not constant", _takes_away),
+            _ELSEWHERE,
+            Form("Gemm", "adds in float16, which it does not there", _adds_in_float16),
             Form("LpPool", "is not known there"),
             Form("GlobalLpPool", "is computed wrongly there"),
             Form("Slice", "steps over what a convolution gives, which is wrong there", _steps_over_a_filter),
@@ -358,6 +380,6 @@ def _refused(proto: ModelProto, what: Profile) -> Iterator[str]:
     facts = Facts(proto)
     for node in proto.graph.node:
         for form in what.refused:
-            named = form.operator in (node.op_type, _ANY) and own_domain(node.domain) == ""
-            if named and form.test(facts, node):
+            is_named = form.operator == node.op_type and own_domain(node.domain) == ""
+            if (is_named or form.operator == _ANY) and form.test(facts, node):
                 yield f"{node.op_type} {node.name or node.output[0]!r} {form.why}"
