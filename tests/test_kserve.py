@@ -400,6 +400,35 @@ def test_open_requests_are_answered_before_it_stops(demo):
     assert "Traceback" not in "".join(log)
 
 
+def code_of(service, request):
+    """Return the code of gRPC's error; ``None`` where there is an answer."""
+    error = service.ModelInfer.future(request, timeout=SECONDS).exception()
+    return None if error is None else error.code()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
+def test_both_protocols_stop_at_once():
+    """Else what is open over HTTP would delay gRPC, and it would take twice as long as callers may."""
+    batch = images(1)
+    photo = CHELSEA.read_bytes()
+    with started(DEMO) as (process, http, wire, _), service_at(wire) as service:
+        assert service.ModelInfer(asked(batch, 7), timeout=SECONDS)
+        with socket.create_connection(("127.0.0.1", http), SECONDS) as caller:
+            head = (
+                f"POST /v2/models/demo/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(photo)}\r\n"
+            )
+            caller.sendall(f"{head}Content-Type: image/png\r\n\r\n".encode() + photo[:1000])
+            while b"onnx_deconv_open_requests 2.0" not in ask(http, "GET", "/metrics")[2]:
+                pass
+            process.send_signal(signal.SIGTERM)
+            codes = iter(lambda: code_of(service, asked(batch, 7)), grpc.StatusCode.UNAVAILABLE)
+            assert {*codes} <= {None}  # until gRPC has stopped, though a request over HTTP is open
+            assert process.poll() is None
+            caller.sendall(photo[1000:])
+            assert caller.recv(100).startswith(b"HTTP/1.1 200")
+        assert process.wait(SECONDS) == 0
+
+
 def test_a_port_that_is_taken_is_named(server):
     command = [sys.executable, "-m", "onnx_deconv", "serve", DEMO, "--kserve", "--grpc-port", server[2]]
     found = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)

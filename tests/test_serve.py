@@ -33,7 +33,11 @@ from onnx_deconv.imaging import preprocess_for
 for name in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(name, reason=f"{name}, of the extra 'serve', is not installed")
 
-from onnx_deconv.serving.application import models_app  # noqa: E402 - after the skip
+import uvicorn  # noqa: E402 - after the skip
+
+from onnx_deconv.serving.application import _listening as listen  # noqa: E402
+from onnx_deconv.serving.application import _Server as Server  # noqa: E402
+from onnx_deconv.serving.application import models_app  # noqa: E402
 from onnx_deconv.serving.batching import Alike, Job, Runs  # noqa: E402
 from onnx_deconv.serving.bodies import in_time  # noqa: E402
 from onnx_deconv.serving.connections import Connections  # noqa: E402
@@ -425,6 +429,72 @@ def test_open_requests_are_answered_before_it_stops():
         assert status_of(connection) == 200
         connection.close()
         assert process.wait(SECONDS) == 0
+
+
+def test_who_waits_to_be_accepted_when_it_stops_is_answered():
+    """As they connect in the thread of the server, it accepts none before it is told to stop."""
+
+    async def app(*given):
+        send = given[-1]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def answers():
+        config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None)
+        server, listening = Server(config, 1), listen(Address(port=0), 16)
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup([listening])
+        with contextlib.ExitStack() as stack:
+            at = listening.getsockname()
+            callers = [stack.enter_context(socket.create_connection(at, SECONDS)) for _ in range(5)]
+            for caller in callers:
+                caller.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            server.should_exit = True
+            await server.shutdown([listening])
+            return [stack.enter_context(caller.makefile("rb")).read() for caller in callers]
+
+    for answer in asyncio.run(answers()):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert (head.splitlines()[0], body) == (b"HTTP/1.1 200 OK", b"ok")
+        assert b"connection: close" in head.lower()  # else a caller would ask once more
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
+@pytest.mark.parametrize("kept", [False, True])
+def test_no_caller_is_lost_when_it_stops_under_load(kept):
+    """Callers ask until nobody listens, each on one connection as long as the server keeps it, or on many."""
+    with serving("serve", DEMO) as (process, port, _):
+        answers, enough = [], threading.Event()
+
+        def call():
+            connection = None
+            while True:
+                if connection is None:
+                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+                    try:
+                        connection.connect()
+                    except ConnectionRefusedError:
+                        return
+                connection.request("GET", "/v2/health/live")
+                answer = connection.getresponse()
+                answer.read()
+                answers.append(answer.status)
+                if len(answers) > 200:
+                    enough.set()
+                if not kept or answer.will_close:
+                    connection.close()
+                    connection = None
+
+        with ThreadPoolExecutor(8) as pool:
+            callers = [pool.submit(call) for _ in range(8)]
+            enough.wait(SECONDS)
+            process.send_signal(signal.SIGTERM)
+            for caller in callers:
+                caller.result()  # raises what it met: a connection that was broken
+        assert process.wait(SECONDS) == 0
+    assert set(answers) == {200}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from types import FrameType
@@ -40,6 +40,9 @@ _TICKS = 10
 """How often uvicorn looks after itself in a second."""
 _LAST = 0.25
 """Seconds in which the request of a connection comes that was made before the server stopped."""
+_STOP = "stop"
+State = dict[str, Callable[[], Awaitable[None]]]
+"""What an application gives its server."""
 _LONGEST = 0.5
 """How many more are spent on reading what has come."""
 
@@ -65,9 +68,9 @@ def models_app(
         routes += sdk.routes()
 
     @asynccontextmanager
-    async def life() -> AsyncIterator[None]:
-        async with nullcontext() if sdk is None or grpc is None else sdk.listening(grpc, admission):
-            yield
+    async def life() -> AsyncIterator[State]:
+        async with nullcontext() if sdk is None or grpc is None else sdk.listening(grpc, admission) as stop:
+            yield {} if stop is None else {_STOP: stop}
         runs.close()
 
     return gated(routes, admission, {}, life())
@@ -77,18 +80,19 @@ def gated(
     routes: Sequence[BaseRoute],
     admission: Admission,
     headers: Mapping[str, str],
-    life: AbstractAsyncContextManager[None] | None = None,
+    life: AbstractAsyncContextManager[State] | None = None,
 ) -> ASGIApp:
     """Put routes behind a gate.
 
     Parameters
     ----------
     life
-        Entered before the first answer, and left after the last.
+        Entered before the first answer, and left after the last. It may give what begins to stop what listens
+        beside the server, as ``stop``.
     """
     handlers = dict.fromkeys((HTTPException, DeconvError, ClientDisconnect, Exception), failed)
     app = Starlette(
-        routes=list(routes), exception_handlers=handlers, lifespan=lambda _: life or nullcontext()
+        routes=list(routes), exception_handlers=handlers, lifespan=lambda _: life or nullcontext({})
     )
     return Gate(app, admission, headers)
 
@@ -156,6 +160,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Hear all who have connected before listening no more: the system breaks what nobody accepted."""
+        beside = [asyncio.ensure_future(stop()) for key, stop in self.lifespan.state.items() if key == _STOP]
         waiting = [connected for each in sockets or [] for connected in _accepted(each)]
         for server in self.servers:
             server.close()
@@ -164,6 +169,7 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(_LAST)
         await self._read()
         await super().shutdown(sockets)
+        await asyncio.gather(*beside)
 
     def _protocol(self) -> asyncio.Protocol:
         """Make what talks on one connection, as uvicorn does for those that it accepts itself."""

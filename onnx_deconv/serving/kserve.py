@@ -143,7 +143,9 @@ class KServe:
             return await endpoint(request.path_params["model"], _read(request, body))
 
     @asynccontextmanager
-    async def listening(self, address: Address, admission: Admission) -> AsyncIterator[None]:
+    async def listening(
+        self, address: Address, admission: Admission
+    ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """Answer gRPC until what is done meanwhile ends; open requests are answered.
 
         Parameters
@@ -152,6 +154,11 @@ class KServe:
             Where.
         admission
             Who may ask, and how many.
+
+        Yields
+        ------
+        Callable
+            Stops it earlier: it accepts no more, and ends when open requests are answered.
         """
         options = {
             "grpc.max_receive_message_length": self._limits.body,
@@ -162,10 +169,14 @@ class KServe:
         add_GRPCInferenceServiceServicer_to_server(InferenceServicer(self._data, self._extension), server)
         server.add_insecure_port(address.named)
         await server.start()
-        try:
-            yield
-        finally:
+
+        async def stop() -> None:
             await server.stop(self._limits.seconds)
+
+        try:
+            yield stop
+        finally:
+            await stop()
 
 
 class Explained(Model):  # type: ignore[misc] # the SDK is an extra
