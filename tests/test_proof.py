@@ -9,10 +9,18 @@ import pytest
 from commands import run as command
 from small_networks import model, network, random
 
-from onnx_deconv import compile_pair, explain_graph, load
+from onnx_deconv import (
+    InputError,
+    ModelError,
+    RuntimeUnavailableError,
+    compile_pair,
+    explain_graph,
+    load,
+)
 from onnx_deconv.compiler.explain_manifest import own_top
+from onnx_deconv.imaging import Preprocess
 from onnx_deconv.runtime import PROVERS, Prover
-from onnx_deconv.verification import Question, prove, questions
+from onnx_deconv.verification import Question, prove, proving, questions
 
 EXPLAIN = ("--form", "explain", "--for", "openvino")
 
@@ -163,6 +171,30 @@ def test_nothing_is_said_of_a_proof_that_was_not_asked_for(tmp_path, monkeypatch
         code, out, err = convert(tmp_path, *more)
         assert (code, err) == (0, "")
         assert "Another" not in out
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize(("share", "of"), [(0, "reconstruction"), (0.25, "reconstruction"), (0.5, "scores_")])
+def test_graphs_made_in_python_are_proved_where_it_is_asked_for(tmp_path, monkeypatch, share, of, pictures):
+    prover(monkeypatch, answering(off_by(share, of)))
+    net = load(network(size="12,14"))
+    drawn = {"preprocess": Preprocess(size=(12, 14)), "rendering": "NCHW"} if pictures else {}
+    graph = explain_graph(net, runtime="openvino", **drawn)
+    if not share:
+        assert graph.save(tmp_path / "made", check=proving(net, graph))[0].exists()
+        return
+    with pytest.raises(ModelError, match=rf"Another: '{of}' differs .*{share} of .*nothing was written"):
+        graph.save(tmp_path / "made", check=proving(net, graph))
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_what_cannot_be_proved_is_not_said_to_be(monkeypatch):
+    prover(monkeypatch, package="no_such_runtime")
+    net = load(network(size="12,14"))
+    with pytest.raises(RuntimeUnavailableError, match="pip install no_such_runtime"):
+        proving(net, explain_graph(net, runtime="openvino"))
+    with pytest.raises(InputError, match="nothing proves graphs for web: only for openvino, tract"):
+        proving(net, explain_graph(net, runtime="web"))
 
 
 @pytest.mark.parametrize(("rounding", "verdict"), [(0.0, "failed"), (0.01, "ok")])

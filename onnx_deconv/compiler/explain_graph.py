@@ -79,6 +79,10 @@ class ExplainGraph:
     def save(self, path: str | PathLike[str], name: str = FILE, check: Check = lambda _: None) -> list[Path]:
         """Write the graph and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
 
+        It is not run in the runtime that it was made for, as ``onnx-deconv convert`` does for OpenVINO and tract
+        to refuse what they would compute wrongly: :func:`onnx_deconv.verification.proving` makes a check that
+        does.
+
         Parameters
         ----------
         path

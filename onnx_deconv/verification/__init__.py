@@ -17,7 +17,7 @@ Each has one of three verdicts: ``ok``, ``failed``, or ``not covered`` where the
 from onnx_deconv.verification.checks import Check, Verdict, relative_error, same_outputs
 from onnx_deconv.verification.dependence import likeness_of_images, survival, told
 from onnx_deconv.verification.pairs import check_pair, verify
-from onnx_deconv.verification.proof import PROOF, Question, prove, questions
+from onnx_deconv.verification.proof import PROOF, Question, prove, proving, questions
 from onnx_deconv.verification.random_feeds import random_feeds
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "check_pair",
     "likeness_of_images",
     "prove",
+    "proving",
     "questions",
     "random_feeds",
     "relative_error",

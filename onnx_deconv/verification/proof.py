@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from onnx import ModelProto
 
-from onnx_deconv.compiler.explain_manifest import other_target
-from onnx_deconv.errors import InputError
+from onnx_deconv.compiler.explain_graph import ExplainGraph
+from onnx_deconv.compiler.explain_manifest import other_target, own_top
+from onnx_deconv.errors import InputError, ModelError, RuntimeUnavailableError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.runtime import PROVERS, Prover
+from onnx_deconv.runtime import PROVERS, Prover, Session
 from onnx_deconv.verification.checks import Check, output_limit, relative_error
+from onnx_deconv.verification.random_feeds import random_feeds
 
 PROOF = "proof"
 """What these checks are called."""
@@ -117,6 +120,68 @@ def _noise(array: Array, rng: np.random.Generator) -> Array:
     if array.dtype.kind != "f":
         return array
     return np.asarray(rng.normal(0, _SPREAD, array.shape), array.dtype)
+
+
+def proving(model: Model, graph: ExplainGraph, count: int = 1) -> Callable[[Path], None]:
+    """Make a check for :meth:`~onnx_deconv.compiler.explain_graph.ExplainGraph.save`: it runs the new file.
+
+    ``onnx-deconv convert`` does this by itself.
+
+    Parameters
+    ----------
+    model
+        The model in the graph.
+    graph
+        Made for a runtime that is installed here.
+    count
+        How many random images are tried.
+
+    Returns
+    -------
+    Callable
+        Raises :class:`~onnx_deconv.ModelError` where the runtime of the graph cannot run it, or does not give
+        what onnxruntime gives; nothing is written then.
+
+    Raises
+    ------
+    InputError
+        If nothing proves graphs for the runtime.
+    RuntimeUnavailableError
+        If the runtime is not installed.
+
+    Examples
+    --------
+    >>> model = load("model.onnx")
+    >>> graph = explain_graph(model, runtime="openvino")
+    >>> graph.save("explain", check=proving(model, graph))
+    """
+    runtime = graph.manifest["runtime"]
+    if runtime not in PROVERS:
+        raise InputError(f"nothing proves graphs for {runtime}: only for {', '.join(PROVERS)}")
+    if not PROVERS[runtime].is_installed:
+        raise RuntimeUnavailableError(_not_proved(PROVERS[runtime]))
+
+    def check(folder: Path) -> None:
+        (file,) = folder.glob("*.onnx")
+        run = Session(ModelProto.FromString(file.read_bytes()), folder, "cpu").run_plainly
+        asked = list[Question]()
+        for rng in map(np.random.default_rng, range(count)):
+            feeds = _feeds(model, graph.manifest, rng)
+            asked += questions(model, graph.manifest, feeds, run(feeds), run, rng)
+        (found,) = prove(model, runtime, file, asked)
+        if found.verdict != "ok":
+            raise ModelError(f"{found.of}: {found.detail}, so nothing was written")
+
+    return check
+
+
+def _feeds(model: Model, manifest: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Array]:
+    """Make one batch of random inputs of an explain graph, of which each image's strongest is explained."""
+    taken = {entry["name"]: entry for entry in manifest["inputs"]}
+    feeds = {name: array for name, array in random_feeds(model, rng).items() if name in taken}
+    for name in taken.keys() - feeds.keys():  # pictures that the graph prepares itself
+        feeds[name] = rng.integers(0, 256, manifest["example"][name], np.uint8)
+    return feeds | own_top(manifest)
 
 
 def prove(model: Model, runtime: str, file: Path, asked: Iterable[Question]) -> list[Check]:
