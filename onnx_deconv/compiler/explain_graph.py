@@ -79,9 +79,9 @@ class ExplainGraph:
     def save(self, path: str | PathLike[str], name: str = FILE, check: Check = lambda _: None) -> list[Path]:
         """Write the graph and ``manifest.json`` into a folder, and ``weights.bin`` for a large model.
 
-        It is not run in the runtime that it was made for, as ``onnx-deconv convert`` does for OpenVINO and tract
-        to refuse what they would compute wrongly: :func:`onnx_deconv.verification.proving` makes a check that
-        does.
+        It is not run in the runtime that it was made for, as ``onnx-deconv convert`` does for OpenVINO and
+        tract, to refuse what these compute wrongly: :func:`onnx_deconv.verification.proving` makes a check
+        that does.
 
         Parameters
         ----------
