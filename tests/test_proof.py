@@ -230,6 +230,30 @@ def test_what_rounding_does_is_measured():
     assert own.rounding["scores_"] == 0
 
 
+@pytest.mark.parametrize(("real", "moves"), [("float", False), ("float16", True)])
+def test_of_float16_models_pictures_are_moved_too(real, moves):
+    """Else each answer that hangs on rounding would be refused."""
+    body = "f = Cast<to = 1>(x) h = Cast<to = 10>(f) r = Relu(h) y = Cast<to = 1>(r)"
+    text = body if real == "float16" else "f = Cast<to = 1>(x) y = Relu(f)"
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 18]> g (uint8[1,3,40,40] x) => (float[] y) {{ {text} }}'
+    )
+    manifest = {"inputs": [{"name": "x", "shape": [1, 3, 40, 40]}]}
+    manifest["target"] = {"name": "target", "shape": [1], "dtype": "int64"}
+    asked = []
+
+    def run(feeds):
+        asked.append(feeds["x"])
+        return {"scores": np.zeros((1, 5)), "explained": np.array([0])}
+
+    x = {"x": np.full((1, 3, 40, 40), 255, np.uint8), "target": np.array([-1])}
+    next(questions(load(proto), manifest, x, run(x), run, np.random.default_rng(0)))
+    own, *nudged = (array.astype(int) for array in asked)
+    shares = [float((array != own).mean()) for array in nudged]
+    assert all(0.005 < share < 0.03 for share in shares) if moves else not any(shares)
+    assert all(np.abs(array - own).max() <= 1 for array in nudged)
+
+
 # --- the real runtimes --------------------------------------------------------------------------------
 
 

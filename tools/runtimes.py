@@ -24,6 +24,7 @@ import onnx
 
 from onnx_deconv import DeconvError, Explainer, Model, compile_pair, explain_graph, load
 from onnx_deconv.verification import random_feeds
+from onnx_deconv.verification.checks import output_limit
 
 HERE = Path(__file__).parent / "runtimes"
 PACKAGES = {
@@ -45,7 +46,10 @@ PROFILES = {
 RUNTIMES = tuple(dict.fromkeys((*PACKAGES, *NODE)))
 SLOW = {"reference"}
 CLOSE = 1e-3
-_DTYPES = {np.dtype(np.float32): "float", np.dtype(np.int64): "int64", np.dtype(np.uint8): "uint8"}
+_DTYPES = {
+    np.dtype(np.float32): "float", np.dtype(np.float16): "float16", np.dtype(np.int64): "int64",
+    np.dtype(np.uint8): "uint8",
+}  # fmt: skip
 _RECONSTRUCTION, _EXPLAINED = "reconstruction", "explained"
 
 
@@ -133,17 +137,29 @@ def _reason(text: str) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """What one runtime gave for one model and batch: an error, or what was refused, and times."""
+    """What one runtime gave for one model and batch: an error, or what was refused, and times.
+
+    Attributes
+    ----------
+    limit
+        How large the error may be: float16 and quantised models are rounded otherwise by each runtime.
+    """
 
     error: float | None = None
     refused: str = ""
     explain: float = 0
     plain: float = 0
+    limit: float = CLOSE
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether what the runtime gave is too far off."""
+        return self.error is not None and self.error > self.limit
 
     def __str__(self) -> str:
         if self.error is None:
             return f"refused: {self.refused}"
-        wrong = "**wrong** " if self.error > CLOSE else ""
+        wrong = "**wrong** " if self.is_wrong else ""
         return f"{wrong}{self.error:.0e}" + (f", {self.explain / self.plain:.1f}×" if self.plain else "")
 
 
@@ -189,6 +205,7 @@ def _compared(
     found, explain = runtime.run(folder, feeds, [_RECONSTRUCTION, _EXPLAINED], runs)
     if (found[_EXPLAINED] != feeds["target"]).any():
         return Found(error=float("inf"))
+    limit = max(CLOSE, output_limit(model))
     largest = np.abs(expected).max() or 1
     error = float(np.abs(found[_RECONSTRUCTION] - np.stack(expected)).max() / largest)
     plain = folder / "plain"
@@ -201,7 +218,7 @@ def _compared(
         _, alone = runtime.run(plain, {name: x}, model.outputs[:1], runs)
     except RefusedError:
         alone = 0
-    return Found(error, explain=explain, plain=alone)
+    return Found(error, explain=explain, plain=alone, limit=limit)
 
 
 @click.group(help=__doc__)
@@ -242,7 +259,7 @@ def table(
             if load(path).batch not in (None, batch):
                 continue
             cells = [proved(runtime, path, batch, runs) for runtime in runtimes]
-            wrong |= any(cell.error is not None and cell.error > CLOSE for cell in cells)
+            wrong |= any(cell.is_wrong for cell in cells)
             click.echo(f"| {path.stem}, batch {batch} | {' | '.join(map(str, cells))} |")
     sys.exit(wrong)
 

@@ -1,7 +1,8 @@
 // Run one model on WebGPU, in a page: what run.mjs does in Node. webgpu.py serves all that is fetched here.
 import * as ort from '/node_modules/onnxruntime-web/dist/ort.webgpu.bundle.min.mjs';
 
-const arrays = { float: Float32Array, int64: BigInt64Array, uint8: Uint8Array };
+const half = globalThis.Float16Array ?? Uint16Array;
+const arrays = { float: Float32Array, float16: half, int64: BigInt64Array, uint8: Uint8Array };
 
 function base64(data) {
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

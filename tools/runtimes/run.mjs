@@ -8,7 +8,8 @@ import { join } from 'node:path';
 const [kind, folder, runs] = process.argv.slice(2);
 const require = createRequire(join(process.cwd(), 'x.js'));
 const ort = require(kind === 'node' ? 'onnxruntime-node' : 'onnxruntime-web');
-const arrays = { float: Float32Array, int64: BigInt64Array, uint8: Uint8Array, bool: Uint8Array };
+const half = globalThis.Float16Array ?? Uint16Array;
+const arrays = { float: Float32Array, float16: half, int64: BigInt64Array, uint8: Uint8Array, bool: Uint8Array };
 const names = { float: 'float32' };
 
 if (kind === 'web') ort.env.wasm.numThreads = 1;
