@@ -110,8 +110,32 @@ class RuntimeUnavailableError(DeconvError):
     """onnxruntime, or the execution provider that was asked for, is not available."""
 
 
-def sizes_of(name: str = "NAME", example: str = "1,3,224,224") -> str:
-    """Tell how a person gives the sizes of an input."""
-    numbers = example.replace(",", ", ")
-    argument = f"input_shapes={{{name!r}: ({numbers})}}"
-    return f"give it, as in {way(f'--input-shape {name}:{example}', argument)}"
+def sizes_of(name: str = "NAME", shape: Sequence[int | str | None] | None = None) -> str:
+    """Tell how a person gives the sizes of an input, by an example that the input takes.
+
+    Parameters
+    ----------
+    name
+        The input.
+    shape
+        What is known of its sizes, which the example keeps; ``None`` where not even their number is.
+    """
+    sizes = _example(shape)
+    argument = f"input_shapes={{{name!r}: {tuple(sizes)}}}"
+    option = f"--input-shape {name}:{','.join(map(str, sizes))}"
+    return f"give it, as in {way(option, argument)}"
+
+
+_PICTURES = (1, 3, 224, 224)
+_SHORT = 64
+"""The length of each side of a volume, which has many of them."""
+
+
+def _example(shape: Sequence[int | str | None] | None) -> list[int]:
+    """Choose sizes: those that are known, else of one picture, signal or volume."""
+    known = [size if isinstance(size, int) else None for size in shape or [None] * len(_PICTURES)]
+    batch, channels, *sides = _PICTURES
+    usual = [batch, *[sides[0] if len(known) <= len(_PICTURES) else _SHORT] * len(known)]
+    if len(known) == len(_PICTURES) and known[-1] is None:  # else the channels come last
+        usual[1] = channels
+    return [usual[k] if size is None else size for k, size in enumerate(known)]

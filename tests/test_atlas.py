@@ -40,6 +40,7 @@ from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
 from onnx_deconv.model import Model
 from onnx_deconv.model.heads import convolutions
+from onnx_deconv.model.protos import copy_of
 
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))
 
@@ -128,6 +129,50 @@ def test_a_fixed_batch_and_fewer_images_than_places():
     found = rows(atlas_of(explainer, source, top=9))
     same(found, brute_force(Explainer(network()), source, 9))
     assert {rank for _, _, rank in found} == set(range(5))
+
+
+def bounded(how, bound=0.5):
+    """The network whose last rectifier has an upper bound, written in some way."""
+    proto = network()
+    (number,) = (k for k, node in enumerate(proto.graph.node) if "r3" in node.output)
+    rest = [copy_of(node) for node in proto.graph.node[number + 1 :]]
+    del proto.graph.node[number:]
+    bounds = {"low": np.float32(0), "high": np.float32(bound)}
+    proto.graph.initializer.extend(numpy_helper.from_array(each, name) for name, each in bounds.items())
+    nodes = {
+        "Clip": [("Clip", ["c3", "low", "high"], "r3")],
+        "Min and Max": [("Max", ["c3", "low"], "r3/low"), ("Min", ["r3/low", "high"], "r3")],
+        "Relu and Min": [("Relu", ["c3"], "r3/low"), ("Min", ["r3/low", "high"], "r3")],
+        "Clip below and Min": [("Clip", ["c3", "low"], "r3/low"), ("Min", ["r3/low", "high"], "r3")],
+    }[how]
+    proto.graph.node.extend(helper.make_node(op, inputs, [output]) for op, inputs, output in nodes)
+    proto.graph.node.extend(rest)
+    return proto
+
+
+@pytest.mark.parametrize("how", ["Clip", "Min and Max", "Relu and Min", "Clip below and Min"])
+def test_units_are_ranked_and_placed_before_an_upper_bound(how):
+    """Below the bound the network is the one without it, whose order and places it must have."""
+    source, layers = pictures(12), ["r1", "r3"]
+    free, capped = (Explainer(each, "guided") for each in (network(), bounded(how)))
+    tensors = np.stack([PREPROCESS.apply(picture)[0] for _, picture in source])
+    values = Pass(capped.session("r3"), "r3", {"image": tensors}).explained
+    assert {*values.max(axis=(2, 3)).ravel()} == {0, 0.5}  # by itself the layer tells no image from another
+    found = []
+    for explainer in (free, capped):
+        atlas = scan(explainer, images_of(source), PREPROCESS, Atlas(4), layers)
+        projector = Projector(explainer, layers, PREPROCESS.replace(size=(32, 32)))
+        units = {(one.layer, one.channel, one.rank): one for one in projector.run(atlas, images_of(source))}
+        again = scan(explainer, images_of(source), PREPROCESS, Atlas(4), layers, positions=False)
+        list(projector.run(again, images_of(source), lambda _: False, locate=True))
+        assert rows(again) == rows(atlas)
+        found.append((rows(atlas), units))
+    (expected, projected), (ranked, units) = found
+    same(ranked, expected)
+    assert units.keys() == projected.keys()
+    for key, one in units.items():
+        largest = np.abs(projected[key].values).max()
+        np.testing.assert_allclose(one.values, projected[key].values, rtol=0, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize("wanted", [lambda _: True, lambda unit: unit[1] == 1, lambda _: False])
@@ -581,6 +626,7 @@ def test_the_command_and_its_files(tmp_path, model):
     for layer in index["layers"]:
         with h5py.File(out / f"{layer['files']}-values.h5") as file:
             values = file["values"][:]
+            np.testing.assert_array_equal(Reader(out).files(layer["layer"]).values(0), values[0])
         units = np.load(out / f"{layer['files']}-units.npy")
         assert units.shape == (layer["channels"], 4)
         for channel, rank in np.argwhere(units["image"] >= 0).tolist():
@@ -643,6 +689,19 @@ def test_interrupted_projections_go_on(tmp_path, model, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == files
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
+
+
+def test_who_replaces_a_finished_atlas_is_told(tmp_path, model):
+    for name in "ab":
+        saved(tmp_path / name, [(f"{name}{key}", each) for key, each in pictures(3)])
+    options, said = ("--layer", "r3", *PREPARED), "the finished atlas there will be replaced"
+    build, merge = ("atlas", "build", model), ("atlas", "merge", tmp_path / "one", tmp_path / "two")
+    assert said not in run(*build, tmp_path / "a", "-o", tmp_path / "one", *options).stderr
+    assert said in run(*build, tmp_path / "b", "-o", tmp_path / "one", *options).stderr
+    assert set(Reader(tmp_path / "one").atlas.images) == {path.name for path in (tmp_path / "b").iterdir()}
+    run(*build, tmp_path / "a", "-o", tmp_path / "two", *options)
+    assert said not in run(*merge, "-o", tmp_path / "both").stderr
+    assert said in run(*merge, "-o", tmp_path / "both").stderr
 
 
 def test_projections_of_an_older_format_are_made_again(tmp_path, model, monkeypatch):
@@ -1059,24 +1118,21 @@ def test_an_atlas_takes_the_place_of_an_old_one_whole(finished, tmp_path, made_b
 
 
 def test_maps_whose_images_are_equally_strong_are_counted(tmp_path):
-    """Each filter is one channel of the image, up to a bound that two of the pictures reach in the first."""
+    """Each filter is one channel of the image; two of the pictures are alike in the first."""
     weights = numpy_helper.from_array(np.eye(3, dtype=np.float32)[:, :, None, None], "w")
-    bounds = [numpy_helper.from_array(np.float32(bound), name) for bound, name in ((0, "low"), (100, "high"))]
     nodes = [
         helper.make_node("Conv", ["image", "w"], ["c"]),
-        helper.make_node("Clip", ["c", "low", "high"], ["r"]),
+        helper.make_node("Relu", ["c"], ["r"]),
         helper.make_node("GlobalAveragePool", ["r"], ["scores"]),
     ]
     value = helper.make_tensor_value_info
     image = value("image", TensorProto.FLOAT, ["N", 3, 8, 8])
-    graph = helper.make_graph(
-        nodes, "net", [image], [value("scores", TensorProto.FLOAT, None)], [weights, *bounds]
-    )
+    graph = helper.make_graph(nodes, "net", [image], [value("scores", TensorProto.FLOAT, None)], [weights])
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
         tmp_path / "n.onnx",
     )
-    colours = [(200, 50, 0), (150, 60, 0), (90, 70, 0)]
+    colours = [(200, 50, 0), (200, 60, 0), (90, 70, 0)]
     folder = saved(
         tmp_path / "in", [(f"{k}.png", np.full((8, 8, 3), c, np.uint8)) for k, c in enumerate(colours)]
     )
@@ -1085,7 +1141,7 @@ def test_maps_whose_images_are_equally_strong_are_counted(tmp_path):
     result = run(*asked, "-o", tmp_path / "two", "--top", 2)
     assert json.loads(result.stdout)["tied"] == 1  # of green the second is weaker, blue is dark
     assert "in 1 of 3 feature maps all 2 images are equally strong" in result.stderr
-    for more in (("--top", 3), ("--top", 1), ("--top", 2, "--layer", "c")):
+    for more in (("--top", 3), ("--top", 1)):
         result = run(*asked, "-o", tmp_path / "more", *more)
         assert json.loads(result.stdout)["tied"] == 0
         assert "equally strong" not in result.stderr

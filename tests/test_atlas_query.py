@@ -71,6 +71,8 @@ def test_the_nearest_maps_share_most_images():
         ("conv2/relu", 2, 2, 2 / 4),
         ("conv1", 1, 1, 1 / 5),
     ]
+    assert answers("layer=conv1 near=conv1:0") == found[2:]
+    assert answers("near=conv1:0 layer=conv2 top=1") == found[:1]
 
 
 def test_units_are_listed_with_where_they_are():
@@ -93,7 +95,12 @@ def test_units_are_listed_with_where_they_are():
         ("layer=pool", "no such layer; there are conv1, conv2/relu"),
         ("layer=conv1 channel=2", "has 2 feature maps"),
         ("channel=99", "the layer with the most has 3 feature maps"),
-        ("near=conv1", "near=conv4:17"),
+        ("near=conv1", "near=LAYER:CHANNEL"),
+        ("near=conv1:2", "'conv1' has 2 feature maps"),
+        ("near=conv1:0 class=cat", "near= and class= are two questions"),
+        ("near=conv1:0 channel=1", "near= and channel= are two questions"),
+        ("class=cat image=dog/c.png", "class= and image= are two questions"),
+        ("layer=conv1 layer=conv2", "'layer=conv2': layer is given twice"),
         ("top=0", "above 0"),
         ("channel=-1", "no channel"),
         ("class=fish", "classes: cat, dog"),

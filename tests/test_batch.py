@@ -8,6 +8,7 @@ import sys
 from collections import namedtuple
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import onnx
@@ -232,6 +233,27 @@ def test_what_it_takes_is_said(model, many, out):
     assert f"{14 * sum(f.stat().st_size for f in first) / 1000:.0f} kB" in line or "MB" in line
 
 
+def test_a_cluster_is_judged_by_what_follows_the_first(model, many, out, monkeypatch):
+    """Ray takes 100 seconds to start, then a photograph comes every 4 seconds."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+
+    def together(_console, job, names, groups, _address):
+        explaining = outcomes.Explaining(job, names)
+        for number, group in enumerate(groups):
+            clock.now += 4.0 if number else 100.0
+            yield explaining.explain(group)
+
+    monkeypatch.setattr("onnx_deconv.cli.explaining.together", together)
+    monkeypatch.setattr("onnx_deconv.cli.batch.time", clock)
+    monkeypatch.setattr("onnx_deconv.cli.console.os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    _, stdout, _ = run("explain", model, many, "-o", out, "--ray", "local")
+    said = [line for line in stdout.splitlines() if "more will" in line]
+    assert len(said) == 2
+    assert said[0].startswith("14 photographs more will take about")
+    assert said[1] == "11 photographs more will last about 0:44"  # 3 in 12 seconds
+    assert "of memory" not in "".join(said)  # which actors have, and the driver does not know
+
+
 def test_too_little_room_is_a_mistake_at_the_beginning(model, many, out, monkeypatch):
     usage = namedtuple("usage", "total used free")  # noqa: PYI024
     monkeypatch.setattr("onnx_deconv.files.shutil.disk_usage", lambda _: usage(10, 10, 1000))
@@ -332,6 +354,32 @@ def test_how_long_the_rest_lasts_is_said_after_the_first_step(capsys, monkeypatc
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     assert memory.endswith(" MB of memory\n")
     assert float(memory.split()[0]) == pytest.approx(most * 1.024, rel=0.05)
+
+
+def test_steps_of_several_kinds_are_judged_by_one_of_each(capsys, monkeypatch, loaded):
+    loaded(0.5)
+    now = iter([100.0, 160.0])  # at the beginning, and after two of six steps
+    monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(now))
+    steps = Console().progress("abcdef", str, 2)
+    assert [next(steps), next(steps)] == ["a", "b"]
+    assert not capsys.readouterr().out
+    assert list(steps) == ["c", "d", "e", "f"]
+    assert capsys.readouterr().out.startswith("4 steps more will last about 2:00")
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [(["r1", "r2"], "2 steps more will last about 0:30"), (["r1"], "1 step more will")],
+)
+def test_verify_says_how_long_the_rest_lasts(model, monkeypatch, loaded, layers, expected):
+    loaded(0.0)
+    clock = iter(range(0, 3000, 30))  # seconds at the beginning, and after one of each table
+    monkeypatch.setattr("onnx_deconv.cli.console.time.monotonic", lambda: next(clock))
+    named = [word for layer in layers for word in ("--layer", layer)]
+    _, stdout, _ = run("verify", model, *named, "--rules", "guided", "--rules", "gradient")
+    (said,) = [line for line in stdout.splitlines() if "more will" in line]
+    assert said.startswith(expected)
+    assert stdout.splitlines()[-1] == "all checks passed"
 
 
 def test_what_a_command_says_of_the_rest_itself_is_not_said_again(capsys, monkeypatch, loaded):

@@ -237,6 +237,26 @@ def test_convert_and_inspect_say_what_does_not_depend_on_the_photograph(tmp_path
     assert said not in run("inspect", blind, "--rules", "guided")[1]
 
 
+def test_what_is_as_strong_is_said_with_the_layer_that_tells_it_apart(photo, tmp_path, out):
+    """Two of three channels are above 6 everywhere."""
+    body = "c = Conv(x, w, b) r = Clip(c, low, high) g = GlobalAveragePool(r) y = Flatten(g)"
+    weights = {"w": numbers((3, 3, 1, 1)), "b": np.float32([100, 100, -100])}
+    weights |= {"low": np.float32(0), "high": np.float32(6)}
+    limited = saved(model_of(body, {"x": (1, 3, 8, 8)}, weights), tmp_path / "limited.onnx")
+    way = "the first in order is explained; --layer c, the value before, tells them apart"
+    code, _, stderr = run("convert", limited, "--layer", "r", "--form", "explain", "-o", tmp_path / "graph")
+    assert (code, f"Warning: where several are equally strong in 'r', {way}" in stderr) == (0, True)
+    for other in (("--layer", "c", "--form", "explain"), ("--layer", "r"), ("--form", "explain")):
+        assert way not in run("convert", limited, *other, "-o", tmp_path / "other")[2]
+    code, stdout, stderr = run(
+        "explain", limited, photo, "--layer", "r", "--seed", "strongest", "-o", out, "--json"
+    )
+    record = json.loads(stdout)
+    assert (code, record["equals"]) == (0, {"channels": 1, "positions": 63})
+    assert f"1 other channel and 63 other positions are as strong: {way}" in record["note"]
+    assert record["note"] in stderr
+
+
 def test_without_json_lines_are_for_people(model, photo, out):
     code, stdout, stderr = run("explain", model, photo, "--rules", "deconvnet", "-o", out)
     assert (code, stderr) == (0, "")
@@ -477,11 +497,13 @@ def test_a_label_cannot_lead_out_of_the_folder(model, photo, tmp_path, out):
     assert re.fullmatch(r"photo-\d-evil-1-deconvnet\.npy", names[1])
 
 
-def test_labels_that_are_too_few_are_noticed(model, photo, tmp_path, out):
-    (tmp_path / "labels.txt").write_text("one\ntwo\n")
-    code, _, stderr = run("explain", model, photo, "-o", out, "--labels", tmp_path / "labels.txt")
+@pytest.mark.parametrize("names", [2, 6])
+@pytest.mark.parametrize("command", ["explain", "occlude", "sheet", "evaluate"])
+def test_labels_that_are_too_few_or_too_many_are_noticed_once(model, photo, tmp_path, out, command, names):
+    (tmp_path / "labels.txt").write_text("".join(f"name {k}\n" for k in range(names)))
+    code, _, stderr = run(command, model, photo, "-o", out, "--labels", tmp_path / "labels.txt")
     assert code == 0
-    assert "2 labels for 5 classes" in stderr
+    assert stderr.count(f"{names} labels for 5 classes: names may be wrong") == 1
 
 
 def test_an_empty_reconstruction_is_said(photo, tmp_path, out):

@@ -270,9 +270,10 @@ def test_explain_takes_collections_as_it_takes_folders(tmp_path, kind):
     assert len(list((tmp_path / "a").glob("*.npy"))) == 4
 
 
-def test_a_compressed_tar_is_not_explained(tmp_path):
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.TGZ"])
+def test_a_compressed_tar_is_not_explained(tmp_path, name):
     onnx.save(network(), tmp_path / "net.onnx")
-    path = tar(tmp_path / "x.tar", CONTENT, "w:gz")
+    path = tar(tmp_path / name, CONTENT, "w:gz")
     assert "unpack it" in refused("explain", tmp_path / "net.onnx", path, "-o", tmp_path / "a")
 
 

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from cells import SCENE, cell
+from cells import SCENE, cell, scene
 from commands import run
 from onnx import TensorProto, helper, numpy_helper
 from small_networks import model
@@ -224,11 +224,6 @@ ROWS = {
 }  # fmt: skip
 
 
-def slope(probability):
-    """What a box's probability changes by with each of its cell's pixels."""
-    return probability * (1 - probability) * 10 / 16
-
-
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -240,12 +235,12 @@ def test_rows_of_picked_boxes_are_explained_from_the_scores_of_all(rows, labels,
     proto = net(ROWS[rows], labels=labels)
     (head,) = heads(load(proto))
     apart = "apart" in rows or rows == "DETR"
-    assert (head.kind, head.start) == ("detections", "q" if apart else "p")
+    assert (head.kind, head.start) == ("detections", "q" if apart else "p/scores")
+    assert head.cut[-1] == "Sigmoid " + ("t" if apart else "s")
     found = in_all_three(proto, SCENE, tmp_path)
     # Of the first image a bright cell is the strongest, of the second a dark one.
-    logits = [(1, 2, 4, 1), (2, 2, 4, -1)]
-    expected = [cell(r, c, s * (10 / 16 if apart else slope(sigmoid(z)))) for r, c, z, s in logits]
-    np.testing.assert_allclose(arrays(found), np.concatenate(expected), atol=1e-6)
+    expected = np.concatenate([cell(1, 2, 10 / 16), cell(2, 2, -10 / 16)])
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
     assert [(e.channel, e.position) for e in found] == [(0, (6,)), (1, (10,))]
     assert [e.label for e in found] == list(labels or (None, None))
     second = in_all_three(proto, SCENE[:1], tmp_path / "dark", 1)
@@ -269,9 +264,7 @@ def test_rows_of_one_class_are_told_too(rows, labels, tmp_path):
         "by2": np.array([1, 1, 1]), "two": np.array(1),
     }  # fmt: skip
     found = in_all_three(net(ROWS[rows], labels=labels, **alone), SCENE, tmp_path)
-    apart = "apart" in rows or rows == "DETR"
-    values = [10 / 16 if apart else slope(sigmoid(z)) for z in (4, 3)]
-    expected = np.concatenate([cell(1, 2, values[0]), cell(0, 3, values[1])])
+    expected = np.concatenate([cell(1, 2, 10 / 16), cell(0, 3, 10 / 16)])
     np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
     assert [(e.channel, e.position) for e in found] == [(0, (6,)), (0, (3,))]
 
@@ -304,6 +297,82 @@ def test_scores_and_classes_of_picked_boxes_lead_to_the_scores_of_all(picking, o
     assert [(e.label, e.position) for e in found] == [("bright", (6,)), ("dark", (10,))]
     with pytest.raises(InputError, match="holds boxes, whose scores another output holds"):
         explainer(proto, output="boxes")(SCENE)
+
+
+@pytest.mark.parametrize("output", [None, "v", "cls"])
+def test_a_detector_of_one_image_without_an_axis_for_it(output, tmp_path):
+    """As torchvision writes detectors: D boxes, D classes and D scores."""
+    body = (
+        f"w_ = Unsqueeze(x, first) {APART.replace('Conv<strides=[4,4]>(x,', 'Conv<strides=[4,4]>(w_,')} {NMS}"
+    )
+    proto = net(body, "boxes v cls", "1,16,16", whole=("cls",))
+    ask = explainer(proto, output=output)
+    assert (ask.head.output, ask.head.kind, ask.head.start) == (output or "v", "detections", "q")
+    found = in_all_three(proto, SCENE[:1], tmp_path)
+    assert [(e.label, e.position) for e in found] == [("bright", (6,))]
+    np.testing.assert_allclose(arrays(found), 10 * cell(1, 2), atol=1e-6)
+    assert [(e.label, e.position) for e in ask(SCENE)] == [("bright", (6,)), ("dark", (10,))]
+    np.testing.assert_array_equal(arrays(ask(SCENE[0])), arrays(found))
+    with pytest.raises(InputError, match="holds boxes, whose scores another output holds"):
+        explainer(proto, output="boxes")(SCENE[0])
+
+
+def kept(name, scores):
+    """As torchvision picks the best of some scores: those above a threshold, and of these the largest."""
+    return f"""
+        e{name} = Greater({scores}, third) n{name} = NonZero(e{name}) t{name} = Transpose(n{name})
+        g{name} = GatherND({scores}, t{name}) z{name} = Shape(g{name}) m{name} = Min(z{name}, five)
+        v{name}, i{name} = TopK(g{name}, m{name})
+    """
+
+
+def of_level(name, first, end):
+    scores = f"""
+        l{name} = Slice(q, {first}, {end}, second) o{name} = Gather<axis=0>(l{name}, zeroth)
+        p{name} = Sigmoid(o{name}) f{name} = Reshape(p{name}, line)
+    """
+    return scores + kept(name, f"f{name}")
+
+
+LOGITS = """
+    u = Unsqueeze(x, first) c = Conv<strides=[4,4]>(u, k, o) r = Reshape(c, flat)
+    q = Transpose<perm=[0,2,1]>(r) w = Slice(r, first, second, second) n = Mul(w, zero)
+    around = Add(n, corners) turned = Transpose<perm=[0,2,1]>(around) boxes = Squeeze(turned, first)
+"""
+LEVELS = f"{LOGITS} {of_level('a', 'first', 'ten')} {of_level('b', 'ten', 'sixteenth')}"
+SHARED = f"""
+    {LOGITS} s = Softmax<axis=2>(q) f = Gather<axis=0>(s, zeroth)
+    fa = Gather<axis=1>(f, oneth) fb = Gather<axis=1>(f, two) {kept("a", "fa")} {kept("b", "fb")}
+"""
+
+
+@pytest.mark.parametrize("labels", [("bright", "dark"), ()])
+@pytest.mark.parametrize(("body", "fields"), [(LEVELS, (0, 2)), (SHARED, (1, 2))], ids=["RetinaNet", "SSD"])
+def test_scores_that_are_picked_one_by_one_and_joined_are_traced_to_those_of_all(
+    body, fields, labels, tmp_path
+):
+    """Torchvision's detectors pick the best boxes of each map, or of each class beside the background."""
+    alone = {"k": np.concatenate([0 * PIXELS[:1], PIXELS]), "o": np.float32([0, -5, 5])} if fields[0] else {}
+    more = {
+        "flat": np.array([1, 3 if fields[0] else 2, -1]), "ten": np.array([10]), "line": np.array([-1]),
+        "sixteenth": np.array([16]), "oneth": np.array(1),
+    }  # fmt: skip
+    joined = """
+        y = Concat<axis=0>(va, vb) whole = Shape(y) best, order = TopK(y, whole) v = Gather<axis=0>(y, order)
+    """
+    proto = net(
+        f"{body} {joined}", "boxes v", "1,16,16", labels, **{"flat": np.array([0, 2, -1])} | more | alone
+    )
+    head = head_of(load(proto))
+    assert (head.output, head.kind, head.start, head.boxes.told) == ("v", "detections", "q", fields)
+    for image, channel, cell_of in zip(SCENE, (0, 1), ((1, 2), (2, 2)), strict=True):
+        found = in_all_three(proto, image[None], tmp_path / str(channel))
+        position = (4 * cell_of[0] + cell_of[1],)
+        told = [(e.channel, e.label, e.position) for e in found]
+        assert told == [(channel, labels[channel] if labels else None, position)]
+        expected = cell(*cell_of, (1 - 2 * channel) * 10 / 16)
+        np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert explainer(proto)(SCENE[:1], 1)[0].position == (0,)
 
 
 @pytest.mark.parametrize("labels", [("bright", "dark"), ()])
@@ -432,17 +501,185 @@ def test_a_signal_that_dies_at_a_full_probability_is_said_to_with_the_way_out(ga
     body = f"{MAPS} a = Relu(c) g = Mul(a, gain) " + ALL.replace(MAPS, "").replace("(c, flat)", "(g, flat)")
     body += " f = Identity(p) boxes, scores = Split<axis=2>(f, parts) y = Concat<axis=2>(boxes, scores)"
     ask = explainer(net(body, gain=np.float32(gain)))
-    (found,) = ask(SCENE[:1], "bright")
+    (found,) = ask(SCENE[:1], "bright")  # before the Sigmoid none dies
+    np.testing.assert_allclose(found.reconstruction, cell(1, 2, gain * 10 / 16)[0], rtol=1e-5)
+    assert found.score == pytest.approx(sigmoid(4 * gain), rel=1e-6)
+    (found,) = ask(SCENE[:1], 4, layer="y", position=found.position, seed="one")
     if gain == 2:  # sigmoid(8)
-        slope_ = gain * 10 / 16 * sigmoid(8) * (1 - sigmoid(8))
-        np.testing.assert_allclose(found.reconstruction, cell(1, 2, slope_)[0], rtol=1e-3, atol=1e-8)
+        slope = gain * 10 / 16 * sigmoid(8) * (1 - sigmoid(8))
+        np.testing.assert_allclose(found.reconstruction, cell(1, 2, slope)[0], rtol=1e-3, atol=1e-8)
         assert "died" not in (found.note or "")
         return
     assert found.is_empty
     assert "the signal of 'y' (seed one) died at 's'" in found.note
     assert "explain the layer 'r' before it" in found.note
-    (score,) = ask(SCENE[:1], 0, layer="r", position=found.position)
-    assert score.reconstruction.any()
+
+
+# --- probabilities and boxes in one value, as YOLO writes them -----------------------------------------
+
+SURE = 100
+"""Times its slope a class's score is so large that its sigmoid is 1 to the last digit."""
+FINE = np.zeros((7, 1, 2, 2), np.float32)
+COARSE = np.zeros((7, 1, 4, 4), np.float32)
+for kernel_, area in ((FINE, 4), (COARSE, 16)):
+    kernel_[[4, 5, 6]] = np.reshape(np.float32([0.5, 1, -1]) * SURE / area, (3, 1, 1, 1))
+LEVELS = {
+    "fine": FINE, "coarse": COARSE, "bf": np.float32([0, 0, 0, 0, -46, -100, -100]),
+    "bc": np.float32([0, 0, 0, 0, -20, -40, 40]), "rows": np.array([0, 7, -1]), "to4": np.array([4, 3]),
+    "to2": np.array([2, 2, 3]), "to7": np.array([4, 1, 2]), "eight": np.float32(8), "half": np.float32(0.5),
+    "at4": np.array([4]), "at5": np.array([5]), "at7": np.array([7]), "at0": np.array([0]),
+    "size_": np.float32([[[16], [16], [16], [16], [1], [1], [1]]]), "only": np.array([4, 3]),
+}  # fmt: skip
+"""Cells of 4×4 pixels, and of 2×2 which have no class: four numbers of a box, objectness, bright, dark."""
+TWO = "f = Conv<strides=[2,2]>(x, fine, bf) c = Conv<strides=[4,4]>(x, coarse, bc)"
+
+
+def decoded(level):
+    """A level of YOLO v5: a sigmoid of all fields, of which some become a box."""
+    return f"""
+        {level}r = Reshape({level}, rows) {level}t = Transpose<perm=[0,2,1]>({level}r)
+        {level}s = Sigmoid({level}t)
+        {level}xy, {level}wh, {level}p = Split<axis=2>({level}s, to2) {level}m = Mul({level}xy, eight)
+        {level}sh = Sub({level}m, half) {level}sq = Mul({level}wh, {level}wh)
+        {level}y = Concat<axis=2>({level}sh, {level}sq, {level}p)
+    """
+
+
+def beside(level):
+    """A level of YOLOX: the sigmoids alone stand beside a box."""
+    return f"""
+        {level}b, {level}o, {level}k = Split<axis=1>({level}, to7) {level}so = Sigmoid({level}o)
+        {level}sk = Sigmoid({level}k) {level}j = Concat<axis=1>({level}b, {level}so, {level}sk)
+        {level}y = Reshape({level}j, rows)
+    """
+
+
+YOLO = {
+    "v5": f"{TWO} {decoded('f')} {decoded('c')} y = Concat<axis=1>(fy, cy)",
+    "X": f"""{TWO} {beside("f")} {beside("c")} l = Concat<axis=2>(fy, cy) t = Transpose<perm=[0,2,1]>(l)
+        w, p = Split<axis=2>(t, only) d = Exp(w) y = Concat<axis=2>(d, p)""",
+    "v8 with an objectness": f"""{TWO} fr = Reshape(f, rows) cr = Reshape(c, rows) l = Concat<axis=2>(fr, cr)
+        w, q = Split<axis=1>(l, only) d = Mul(w, eight) p = Sigmoid(q) y = Concat<axis=1>(d, p)""",
+    "in pixels": f"""{TWO} {beside("f")} {beside("c")} l = Concat<axis=2>(fy, cy) y = Mul(l, size_)""",
+    "quantised": f"""{TWO} {beside("f")} {beside("c")} l = Concat<axis=2>(fy, cy)
+        q = QuantizeLinear(l, step, zero8) y = DequantizeLinear(q, step, zero8)""",
+    "sliced and joined": f"""{TWO} {beside("f")} {beside("c")} l = Concat<axis=2>(fy, cy)
+        w = Slice(l, at0, at4, second) p = Slice(l, at4, at7, second) y = Concat<axis=1>(w, p)""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", YOLO)
+def test_boxes_beside_sure_probabilities_are_explained_from_before_the_sigmoids(form, tmp_path):
+    """Of the bright cell the objectness, 50·0.9 - 20, and the class, 100·0.9 - 40, are as sure as can be."""
+    proto = net(YOLO[form], **LEVELS, step=np.float32(1 / 128), zero8=np.uint8(0))
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.ranked) == ("detections", "y")
+    assert ask.head.start == ("l/scores" if form == "quantised" else "y/scores")
+    sigmoids = 2 * (1 if form == "v5" else 2) if "v8" not in form else 1
+    assert [each.split()[0] for each in ask.head.cut] == ["Sigmoid"] * sigmoids
+    image = scene((1, 2, 0.9), (3, 0, 0.3))
+    found = in_all_three(proto, image, tmp_path, "bright")
+    assert found[0].position == (64 + 6,)
+    # The class's score and the objectness are multiplied, so that both are explained.
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
+    assert found[0].score == pytest.approx(1, rel=1e-6)
+    (weaker,) = ask(image, "bright", position=(64 + 12,), seed="one")
+    np.testing.assert_allclose(weaker.reconstruction, cell(3, 0, 1.5 * SURE / 16)[0], rtol=1e-5, atol=1e-6)
+    (other,) = ask(image, "bright - dark", position=(64 + 6,), seed="one")
+    np.testing.assert_allclose(other.reconstruction, cell(1, 2, 2 * SURE / 16)[0], rtol=1e-5, atol=1e-6)
+    (alone,) = ask(image, "field 4", position=(64 + 6,), seed="one")
+    np.testing.assert_allclose(alone.reconstruction, cell(1, 2, 0.5 * SURE / 16)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("squash", ["Sigmoid", "Softmax<axis=2>"])
+def test_probabilities_of_several_levels_are_explained_from_before_each(squash, tmp_path):
+    """As RetinaNet, SSD and RetinaFace write them: beside the boxes, level after level."""
+    body = f"""{TWO} fr = Reshape(f, rows) cr = Reshape(c, rows)
+        ft = Transpose<perm=[0,2,1]>(fr) ct = Transpose<perm=[0,2,1]>(cr)
+        fb, fo, fk = Split<axis=2>(ft, to7) cb, co, ck = Split<axis=2>(ct, to7)
+        void = Mul(fk, zero) fs = {squash}(void) cs = {squash}(ck) boxes = Concat<axis=1>(fb, cb)
+        y = Concat<axis=1>(fs, cs)"""
+    proto = net(body, "y boxes", **LEVELS)
+    head = head_of(load(proto))
+    assert (head.output, head.kind, head.start, head.ranked) == ("y", "detections", "y/scores", "y")
+    assert head.squash == ("each" if squash == "Sigmoid" else "together")
+    image = scene((1, 2, 0.9), (3, 0, 0.3))
+    found = in_all_three(proto, image, tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, SURE / 16), rtol=1e-5, atol=1e-6)
+    assert found[0].position == (64 + 6,)
+
+
+@pytest.mark.parametrize("labels", [("bright", "dark"), ("nothing", "bright", "dark"), ()])
+def test_a_background_beside_classes_is_no_objectness(labels, tmp_path):
+    """As SSD writes boxes and the softmax of 1 + 2 classes in one value: it is nothing where it is grey."""
+    softmax = np.float32([0, 200, -200]), np.float32([0, -100, 30])
+    body = f"""{MAPS} r = Reshape(c, flat3) t = Transpose<perm=[0,2,1]>(r) s = Softmax<axis=2>(t)
+        w = Slice(r, first, second, second) n = Mul(w, zero) around = Add(n, corners)
+        b = Transpose<perm=[0,2,1]>(around) y = Concat<axis=2>(b, s)"""
+    kernel = np.full((3, 1, 4, 4), 1 / 16, np.float32) * softmax[0][:, None, None, None]
+    proto = net(body, labels=labels, k=kernel, o=softmax[1], flat3=np.array([0, 3, -1]))
+    image = scene((1, 2, 0.9), (3, 0, 0.8))
+    image[..., 12:, 12:] = 0.1
+    ask = explainer(proto)
+    assert ask.head.start == "y/scores"
+    (told,) = inspect_model(load(proto)).heads
+    assert ("field 4 is assumed to stand for no object" in told.targets) is (not labels)
+    for rank, position in ((1, 6), (2, 12)):  # the two bright cells are sure, grey ones are nothing
+        (found,) = ask(image, f"{'bright' if labels else 0}#{rank}")
+        assert found.position == (position,)
+        np.testing.assert_allclose(found.reconstruction, cell(*divmod(position, 4), 200 / 16)[0], rtol=1e-6)
+    found = in_all_three(proto, image, tmp_path, "dark" if labels else 1)
+    assert found[0].position == (15,)
+    np.testing.assert_allclose(arrays(found), cell(3, 3, -200 / 16), rtol=1e-6)
+
+
+FACTORS = """boxes = Slice(rows_, at0, at4, last) sure = Slice(rows_, at4, at5, last)
+    which = Slice(rows_, at5, at7, last) y = Mul(sure, which)"""
+PRODUCTS = {
+    "beside the boxes": ("y = Identity(p)", "y boxes"),
+    "with the boxes": ("y = Concat<axis=2>(boxes, p)", "y"),
+    "picked": ("flat_ = Reshape(p, all) y, i = TopK(flat_, five) nth = Div(i, two)", "y"),
+    "root": ("y = Sqrt(p)", "y boxes"),
+}
+
+
+@pytest.mark.parametrize("form", ["v5", "X", "v8 with an objectness", "sliced and joined"])
+def test_factors_that_are_cut_out_of_rows_again_are_multiplied(form, tmp_path):
+    """As YOLO v7's exporter does before it picks the best boxes."""
+    turned = "Identity(joined)" if form in ("v5", "X") else "Transpose<perm=[0,2,1]>(joined)"
+    body = f"{YOLO[form].replace(' y = ', ' joined = ')} rows_ = {turned} {FACTORS}"
+    proto = net(body, "y boxes", **LEVELS)
+    head = head_of(load(proto))
+    assert (head.output, head.kind, head.ranked) == ("y", "detections", "y")
+    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", PRODUCTS)
+def test_a_product_of_two_sure_probabilities_is_explained_from_before_both(form, tmp_path):
+    """As YOLO's exporters multiply classes by the objectness, and FCOS's by the centerness."""
+    more, outputs = PRODUCTS[form]
+    body = f"""{TWO} r = Reshape(c, rows) t = Transpose<perm=[0,2,1]>(r) boxes, co, ck = Split<axis=2>(t, to7)
+        so = Sigmoid(co) sk = Sigmoid(ck) p = Mul(sk, so) {more}"""
+    proto = net(body, outputs, **LEVELS)
+    head = head_of(load(proto))
+    assert (head.output, head.kind) == ("y", "detections")
+    assert sorted(head.cut[-2:]) == ["Sigmoid sk", "Sigmoid so"]
+    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
+    assert found[0].score == pytest.approx(1, rel=1e-6)
+
+
+def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_path):
+    """As classifiers with a head for each class write them; a sigmoid of a large number is 1."""
+    body = """a = Conv<strides=[16,16]>(x, left) b = Conv<strides=[16,16]>(x, right) af = Flatten(a)
+        bf = Flatten(b) p = Sigmoid(af) q = Sigmoid(bf) y = Concat<axis=1>(p, q)"""
+    left, right = (200 * cell(row, 0)[:, :, :] for row in (0, 2))
+    proto = net(body, left=left, right=right)
+    head = head_of(load(proto))
+    assert (head.kind, head.start, list(head.cut)) == ("classes", "y/scores", ["Sigmoid q", "Sigmoid p"])
+    found = in_all_three(proto, np.ones((1, 1, 16, 16), np.float32), tmp_path, "dark")
+    np.testing.assert_allclose(arrays(found), right, rtol=1e-6)
 
 
 # --- branches, plug-ins, and what is not told ---------------------------------------------------------

@@ -165,12 +165,34 @@ def test_each_checkpoint_shows_its_strongest_activation(tmp_path):
             best = max(np.ndindex(5, 10, 10), key=lambda at: values[at[0], channel, at[1], at[2]])
             assert inside.images[t, k] == best[0]
             np.testing.assert_array_equal(inside.positions[t, k], best[1:])
+            assert inside.equals[t, k] == 0
             assert inside.activations[t, k] == pytest.approx(values[:, channel].max(), rel=1e-5)
             (one,) = explainer(proto)(images[best[0] : best[0] + 1], channel, layer="r1", position=best[1:])
             assert_close(inside.projections[t, k], one.reconstruction)
         assert scores.images[t, 0] == logits[:, 4].argmax()
     assert scores.positions.shape == (3, 1, 0)
     assert inside.projections.shape == (3, 2, 3, 10, 10)
+
+
+def test_activations_that_equal_the_strongest_are_counted(tmp_path):
+    """A ReLU6 of two and one times an image, then a pool: each number above 6 is as strong as all others."""
+    weights = {
+        "w": np.float32([2, 1]).reshape(2, 1, 1, 1),
+        "low": np.float32(0),
+        "high": np.float32(6),
+    }
+    body = "c = Conv(x, w) k = Clip(c, low, high) r = MaxPool<kernel_shape=[1,1]>(k) y = Flatten(r)"
+    onnx.save(model(body, weights, "N,1,2,2"), tmp_path / "a.onnx")
+    dark, one = np.zeros((1, 1, 2, 2), np.float32), np.float32([[[[1, 5], [4, 0]]]])
+    for images, expected in (
+        ([one], [(0, 0, 1, 1), (0, 0, 1, 0)]),
+        ([dark, one, one], [(1, 0, 1, 3), (1, 0, 1, 1)]),
+        ([dark, one, 2 * one], [(1, 0, 1, 3), (2, 0, 1, 1)]),
+    ):
+        batch = np.concatenate(images)
+        (found,) = evolution(checkpoints_in(tmp_path), batch, {"r": [0, 1]}, batch=2)
+        told = zip(found.images[0], *found.positions[0].T, found.equals[0], strict=True)
+        assert [tuple(map(int, each)) for each in told] == expected
 
 
 def test_a_fixed_batch_size_shows_the_same(tmp_path):
@@ -183,6 +205,24 @@ def test_a_fixed_batch_size_shows_the_same(tmp_path):
     )
     np.testing.assert_array_equal(free.images, fixed.images)
     assert_close(free.projections, fixed.projections)
+
+
+def test_what_has_an_upper_bound_is_followed_by_the_value_before_it(tmp_path):
+    """As without the bound, which all images reach; below the layer both networks are the same."""
+    images, found = random(4, 3, 10, 10), []
+    for name, bounds in (("free", "low"), ("bounded", "low, high")):
+        body = f"c1 = Conv<pads=[1,1,1,1]>(x, w1) r1 = Clip(c1, {bounds}) y = GlobalAveragePool(r1)"
+        weights = {"w1": random(4, 3, 3, 3), "low": np.float32(0), "high": np.float32(0.25)}
+        (tmp_path / name).mkdir()
+        onnx.save(model(body, weights, "N,3,H,W"), tmp_path / name / "a.onnx")
+        found += evolution(checkpoints_in(tmp_path / name), images, {"r1": [0, 3]})
+    free, bounded = found
+    assert free.activations.min() > 0.25
+    assert bounded.layer == "r1"
+    for name in ("activations", "images", "positions"):
+        np.testing.assert_array_equal(getattr(bounded, name), getattr(free, name))
+    share = 0.25 / free.activations[..., None, None, None]  # what is sent back is the layer's own activation
+    assert_close(bounded.projections, free.projections * share)
 
 
 def test_numbers_in_names_sort_by_size():

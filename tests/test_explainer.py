@@ -23,6 +23,9 @@ from onnx_deconv import (
     load,
     save,
 )
+from onnx_deconv.attribution.photographs import Selection
+from onnx_deconv.experiments.sheet import Column
+from onnx_deconv.model.ranking import before_limit
 from onnx_deconv.runtime import providers
 
 TABLES = ["deconvnet", "guided", "gradient"]
@@ -237,6 +240,97 @@ def test_the_strongest_position_is_where_the_activation_is_largest(explainer):
         assert e.seed == "strongest"
 
 
+# --- equals ---------------------------------------------------------------------------------------
+
+LIMITED = """
+    c = Conv(x, w) y = Clip(c, low, high)
+    p = GlobalAveragePool(y) f = Flatten(p) scores = Gemm<transB=1>(f, v)
+"""
+PLANTED = np.float32([[[[1, 5], [4, 0]]]])
+"""Times 3 and 2, five and four are more than 6; times 1 they are less."""
+
+
+@pytest.fixture
+def limited():
+    """A ReLU6 makes two channels equal, and two positions in each; of three classes two are the same."""
+    weights = {
+        "w": np.float32([3, 2, 1]).reshape(3, 1, 1, 1),
+        "v": np.float32([[0, 0, 1], [1, 0, 0], [1, 0, 0]]),
+        "low": np.float32(0),
+        "high": np.float32(6),
+    }
+    return Explainer(model(LIMITED, weights, {"x": "N,1,2,2"}, outputs="scores"), providers="cpu")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"layer": "y"}, [(0, 1, 0)]),
+        ({"layer": "y", "seed": "strongest"}, [(0, 1, 1)]),
+        ({"layer": "y", "seed": "one"}, [(0, 1, 1)]),
+        ({"layer": "y", "top": 2}, [(0, 0, 0), (1, 0, 0)]),
+        ({"layer": "y", "top": 3, "seed": "strongest"}, [(0, 0, 1), (1, 0, 1), (2, 0, 0)]),
+        ({"layer": "y", "target": 1, "seed": "strongest"}, [(1, 0, 1)]),
+        ({"layer": "y", "position": (1, 0)}, [(0, 1, 0)]),
+        ({"layer": "c", "seed": "strongest"}, [(0, 0, 0)]),
+        ({}, [(1, 1, 0)]),
+        ({"target": 2}, [(2, 0, 0)]),
+    ],
+)
+def test_what_is_exactly_as_strong_is_counted(limited, asked, expected):
+    found = limited(PLANTED, **asked)
+    assert [(one.channel, *one.equals) for one in found] == expected
+    assert ["as strong" in (one.note or "") for one in found] == [
+        channels + positions > 0 for _, channels, positions in expected
+    ]
+
+
+def test_equals_are_told_and_the_layer_that_tells_them_apart(limited):
+    (one,) = limited(PLANTED, layer="y", seed="strongest")
+    assert one.position == (0, 1)
+    assert one.caption == "y channel 0 at 0,1, 6, as others"
+    assert Column(limited, Selection(layer="y")).caption(one).startswith("y map 0, 6, as others, deconvnet")
+    assert one.note.startswith(
+        "1 other channel and 1 other position are as strong: the first in order is explained; layer='c', "
+        "the value before, tells them apart; "
+    )
+    (one,) = limited(PLANTED)
+    assert one.note.startswith("1 other class is as strong: the first in order is explained; ")
+    assert "layer=" not in one.note
+    (one,) = limited(PLANTED, 1, layer="y", seed="strongest", position="region")
+    assert "as strong" not in one.note
+
+
+def test_of_what_is_zero_everywhere_nothing_is_as_strong(limited):
+    (one,) = limited(np.zeros_like(PLANTED), layer="y", seed="strongest")
+    assert "nothing is active there" in one.note
+    assert one.equals == (0, 0)
+    assert "as strong" not in one.note
+
+
+@pytest.mark.parametrize(
+    ("body", "before"),
+    [
+        ("y = Clip(c, low, high)", "c"),
+        ("r = Relu(c) y = Min(r, high)", "c"),
+        ("y = Sigmoid(c)", "c"),
+        ("k = Clip(c, low, high) y = Transpose<perm=[0,2,3,1]>(k)", "c"),
+        ("q = QuantizeLinear(c, high, zero) y = DequantizeLinear(q, high, zero)", "c"),
+        ("k = Clip(c, low, high) q = QuantizeLinear(k, high, zero) y = DequantizeLinear(q, high, zero)", "c"),
+        ("k = Relu(c) q = QuantizeLinear(k, high, zero) y = DequantizeLinear(q, high, zero)", "k"),
+        ("y = Relu(c)", None),
+        ("k = Clip(c, low, high) y = MaxPool<kernel_shape=[2,2]>(k)", None),
+        ("k = Identity(c) y = Clip(x, low, high)", None),
+    ],
+)  # fmt: skip
+def test_the_value_before_what_makes_activations_equal(body, before):
+    weights = {
+        "w": random(1, 1, 1, 1), "low": np.float32(0), "high": np.float32(6), "zero": np.uint8(0),
+    }  # fmt: skip
+    loaded = load(model(f"c = Conv(x, w) {body}", weights, {"x": "N,1,2,2"}))
+    assert before_limit(loaded, "y") == before
+
+
 # --- batches --------------------------------------------------------------------------------------
 
 
@@ -332,7 +426,7 @@ def test_a_map_that_dies_gives_way_to_its_strongest_position(fading):
     assert (found.layer, found.seed) == ("maps", "strongest")
     assert found.note == (
         "the signal of 'maps' (seed map) died at 'Relu/r'; explained 'maps' (seed strongest) instead; "
-        + BLIND
+        "3 other positions are as strong: the first in order is explained; " + BLIND
     )
     # The strongest is a corner, which the fewest neighbours pull down; its pit is rectified away.
     corner = np.zeros((1, 6, 6))
@@ -476,7 +570,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_both_forms(explainer, batch, 
         (0, {"layer": 2}, "layer=2: give the name of one layer"),
         (0, {"layer": ["c2"]}, "layer=.*: give the name of one layer"),
         (0, {"layer": "c2", "position": 5}, r"position \(5,\): the explained value has 2 axes"),
-        (0, {"layer": "c2", "position": (1.5, 2)}, "position .*: give whole numbers"),
+        (0, {"layer": "c2", "position": (1.5, 2)}, "position .*: give a whole number"),
         (0, {"layer": "c2", "position": (1,)}, "2 axes after the channel"),
         (0, {"layer": "c2", "position": (1, 6)}, "outside the feature map"),
         (0, {"layer": "c2", "position": (-1, 1)}, "outside the feature map"),

@@ -21,6 +21,7 @@ from commands import runner
 from faint import leftovers
 from PIL import Image
 from servers import answered, ask, serving
+from small_networks import model
 
 from onnx_deconv import Explainer
 from onnx_deconv.atlas.reader import Reader
@@ -74,6 +75,21 @@ def test_the_page_gets_what_it_asks_for(app):
     taken = json.loads(answered(app, "POST", "/api/photographs?name=x", CHELSEA.read_bytes())[1])["id"]
     classes = json.loads(answered(app, "GET", f"/api/classes?photograph={taken}")[1])
     assert classes == told["classes"]
+
+
+def test_maps_that_are_equally_strong_are_counted():
+    weights = {"w": np.ones((4, 3, 1, 1), np.float32), "b": np.float32([100, 1, 100, 100])}
+    weights |= {"low": np.float32(0), "high": np.float32(6)}
+    body = "c = Conv(x, w, b) r = Clip(c, low, high) g = GlobalAveragePool(r) y = Flatten(g)"
+    explainer = Explainer(model(body, weights, "N,3,8,8"))
+    exploration = Exploration(
+        lambda method: Explainer(explainer.model, method), preprocess_for(explainer.model)[0], [CHELSEA]
+    )
+    found = exploration.maps("file0", "r")
+    assert [one["channel"] for one in found["maps"]] == [0, 2, 3, 1]
+    assert (found["equals"], found["told_apart"]) == (2, "c")
+    assert exploration.maps("file0", "c")["equals"] == 2  # all three have the same weights
+    assert exploration.maps("file0", "c")["told_apart"] is None
 
 
 PATHS = ("model", "photographs", "classes", "maps", "explanation")

@@ -1,6 +1,7 @@
 """Inputs of every kind, on networks whose explanations are known without running them."""
 
 import json
+import re
 import sys
 import wave
 
@@ -23,9 +24,11 @@ from onnx_deconv import (
     load,
     with_inputs,
 )
+from onnx_deconv.errors import sizes_of
 from onnx_deconv.imaging import has_fourth_band, heat_map, preprocess_for, read_image, read_numbers
 from onnx_deconv.model.heads import convolutions
 from onnx_deconv.runtime import Session
+from onnx_deconv.verification import random_feeds
 
 PATTERN = np.array([1, -1, 1, -1, 1], np.float32)
 PLANTED = slice(40, 45)
@@ -446,25 +449,6 @@ def test_an_input_that_nothing_reads_does_not_say_how_many_images_there_are():
     np.testing.assert_allclose([e.reconstruction for e in found], expected, rtol=1e-6)
 
 
-def test_an_image_without_an_axis_for_images_is_refused_in_one_line(tmp_path):
-    weights = {"none": np.array([0]), "w": random(2, 3, 1, 1)}
-    body = "u = Unsqueeze(x, none) c = Conv(u, w) g = GlobalAveragePool(c) s = Flatten(g) y = Softmax(s)"
-    net = saved(model(body, weights, "3,8,6"), tmp_path / "net.onnx")
-    np.save(tmp_path / "x.npy", random(3, 8, 6))
-    why = (
-        "input 'x' (3×8×6) has no axis for the images, as its first one holds the channels: export the model"
-    )
-    for layer in ((), ("--layer", "c")):
-        assert f"{why} with one, as 1×3×8×6" in refused("explain", net, tmp_path / "x.npy", *layer)
-    said = refused("verify", net)
-    assert why in said
-    assert "choose a layer" not in said
-    explainer = Explainer(load(net), "gradient", providers="cpu")
-    for layer in (None, "c"):
-        with pytest.raises((ModelError, InputError), match="1×3×8×6"):
-            explainer(random(3, 8, 6), 0, layer=layer)
-
-
 def test_what_is_given_once_counts_for_all_of_a_batch():
     left, right = random(3, 1, 4, 5), random(1, 4, 5, seed=1)
     explainer = Explainer(compared(), "gradient", providers="cpu")
@@ -753,3 +737,58 @@ def test_options_of_other_inputs_than_photographs_are_explains(command, option, 
     code, _, err = run(command, saved(of_one_band(3, 0), tmp_path / "net.onnx"), option)
     assert code == 2
     assert f"{option.partition('=')[0]} is an option of explain" in err
+
+
+# --- examples in messages are taken by the model they are about ------------------------------------------
+
+OPEN = {
+    "a signal": ("1,2,L", "c = Conv(x, w1) g = GlobalAveragePool(c) y = Flatten(g)", "1,2,224"),
+    "a volume": ("N,2,D,4,5", "c = Conv(x, w3) g = GlobalAveragePool(c) y = Flatten(g)", "1,2,64,4,5"),
+    "bands": ("N,2,H,W", "c = Conv(x, w2) g = GlobalAveragePool(c) y = Flatten(g)", "1,2,224,224"),
+    "bands last": (
+        "N,H,W,2",
+        "t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, w2) g = GlobalAveragePool(c) y = Flatten(g)",
+        "1,224,224,2",
+    ),
+    "one image": (
+        "2,H,W",
+        "u = Unsqueeze(x, none) c = Conv(u, w2) g = GlobalAveragePool(c) y = Flatten(g)",
+        "1,2,224,224",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPEN)
+def test_sizes_in_a_message_are_taken_by_the_model(case, tmp_path):
+    """They have as many axes as the input, and its own sizes where it has any."""
+    sizes, body, example = OPEN[case]
+    weights = {"w1": random(3, 2, 1), "w2": random(3, 2, 1, 1), "w3": random(3, 2, 1, 1, 1)}
+    proto = model(body, weights | {"none": np.array([0])}, sizes)
+    net = saved(proto, tmp_path / "net.onnx")
+    assert f"--input-shape x:{example}" in refused("verify", net)
+    assert run("verify", net, "--input-shape", f"x:{example}")[0] == 0
+    given = tuple(map(int, example.split(",")))
+    with pytest.raises(InputError, match=re.escape(f"input_shapes={{'x': {given}}}")):
+        random_feeds(load(proto), np.random.default_rng(0))
+    assert random_feeds(load(proto, {"x": given}), np.random.default_rng(0))["x"].shape == given
+
+
+@pytest.mark.parametrize(
+    ("shape", "example"),
+    [
+        (None, (1, 3, 224, 224)),
+        (("N",), (1,)),
+        (("N", None), (1, 224)),
+        ((None, None, None, None), (1, 3, 224, 224)),
+        (("N", None, None, 3), (1, 224, 224, 3)),
+        ((4, None, 30, None), (4, 3, 30, 224)),
+        (("N", 1, 8, None, None), (1, 1, 8, 64, 64)),
+    ],
+)
+def test_an_example_of_sizes_has_those_that_are_known(shape, example):
+    assert sizes_of("x", shape) == f"give it, as in input_shapes={{'x': {example}}}"
+
+
+def test_sizes_with_an_axis_that_the_file_lacks_are_refused_where_it_has_one():
+    with pytest.raises(InputError, match="has 4 axes, not 5"):
+        load(model("y = Relu(x)", {}, "1,3,4,4"), {"x": (1, 1, 3, 4, 4)})

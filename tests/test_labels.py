@@ -2,6 +2,7 @@
 
 import json
 
+import onnx
 import pytest
 from commands import run
 from small_networks import LABELS, network
@@ -178,3 +179,24 @@ def test_imagenets_names_are_built_in(classes, cat):
     assert len(set(labels.names)) == classes
     with pytest.raises(InputError, match="the model has 5"):
         Labels.imagenet(5)
+
+
+def test_another_number_of_names_than_of_classes_is_told_wherever_it_is_noticed(tmp_path, caplog):
+    """In the library as by the commands: a program reads the log, and inspect tells of the file's own."""
+    given = ["one", "two"]
+    for names in (None, LABELS.split("\n")):
+        Explainer(network(), labels=names, providers="cpu")
+    assert not caplog.records
+    Explainer(network(), labels=given, providers="cpu")
+    assert [r.getMessage() for r in caplog.records] == [
+        "the given model: 2 labels for 5 classes: names may be wrong"
+    ]
+    proto = network()
+    proto.metadata_props.add(key="labels", value="\n".join(given))
+    onnx.save(proto, tmp_path / "net.onnx")
+    assert (
+        "2 in the file; 2 labels for 5 classes: names may be wrong"
+        in run("inspect", tmp_path / "net.onnx")[1]
+    )
+    (tmp_path / "net.onnx").write_bytes(network().SerializeToString())
+    assert "names may be wrong" not in run("inspect", tmp_path / "net.onnx")[1]

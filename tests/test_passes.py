@@ -303,9 +303,29 @@ def test_what_is_added_and_kept_is_added_by_one_more_convolution(kept):
     ]  # fmt: skip
     proto = model(nodes, ["N", 16, 5, 4], {"w": normal(16, 16, 1, 1), "v": normal(16, 16, 1, 1)})
     proto.graph.output.extend(helper.make_empty_tensor_value_info(f"{value}/max") for value in kept)
-    optimised = apply_passes(proto, ["additions"])
+    optimised = apply_passes(proto, ["shared"])
     assert entries(optimised) == bool(kept)
     x = normal(2, 16, 5, 4)
+    np.testing.assert_array_equal(run(optimised, x), run(proto, x))
+
+
+@pytest.mark.parametrize("channels", [16, 20])
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_limited_and_kept_is_limited_by_one_more_convolution(kept, channels):
+    """Where nothing else reads a result, its own convolution takes the limits in."""
+    make = helper.make_node
+    nodes = [
+        make("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1]),
+        make("Clip", ["c", "low", "high"], ["r"]),
+        make("Conv", ["r", "w"], ["y"], kernel_shape=[1, 1]),
+        *([make("GlobalMaxPool", ["c"], ["c/max"])] if kept else []),
+    ]
+    bounds = {"low": np.float32(0), "high": np.float32(0.5)}
+    proto = model(nodes, ["N", channels, 5, 4], {"w": normal(channels, channels, 1, 1), **bounds})
+    proto.graph.output.extend([helper.make_empty_tensor_value_info("c/max")] if kept else [])
+    optimised = apply_passes(proto, ["shared"])
+    assert entries(optimised) == (kept and channels == 16)
+    x = normal(2, channels, 5, 4)
     np.testing.assert_array_equal(run(optimised, x), run(proto, x))
 
 

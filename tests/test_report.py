@@ -64,6 +64,18 @@ def made(tmp_path_factory):
     return home
 
 
+def test_it_says_how_long_a_large_atlas_lasts(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+    asked = "atlas", "report", made / "atlas", "-o", tmp_path / "r.html"
+    assert "will last" not in run(*asked).stdout  # over soon
+    monkeypatch.setattr("onnx_deconv.cli.atlas.report.SECONDS", 60.0)
+    said, _ = run(*asked).stdout.splitlines()
+    units = sum(
+        len(ranks) for layer in contents(tmp_path / "r.html")[1]["layers"] for ranks in layer["units"]
+    )
+    assert said == f"{units} units will last about {units // 60}:{units % 60:02}:00"
+
+
 def contents(path):
     page = path.read_text(encoding="utf-8")
     parts = dict(re.findall(r'<script type="application/json" id="(\w+)">(.*?)</script>', page))

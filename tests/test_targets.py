@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from cells import SCENE, cell, scene
-from commands import refused, run
+from commands import picture, refused, run
 from onnx import numpy_helper
 from small_networks import model, random
 
@@ -66,7 +66,11 @@ TAILS = {
 
 def segmenter(tail="NCHW", batch="N", size="4,6"):
     return named(
-        model(f"c = Conv(x, same) {TAILS[tail]}", SAME, f"{batch},3,{size}"), "red", "green", "blue", "black"
+        model(f"c = Conv(x, same) {TAILS.get(tail, tail)}", SAME, f"{batch},3,{size}"),
+        "red",
+        "green",
+        "blue",
+        "black",
     )
 
 
@@ -188,6 +192,44 @@ def test_the_explain_graph_explains_what_the_library_does(tail):
     proto = segmenter(tail)
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES), arrays(explainer(proto)(IMAGES)))
     np.testing.assert_array_equal(in_one_graph(proto, IMAGES, [2, 0])[1], only(IMAGES, 0)[1])
+
+
+ROWS = "rows = Constant<value_ints = [2]>() m = ReduceMean<keepdims=0>(c, rows)"
+GLOBAL = {
+    "pool": "g = GlobalAveragePool(c) y = Flatten(g)",
+    "one mean after another": f"{ROWS} y = ReduceMean<keepdims=0>(m, rows)",
+    "NHWC": "t = Transpose<perm=[0,2,3,1]>(c) places = Constant<value_ints = [1, 2]>() "
+    "m = ReduceMean<keepdims=0>(t, places) y = Softmax(m)",
+    "columns": f"{ROWS} y = Softmax<axis=1>(m)",
+    "columns, each a step": f"{ROWS} t = Transpose<perm=[0,2,1]>(m) y = Softmax<axis=2>(t)",
+}
+"""Means over all places give one number for each class; over the rows alone a sequence."""
+
+
+@pytest.mark.parametrize("of_layer", [False, True])
+@pytest.mark.parametrize("tail", GLOBAL)
+def test_what_is_written_or_served_starts_where_the_library_does(tail, of_layer, tmp_path):
+    proto = segmenter(GLOBAL[tail])
+    ask = explainer(proto)
+    layer = ask.scores_layer if of_layer else None
+    maps = IMAGES if "columns" not in tail else np.repeat(IMAGES.mean(axis=2, keepdims=True) / 4, 4, axis=2)
+    onnx.save(proto, tmp_path / "model.onnx")
+    chosen = [] if layer is None else ["--layer", layer]
+    out = tmp_path / "out"
+    code, _, stderr = run(
+        "convert", tmp_path / "model.onnx", "-o", out, "--form", "explain", "--rules", "gradient", *chosen
+    )
+    assert code == 0, stderr
+    served = graph_of(ask, None)
+    for session in (
+        Session(onnx.load(out / "explain.onnx"), out, "cpu"),
+        Session(served.proto, served.folder),
+    ):
+        for k in range(3):
+            found = session.run({"x": IMAGES, "target": np.full(len(IMAGES), k)})
+            np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), only(maps, k), rtol=1e-6)
+    for k in range(3):
+        np.testing.assert_allclose(arrays(ask(IMAGES, k, layer=layer)), only(maps, k), rtol=1e-6)
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -330,7 +372,7 @@ def test_a_class_without_a_map_has_neither_region_nor_mask(place, body):
     [
         ("", {}, "target '': it is empty"),
         (" ", {}, "target ' ': it is empty"),
-        (0, {"position": 1.5}, "position 1.5: give whole numbers"),
+        (0, {"position": 1.5}, "position 1.5: give a whole number"),
         (0, {"position": np.full((4, 6), 20, np.uint8)}, "a mask of the whole numbers 20 to 20"),
         (0, {"position": -np.eye(4, 6, dtype=np.int64)}, "a mask of the whole numbers -1 to 0"),
         (
@@ -545,6 +587,15 @@ PLACES = {
     "all images' maps in one axis": "f = Reshape(c, rows) p = Softmax<axis=1>(f) y = Reshape(p, whole)",
     "without rows and columns": "f = Reshape(c, maps) y = Softmax<axis=2>(f)",
     "where the largest is": "f = Reshape(c, maps) y = ArgMax<axis=2>(f)",
+    "spelled out": "e = Exp(c) t = ReduceSum(e, last_two) y = Div(e, t)",
+    "spelled out, less the largest": """m = ReduceMax(c, last_two) d = Sub(c, m) e = Exp(d)
+        t = ReduceSum(e, last_two) i = Reciprocal(t) y = Mul(i, e)""",
+    "spelled out, one axis at a time": """m = ReduceMax(c, last) n = ReduceMax(m, rows_) d = Sub(c, n)
+        e = Exp(d) u = ReduceSum(e, last) t = ReduceSum(u, rows_) y = Div(e, t)""",
+    "spelled out, without the axes": """e = Exp(c) u = ReduceSum<keepdims=0>(e, last_two)
+        t = Unsqueeze(u, last_two) y = Div(e, t)""",
+    "its logarithm": "t = ReduceLogSumExp(c, last_two) y = Sub(c, t)",
+    "its logarithm, spelled out": "e = Exp(c) t = ReduceSum(e, last_two) l = Log(t) y = Sub(c, l)",
 }
 
 
@@ -555,7 +606,8 @@ def test_a_softmax_over_places_leaves_maps_of_rows_and_columns(tail, batch, chan
     """The same as without the softmax, one channel's map too, which no axis of channels tells of."""
     weights = {
         "some": SAME["same"][:channels], "maps": np.array([0, channels, -1]), "rows": np.array([-1, 24]),
-        "whole": np.array([-1, channels, 4, 6]),
+        "whole": np.array([-1, channels, 4, 6]), "last_two": np.array([2, 3]), "last": np.array([-1]),
+        "rows_": np.array([2]),
     }  # fmt: skip
     proto = model(f"c = Conv(x, some) {PLACES[tail]}", weights, f"{batch},3,4,6")
     proto.graph.output[0].type.tensor_type.elem_type = 7 if "ArgMax" in PLACES[tail] else 1
@@ -929,12 +981,13 @@ ORDERS = [
 def grid(order):
     """A detector as it leaves its filter: three anchors in 4×4 cells, 4 + 1 + 2 numbers before a sigmoid.
 
-    Of the first anchor the objectness and the class bright are the mean of a cell's pixels times ten, less
-    five, and dark is minus that; of the others all three are -9, so that their product would be the largest.
+    Of the first anchor the class bright is the mean of a cell's pixels times ten, less five, dark is minus
+    that, and the objectness is 0.4 times bright; of the others all three are -9, so that their product would
+    be the largest.
     """
     pixels, bias = np.zeros((14, 1, 4, 4), np.float32), np.zeros(14, np.float32)
-    pixels[[4, 5]], pixels[6] = 10 / 16, -10 / 16
-    bias[[4, 5, 6, 11, 12, 13]] = -5, -5, 5, -9, -9, -9
+    pixels[4], pixels[5], pixels[6] = 4 / 16, 10 / 16, -10 / 16
+    bias[[4, 5, 6, 11, 12, 13]] = -2, -5, 5, -9, -9, -9
     pixels, bias = np.append(pixels, pixels[7:], 0), np.append(bias, bias[7:])
     weights = {"k": pixels, "b": bias, "split": np.array([0, 3, 7, 4, 4]), "flat": np.array([0, 3, 7, 16])}
     tail = {
@@ -952,7 +1005,8 @@ def grid(order):
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
     ask = explainer(grid(order))
-    for target, cells, value in ((None, [(1, 2), (0, 3)], 10), ("bright#2", [(3, 0), (0, 0)], 10)):
+    # Of a class's score and the objectness both are explained, of a difference of classes the two alone.
+    for target, cells, value in ((None, [(1, 2), (0, 3)], 14), ("bright#2", [(3, 0), (0, 0)], 14)):
         found = ask(SCENE, target)
         expected = np.concatenate([cell(*where, value / 16) for where in cells])
         np.testing.assert_allclose(arrays(found), expected, atol=1e-6, err_msg=str(target))
@@ -962,6 +1016,11 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
             (same,) = ask(SCENE[k : k + 1], "bright", position=one.position, seed="one")
             np.testing.assert_array_equal(same.reconstruction, one.reconstruction)
             assert same.position == one.position
+            m = SCENE[k].reshape(4, 4, 4, 4).mean(axis=(1, 3))[cells[k]]
+            usual = 1 / (1 + np.exp(5 - 10 * m)) / (1 + np.exp(2 - 4 * m))
+            assert one.score == pytest.approx(usual, rel=1e-5)
+    (apart,) = ask(SCENE[:1], "bright - dark", position=places[0], seed="one")
+    np.testing.assert_allclose(apart.reconstruction, cell(3, 0, 20 / 16)[0], atol=1e-6)
     np.testing.assert_allclose(in_one_graph(grid(order), SCENE), arrays(ask(SCENE)), atol=1e-6)
     asked = in_one_graph(grid(order), SCENE, [1, 1])
     np.testing.assert_allclose(asked, arrays(ask(SCENE, "dark")), atol=1e-6)
@@ -998,7 +1057,7 @@ def test_a_graph_gives_zeros_for_what_there_is_not(net, images, seed):
             assert found["explained"].tolist() == [target if target >= 0 else 2**31 - 1] * batch
 
 
-@pytest.mark.parametrize(("anchor", "value"), [(0, 10 / 16), (2, 0)])
+@pytest.mark.parametrize(("anchor", "value"), [(0, 14 / 16), (2, 0)])
 def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor, value):
     found = explainer(grid("along channels"))(SCENE[:1], "bright", position=(anchor, 3, 1), seed="one")
     np.testing.assert_allclose(arrays(found), cell(3, 1, value), atol=1e-6)
@@ -1045,14 +1104,46 @@ def apart(fields, *, softmax=False):
 @pytest.mark.parametrize(("fields", "softmax", "first"), [(1, False, 0), (9, False, 0), (3, True, 1)])
 def test_scores_beside_boxes_are_explained_and_boxes_are_not(fields, softmax, first):
     # The last class is the strongest everywhere; of a softmax the first is the background.
-    ask = explainer(apart(fields, softmax=softmax))
+    names = [f"class {k}" for k in range(fields)] if fields == 9 else None
+    proto = apart(fields, softmax=softmax)
+    ask = explainer(named(proto, *names) if names else proto)
     assert ask.head.output == "y"
     found = ask(SCENE[:1])[0]
     np.testing.assert_allclose(found.reconstruction, cell(1, 2, fields / 16)[0], atol=1e-6)
     assert (found.channel, found.position) == (fields - 1 - first, (6,))
-    np.testing.assert_allclose(in_one_graph(apart(fields, softmax=softmax), SCENE[:1]), arrays([found]))
+    np.testing.assert_allclose(in_one_graph(proto, SCENE[:1]), arrays([found]))
     with pytest.raises(InputError, match="output 'loc' holds boxes, whose scores another output holds"):
         explainer(apart(fields, softmax=softmax), output="loc")(SCENE)
+
+
+def test_raw_scores_of_boxes_that_nothing_names_are_asked_about():
+    """A softmax may be to come, of which one number is nothing at all, or a sigmoid of each."""
+    said = (
+        "output 'y' holds the scores of boxes, and nothing tells which of their fields 0 to 2 are classes: "
+    )
+    with pytest.raises(InputError, match=f"{said}give the classes' labels, or a target such as 'field 2'"):
+        explainer(apart(3))(SCENE)
+    with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
+        explain_graph(compile_pair(load(apart(3)), semantics="gradient"))
+    found = explainer(apart(3))(SCENE[:1], "field 2", position=(6,), seed="one")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 3 / 16), atol=1e-6)
+    assert explainer(named(apart(3), "a", "b", "c"))(SCENE[:1])[0].label == "c"
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize(("shares", "nothing"), [(True, 2), (False, 0)])
+def test_no_object_is_the_last_of_the_classes_where_sigmoids_make_the_boxes(shares, nothing, softmax):
+    """As DETR's are shares of the image's size, whatever its outputs are called."""
+    proto = named(apart(3, softmax=softmax), "a", "b")
+    if shares:
+        proto.graph.node.append(onnx.helper.make_node("Sigmoid", ["loc"], ["share"]))
+        proto.graph.output[0].name = "share"
+    ask = explainer(proto)
+    assert [ask.fields.first, ask.fields.count, ask.fields.exclusive] == [0 if nothing else 1, 2, True]
+    (found,) = ask(SCENE[:1], "b")
+    np.testing.assert_allclose(
+        found.reconstruction, cell(*divmod(found.position[0], 4), (2 if nothing else 3) / 16)[0], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -1743,20 +1834,73 @@ def test_a_map_of_the_only_image_needs_no_axis_for_it(tail):
     np.testing.assert_array_equal(in_one_graph(proto, image, [1]), only(image, 1))
 
 
+POINTS = {"table": random(3, 10), "by2": np.array([-1, 5, 2]), "turn": np.array([-1, 2, 5])}
+COORDINATES = {
+    "y = Reshape(s, by2)": ("y", "numbers", range(10)),
+    "p = Sigmoid(s) y = Reshape(p, by2)": ("y", "numbers", range(10)),
+    "q = Reshape(s, turn) y = Transpose<perm=[0,2,1]>(q)": (
+        "y",
+        "numbers",
+        [0, 5, 1, 6, 2, 7, 3, 8, 4, 9],
+    ),
+    "keypoints = Reshape(s, by2)": ("keypoints", "regression", range(10)),
+}
+
+
+@pytest.mark.parametrize("tail", COORDINATES)
+def test_coordinates_in_a_table_are_asked_for_and_counted_row_by_row(tail):
+    """Also ten of them, and between 0 and 1, they are no classes: number k is a weighed mean of channels."""
+    output, kind, order = COORDINATES[tail]
+    proto = model(
+        f"a = GlobalAveragePool(x) f = Flatten(a) s = MatMul(f, table) {tail}", POINTS, "N,3,4,6", output
+    )
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.head.table, ask.classes) == (kind, "s", (5, 2), 10)
+    what = "a table of 5×2 numbers" if kind == "numbers" else "holds 5×2 quantities"
+    with pytest.raises(InputError, match=f"{what}.* as a target, counted row by row from 0 to 9"):
+        ask(IMAGES)
+    for number, column in enumerate(order):
+        expected = np.broadcast_to(POINTS["table"][:, column, None, None] / 24, IMAGES.shape)
+        np.testing.assert_allclose(arrays(ask(IMAGES, number)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "first", ["v = MatMul(f, one)", "v = MatMul(f, four)", "q = MatMul(f, four) v = Reshape(q, by2)"]
+)
+@pytest.mark.parametrize(
+    ("scores", "comes_first"),
+    [("s = MatMul(f, ten) y = Softmax(s)", "y"), ("s = MatMul(f, ten) y = Sigmoid(s)", "y"),
+     ("s = MatMul(f, one) y = Sigmoid(s)", "v"), ("y = MatMul(f, three)", "v")],
+)  # fmt: skip
+def test_quantities_give_way_to_scores_of_several_classes(first, scores, comes_first, tmp_path):
+    weights = {"one": random(3, 1), "four": random(3, 4), "ten": random(3, 10), "three": random(3, 3),
+               "by2": np.array([-1, 2, 2])}  # fmt: skip
+    proto = model(f"a = GlobalAveragePool(x) f = Flatten(a) {first} {scores}", weights, "N,3,4,6", "v y")
+    head = head_of(load(proto))
+    assert (head.output, head.in_place_of) == (comes_first, "v" if comes_first == "y" else None)
+    assert compile_pair(load(proto)).manifest["explained"]["output"] == comes_first
+    assert head_of(load(proto), "v").kind in ("regression", "numbers")
+    if comes_first == "y":
+        onnx.save(proto, tmp_path / "net.onnx")
+        told = run("explain", tmp_path / "net.onnx", picture(tmp_path / "p.png"), "-o", tmp_path / "out")[2]
+        assert "'y' is explained, as it holds scores; 'v', which stands before it, is explained with" in told
+        assert "--model-output v" in told
+
+
 def test_what_has_no_axis_for_the_images_is_refused_with_what_to_do():
     proto = model(
         "c = Conv(x, same) t = Transpose<perm=[0,2,3,1]>(c) y = Reshape(t, rows)",
         SAME | {"rows": np.array([-1, 4])},
-        "1,3,4,6",
+        "2,3,4,6",
     )
     with pytest.raises(
-        ModelError, match=r"axis of output 'y' \(24×4\) holds the images: choose a layer, as 't'"
+        ModelError, match=r"axis of output 'y' \(48×4\) holds the images: choose a layer, as 't'"
     ):
-        explainer(proto)(IMAGES[:1])
+        explainer(proto)(IMAGES)
     with pytest.raises(
         ModelError, match=r"output 'y' is: make the pair of a layer, by compile_pair\(model, LAYER\)"
     ):
-        in_one_graph(proto, IMAGES[:1])
+        in_one_graph(proto, IMAGES)
 
 
 # --- what is picked, and in which direction it rises -------------------------------------------------
@@ -1843,6 +1987,148 @@ def test_a_channel_of_the_scores_is_no_class_of_an_output_that_turns_or_reorders
     np.testing.assert_allclose(arrays(Explainer(tmp_path / "pair", providers="cpu")(IMAGES, 1)), expected)
 
 
+PLACED = {
+    "turned": np.broadcast_to(np.array([3, 2, 1, 0])[:, None, None], (2, 4, 4, 6)).copy(),
+    "differing": np.random.default_rng(0).integers(0, 4, (2, 4, 4, 6)), "mirrored": np.arange(6)[::-1].copy(),
+    "across": np.broadcast_to(np.arange(6)[::-1], (2, 4, 4, 6)).copy(), "four": np.array([4]),
+    "before_first": np.array([0, 1, 0, 0, 0, 0, 0, 0]), "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "half": np.float32(0.5), "most": np.float32(0.9), "first": np.array([0]), "rows": np.array([2]),
+    "at1": np.array([1]), "all_": np.array([-1]), "off_on": np.float32([0, 1]),
+    "swapped": np.eye(4, dtype=np.float32)[::-1, :, None, None].copy(),
+}  # fmt: skip
+"""For maps of four classes, 4×6 places each."""
+
+
+def map_or_row(tail, form):
+    """Four classes at each place, or at each step along the width, whose scores are the image's channels."""
+    body = f"c = Conv(x, same) s = {'Identity(c)' if form == 'map' else 'ReduceMean<keepdims=0>(c, rows)'}"
+    more = {}
+    if form == "row":
+        more = {key: PLACED[key][:, :, 0] for key in ("turned", "differing", "across")}
+        more |= {key: PLACED[key][[0, 1, 2, 4, 5, 6]] for key in ("before_first", "around")}
+    return model(f"{body} {tail}", SAME | PLACED | more, "2,3,4,6")
+
+
+LOST = {
+    "GatherElements 'y'": "p = Softmax<axis=1>(s) y = GatherElements<axis=1>(p, differing)",
+    "Pad 'y'": "p = Softmax<axis=1>(s) y = Pad(p, before_first)",
+    "GatherElements 'z'": """q = Conv(c, swapped) u = ReduceMean<keepdims=0>(q, rows)
+        v, i = TopK<axis=1>(OTHERS, four) p = Softmax<axis=1>(s) z = GatherElements<axis=1>(p, i)
+        y = Identity(z)""",
+    "Gather 'y'": """g = GlobalAveragePool(x) a = ArgMax<axis=1,keepdims=0>(g) f = Flatten<axis=0>(a)
+        i = Slice(f, first, at1, at1) j = Reshape(i, all_) p = Softmax<axis=1>(s)
+        y = Gather<axis=1>(p, j)""",
+    "And 'd'": """p = Sigmoid(s) a = Greater(p, half) b = Less(p, most) d = And(a, b)
+        y = Cast<to=1>(d)""",
+}
+"""What a refusal names, and the tail: the order of another map's classes, the channel of another pool."""
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize("last", LOST)
+def test_classes_of_maps_that_cannot_be_traced_are_refused_with_what_can_be_explained(last, form):
+    proto = map_or_row(LOST[last].replace("OTHERS", "q" if form == "map" else "u"), form)
+    said = rf"which of the scores 's' the classes .* by {last}: choose a layer, as 's'"
+    with pytest.raises(ModelError, match=said):
+        explainer(proto)(IMAGES, 0)
+    assert explainer(proto)(IMAGES, 0, layer="s")[0].reconstruction.any()
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    ("tail", "channel"),
+    [
+        ("y = GatherElements<axis=1>(p, turned)", 2),
+        ("y = GatherElements<axis=-1>(p, across)", 1),
+        ("y = Gather<axis=-1>(p, mirrored)", 1),
+        ("y, i = TopK<axis=1>(p, four)", 1),
+        ("v, i = TopK<axis=1>(p, four) y = GatherElements<axis=1>(p, i)", 1),
+        ("y = Pad(p, around)", 1),
+    ],
+)
+def test_classes_of_maps_are_traced_to_their_scores(tail, channel, form):
+    """Where the image decides their order, a class is still one of those that are picked from."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    ask = explainer(proto)
+    assert ask.head.start == "s"
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    np.testing.assert_allclose(arrays(ask(IMAGES, 1)), only(values, channel), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), only(values, channel), rtol=1e-6)
+
+
+DOUBTS = {
+    "1 - p": "m = ReduceMax<keepdims=0>(p, second) y = Sub(one, m)",
+    "of TopK": "m, i = TopK<axis=1>(p, second) y = Sub(one, m)",
+    "negative": "m = ReduceMax(p, second) y = Neg(m)",
+    "in percent": "m = ReduceMax(p, second) d = Sub(m, one) y = Mul(d, minus)",
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_what_falls_as_the_best_probability_rises_is_explained_itself(doubt):
+    """How unsure a model is: minus the derivative of its largest probability, times 100 in percent."""
+    numbers = {"one": np.float32(1), "minus": np.float32(-100), "second": np.array([1])}
+    proto = model(
+        f"f = Flatten(x) s = MatMul(f, r) p = Softmax(s) {DOUBTS[doubt]}",
+        {"r": SLIGHT} | numbers,
+        "N,3,4,6",
+    )
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.head.cut) == ("regression", "y", ())
+    shares = np.exp(IMAGES.reshape(2, -1) @ SLIGHT)
+    shares /= shares.sum(axis=1, keepdims=True)
+    best = shares.argmax(axis=1)
+    largest = shares[[0, 1], best][:, None]
+    slopes = -largest * (np.eye(shares.shape[1])[best] - shares) * (100 if doubt == "in percent" else 1)
+    expected = (slopes @ SLIGHT.T).reshape(IMAGES.shape)
+    found = ask(IMAGES)
+    np.testing.assert_allclose(arrays(found), expected, rtol=1e-4, atol=1e-6)
+    assert all("computed from scores" in each.note for each in found)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected, rtol=1e-4, atol=1e-6)
+
+
+FALLING_STEPS = [
+    "m = ReduceMax(p, at1) g = Less(m, half) y = Cast<to=1>(g)",
+    "m = ReduceMax(p, at1) e = Equal(p, m) n = Not(e) y = Cast<to=1>(n)",
+    "m = ReduceMax(p, at1) l = Less(p, m) y = Cast<to=1>(l)",
+    "m = ReduceMax(p, at1) e = Equal(p, m) g = Cast<to=1>(e) y = Sub(most, g)",
+    "a = ArgMax<axis=1,keepdims=0>(p) h = OneHot<axis=1>(a, four, off_on) y = Sub(most, h)",
+]
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize("tail", FALLING_STEPS)
+def test_a_step_that_falls_as_the_best_probability_rises_is_refused(tail, form):
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    said = r"falls as the best of the scores 's' rises, .*: choose a layer, as 's'"
+    with pytest.raises(ModelError, match=said):
+        explainer(proto)(IMAGES, 0)
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "a = ArgMax<axis=1,keepdims=0>(p) y = OneHot<axis=1>(a, four, off_on)",
+        "a = ArgMax<axis=1,keepdims=0>(p) y = OneHot<axis=-1>(a, four, off_on)",
+        "m = ReduceMax(p, at1) e = Equal(p, m) y = Cast<to=1>(e)",
+        "m = ReduceMax(p, at1) g = GreaterOrEqual(p, m) y = Cast<to=1>(g)",
+        "m = ReduceMax(p, at1) l = Less(p, m) e = Not(l) y = Cast<to=1>(e)",
+        "m = ReduceMax(p, at1) e = Equal(p, m) g = Cast<to=1>(e) y = Mul(p, g)",
+        "m = ReduceMax(s, at1) e = Equal(s, m) y = Where(e, s, most)",
+    ],
+)
+def test_marks_of_the_best_class_are_explained_from_the_scores(tail, form):
+    """As a mask for each class, 1 where it wins."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", form)
+    ask = explainer(proto)
+    assert ask.head.kind == ("class map" if form == "map" else "sequence")
+    assert ask.head.start == "s"
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    np.testing.assert_allclose(arrays(ask(IMAGES, 1)), only(values, 1), rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), only(values, 1), rtol=1e-6)
+
+
 OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"
 """The probabilities of a model and of one that thinks the opposite."""
 
@@ -1887,7 +2173,7 @@ def test_coordinates_that_a_softmax_over_places_gives_are_asked_about():
     assert not found[:, [0, 2]].any()
 
 
-@pytest.mark.parametrize("count", [34, 51])
+@pytest.mark.parametrize("count", [34, 51, 66])
 def test_the_coordinates_of_a_body_are_asked_about(count):
     proto = model("f = Flatten(x) y = MatMul(f, w)", {"w": random(72, count)}, "N,3,4,6")
     with pytest.raises(InputError, match=f"row of {count} numbers, and nothing tells"):

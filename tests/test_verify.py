@@ -9,11 +9,13 @@ import pytest
 from onnx import numpy_helper, parser
 from oracle import model_of, numbers
 from pools import POOLS
+from small_networks import model as small_network
 from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
 from onnx_deconv.compiler import backward
 from onnx_deconv.errors import InputError, MissingRuleError, UnknownLayerError
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable, rule_tables
 from onnx_deconv.operators.lrp import AlphaBeta, composite
 from onnx_deconv.runtime import Session
@@ -186,6 +188,24 @@ def test_what_the_reference_lacks_is_not_covered(monkeypatch):
     assert {c.verdict for c in companion} == {"not covered"}
     assert companion[0].detail == "strongest unit: the reference lacks MaxPool"
     assert {c.verdict for c in checks if c.name != "companion"} == {"ok"}
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided", "gradient"])
+def test_a_model_that_is_the_same_for_all_images_is_not_covered(rules):
+    """The length of what is divided by its own deviation: signals cancel, and rounding alone arrives."""
+    body = """
+        c = Conv(x, w) n = InstanceNormalization<epsilon=1e-9>(c, one, none)
+        a = ReduceL2<keepdims=0>(n, places) y = MatMul(a, m)
+    """
+    weights = {
+        "w": numbers((4, 3, 1, 1), "w"), "one": np.ones(4, "f"), "none": np.zeros(4, "f"),
+        "places": np.array([2, 3]), "m": np.abs(numbers((4, 5), "m")),
+    }  # fmt: skip
+    checks = checks_of(small_network(body, weights, "N,3,8,8"), tables=[rules])
+    told = [check for check in checks if check.name == "companion"]
+    assert [check.verdict for check in told] == ["not covered", "not covered"]
+    assert "what arrives is rounding, as the model gives 'y' alike for other images" in told[0].detail
+    assert not [check for check in checks if check.verdict == "failed"]
 
 
 def half_lost(at):
@@ -480,10 +500,14 @@ def test_the_strongest_unit_of_each_image_is_the_largest_finite_number(shape):
     values = numbers(shape, "values")
     if values[0].size > 1:
         values[0].flat[[0, 1]] = np.nan, np.inf
-    seed = strongest_unit(values)
+    axes = Axes(0, 1, tuple(range(2, len(shape)))) if len(shape) > 1 else Axes(0, None)
+    seed = strongest_unit(values, axes)
     finite = np.where(np.isfinite(values), values, -9).reshape(2, -1)
     assert seed.shape == shape
     assert (seed.reshape(2, -1) == (finite == finite.max(1, keepdims=True))).all()
+    if len(shape) > 1:  # of the only image, which has no axis
+        alone = strongest_unit(values[1], Axes(None, 0, tuple(range(1, len(shape) - 1))))
+        np.testing.assert_array_equal(alone, seed[1])
 
 
 def test_random_input_has_the_models_sizes():

@@ -162,7 +162,10 @@ def is_collection(source: str) -> bool:
         if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
             return False
         return any(_suffix(name) in SUFFIXES | _SHARDS for name in Stored.of(source).inside())
-    return path.is_file() and (path.suffix.lower() in _SHARDS or zipfile.is_zipfile(path))
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix in SUFFIXES:
+        return False
+    return suffix in _SHARDS or zipfile.is_zipfile(path) or is_tar(Stored.of(source))
 
 
 def _of_folder(folder: Stored, *, one_by_one: bool) -> Images:

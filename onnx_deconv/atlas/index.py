@@ -60,7 +60,7 @@ def stems_in(text: str) -> list[str]:
 
 def _check_made(made: Mapping[str, Any]) -> None:
     _require(isinstance(made.get("model", ""), str), "the model's name is no text")
-    for name in ("semantics", "preprocess", "numbers"):
+    for name in ("semantics", "preprocess", "numbers", "ranked_by"):
         _require(isinstance(made.get(name, {}), dict), f"{name!r} is no object")
     _require(isinstance(made.get("semantics", {}).get("rules", ""), str), "the rule table's name is no text")
 

@@ -20,6 +20,7 @@ from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Picture, Preprocess, Size
 from onnx_deconv.model import Array
+from onnx_deconv.model.ranking import Ranking, ranking
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import (
     Session,
@@ -99,7 +100,7 @@ class Projector:
         }
         taps = {t.name: t for layer in self._layers.values() for t in layer.taps if t.kind != "shape"}
         self._taps = list(taps.values())
-        self._placed = [name for name, each in self._layers.items() if each.placed]
+        self._placed = [ranking(explainer.model, name) for name, each in self._layers.items() if each.placed]
         self._workers = workers(device_of(explainer.providers))
 
     @cached_property
@@ -109,10 +110,11 @@ class Projector:
 
     @cached_property
     def _locating(self) -> Session | None:
-        """The same, with the feature maps of all layers that have positions."""
+        """The same, with what tells the positions of units: the feature maps of all layers that have any."""
         if not self._placed:
             return self._forward
-        return self._forward_session([*self._taps, *(Tap("value", layer, layer) for layer in self._placed)])
+        values = [each.value for each in self._placed]
+        return self._forward_session([*self._taps, *(Tap("value", value, value) for value in values)])
 
     def _forward_session(self, taps: Iterable[Tap]) -> Session:
         """Make the forward model whose only outputs are these values."""
@@ -212,7 +214,7 @@ class Projector:
             raise InputError(f"{len(units)} images of the atlas are missing, {min(units)!r} for one")
 
     def _run_forward(
-        self, atlas: Atlas, session: Session | None, placed: Sequence[str],
+        self, atlas: Atlas, session: Session | None, placed: Sequence[Ranking],
         task: tuple[str, Load, Sequence[UnitKey]],
     ) -> list[Job]:  # fmt: skip
         """Run an image forward, find positions in some layers, and cut out what each of its units needs."""
@@ -220,7 +222,8 @@ class Projector:
         tensor, geometry = self.preprocess.apply(picture := load())
         found = self._values(session, tensor)
         if placed:
-            atlas.locate(name, {layer: found[layer][0] for layer in placed if layer in atlas.layers})
+            maps = {each.layer: each.of(found[each.value][0]) for each in placed}
+            atlas.locate(name, {layer: of_layer for layer, of_layer in maps.items() if layer in atlas.layers})
         read = {tap.name: found[tap.name] for tap in self._taps}  # units hold it for a while: no maps
         view, values = geometry.view(picture), ForwardValues(read)
         return [self._job(unit_of(atlas, unit), name, view, values) for unit in units]

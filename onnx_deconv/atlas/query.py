@@ -40,7 +40,8 @@ class Query:
     top
         How many rows, at most.
     near
-        Whether to ask for the feature maps that are most like that of `layer` and `channel`.
+        A layer and a channel: asks for the feature maps that are most like that one, where `layer` is given
+        of that layer.
     """
 
     layer: str | None = None
@@ -48,11 +49,11 @@ class Query:
     image: str | None = None
     of_class: str | None = None
     top: int | None = None
-    near: bool = False
+    near: tuple[str, int] | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Query":
-        """Read ``layer=conv4 class="tabby cat" top=20``, or ``near=conv4:17``.
+        """Read ``layer=conv4 class="tabby cat" top=20``, or ``near=LAYER:CHANNEL``.
 
         Raises
         ------
@@ -68,22 +69,26 @@ class Query:
             key, is_given, value = word.partition("=")
             if not is_given or not value or key not in _KEYS:
                 raise InputError(f"{word!r}: give {', '.join(f'{key}=…' for key in _KEYS)}")
-            found |= _understood(key, value)
-        return cls(**found)
+            if key in found:
+                raise InputError(f"{word!r}: {key} is given twice")
+            found[key] = _understood(key, value)
+        clash = next((pair for pair in _APART if set(pair) <= set(found)), None)
+        if clash is not None:
+            raise InputError(f"{text!r}: {clash[0]}= and {clash[1]}= are two questions: leave one out")
+        return cls(of_class=found.pop("class", None), **found)
 
 
 _KEYS = ("layer", "channel", "image", "class", "top", "near")
+_APART = (("near", "class"), ("near", "channel"), ("near", "image"), ("class", "image"))
 
 
-def _understood(key: str, value: str) -> dict[str, Any]:
+def _understood(key: str, value: str) -> Any:
     if key == "near":
         layer, between, channel = value.rpartition(":")
         if not between:
-            raise InputError(f"near={value}: give a layer and a channel, as in near=conv4:17")
-        return {"near": True, "layer": layer, "channel": _number("near", channel)}
-    if key in ("channel", "top"):
-        return {key: _number(key, value)}
-    return {"of_class" if key == "class" else key: value}
+            raise InputError(f"near={value}: give a layer and a channel, near=LAYER:CHANNEL")
+        return layer, _number("near", channel)
+    return _number(key, value) if key in ("channel", "top") else value
 
 
 def _number(key: str, value: str) -> int:
@@ -122,14 +127,13 @@ def ask(atlas: Atlas, query: Query, class_of: ClassOf = folder_of) -> Columns:
     """
     layer = None if query.layer is None else _layer(atlas, query.layer)
     if query.channel is not None:
-        channels = max(len(atlas.layers[name].activations) for name in _layers(atlas, layer))
-        if query.channel >= channels:
-            what = repr(layer) if layer is not None else "the layer with the most"
-            raise InputError(f"{what} has {channels} feature maps, counted from 0: not {query.channel}")
+        _check(atlas, layer, query.channel)
     if query.image is not None and query.image not in atlas.images:
         raise InputError(f"{query.image!r} is not among the strongest images of any feature map")
-    if query.near:
-        return _nearest(atlas, str(layer), query.channel or 0, query.top)
+    if query.near is not None:
+        of, channel = _layer(atlas, query.near[0]), query.near[1]
+        _check(atlas, of, channel)
+        return _nearest(atlas, of, channel, _layers(atlas, layer), query.top)
     if query.of_class is not None:
         return _of_class(atlas, query, layer, class_of)
     return _units(atlas, query, layer, class_of)
@@ -141,6 +145,14 @@ def _layer(atlas: Atlas, name: str) -> str:
         return found[0]
     what = "several layers are called that" if found else "no such layer"
     raise InputError(f"{name!r}: {what}; there are {', '.join(found or atlas.layers)}")
+
+
+def _check(atlas: Atlas, layer: str | None, channel: int) -> None:
+    """Make sure that a layer, or one of all, has a feature map."""
+    channels = max(len(atlas.layers[name].activations) for name in _layers(atlas, layer))
+    if channel >= channels:
+        what = repr(layer) if layer is not None else "the layer with the most"
+        raise InputError(f"{what} has {channels} feature maps, counted from 0: not {channel}")
 
 
 def _layers(atlas: Atlas, layer: str | None) -> list[str]:
@@ -191,12 +203,12 @@ def _of_class(atlas: Atlas, query: Query, layer: str | None, class_of: ClassOf) 
     return _columns(("layer", "channel", "images", "of", "activation", "image"), rows[: query.top])
 
 
-def _nearest(atlas: Atlas, layer: str, channel: int, top: int | None) -> Columns:
+def _nearest(atlas: Atlas, layer: str, channel: int, among: Sequence[str], top: int | None) -> Columns:
     """List feature maps by the images that both have, over all images that either has (Jaccard 1901)."""
     own = atlas.layers[layer]
     images = own.images[channel][own.filled[channel]]
     rows = []
-    for name, table in atlas.layers.items():
+    for name, table in ((name, atlas.layers[name]) for name in among):
         shared = (np.isin(table.images, images) & table.filled).sum(axis=1)
         either = table.filled.sum(axis=1) + len(images) - shared
         for other in np.nonzero(shared)[0].tolist():

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.atlas.sprites import BLOCKS, encoded, shown_size, sprites
 from onnx_deconv.attribution.explainer import Explainer
@@ -48,6 +50,10 @@ class Explained:
     rules: str
     score: float
     pictures: Sequence[tuple[str, Picture]]
+
+
+SECONDS = 1e-3
+"""Seconds in which one core draws a unit into a report, where its pictures need not be made smaller."""
 
 
 def write_report(
@@ -239,6 +245,8 @@ def _layer(
         "across": math.isqrt(BLOCKS),
         "coarse": max(kept) <= _COARSE,
         "strongest": [float(f"{of[0][0]:.3g}") if of else None for of in units],
+        "tied": np.flatnonzero(table.tied).tolist(),
+        "ranked_by": reader.atlas.made.get("ranked_by", {}).get(layer),
     }
 
 

@@ -26,6 +26,7 @@ from onnx_deconv.compiler.passes import MAXIMA, apply_passes
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Preprocess
 from onnx_deconv.model import Array, Model
+from onnx_deconv.model.ranking import Ranking, ranking
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import Providers, Session, clock_of, device_of, numpy_of, workers
 
@@ -109,13 +110,13 @@ class Scanner:
     """
 
     def __init__(self, explainer: Explainer, preprocess: Preprocess, layers: Sequence[str]) -> None:
-        self._layers = layers
-        self._network = _network(explainer, preprocess, layers)
+        self._rankings = [ranking(explainer.model, layer) for layer in layers]
+        self._network = _network(explainer, preprocess, self._rankings)
 
     def add(self, images: Iterable[tuple[str, Load]], atlas: Atlas) -> Iterator[Atlas]:
         """Add images to an atlas, and yield it after each batch."""
         for batch in _joined(self._network.run(images)):
-            _take(atlas, self._layers, batch)
+            _take(atlas, self._rankings, batch)
             yield atlas
 
 
@@ -132,7 +133,7 @@ def scan_seconds(
     By the first few; those that fail count too.
     """
     clock = clock_of(device_of(explainer.providers))
-    network = _network(explainer, preprocess, layers)
+    network = _network(explainer, preprocess, [ranking(explainer.model, layer) for layer in layers])
     first = list(islice(images, _MEASURED))
     for each in (first[:1], first):  # the first run takes longer
         start = clock()
@@ -197,13 +198,13 @@ def _together(batches: Sequence[_Batch]) -> _Batch:
     return _Batch([image for batch in batches for image in batch.images], results)
 
 
-def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
+def _take(atlas: Atlas, rankings: Sequence[Ranking], batch: _Batch) -> None:
     """Take the maxima of a batch into account; positions follow later."""
     found = {}
-    for layer, maxima in zip(layers, batch.results.values(), strict=False):
+    for ranked, maxima in zip(rankings, batch.results.values(), strict=False):
         count, channels, *axes = maxima.shape
         unknown = np.broadcast_to(np.int64(0), (count, channels, len(axes)))
-        found[layer] = maxima.reshape(count, channels), unknown
+        found[ranked.layer] = ranked.of(maxima.reshape(count, channels)), unknown
     if found:
         atlas.add(batch.read, found)
     for name, reason in batch.images:
@@ -214,14 +215,16 @@ def _take(atlas: Atlas, layers: Sequence[str], batch: _Batch) -> None:
 
 def _locate(explainer: Explainer, images: Images, preprocess: Preprocess, atlas: Atlas) -> None:
     """Find the positions of an atlas's activations."""
-    places = [layer for layer, table in atlas.layers.items() if table.positions.shape[2]]
-    if not places:
+    placed = [layer for layer, table in atlas.layers.items() if table.positions.shape[2]]
+    if not placed:
         return
-    network = _Network(explainer, maps_model(explainer.model, places), preprocess, batch=_MAPS_BATCH)
+    rankings = [ranking(explainer.model, layer) for layer in placed]
+    proto = maps_model(explainer.model, [ranked.value for ranked in rankings])
+    network = _Network(explainer, proto, preprocess, batch=_MAPS_BATCH)
     kept = {*atlas.images}
     for batch in network.run(((name, load) for name, load in images if name in kept), _MAPS_WAITING):
         for row, name in enumerate(batch.read):
-            atlas.locate(name, {layer: batch.results[layer][row] for layer in places})
+            atlas.locate(name, {each.layer: each.of(batch.results[each.value][row]) for each in rankings})
 
 
 class _Network:
@@ -270,9 +273,10 @@ class _Network:
         return {name: numpy_of(each)[:count] for name, each in results.items()}
 
 
-def _network(explainer: Explainer, preprocess: Preprocess, layers: Sequence[str]) -> _Network:
-    """Return the network that gives the maxima of layers."""
-    proto = apply_passes(maxima_model(explainer.model, layers), MAXIMA[device_of(explainer.providers)])
+def _network(explainer: Explainer, preprocess: Preprocess, rankings: Sequence[Ranking]) -> _Network:
+    """Return the network that gives the maxima of what layers are ranked by."""
+    maxima = maxima_model(explainer.model, [ranked.value for ranked in rankings])
+    proto = apply_passes(maxima, MAXIMA[device_of(explainer.providers)])
     return _Network(explainer, proto, preprocess)
 
 
@@ -280,30 +284,30 @@ def _batch_on(providers: Providers) -> int:
     return _GPU_BATCH if device_of(providers) == "cuda" else BATCH
 
 
-def maxima_model(model: Model, layers: Sequence[str]) -> ModelProto:
+def maxima_model(model: Model, values: Sequence[str]) -> ModelProto:
     """Append the maximum of each feature map to the user's model; drop all other outputs.
 
-    Nothing after the last layer is computed then, no switches are, and no feature map leaves the session.
+    Nothing after the last of them is computed then, no switches are, and no feature map leaves the session.
     onnxruntime computes the maxima on the CPU in the order in which its convolutions leave their results,
-    so that there is nothing to rearrange. Those of the last layer come first in the file: onnxruntime, which
+    so that there is nothing to rearrange. Those of the last value come first in the file: onnxruntime, which
     numbers nodes again from the outputs back, then numbers each maximum right after its map, and computes it
     while the caches still hold the map.
     """
-    proto = forward(model, [Tap("value", layer, layer) for layer in layers])
+    proto = forward(model, [Tap("value", value, value) for value in values])
     del proto.graph.output[:]
-    for k, layer in reversed([*enumerate(layers)]):
-        flat = len(model.type_of(layer).shape or ()) == 2  # noqa: PLR2004 - an activation for each channel
+    for k, value in reversed([*enumerate(values)]):
+        flat = len(model.type_of(value).shape or ()) == 2  # noqa: PLR2004 - an activation for each channel
         real, maxima = f"atlas/{k}/float", f"atlas/{k}/max"
-        cast = helper.make_node("Cast", [layer], [real], to=TensorProto.FLOAT)
+        cast = helper.make_node("Cast", [value], [real], to=TensorProto.FLOAT)
         pool = helper.make_node("GlobalMaxPool", [real], [maxima])
         proto.graph.node.extend([cast, helper.make_node("Identity", [real], [maxima]) if flat else pool])
         proto.graph.output.insert(0, helper.make_tensor_value_info(maxima, TensorProto.FLOAT, None))
     return proto
 
 
-def maps_model(model: Model, layers: Sequence[str]) -> ModelProto:
-    """Return the user's model with the feature maps of layers as its only outputs."""
-    proto = forward(model, [Tap("value", layer, layer) for layer in layers])
-    for output in [o for o in proto.graph.output if o.name not in layers]:
+def maps_model(model: Model, values: Sequence[str]) -> ModelProto:
+    """Return the user's model with some of its values, feature maps, as its only outputs."""
+    proto = forward(model, [Tap("value", value, value) for value in values])
+    for output in [o for o in proto.graph.output if o.name not in values]:
         proto.graph.output.remove(output)
     return proto

@@ -3,6 +3,7 @@
 import math
 
 from onnx_deconv.atlas.layer_files import LayerFiles, Tiles
+from onnx_deconv.atlas.top_activations import TopActivations
 from onnx_deconv.files import replacing
 from onnx_deconv.imaging import Picture, at_height, at_most, montage, webp
 from onnx_deconv.model import Array
@@ -16,13 +17,15 @@ _BLOCKS_RATIO = 1.6
 """Blocks in a row over blocks in a column."""
 
 
-def sheet(tiles: Array | Tiles) -> Picture:
+def sheet(tiles: Array | Tiles, tied: Array) -> Picture:
     """Lay the pictures of a layer out: one block per feature map, its strongest first.
 
     Parameters
     ----------
     tiles
         Shape (channels, k, height, width, 3), uint8.
+    tied
+        Where all are equally strong, which is said then: booleans, (channels,).
 
     Returns
     -------
@@ -36,11 +39,12 @@ def sheet(tiles: Array | Tiles) -> Picture:
         for block in map(tiles.__getitem__, range(len(tiles)))
     ]
     columns = max(1, math.ceil(math.sqrt(len(blocks) * _BLOCKS_RATIO)))
-    return montage(blocks, columns, [str(n) for n in range(len(blocks))], gap=6)
+    captions = [f"{n} all equal" if equal else str(n) for n, equal in enumerate(tied)]
+    return montage(blocks, columns, captions, gap=6)
 
 
-def save_sheets(files: LayerFiles) -> None:
+def save_sheets(files: LayerFiles, table: TopActivations) -> None:
     """Draw a layer's projections and patches and save them beside its archives."""
     for kind, tiles in (("projections", files.projections), ("patches", files.patches)):
         with replacing(files.home / f"{files.stem}-{kind}.webp") as temporary:
-            temporary.write_bytes(webp(at_most(sheet(tiles), _LARGEST), _QUALITY))
+            temporary.write_bytes(webp(at_most(sheet(tiles, table.tied), _LARGEST), _QUALITY))

@@ -168,7 +168,7 @@ class ValuesFile:
         """The array, which is closed when nobody reads the file any more."""
         h5py = needs_h5py(f"{self._path}: is read by h5py")
         try:
-            file = h5py.File(self._path, locking=False)
+            file = _opened(h5py, self._path)
             weakref.finalize(self, file.close)
             return _checked(h5py, file, self._units)
         except Exception as error:  # what a damaged file raises differs with the damage
@@ -177,6 +177,14 @@ class ValuesFile:
     def _damaged(self, error: Exception) -> InputError:
         reason = " ".join(str(error).split())
         return InputError(f"{self._path}: is damaged ({reason}); make the atlas again")
+
+
+def _opened(h5py: Any, path: Path) -> Any:
+    """Open a file without a lock, or as it is open already: in one process HDF5 does it in one way."""
+    try:
+        return h5py.File(path, locking=False)
+    except OSError:
+        return h5py.File(path)
 
 
 def _checked(h5py: Any, file: Any, units: Unit) -> Any:

@@ -129,10 +129,9 @@ class Writer:
     def _finish_layer(self, layer: str) -> None:
         units = self._journal.units(layer, PICTURES[0])
         with self._journal.reading(layer) as read:
-            write_units(
-                self.home / units_file(self._stems[layer]), layer, self.atlas.layers[layer], self.done
-            )
-            save_sheets(pack(self.home, self._stems[layer], self._plan[layer], units, read))
+            stem, table = self._stems[layer], self.atlas.layers[layer]
+            write_units(self.home / units_file(stem), layer, table, self.done)
+            save_sheets(pack(self.home, stem, self._plan[layer], units, read), table)
 
     def _index(self) -> dict[str, Any]:
         atlas = self.atlas

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.attribution.seed import Aim, SeedKind
+from onnx_deconv.attribution.seed import Aim, SeedKind, strongest
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.semantics import Semantics
@@ -94,6 +94,12 @@ class Column:
                 how = f"by {start.semantics.method}" if other else f"(seed {kind})"
                 self.starts[k], self.kinds[k], self.seeds[k] = start, kind, seed[k]
                 self.notes[k] = f"{self.notes[k]}; explained {start.layer!r} {how} instead"
+
+    def found(self, image: int, aim: Aim) -> tuple[int, ...] | None:
+        """Return the position of a map that an image's seed starts from, where no place was aimed at."""
+        kind, seed = self.kinds[image], self.seeds[image][aim.weights[0][0]]
+        alone = aim.place is None and kind in ("one", "value") and seed.size > 1
+        return strongest(np.abs(seed)) if kind == "strongest" or alone else None
 
     def note(self, image: int, text: str) -> None:
         """Add to what is noted of an image."""

@@ -7,12 +7,13 @@ import numpy as np
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.axis_names import axis_names, lacks_images
+from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.operators.axes import BATCH
 
 Batch = Any
-"""Images as a model takes them, shape (N, ...): an array, a tensor of any library that NumPy can read, nested
-lists, or one of these per input name; inputs without a batch axis (flags, thresholds) as they are."""
+"""Images as a model takes them, shape (N, ...), or the one image of a model that takes no batches: an array,
+a tensor of any library that NumPy can read, nested lists, or one of these per input name; inputs without a
+batch axis (flags, thresholds) as they are."""
 
 
 def feeds_of(model: Model, batch: Batch) -> dict[str, Array]:
@@ -30,14 +31,19 @@ def feeds_of(model: Model, batch: Batch) -> dict[str, Array]:
         batch = {names[0]: batch}
     if set(batch) != set(names):
         raise InputError(f"the model takes {', '.join(names)}; given: {', '.join(batch)}")
-    if problem := lacks_images(model):
-        raise InputError(problem)
-    feeds = {name: as_input(model, name, as_array(name, given)) for name, given in batch.items()}
+    feeds = {name: as_input(model, name, _as_batch(model, name, given)) for name, given in batch.items()}
     counts = {name: len(feeds[name]) for name in batched(model)}
     if len(set(counts.values())) > 1:
         numbers = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise InputError(f"every input needs the same number of images, not {numbers}")
     return feeds
+
+
+def _as_batch(model: Model, name: str, given: Any) -> Array:
+    """Return a batch; the one image that a model takes, as its file says, is a batch of one."""
+    array, shape = as_array(name, given), model.type_of(name).shape
+    alone = name in model.image_axis_added and shape is not None and array.ndim == len(shape) - 1
+    return array[None] if alone else array
 
 
 def as_array(name: str, given: Any) -> Array:

@@ -1,5 +1,6 @@
 """Explain units of a model: arrays in, scores and reconstructions out."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -18,9 +19,9 @@ from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.passes import Forward
 from onnx_deconv.attribution.remarks import Remarks
-from onnx_deconv.attribution.seed import Place, SeedKind, for_all, strongest
+from onnx_deconv.attribution.seed import Place, SeedKind, as_strong, for_all
 from onnx_deconv.attribution.sessions import Sessions
-from onnx_deconv.attribution.standing import Standing
+from onnx_deconv.attribution.standing import Equals, Standing
 from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.inner_model import explained_value, load_model
@@ -42,6 +43,7 @@ from onnx_deconv.model.heads import (
     fields_of,
     head_of,
     labelled,
+    names_differ,
     names_of_fields,
     numbered_alike,
     undecided,
@@ -52,6 +54,8 @@ from onnx_deconv.semantics import NO_RULES, Semantics
 
 if TYPE_CHECKING:
     from onnx_deconv.attribution.images import Preprocessing
+logger = logging.getLogger(__name__)
+
 MAX_LAYERS = 8
 """For how many layers an explainer keeps models ready, unless told otherwise."""
 
@@ -164,6 +168,8 @@ class Explainer:
         self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
         self.fields = fields_of(self.head, len(self.labels.names))
         self.labels = replace(self.labels, names=names_of_fields(self.head, self.labels.names))
+        if (differ := names_differ(self.classes, len(self.labels.names))) is not None:
+            logger.warning("%s: %s", self.model.name, differ)
         self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
         compiled = partial(
             _pair, self.model, self.scores_layer, inputs=inputs, output=self.head.output, kind=self._kind
@@ -329,7 +335,7 @@ class Explainer:
             for _, feeds in chunks(self.model, feeds_of(self.model, batch))
         ]
         if self.fields is not None:
-            return np.concatenate([self.fields.best(p.explained) for p in passes])
+            return np.concatenate([self.fields.best(p.ranked(self.head)) for p in passes])
         return np.concatenate([p.scores(self.head) for p in passes])
 
     def forward(self, batch: Batch, layer: str | None = None) -> Pass:
@@ -379,9 +385,18 @@ class Explainer:
         """
         if not isinstance(seed, str):
             return self.session(layer)
-        choice = _Choice(None, position, 1, seed, self.explains_classes(layer))
-        start = self._starts(self._named(layer), choice)[0]
+        start = self.start(layer, position, seed)
         return self.session(start.layer, start.semantics)
+
+    def start(self, layer: str | None = None, position: Place = None, seed: SeedKind = "auto") -> Start:
+        """Return what an explanation starts from first, with what seed, and how signals are sent back.
+
+        Whatever explains by other means, as an explain graph does, starts there too.
+
+        Parameters and errors are those of a call.
+        """
+        choice = _Choice(None, position, 1, seed, self.explains_classes(layer))
+        return self._starts(self._named(layer), choice)[0]
 
     def method(self, layer: str | None = None) -> Semantics:
         """Return the semantics that a layer is explained with: those given, or what ``auto`` chooses."""
@@ -460,19 +475,21 @@ class Explainer:
         survivals = [self._survived(feeds, passes.of, column) for column in columns]
         for image, row in enumerate(rows):
             for (wanted, aim), column, survived in zip(row, columns, survivals, strict=True):
-                position = aim.asked
-                if column.kinds[image] == "strongest":
-                    values = passes.of(column.starts[image]).explained[image]
-                    position = strongest(values[aim.weights[0][0]])
-                single = wanted.words is None
+                found, single = column.found(image, aim), wanted.words is None
+                alive, shown = column.seeds[image].any(), [each for each, _ in row]
+                own = passes.of(column.starts[image]).explained[image, aim.weights[0][0]]
                 unit = _Unit(
                     channel=wanted.first,
                     score=subject.score(image, wanted, aim),
                     standing=subject.standing(layer, image, wanted),
                     label=self.labels.name(wanted.first) if of_classes and single else None,
-                    position=position,
+                    position=aim.asked if found is None else found,
                     words=wanted.words,
                     place=place_words(choice.position),
+                    equals=Equals(
+                        subject.as_strong(image, shown, wanted) if alive and not choice.targets else 0,
+                        as_strong(own) if alive and found is not None and aim.place is None else 0,
+                    ),
                 )
                 yield self._explanation(first + image, unit, column, image, survived[image])
 
@@ -512,7 +529,7 @@ class Explainer:
             seed=column.kinds[image],
             reconstruction=next(iter(found.values())),
             reconstructions=found,
-            note=self._remarks.note(column, image, survived),
+            note=self._remarks.note(column, image, survived, unit.equals, of_class=of_scores),
             semantics=start.semantics,
             depends=self._remarks.dependence(column, image).depends,
             output=self.head.output if of_scores else None,
@@ -552,7 +569,7 @@ class Explainer:
     @cached_property
     def class_maps(self) -> str | None:
         """The value that holds one feature map per class, right below a global pool; if there is one."""
-        return class_maps(self.model, self.scores_layer)
+        return class_maps(self.model, self.head)
 
 
 def _stored_kind(head: Head, manifest: Mapping[str, Any] | None) -> ChosenKind | None:
@@ -573,6 +590,7 @@ class _Unit(NamedTuple):
     position: tuple[int, ...] | None = None
     words: str | None = None
     place: str | None = None
+    equals: Equals = Equals()
 
 
 class _Choice(NamedTuple):

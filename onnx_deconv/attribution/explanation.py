@@ -9,7 +9,7 @@ import numpy as np
 from onnx_deconv.attribution import notebook
 from onnx_deconv.attribution.average import Average
 from onnx_deconv.attribution.shown import Drawn, Shown
-from onnx_deconv.attribution.standing import Standing
+from onnx_deconv.attribution.standing import Equals, Standing
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import (
     ON_PHOTO,
@@ -68,10 +68,13 @@ class Explanation:
         share has one where there was one image.
     standing
         Where the channel stands among all in this image: its rank, and its probability.
+    equals
+        How many others are exactly as strong, where it was chosen for its strength.
     note
         A remark for the reader: that the signal became zero before it reached the input, at which node,
-        and what was explained in its place; that the picture does not, or hardly, depend on the image; else
-        ``None``. ``standing.warning`` says whether the model hardly sees the class in it.
+        and what was explained in its place; that others are as strong; that the picture does not, or hardly,
+        depend on the image; else ``None``. ``standing.warning`` says whether the model hardly sees the class
+        in it.
     semantics
         All choices that it was made with.
     depends
@@ -106,6 +109,7 @@ class Explanation:
     reconstruction: Array = field(repr=False)
     reconstructions: Mapping[str, Array] = field(repr=False)
     standing: Standing = field(repr=False)
+    equals: Equals = field(default=Equals(), repr=False)
     note: str | None = None
     semantics: Semantics = field(default_factory=Semantics, repr=False)
     depends: str = "yes"
@@ -203,7 +207,7 @@ class Explanation:
     def caption(self) -> str:
         """What is explained, its score, and a class's rank unless it is the first: ``tabby, 0.94``."""
         rank = f", {self.standing.words}" if self.standing.of_class and self.standing.is_behind else ""
-        return f"{self.name}, {self.score:.3g}{rank}"
+        return f"{self.name}, {self.score:.3g}{rank}{self.equals.words}"
 
     def views(self, scales: Scales | None = None) -> Drawn:
         """Return all pictures as arrays, by the names in :data:`onnx_deconv.imaging.VIEWS`.

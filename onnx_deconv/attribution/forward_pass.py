@@ -76,13 +76,17 @@ class Pass:
             The output. It gives the scores if it has one number per class (also where the explanation
             starts before a final softmax); else they are the strongest activations of the classes.
         """
-        by = None if head.ranked is None else self._values.get(head.ranked)
-        known = self.explained if by is None else self.axes.canonical(numpy_of(by))
-        found = of_classes(known, head)
+        found = of_classes(self.ranked(head), head)
         if head.own is not None:
             own = head.own.canonical(numpy_of(self._values[head.output]))
             found = own.reshape(found.shape) if own.size == found.size else found
         return found.astype(np.float32)
+
+    def ranked(self, head: Head) -> Array:
+        """Return the numbers by which an output's classes are ranked, shape (N, K, ...), float32."""
+        by = None if head.ranked is None else self._values.get(head.ranked)
+        known = self.explained if by is None else self.axes.canonical(numpy_of(by))
+        return known.astype(np.float32, copy=False)
 
     def back(self, aims: Sequence[Aim], kind: SeedKind) -> tuple[dict[str, Array], Array, str]:
         """Send one seed per image back.
@@ -118,7 +122,7 @@ class Pass:
 
     def _own(self, seed: Array) -> Array:
         """Return a seed as the companion takes it: in the explained value's own order of axes."""
-        return np.ascontiguousarray(self.axes.restored(seed.astype(self.pair.seed_dtype, copy=False)))
+        return np.asarray(self.axes.restored(seed.astype(self.pair.seed_dtype, copy=False)), order="C")
 
     def why_not_finite(self, seed: Array) -> str:
         """Say what made values of a reconstruction from this seed infinite or NaN."""

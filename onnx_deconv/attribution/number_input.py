@@ -81,7 +81,7 @@ class NumberInput:
         """
         array = self._typed(np.asarray(given), what)
         if self.shape is None:
-            raise InputError(f"the shape of input {self.name!r} is unknown: {sizes_of(self.name, '1,2,100')}")
+            raise InputError(f"the shape of input {self.name!r} is unknown: {sizes_of(self.name)}")
         if array.ndim == 0 and self.shape:
             array = np.full([size or 1 for size in self.shape], array)
         if channels_first and array.ndim == len(self.shape) and self.channel_axis is not None:

@@ -9,11 +9,14 @@ import onnx_graphsurgeon as gs
 from onnx_deconv.attribution.attempts import Column, Start
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.sessions import Sessions
+from onnx_deconv.attribution.standing import Equals
 from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
+from onnx_deconv.errors import given
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Array, Model
 from onnx_deconv.model.heads import axes_of, heads
+from onnx_deconv.model.ranking import before_limit
 from onnx_deconv.model.tails import mixes_probabilities, squashed_before
 from onnx_deconv.operators.node import label
 from onnx_deconv.runtime import Survival
@@ -22,6 +25,12 @@ from onnx_deconv.semantics import Semantics
 _WHOLE = {"map", "present"}
 _SQUASHED = "{!r} is computed from scores: where it is near its bounds, little of the signal passes back"
 _JOINED = "the probability is at its bound, where no signal passes: explain the layer {!r} before it"
+
+
+def told_apart(model: Model, layer: str) -> str:
+    """Say, behind what is equal in a layer, which other layer tells it apart; nothing if there is none."""
+    before = before_limit(model, layer)
+    return "" if before is None else f"; {given('layer', before)}, the value before, tells them apart"
 
 
 class Remarks:
@@ -70,15 +79,29 @@ class Remarks:
                     found[image] = survival
         return found
 
-    def note(self, column: Column, image: int, survived: Survival | None) -> str | None:
-        """Say what became of the signal, and whether the picture can be about the image."""
+    def note(
+        self, column: Column, image: int, survived: Survival | None, equals: Equals, *, of_class: bool
+    ) -> str | None:
+        """Say what became of the signal, what is as strong, and whether this can be about the image."""
         blind, layer = self.dependence(column, image).note, column.starts[image].layer
+        tied = self._tied(layer, equals, of_class=of_class)
         squashed = _SQUASHED.format(layer) if layer in self._squashed else None
         node = self._joined.get(layer)
         if node is not None and f"died at {label(node)!r}" in (column.notes[image] or ""):
             squashed = _JOINED.format(node.inputs[0].name)
         left = None if survived is None else survived.warning
-        return "; ".join(filter(None, (column.notes[image], squashed, left, blind))) or None
+        return "; ".join(filter(None, (column.notes[image], tied, squashed, left, blind))) or None
+
+    def _tied(self, layer: str, equals: Equals, *, of_class: bool) -> str | None:
+        """Say what is exactly as strong as what is explained, and which layer tells all of them apart."""
+        names = (("class", "classes") if of_class else ("channel", "channels"), ("position", "positions"))
+        counts = zip(equals, names, strict=True)
+        alike = [f"{count} other {what[count > 1]}" for count, what in counts if count]
+        if not alike:
+            return None
+        apart = "" if of_class else told_apart(self._model, layer)
+        are = "is" if sum(equals) == 1 else "are"
+        return f"{' and '.join(alike)} {are} as strong: the first in order is explained{apart}"
 
     def dependence(self, column: Column, image: int) -> ImageDependence:
         """Tell how an image's reconstruction depends on the image."""
@@ -97,7 +120,7 @@ class Remarks:
     @cached_property
     def _joined(self) -> dict[str, gs.Node]:
         """The nodes that make the probabilities of boxes beside these in one value, by that value."""
-        boxes = [head.start for head in heads(self._model) if head.kind == "detections"]
+        boxes = [head.ranked or head.start for head in heads(self._model) if head.kind == "detections"]
         found = {value: squashed_before(self._model, value) for value in boxes}
         return {value: nodes[0] for value, nodes in found.items() if len(nodes) == 1}
 

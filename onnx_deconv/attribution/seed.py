@@ -77,7 +77,7 @@ class Aim:
             )
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"position {self.place!r}: give whole numbers, as in (5,) or (12, 30), a mask, or region"
+                f"position {self.place!r}: give a whole number for each axis of the map, a mask, or region"
             ) from error
 
 
@@ -224,6 +224,11 @@ def strongest(feature_map: Array) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(np.argmax(feature_map), feature_map.shape))
 
 
+def as_strong(feature_map: Array) -> int:
+    """Count the other positions that are exactly as strong as the :func:`strongest`."""
+    return int((feature_map == feature_map.max()).sum()) - 1
+
+
 def _resolved(values: Array, place: Place, kind: SeedKind) -> SeedKind:
     if is_area(place):
         return "map" if kind in ("auto", "value") else kind
@@ -273,9 +278,11 @@ def for_all(explained: Array, axes: Axes, seed: Array, total: int) -> Array:
     InputError
         If it has neither the explained value's shape nor that of one image's.
     """
-    wanted = axes.restored(np.broadcast_to(np.float32(0), (total, *explained.shape[1:]))).shape
-    before, after = wanted[: axes.batch], wanted[axes.batch + 1 :]
-    one = np.expand_dims(seed, axes.batch) if seed.shape == (*before, *after) else seed
+    led = axes.led
+    wanted = led.restored(np.broadcast_to(np.float32(0), (total, *explained.shape[1:]))).shape
+    first = led.batch or 0
+    before, after = wanted[:first], wanted[first + 1 :]
+    one = np.expand_dims(seed, first) if seed.shape == (*before, *after) else seed
     if one.shape not in (wanted, (*before, 1, *after)) or seed.dtype.kind not in "fiub":
         raise InputError(
             f"seed: an array of shape {seed.shape}; the explained value has the shape {wanted}, that of one "
@@ -285,4 +292,4 @@ def for_all(explained: Array, axes: Axes, seed: Array, total: int) -> Array:
         raise InputError(
             "seed: an array with numbers that are infinite or not a number: nothing can be sent back"
         )
-    return axes.canonical(np.broadcast_to(one, wanted))
+    return led.canonical(np.broadcast_to(one, wanted))

@@ -1,6 +1,7 @@
 """Where an explained channel stands among all: its rank, and its probability."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,26 @@ _IMPROBABLE = 0.01
 _ROUNDING = 1e-3
 _FIRST = 5
 """Where a model gives no probabilities, a class is called improbable if this many come before it."""
+
+
+class Equals(NamedTuple):
+    """How many others are exactly as strong as what is explained, which is the first of them in order.
+
+    Attributes
+    ----------
+    channels
+        Classes or channels that are not explained; 0 where one was asked for.
+    positions
+        Of the channel's map; 0 where one, or the whole map, was asked for.
+    """
+
+    channels: int = 0
+    positions: int = 0
+
+    @property
+    def words(self) -> str:
+        """What a caption adds to the score: nothing if there are none."""
+        return ", as others" if any(self) else ""
 
 
 @dataclass(frozen=True)

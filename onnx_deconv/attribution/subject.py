@@ -1,6 +1,7 @@
 """What can be asked about in a forward pass: ranks of classes, what targets mean and aim at."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import SupportsIndex
 
 import numpy as np
@@ -35,6 +36,7 @@ class Subject:
         self.run, self.head, self.labels = run, head, labels
         self.fields = fields
         self.boxes = head is not None and head.kind == "detections"
+        self._rows = run.explained if head is None else run.ranked(head)
         self.scores = self._scores()
         self.choices = self._choices()
 
@@ -78,8 +80,10 @@ class Subject:
         """Return a target's score: of the model's own numbers if it gives one, else the activation."""
         if aim.position is None:
             return wanted.score(self.scores[image])
-        there = np.moveaxis(self.run.explained[image], 0, -1)[aim.position]
-        return Wanted(aim.weights).score(there)
+        usual = self.fields is not None and not wanted.field
+        values = self._usual[image] if usual else self.run.explained[image]
+        there = np.moveaxis(values, 0, -1)[aim.asked or ()]
+        return (wanted if usual else Wanted(aim.weights)).score(there)
 
     def standing(self, asked: str, image: int, wanted: Wanted) -> Standing:
         """Tell where a class or channel stands among all; of a sum, nothing."""
@@ -90,12 +94,23 @@ class Subject:
             return Standing.of_a_channel(asked, scores, wanted.first)
         return Standing.of_a_class(self.head, asked, scores, wanted.first)
 
+    def as_strong(self, image: int, row: Sequence[Wanted], wanted: Wanted) -> int:
+        """Count the classes or channels outside a row that are exactly as strong as one in it."""
+        scores, before = self.scores[image], self._before()[image]
+        alike = (scores == scores[wanted.first]) & (before == before[wanted.first])
+        return int(alike.sum()) - sum(int(alike[each.first]) for each in row)
+
+    @cached_property
+    def _usual(self) -> Array:
+        """Return each class's score in each box, shape (N, C, ...): times the objectness, if there is one."""
+        assert self.fields is not None  # noqa: S101 - the caller looked
+        return self.fields.scores(self.fields.apart(self._rows))
+
     def _scores(self) -> Array:
         if self.head is None:
             return scores_of(self.run.explained)
         if self.boxes:
-            values = self.run.explained
-            return scores_of(values) if self.fields is None else self.fields.best(values)
+            return scores_of(self._rows) if self.fields is None else self.fields.best(self._rows)
         return self.run.scores(self.head)
 
     def _before(self) -> Array:
@@ -108,10 +123,11 @@ class Subject:
             return Choices(self.scores.shape[1], None)
         if not self.boxes:
             return Choices(self.scores.shape[1], self.labels, self.head.elements)
-        count, elements = self.run.explained.shape[1], None
-        if self.fields is not None:
-            elements = [(self.fields.first + k, 1) for k in range(self.fields.count)]
-        return Choices(self.scores.shape[1], self.labels, elements, count)
+        count, fields = self.run.explained.shape[1], self.fields
+        if fields is None:
+            return Choices(self.scores.shape[1], self.labels, fields=count)
+        elements = [(fields.first + k, 1) for k in range(fields.count)]
+        return Choices(self.scores.shape[1], self.labels, elements, count, fields.objectness)
 
     def _aim(self, wanted: Wanted, box: Place) -> Aim:
         """Aim at a box; of several anchors of a map its channels follow those of the anchors before."""
@@ -131,7 +147,7 @@ class Subject:
         """Find the box that a target means, and its class where the target leaves that open."""
         fields = self.fields
         assert fields is not None  # noqa: S101 - the caller looked
-        values = fields.apart(self.run.explained[image, None])[0]
+        values = fields.apart(self._rows[image, None])[0]
         flat, sizes = values.reshape(len(values), -1), values.shape[1:]
         scores = fields.scores(flat[None])[0]
         if wanted.point is not None:

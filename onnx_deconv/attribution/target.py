@@ -20,6 +20,8 @@ detections: a class (its strongest box), ``person#2`` (its second), ``person at 
 point of the input, x and y), ``at 120,80`` (of any class), ``field 4`` (of one box, by its position)."""
 
 OTHERS = "others"
+_NO_WEIGHT = 1e-9
+"""Weights that add up to no more than this were meant to add up to 0."""
 _SIGN = re.compile(r"\s+([+-])\s+")
 _RANK = re.compile(r"(.+)#(\d+)", re.DOTALL)
 _POINT = re.compile(r"(?:(.*\S)\s+)?at\s+(-?[\d.]+)\s*,\s*(-?[\d.]+)", re.DOTALL)
@@ -76,12 +78,16 @@ class Choices:
         these are the same.
     fields
         How many fields the boxes of a detector have; ``None`` of other outputs.
+    objectness
+        The field that each class's score is multiplied by, if there is one: before their sigmoids the two
+        are added, as the logarithm of the product is a sum. A difference of two classes is without it.
     """
 
     count: int
     labels: Labels | None
     elements: Sequence[tuple[int, int]] | None = None
     fields: int | None = None
+    objectness: int | None = None
 
     def understood(self, target: Target) -> Wanted:
         """Read a target.
@@ -118,7 +124,11 @@ class Choices:
         if self.elements is None or wanted.field:
             return Aim(wanted.terms, place)
         own = self.elements
-        return Aim(tuple((own[k][0], own[k][1] * weight) for k, weight in wanted.terms), place)
+        weights = [(own[k][0], own[k][1] * weight) for k, weight in wanted.terms]
+        total = sum(weight for _, weight in weights)
+        if self.objectness is not None and abs(total) > _NO_WEIGHT:
+            weights.append((self.objectness, total))
+        return Aim(tuple(weights), place)
 
     def _box(self, text: str) -> Wanted | None:
         """Read a target that only detections have; ``None`` if it is none."""

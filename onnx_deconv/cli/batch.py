@@ -22,6 +22,8 @@ from onnx_deconv.imaging import VIEWS, Picture, at_most, save_picture
 JOURNAL, SUMMARY, INDEX, THUMBNAILS = "explained.jsonl", "summary.csv", "index.html", "thumbnails"
 _THUMBNAIL = 160
 """Pixels along the longer side of a thumbnail."""
+_JUDGED_BY = 10.0
+"""Seconds of a cluster's work by which the rest is judged."""
 _COLUMNS = (
     "image", "rank", "label", "class", "channel", "layer", "score", "probability", "standing", "method",
     "seed", "depends_on_image", "note", "improbable", "picture", "error",
@@ -53,6 +55,7 @@ class Batch:
         self.done: dict[str, list[Record]] = {path: known[path]["records"] for path in paths if path in known}
         job.taken.extend(Path(r["files"]["record"]).stem for found in self.done.values() for r in found)
         self._said, self._start = False, time.monotonic()
+        self._first: tuple[float, int] | None = None
 
     def note(self, path: str, explained: Sequence[tuple[Record, Picture | None]]) -> None:
         """Note that a photograph's explanations are written; write their thumbnails."""
@@ -70,22 +73,32 @@ class Batch:
         """Note that a photograph cannot be explained."""
         self._errors[path] = error
 
-    def say_what_it_takes(self, console: Console, path: str) -> None:
+    def say_what_it_takes(self, console: Console, path: str, *, elsewhere: bool) -> None:
         """Say what the other photographs will take, judged by this one.
+
+        On a cluster the first takes the longest to come, and the others are explained meanwhile: there the
+        time is judged by how many follow in the next seconds.
 
         Raises
         ------
         InputError
             If the disk has not so much room.
         """
-        left = len(self._paths) - len(self.done) - len(self._errors)
         if self._said:
             return
-        self._said = True
-        sizes = (Path(file).stat().st_size for record in self.done[path] for file in _files(record))
-        or_else = ", fewer --view, --format webp, or a --max-size"
-        took = time.monotonic() - self._start
-        console.say_the_rest(left, "photograph", took, self._job.output, sum(sizes), or_else)
+        left, now = len(self._paths) - len(self.done) - len(self._errors), time.monotonic()
+        if self._first is None:
+            self._first, self._said = (now, left), not elsewhere
+            sizes = (Path(file).stat().st_size for record in self.done[path] for file in _files(record))
+            or_else = ", fewer --view, --format webp, or a --max-size"
+            took = 0.0 if elsewhere else now - self._start
+            console.say_the_rest(
+                left, "photograph", took, self._job.output, sum(sizes), or_else, elsewhere=elsewhere
+            )
+        elif now - self._first[0] > _JUDGED_BY:
+            self._said = True
+            each = (now - self._first[0]) / (self._first[1] - left)
+            console.say_the_rest(left, "photograph", each, elsewhere=True)
 
     def write_summary(self) -> list[Path]:
         """Write the table and the page of all photographs; return the files."""

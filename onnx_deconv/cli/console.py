@@ -86,20 +86,33 @@ class Console:
         """Print what went wrong, in one line."""
         self._err(f"{prefix}{_one_line(text)}")
 
-    def progress(self, items: Sequence[_Item], name: Callable[[_Item], str]) -> Iterator[_Item]:
-        """Show which of several items is being worked on; say how long the others will last."""
+    def progress(
+        self, items: Sequence[_Item], name: Callable[[_Item], str], judged_by: int = 1
+    ) -> Iterator[_Item]:
+        """Show which of several items is being worked on; say how long the others will last.
+
+        Parameters
+        ----------
+        items
+            What is worked on, one after the other.
+        name
+            Writes an item.
+        judged_by
+            After how many items that is said: more than one where they are of several kinds, and the first
+            ones hold one of each.
+        """
         start, self._told = time.monotonic(), False
-        for number, item in enumerate(items, 1):
-            if number == 2 and not self._told:  # noqa: PLR2004 - the first is done
-                self.say_the_rest(len(items) - 1, "step", time.monotonic() - start)
+        for number, item in enumerate(items):
+            if number == judged_by and not self._told:
+                self.say_the_rest(len(items) - number, "step", (time.monotonic() - start) / number)
             if len(items) > 1:
-                self.status(f"{number}/{len(items)} {name(item)}")
+                self.status(f"{number + 1}/{len(items)} {name(item)}")
             yield item
         self._clear()
 
     def say_the_rest(
         self, left: int, what: str, seconds: float, home: Path | None = None, files: int = 0,
-        or_else: str = "",
+        or_else: str = "", *, elsewhere: bool = False,
     ) -> None:  # fmt: skip
         """Say what the rest of a long command will take, judged by its first part.
 
@@ -117,6 +130,8 @@ class Console:
             Bytes of the files that one wrote.
         or_else
             What the caller can do about a full disk beside choosing another folder.
+        elsewhere
+            Whether other processes do the work, whose memory this one does not know.
 
         Raises
         ------
@@ -133,9 +148,14 @@ class Console:
         if left and takes:
             from onnx_deconv.runtime import peak_memory  # noqa: PLC0415 - loads onnx, which --help can do without
 
-            taken = peak_memory()  # by the first, which the others are like
+            taken = 0 if elsewhere else peak_memory()  # by the first, which the others are like
             memory = f", with about {in_bytes(taken)} of memory" if taken else ""
             self.say(f"{counted(left, what)} more will {' and '.join(takes)}{memory}")
+
+    def say_what_lasts(self, what: str, least: float, threads: int) -> None:
+        """Say how long something lasts that takes so many seconds of so many cores, if it lasts long."""
+        if (most := least * self.slower(threads)) >= _LONG:
+            self.say(f"{what} will last {self.between(least, most)}")
 
     def slower(self, threads: int | None = None) -> float:
         """Tell how many times as long work takes beside what else ran when the command began.
@@ -187,10 +207,15 @@ class _Lines(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
+        self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        say = self._console.warn if record.levelno >= logging.WARNING else self._console.detail
-        say(record.getMessage())
+        text = record.getMessage()
+        if record.levelno < logging.WARNING:
+            self._console.detail(text)
+        elif text not in self._warned:  # a command may make several explainers of one model
+            self._warned.add(text)
+            self._console.warn(text)
 
 
 def plain(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import click
 
 from onnx_deconv.attribution.explainer import Explainer
+from onnx_deconv.attribution.remarks import told_apart
 from onnx_deconv.cli import FELL_SHORT, explain_form, groups, pair_form, triton_form
 from onnx_deconv.cli.console import Console
 from onnx_deconv.cli.conversion import Conversion, failure, unproved
@@ -119,12 +120,32 @@ def command(
         console.result(record, lambda: "\n".join(pair_form.lines(record)))
         if record["passed"]:
             _recommend(console, conversion)
-    notes = (record["image_dependence"]["note"], (record["signal"] or {}).get("warning"), *unproved(record))
+    for name in sorted(loaded.image_axis_added):
+        types = loaded.type_of(name)
+        console.warn(
+            f"input {name!r} takes a batch of one image, {types}: in {model.name} it has no axis for it"
+        )
+    notes = (
+        record["image_dependence"]["note"],
+        (record["signal"] or {}).get("warning"),
+        _of_equals(loaded, options, graph),
+        *unproved(record),
+    )
     for note in filter(None, notes):
         console.warn(note)
     if not record["passed"]:
         console.error(failure(record))
     return 0 if record["passed"] else FELL_SHORT
+
+
+def _of_equals(model: Model, options: "ConvertOptions", graph: GraphOptions) -> str | None:
+    """Say that a graph may choose among channels or positions that are equally strong, if it may."""
+    if options.form == "pair" or options.layer is None or graph.target_kind != "index":
+        return None
+    layer = model.layer(options.layer)
+    apart = told_apart(model, layer)
+    said = f"where several are equally strong in {layer!r}, the first in order is explained"
+    return f"{said}{apart}" if apart else None
 
 
 def _refuse_idle_choices(graph: GraphOptions, images: ImageOptions) -> None:

@@ -145,7 +145,7 @@ def command(
         preprocess=study.preprocess,
         random_state=options.random_state,
         steps=options.steps,
-        watch=lambda steps: console.progress(steps, _told),
+        watch=lambda steps: console.progress(steps, _told, len({step.measure.name for step in steps})),
     )
     _write(console, study, found, output, options.worst)
     return failures.exit_code()

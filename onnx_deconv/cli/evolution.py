@@ -11,6 +11,7 @@ import numpy as np
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.attribution.features import last_convolution
 from onnx_deconv.attribution.method import AUTO
+from onnx_deconv.attribution.remarks import told_apart
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted
 from onnx_deconv.cli.fixed_inputs import FixedInputs
@@ -138,3 +139,8 @@ def _write(
     save_json(files["record"], {**numbers, "files": photographs, **study.made_by(found.layer)})
     text = f"{found.layer}: {counted(len(found.checkpoints), 'checkpoint')}\n  {files['sheet']}"
     console.result({"layer": found.layer, "channels": found.channels, **files}, text)
+    if several := int(((found.equals > 0) & (found.activations != 0)).sum()):
+        console.warn(
+            f"{found.layer}: of {several} of {found.equals.size} activations others are as strong: "
+            f"the first in order is shown{told_apart(study.explainer.model, found.layer)}"
+        )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from onnx import ModelProto
@@ -167,17 +167,21 @@ def _graph_of(conversion: Conversion, options: GraphOptions, preprocess: Preproc
 
     It starts where an explanation by the library does: a class from its own map where the model has one.
     """
-    model, explainer = conversion.model, Explainer(conversion.model, **conversion.of_output)
-    semantics = conversion.semantics
-    auto = conversion.layer is None and options.seed == "auto" and not semantics.starts_at_scores
-    maps = explainer.class_maps if auto else None
+    model, semantics = conversion.model, conversion.semantics
+    explainer = Explainer(model, semantics, **conversion.of_output)
+    layer, seed, ranking = conversion.layer, options.seed, None
+    if seed == "auto":
+        start = explainer.start(layer)
+        seed = cast(GraphSeed, start.seed)  # no place was asked for, whose value would be the seed
+        if explainer.explains_classes(layer) and start.layer != explainer.scores_layer:
+            layer, ranking = start.layer, explainer.scores_layer
     with conversion.timed("compile"):
-        pair = compile_pair(model, maps or conversion.layer, semantics=semantics, **conversion.of_output)
+        pair = compile_pair(model, layer, semantics=semantics, **conversion.of_output)
         return explain_graph(
             pair,
             top=options.top,
-            seed=options.seed,
-            ranking=explainer.scores_layer if maps else None,
+            seed=seed,
+            ranking=ranking,
             target_input=options.target_input,
             target=options.target_kind,
             preprocess=preprocess if options.pictures else None,

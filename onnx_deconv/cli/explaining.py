@@ -25,7 +25,7 @@ def explain(console: Console, job: Job, paths: Sequence[str], ray: str | None = 
     """
     for subject in job.subjects():
         subject.prepare()  # errors of the model come before any photograph
-    _check_labels(console, job)
+    _offer_names(console, job)
     if any(subject.of_classes for subject in job.subjects()):
         tell_assumed(console, job.study.explainer.head)
     batch = Batch(job, paths) if len(paths) > 1 else None
@@ -35,7 +35,7 @@ def explain(console: Console, job: Job, paths: Sequence[str], ray: str | None = 
     groups = _groups(job, [path for path in paths if path not in done])
     try:
         for outcomes in _outcomes(console, job, names, groups, ray):
-            _note(console, batch, outcomes, failures)
+            _note(console, batch, outcomes, failures, elsewhere=ray is not None)
     finally:
         made = [] if batch is None else batch.write_summary()
     if made:
@@ -43,7 +43,10 @@ def explain(console: Console, job: Job, paths: Sequence[str], ray: str | None = 
     return failures.exit_code()
 
 
-def _note(console: Console, batch: Batch | None, outcomes: Mapping[str, Outcome], failures: Failures) -> None:
+def _note(
+    console: Console, batch: Batch | None, outcomes: Mapping[str, Outcome], failures: Failures,
+    *, elsewhere: bool,
+) -> None:  # fmt: skip
     """Report what became of photographs."""
     for path, outcome in outcomes.items():
         if isinstance(outcome, InputError):
@@ -55,7 +58,7 @@ def _note(console: Console, batch: Batch | None, outcomes: Mapping[str, Outcome]
             _report(console, one)
         if batch is not None and outcome:
             batch.note(path, [(one.record, one.thumbnail) for one in outcome])
-            batch.say_what_it_takes(console, path)
+            batch.say_what_it_takes(console, path, elsewhere=elsewhere)
 
 
 def _outcomes(
@@ -84,13 +87,9 @@ def _groups(job: Job, paths: Sequence[str]) -> list[Sequence[str]]:
     return [paths[k : k + step] for k in range(0, len(paths), step)]
 
 
-def _check_labels(console: Console, job: Job) -> None:
+def _offer_names(console: Console, job: Job) -> None:
     explainer = job.study.explainer
-    classes = explainer.classes
-    count = len(explainer.labels.names)
-    if classes is not None and count not in (0, classes):
-        console.warn(f"{count} labels for {classes} classes: names may be wrong")
-    if count == 0 and classes in IMAGENET_CLASSES:
+    if not explainer.labels.names and explainer.classes in IMAGENET_CLASSES:
         console.warn(f"the model names no classes; if they are ImageNet's, --labels {IMAGENET} does")
 
 

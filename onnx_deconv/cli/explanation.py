@@ -186,6 +186,7 @@ def _record(
         "position": one.position,
         "receptive_field": None if one.shown is None else one.shown.box,
         "standing": {"rank": one.standing.rank, "among": one.standing.among},
+        "equals": one.equals._asdict(),
         "probability": one.standing.probability,
         "improbable": one.standing.warning,
         "seed": one.seed,

@@ -113,8 +113,11 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         facts.append(("", f"each class from its own map in {found.class_maps} (--seed auto)"))
     known = f"known at run time: {', '.join(found.dynamic)}" if found.dynamic else "all fixed"
     facts.append(("sizes", known))
+    if found.image_axis_added:
+        names = ", ".join(found.image_axis_added)
+        facts.append(("images", f"{names} had no axis for the images, and gets one of size 1"))
     if found.labels:
-        facts.append(("labels", f"{found.labels} in the file"))
+        facts.append(("labels", "; ".join(filter(None, (f"{found.labels} in the file", found.names_differ)))))
     return facts
 
 

@@ -61,8 +61,8 @@ class SemanticsOptions:
     rules: Annotated[
         str | None,
         groups.rules(
-            "The rule table, which says what each operator does to the signal (default: deconvnet; explain "
-            "and demo choose one that depends on the photograph).",
+            "The rule table, which says what each operator does to the signal (default: one that depends on "
+            "the photograph, chosen for each layer; convert and inspect take deconvnet).",
             MAP_ALONE,
         ),
     ] = None
@@ -261,7 +261,12 @@ class ModelOptions:
 
 
 def tell_assumed(console: Console, head: Head) -> None:
-    """Say where an output is taken for classes though nothing in the file says so."""
+    """Say where an output is taken for classes though nothing in the file says so, or before the first."""
+    if head.in_place_of is not None:
+        console.warn_at_the_end(
+            f"output {head.output!r} is explained, as it holds scores; {head.in_place_of!r}, which stands "
+            f"before it, is explained with --model-output {head.in_place_of}"
+        )
     if head.assumed:
         console.warn_at_the_end(
             f"output {head.output!r} is taken for classes: nothing in the file says so. If they are other "

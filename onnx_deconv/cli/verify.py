@@ -111,7 +111,11 @@ def command(
     if saved is None and not layers:
         scores = explainable(loaded, run.output).start
         layers = (scores if run.output else None,)
-    layers = layers or (None,)
+    layers, tables = layers or (None,), options.tables or compared_tables()
+    each = [(layer, rules) for layer in layers for rules in (tables if saved is None else ("the pair",))]
+    steps = console.progress(
+        each, lambda step: " ".join(filter(None, (step[1], step[0]))), len(tables) if layers[1:] else 1
+    )
     for layer in layers:
         if len(layers) > 1:
             console.say(f"layer {layer}:")
@@ -119,11 +123,12 @@ def command(
             loaded,
             feeds,
             layer,
-            options.tables or compared_tables(),
+            tables,
             semantics.of() or Semantics(),
             run.providers,
             np.random.default_rng(options.random_state),
             saved,
+            lambda tables: (rules for rules, _ in zip(tables, steps, strict=False)),
         ):
             console.result({"layer": layer, **check.as_dict()}, _text(check))
             verdicts.append(check.verdict)

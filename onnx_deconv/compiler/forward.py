@@ -140,10 +140,10 @@ class _Inlined:
                 pending += [v for v in self._producer(name).input if v and v not in self.present | needed]
         if needed:
             inside = self.model.view.graph
-            self.copy.graph.node.extend(
-                self._renamed(n) for n in inside.node if needed.intersection(n.output)
-            )
+            added = [n for n in inside.node if needed.intersection(n.output)]
+            self.copy.graph.node.extend(map(self._renamed, added))
             self.copy.graph.initializer.extend(t for t in inside.initializer if t.name in needed)
+            self.present |= {v for n in added for v in n.output}  # those of a Split are asked for one by one
         self.present |= needed
 
     def repeat(self, value: str) -> NodeProto:

@@ -29,13 +29,15 @@ def input_facts(model: Model, head: Head) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``batch``: its axis, and its size where the file fixes it. ``example``: sizes with which the model can
-        be warmed up, by input; ``None`` for a size that nothing tells. ``preprocessing``: how photographs
-        become numbers, as :class:`onnx_deconv.imaging.Preprocess` has it, ``None`` where the model does not
-        say. ``labels``: the names of the classes in the model's file.
+        ``batch``: its axis, its size where the file fixes it, and as ``added`` the inputs that have no such
+        axis in the file. ``example``: sizes with which the model can be warmed up, by input; ``None`` for a
+        size that nothing tells. ``preprocessing``: how photographs become numbers, as
+        :class:`onnx_deconv.imaging.Preprocess` has it, ``None`` where the model does not say. ``labels``: the
+        names of the classes in the model's file.
     """
+    added = sorted(model.image_axis_added)
     return {
-        "batch": {"axis": 0, "size": model.batch},
+        "batch": {"axis": 0, "size": model.batch} | ({"added": added} if added else {}),
         "example": {name: _example(model, name) for name in model.inputs},
         "preprocessing": _preprocessing(model),
         "labels": list(names_of_fields(head, labels_of(model, head).names)),

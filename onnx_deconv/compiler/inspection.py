@@ -14,7 +14,18 @@ from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import Head, class_maps, explainable, fields_of, head_of, heads, labelled
+from onnx_deconv.model.heads import (
+    Head,
+    class_count,
+    class_maps,
+    explainable,
+    fields_of,
+    head_of,
+    heads,
+    labelled,
+    names_differ,
+    names_of_fields,
+)
 from onnx_deconv.operators import key_of, spelled, traits_of
 from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.semantics import Semantics
@@ -132,6 +143,11 @@ class Inspection:
     image_dependence
         Whether the reconstruction depends on the image, as in a pair's manifest; ``None`` where there is no
         companion.
+    names_differ
+        What tells that the file has not as many names as the explained output has classes; ``None`` if it
+        has, or has none.
+    image_axis_added
+        The inputs that have no axis for the images in the file, and got one when it was read.
     """
 
     model: str
@@ -154,6 +170,8 @@ class Inspection:
     deepest: str | None = None
     problem: str | None = None
     image_dependence: dict[str, Any] | None = None
+    names_differ: str | None = None
+    image_axis_added: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON data."""
@@ -212,9 +230,7 @@ def inspect_model(
         ],
         explained=value,
         cut=cut,
-        class_maps=class_maps(model, head.start)
-        if layer is None and not semantics.starts_at_scores
-        else None,
+        class_maps=class_maps(model, head) if layer is None and not semantics.starts_at_scores else None,
         labels=len(labels_of(model, head).names),
         metadata=sorted(model.metadata),
         rules=semantics.rules,
@@ -223,7 +239,18 @@ def inspect_model(
         deepest=_deepest(walk) if walk is not None and walk.missing() else None,
         problem=problem,
         image_dependence=None if dependence is None else dependence.as_dict(),
+        names_differ=_names_differ(model, head),
+        image_axis_added=sorted(model.image_axis_added),
     )
+
+
+def _names_differ(model: Model, head: Head) -> str | None:
+    """Tell that a file has not as many names as an output has classes, as an explainer would."""
+    names = labels_of(model, head).names
+    head = labelled(model, head, len(names))
+    fields = fields_of(head, len(names))
+    classes = class_count(model, head) if fields is None else fields.count
+    return names_differ(classes, len(names_of_fields(head, names)))
 
 
 _LONGEST = 20
@@ -253,7 +280,8 @@ def _output(model: Model, head: Head, labels: int) -> Output:
     dims, axes = model.type_of(head.start).dims or [], head.axes
     spoken = ["?" if d is None or len(str(d)) > _LONGEST else str(d) for d in dims]
     if head.problem is None and len(dims) == len(axes.order):
-        spoken[axes.batch] += " images"
+        if axes.batch is not None:
+            spoken[axes.batch] += " images"
         if head.elements is not None:
             count = str(len(head.elements))
             spoken = [count if k == axes.classes else size for k, size in enumerate(spoken)]
@@ -281,7 +309,8 @@ def _left_out(head: Head, labels: int) -> str:
     fields = fields_of(head, labels)
     if labels or head.boxes is None or head.boxes.told or fields is None or not fields.exclusive:
         return ""
-    return f"; field {0 if fields.first else fields.count} is assumed to stand for no object"
+    nothing = fields.first + fields.count if head.boxes.last else fields.first - 1
+    return f"; field {nothing} is assumed to stand for no object"
 
 
 def _problem(model: Model, output: str) -> str | None:

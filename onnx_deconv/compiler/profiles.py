@@ -356,7 +356,7 @@ def check_sizes(runtime: str, inputs: Sequence[Mapping[str, Any]]) -> None:
             what = "all sizes" if needs == "all" else "all sizes but the batch"
             raise InputError(
                 f"a graph for {runtime} needs {what} of {entry['name']!r} to be known: "
-                f"{sizes_of(entry['name'])}"
+                f"{sizes_of(entry['name'], entry['shape'])}"
             )
 
 

@@ -224,12 +224,13 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
     """Return the numbers that classes are ranked by, shape (N, K, ...)."""
     if ranked.fields is not None:
         first, count, objectness = ranked.fields.first, ranked.fields.count, ranked.fields.objectness
-        by = op.Softmax(by, axis=1) if ranked.fields.exclusive else by
+        probable = ranked.fields.probable
+        by = op.Softmax(by, axis=1) if ranked.fields.exclusive and not probable else by
         scores = op.Slice(by, [first], [first + count], [1])
         if objectness is None:
             return scores
         certain = op.Slice(by, [objectness], [objectness + 1], [1])
-        squash = op.Sigmoid if ranked.fields.raw else op.Identity
+        squash = op.Sigmoid if ranked.fields.raw and not probable else op.Identity
         return op.Mul(squash(scores), squash(certain))
     if ranked.elements is None:
         return by
@@ -260,7 +261,10 @@ def _box(
     fields: Fields,
     sizes: Sequence[int | str | None],
 ) -> Signal:
-    """Make 1 at the score of one class of each image in the box where it is best; shape as the value."""
+    """Make 1 at the score of one class of each image in the box where it is best; shape as the value.
+
+    Where its score is multiplied by an objectness, there too.
+    """
     off_on = np.array([0, 1], op.dtype)
     behind = list(range(2, max(len(sizes), 2) + 1))
     mask = op.Unsqueeze(op.OneHot(chosen, np.int64(fields.count), off_on, axis=1), behind)
@@ -268,6 +272,9 @@ def _box(
     unit = op.ArgMax(op.Reshape(inside, [0, -1]), axis=1, keepdims=0)
     boxes = op.ReduceProd(op.Shape(value, start=2), keepdims=0)
     there = _mask(op, value, op.Add(unit, op.Mul(boxes, np.int64(fields.first))), sizes)
+    if fields.objectness is not None:
+        box = op.Add(op.Mod(unit, boxes), op.Mul(boxes, np.int64(fields.objectness)))
+        there = op.Add(there, _mask(op, value, box, sizes))
     return op.Mul(there, op.ReduceMax(mask, [1], keepdims=1))  # nothing for a class that there is not
 
 
@@ -343,6 +350,8 @@ def _canonical(op: Emitter, value: Signal, axes: Axes) -> Signal:
     """Bring a value into the order (N, K, ...)."""
     if axes.usual:
         return value
+    if axes.batch is None:
+        return _canonical(op, op.Unsqueeze(value, [0]), axes.led)
     turned = op.Transpose(value, perm=axes.order)
     return turned if axes.classes is not None else op.Unsqueeze(turned, [1])
 
@@ -351,6 +360,8 @@ def _restored(op: Emitter, seed: Signal, axes: Axes) -> Signal:
     """Bring a seed from the order (N, K, ...) into the value's own."""
     if axes.usual:
         return seed
+    if axes.batch is None:
+        return op.Squeeze(_restored(op, seed, axes.led), [0])
     plain = seed if axes.classes is not None else op.Squeeze(seed, [1])
     return op.Transpose(plain, perm=[axes.order.index(k) for k in range(len(axes.order))])
 

@@ -18,6 +18,7 @@ from onnx_deconv.attribution.features import Features
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.common import Watch
 from onnx_deconv.model import Array
+from onnx_deconv.model.ranking import ranking
 
 _BATCH = 32
 
@@ -35,11 +36,14 @@ class Evolution:
     method
         What they are projected by.
     activations
-        The strongest activation over all images and positions, shape (T, K).
+        The strongest activation over all images and positions, shape (T, K): where the layer has an upper
+        bound (ReLU6), the value before it, since at the bound many are equal.
     images
         The index of the image that it was found in, shape (T, K).
     positions
         Its position in the map, shape (T, K, number of the map's axes).
+    equals
+        How many other activations, of all images and positions, equal it, shape (T, K): the first is taken.
     projections
         That activation alone, sent back to the pixels: shape (T, K, ...), each as the model takes
         images, float32.
@@ -52,6 +56,7 @@ class Evolution:
     activations: Array = field(repr=False)
     images: Array = field(repr=False)
     positions: Array = field(repr=False)
+    equals: Array = field(repr=False)
     projections: Array = field(repr=False)
 
 
@@ -125,29 +130,31 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(False, int(piece), "") if piece.isdecimal() else (True, 0, piece) for piece in pieces]
 
 
-_Stage = tuple[str, Array, Array, Array, Array]
-"""Of one layer in one checkpoint: the method, activations, images, positions, projections."""
+_Stage = tuple[str, Array, Array, Array, Array, Array]
+"""Of one layer in one checkpoint: the method, activations, images, positions, equals, projections."""
 
 
 def _stages(
     explainer: Explainer, images: Array, channels: Mapping[str, Sequence[int]], batch: int
 ) -> list[_Stage]:
     """Find and project the strongest activations in one checkpoint, for each layer."""
-    strongest = [_Strongest(maps) for maps in channels.values()]
-    network = Features(explainer, list(channels))
+    model, strongest = explainer.model, [_Strongest(maps) for maps in channels.values()]
+    rankings = [ranking(model, model.layer(name)) for name in channels]
+    network = Features(explainer, [ranked.value for ranked in rankings])
     for first in range(0, len(images), batch):
         values = network(images[first : first + batch])
-        for layer, maps in zip(network.layers, strongest, strict=True):
-            maps.add(values.features[layer], first)
+        for ranked, maps in zip(rankings, strongest, strict=True):
+            maps.add(ranked.of(values.features[ranked.value]), first)
     return [
         (
-            explainer.method(layer).method,
+            explainer.method(ranked.layer).method,
             maps.activations,
             maps.images,
             maps.positions,
-            _projections(explainer, images, layer, maps),
+            maps.equals,
+            _projections(explainer, images, ranked.layer, maps),
         )
-        for layer, maps in zip(network.layers, strongest, strict=True)
+        for ranked, maps in zip(rankings, strongest, strict=True)
     ]
 
 
@@ -169,6 +176,7 @@ class _Strongest:
         self.activations = np.full(len(channels), -np.inf, np.float32)
         self.images = np.zeros(len(channels), np.int64)
         self.positions = np.zeros((len(channels), 0), np.int64)
+        self.equals = np.zeros(len(channels), np.int64)
 
     def add(self, values: Array, first: int) -> None:
         """Take a batch's activations into account, shape (N, K, ...); its first image has index `first`."""
@@ -180,6 +188,9 @@ class _Strongest:
         for k, channel in enumerate(self.channels):
             maps = values[:, channel]
             image, *position = np.unravel_index(int(maps.argmax()), maps.shape)
+            alike = int((maps == max(maps.max(), self.activations[k])).sum())
+            self.equals[k] += alike
             if maps[(image, *position)] > self.activations[k]:
                 self.activations[k] = maps[(image, *position)]
                 self.images[k], self.positions[k] = first + image, position
+                self.equals[k] = alike - 1

@@ -60,7 +60,7 @@ class Column:
         what = f"{layer} map {one.channel}"
         if explainer.explains_classes(self.selection.layer):
             what = one.name
-        text = f"{what}, {number(one.score)}"
+        text = f"{what}, {number(one.score)}{one.equals.words}"
         return f"{self.name}: {text}{one.reservation}" if self.name else f"{text}, {one.made_by}"
 
 

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.model import Model
-from onnx_deconv.operators import find, traits_of
+from onnx_deconv.operators import Shape, find, traits_of
 from onnx_deconv.operators.axes import (
     BATCH,
     NOTHING,
@@ -21,7 +21,7 @@ from onnx_deconv.operators.axes import (
     without_singles,
 )
 from onnx_deconv.operators.node import ForwardNode
-from onnx_deconv.operators.traits import CONVOLUTION, FILTER, POINTWISE, REDUCTION, SHAPE_ONLY
+from onnx_deconv.operators.traits import CONVOLUTION, FILTER, POINTWISE, POOL, REDUCTION, SHAPE_ONLY
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,13 @@ class AxisNames:
         :data:`~onnx_deconv.operators.axes.CHANNEL`, and those of the inputs' other axes.
     channels
         The axis of an input that the first filter takes for channels, by the input's name.
+    lacks_images
+        Whether a filter goes along the first axis of the image, so that it is none of images.
     """
 
     values: Mapping[str, Names]
     channels: Mapping[str, int]
+    lacks_images: bool = False
 
     @property
     def own(self) -> frozenset[str]:
@@ -49,8 +52,8 @@ class AxisNames:
 def axis_names(model: Model) -> AxisNames:
     """Follow the inputs' axes through the graph, once for each model.
 
-    The first axis of an input is the batch, unless a filter takes it for its channels, or it has another
-    number than the images have, which are the inputs with most axes: then the input is a table, or a flag.
+    The first axis of an input is the batch, unless it has another number than the images have, which are the
+    inputs with most axes: then the input is a table, or a flag.
     """
     if model not in _KNOWN:
         _KNOWN[model] = _followed_through(model)
@@ -74,18 +77,14 @@ def image_rank(model: Model) -> int:
     return max((len(model.type_of(name).shape or ()) for name in model.inputs), default=0)
 
 
-def lacks_images(model: Model) -> str | None:
-    """Tell why a model takes no batches: its filters have an axis for the images, and the input has none."""
-    if 0 not in axis_names(model).channels.values():
-        return None
-    name = max(model.inputs, key=lambda each: len(model.type_of(each).shape or ()))
-    types, filtered = model.type_of(name), model.type_of(model.convolutions[0])
-    if types.shape is None or len(filtered.shape or ()) <= len(types.shape):
-        return None
-    return (
-        f"input {name!r} ({types}) has no axis for the images, as its first one holds the channels: export "
-        f"the model with one, as 1×{types}"
-    )
+def without_images(model: Model) -> list[str]:
+    """List the inputs that are one image, without an axis for images, which the model's filters have.
+
+    Of several inputs, those with most axes are the images.
+    """
+    if not axis_names(model).lacks_images:
+        return []
+    return [name for name in model.inputs if len(model.type_of(name).shape or ()) == image_rank(model)]
 
 
 _KNOWN: WeakKeyDictionary[Model, AxisNames] = WeakKeyDictionary()
@@ -96,25 +95,44 @@ def _followed_through(model: Model) -> AxisNames:
     if any(sum(axis == {BATCH} for axis in names) > 1 for names in found.values.values()):
         # Rows of a table whose number is open, too, are no images where these are multiplied by them.
         found = _followed_from(model, _inputs(model, _sized(model) & _named_as_images(model)))
-    if 0 in found.channels.values():
-        values = {v: tuple(axis - {BATCH} for axis in names) for v, names in found.values.items()}
-        return AxisNames(values, found.channels)
     return found
 
 
 def _followed_from(model: Model, inputs: Mapping[str, Names]) -> AxisNames:
-    values, channels = dict(inputs), dict[str, int]()
+    values, channels, lacks_images = dict(inputs), dict[str, int](), False
     for node in model.nodes:
         given = {i: values[v.name] for i, v in enumerate(node.inputs) if v.name in values}
         if not given:
             continue
         _note_channels(node, given, channels)
+        lacks_images = lacks_images or _filters_the_batch(model, node, given)
         names = _followed(ForwardNode(node, model), given)
         for output in node.outputs if names is not None else ():
             shape = model.type_of(output.name).shape
             if names is not None and (shape is None or len(shape) == len(names)):
-                values[output.name] = without_singles(names, shape)
-    return AxisNames(values, channels)
+                values[output.name] = without_singles(_of_the_only_image(model, node, names, shape), shape)
+    return AxisNames(values, channels, lacks_images)
+
+
+def _of_the_only_image(model: Model, node: gs.Node, names: Names, shape: Shape | None) -> Names:
+    """Return the names of a node's results, where a filter or a pool tells the axis of the only image.
+
+    A graph may take that axis away, and give it back before each of them, whose first axis it is.
+    """
+    alone = model.batch == 1 and traits_of(node) & {CONVOLUTION, POOL}
+    if not alone or not names or names[0] or not shape or shape[0] != 1:
+        return names
+    return (frozenset({BATCH}), *names[1:])
+
+
+def _filters_the_batch(model: Model, node: gs.Node, given: Mapping[int, Names]) -> bool:
+    """Tell whether a convolution of one image goes along what was taken for the axis of images."""
+    shape = model.type_of(node.inputs[0].name).shape or ()
+    if CONVOLUTION not in traits_of(node) or 0 not in given or len(shape) <= image_rank(model):
+        return False
+    first, *others = given[0]
+    along = [size for axis, size in zip(others, shape[1:], strict=True) if BATCH in axis]
+    return shape[0] == 1 and any(size != 1 or BATCH not in first for size in along)
 
 
 def _sized(model: Model) -> set[str]:
@@ -156,8 +174,6 @@ def _note_channels(node: gs.Node, given: Mapping[int, Names], channels: dict[str
     """Note which axis of an input a convolution takes for channels, if it is the first to read it."""
     if CONVOLUTION not in traits_of(node) or 0 not in given or len(given[0]) < 2:  # noqa: PLR2004
         return
-    if BATCH in given[0][1]:
-        channels.setdefault("", 0)
     for name in given[0][1]:
         value, bracket, axis = name.rpartition("[")
         if bracket:

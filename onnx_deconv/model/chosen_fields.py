@@ -1,9 +1,11 @@
 """Which fields of boxes are classes, told by what a graph compares before it picks the best boxes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnx_deconv.model.class_numbers import class_numbers, cut_numbers, numbered
 from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tail_steps import (
     below,
@@ -14,9 +16,9 @@ from onnx_deconv.model.tail_steps import (
     picks,
     score_column,
 )
-from onnx_deconv.model.tails import Tail, class_numbers, cut_numbers, numbered
+from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import traits_of
-from onnx_deconv.operators.traits import PICK, VIEW
+from onnx_deconv.operators.traits import JOIN, PICK, VIEW
 
 
 def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[int] | None:
@@ -38,17 +40,33 @@ def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[in
     list of int or None
         These fields; ``None`` where the graph chooses none, or it cannot be told among which.
     """
-    found = class_numbers(model, tail, classes, count)
+    numbers = _chosen(model, tail, tail.start, tail.output, class_numbers(model, tail, classes, count))
+    return None if numbers is None else _in_a_row(numbers)
+
+
+def _chosen(model: Model, tail: Tail, start: str, end: str, numbers: Array) -> Array | None:
+    """Return which of the fields that a value has the graph chooses the best of on its way to another."""
     picked = False
-    for value, node in _path(model, tail):
-        if _is_choice(model, node, value, found):
-            return _in_a_row(found)
+    for value, node in _path(model, tail, start, end):
+        if _is_choice(model, node, value, numbers):
+            return numbers
+        if JOIN in traits_of(node) and len(given_of(model, node)) > 1 and score_column(model, node) is None:
+            return _of_branches([_chosen(model, tail, start, v, numbers) for v in given_of(model, node)])
         picked = picked or (PICK in traits_of(node) and picks(model, node))
         try:
-            found = _taken(model, node, value, found)
+            numbers = _taken(model, node, value, numbers)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError):
-            return _in_a_row(found) if VIEW in traits_of(node) else None
-    return _in_a_row(found) if picked and found.size == 1 else None
+            return numbers if VIEW in traits_of(node) else None
+        start = value
+    return numbers if picked and numbers.size == 1 else None
+
+
+def _of_branches(found: Sequence[Array | None]) -> Array | None:
+    """Return the fields that are chosen among where several choices are joined: of each class, or level."""
+    each = [numbers.ravel() for numbers in found if numbers is not None]
+    if len(each) < len(found):
+        return None
+    return each[0] if all(np.array_equal(each[0], other) for other in each) else np.concatenate(each)
 
 
 def _in_a_row(numbers: Array) -> list[int] | None:
@@ -68,14 +86,14 @@ def _is_choice(model: Model, node: gs.Node, value: str, numbers: Array) -> bool:
     return is_whole(model, value) or numbers.shape[node.attrs.get("axis", 0)] > 1
 
 
-def _path(model: Model, tail: Tail) -> Iterator[tuple[str, gs.Node]]:
-    """Yield the values that scores pass on their way to an output, each with its node, the first first."""
+def _path(model: Model, tail: Tail, start: str, value: str) -> Iterator[tuple[str, gs.Node]]:
+    """Yield the values that scores pass on their way from one to another, each with its node."""
     made = {v.name: node for node in tail.nodes for v in node.outputs}
-    value, path = tail.output, list[tuple[str, gs.Node]]()
-    while value != tail.start and (node := made.get(value)) is not None:
+    path = list[tuple[str, gs.Node]]()
+    while value != start and (node := made.get(value)) is not None:
         path.append((value, node))
         column = score_column(model, node)
-        value = column or below(model, node, value)[0] or tail.start
+        value = column or below(model, node, value)[0] or start
     yield from reversed(path)
 
 
@@ -88,4 +106,5 @@ def _taken(model: Model, node: gs.Node, value: str, numbers: Array) -> Array:
         if len(model.type_of(value).shape or ()) != numbers.ndim:
             raise ValueError(node.op)
         return numbers  # the image tells which boxes, not which fields
-    return numbered(model, node, dict.fromkeys(given[:1], numbers))
+    found = numbered(model, node, dict.fromkeys(given[:1], numbers))
+    return found if found.size else numbers  # of some boxes all fields are taken: those of a map, say

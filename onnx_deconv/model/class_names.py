@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from onnx_deconv.model.class_numbers import Elements, before, numbering
 from onnx_deconv.model.heads import Head
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tails import Elements, Tail, before, numbering, tail_of
+from onnx_deconv.model.tails import Tail, tail_of
 from onnx_deconv.operators.class_names import class_names
 from onnx_deconv.operators.node import ForwardNode
 

@@ -21,6 +21,8 @@ _SIDES = 32, 64
 """Numbers of a box whose four sides are distributions over 8 or 16 distances."""
 _ANCHORS = 3, 5, 9
 """Anchors of a cell: of YOLO v3 to v7, of v2, and of detectors with three shapes of three sizes."""
+_OF_COCO = _COCO, 90, 91
+"""Scores of COCO's classes, without a background: one for each, or by their numbers from 1, or from 0."""
 _WITH_NOTHING = 92
 """Fields of DETR's scores: COCO's classes by their numbers, 0 to 90, and "no object"."""
 _OVERLAP = 0.45
@@ -53,6 +55,10 @@ class Layout:
         How many boxes follow each other along the channels of a map.
     told
         The first field that is a class and how many are, where the graph itself picks boxes by these.
+    probable
+        Whether boxes are ranked by probabilities, whatever they are explained from.
+    shared
+        Among how many fields, behind the box's, a softmax has shared out the probabilities, if one has.
     """
 
     fields: int | None
@@ -64,6 +70,8 @@ class Layout:
     behind: Sequence[int] = (0,)
     anchors: int = 1
     told: tuple[int, int] | None = None
+    probable: bool = False
+    shared: int | None = None
 
 
 def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
@@ -135,7 +143,7 @@ def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Par
     return found
 
 
-def ends_with_nothing(fields: int | None, outputs: Sequence[str]) -> bool:
+def ends_with_nothing(fields: int | None, outputs: Sequence[str], *, shares: bool = False) -> bool:
     """Tell whether the last of a detector's classes is "no object", as DETR writes them.
 
     Parameters
@@ -144,8 +152,10 @@ def ends_with_nothing(fields: int | None, outputs: Sequence[str]) -> bool:
         How many scores each box has.
     outputs
         The names of the model's outputs.
+    shares
+        Whether sigmoids make the boxes, as where these are shares of the image's size.
     """
-    return fields == _WITH_NOTHING or not {"pred_logits", "pred_boxes"}.isdisjoint(outputs)
+    return shares or fields == _WITH_NOTHING or not {"pred_logits", "pred_boxes"}.isdisjoint(outputs)
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,8 @@ class Fields:
         How many boxes follow each other along the channels of a map.
     exclusive
         Whether they are numbers before a softmax over all fields, by which boxes are ranked.
+    probable
+        Whether what boxes are ranked by are probabilities already.
     """
 
     first: int
@@ -172,6 +184,7 @@ class Fields:
     raw: bool = False
     anchors: int = 1
     exclusive: bool = False
+    probable: bool = False
 
     @classmethod
     def of(cls, layout: Layout, labels: int) -> Self | None:
@@ -192,14 +205,26 @@ class Fields:
             return None
         if layout.told is not None:
             told: Self | None = cls(*layout.told)
+        elif layout.shared is not None:
+            told = cls._of_softmax(layout.fields - layout.shared, layout.shared, labels, last=layout.last)
         else:
             found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
             told = next((each for each in found if each is not None), None)
         if told is None:
             return None
         # Where one of the scores stands for nothing at all, a softmax is to come if none has been.
-        exclusive = layout.exclusive or (_is_bare(layout) and told.count == layout.fields - 1)
-        return replace(told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive)
+        to_come = _is_bare(layout) and told.count == layout.fields - 1
+        exclusive = layout.exclusive or layout.shared is not None or to_come
+        return replace(
+            told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive, probable=layout.probable
+        )
+
+    @classmethod
+    def _of_softmax(cls, first: int, shared: int, labels: int, *, last: bool) -> Self | None:
+        """Tell the classes among fields of one softmax; one of them is nothing, unless all have names."""
+        if labels not in (0, shared - 1, shared) or shared < 2:  # noqa: PLR2004
+            return None
+        return cls(first, shared) if labels == shared else cls(first + (not last), shared - 1)
 
     @classmethod
     def _told(cls, layout: Layout, fields: int, labels: int) -> Self | None:
@@ -215,6 +240,8 @@ class Fields:
         if labels or not apart:
             person = BOX + 1 + 3 * _KEYPOINTS  # COCO's poses: a person's box, score and keypoints
             return cls(BOX, 1) if fields == person and labels in (0, 1) else None
+        if _is_bare(layout) and fields not in (1, *_OF_COCO, _WITH_NOTHING):
+            return None  # a sigmoid may be to come, or a softmax, of which one number is nothing
         nothing = layout.exclusive or (_is_bare(layout) and fields == _WITH_NOTHING)
         return cls(0 if layout.last else 1, fields - 1) if nothing and fields > 1 else cls(0, fields)
 
@@ -234,12 +261,13 @@ class Fields:
 
         The scores of a softmax are its probabilities: a box that is nothing may have a class's larger number.
         """
-        values = softmax(values) if self.exclusive else values
+        values = softmax(values) if self.exclusive and not self.probable else values
         found = values[:, self.first : self.first + self.count]
         if self.objectness is None:
             return found
         certain = values[:, self.objectness, None]
-        return _sigmoid(found) * _sigmoid(certain) if self.raw else found * certain
+        raw = self.raw and not self.probable
+        return _sigmoid(found) * _sigmoid(certain) if raw else found * certain
 
     def best(self, values: Array) -> Array:
         """Return each class's score in its best box, shape (N, C), given a value as the model has it."""
@@ -278,9 +306,7 @@ class Fields:
             If the output holds no boxes.
         """
         if not self.has_boxes:
-            raise ModelError(
-                "this output does not hold boxes in pixels: name a class and a rank, as in person#1"
-            )
+            raise ModelError("this output does not hold boxes in pixels: name a class and a rank, CLASS#RANK")
         x, y, width, height = _middles(values)
         inside = (np.abs(x - point[0]) <= width / 2) & (np.abs(y - point[1]) <= height / 2)
         return [int(k) for k in np.flatnonzero(inside)]

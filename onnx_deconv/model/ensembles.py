@@ -48,7 +48,7 @@ class Ensemble:
 
 def ensembles(
     model: Forward, outputs: Sequence[str]
-) -> tuple[dict[str, Ensemble], list[tuple[gs.Node, str]]]:
+) -> tuple[dict[str, Ensemble], list[tuple[gs.Node, Sequence[str]]]]:
     """Find the means of probabilities that outputs are made of, and write the means of their scores.
 
     Parameters
@@ -65,7 +65,7 @@ def ensembles(
         a value whose type its result has.
     """
     found: dict[str, Ensemble] = {}
-    written: list[tuple[gs.Node, str]] = []
+    written: list[tuple[gs.Node, Sequence[str]]] = []
     for value in _candidates(model, outputs):
         members = _members(model, value)
         numbers = None if members is None else _numbers(model, value, members)
@@ -92,7 +92,7 @@ def _candidates(model: Forward, outputs: Sequence[str]) -> Iterator[str]:
             seen.add(value)
             given = _given(model, node)
             if SUM in traits_of(node) and (len(given) > 1 or REDUCTION in traits_of(node)):
-                yield after if after != value and _factor(model, model.producers[after]) < 1 else value
+                yield after if after != value and factor(model, model.producers[after]) < 1 else value
             if PROBABILITY in traits_of(node) or len(given) != 1 or REDUCTION in traits_of(node):
                 break
             value, after = given[0], value
@@ -114,7 +114,7 @@ def _members(model: Forward, value: str) -> list[gs.Node] | None:
             continue
         given, traits = _given(model, node), traits_of(node)
         moved = VIEW in traits and given == [node.inputs[0].name]
-        scaled = len(given) == 1 and _factor(model, node) < math.inf
+        scaled = len(given) == 1 and factor(model, node) < math.inf
         if not (traits & {SUM, JOIN} or moved or scaled):
             return None
         pending += given
@@ -124,7 +124,7 @@ def _members(model: Forward, value: str) -> list[gs.Node] | None:
     return sorted(found.values(), key=lambda n: order[n.outputs[0].name]) if alike else None
 
 
-def _factor(model: Forward, node: gs.Node) -> float:
+def factor(model: Forward, node: gs.Node) -> float:
     """Return by what a node multiplies, at most, if positive constants are all; else infinity."""
     entry = find(node.op, node.domain)
     if not entry.can_evaluate or not entry.traits >= {AFFINE, POINTWISE}:
@@ -179,7 +179,7 @@ def _numbered(model: Forward, node: gs.Node, known: Mapping[str, _Numbers]) -> _
     return np.asarray(entry.evaluate(node.attrs, *inputs))
 
 
-def _written(value: str, members: Sequence[gs.Node]) -> Iterator[tuple[gs.Node, str]]:
+def _written(value: str, members: Sequence[gs.Node]) -> Iterator[tuple[gs.Node, Sequence[str]]]:
     """Write a sum's nodes once more, for what the probabilities are made of."""
     new: dict[str, gs.Variable] = {}
     for node in members:
@@ -190,7 +190,7 @@ def _written(value: str, members: Sequence[gs.Node]) -> Iterator[tuple[gs.Node, 
         new[name] = gs.Variable(f"{value}/scores" if name == value else f"{value}/scores/{name}")
         inputs = [new.get(v.name, v) for v in node.inputs]
         attributes, domain = dict(node.attrs), node.domain
-        yield gs.Node(node.op, new[name].name, attributes, inputs, [new[name]], domain=domain), name
+        yield gs.Node(node.op, new[name].name, attributes, inputs, [new[name]], domain=domain), [name]
 
 
 def _given(model: Forward, node: gs.Node) -> list[str]:

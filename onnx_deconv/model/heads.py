@@ -11,26 +11,36 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.errors import InputError, ModelError, given, way
-from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank, lacks_images
+from onnx_deconv.model.axis_names import AxisNames, axis_names, image_rank
 from onnx_deconv.model.chosen_fields import chosen_fields
+from onnx_deconv.model.class_numbers import elements, untraced
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
-from onnx_deconv.model.model import Model, read_by
+from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
+from onnx_deconv.model.reading import read_by
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
     chooses,
-    elements,
+    falling,
     joins_probabilities,
     mixes_classes,
     picked_by_the_image,
     squashed_before,
     tail_of,
 )
-from onnx_deconv.model.value_axes import Axes, batch_axis, class_axis, has_one_channel, is_map
+from onnx_deconv.model.value_axes import (
+    Axes,
+    batch_axis,
+    class_axis,
+    has_no_images,
+    has_one_channel,
+    is_map,
+)
 from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
+from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import (
     AFFINE,
     PICK,
@@ -77,12 +87,17 @@ class Head:
     squash
         How the scores become probabilities: each alone, or all together; ``None`` where they do not.
     ranked
-        The value by which classes are ranked, if it is not the scores: a mean of several probabilities. Its
-        axes are the scores'.
+        The value by which classes are ranked, if it is not the scores: a mean of several probabilities, or
+        rows that hold some. Its axes are the scores'.
     by_name
         Whether nothing but its name tells its kind.
     assumed
         Whether it is taken for classes though nothing says so: most models that end like it have classes.
+    in_place_of
+        The output that stands before it, and would be explained if this one held no classes.
+    table
+        The sizes of the table that the output makes of each image's row of numbers, which are counted row by
+        row; empty where it makes none.
     """
 
     output: str
@@ -98,6 +113,8 @@ class Head:
     ranked: str | None = None
     by_name: bool = False
     assumed: bool = False
+    in_place_of: str | None = None
+    table: tuple[int | None, ...] = ()
 
     @property
     def has_positions(self) -> bool:
@@ -136,7 +153,7 @@ def heads(model: Model) -> list[Head]:
     if model not in _HEADS:
         names = axis_names(model)
         found = _with_boxes(model, [_head(model, names, output) for output in model.outputs])
-        _HEADS[model] = [labelled(model, head, 0) for head in found]
+        _HEADS[model] = [_before_squashing(model, labelled(model, head, 0)) for head in found]
     return _HEADS[model]
 
 
@@ -147,7 +164,8 @@ def head_of(model: Model, output: str | None = None) -> Head:
     """Return what an output is; by default the first that is real numbers, or made of such.
 
     Boxes whose scores another output holds are left to that one; so are images, embeddings, and maps of which
-    nothing says that they are scores, where the graph, or a name, says so of another.
+    nothing says that they are scores, where the graph, or a name, says so of another. Quantities are left to
+    scores of several classes.
 
     Raises
     ------
@@ -166,11 +184,17 @@ def head_of(model: Model, output: str | None = None) -> Head:
     first = next(iter(scores or real or found.values()))
     if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
         first = next((h for h in scores if _tells_scores(model, h)), first)
+    if first.kind in _QUANTITIES:
+        classes = (h for h in scores if _tells_scores(model, h) and class_count(model, h) != 1)
+        first = next((replace(h, in_place_of=first.output) for h in classes), first)
     return _with_own_numbers(first, real)
 
 
 _SCORES_OR_NOT = ("class map", "sequence", "image", "embedding")
 """Kinds of outputs that hold no scores, or that may be maps of quantities: sizes, offsets, features."""
+_QUANTITIES = ("regression", "numbers")
+"""Kinds of rows that are none of classes, or of which nothing says so. Where scores stand beside them, of
+more than whether something is there, these are what a person asks about first."""
 
 
 def _tells_scores(model: Model, head: Head) -> bool:
@@ -209,8 +233,6 @@ def explainable(model: Model, output: str | None = None) -> Head:
     head = head_of(model, output)
     if head.problem is None:
         return head
-    if head.problem == lacks_images(model):  # then no layer can be explained either
-        raise ModelError(f"{model.name}: {head.problem}")
     others = [repr(h.output) for h in heads(model) if h.problem is None and h.output != head.output]
     nearest = _with_images(model, head.start) if head.kind == "unknown" else head.start
     layer = "a layer" + (f", as {nearest!r}" if nearest else "")
@@ -272,6 +294,21 @@ def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names[told[0] : sum(told)])
 
 
+def names_differ(classes: int | None, names: int) -> str | None:
+    """Tell that there are not as many names as classes, unless there are none, or one number is not known.
+
+    Parameters
+    ----------
+    classes
+        How many classes an output has.
+    names
+        How many names are known.
+    """
+    if classes is None or names in (0, classes):
+        return None
+    return f"{names} labels for {classes} classes: names may be wrong"
+
+
 def labelled(model: Model, head: Head, labels: int) -> Head:
     """Return a head as so many names of classes tell it.
 
@@ -326,24 +363,28 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
     count
         How many classes, fields or numbers it has, if that is known.
     """
-    named = f"output {head.output!r}"
+    named, sizes = f"output {head.output!r}", "×".join(str(size or "?") for size in head.table)
+    how = f", counted row by row from 0 to {count - 1}" if sizes and count is not None else ""
+    field = f"field {0 if count is None else count - 1}"
     if head.boxes is not None and head.boxes.part == "boxes":
         return (
             f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
-            "'field 2' and the box's position"
+            f"{field!r} and the box's position"
         )
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
+        what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
         return (
-            f"{named} holds boxes, and nothing tells which of their fields{those} are classes: give the "
-            "classes' labels, or a target such as 'field 4' and the box's position"
+            f"{named} holds {what}, and nothing tells which of their fields{those} are classes: give the "
+            f"classes' labels, or a target such as {field!r} and the box's position"
         )
     if head.kind == "embedding":
         return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
     if head.kind == "numbers":
+        what = f"a table of {sizes}" if sizes else f"a row of {count or 'some'}"
         return (
-            f"{named} is a row of {count or 'some'} numbers, and nothing tells whether they are classes: "
-            f"give one as a target; or say what they are, by {way('--kind', 'kind=')} or the classes' labels"
+            f"{named} is {what} numbers, and nothing tells whether they are classes: give one as a "
+            f"target{how}; or say what they are, by {way('--kind', 'kind=')} or the classes' labels"
         )
     if head.kind == "unknown" and head.problem is None and head.squash is None:
         return (
@@ -351,9 +392,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
             "by its column and its position, or an array"
         )
     if head.kind == "regression" and count != 1:
-        return (
-            f"{named} holds {count or 'several'} quantities, none of which comes first: give one as a target"
-        )
+        many = sizes or count or "several"
+        return f"{named} holds {many} quantities, none of which comes first: give one as a target{how}"
     return None
 
 
@@ -361,8 +401,10 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     """Add what is known of the boxes of detectors, which may be spread over outputs."""
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
-    told = []
-    for head, own, part in zip(found, sized, parts(sized), strict=True):
+    told, of = [], parts(sized)
+    boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
+    shares = any(squashed_before(model, h.output) for h in boxes)
+    for head, own, part in zip(found, sized, of, strict=True):
         if own is None:
             told.append(head)
             continue
@@ -375,13 +417,37 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             part if picked is None else picked.part,
             own[2],
             _shares(model, head, own[1]),
-            ends_with_nothing(own[1], model.outputs),
+            ends_with_nothing(own[1], model.outputs, shares=shares),
             grid or head.squash is not None,
             tuple(more),
             told=None if picked is None else picked.told,
+            probable=head.ranked is not None,
+            shared=_shared(model, head.start, own[1]),
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _shared(model: Model, value: str, count: int | None) -> int | None:
+    """Return among how many fields of boxes one softmax, or one of each level, shares out probabilities."""
+    joined = model.joined.get(value)
+    if joined is None or not joined.beside or count is None:
+        return None
+    along = [(node, compared_by(model, node)) for node in joined.squashed]
+    shapes = [(model.type_of(node.inputs[0].name).shape, axis) for node, axis in along]
+    sizes = {None if shape is None or axis is None else shape[axis] for shape, axis in shapes}
+    size = sizes.pop()
+    return size if not sizes and size is not None and count - size == BOX else None
+
+
+def _before_squashing(model: Model, head: Head) -> Head:
+    """Start before the sigmoids of probabilities that stand beside other numbers, as in rows of boxes."""
+    joined = model.joined.get(head.start)
+    if joined is None or head.problem is not None or head.seed != "one":
+        return head
+    cut = (f"{node.op} {label(node)}" for node in joined.squashed)
+    boxes = None if head.boxes is None else replace(head.boxes, probable=True)
+    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut), boxes=boxes)
 
 
 def _shares(model: Model, head: Head, count: int | None) -> bool:
@@ -436,7 +502,7 @@ def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
-    tail = _laid_out(model, names, tail_of(model, output))
+    tail = _laid_out(model, names, _as_one_row(model, names, tail_of(model, output)))
     shape = model.type_of(tail.start).shape
     named = f"output {output!r} ({model.type_of(output)})"
     if shape is None:
@@ -448,25 +514,32 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         problem = f"{named} is computed by {unknown}, an operator of which nothing is known here"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     batch = batch_axis(model, names, tail.start)
-    if batch is None:
-        problem = lacks_images(model) or f"the graph does not tell which axis of {named} holds the images"
+    if batch is None and not has_no_images(model, names, tail.start):
+        problem = f"the graph does not tell which axis of {named} holds the images"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     where = names.values.get(tail.start, (NOTHING,) * len(shape))
-    one = has_one_channel(names, where, batch) if tail.compares is None else _is_one_map(tail, where)
+    spread = tail.compares in (None, ELSEWHERE)
+    one = has_one_channel(names, where, batch) if spread else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch, names.own)
-    if classes is None and len(shape) > 1 and not one:
+    joined = (
+        batch is None
+        and classes not in (None, tail.compares)
+        and bool(where[classes] - names.own - {CHANNEL})
+    )
+    if joined or (classes is None and len(shape) > 1 and not one):
         problem = f"the graph does not tell which axis of {named} holds the classes"
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
     axes = Axes(batch, classes, rest)
     told = _Told(kind_of(model, tail, axes, where))
-    if told.kind == "numbers":
+    if told.kind in ("numbers", "classes") and not chooses(model, tail) and _is_table(model, names, output):
+        called = told_by_name(output)
+        told = _Told("numbers") if called is None else _Told(called, by_name=True)
+    elif told.kind == "numbers":
         told = _told(model, tail, None if classes is None else shape[classes])
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
-    lost = boxes is None and told.kind in ROWS and not _is_traced(model, tail, axes)
-    problem = f"the graph does not tell which of the scores {tail.start!r} the classes of {named} are"
     return Head(
         output,
         told.kind,
@@ -474,12 +547,13 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         axes,
         tuple(tail.cut),
         *asked,
-        problem=problem if lost else None,
+        problem=None if told.kind == "detections" else _why_no_classes(model, tail, axes),
         boxes=boxes,
         squash=_squash(tail),
         ranked=tail.ranked,
         by_name=told.by_name,
         assumed=told.assumed,
+        table=_table(model, names, output) if told.kind in ROWS else (),
     )
 
 
@@ -506,6 +580,38 @@ def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
             compares = None if along is None else ELSEWHERE
             return replace(tail, start=value, nodes=(*tail.nodes, *views), compares=compares)
     return tail
+
+
+def _as_one_row(model: Model, names: AxisNames, tail: Tail) -> Tail:
+    """Return a tail that starts before the views that made a table of each image's row of numbers.
+
+    The coordinates of K points, K×2, are the numbers of one dense layer, of which neither axis holds classes.
+    """
+    value, views = tail.start, list[gs.Node]()
+    while _is_table(model, names, value):
+        node = model.producers.get(value)
+        if node is None or VIEW not in traits_of(node):
+            return tail
+        value = node.inputs[0].name
+        views.append(node)
+    return replace(tail, start=value, nodes=(*tail.nodes, *views)) if views and not tail.ranked else tail
+
+
+def _is_table(model: Model, names: AxisNames, value: str) -> bool:
+    """Tell whether the channels of a filter run along several axes of a value, and nothing else along any."""
+    where, shape = names.values.get(value), model.type_of(value).shape
+    if where is None or shape is None:
+        return False
+    long = [axis for axis, size in zip(where, shape, strict=True) if size != 1 and BATCH not in axis]
+    return len(long) > 1 and all(axis == {CHANNEL} for axis in long)
+
+
+def _table(model: Model, names: AxisNames, output: str) -> tuple[int | None, ...]:
+    """Return the sizes of the table that an output makes of each image's row of numbers, if it makes one."""
+    shape, where = model.type_of(output).shape or (), names.values.get(output, ())
+    if not _is_table(model, names, output):
+        return ()
+    return tuple(size for axis, size in zip(where, shape, strict=True) if size != 1 and BATCH not in axis)
 
 
 def _is_view(model: Model, node: gs.Node) -> bool:
@@ -576,35 +682,48 @@ def _asked(
     shapes = [model.type_of(value).shape for value in (tail.start, tail.output)]
     count = 1 if axes.classes is None or shapes[0] is None else shapes[0][axes.classes]
     real = model.type_of(tail.output).dtype in FLOATS and shapes[1] is not None and not chooses(model, tail)
-    if count is None or axes.classes is None:
+    if count is None:
         return None, axes if real and shapes[0] == shapes[1] else None
-    found = elements(model, tail, axes.classes, count)
-    own = _same_axes(names, tail, shapes[1], len(found) if found else count) if real else None
+    found = elements(model, tail, _along(axes), count)
     plain = found is None or found == [(k, 1) for k in range(count)]
+    if axes.classes is None and real and shapes[0] == shapes[1]:
+        return None if plain or found is None else tuple(found), axes
+    own = _same_axes(model, names, tail, len(found) if found else count) if real else None
     return None if plain or found is None else tuple(found), own
 
 
-def _is_traced(model: Model, tail: Tail, axes: Axes) -> bool:
-    """Tell whether it is known which score each class of an output is, and in which direction it goes."""
-    shape = model.type_of(tail.start).shape
+def _why_no_classes(model: Model, tail: Tail, axes: Axes) -> str | None:
+    """Tell why it is not known which score a class is, or which way it goes; ``None`` where it is."""
+    shape, named = model.type_of(tail.start).shape, f"output {tail.output!r} ({model.type_of(tail.output)})"
     count = 1 if shape is None or axes.classes is None else shape[axes.classes]
     if tail.output in (tail.start, tail.ranked) or count is None:
-        return True
-    along = axes.batch if axes.classes is None else axes.classes
-    return elements(model, tail, along, count) is not None
+        return None
+    if falling(model, tail) is not None:
+        return f"{named} falls as the best of the scores {tail.start!r} rises, and is the score of no class"
+    several = any(shape is None or shape[k] != 1 for k in axes.positions)
+    lost = untraced(model, tail, _along(axes), count, has_positions=several)
+    which = f"the graph does not tell which of the scores {tail.start!r} the classes of {named} are"
+    return None if lost is None else f"{which}, or in which direction they go, by {lost.op} {label(lost)!r}"
 
 
-def _same_axes(names: AxisNames, tail: Tail, shape: Shape | None, count: int) -> Axes | None:
+def _along(axes: Axes) -> int:
+    """Return the axis of scores along which their classes lie; of a single class any will do."""
+    return (axes.batch or 0) if axes.classes is None else axes.classes
+
+
+def _same_axes(model: Model, names: AxisNames, tail: Tail, count: int) -> Axes | None:
     """Return the axes of an output that is a row of scores for each image."""
-    where = names.values.get(tail.output)
+    where, shape = names.values.get(tail.output), model.type_of(tail.output).shape
     if shape is None or where is None:
         return None
-    batch = [k for k, axis in enumerate(where) if BATCH in axis]
-    if len(batch) != 1 or math.prod(d or 0 for k, d in enumerate(shape) if k != batch[0]) != count:
+    holds = [k for k, axis in enumerate(where) if BATCH in axis]
+    batch = holds[0] if len(holds) == 1 else None
+    rest = [k for k in range(len(shape)) if k != batch]
+    alone = batch is not None or has_no_images(model, names, tail.output)
+    if not alone or math.prod(shape[k] or 0 for k in rest) != count:
         return None
-    rest = [k for k in range(len(shape)) if k != batch[0]]
     wide = next((k for k in rest if shape[k] != 1), rest[0] if rest else None)
-    return Axes(batch[0], wide, tuple(k for k in rest if k != wide))
+    return Axes(batch, wide, tuple(k for k in rest if k != wide))
 
 
 def axes_of(model: Model, value: str) -> Axes:
@@ -620,42 +739,72 @@ def axes_of(model: Model, value: str) -> Axes:
             return head.axes
     names, shape = axis_names(model), model.type_of(value).shape
     where = names.values.get(value)
-    if shape is None or where is None or len(shape) < 2:  # noqa: PLR2004
+    if shape is None or where is None:
         return Axes(0, 1, tuple(range(2, len(shape or ()))))
     batch = batch_axis(model, names, value)
-    one = batch is not None and has_one_channel(names, where, batch)
+    told = batch is not None or has_no_images(model, names, value)
+    one = told and has_one_channel(names, where, batch)
     found = None
-    if batch is not None and not one:
+    if told and not one:
         found = class_axis(Tail(value, value, ()), shape, where, batch, names.own)
-    if batch is None or (found is None and not one):
+    if not told or (found is None and not one and len(shape) > 1):
         return Axes(0, 1, tuple(range(2, len(shape))))
     return Axes(batch, found, tuple(k for k in range(len(shape)) if k not in (batch, found)))
 
 
-def class_maps(model: Model, scores: str) -> str | None:
+def class_maps(model: Model, head: Head) -> str | None:
     """Find the value that holds one feature map per class, right below a global pool.
+
+    The pool may be spelled as means over one axis after another.
 
     Parameters
     ----------
     model
         The model.
-    scores
-        The value of the scores: where a :class:`Head` starts.
+    head
+        The output whose classes are meant.
 
     Returns
     -------
     str or None
-        Its name; ``None`` where the model has no such maps.
+        Its name; ``None`` where the model has no such maps, or where the scores themselves are maps.
     """
-    value, classes = scores, channels(model, scores)
+    if head.has_positions:
+        return None
+    value, classes, found = head.start, _channels(model, head.start), None
     while (node := model.producers.get(value)) is not None and node.inputs:
         traits, below = traits_of(node), node.inputs[0].name
-        if traits & {POOL, REDUCTION}:
-            return below if classes is not None and channels(model, below) == classes else None
-        if VIEW not in traits:
-            return None
+        if REDUCTION in traits or (POOL in traits and found is None):
+            if classes is None or _channels(model, below) != classes:
+                break
+            found = below if _is_of_places(model, below) else found
+        elif VIEW not in traits:
+            break
         value = below
-    return None
+    return found
+
+
+def _is_of_places(model: Model, value: str) -> bool:
+    """Tell whether a value of channels has all places of the image beside them, as far as the graph tells.
+
+    Members of an ensemble are none, nor are columns whose rows were pooled, or frames.
+    """
+    names, shape = axis_names(model), model.type_of(value).shape or ()
+    where, rank = names.values.get(value), image_rank(model)
+    if where is None:
+        return True
+    along = [where[k] for k in axes_of(model, value).positions if shape[k] != 1]
+    image = next(
+        (names.values.get(v, ()) for v in model.inputs if len(model.type_of(v).shape or ()) == rank), ()
+    )
+    lost = NOTHING.union(*image) - NOTHING.union(*along) - names.own - {BATCH}
+    return all(axis and not axis & {BATCH, CHANNEL} for axis in along) and (not lost or len(shape) >= rank)
+
+
+def _channels(model: Model, value: str) -> int | None:
+    """Return the size of the axis along which a value's channels lie; ``None`` where it is not known."""
+    sizes = axes_of(model, value).sizes(model.type_of(value).shape) or []
+    return sizes[1] if len(sizes) > 1 and isinstance(sizes[1], int) else None
 
 
 def feature_maps(model: Model, value: str, path: Sequence[gs.Node], reached: AbstractSet[str]) -> str | None:
@@ -726,12 +875,6 @@ def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
     shape, rank = model.type_of(value).shape, image_rank(model)
     return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
-
-
-def channels(model: Model, value: str) -> int | None:
-    """Return the size of a value's second axis, ``None`` where it is not known."""
-    shape = model.type_of(value).shape
-    return shape[1] if shape is not None and len(shape) > 1 else None
 
 
 def convolutions(model: Model) -> list[str]:

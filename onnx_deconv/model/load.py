@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx_deconv.errors import DeconvError, InputError, ModelError
 from onnx_deconv.files import Spool
 from onnx_deconv.model import upgrade
+from onnx_deconv.model.axis_names import without_images
 from onnx_deconv.model.canonical import InputShapes, is_size
 from onnx_deconv.model.external_data import Content, File, skim
 from onnx_deconv.model.foreign import HEAD, what_it_is
+from onnx_deconv.model.image_axis import with_image_axis
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.model_files import FileState, ModelFiles
 from onnx_deconv.model.protos import all_tensors, read_whole
@@ -51,8 +53,7 @@ def load(source: Source, input_shapes: InputShapes | None = None) -> Model:
     path = Path(source)
     with _naming_the_path(path):
         proto, files = read_proto(path)
-        with naming_the_file(proto, str(path)):
-            model = Model(proto, files, str(path), input_shapes)
+        model = _read(proto, files, str(path), input_shapes)
         if model.opset >= upgrade.OLDEST_OPSET:
             return model
         return _spooled(_upgraded(files), str(path), input_shapes)
@@ -169,11 +170,32 @@ def _spooled(content: bytes, name: str, input_shapes: InputShapes | None) -> Mod
     path.write_bytes(content)
     files = ModelFiles(path, FileState.of(path), spool)
     proto = _parse(memoryview(content), name, files.name)
-    with naming_the_file(proto, name):
-        model = Model(proto, files, name, input_shapes)
+    model = _read(proto, files, name, input_shapes)
     if model.opset >= upgrade.OLDEST_OPSET:
         return model
     return _spooled(_upgraded(files), name, input_shapes)
+
+
+def _read(proto: ModelProto, files: ModelFiles, name: str, input_shapes: InputShapes | None) -> Model:
+    """Read a model; one that takes a single image gets an axis for it, so that all take batches."""
+    with naming_the_file(proto, name):
+        given = dict(input_shapes or {})
+        model = Model(proto, files, name, given | _of_one_image(proto, given))
+        lacking = without_images(model)
+        if not lacking:
+            return model if model.input_shapes == given else Model(proto, files, name, given)
+        shapes = {key: (1, *sizes) if key in lacking else sizes for key, sizes in model.input_shapes.items()}
+        return Model(with_image_axis(proto, lacking), files, name, shapes)
+
+
+def _of_one_image(proto: ModelProto, shapes: InputShapes) -> dict[str, Sequence[int | str]]:
+    """Return the sizes that are given with an axis for images, of size 1, that the file lacks; without it."""
+    axes = {info.name: len(info.type.tensor_type.shape.dim) for info in proto.graph.input}
+    return {
+        name: sizes[1:]
+        for name, sizes in shapes.items()
+        if sizes[:1] == (1,) and axes.get(name) == len(sizes) - 1
+    }
 
 
 def _parse(content: Content, name: str, location: str) -> ModelProto:

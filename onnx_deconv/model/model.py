@@ -6,9 +6,10 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 (:mod:`onnx_deconv.model.activation_matching`).
 """
 
+import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ from onnx_deconv.model.canonical import InputShapes, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.ensembles import ensembles
 from onnx_deconv.model.external_data import Extent
+from onnx_deconv.model.image_axis import ADDED
+from onnx_deconv.model.joined import joined_probabilities
 from onnx_deconv.model.layer_names import layers_named
 from onnx_deconv.model.model_files import PACKED, ModelFiles, check_weights
 from onnx_deconv.model.protos import opset_of, stored_tensors
+from onnx_deconv.model.reading import read_by
 from onnx_deconv.model.shape_inference import NothingLeftError
 from onnx_deconv.model.too_small import larger
 from onnx_deconv.operators import ValueType, find, own_domain, traits_of
@@ -70,8 +74,12 @@ class Model:
         Whether sizes were given that the file leaves open.
     gained
         Values and constants of the view that the file lacks: parts of recognised activations.
+    spread
+        What softmaxes over several axes go over, by their values: no operator of the standard is one.
     ensembles
         The means of probabilities that outputs are made of, by the mean's value; the view has their scores.
+    joined
+        The values that hold probabilities beside each other, or beside other numbers, by name; likewise.
 
     Raises
     ------
@@ -103,10 +111,11 @@ class Model:
         self.tensors |= self.gained.tensors
         self.types |= {t.name: ValueType(t.data_type, tuple(t.dims)) for t in self.gained.tensors.values()}
         self.types |= {new: self.type_of(like) for new, like in self.gained.values.items()}
-        softmax_matching.recognise(self.graph, self._small_constant, self.opset)
+        self.spread = softmax_matching.recognise(self.graph, self._small_constant, self.opset)
         self._read_nodes()
         self.ensembles, written = ensembles(self, self.outputs)
-        for node, like in written:
+        self.joined, more = joined_probabilities(self, self.nodes, self.outputs)
+        for node, like in (*written, *more):
             self._append(node, like)
         self._read_nodes()
         self._warn_of_declarations()
@@ -134,6 +143,11 @@ class Model:
     def metadata(self) -> dict[str, str]:
         """The model's metadata properties."""
         return {p.key: p.value for p in self.proto.metadata_props}
+
+    @cached_property
+    def image_axis_added(self) -> frozenset[str]:
+        """The inputs that have no axis for the images in the user's file, and got one when it was read."""
+        return frozenset(json.loads(self.metadata.get(ADDED, "[]")))
 
     @cached_property
     def inputs(self) -> list[str]:
@@ -283,11 +297,12 @@ class Model:
             return None
         return self.constant(value)
 
-    def _append(self, node: gs.Node, like: str) -> None:
-        """Add a node at the end of the view, whose result has the type of another value."""
+    def _append(self, node: gs.Node, like: Sequence[str]) -> None:
+        """Add a node at the end of the view, whose results have the types of other values."""
         self.view.graph.node.append(self.node_proto(node))
         self.nodes.append(node)
-        self.types[node.outputs[0].name] = self.type_of(like)
+        for result, value in zip(node.outputs, like, strict=True):
+            self.types[result.name] = self.type_of(value)
 
     def _read_nodes(self) -> None:
         """Take stock of the view's nodes."""
@@ -409,14 +424,6 @@ def _is_pure(node: gs.Node) -> bool:
     """Tell whether a node gives the same result for the same inputs, and reads no outer value."""
     branches = any(isinstance(a, gs.Graph) for a in node.attrs.values())
     return RANDOM not in traits_of(node) and not branches and own_domain(node.domain) == ""
-
-
-def read_by(node: gs.Node) -> Iterator[str]:
-    """Yield the values that a node reads, those that its branches (If, Loop) take from around it too."""
-    yield from (value.name for value in node.inputs if value.name)
-    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
-        for inner in branch.nodes:
-            yield from read_by(inner)
 
 
 def _run_node(node: NodeProto, feeds: Mapping[str, Array], opset: int) -> list[Array]:

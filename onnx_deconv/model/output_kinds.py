@@ -26,9 +26,9 @@ from onnx_deconv.operators.traits import (
 
 _USUAL = {1000, 1001, 21841, 21843}
 """Classes of ImageNet, and of all that it was chosen from; with one for what is none of them."""
-_COORDINATES = {34, 42, 51, 63, 136, 196, 212, 1404, 1434}
-"""Coordinates of well-known landmarks: of bodies 17·2 and 17·3, of hands 21·2 and 21·3, of faces 68·2, 98·2,
-106·2, 468·3, 478·3."""
+_COORDINATES = {34, 42, 51, 63, 66, 99, 132, 136, 195, 196, 212, 1404, 1434}
+"""Coordinates of well-known landmarks: of bodies 17·2, 17·3, 33·2, 33·3, 33·4 and 39·5, of hands 21·2 and
+21·3, of faces 68·2, 98·2, 106·2, 468·3, 478·3; and 66 bins of an angle."""
 _EMBEDDED = {128, 384, 512, 768, 1024, 1280, 1536, 2048}
 """Dimensions that embeddings mostly have."""
 _SMALL = {10, 100}

@@ -1,7 +1,8 @@
 """See one softmax where exporters wrote several nodes, as those for JAX do: in the view alone.
 
 ``exp(x - max x) / Σ exp(x - max x)``, with the largest number taken off or not, and ``x - log Σ exp x``, by
-three nodes or by one reduction.
+three nodes or by one reduction. Over several axes, as over all rows and columns of a map, the standard has
+none: there the nodes stay, and only what they come to is told.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ _LAST_AXIS_ONLY_BEFORE = 13
 """The opset before which a softmax goes over all axes from its own on."""
 
 
-def recognise(graph: gs.Graph, constant: Constant, opset: int) -> set[str]:
+def recognise(graph: gs.Graph, constant: Constant, opset: int) -> dict[str, str]:
     """Replace the last node of each softmax that is spelled out by the standard's.
 
     Parameters
@@ -30,33 +31,35 @@ def recognise(graph: gs.Graph, constant: Constant, opset: int) -> set[str]:
 
     Returns
     -------
-    set of str
-        The names of the values that the softmaxes compute.
+    dict
+        The softmaxes over several axes, which are not replaced: the value that each goes over, by its result.
     """
     spelled = _Spelled({v.name: n for n in graph.nodes for v in n.outputs if v.name}, constant)
-    found = set[str]()
+    several: dict[str, str] = {}
     for node in graph.nodes:
         match = spelled.softmax(node)
         rank = None if match is None else len(match.x.shape or ())
         if match is None or not rank:
             continue
-        axis = match.axis % rank
+        if len(match.axes) > 1:
+            several[node.outputs[0].name] = match.x.name
+            continue
+        (axis,) = match.axes
         if opset < _LAST_AXIS_ONLY_BEFORE and axis != rank - 1:
             continue
         node.op, node.attrs, node.inputs = match.op, {"axis": axis}, [match.x]
-        found.add(node.outputs[0].name)
-    return found
+    return several
 
 
 class _Match(NamedTuple):
     op: str
     x: gs.Variable
-    axis: int
+    axes: frozenset[int]
 
 
 class _Reduced(NamedTuple):
     of: gs.Tensor
-    axis: int
+    axes: frozenset[int]
 
 
 _SAME_NUMBERS = {"Cast", "Identity"}
@@ -83,28 +86,28 @@ class _Spelled:
                 if below is not None and (match := self._quotient(power, below.inputs[0])) is not None:
                     return match
         if node.op == "Sub" and (whole := self._reduced(second, first, "ReduceLogSumExp")) is not None:
-            return self._of(first, whole.axis, "LogSoftmax") if whole.of.name == first.name else None
+            return self._of(first, whole.axes, "LogSoftmax") if whole.of.name == first.name else None
         if node.op == "Sub" and (log := self._made(second, "Log", _SHAPED)) is not None:
             summed = self._reduced(log.inputs[0], first, "ReduceSum")
             power = None if summed is None else self._made(summed.of, "Exp")
             if summed is not None and power is not None and power.inputs[0].name == first.name:
-                return self._of(first, summed.axis, "LogSoftmax")
+                return self._of(first, summed.axes, "LogSoftmax")
         return None
 
     def _quotient(self, power: gs.Tensor, total: gs.Tensor) -> _Match | None:
         exp, summed = self._made(power, "Exp"), self._reduced(total, power, "ReduceSum")
         if exp is None or summed is None or summed.of.name != power.name:
             return None
-        return self._of(exp.inputs[0], summed.axis, "Softmax")
+        return self._of(exp.inputs[0], summed.axes, "Softmax")
 
-    def _of(self, exponent: gs.Tensor, axis: int, op: str) -> _Match:
+    def _of(self, exponent: gs.Tensor, axes: frozenset[int], op: str) -> _Match:
         """Return the softmax of what the largest number is taken off, if it is."""
         less = self._made(exponent, "Sub")
         if less is not None:
             largest = self._reduced(less.inputs[1], less.inputs[0], "ReduceMax")
-            if largest is not None and (largest.of.name, largest.axis) == (less.inputs[0].name, axis):
+            if largest is not None and (largest.of.name, largest.axes) == (less.inputs[0].name, axes):
                 exponent = less.inputs[0]
-        return _Match(op, exponent, axis)
+        return _Match(op, exponent, axes)
 
     def _made(self, value: gs.Tensor, op: str, also: AbstractSet[str] = frozenset()) -> gs.Node | None:
         """Return the node of an operator that makes a value; what is allowed may come after it."""
@@ -116,21 +119,29 @@ class _Spelled:
     def _reduced(self, value: gs.Tensor, beside: gs.Tensor, op: str) -> _Reduced | None:
         """Return what a value is the sum or the largest of, if it stands beside each number of its row."""
         node = self._made(value, op, _SHAPED)
-        axis = None if node is None else self._axis(node)
-        if node is None or axis is None or not beside.shape:
+        if node is None or not beside.shape:
             return None
-        axis %= len(beside.shape)
+        of, axes = node.inputs[0], self._axes(node, len(beside.shape))
+        while axes and _keeps_axes(node) and (node := self._made(of, op)) is not None:  # one axis at a time
+            more = self._axes(node, len(beside.shape))
+            of, axes = node.inputs[0], axes | more if more and _keeps_axes(node) else frozenset[int]()
+        if not axes:
+            return None
         while (last := self._producers[value.name]).op == "Expand" or last.op in _SAME_NUMBERS:
             value = last.inputs[0]
         shape = value.shape or ()
-        fits = len(shape) == len(beside.shape) and shape[axis] == 1
-        others = [pair for k, pair in enumerate(zip(shape, beside.shape, strict=False)) if k != axis]
+        fits = len(shape) == len(beside.shape) and all(shape[axis] == 1 for axis in axes)
+        others = [pair for k, pair in enumerate(zip(shape, beside.shape, strict=False)) if k not in axes]
         same = all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in others)
-        return _Reduced(node.inputs[0], axis) if fits and same else None
+        return _Reduced(of, axes) if fits and same else None
 
-    def _axis(self, node: gs.Node) -> int | None:
-        """Return the only axis that a reduction goes over; ``None`` of several."""
+    def _axes(self, node: gs.Node, rank: int) -> frozenset[int]:
+        """Return the axes that a reduction goes over; none where that is not known."""
         axes = node.attrs.get("axes")
         if axes is None and len(node.inputs) > 1:
             axes = self._constant(node.inputs[1].name)
-        return None if axes is None or len(axes) != 1 else int(axes[0])
+        return frozenset() if axes is None else frozenset(int(axis) % rank for axis in axes)
+
+
+def _keeps_axes(node: gs.Node) -> bool:
+    return bool(node.attrs.get("keepdims", 1))

@@ -10,7 +10,8 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.axis_names import axis_names
-from onnx_deconv.model.model import Array, Model, read_by
+from onnx_deconv.model.model import Array, Model
+from onnx_deconv.model.reading import read_by, told_by_the_image
 from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import CHANNEL, compared, picked_from, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode
@@ -24,7 +25,6 @@ from onnx_deconv.operators.traits import (
     QUANTISER,
     RECTIFIER,
     REDUCTION,
-    SHAPE_ONLY,
     SQUASHING,
     SWITCHES,
     VIEW,
@@ -111,10 +111,10 @@ def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
 def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
     """Return the value that all operands of a join are made of."""
     trails = [_through_extremum(model, value) for value in given]
-    shared = set.intersection(*({value for value, _ in each} for each in trails))
-    meeting = next((value for value, _ in trails[0] if value in shared), None)
-    if meeting is None:
-        return None, []
+    if (meeting := _meeting(trails)) is None:
+        trails = [_through_squash(model, each) for each in trails]
+        if (meeting := _meeting(trails)) is None:
+            return None, []
     passed = {node.outputs[0].name: node}
     for each in trails:
         for value, step in each:
@@ -122,6 +122,24 @@ def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
                 break
             passed.setdefault(step.outputs[0].name, step)
     return meeting, _last_first(model, passed.values())
+
+
+def _meeting(trails: Sequence[Sequence[tuple[str, gs.Node]]]) -> str | None:
+    """Return the first value that all trails have; ``None`` if there is none."""
+    shared = set.intersection(*({value for value, _ in each} for each in trails))
+    return next((value for value, _ in trails[0] if value in shared), None)
+
+
+def _through_squash(model: Model, steps: list[tuple[str, gs.Node]]) -> list[tuple[str, gs.Node]]:
+    """Let a trail go on below a sigmoid, of whose results the image picks some.
+
+    So detectors pick the best boxes of each of their maps, one by one, before they join them.
+    """
+    *above, (_, node) = steps
+    alone = node is not None and PROBABILITY in traits_of(node) and compared_by(model, node) is None
+    if not alone or not any(step is not None and picks(model, step) for _, step in above):
+        return steps
+    return [*steps, *trail(model, node.inputs[0].name)]
 
 
 def holds_numbers_of_classes(model: Model, value: str) -> bool:
@@ -295,14 +313,65 @@ def _counted(model: Model, node: gs.Node) -> Step:
         if name in passed or name in found:
             continue
         ends = each is None or PROBABILITY in traits_of(each)
-        if ends or not (traits_of(each) & passing or (truth and _moves(model, each))):
+        apart = truth and (_moves(model, each) or _is_largest(model, each))
+        if ends or not (traits_of(each) & passing or apart):
             found[name] = None
             continue
         passed[name] = each
         waiting += given_of(model, each)
     (value, *others) = found or [""]
     alone = value and not others and (truth or is_whole(model, value))
-    return (value, _last_first(model, passed.values())) if alone else (None, [])
+    nodes = _last_first(model, passed.values())
+    return (value, nodes) if alone and turn(model, value, nodes) else (None, [])
+
+
+def _is_largest(model: Model, node: gs.Node | None) -> bool:
+    """Tell whether a node finds the largest of several scores, such as of all classes."""
+    if node is None or not traits_of(node) >= {PICK, REDUCTION} or takes_lowest(ForwardNode(node, model)):
+        return False
+    return compared_by(model, node) is not None
+
+
+_LARGEST = ((0.9, 0.45), (10.0, 5.0), (1e3, 500.0), (-1.0, -2.0))
+"""Largest scores, each with one that is smaller."""
+
+
+def turn(model: Model, value: str, nodes: Sequence[gs.Node]) -> int:
+    """Tell which way a truth value goes that compares scores with the largest of them.
+
+    Parameters
+    ----------
+    model
+        The model.
+    value
+        The scores.
+    nodes
+        The nodes between these and the truth value, the last one first.
+
+    Returns
+    -------
+    int
+        1 where it holds for the largest score alone, -1 where for all others, 0 where that is not told.
+        Also 1 of nodes that find no largest score.
+    """
+    if not any(_is_largest(model, node) for node in nodes):
+        return 1
+    order = nodes[::-1]
+    pairs = [[_held(model, {value: score}, most, order) for score in (most, less)] for most, less in _LARGEST]
+    return ([True, False] in pairs) - ([False, True] in pairs)
+
+
+def _held(model: Model, scores: Mapping[str, float], largest: float, nodes: Sequence[gs.Node]) -> bool:
+    """Evaluate the truth value that nodes compute from one score and the largest of all."""
+    known, most = {value: np.asarray(score) for value, score in scores.items()}, np.asarray(largest)
+    for node in nodes:
+        entry, result = find(node.op, node.domain), node.outputs[0].name
+        given = [most if each is None else each for each in _constants(model, node, known)]
+        if POINTWISE in entry.traits and entry.can_evaluate:
+            known[result] = np.asarray(entry.evaluate(node.attrs, *given))
+        else:
+            known[result] = given[0] if VIEW in entry.traits else most
+    return bool(known[nodes[-1].outputs[0].name])
 
 
 def _moves(model: Model, node: gs.Node) -> bool:
@@ -428,11 +497,7 @@ def given_of(model: Model, node: gs.Node) -> list[str]:
 def _told_by_the_image(model: Model) -> set[str]:
     """Return the values that depend on the inputs' numbers, not on their sizes alone."""
     if model not in _TOLD:
-        found = set(model.inputs)
-        for node in model.nodes:
-            if SHAPE_ONLY not in traits_of(node) and not found.isdisjoint(read_by(node)):
-                found.update(v.name for v in node.outputs)
-        _TOLD[model] = found
+        _TOLD[model] = told_by_the_image(model.nodes, model.inputs)
     return _TOLD[model]
 
 

@@ -4,26 +4,26 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_deconv.model.axis_names import axis_names
-from onnx_deconv.model.model import Array, Model
+from onnx_deconv.model.model import Model
 from onnx_deconv.model.tail_steps import (
     below,
     blocks,
     compared_by,
     compared_in,
     given_of,
-    kept,
+    is_whole,
     picks,
     saturates,
     score_column,
     slopes,
+    turn,
 )
-from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.axes import BATCH, CHANNEL, cut_out, placed_from, takes_lowest
+from onnx_deconv.operators import traits_of
+from onnx_deconv.operators.axes import BATCH, CHANNEL
 from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     DISCONTINUOUS,
@@ -33,12 +33,10 @@ from onnx_deconv.operators.traits import (
     POINTWISE,
     PROBABILITY,
     REDUCTION,
+    SWITCHES,
     VIEW,
     Trait,
 )
-
-Elements = list[tuple[int, int]]
-"""For each class its class among the scores, and whether it rises (1) or falls (-1) with it."""
 
 ELSEWHERE = -1
 """Stands for the axis along which scores are compared where that is an axis of another shape of theirs."""
@@ -61,10 +59,11 @@ class Tail:
     compares
         The axis of the scores along which a node compares them, if one does: the classes'; or ``ELSEWHERE``.
     ranked
-        The value by which classes are ranked: the mean of several probabilities, whose numbers stand where
-        the scores' do; ``None`` for the scores.
+        The value by which classes are ranked, where the view has gained its scores: the mean of several
+        probabilities, or several beside each other. Its numbers stand where the scores' do.
+        ``None`` for the scores.
     inside
-        The nodes between the scores and that mean, the last one first.
+        The nodes between the scores and that value, the last one first.
     """
 
     output: str
@@ -82,6 +81,49 @@ class Tail:
 
 
 def tail_of(model: Model, output: str) -> Tail:
+    """Find the scores that an output is made of, as :func:`_tail_of` does.
+
+    A number that falls as the best of several rises, as how uncertain a model is, is the score of none of
+    them: it is explained itself.
+    """
+    tail = _tail_of(model, output)
+    falls = falling(model, tail)
+    return tail if falls is None or any(blocks(model, node) for node in falls) else Tail(output, output, ())
+
+
+def falling(model: Model, tail: Tail) -> list[gs.Node] | None:
+    """Return the nodes after which an output falls as the best score, picked from several, rises.
+
+    ``None`` where it rises, or where none is picked for its number.
+    """
+    made = {v.name: node for node in tail.nodes for v in node.outputs}
+    value, sign, passed = tail.output, 1, list[gs.Node]()
+    while (node := made.get(value)) is not None and value != tail.start:
+        lower, step = below(model, node, value)
+        found = [each for each in step if _finds_the_largest(model, each)]
+        sign *= turn(model, lower, step) if lower is not None and len(step) > 1 else 1
+        counts = is_whole(model, value) and model.type_of(value).dtype != TensorProto.BOOL
+        says = PICK in traits_of(node) and is_whole(model, lower or "")  # which class is the best
+        if sign < 0 and not counts and (found or says):
+            return [*passed, *(each for each in step if each not in found)]
+        signs = slopes(model, node) if _has_slope(model, node) else None
+        sign = -sign if signs is not None and (signs < 0).all() else sign
+        passed.append(node)
+        value = lower or tail.start
+    return None
+
+
+def _finds_the_largest(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node finds the largest of several scores, or of those around each."""
+    found = PICK in traits_of(node) and DISCONTINUOUS not in traits_of(node)
+    return SWITCHES in traits_of(node) or (found and compared_by(model, node) is not None)
+
+
+def _has_slope(model: Model, node: gs.Node) -> bool:
+    return POINTWISE in traits_of(node) and VIEW not in traits_of(node) and len(given_of(model, node)) == 1
+
+
+def _tail_of(model: Model, output: str) -> Tail:
     """Find the scores that an output is made of.
 
     They stand before the last softmax or sigmoid if only nodes follow it that scale, shift, limit, round,
@@ -94,7 +136,11 @@ def tail_of(model: Model, output: str) -> Tail:
     while (node := model.producers.get(value)) is not None:
         if (mean := model.ensembles.get(value)) is not None:
             return Tail(output, mean.scores, tuple(steps), True, mean.classes, value, mean.nodes)
+        if value in model.spread:
+            return Tail(output, model.spread[value], (*steps, node), True, ELSEWHERE)
         lower, passed = below(model, node, value)
+        if lower is None and (alike := _alike(model, value)) is not None:
+            return replace(alike, output=output, nodes=tuple(steps))
         if lower is None or lower in model.inputs:
             break
         steps += passed
@@ -102,10 +148,29 @@ def tail_of(model: Model, output: str) -> Tail:
         if PROBABILITY in traits_of(node):
             compares = compared_by(model, node)
             return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True, compares=compares))
+        if any(PROBABILITY in traits_of(each) for each in passed):  # one in each part of what is joined
+            return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True))
         bounded = _is_bounded(model, node, value)
         if bounded or any(blocks(model, each) for each in passed):
             found = Tail(output, lower, tuple(steps), compares=compared_in(model, passed, lower))
     return _unmixed(model, found)
+
+
+def _alike(model: Model, value: str) -> Tail | None:
+    """Return the tail of a value that joins probabilities and nothing else; ``None`` of others.
+
+    Those of softmaxes beside each other may be of several groups of classes: none is compared with all.
+    """
+    joined, node = model.joined.get(value), model.producers.get(value)
+    if joined is None or joined.beside or node is None:
+        return None
+    along = {compared_by(model, each) for each in joined.squashed}
+    axis = along.pop()
+    if axis is not None:
+        right_before = {v.name for v in node.inputs} == {n.outputs[0].name for n in joined.squashed}
+        if not right_before or JOIN not in traits_of(node) or ForwardNode(node, model).axis() == axis:
+            return None
+    return None if along else Tail(value, joined.scores, (), True, axis, value, joined.squashed)
 
 
 def _is_bounded(model: Model, node: gs.Node, value: str) -> bool:
@@ -227,8 +292,8 @@ def _made_of_probabilities(
         if value in seen:
             continue
         seen.add(value)
-        if PROBABILITY in traits_of(node):
-            if among_classes and compared_by(model, node) is None:
+        if PROBABILITY in traits_of(node) or value in model.spread:
+            if among_classes and value not in model.spread and compared_by(model, node) is None:
                 return False
             found += 1
         elif traits_of(node) & by and (REDUCTION in by or REDUCTION not in traits_of(node)):
@@ -247,122 +312,8 @@ def squashed_before(model: Model, value: str) -> list[gs.Node]:
         if node is None or value in seen or FILTER in traits_of(node):
             continue
         seen.add(value)
-        if PROBABILITY in traits_of(node):
+        if PROBABILITY in traits_of(node) or value in model.spread:
             found.append(node)
         else:
             values += given_of(model, node)
     return found
-
-
-def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | None:
-    """Tell what the classes of an output are among the scores.
-
-    Parameters
-    ----------
-    model
-        The model.
-    tail
-        The output's tail.
-    classes
-        The axis of the scores along which the classes lie.
-    count
-        How many classes the scores have.
-
-    Returns
-    -------
-    list of tuple or None
-        For each class of the output its class among the scores, and -1 where it falls as that rises (as 1 - p
-        does), else 1; ``None`` where that is not known. The classes of a value that the image decides, as an
-        ArgMax's, are those that it is picked from; where the lowest is picked, it is the class that falls.
-    """
-    known = numbering(model, tail, classes, count)
-    decided = next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
-    if decided is None:
-        return known.get(tail.output)
-    if takes_lowest(ForwardNode(decided, model)):
-        lowest = known.get(decided.inputs[0].name)
-        return None if lowest is None else [(own, -sign) for own, sign in lowest]
-    return known.get(before(model, decided) or "") if picks(model, decided) else None
-
-
-def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, Elements]:
-    """Tell what the classes of each value of a tail are among the scores, as :func:`elements` does.
-
-    Values behind one that the image decides are left out, and all behind one that nothing is known of.
-    """
-    known = {tail.ranked or tail.start: class_numbers(model, tail, classes, count) + 1}
-    for node in reversed(tail.nodes):
-        try:
-            known |= _numbered_results(model, node, known)
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError):
-            break
-    return {
-        value: [(abs(int(n)) - 1, 1 if n > 0 else -1) for n in each.ravel()]
-        for value, each in known.items()
-        if each.all()
-    }
-
-
-def class_numbers(model: Model, tail: Tail, classes: int, count: int) -> Array:
-    """Number the classes of a tail's scores from 0, along their axis; all other axes have size 1."""
-    rank = len(model.type_of(tail.start).shape or ())
-    return np.arange(count).reshape([-1 if k == classes else 1 for k in range(rank)])
-
-
-def before(model: Model, node: gs.Node) -> str | None:
-    """Return the value that a node of a tail squashes, reorders or picks from; ``None`` of other nodes."""
-    return below(model, node, node.outputs[0].name)[0]
-
-
-def _numbered_results(model: Model, node: gs.Node, known: dict[str, Array]) -> dict[str, Array]:
-    """Return the numbers of the classes in each result of a node."""
-    given = known.get(node.inputs[0].name)
-    results = [v.name for v in node.outputs if v.name]
-    cut = {} if given is None else {value: cut_numbers(model, node, value, given) for value in results}
-    found = {value: numbers for value, numbers in cut.items() if numbers is not None}
-    return found or {node.outputs[0].name: numbered(model, node, known)}
-
-
-def cut_numbers(model: Model, node: gs.Node, value: str, numbers: Array) -> Array | None:
-    """Return the numbers of the classes in a result of a node that cuts them along an axis; else ``None``."""
-    part = cut_out(ForwardNode(node, model), value)
-    if part is None:
-        return None
-    axis, first, last = part
-    return numbers if numbers.shape[axis] == 1 else numbers.take(range(first, last), axis)
-
-
-def numbered(model: Model, node: gs.Node, known: dict[str, Array]) -> Array:
-    """Return the numbers of the classes after a node."""
-    traits = traits_of(node)
-    entry = find(node.op, node.domain)
-    if PROBABILITY in traits or (PICK in traits and DISCONTINUOUS in traits):  # a softmax, hard or not
-        return known[node.inputs[0].name]
-    if POINTWISE in traits and VIEW not in traits:
-        if (value := kept(model, node)) is not None:
-            return known[value]
-        (value,) = given_of(model, node)
-        signs = slopes(model, node)
-        if signs is None:
-            raise ValueError(node.op)
-        return np.asarray(known[value] * (signs.reshape(-1)[0] if signs.size == 1 else signs))
-    if VIEW in traits and POINTWISE in traits:
-        return known[node.inputs[0].name]
-    if REDUCTION in traits:
-        raise ValueError(node.op)
-    if placed_from(ForwardNode(node, model)) == 0:
-        return _padded(model, node, known[node.inputs[0].name])
-    inputs = [known[v.name] if v.name in known else model.constant(v.name) for v in node.inputs if v.name]
-    if VIEW in traits and (not entry.can_evaluate or any(i is None for i in inputs)):
-        return known[node.inputs[0].name].reshape(1, -1)  # a Flatten, or what comes to one
-    return np.asarray(entry.evaluate(node.attrs, *inputs))
-
-
-def _padded(model: Model, node: gs.Node, numbers: Array) -> Array:
-    """Return the numbers of the classes after other positions were added, which no class is among."""
-    pads = np.asarray(model.constant(node.inputs[1].name)).ravel()
-    along = node.inputs[3:] and model.constant(node.inputs[3].name)
-    axes = np.arange(numbers.ndim) if along is None or not len(along) else along.ravel() % numbers.ndim
-    if any(numbers.shape[k] > 1 and pads.reshape(2, -1)[:, n].any() for n, k in enumerate(axes)):
-        raise ValueError(node.op)
-    return numbers

@@ -25,36 +25,50 @@ class Axes:
     Attributes
     ----------
     batch
-        The axis of the images.
+        The axis of the images; ``None`` where a value of the only image that a model takes has none.
     classes
         The axis of the classes, channels or fields; ``None`` where there is one for each image.
     positions
         The other axes.
     """
 
-    batch: int = 0
+    batch: int | None = 0
     classes: int | None = 1
     positions: tuple[int, ...] = ()
 
     @property
     def order(self) -> list[int]:
         """The axes as explanations count them: images, classes, positions."""
-        return [self.batch, *([] if self.classes is None else [self.classes]), *self.positions]
+        first = [axis for axis in (self.batch, self.classes) if axis is not None]
+        return [*first, *self.positions]
+
+    @property
+    def led(self) -> "Axes":
+        """The axes of the same value with one for the images before them, where it has none."""
+        if self.batch is not None:
+            return self
+        classes = None if self.classes is None else self.classes + 1
+        return Axes(0, classes, tuple(axis + 1 for axis in self.positions))
 
     @property
     def usual(self) -> bool:
         """Whether they are in this order already."""
-        return self.classes is not None and self.order == list(range(len(self.order)))
+        told = self.batch is not None and self.classes is not None
+        return told and self.order == list(range(len(self.order)))
 
     def canonical(self, values: Array) -> Array:
         """Return values in the shape (N, K, ...)."""
         if self.usual or values.ndim != len(self.order):
             return values
+        if self.batch is None:
+            return self.led.canonical(values[None])
         turned = values.transpose(self.order)
         return turned if self.classes is not None else turned[:, None]
 
     def restored(self, values: Array) -> Array:
         """Return values of the shape (N, K, ...) in the value's own."""
+        if self.batch is None:
+            return np.asarray(self.led.restored(values)[0])
         if self.usual or values.ndim != len(self.order) + (self.classes is None):
             return values
         plain = values if self.classes is not None else values[:, 0]
@@ -64,6 +78,8 @@ class Axes:
         """Return a shape in the order (N, K, ...)."""
         if dims is None or len(dims) != len(self.order):
             return None if dims is None else list(dims)
+        if self.batch is None:
+            return self.led.sizes([1, *dims])
         found = [dims[k] for k in self.order]
         return found if self.classes is not None else [found[0], 1, *found[1:]]
 
@@ -100,7 +116,13 @@ def batch_axis(model: Model, names: AxisNames, value: str) -> int | None:
     return 0 if fits else None
 
 
-def has_one_channel(names: AxisNames, where: Names, batch: int) -> bool:
+def has_no_images(model: Model, names: AxisNames, value: str) -> bool:
+    """Tell whether a value has no axis for the images, as the model takes one at a time."""
+    where = names.values.get(value)
+    return model.batch == 1 and where is not None and not any(BATCH in axis for axis in where)
+
+
+def has_one_channel(names: AxisNames, where: Names, batch: int | None) -> bool:
     """Tell whether a value is a map, or a row, whose only channel has no axis: all others are positions.
 
     Parameters
@@ -110,7 +132,7 @@ def has_one_channel(names: AxisNames, where: Names, batch: int) -> bool:
     where
         What runs along the value's.
     batch
-        The axis of its images.
+        The axis of its images, if it has one.
     """
     others = [axis for k, axis in enumerate(where) if k != batch]
     filtered = tuple(f"{value}[" for value in names.channels)
@@ -120,7 +142,7 @@ def has_one_channel(names: AxisNames, where: Names, batch: int) -> bool:
 
 
 def class_axis(
-    tail: Tail, shape: Shape, where: Names, batch: int, own: AbstractSet[str] = NOTHING
+    tail: Tail, shape: Shape, where: Names, batch: int | None, own: AbstractSet[str] = NOTHING
 ) -> int | None:
     """Return the axis of scores that holds the classes; ``None`` where the graph does not tell.
 
@@ -136,7 +158,7 @@ def class_axis(
     shape, where
         The scores' shape, and what runs along their axes.
     batch
-        The axis of their images.
+        The axis of their images, if they have one.
     own
         The names of the inputs' channels, which a filter's may be added to, or multiplied by.
     """

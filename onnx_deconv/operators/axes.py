@@ -130,6 +130,25 @@ def recurrence(at: ForwardNode, given: Given) -> Names | None:
     return (batch, time, NOTHING, _CHANNELS) if at.attr("layout", 0) else (time, NOTHING, batch, _CHANNELS)
 
 
+def inserted(at: ForwardNode, given: Given) -> Names | None:
+    """Nothing runs along axes that are new."""
+    axes = at.numbers("axes", 1)
+    if 0 not in given or axes is None:
+        return regrouped(at, given)
+    rank, old = len(given[0]) + len(axes), iter(given[0])
+    new = {int(axis) % rank for axis in axes}
+    return tuple(NOTHING if k in new else next(old) for k in range(rank))
+
+
+def removed(at: ForwardNode, given: Given) -> Names | None:
+    """The axes that are left keep their names."""
+    axes = at.numbers("axes", 1)
+    if 0 not in given or axes is None:
+        return regrouped(at, given)
+    gone = {int(axis) % len(given[0]) for axis in axes}
+    return tuple(axis for k, axis in enumerate(given[0]) if k not in gone)
+
+
 def regrouped(at: ForwardNode, given: Given) -> Names | None:
     """Axes are found again by their sizes: those of the same product belong together."""
     if 0 not in given:
@@ -246,9 +265,24 @@ def takes_lowest(at: ForwardNode) -> bool:
 def picked_from(at: ForwardNode) -> int:
     """Return the number of the input that an operator picks from.
 
-    Boxes are picked by their scores, and what stands in a table of constants by the number of its class.
+    Boxes are picked by their scores, and what stands in a table of constants by the number of its class. What
+    is lower at the class than elsewhere is picked from nothing that could be explained.
     """
+    if at.node.op == "OneHot" and len(at.node.inputs) > 2:  # noqa: PLR2004
+        off_on = at.constant(2)
+        return 0 if off_on is not None and off_on[0] < off_on[1] else 1
     return 1 if at.node.op == "NonMaxSuppression" or is_table(at) else 0
+
+
+def picked_along(at: ForwardNode) -> int | None:
+    """Return the axis along which an operator picks by numbers of places; ``None`` of others, or several."""
+    if at.node.op in _BY_PLACE:
+        return at.axis()
+    axes = at.numbers("axes", 3) if at.node.op == "Slice" else None
+    return None if axes is None or len(axes) != 1 else int(axes[0]) % len(at.shape_of(0))
+
+
+_BY_PLACE = {"Gather", "GatherElements"}
 
 
 def is_table(at: ForwardNode) -> bool:

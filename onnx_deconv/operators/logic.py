@@ -4,7 +4,7 @@ import numpy as np
 
 from onnx_deconv.operators import axes, fields, numbers
 from onnx_deconv.operators.registry import declare
-from onnx_deconv.operators.traits import PICK, POINTWISE, RANDOM, REPEATS, SHAPE_ONLY
+from onnx_deconv.operators.traits import DISCONTINUOUS, PICK, POINTWISE, RANDOM, REPEATS, SHAPE_ONLY
 
 declare("And", traits={POINTWISE}, evaluate=np.logical_and)
 declare("Or", traits={POINTWISE}, evaluate=np.logical_or)
@@ -18,6 +18,7 @@ declare("LessOrEqual", traits={POINTWISE}, evaluate=np.less_equal)
 declare("Mod", traits={POINTWISE}, evaluate=lambda a, b, fmod=0: np.fmod(a, b) if fmod else np.mod(a, b))
 declare("Shrink", traits={POINTWISE})
 declare("ArgMax", "ArgMin", traits={PICK}, field=fields.arg_reduction, axes=axes.arg_reduction)
+declare("OneHot", traits={PICK, DISCONTINUOUS})
 declare("Shape", traits={SHAPE_ONLY}, evaluate=numbers.shape)
 declare("Size", traits={SHAPE_ONLY}, evaluate=numbers.size)
 declare("ConstantOfShape", traits={REPEATS}, evaluate=numbers.filled)

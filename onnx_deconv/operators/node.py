@@ -150,15 +150,10 @@ class ForwardNode:
             name = before[0]
         return found
 
-    def _open_sizes(self) -> tuple[str, str] | None:
-        """Return the first input whose sizes the file leaves open, and how such sizes may be written."""
-        for name in self.model.inputs:
-            shape = self.model.type_of(name).shape
-            if shape is None or None in shape:
-                usual = ["1", "3", "224", "224"] if len(shape or ()) in (0, 4) else ["1", *["224"] * 9]
-                dims = zip(shape or usual, usual, strict=False)
-                return name, ",".join(n if shape is None or d is None else str(d) for d, n in dims)
-        return None
+    def _open_sizes(self) -> tuple[str, Shape | None] | None:
+        """Return the first input whose sizes the file leaves open, and what is known of them."""
+        shapes = ((name, self.model.type_of(name).shape) for name in self.model.inputs)
+        return next(((name, shape) for name, shape in shapes if shape is None or None in shape), None)
 
     def numbers(self, name: str, input: int) -> list[Any] | None:  # noqa: A002
         """Return the numbers of an attribute, or of the constant input that it became, as a flat list.

@@ -11,9 +11,11 @@ import math
 
 import numpy as np
 
+from onnx_deconv.errors import RuleError
 from onnx_deconv.operators import numbers
 from onnx_deconv.operators.builder import Signal
-from onnx_deconv.operators.registry import operator
+from onnx_deconv.operators.node import ForwardNode
+from onnx_deconv.operators.registry import key_of, operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Rule, Signals, rule_table
 from onnx_deconv.operators.traits import COMBINATION, DISCONTINUOUS, LIMIT, NONNEGATIVE, POINTWISE, RECTIFIER
@@ -229,7 +231,25 @@ def _bounds(at: Site) -> tuple[float | None, float | None]:
     )
 
 
-def _bound(at: Site, name: str, place: int) -> float | None:
+def before_upper_bound(node: ForwardNode) -> tuple[str, float] | None:
+    """Return what a node limits from above, and its lower bound.
+
+    Returns
+    -------
+    tuple
+        The name of the value before both bounds, and the lower one, -inf where there is none; ``None`` if
+        the node has no upper bound, or bounds that depend on the image.
+    """
+    if key_of(node.node) != ("", "Clip"):
+        return None
+    try:
+        low, high = _bound(node, "min", 1), _bound(node, "max", 2)
+    except RuleError:
+        return None
+    return None if high is None else (str(node.node.inputs[0].name), -math.inf if low is None else low)
+
+
+def _bound(at: ForwardNode, name: str, place: int) -> float | None:
     """Return one of a Clip's bounds: a number, or an array that holds one, which runtimes take as well."""
     numbers = np.ravel(at.param(name, place, ()))
     if numbers.size > 1:

@@ -16,10 +16,8 @@ from onnx_deconv.operators.traits import GLOBAL, KEEPS_SIGN, PICK, REPEATS, VIEW
 
 
 @operator("Flatten", traits={VIEW, GLOBAL}, axes=named.regrouped)
-@operator(
-    "Unsqueeze", traits={VIEW}, evaluate=numbers.unsqueeze, field=fields.new_shape, axes=named.regrouped
-)
-@operator("Squeeze", traits={VIEW}, evaluate=numbers.squeeze, field=fields.new_shape, axes=named.regrouped)
+@operator("Unsqueeze", traits={VIEW}, evaluate=numbers.unsqueeze, field=fields.new_shape, axes=named.inserted)
+@operator("Squeeze", traits={VIEW}, evaluate=numbers.squeeze, field=fields.new_shape, axes=named.removed)
 @operator(
     "Reshape",
     traits={VIEW},

@@ -23,7 +23,8 @@ def _whole_image(model: Model, name: str, size: Sequence[int] | None, layout: st
     axes = range(-len(shape) + 2, 0) if layout == "NCHW" else range(-len(shape) + 1, -1)
     sizes = [shape[axis] for axis in axes] if size is None else list(size)
     if len(sizes) != len(axes) or None in sizes:
-        raise InputError(f"input {name!r} has shape {model.type_of(name)}: {sizes_of(name)}")
+        types = model.type_of(name)
+        raise InputError(f"input {name!r} has shape {types}: {sizes_of(name, types.shape)}")
     strips = []
     for axis, length in zip(axes, sizes, strict=True):
         pixels = np.arange(length or 0)

@@ -8,6 +8,7 @@ import numpy as np
 from onnx_deconv.compiler.backward import SEED, Walk
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.model import Array, Model
+from onnx_deconv.model.heads import axes_of
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime.providers import Providers
 from onnx_deconv.runtime.session import Session, numpy_of
@@ -78,6 +79,7 @@ class SignalMeter:
         providers: Providers = "cpu",
     ) -> None:
         self._walk = Walk(model, value, semantics, inputs, measured=True)
+        self._axes = axes_of(model, value)
         companion, taps = self._walk.run()
         both = forward(model, [*taps, Tap("value", value, value)])
         self._forward, self._back = (Session(p, model.folder, providers) for p in (both, companion))
@@ -99,14 +101,15 @@ class SignalMeter:
         """
         values = self._forward.run(feeds)
         explained = numpy_of(values[self._walk.value])
+        images = len(self._axes.canonical(explained))
         given = seed(explained) if callable(seed) else seed
         reads = {name: values[name] for name in self._back.inputs if name != SEED}
         found = self._back.run({**reads, SEED: given.astype(self._walk.op.dtype)})
         shares = {
-            value: _shares(numpy_of(found[before]), numpy_of(found[after]), len(explained))
+            value: _shares(numpy_of(found[before]), numpy_of(found[after]), images)
             for value, (before, after) in self._walk.energies.items()
         }
-        return [self._survival({v: s[k] for v, s in shares.items()}) for k in range(len(explained))]
+        return [self._survival({v: s[k] for v, s in shares.items()}) for k in range(images)]
 
     def _survival(self, shares: Mapping[str, float]) -> Survival:
         """Find the path from the explained value to an input whose narrowest rectifier is the widest."""

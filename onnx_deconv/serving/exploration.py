@@ -33,6 +33,7 @@ from onnx_deconv.imaging import (
     size_of,
 )
 from onnx_deconv.model import Array
+from onnx_deconv.model.ranking import before_limit
 from onnx_deconv.serving.glances import Glances, bright
 from onnx_deconv.serving.nine import Nine
 from onnx_deconv.serving.photographs import read_photograph
@@ -225,6 +226,8 @@ class Exploration:
             "layer": name,
             "count": len(values),
             "size": list(values.shape[1:]),
+            "equals": int((strengths == largest).sum()) - 1 if largest else 0,
+            "told_apart": before_limit(self.explainer.model, name),
             "maps": [
                 {
                     "channel": int(k),

@@ -7,7 +7,7 @@ or ``heat`` runs the explain graph, which costs about two such runs.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -16,6 +16,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
 from onnx_deconv.compiler.pair import Pair
+from onnx_deconv.compiler.seed_graph import GraphSeed
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import Photo, Picture, Preprocess, Views
 from onnx_deconv.model import Array
@@ -241,12 +242,11 @@ def graph_of(explainer: Explainer, preprocess: Preprocess | None) -> ExplainGrap
     DeconvError
         If the model's classes cannot be explained in one graph.
     """
-    pair = explainer.prepare().pair
-    is_class_map = pair.manifest["explained"]["value"] != explainer.scores_layer
+    start = explainer.start()
     return explain_graph(
-        pair,
-        seed="one" if explainer.head.kind == "detections" else "auto",
-        ranking=explainer.scores_layer if is_class_map else None,
+        explainer.session(start.layer, start.semantics).pair,
+        seed=cast(GraphSeed, start.seed),  # no place was asked for, whose value would be the seed
+        ranking=explainer.scores_layer if start.layer != explainer.scores_layer else None,
         target_input="required",
         rendering=None if preprocess is None else preprocess.layout,
     )

@@ -12,9 +12,13 @@ from onnx_deconv.compiler.pair import Pair
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model import Array, Model, all_tensors
 from onnx_deconv.model.protos import constant_nodes
+from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Tap
 from onnx_deconv.runtime import PairSession, Providers, numpy_of
 from onnx_deconv.verification.reference.graph import Forward
+
+ROUNDING = 10 * float(np.finfo(np.float32).eps)
+"""Of a score: what rounding may make of a change at most."""
 
 
 class Batch:
@@ -51,6 +55,22 @@ class Batch:
         self.explained = str(pair.manifest["explained"]["value"])
 
     @cached_property
+    def is_constant(self) -> bool:
+        """Whether the explained value is the same for other images, but for rounding.
+
+        All that is sent back from it cancels out: what is left on either side is rounding.
+        """
+        rng = np.random.default_rng(0)
+        others = {
+            name: (x / 2 + rng.standard_normal(x.shape) * (x.std() or 1) / 2).astype(x.dtype)
+            for name, x in self.feeds.items()
+            if x.dtype.kind == "f"
+        }
+        found = numpy_of(self.session.run_forward({**self.feeds, **others})[self.explained])
+        own, other = (each.astype(np.float64) for each in (self.values[self.explained], found))
+        return bool(np.abs(own - other).max(initial=0) <= ROUNDING * np.abs(own).max(initial=0))
+
+    @cached_property
     def graph(self) -> ModelProto:
         """The model's graph, flat, activations recognised, with its weights inside."""
         return _with_weights(self.model)
@@ -78,13 +98,26 @@ class Batch:
         return path
 
 
-def strongest_unit(explained: Array) -> Array:
-    """Return a seed of 1 at each image's strongest unit, the first of equals; what is not finite is none."""
-    values = explained.astype(np.float32)
+def strongest_unit(explained: Array, axes: Axes) -> Array:
+    """Return a seed of 1 at each image's strongest unit, the first of equals; what is not finite is none.
+
+    Parameters
+    ----------
+    explained
+        The explained value's numbers.
+    axes
+        Its axes.
+    """
+    values = axes.canonical(explained.astype(np.float32))
     images = np.where(np.isfinite(values), values, -np.inf).reshape(len(values), -1)
     seed = np.zeros(images.shape, np.float32)
     seed[np.arange(len(images)), images.argmax(1)] = 1
-    return seed.reshape(values.shape)
+    return axes.restored(seed.reshape(values.shape))
+
+
+def axes_told(pair: Pair) -> Axes:
+    """Return the axes of the value that a pair explains."""
+    return Axes.of(pair.manifest["explained"]["axes"])
 
 
 def _showing_all(model: Model, pair: Pair) -> ModelProto:

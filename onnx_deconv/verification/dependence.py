@@ -1,6 +1,7 @@
 """Whether a picture is about the image, and about the class, tried with two of each."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from onnx_deconv.imaging.similarity import pearson
 from onnx_deconv.model import Array, Model
 from onnx_deconv.runtime import PairSession, Providers, SignalMeter, Survival, numpy_of
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification.batch import strongest_unit
+from onnx_deconv.verification.batch import axes_told, strongest_unit
 from onnx_deconv.verification.checks import COMPANION_LIMIT, HALF_LIMIT, Check
 
 ALIKE = 0.99
@@ -46,10 +47,11 @@ def check_dependence(session: PairSession, feeds: Mapping[str, Array]) -> Iterat
         "image", rules, error, limit, f"two images: {told(likeness)}; depends on the image: {depends}"
     )
     values = session.run_forward(feeds)
-    explained = numpy_of(values[manifest["explained"]["value"]])
-    if explained[0].size > 1:
-        one = _picture(session, values, strongest_unit(explained))
-        second = strongest_unit(np.where(strongest_unit(explained) > 0, -np.inf, explained))
+    explained, axes = numpy_of(values[manifest["explained"]["value"]]), axes_told(session.pair)
+    if axes.canonical(explained)[0].size > 1:
+        first = strongest_unit(explained, axes)
+        one = _picture(session, values, first)
+        second = strongest_unit(np.where(first > 0, -np.inf, explained), axes)
         likeness = correlation(one, _picture(session, values, second))
         yield Check("class", rules, 0.0, limit, f"the two strongest units: {told(likeness)}")
 
@@ -59,7 +61,8 @@ def likeness_of_images(
 ) -> float | None:
     """Correlate the pictures of one unit, the strongest in the first of two batches, in both of them."""
     values = session.run_forward(feeds)
-    seed = strongest_unit(numpy_of(values[session.pair.manifest["explained"]["value"]]))
+    explained = numpy_of(values[session.pair.manifest["explained"]["value"]])
+    seed = strongest_unit(explained, axes_told(session.pair))
     return correlation(_picture(session, values, seed), _picture(session, session.run_forward(others), seed))
 
 
@@ -88,7 +91,8 @@ def survival(
     inputs = [each["of"] for each in manifest["reconstructions"]]
     value, semantics = manifest["explained"]["value"], Semantics(**manifest["semantics"])
     meter = SignalMeter(model, value, semantics, inputs, providers)
-    worst = min(meter(feeds, strongest_unit), key=lambda each: each.share)
+    unit = partial(strongest_unit, axes=axes_told(pair))
+    worst = min(meter(feeds, unit), key=lambda each: each.share)
     return worst if worst.at is not None else None
 
 

@@ -16,7 +16,7 @@ from onnx_deconv.operators import find, own_domain, rules_for, spelled
 from onnx_deconv.operators.traits import DISCONTINUOUS, SWITCHES
 from onnx_deconv.runtime import PairSession, numpy_of
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification.batch import Batch, strongest_unit
+from onnx_deconv.verification.batch import ROUNDING, Batch, axes_told, strongest_unit
 from onnx_deconv.verification.checks import Check, rounds
 
 ALONG_LIMIT = 0.05
@@ -37,9 +37,6 @@ RANDOM = (1e-3, 3e-4, 1e-4, 3e-3, 1e-2, 3e-5, 1e-1)
 DIRECTIONS = 8
 """How many random directions are taken together: the change along a single one may be next to nothing."""
 
-ROUNDING = 10 * float(np.finfo(np.float32).eps)
-"""Of the score: what rounding may make of a change at most."""
-
 
 def check_differences(batch: Batch, plain: PairSession, rng: np.random.Generator) -> Iterator[Check]:
     """Compare how the strongest units change with steps of each explained input with what the gradient says.
@@ -58,7 +55,7 @@ def check_differences(batch: Batch, plain: PairSession, rng: np.random.Generator
     Check
         ``difference``, once for steps along each gradient and once for steps in random directions.
     """
-    seed = strongest_unit(batch.values[batch.explained])
+    seed = strongest_unit(batch.values[batch.explained], axes_told(batch.pair))
     found = plain.run_deconv(plain.run_forward(batch.feeds), seed.astype(plain.seed_dtype))
     for entry in batch.pair.manifest["reconstructions"]:
         name, gradient = entry["of"], found[entry["name"]].astype(np.float64)

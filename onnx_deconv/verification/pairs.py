@@ -1,6 +1,6 @@
 """Checking a pair: all that can be said of it on one batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -12,7 +12,7 @@ from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.model import Array, Model
 from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of, seed_type, why_not_finite
 from onnx_deconv.semantics import Semantics
-from onnx_deconv.verification.batch import Batch, strongest_unit
+from onnx_deconv.verification.batch import Batch, axes_told, strongest_unit
 from onnx_deconv.verification.checks import Check, same_outputs
 from onnx_deconv.verification.companion import check_companion
 from onnx_deconv.verification.dependence import check_dependence, check_survival
@@ -29,6 +29,7 @@ def verify(
     providers: Providers = "auto",
     rng: np.random.Generator | None = None,
     saved: Pair | None = None,
+    watch: Callable[[Sequence[str]], Iterable[str]] = iter,
 ) -> Iterator[Check]:
     """Check the pair of a model on one batch.
 
@@ -51,6 +52,8 @@ def verify(
     saved
         A pair of that model to check in place of new ones; its own layer, table and choices then hold. The
         model may be its forward model.
+    watch
+        Goes through the tables; one that shows the progress, say.
 
     Yields
     ------
@@ -66,7 +69,7 @@ def verify(
     saved = None if saved is None else reading_with(saved, model)
     model.files.keep()
     original = Session(model.proto, model.folder, providers).run(feeds)
-    for rules in tables if saved is None else [saved.manifest["semantics"]["rules"]]:
+    for rules in watch(tables if saved is None else [saved.manifest["semantics"]["rules"]]):
         pair = saved or compile_pair(model, layer, semantics=replace(semantics or Semantics(), rules=rules))
         plain = PairSession(pair, providers)
         yield same_outputs(model, original, plain.run_forward(feeds), rules)
@@ -110,7 +113,7 @@ def check_pair(
     yield same_outputs(model, original.run(feeds), values, pair.manifest["semantics"]["rules"])
     explained = numpy_of(values[pair.manifest["explained"]["value"]])
     reads = {name: values[name] for name in companion.inputs if name != SEED}
-    sent = {**reads, SEED: strongest_unit(explained).astype(seed_type(companion))}
+    sent = {**reads, SEED: strongest_unit(explained, axes_told(pair)).astype(seed_type(companion))}
     found = companion.run_plainly(sent)
     for entry in pair.manifest["reconstructions"]:
         result, shape = found[entry["name"]], _shape(entry["shape"], feeds[entry["of"]].shape)

@@ -52,7 +52,7 @@ def _coarse_noise(size: Size, rng: np.random.Generator) -> Picture:
 def _normal(model: Model, name: str, rng: np.random.Generator) -> Array:
     types = model.type_of(name)
     if types.shape is None or None in types.shape[1:]:
-        raise InputError(f"input {name!r} has shape {types}: {sizes_of(name)}")
+        raise InputError(f"input {name!r} has shape {types}: {sizes_of(name, types.shape)}")
     dtype = model.input_dtype(name)
     numbers = rng.standard_normal([d or 1 for d in types.shape])
     return (numbers if dtype.kind == "f" else np.zeros_like(numbers)).astype(dtype)

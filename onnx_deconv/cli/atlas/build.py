@@ -20,7 +20,7 @@ from onnx_deconv.atlas.writer import Writer, draw, plans
 from onnx_deconv.attribution.method import AUTO
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
-from onnx_deconv.cli.atlas.summary import summarise
+from onnx_deconv.cli.atlas.summary import summarise, tell_replaced
 from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.fixed_inputs import FixedInputs
 from onnx_deconv.cli.image_options import ImageOptions
@@ -34,6 +34,7 @@ from onnx_deconv.files import check_disk, folder
 from onnx_deconv.imaging import Picture, read_image
 from onnx_deconv.model import Model, digest
 from onnx_deconv.model.heads import convolutions, rectified_convolution
+from onnx_deconv.model.ranking import ranking
 from onnx_deconv.runtime import device_of, workers
 from onnx_deconv.semantics import Semantics
 
@@ -128,6 +129,7 @@ def command(
     cluster = _cluster(options, study, partial(_source, paths), plan, made)
     threads = workers(device_of(study.explainer.providers)) if cluster is None else len(cluster.actors)
     _tell_means(console, study, projector, plan, source, output, threads)
+    tell_replaced(console, output)
     home = folder(output)
     atlas = load_partial(home, made, options.top) or Atlas(options.top, made)
     if cluster is None:
@@ -258,6 +260,7 @@ def _made(study: Study, layers: Sequence[str]) -> dict[str, Any]:
         "methods": {layer: _method(study.explainer.method(layer)) for layer in layers},
         "preprocess": preprocess,
         "layers": list(layers),
+        "ranked_by": _rankings(study.explainer.model, layers),
         "numbers": _numbers(study.explainer.model, layers),
         **study.fixed.record(),
     }
@@ -268,6 +271,13 @@ def _numbers(model: Model, layers: Sequence[str]) -> dict[str, str]:
     found = {number: rectified_convolution(model, value) for value, number in model.ordinals.items()}
     found |= {number: value for value, number in model.ordinals.items() if value in layers}
     return {number: layer for number, layer in found.items() if layer in layers}
+
+
+def _rankings(model: Model, layers: Sequence[str]) -> dict[str, str]:
+    """Return, of layers whose activations have an upper bound, the values before it."""
+    return {
+        each.layer: each.value for each in (ranking(model, layer) for layer in layers) if each.before_bound
+    }
 
 
 def _method(semantics: Semantics) -> dict[str, Any]:

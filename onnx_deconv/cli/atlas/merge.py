@@ -8,7 +8,7 @@ import click
 from onnx_deconv.atlas.merging import Merging, merge_folders
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.atlas.progress import Progress
-from onnx_deconv.cli.atlas.summary import summarise
+from onnx_deconv.cli.atlas.summary import summarise, tell_replaced
 from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.runtime import workers
 
@@ -40,6 +40,7 @@ def command(console: Console, /, atlases: Sequence[str], output: Path) -> int:
             f"{counted(takes.units, 'unit')} will take about {in_bytes(takes.disk)} of disk "
             f"({in_bytes(takes.making)} while it is made, {in_bytes(takes.free)} free), and last {lasts}"
         )
+        tell_replaced(console, output)
         return Progress(console, "units", takes.units).show
 
     return summarise(console, merge_folders(atlases, output, begin=begin), output)

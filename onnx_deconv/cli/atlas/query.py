@@ -30,7 +30,7 @@ QUESTION is any of layer=NAME (or conv9, or a part of the name), channel=N, imag
 
 \b
   class=NAME          the feature maps that have most images of a class among their strongest
-  near=LAYER:CHANNEL  the feature maps that have most images in common with one
+  near=LAYER:CHANNEL  the feature maps, of any layer or of layer=NAME, with most images in common with one
 
 An image's class is its folder's name, or what --classes says. The answer is printed, or written to a file:
 .csv, .jsonl, .parquet or .feather, which pandas and other tools read.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import click
 
 from onnx_deconv.atlas.reader import Reader
-from onnx_deconv.atlas.report import Explained, explanations, write_report
+from onnx_deconv.atlas.report import SECONDS, Explained, explanations, write_report
 from onnx_deconv.cli import groups
 from onnx_deconv.cli.console import Console, counted, in_bytes
 from onnx_deconv.cli.groups import PATH
@@ -60,6 +60,8 @@ def command(
     """
     reader = Reader(atlas)
     explained = list(_explained(console, reader, paths, options, run)) if paths else []
+    units = sum(len(table.ranks()) for table in reader.atlas.layers.values())
+    console.say_what_lasts(counted(units, "unit"), units * SECONDS, threads=1)
     size = write_report(output, reader, explained, show=console.status)
     maps = sum(len(table.activations) for table in reader.atlas.layers.values())
     record = {"report": output, "bytes": size, "feature_maps": maps, "explanations": len(explained)}

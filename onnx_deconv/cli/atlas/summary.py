@@ -1,14 +1,21 @@
-"""What is printed of a finished atlas."""
+"""What is printed of a finished atlas: of one that is made, and of one that was there before."""
 
 from pathlib import Path
 from typing import Any
 
 from onnx_deconv.atlas import Atlas
+from onnx_deconv.atlas.reader import INDEX
 from onnx_deconv.cli import FELL_SHORT
 from onnx_deconv.cli.console import Console, counted
 
 _MOST = 20
 """How many images that failed are named on stderr; ``atlas.json`` names all."""
+
+
+def tell_replaced(console: Console, output: Path) -> None:
+    """Warn that a finished atlas is in the folder: the new one takes its place."""
+    if (output / INDEX).is_file():
+        console.warn(f"{output}: the finished atlas there will be replaced")
 
 
 def summarise(console: Console, atlas: Atlas, output: Path, seconds: float | None = None) -> int:
@@ -35,9 +42,6 @@ def summarise(console: Console, atlas: Atlas, output: Path, seconds: float | Non
         console.warn(f"{len(atlas.failed)} of {atlas.seen} images could not be read; atlas.json names them")
     if tied := record["tied"]:
         among = f"in {tied} of {counted(maps, 'feature map')} all {atlas.top} images are equally strong"
-        console.warn(
-            f"{among}, and more may be: names decide; where activations have an upper bound (ReLU6), "
-            "--layer NAME can take the values before it"
-        )
+        console.warn(f"{among}, and more may be: names decide which are shown; sheets and report mark them")
     console.result(record, text)
     return FELL_SHORT if atlas.failed else 0

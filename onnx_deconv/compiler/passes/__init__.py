@@ -57,7 +57,7 @@ COMPANION = {
 }
 """The passes for a companion, in order, by the device on which it is loaded."""
 
-MAXIMA: dict[str, tuple[str, ...]] = {"cpu": ("additions",), "cuda": ()}
+MAXIMA: dict[str, tuple[str, ...]] = {"cpu": ("shared",), "cuda": ()}
 """The passes for a model that gives the maxima of its feature maps, in order, by device."""
 
 

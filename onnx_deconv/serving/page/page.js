@@ -255,7 +255,8 @@ async function maps(turn) {
   layerMaps = found;
   marks();
   const count = found.maps.length < found.count ? `the ${found.maps.length} strongest of ${found.count}` : found.count;
-  $("maps-words").textContent = `${found.layer}: ${count} maps of ${found.size.join("×") || "one value"}, the strongest first.`;
+  $("maps-words").textContent = `${found.layer}: ${count} maps of ${found.size.join("×") || "one value"}, the strongest first.` +
+    (found.equals ? ` The first ${found.equals + 1} are equally strong${found.told_apart ? `: ${found.told_apart}, the value before, tells them apart` : ""}.` : "");
 }
 
 // While the camera runs, every map stays where it is.

@@ -1,0 +1,322 @@
+"""Probabilities joined in one value, to each other or to numbers of boxes, as YOLO writes them: their scores.
+
+The value has no scores of its own in the file: before the sigmoids stand several values, and beside them what
+no sigmoid makes. In the *view* of a model it gets some: the same nodes once more, of what the sigmoids are
+given. Each number of it stands where the probability does, and all others are the same. In the place of a
+product of two probabilities, a class's and that of there being anything at all, stands the sum of their
+scores, as the logarithm of a product is a sum. Which box, or class, is the most probable is still asked of
+the value itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from onnx_deconv.errors import RuleError
+from onnx_deconv.model.ensembles import factor
+from onnx_deconv.model.reading import read_by, told_by_the_image
+from onnx_deconv.operators import find, own_domain, traits_of
+from onnx_deconv.operators.axes import compared, cut_out, placed_from
+from onnx_deconv.operators.node import Forward, ForwardNode
+from onnx_deconv.operators.traits import (
+    AFFINE,
+    JOIN,
+    LOGARITHM,
+    PICK,
+    POINTWISE,
+    PROBABILITY,
+    QUANTISER,
+    REDUCTION,
+    VIEW,
+)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A value that holds probabilities.
+
+    Attributes
+    ----------
+    value
+        Its name.
+    scores
+        The same with scores in their place: a value of the view.
+    squashed
+        The nodes that make the probabilities, the last one first.
+    beside
+        Whether it holds other numbers too.
+    """
+
+    value: str
+    scores: str
+    squashed: Sequence[gs.Node]
+    beside: bool
+
+
+Written = tuple[gs.Node, Sequence[str]]
+"""A node that the view gains, and for each of its results a value of the same type."""
+
+
+def joined_probabilities(
+    model: Forward, nodes: Sequence[gs.Node], outputs: Sequence[str]
+) -> tuple[dict[str, Joined], list[Written]]:
+    """Find the values that hold joined probabilities, and write the same of their scores.
+
+    Parameters
+    ----------
+    model
+        The view; not changed.
+    nodes
+        Its nodes, in order.
+    outputs
+        The model's outputs.
+
+    Returns
+    -------
+    tuple
+        What was found, by the value's name; and the nodes that the view is to gain, in order.
+    """
+    scores = _Scores(model, told_by_the_image(nodes, model.inputs))
+    for node in _ends(model, nodes, outputs):
+        scores.follow(node)
+    found = {value: each.joined(value) for value, each in scores.known.items() if each.is_joined}
+    return found, scores.needed(found)
+
+
+_FOLLOWED = {JOIN, PICK, POINTWISE, QUANTISER, REDUCTION, VIEW}
+
+
+def _ends(model: Forward, nodes: Sequence[gs.Node], outputs: Sequence[str]) -> list[gs.Node]:
+    """List the nodes between the last probabilities, or filters, and the outputs, in order."""
+    waiting, seen = list(outputs), set[str]()
+    while waiting:
+        name = waiting.pop()
+        node = model.producers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if PROBABILITY not in traits_of(node) and _is_followed(model, node):
+            waiting += read_by(node)
+    return [node for node in nodes if any(v.name in seen for v in node.outputs)]
+
+
+def _is_followed(model: Forward, node: gs.Node) -> bool:
+    """Tell whether a node picks, moves or combines numbers, as what follows scores does."""
+    places = placed_from(ForwardNode(node, model)) is not None
+    return places or _has_branches(node) or bool(traits_of(node) & _FOLLOWED)
+
+
+def _has_branches(node: gs.Node) -> bool:
+    return any(isinstance(each, gs.Graph) for each in node.attrs.values())
+
+
+@dataclass(frozen=True)
+class _Score:
+    """What stands in the place of a value, with scores in that of probabilities.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    squashed
+        The nodes that make the probabilities, by their values.
+    is_joined
+        Whether several values were joined, or multiplied.
+    beside
+        Whether it holds other numbers too.
+    fields
+        The axis along which scores and others follow each other, and which are scores, if that is known.
+    """
+
+    name: str
+    squashed: Mapping[str, gs.Node]
+    is_joined: bool = False
+    beside: bool = False
+    fields: "_Fields | None" = None
+
+    def joined(self, value: str) -> Joined:
+        return Joined(value, self.name, list(self.squashed.values())[::-1], self.beside)
+
+
+class _Scores:
+    """Scores in the place of probabilities, from one node to the next."""
+
+    def __init__(self, model: Forward, told: set[str]) -> None:
+        self._model, self._told = model, told
+        self._written: dict[str, gs.Node] = {}
+        self.known: dict[str, _Score] = {}
+
+    def follow(self, node: gs.Node) -> None:
+        """Learn what stands in the place of a node's results, where scores stand in that of probabilities."""
+        traits, first = traits_of(node), node.inputs[0].name if node.inputs else ""
+        if PROBABILITY in traits:
+            if LOGARITHM not in traits and first not in self._model.inputs:
+                self.known[node.outputs[0].name] = _Score(first, {node.outputs[0].name: node})
+        elif QUANTISER in traits and JOIN not in traits:
+            if first in self.known:
+                self.known[node.outputs[0].name] = self.known[first]
+        elif self._is_kept(node):
+            self._write(node)
+        elif self._is_product(node):
+            self._write(node, gs.Node("Add"))
+
+    def needed(self, found: Mapping[str, Joined]) -> list[Written]:
+        """List the nodes that what was found is made of, in order."""
+        waiting, used = [each.scores for each in found.values()], set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in self._written and name not in used:
+                used.add(name)
+                waiting += [v.name for v in self._written[name].inputs]
+        nodes = {id(node): node for name, node in self._written.items() if name in used}
+        return [(n, [v.name.removesuffix(_SUFFIX) for v in n.outputs]) for n in nodes.values()]
+
+    def _is_kept(self, node: gs.Node) -> bool:
+        """Tell whether a node does to scores what it does to the probabilities beside other numbers."""
+        traits, given = traits_of(node), [v.name for v in node.inputs if v.name in self.known]
+        if not given or own_domain(node.domain) or not self._is_real(node):
+            return False
+        if JOIN in traits:
+            return QUANTISER not in traits
+        if traits >= {AFFINE, POINTWISE}:
+            return self._scales_fields(node, given)
+        others = [v.name for v in node.inputs[1:]]
+        if given != [node.inputs[0].name] or _has_branches(node):
+            return False
+        return VIEW in traits or (
+            PICK in traits
+            and REDUCTION not in traits
+            and compared(ForwardNode(node, self._model)) is None
+            and self._told.isdisjoint(others)
+        )
+
+    def _is_product(self, node: gs.Node) -> bool:
+        """Tell whether a node multiplies two probabilities."""
+        given, entry = [v.name for v in node.inputs], find(node.op, node.domain)
+        known = [self.known.get(name) for name in given]
+        if len(set(given)) != 2 or any(each is None or each.beside for each in known):  # noqa: PLR2004
+            return False
+        if POINTWISE not in entry.traits or not entry.can_evaluate:
+            return False
+        return all(entry.evaluate(node.attrs, a, b) == a * b for a, b in ((2.0, 3.0), (5.0, 0.5)))
+
+    def _is_real(self, node: gs.Node) -> bool:
+        return not any(self._model.type_of(v.name).dtype in _WHOLE for v in node.outputs)
+
+    def _scales_fields(self, node: gs.Node, given: Sequence[str]) -> bool:
+        """Tell whether a node multiplies fields by positive constants, as boxes by the image's size."""
+        fixed = all(v.name in self._model.constants for v in node.inputs if v.name not in given)
+        fields = len(given) == 1 and self.known[given[0]].beside
+        return fixed and fields and isfinite(factor(self._model, node))
+
+    def _write(self, node: gs.Node, instead: gs.Node | None = None) -> None:
+        """Write a node once more, or another one in its place."""
+        written = instead or node
+        results = [v.name for v in node.outputs]
+        names = [f"{result}{_SUFFIX}" for result in results]
+        if not self._may_write(written, names):
+            return
+        of = [self.known.get(v.name) for v in node.inputs]
+        known, joins = [each for each in of if each is not None], JOIN in traits_of(node)
+        joined = joins or instead is not None or any(each.is_joined for each in known)
+        squashed = {name: each for score in known for name, each in score.squashed.items()}
+        places = zip(node.inputs, of, strict=True)
+        inputs = [v if each is None else gs.Variable(each.name) for v, each in places]
+        made = gs.Node(written.op, names[0], dict(written.attrs), inputs, [gs.Variable(n) for n in names])
+        for result, name in zip(results, names, strict=True):
+            beside, fields = self._fields(node, result, of)
+            self.known[result] = _Score(name, squashed, joined, beside, fields)
+            if name not in self._model.producers:
+                self._written[name] = made
+
+    def _fields(
+        self, node: gs.Node, value: str, of: Sequence[_Score | None]
+    ) -> tuple[bool, "_Fields | None"]:
+        """Tell whether a result of a node holds other numbers than scores, and where."""
+        known = [each for each in of if each is not None]
+        if not (any(each.beside for each in known) or (JOIN in traits_of(node) and None in of)):
+            return False, None
+        if JOIN in traits_of(node):
+            found = self._joined_fields(node, of)
+        else:
+            fields = next(each.fields for each in known if each.beside)
+            found = None if fields is None else self._moved_fields(node, value, fields)
+        return (False, None) if found is not None and all(found.scores) else (True, found)
+
+    def _joined_fields(self, node: gs.Node, of: Sequence[_Score | None]) -> "_Fields | None":
+        at = ForwardNode(node, self._model)
+        axis, same = at.axis(), {None if each is None else each.fields for each in of}
+        alike = same.pop()
+        if not same and alike is not None and alike.axis != axis:
+            return alike  # one level after the other
+        found: list[bool] = []
+        for i, each in enumerate(of):
+            size = at.shape_of(i)[axis]
+            if each is not None and each.beside:
+                if each.fields is None or each.fields.axis != axis:
+                    return None
+                found += each.fields.scores
+            elif size is None:
+                return None
+            else:
+                found += [each is not None] * size
+        return _Fields(axis, tuple(found))
+
+    def _moved_fields(self, node: gs.Node, value: str, fields: "_Fields") -> "_Fields | None":
+        """Follow fields through a node that moves, picks or scales them; ``None`` where that is not known."""
+        before = next(self._model.type_of(v.name).shape for v in node.inputs if v.name in self.known)
+        after = self._model.type_of(value).shape
+        if before is None or after is None:
+            return None
+        count = len(fields.scores)
+        if len(before) == len(after) and after[fields.axis] == count and _keeps_order(node):
+            return fields
+        if VIEW in traits_of(node) and len(node.inputs) > 1:  # a Reshape
+            kept = {1: 1, len(before) - 1: len(after) - 1}.get(fields.axis)
+            return None if kept is None or after[kept] != count else replace(fields, axis=kept)
+        flags = np.array(fields.scores).reshape([-1 if k == fields.axis else 1 for k in range(len(before))])
+        try:
+            flags = self._evaluated(node, value, flags)
+        except (RuleError, TypeError, ValueError, IndexError, KeyError, AttributeError):
+            return None
+        if not flags.size:  # it cuts along another axis
+            return fields if len(before) == len(after) and after[fields.axis] == count else None
+        long = [k for k, size in enumerate(flags.shape) if size != 1] or [0]
+        fits = flags.ndim == len(after) and (not after or after[long[0]] in (flags.size, None))
+        return _Fields(long[0], tuple(flags.ravel().tolist())) if fits and len(long) == 1 else None
+
+    def _evaluated(self, node: gs.Node, value: str, flags: NDArray[Any]) -> NDArray[Any]:
+        part = cut_out(ForwardNode(node, self._model), value)
+        if part is not None:
+            axis, first, last = part
+            return flags if flags.shape[axis] == 1 else flags.take(range(first, last), axis)
+        constants = [self._model.constant(v.name) for v in node.inputs[1:] if v.name]
+        return np.asarray(find(node.op, node.domain).evaluate(node.attrs, flags, *constants))
+
+    def _may_write(self, node: gs.Node, names: Sequence[str]) -> bool:
+        """Tell whether the names are free, or are those of the same nodes, as in a pair's forward model."""
+        there = (self._model.producers.get(name) for name in names)
+        return all(each is None or each.op == node.op for each in there)
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The axis along which scores and other numbers follow each other, and which of them are scores."""
+
+    axis: int
+    scores: tuple[bool, ...]
+
+
+def _keeps_order(node: gs.Node) -> bool:
+    """Tell whether a node leaves fields, of which there are as many as before, in their order."""
+    return PICK not in traits_of(node) and (POINTWISE in traits_of(node) or len(node.inputs) > 1)
+
+
+_SUFFIX = "/scores"
+_WHOLE = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}

@@ -1,0 +1,33 @@
+"""What nodes read, and which values the image's numbers change."""
+
+from collections.abc import Iterable, Iterator
+
+import onnx_graphsurgeon as gs
+
+from onnx_deconv.operators import traits_of
+from onnx_deconv.operators.traits import SHAPE_ONLY
+
+
+def read_by(node: gs.Node) -> Iterator[str]:
+    """Yield the values that a node reads, those that its branches (If, Loop) take from around it too."""
+    yield from (value.name for value in node.inputs if value.name)
+    for branch in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
+        for inner in branch.nodes:
+            yield from read_by(inner)
+
+
+def told_by_the_image(nodes: Iterable[gs.Node], inputs: Iterable[str]) -> set[str]:
+    """Return the values that depend on the inputs' numbers, not on their sizes alone.
+
+    Parameters
+    ----------
+    nodes
+        The nodes, in order.
+    inputs
+        The inputs.
+    """
+    found = set(inputs)
+    for node in nodes:
+        if SHAPE_ONLY not in traits_of(node) and not found.isdisjoint(read_by(node)):
+            found.update(v.name for v in node.outputs)
+    return found
