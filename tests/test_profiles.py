@@ -155,6 +155,26 @@ def test_one_graph_unpools_a_whole_batch_by_the_pools_own_indices(name):
 # --- other passes -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("passes", [None, ()])
+def test_values_of_which_no_type_is_known_are_not_declared(passes):
+    """ONNX infers nothing of onnxruntime's own operators, and onnxruntime refuses a value without a type."""
+    body = """
+        q = QuantizeLinear(x, scale, zero)
+        d = com.microsoft.QLinearAdd(q, scale, zero, q, scale, zero, scale, zero)
+        r = Reshape(d, shape) y = DequantizeLinear(r, scale, zero)
+    """
+    tensors = {
+        "scale": np.array(0.5, np.float32),
+        "zero": np.array(0, np.int8),
+        "shape": np.array([1, 3, 4, 6]),
+    }
+    net = model(body, tensors, "1,3,6,4")
+    net.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    graph = explain_graph(compile_pair(load(net, {"x": (1, 3, 6, 4)}), "r"), passes=passes)
+    assert all(info.type.tensor_type.elem_type for info in graph.proto.graph.value_info)
+    assert explained(graph, {"x": random(1, 3, 6, 4)})["reconstruction"].any()
+
+
 @pytest.mark.parametrize("form", ["pair", "explain"])
 def test_nodes_in_any_order_stay_where_sizes_are_given(form):
     """onnxruntime's converter to float16 appends the Cast of the input after all that read it."""

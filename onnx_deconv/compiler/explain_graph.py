@@ -420,6 +420,7 @@ def _beyond_inference(proto: ModelProto) -> list[ValueInfoProto]:
 
 
 def _is_map_of_known_size(info: ValueInfoProto) -> bool:
-    """Tell whether a value has a batch axis, channels, and axes of known size."""
-    sizes = list(info.type.tensor_type.shape.dim)[1:]
-    return len(sizes) > len("C") and all(dim.dim_value for dim in sizes)
+    """Tell whether a value has a type, a batch axis, channels, and axes of known size."""
+    tensor = info.type.tensor_type
+    sizes = list(tensor.shape.dim)[1:]
+    return bool(tensor.elem_type) and len(sizes) > len("C") and all(dim.dim_value for dim in sizes)

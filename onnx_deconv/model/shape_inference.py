@@ -65,7 +65,8 @@ def state_sizes(proto: ModelProto) -> None:
 
 def _is_wholly_known(info: ValueInfoProto) -> bool:
     tensor = info.type.tensor_type
-    return tensor.HasField("shape") and all(dim.dim_value for dim in tensor.shape.dim)
+    known = tensor.elem_type and tensor.HasField("shape")  # of other domains types may not be known
+    return bool(known) and all(dim.dim_value for dim in tensor.shape.dim)
 
 
 def _recount_windows(view: ModelProto, inferred: ModelProto, recounted: set[str]) -> bool:
