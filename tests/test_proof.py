@@ -140,9 +140,17 @@ def test_all_kinds_of_targets_are_asked_for(tmp_path, monkeypatch, kind):
     assert [len(feeds["x"]) for feeds in asked] == [1, 1, 2]
 
 
-def test_a_runtime_that_refuses_a_graph_says_why(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Check 'false' failed at core.cpp:3\nno Conv here\n",
+        "FrontEnd API failed with Failure:\nModel wasn't fully converted.\nSummary:\n-- no Conv here\n",
+    ],
+    ids=["a check", "a conversion"],
+)
+def test_a_runtime_that_refuses_a_graph_says_why(tmp_path, monkeypatch, said):
     def load(*_):
-        raise RuntimeError("Exception from core.cpp:132:\nCheck 'false' failed at core.cpp:3\nno Conv here\n")
+        raise RuntimeError(f"Exception from core.cpp:132:\n{said}")
 
     prover(monkeypatch, load)
     code, _, err = convert(tmp_path)

@@ -38,6 +38,11 @@ _NUDGE, _COARSE_NUDGE = 1e-6, 1e-3
 _FEW = 1 / 64
 """What share of pixels is moved in place of that: the mean square is the same."""
 
+_EMPTY_WORDS = (
+    "Exception from", "FrontEnd API failed", "Model wasn't fully converted", "Failed operations", "Summary:",
+)  # fmt: skip
+"""What lines of OpenVINO's complaints begin with that do not say what is wrong."""
+
 _MOST = 1e30
 """What an infinite error is ranked as."""
 
@@ -265,8 +270,8 @@ def _differs(output: str, error: float) -> str:
 def _reason(error: Exception) -> str:
     """Find the line of a runtime's complaint that says what is wrong, which often is not the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Check '" not in line and not line.startswith("Exception from")]
-    return (telling or lines or [type(error).__name__])[0][:200]
+    telling = [line for line in lines if "Check '" not in line and not line.startswith(_EMPTY_WORDS)]
+    return (telling or lines or [type(error).__name__])[0].lstrip("- ")[:200]
 
 
 def _not_proved(prover: Prover) -> str:
