@@ -961,6 +961,20 @@ def test_progress_is_shown_on_a_terminal_alone(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_samples_and_checks_are_counted_on_a_terminal_alone(model, photo, out, monkeypatch):
+    asked = "explain", model, photo, "--average", "smoothgrad", "--samples", 3, "--verbose", "-o", out
+    assert "sample" not in run(*asked)[2]
+    shown = []
+    monkeypatch.setattr(Console, "status", lambda _, text: shown.append(text))
+    assert run(*asked)[0] == 0
+    assert shown == [f"sample {k} of 3" for k in (1, 2, 3)]
+    for form in ("pair", "explain"):
+        shown.clear()
+        assert run("convert", model, "--form", form, "--check", 2, "-o", out / form)[0] == 0
+        assert shown == ["check 1 of 2", "check 2 of 2"]
+    assert logging.getLogger("onnx_deconv").level == logging.NOTSET
+
+
 def test_json_holds_no_number_that_json_does_not_know(capsys):
     console = Console()
     console.json = True

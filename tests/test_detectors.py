@@ -591,6 +591,34 @@ def test_boxes_beside_sure_probabilities_are_explained_from_before_the_sigmoids(
     np.testing.assert_allclose(alone.reconstruction, cell(1, 2, 0.5 * SURE / 16)[0], rtol=1e-5, atol=1e-6)
 
 
+def test_the_region_of_a_class_is_told_among_the_classes_and_never_among_a_boxes_numbers():
+    """Bright wins in cells above 0.4, where the objectness counts too; boxes have larger numbers."""
+    body = "c = Conv<strides=[4,4]>(x, coarse, bc) r = Reshape(c, rows) b, q = Split<axis=1>(r, only)"
+    large = LEVELS | {"bc": np.float32([100, 100, 100, 100, -20, -40, 40])}
+    proto = net(f"{body} p = Sigmoid(q) y = Concat<axis=1>(b, p)", **large)
+    ask = explainer(proto)
+    assert (ask.fields.first, ask.fields.count, ask.fields.objectness) == (5, 2, 4)
+    image = scene((1, 2, 0.9), (3, 0, 0.7))
+    (found,) = ask(image, "bright", position="region")
+    both = cell(1, 2, 1.5 * SURE / 16) + cell(3, 0, 1.5 * SURE / 16)
+    np.testing.assert_allclose(found.reconstruction, both[0], rtol=1e-5)
+    (found,) = ask(image, "dark", position="region")
+    rest = (both[0] == 0) * np.float32(-0.5 * SURE / 16)  # the objectness rises by half of that
+    np.testing.assert_allclose(found.reconstruction, rest, rtol=1e-5)
+    (found,) = ask(image, "bright - dark", position="region")
+    weights = both[0] / both.max() * SURE / 16 + (both[0] == 0) * SURE / 16
+    np.testing.assert_allclose(found.reconstruction, weights, rtol=1e-5)
+    (found,) = ask(image, "field 4", position=np.ones(16))
+    assert found.score == pytest.approx(50 * 0.9 - 20, rel=1e-5)
+    for target, place, message in (
+        ("at 5,5", 3, "finds a box by itself: leave out the position"),
+        ("bright#2", "region", "finds a box by itself"),
+        ("field 4", "region", "field 4 is no class: give a box's place"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ask(image, target, position=place)
+
+
 @pytest.mark.parametrize("squash", ["Sigmoid", "Softmax<axis=2>"])
 def test_probabilities_of_several_levels_are_explained_from_before_each(squash, tmp_path):
     """As RetinaNet, SSD and RetinaFace write them: beside the boxes, level after level."""
@@ -607,6 +635,14 @@ def test_probabilities_of_several_levels_are_explained_from_before_each(squash, 
     found = in_all_three(proto, image, tmp_path, "bright")
     np.testing.assert_allclose(arrays(found), cell(1, 2, SURE / 16), rtol=1e-5, atol=1e-6)
     assert found[0].position == (64 + 6,)
+
+
+def test_a_value_of_the_users_own_is_not_taken_for_the_scores():
+    """Its name is the one that these would get; then the probabilities are explained, as they stand."""
+    proto = net(f"{YOLO['v5'].replace(' y = ', ' joined = ')} y = Identity(joined)", **LEVELS)
+    proto.graph.node.append(helper.make_node("Concat", ["fy", "cy"], ["joined/scores"], axis=1))
+    head = head_of(load(proto))
+    assert (head.kind, head.start, head.ranked) == ("detections", "y", None)
 
 
 @pytest.mark.parametrize("labels", [("bright", "dark"), ("nothing", "bright", "dark"), ()])
@@ -680,6 +716,26 @@ def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_p
     assert (head.kind, head.start, list(head.cut)) == ("classes", "y/scores", ["Sigmoid q", "Sigmoid p"])
     found = in_all_three(proto, np.ones((1, 1, 16, 16), np.float32), tmp_path, "dark")
     np.testing.assert_allclose(arrays(found), right, rtol=1e-6)
+
+
+def test_sums_of_picked_scores_are_no_classes():
+    """As CornerNet's: of each two best corners the mean, and of these the best."""
+    body = f"""{MAPS} d = Conv<strides=[4,4]>(x, k, o) s = Sigmoid(c) q = Sigmoid(d)
+        l = Flatten(s) n = Flatten(q) v, i = TopK(l, five) w, j = TopK(n, five) u = Unsqueeze(v, last)
+        r = Unsqueeze(w, second) a = Add(u, r) m = Mul(a, third) f = Flatten(m) y, h = TopK(f, five)"""
+    proto = net(body, labels=())
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start) == ("numbers", "f")
+    with pytest.raises(InputError, match="nothing tells whether they are classes"):
+        explainer(proto)(SCENE)
+
+
+def test_the_mean_of_two_class_maps_is_explained_by_the_mean_of_their_scores(tmp_path):
+    body = f"""{MAPS} d = Conv<strides=[4,4]>(x, k, o) s = Sigmoid(c) q = Sigmoid(d) a = Add(s, q)
+        y = Mul(a, half_)"""
+    proto = net(body, half_=np.float32(0.5))
+    assert head_of(load(proto)).kind == "class map"
+    np.testing.assert_allclose(arrays(in_all_three(proto, SCENE, tmp_path, "bright")), BRIGHT, atol=1e-6)
 
 
 # --- branches, plug-ins, and what is not told ---------------------------------------------------------

@@ -440,6 +440,49 @@ def test_a_table_beside_the_images_has_no_axis_for_them(batch, size, table, tail
     np.testing.assert_allclose([e.reconstruction for e in alone], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("images", "texts"), [("N", "M"), ("?", "?"), ("N", "?")])
+@pytest.mark.parametrize("squash", ["", "p = Softmax<axis=1>(y)"])
+def test_texts_of_any_number_are_shared_by_all_images(images, texts, squash, tmp_path):
+    """The score of a text is the mean of its words' rows of the table, times the means of the channels."""
+    body = f"""{POOLED} e = Gather(words, ids) m = ReduceMean<keepdims=0>(e, along) t = Transpose(m)
+        y = MatMul(a, t) {squash}"""
+    proto = of_inputs(f"float[{images},3,2,2] x, int64[{texts},2] ids", body, axes=np.array([2, 3]),
+        along=np.array([1]), words=TABLE.T)  # fmt: skip
+    output = "p" if squash else "y"
+    sizes = [images, texts] if (images, texts) == ("N", "M") else [None, None]
+    replaced = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, sizes)
+    proto.graph.output[0].CopyFrom(replaced)
+    x, ids = random(2, 3, 2, 2), np.array([[0, 0], [0, 1], [1, 1], [1, 0]])
+    for count in (4, 2):  # as many as there are images, too
+        ask = Explainer(proto, "gradient", providers="cpu")
+        found = ask({"x": x, "ids": ids[:count]}, 1)
+        score = np.broadcast_to(TABLE.mean(axis=1)[:, None, None] / 4, x.shape)
+        np.testing.assert_allclose([e.reconstruction for e in found], score, rtol=1e-6)
+        given = with_inputs(load(proto), {"ids": ids[:count]})
+        alone = Explainer(given, "gradient", providers="cpu")(x, 1)
+        np.testing.assert_allclose([e.reconstruction for e in alone], score, rtol=1e-6)
+    net, out = saved(proto, tmp_path / "net.onnx"), tmp_path / "out"
+    np.save(tmp_path / "x.npy", x[:1])
+    np.save(tmp_path / "ids.npy", ids)
+    how = (f"--input=ids={tmp_path / 'ids.npy'}", "--rules", "gradient", "--target", 1, "-o", out)
+    assert run("explain", net, tmp_path / "x.npy", *how)[0] == 0
+    (values,) = out.glob("*.npy")
+    np.testing.assert_allclose(np.load(values), score[0], rtol=1e-6)
+
+
+def test_a_batch_for_one_input_is_refused_by_its_own_name(tmp_path):
+    net, x = saved(compared(), tmp_path / "net.onnx"), tmp_path / "x.npy"
+    np.save(x, random(1, 4, 5))
+    np.save(tmp_path / "many.npy", random(3, 1, 4, 5))
+    rest = ("--input", "factor=1", "--input", "flip=false")
+    many = f"right={tmp_path / 'many.npy'}"
+    assert "--input right: holds 3 samples" in refused("explain", net, x, "--input", many, *rest)
+    said = refused("explain", net, tmp_path / "many.npy", "--input", f"right={x}", *rest)
+    assert "many.npy: holds 3 samples" in said
+    with pytest.raises(InputError, match="'right': 3×1×4×5 is a batch: give what one image gets"):
+        with_inputs(load(compared()), {"right": random(3, 1, 4, 5)})
+
+
 def test_an_input_that_nothing_reads_does_not_say_how_many_images_there_are():
     proto = of_inputs("float[N,3,2,2] x, float[7] spare", f"{POOLED} y = MatMul(a, t)", t=TABLE)
     proto.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))

@@ -203,6 +203,42 @@ def test_layers_of_an_image_without_an_axis_have_channels_and_positions(form):
         np.testing.assert_allclose(arrays(found), arrays(expected), atol=1e-6)
 
 
+@pytest.mark.parametrize("rules", ["auto", "grad-cam", "layer-cam", "lrp"])
+@pytest.mark.parametrize("form", ["in front", "around each filter"])
+def test_class_activation_maps_are_those_of_the_same_model_with_the_axis(form, rules):
+    expected = explainer(model(WHOLE, WEIGHTS, f"1,{SIZES}"), rules)(IMAGES)
+    found = explainer(model(FORMS[form], WEIGHTS, SIZES), rules)(IMAGES)
+    assert [e.semantics for e in found] == [e.semantics for e in expected]
+    np.testing.assert_allclose(arrays(found), arrays(expected), atol=1e-6)
+
+
+def test_a_class_s_own_map_is_found_whatever_axes_it_has():
+    """With the channels last, and without an axis for the image."""
+    weights = WEIGHTS | {"w": random(5, 4, 1, 1)}
+    bodies = {
+        f"1,{SIZES}": """
+            c = Conv(x, k, b) r = Relu(c) maps = Conv(r, w) s = ReduceMean<keepdims=0>(maps, both)
+        """,
+        SIZES: """
+            u = Unsqueeze(x, first) f = Conv(u, k, b) c = Squeeze(f, first) r = Relu(c)
+            v = Unsqueeze(r, first) g = Conv(v, w) maps = Squeeze(g, first)
+            s = ReduceMean<keepdims=0>(maps, places)
+        """,
+        "1,6,9,3": """
+            t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, k, b) r = Relu(c) g = Conv(r, w)
+            maps = Transpose<perm=[0,2,3,1]>(g) s = ReduceMean<keepdims=0>(maps, places)
+        """,
+    }
+    found = []
+    for sizes, body in bodies.items():
+        images = IMAGES.transpose(0, 2, 3, 1) if sizes.endswith("3") else IMAGES
+        each = explainer(model(f"{body} y = Softmax(s)", weights, sizes), "deconvnet")(images)
+        assert {(e.layer, e.seed) for e in each} == {("maps", "map")}
+        found.append(arrays(each).transpose(0, 3, 1, 2) if sizes.endswith("3") else arrays(each))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("opset", [11, 12])
 def test_axes_that_are_attributes_are_given_and_taken_away_too(opset):
     body = "u = Unsqueeze<axes=[0]>(x) c = Conv(u, k, b) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)"

@@ -64,7 +64,10 @@ def head(body, batch="N", **more):
         (f"{SCORES} y = LpNormalization(s)", "embedding", (0, 1, ())),
         (f"{SCORES} n = ReduceL2(s, axis) y = Div(s, n)", "embedding", (0, 1, ())),
         (
-            f"{SCORES} n = ReduceL2(s, axis) e = Clip(n, tiny) z = Shape(s) l = Expand(e, z) y = Div(s, l)",
+            (
+                f'{SCORES} n = ReduceL2(s, axis) e = Clip(n, tiny, "") '
+                "z = Shape(s) l = Expand(e, z) y = Div(s, l)"
+            ),
             "embedding",
             (0, 1, ()),
         ),
@@ -244,3 +247,27 @@ def test_one_number_per_image_is_one_class():
     assert axes.canonical(random(7)).shape == (7, 1)
     np.testing.assert_array_equal(axes.restored(axes.canonical(random(7))), random(7))
     assert axes.sizes(["N"]) == ["N", 1]
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind"),
+    [
+        ("p = Softmax<axis=1>(s)", "classes"),
+        ("h = Mul(s, hundred) p = Softmax<axis=1>(h)", "classes"),
+        ("p = ArgMax<axis=1>(s)", "classes"),
+        ("q = Relu(s) z = MatMul(q, square) p = Softmax<axis=1>(z)", "numbers"),
+        ("q = Mul(s, s) p = Identity(q)", "numbers"),
+    ],
+)
+def test_numbers_whose_softmax_another_output_is_are_scores_of_classes(tail, kind):
+    proto = model(f"{SCORES} {tail}", WEIGHTS | {"square": random(5, 5)}, "N,3,6,9", "s p a")
+    if "ArgMax" in tail:
+        proto.graph.output[1].type.tensor_type.elem_type = 7
+    told = {each.output: each.kind for each in heads(load(proto))}
+    assert (told["s"], told["a"]) == (kind, "numbers")
+
+
+def test_one_number_whose_sigmoid_another_output_is_is_the_score_of_a_class():
+    body = f"{MAPS} g = GlobalAveragePool(r) f = Flatten(g) z = MatMul(f, w) p = Sigmoid(z)"
+    proto = model(body, WEIGHTS | {"w": random(4, 1)}, "N,3,6,9", "z p")
+    assert [each.kind for each in heads(load(proto))] == ["classes", "classes"]

@@ -251,6 +251,17 @@ def test_a_class_map_is_explained_at_a_place(tail):
     )
 
 
+@pytest.mark.parametrize(("label", "sign"), [(0, -1), (1, 1)])
+def test_the_region_of_two_classes_of_one_score_is_where_each_is_the_more_probable(label, sign):
+    body, k = "c = Conv(x, k) p = Sigmoid(c) q = Sub(one, p) y = Concat<axis=1>(q, p)", random(1, 2, 1, 1)
+    ask = explainer(model(body, {"k": k, "one": np.float32(1)}, "N,2,4,6"))
+    x = random(1, 2, 4, 6)
+    positive = np.einsum("c,chw->hw", k[0, :, 0, 0], x[0]) > 0
+    assert 0 < positive.sum() < positive.size
+    (found,) = ask(x, label, position="region")
+    np.testing.assert_array_equal(found.reconstruction, sign * k[0] * (positive == label))
+
+
 @pytest.mark.parametrize("place", [(1, 4), "region", np.eye(4, 6, dtype=np.float32)])
 def test_a_place_of_scores_is_explained_alike_whatever_is_added_to_all_scores(place):
     """A softmax sees no constant that all scores share, so no sign of a score may turn a picture round."""
@@ -947,6 +958,12 @@ def test_a_box_that_is_not_there_is_refused(target, message):
         explainer(detector())(SCENE, target)
 
 
+@pytest.mark.parametrize("target", [None, "bright"])
+def test_boxes_have_no_region(target):
+    with pytest.raises(InputError, match="boxes have no region: name one, as CLASS#RANK"):
+        explainer(detector())(SCENE, target, position="region")
+
+
 @pytest.mark.parametrize(
     ("fields", "squashed", "labels", "expected"),
     [
@@ -1057,6 +1074,51 @@ def test_a_graph_gives_zeros_for_what_there_is_not(net, images, seed):
             assert found["explained"].tolist() == [target if target >= 0 else 2**31 - 1] * batch
 
 
+SPLIT = "b, o, p = Split<axis=1>(c, parts) s = Sigmoid(o) t = Sigmoid(p)"
+LEVELS = {
+    "before a sigmoid": "y = Identity(c)",
+    "NHWC": "y = Transpose<perm=[0,2,3,1]>(c)",
+    "sigmoids beside the box": f"{SPLIT} y = Concat<axis=1>(b, s, t)",
+    "sigmoids, NHWC": f"{SPLIT} j = Concat<axis=1>(b, s, t) y = Transpose<perm=[0,2,3,1]>(j)",
+    "sides": f"{SPLIT} d = Concat<axis=1>({', '.join('b' * 16)}) y = Concat<axis=1>(d, p)",
+}
+
+
+def level(tail, *labels):
+    """A level of a detector, a box in each of 4×4 cells, and one of a single cell beside it.
+
+    The class bright is the mean of a cell's pixels times ten, less five, dark is minus that, the objectness
+    is 0.4 times bright, and the box is seven; so that a box's numbers would be the largest.
+    """
+    pixels, bias = np.zeros((7, 1, 4, 4), np.float32), np.full(7, 7, np.float32)
+    pixels[4], pixels[5], pixels[6] = 4 / 16, 10 / 16, -10 / 16
+    bias[4:] = -2, -5, 5
+    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} z = AveragePool<kernel_shape=[4,4]>(y)"
+    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2])}
+    proto = model(body, weights, "N,1,16,16", "y z")
+    return named(proto, *labels) if labels else proto
+
+
+@pytest.mark.parametrize("tail", LEVELS)
+def test_a_box_of_a_level_lies_on_its_cell(tail):
+    ask, value = explainer(level(tail, "bright", "dark")), 10 if tail == "sides" else 14
+    for target, cells in (("bright", [(1, 2), (0, 3)]), ("bright#2", [(3, 0), (0, 0)])):
+        found = ask(SCENE, target)
+        assert [(e.channel, e.kind, e.position) for e in found] == [(0, "detections", c) for c in cells]
+        expected = np.concatenate([cell(*where, value / 16) for where in cells])
+        np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    found = in_one_graph(level(tail, "bright", "dark"), SCENE)
+    np.testing.assert_allclose(found, arrays(ask(SCENE)), atol=1e-6)
+
+
+@pytest.mark.parametrize("tail", ["sigmoids beside the box", "sigmoids, NHWC", "sides"])
+def test_a_level_that_joins_boxes_and_scores_is_asked_about_without_labels(tail):
+    with pytest.raises(InputError, match="nothing tells which of their fields 0 to"):
+        explainer(level(tail))(SCENE)
+    ask = explainer(level(tail, *map(str, range(66 if tail == "sides" else 7))))
+    assert ask.head.kind == "class map"  # every channel has a name
+
+
 @pytest.mark.parametrize(("anchor", "value"), [(0, 14 / 16), (2, 0)])
 def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor, value):
     found = explainer(grid("along channels"))(SCENE[:1], "bright", position=(anchor, 3, 1), seed="one")
@@ -1149,14 +1211,17 @@ def test_no_object_is_the_last_of_the_classes_where_sigmoids_make_the_boxes(shar
 @pytest.mark.parametrize(
     ("outputs", "expected"),
     [
-        ([(0, 92, False), (0, 4, True)], ["scores", "boxes"]),  # DETR
-        ([(0, 4, True), (0, 92, False)], ["boxes", "scores"]),
-        ([(0, 92, True), (0, 4, True)], ["scores", "boxes"]),
-        ([(0, 4, True), (0, 1, False)], ["boxes", "scores"]),
-        ([(0, 4, False), (0, 4, True)], ["boxes", "scores"]),  # four classes
-        ([(0, 4, False), (0, 4, True), (0, 10, False)], ["boxes", "scores", "boxes"]),
-        ([(0, 4, False), (0, 2, True), (0, 10, False)], ["boxes", "scores", "boxes"]),
-        ([(0, 4, False), (0, 9, False)], ["boxes", "scores"]),
+        ([((80,), 92, False), ((80,), 4, True)], ["scores", "boxes"]),  # DETR
+        ([((80,), 4, True), ((80,), 92, False)], ["boxes", "scores"]),
+        ([((80,), 92, True), ((80,), 4, True)], ["scores", "boxes"]),
+        ([((80,), 4, True), ((80,), 1, False)], ["boxes", "scores"]),
+        ([((80,), 4, False), ((80,), 4, True)], ["boxes", "scores"]),  # four classes
+        ([((80,), 4, False), ((80,), 4, True), ((80,), 10, False)], ["boxes", "scores", "boxes"]),
+        ([((80,), 4, False), ((80,), 2, True), ((80,), 10, False)], ["boxes", "scores", "boxes"]),
+        ([((80,), 4, False), ((80,), 9, False)], ["boxes", "scores"]),
+        ([((80,), 4, False), ((None,), 3, True)], ["boxes", "scores"]),  # as many, for all that is known
+        ([((None,), 4, False), ((None,), 3, True)], ["boxes", "scores"]),
+        ([((80,), 4, False), ((40,), 3, True)], ["all", "all"]),
     ],
 )
 def test_boxes_that_a_sigmoid_makes_are_no_scores(outputs, expected):
@@ -1559,6 +1624,31 @@ def test_a_softmax_that_is_spelled_out_is_cut_off_as_one(tail):
     assert (head.kind, head.start, head.squash, head.assumed) == ("classes", "z", "together", False)
     whole = explainer(spelled("y = Softmax<axis=1>(z)"))(IMAGES)
     np.testing.assert_array_equal(arrays(explainer(spelled(tail))(IMAGES)), arrays(whole))
+
+
+FINITE = {
+    "Where": "n = IsNaN(p) y = Where(n, none, p)",
+    "unequal to itself": "e = Equal(p, p) n = Not(e) y = Where(n, none, p)",
+    "Where equal to itself": "e = Equal(p, p) y = Where(e, p, none)",
+    "PyTorch's nan_to_num": """n = IsNaN(p) a = Where(n, none, p) i = IsInf(p) l = Less(p, none)
+        d = And(i, l) b = Where(d, least, a) g = Greater(p, none) u = And(i, g) y = Where(u, most, b)""",
+    "its older exporter's": """n = IsNaN(p) a = Where(n, none, p) h = Cast<to=11>(a) i = IsInf(h)
+        g = Greater(a, none) u = And(i, g) y = Where(u, most, a)""",
+    "of one sign": "u = IsInf<detect_negative=0>(p) y = Where(u, most, p)",
+}
+
+
+@pytest.mark.parametrize("squash", ["p = Softmax<axis=1>(z)", "p = Sigmoid(z)"])
+@pytest.mark.parametrize("tail", FINITE.values(), ids=FINITE)
+def test_what_replaces_numbers_that_are_none_is_cut_off(tail, squash):
+    proto = spelled(f"{squash} {tail}")
+    for name, number in (("none", 0), ("least", -3.4e38), ("most", 3.4e38)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.float32(number), name))
+    (head,) = heads(load(proto))
+    assert (head.kind, head.start, head.assumed) == ("classes", "z", False)
+    whole = explainer(spelled("y = Softmax<axis=1>(z)"))(IMAGES, 1)
+    np.testing.assert_array_equal(arrays(explainer(proto)(IMAGES, 1)), arrays(whole))
+    np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), arrays(whole), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -1994,6 +2084,7 @@ PLACED = {
     "before_first": np.array([0, 1, 0, 0, 0, 0, 0, 0]), "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     "half": np.float32(0.5), "most": np.float32(0.9), "first": np.array([0]), "rows": np.array([2]),
     "at1": np.array([1]), "all_": np.array([-1]), "off_on": np.float32([0, 1]),
+    "number": np.array(2),
     "swapped": np.eye(4, dtype=np.float32)[::-1, :, None, None].copy(),
 }  # fmt: skip
 """For maps of four classes, 4×6 places each."""
@@ -2085,6 +2176,49 @@ def test_what_falls_as_the_best_probability_rises_is_explained_itself(doubt):
     np.testing.assert_allclose(arrays(found), expected, rtol=1e-4, atol=1e-6)
     assert all("computed from scores" in each.note for each in found)
     np.testing.assert_allclose(in_one_graph(proto, IMAGES), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["map", "row"])
+@pytest.mark.parametrize(
+    ("tail", "classes"),
+    [
+        ("e = Equal(a, number) y = Cast<to=1>(e)", [2]),
+        ("u = Unsqueeze(a, at1) e = Equal(u, number) g = Cast<to=1>(e) y = Mul(g, most)", [2]),
+        ("e = Equal(a, number) n = Not(e) y = Cast<to=1>(n)", [0, 1, 3]),
+        ("g = Less(a, number) y = Cast<to=1>(g)", [0, 1]),
+        ("e = Equal(a, number) f = Equal(a, at1) o = Or(e, f) y = Cast<to=1>(o)", [1, 2]),
+        ("e = Equal(a, all_) y = Cast<to=1>(e)", [0, 1, 2, 3]),
+    ],
+)
+def test_whether_the_best_class_is_a_certain_one_is_told_by_its_score(tail, classes, form):
+    """Where it is none of them, nothing is told."""
+    proto = map_or_row(f"p = Softmax<axis=1>(s) a = ArgMax<axis=1,keepdims=0>(p) {tail}", form)
+    ask = explainer(proto)
+    assert (ask.head.start, ask.classes) == ("s", len(classes))
+    values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
+    for k, channel in enumerate(classes):
+        expected = only(values, channel) if channel < 3 else np.zeros_like(values)
+        np.testing.assert_allclose(arrays(ask(IMAGES, k)), expected, rtol=1e-6)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k, k]), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        ("a = ArgMax<axis=1,keepdims=0>(p) e = Equal(a, number) y = Cast<to=1>(e)", {"blue": 2}),
+        ("y = Slice(p, at1, four, at1)", {"green": 1, "blue": 2, "black": None}),
+        ("y = Gather<axis=1>(p, some)", {"blue": 2, "red": 0}),
+    ],
+)
+def test_names_of_all_scores_are_those_of_the_classes_that_an_output_has(tail, expected):
+    proto = map_or_row(f"p = Softmax<axis=1>(s) {tail}", "map")
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2, 0]), "some"))
+    ask = explainer(named(proto, "red", "green", "blue", "black"))
+    assert ask.labels.names == tuple(expected)
+    assert compile_pair(load(proto)).manifest["labels"] == list(expected)
+    for name, channel in expected.items():
+        found = arrays(ask(IMAGES, name))
+        np.testing.assert_allclose(found, 0 * IMAGES if channel is None else only(IMAGES, channel), rtol=1e-6)
 
 
 FALLING_STEPS = [

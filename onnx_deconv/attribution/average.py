@@ -1,5 +1,6 @@
 """Gradients that are averaged over many inputs near an image, or on the way to it."""
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,6 +12,8 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.runtime import PairSession
+
+logger = logging.getLogger(__name__)
 
 AverageKind = Literal["smoothgrad", "integrated-gradients"]
 AVERAGES: tuple[AverageKind, ...] = get_args(AverageKind)
@@ -113,7 +116,8 @@ class AveragedPass(Pass):
         """
         own = {name: array for name, array in self._feeds.items() if name not in self._shared}
         total: dict[str, Array] = {}
-        for feeds in self._average.inputs(own):
+        for number, feeds in enumerate(self._average.inputs(own), 1):
+            logger.debug("sample %d of %d", number, self._average.samples)
             found = Pass(self.pair, self.layer, {**self._feeds, **feeds}, self.axes, self._shared).send(seed)
             total = {
                 name: total.get(name, 0.0) + found[name].astype(np.float64) for name in found if name in own

@@ -55,6 +55,11 @@ def with_inputs(model: Source | Model, given: Mapping[str, Any]) -> Model:
         if name not in with_batch or counted is None:
             made.append(_constant(value, as_input(model, name, array)))
         else:
+            if array.ndim == len(types.shape or ()):
+                size = "×".join(map(str, array.shape))
+                raise InputError(
+                    f"input {name!r}: {size} is a batch: give what one image gets, without its axis"
+                )
             array = as_input(model, name, np.repeat(array[None], model.batch or 1, 0))
             made += (_repeated if model.batch is None else _told)(value, array, counted)
         if rounded:

@@ -45,11 +45,15 @@ class Aim:
         See :data:`Place`.
     anchor
         Of boxes that follow each other along the channels of a map: which one's the channels are.
+    areas
+        Of a region of classes: for each of the weights, where its class wins over the other classes. Empty
+        for channels, each of which competes with all others.
     """
 
     weights: tuple[tuple[int, float], ...]
     place: Place = None
     anchor: int | None = None
+    areas: tuple[Array, ...] = ()
 
     @property
     def asked(self) -> tuple[int, ...] | None:
@@ -155,8 +159,9 @@ def make_seed(values: Array, aims: Sequence[Aim], kind: SeedKind = "auto") -> tu
     kind = _resolved(values, aims[0].place, kind)
     seed = np.zeros(values.shape, np.float32)
     for image, aim in enumerate(aims):
-        for channel, weight in aim.weights:
-            seed[image, channel] += weight * _of_channel(values[image], channel, aim.place, kind)
+        places = aim.areas or [aim.place] * len(aim.weights)
+        for (channel, weight), place in zip(aim.weights, places, strict=True):
+            seed[image, channel] += weight * _of_channel(values[image], channel, place, kind)
     return seed, kind
 
 

@@ -1,13 +1,14 @@
 """What can be asked about in a forward pass: ranks of classes, what targets mean and aim at."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import SupportsIndex
 
 import numpy as np
 
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.attribution.seed import Aim, Place, of_classes, scores_of
+from onnx_deconv.attribution.seed import Aim, Place, of_classes, region, scores_of
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.target import Choices, Target, Wanted
 from onnx_deconv.errors import InputError, given
@@ -15,6 +16,7 @@ from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.heads import Head, undecided
+from onnx_deconv.model.tail_steps import BOX
 
 
 class Subject:
@@ -68,9 +70,14 @@ class Subject:
 
     def aim(self, image: int, wanted: Wanted, place: Place) -> tuple[Wanted, Aim]:
         """Return what of the explained value a target is in one image, and the target made definite."""
+        if self.boxes and isinstance(place, str):
+            raise InputError(f"position {place!r}: boxes have no region: name one, as CLASS#RANK")
         if not self.boxes or place is not None:
+            self._check_place(wanted, place)
             several = self.fields is not None and self.fields.anchors > 1 and not wanted.field
-            return wanted, self._aim(wanted, place) if several else self.choices.aim(wanted, place)
+            aim = self._aim(wanted, place) if several else self.choices.aim(wanted, place)
+            of_classes = self.head is not None and isinstance(place, str) and place == "region"
+            return wanted, replace(aim, areas=self._areas(image, wanted, aim)) if of_classes else aim
         if self.fields is None or wanted.field:
             raise InputError("tell the box too, by its position: one number, its place among the boxes")
         wanted, box = self._box(image, wanted)
@@ -79,7 +86,7 @@ class Subject:
     def score(self, image: int, wanted: Wanted, aim: Aim) -> float:
         """Return a target's score: of the model's own numbers if it gives one, else the activation."""
         if aim.position is None:
-            return wanted.score(self.scores[image])
+            return wanted.score((scores_of(self.run.explained) if wanted.field else self.scores)[image])
         usual = self.fields is not None and not wanted.field
         values = self._usual[image] if usual else self.run.explained[image]
         there = np.moveaxis(values, 0, -1)[aim.asked or ()]
@@ -142,6 +149,34 @@ class Subject:
         before = place[0] * (self.run.explained.shape[1] // self.fields.anchors)
         weights = tuple((channel + before, weight) for channel, weight in aim.weights)
         return Aim(weights, place[1:], place[0])
+
+    def _check_place(self, wanted: Wanted, place: Place) -> None:
+        """Make sure that a place is not given twice, nor the region of what is no class."""
+        if wanted.point is not None or wanted.rank > 1:
+            raise InputError(
+                f"target {wanted.words!r} finds a box by itself: leave out the position, or the point or rank"
+            )
+        if wanted.field and isinstance(place, str):
+            raise InputError(f"position {place!r}: {wanted.words} is no class: give a box's place")
+
+    def _areas(self, image: int, wanted: Wanted, aim: Aim) -> tuple[Array, ...]:
+        """Return where each class of a target wins over the others, and where the objectness counts.
+
+        A box's own numbers are no rivals of its classes; a background is one, where a softmax weighs it.
+        """
+        own = self.choices.elements or [(k, 1) for k in range(self.choices.count)]
+        fields = range(self.run.explained.shape[1])
+        if self.fields is not None:
+            fields = fields[BOX * (self.fields.first >= BOX) :] if self.fields.exclusive else fields[:0]
+        others = set(fields).difference(channel for channel, _ in own)
+        rivals = [*own, *((channel, 1) for channel in sorted(others))]
+        values = self.run.explained[image]
+        signed = np.stack([sign * values[channel] for channel, sign in rivals])
+        found = [region(signed, k) for k, _ in wanted.terms]
+        if len(aim.weights) > len(found):
+            weights = [weight for _, weight in wanted.terms]
+            found.append(np.tensordot(weights, found, 1).astype(np.float32) / np.float32(sum(weights)))
+        return tuple(found)
 
     def _box(self, image: int, wanted: Wanted) -> tuple[Wanted, tuple[int, ...]]:
         """Find the box that a target means, and its class where the target leaves that open."""

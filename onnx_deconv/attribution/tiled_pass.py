@@ -7,6 +7,7 @@ the windows of all layers do (:mod:`onnx_deconv.receptive.crops`); each is a mul
 and all together are larger than it, as they overlap.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ from onnx_deconv.model.heads import Head, axes_of
 from onnx_deconv.receptive import Crop, CropError, CropGrid, ReceptiveField, rasters, receptive_field
 from onnx_deconv.runtime import PairSession, Providers, Session, return_freed_memory
 from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
+
+logger = logging.getLogger(__name__)
 
 _RANK = 4
 _SMALLEST = 64
@@ -142,7 +145,8 @@ class TiledPass(Pass):
     def _arrived_everywhere(self, signal: Array) -> Array:
         """Return what arrives at the images of what is sent back by the value at which they are cut."""
         found = np.zeros(self._images.shape, np.float32)
-        for pixels, seeing in self._boxes_of_pixels():
+        for number, (pixels, seeing) in enumerate(self._boxes_of_pixels(), 1):
+            logger.debug("back through tile %d of %d", number, self.tiles)
             found[self._at(pixels)] = self._arrived(signal, pixels, seeing)
             return_freed_memory()
         return found
@@ -184,7 +188,8 @@ class TiledPass(Pass):
         """Return the value at which the image is cut, of the whole image."""
         whole: Array | None = None
         positions = [len(bounds) for bounds in self._cut.field.bounds]
-        for block in _boxes(positions, self._tiles):
+        for number, block in enumerate(_boxes(positions, self._tiles), 1):
+            logger.debug("forward through tile %d of %d", number, self.tiles)
             crop = self._cut.grid.around(*_ends(block))
             found = self._run(crop).explained
             if whole is None:

@@ -183,14 +183,16 @@ class Console:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Turn the package's log messages into lines on stderr."""
-        handler = _Lines(self)
+        """Turn the package's log messages into lines on stderr, those of the least level into a status."""
+        handler, level = _Lines(self), logger.level
         logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
         try:
             yield
         finally:
             self._clear()
             logger.removeHandler(handler)
+            logger.setLevel(level)
 
     def _err(self, text: str) -> None:
         self._clear()
@@ -211,7 +213,9 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.levelno < logging.WARNING:
+        if record.levelno <= logging.DEBUG:
+            self._console.status(text)
+        elif record.levelno < logging.WARNING:
             self._console.detail(text)
         elif text not in self._warned:  # a command may make several explainers of one model
             self._warned.add(text)

@@ -1,5 +1,6 @@
 """What both forms of ``onnx-deconv convert`` share: what is converted, its checks, and what is printed."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from onnx_deconv.model.heads import ChosenKind, Head
 from onnx_deconv.runtime import Providers, Session, Survival
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import PROOF, Check, random_feeds, survival
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,13 @@ class Conversion:
 
 class _CheckFailedError(Exception):
     """What was to be written does not give what it should."""
+
+
+def in_turn(batches: Sequence[dict[str, Array]]) -> Iterator[dict[str, Array]]:
+    """Yield the inputs of one check after another, and say which check it is."""
+    for number, batch in enumerate(batches, 1):
+        logger.debug("check %d of %d", number, len(batches))
+        yield batch
 
 
 def _passed(checks: Sequence[Check]) -> bool:

@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import in_bytes, sizes, table
-from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
+from onnx_deconv.cli.conversion import Conversion, check_lines, in_turn, named, shape_of
 from onnx_deconv.cli.options import option, whole
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
 from onnx_deconv.compiler.explain_manifest import own_top
@@ -209,7 +209,7 @@ def _checks_of(
     session = Session(ModelProto.FromString(file.read_bytes()), file.parent, conversion.providers)
     asked_more = list[Iterator[Question]]()
     with conversion.timed("check"):
-        for k, batch in enumerate(original[1]):
+        for k, batch in enumerate(in_turn(original[1])):
             own, asked = _feeds(graph, options, preprocess, batch, k)
             expected, found = original[0].run(own), session.run_plainly(asked)
             checks += _compared(conversion, graph, asked, expected, found)

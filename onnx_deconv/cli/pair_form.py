@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_deconv.cli.console import in_bytes, sizes, table
-from onnx_deconv.cli.conversion import Conversion, check_lines, named, shape_of
+from onnx_deconv.cli.conversion import Conversion, check_lines, in_turn, named, shape_of
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.package import DECONV, FORWARD, WEIGHTS, load_pair, save
 from onnx_deconv.compiler.pair import Pair, compile_pair, pair_for
@@ -29,7 +29,7 @@ def write(conversion: Conversion, runtime: str) -> dict[str, Any]:
         if original is not None:
             with conversion.timed("check"):
                 saved = load_pair(folder)
-                for batch in original[1]:
+                for batch in in_turn(original[1]):
                     checks.extend(check_pair(model, original[0], saved, batch, conversion.providers))
             conversion.refuse_failures(checks)
 

@@ -203,7 +203,9 @@ class SampleStudy:
         given = dict(self.given) | dict.fromkeys(self.left, self._given(name))
         samples = self.reader.samples(given)
         if len(samples) != 1:
-            raise InputError(f"{name}: holds {len(samples)} samples: give one in each file")
+            many = next((k for k, v in given.items() if len(self.reader.parts(k, v)) > 1), None)
+            file = name if many in self.left else f"--input {many}"
+            raise InputError(f"{file}: holds {len(samples)} samples: give one in each file")
         for input_name, shown in samples[0].shown.items():
             file = given[input_name]
             is_file = isinstance(file, Path) and not holds_numbers(file)

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto, helper
 
+from onnx_deconv.compiler.axis_order import canonical
 from onnx_deconv.compiler.class_activation import class_activation_map, on_image
 from onnx_deconv.compiler.dependence import ImageDependence, image_dependence
 from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleError, way
@@ -187,10 +188,7 @@ class Walk:
     def _cam(self, maps: str, gradient: Signal) -> Signal:
         """Make the class activation map of some feature maps, of shape (N, 1, ...)."""
         activations, axes = self.values.value(maps), axes_of(self.model, maps)
-        if not axes.usual:
-            gradient, activations = (
-                self.op.Transpose(each, perm=axes.order) for each in (gradient, activations)
-            )
+        gradient, activations = (canonical(self.op, each, axes) for each in (gradient, activations))
         return class_activation_map(self.op, self.semantics.cam, gradient, activations)
 
     def image_dependence(self, taps: Collection[Tap]) -> ImageDependence:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
+from onnx_deconv.compiler.axis_order import canonical, restored
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.value_axes import Axes
@@ -106,7 +107,7 @@ def seeds(
             seed = _mask(op, value, chosen, sizes)
         else:
             seed = _of_class(op, value, chosen, ranked, sizes, kind)
-        seed = _restored(op, seed, axes)
+        seed = restored(op, seed, axes)
         made.append(_given(op, target, seed, axes) if arrays else seed)
     starts = {f"{SEED}/{k}": signal for k, signal in enumerate(made)}
     told = {f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": targets}
@@ -124,8 +125,8 @@ def _begun(
     """Begin a graph; return the explained value and the ranked one, (N, K, ...), and the former's axes."""
     op, axes = Emitter(np.dtype(precision)), Axes.of(explained["axes"])
     op.origin = SEED
-    value = _canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
-    by = _canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
+    value = canonical(op, op.Cast(op.input(explained["value"], None), to=op.elem_type), axes)
+    by = canonical(op, op.Cast(op.input(ranked.value, None), to=op.elem_type), ranked.axes)
     return op, value, by, axes
 
 
@@ -161,7 +162,7 @@ def weighted_seeds(
     largest = op.ReduceMax(op.Abs(given), [1], keepdims=1)
     weights = op.Where(op.Equal(largest, np.zeros((), op.dtype)), strongest, given)
     sizes = (axes.sizes(explained["shape"]) or [])[1:]
-    seed = _restored(op, _weighted(op, value, _of_channels(op, weights, value, ranked), kind, sizes), axes)
+    seed = restored(op, _weighted(op, value, _of_channels(op, weights, value, ranked), kind, sizes), axes)
     chosen = op.ArgMax(op.Abs(weights), axis=1, keepdims=0)
     return exported(
         op, {f"{SEED}/0": seed, f"{SEED}/{SCORES}": scores, f"{SEED}/{EXPLAINED}": chosen}, "seeds"
@@ -344,26 +345,6 @@ def _present(op: Emitter, value: Signal, sizes: Sequence[int | str | None]) -> S
     places = list(range(2, 1 + len(sizes)))
     largest = op.ReduceMax(positive, places, keepdims=1) if places else positive
     return op.Where(op.Equal(largest, np.zeros((), op.dtype)), value, positive)
-
-
-def _canonical(op: Emitter, value: Signal, axes: Axes) -> Signal:
-    """Bring a value into the order (N, K, ...)."""
-    if axes.usual:
-        return value
-    if axes.batch is None:
-        return _canonical(op, op.Unsqueeze(value, [0]), axes.led)
-    turned = op.Transpose(value, perm=axes.order)
-    return turned if axes.classes is not None else op.Unsqueeze(turned, [1])
-
-
-def _restored(op: Emitter, seed: Signal, axes: Axes) -> Signal:
-    """Bring a seed from the order (N, K, ...) into the value's own."""
-    if axes.usual:
-        return seed
-    if axes.batch is None:
-        return op.Squeeze(_restored(op, seed, axes.led), [0])
-    plain = seed if axes.classes is not None else op.Squeeze(seed, [1])
-    return op.Transpose(plain, perm=[axes.order.index(k) for k in range(len(axes.order))])
 
 
 def _mask(op: Emitter, value: Signal, unit: Signal, sizes: Sequence[int | str | None]) -> Signal:

@@ -92,7 +92,9 @@ _KNOWN: WeakKeyDictionary[Model, AxisNames] = WeakKeyDictionary()
 
 def _followed_through(model: Model) -> AxisNames:
     found = _followed_from(model, _inputs(model, _sized(model)))
-    if any(sum(axis == {BATCH} for axis in names) > 1 for names in found.values.values()):
+    if _have_own_numbers(model) or any(
+        sum(axis == {BATCH} for axis in names) > 1 for names in found.values.values()
+    ):
         # Rows of a table whose number is open, too, are no images where these are multiplied by them.
         found = _followed_from(model, _inputs(model, _sized(model) & _named_as_images(model)))
     return found
@@ -150,6 +152,13 @@ def _named_as_images(model: Model) -> set[str]:
         for name, each in types.items()
         if len(each.shape or ()) == most or (each.symbols and each.symbols[0] in called - {""})
     }
+
+
+def _have_own_numbers(model: Model) -> bool:
+    """Tell whether a value has rows and columns called as the first axes of two inputs: no batch has two."""
+    called = {each.symbols[0] for each in map(model.type_of, model.inputs) if each.symbols} - {""}
+    values = (model.type_of(v.name).symbols for node in model.nodes for v in node.outputs)
+    return len(called) > 1 and any(len(called.intersection(symbols)) > 1 for symbols in values)
 
 
 def _inputs(model: Model, with_images: AbstractSet[str]) -> dict[str, Names]:

@@ -1,10 +1,13 @@
 """Which classes of scores the numbers of an output are, followed from node to node."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from onnx_deconv.model.model import Array, Model
-from onnx_deconv.model.tail_steps import below, given_of, kept, picks, slopes
+from onnx_deconv.model.tail_steps import below, given_of, is_whole, kept, picks, slopes
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import cut_out, picked_along, placed_from, takes_lowest
@@ -34,7 +37,8 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | N
     list of tuple or None
         For each class of the output its class among the scores, and -1 where it falls as that rises (as 1 - p
         does), else 1; ``None`` where that is not known. The classes of a value that the image decides, as an
-        ArgMax's, are those that it is picked from; where the lowest is picked, it is the class that falls.
+        ArgMax's, are those that it is picked from; where the lowest is picked, it is the class that falls. Of
+        a truth value that says whether it is one of some classes they are these.
     """
     known, decided = _followed(model, tail, classes, count)
     if decided is None:
@@ -42,7 +46,48 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | N
     if takes_lowest(ForwardNode(decided, model)):
         lowest = _elements(known.get(decided.inputs[0].name))
         return None if lowest is None else [(own, -sign) for own, sign in lowest]
-    return _elements(known.get(before(model, decided) or "")) if picks(model, decided) else None
+    found = _elements(known.get(before(model, decided) or "")) if picks(model, decided) else None
+    meant = None if found is None else _meant(model, tail, decided, len(found))
+    return found if found is None or meant is None else [found[k] for k in meant]
+
+
+def _meant(model: Model, tail: Tail, picked: gs.Node, count: int) -> list[int] | None:
+    """Return the classes for which an output holds that says of the best one whether it is such, as a == 3.
+
+    ``None`` where it says anything else.
+    """
+    made = {v.name: node for node in tail.nodes for v in node.outputs}
+    value, path = tail.output, list[gs.Node]()
+    while (node := made.get(value)) is not None and node is not picked:
+        lower, passed = below(model, node, value)
+        path += passed
+        value = lower or ""
+    truths = [model.type_of(each.outputs[0].name).dtype == TensorProto.BOOL for each in path]
+    if node is None or not is_whole(model, value) or not any(truths):
+        return None
+    known: dict[str, Array] = {value: np.arange(count)}
+    for each in reversed(path):
+        found = _of_each_class(model, each, known)
+        if found is None:
+            return None
+        known[each.outputs[0].name] = found
+    held = np.flatnonzero(np.broadcast_to(known[tail.output], count)).tolist()
+    return held if 0 < len(held) < count else None
+
+
+def _of_each_class(model: Model, node: gs.Node, known: Mapping[str, Array]) -> Array | None:
+    """Return what a node gives for each class that may be the best; ``None`` where that is not known."""
+    entry = find(node.op, node.domain)
+    if VIEW in entry.traits:
+        return known.get(node.inputs[0].name)
+    inputs = [known.get(v.name, model.constant(v.name)) for v in node.inputs]
+    told = (
+        v.name in known or (c is not None and c.size == 1) for v, c in zip(node.inputs, inputs, strict=True)
+    )
+    single = all(told)
+    if POINTWISE not in entry.traits or not entry.can_evaluate or not single:
+        return None
+    return np.asarray(entry.evaluate(node.attrs, *inputs)).reshape(-1)
 
 
 def untraced(

@@ -11,6 +11,7 @@ import numpy as np
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model.model import Array
 from onnx_deconv.model.tail_steps import BOX
+from onnx_deconv.operators import Shape
 
 Part = Literal["all", "scores", "boxes"]
 """What an output holds of detections: boxes and scores, or one of the two, the other being an output too."""
@@ -53,6 +54,8 @@ class Layout:
         How many fields there may be behind the classes: none, a mask's coefficients, keypoints, an angle.
     anchors
         How many boxes follow each other along the channels of a map.
+    cells
+        Whether boxes lie in the cells of a map, as the number of labels tells.
     told
         The first field that is a class and how many are, where the graph itself picks boxes by these.
     probable
@@ -69,6 +72,7 @@ class Layout:
     raw: bool = False
     behind: Sequence[int] = (0,)
     anchors: int = 1
+    cells: bool = False
     told: tuple[int, int] | None = None
     probable: bool = False
     shared: int | None = None
@@ -92,8 +96,10 @@ def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
     return found
 
 
-def anchors_of(channels: int | None, labels: int) -> int | None:
-    """Tell how many boxes with an objectness follow each other along the channels of a map; ``None`` if none.
+def anchors_of(channels: int | None, labels: int, *, of_levels: bool = False) -> int | None:
+    """Tell how many boxes follow each other along the channels of a map; ``None`` if none.
+
+    Several boxes of a cell have an objectness each; a single one may have none.
 
     Parameters
     ----------
@@ -101,21 +107,27 @@ def anchors_of(channels: int | None, labels: int) -> int | None:
         How many channels the map has.
     labels
         How many names of classes are known; without any, COCO's 80 classes are tried.
+    of_levels
+        Whether there are such maps of several sizes, as of a detector's levels.
     """
     if channels is None or channels == labels:
         return None
-    fields = BOX + 1 + (labels or _COCO)
-    return channels // fields if channels % fields == 0 and channels // fields in _ANCHORS else None
+    classes = labels or _COCO
+    fields = BOX + 1 + classes
+    if channels % fields == 0 and channels // fields in _ANCHORS:
+        return channels // fields
+    return 1 if (labels or of_levels) and channels - classes in (BOX, BOX + 1, *_SIDES) else None
 
 
-def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Part]:
+def parts(outputs: Sequence[tuple[Shape, int | None, bool] | None]) -> list[Part]:
     """Tell which outputs hold the scores of boxes that other outputs hold.
 
     Parameters
     ----------
     outputs
-        For each output of detections how many boxes it has (equal where they are the same), how many fields
-        each, and whether these are probabilities; ``None`` for other outputs.
+        For each output of detections how many boxes it has along each axis (``None`` where that is not known,
+        and may be any number), how many fields each, and whether these are probabilities; ``None`` for other
+        outputs.
 
     Returns
     -------
@@ -125,7 +137,7 @@ def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Par
     """
     found: list[Part] = ["all"] * len(outputs)
     for boxes in {each[0] for each in outputs if each is not None}:
-        alike = {k: each for k, each in enumerate(outputs) if each is not None and each[0] == boxes}
+        alike = {k: each for k, each in enumerate(outputs) if each is not None and _as_many(each[0], boxes)}
         wide = {k for k, each in alike.items() if each[1] != BOX}
         squashed = {k for k, each in alike.items() if each[2]}
         if squashed and wide and not squashed & wide and len(alike) == len(squashed) + len(wide):
@@ -141,6 +153,13 @@ def parts(outputs: Sequence[tuple[object, int | None, bool] | None]) -> list[Par
                 for k in range(len(outputs))
             ]
     return found
+
+
+def _as_many(some: Shape, others: Shape) -> bool:
+    """Tell whether two outputs may have as many boxes along each axis."""
+    return len(some) == len(others) and all(
+        None in (a, b) or a == b for a, b in zip(some, others, strict=True)
+    )
 
 
 def ends_with_nothing(fields: int | None, outputs: Sequence[str], *, shares: bool = False) -> bool:

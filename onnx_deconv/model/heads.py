@@ -27,6 +27,7 @@ from onnx_deconv.model.tails import (
     joins_probabilities,
     mixes_classes,
     picked_by_the_image,
+    scored_elsewhere,
     squashed_before,
     tail_of,
 )
@@ -43,6 +44,7 @@ from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
 from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import (
     AFFINE,
+    JOIN,
     PICK,
     POINTWISE,
     POOL,
@@ -98,6 +100,8 @@ class Head:
     table
         The sizes of the table that the output makes of each image's row of numbers, which are counted row by
         row; empty where it makes none.
+    scored
+        How many classes the scores have; ``None`` where that is not known.
     """
 
     output: str
@@ -115,6 +119,7 @@ class Head:
     assumed: bool = False
     in_place_of: str | None = None
     table: tuple[int | None, ...] = ()
+    scored: int | None = None
 
     @property
     def has_positions(self) -> bool:
@@ -286,8 +291,11 @@ def fields_of(head: Head, labels: int) -> Fields | None:
 def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of an output's classes, given all that are known.
 
-    There may be one for each field, the background too, where the graph picks among some of them.
+    There may be one for each field, the background too, where the graph picks among some of them, and one for
+    each score, where an output has but some of the classes.
     """
+    if head.elements is not None and len(names) == head.scored != len(head.elements):
+        return tuple(names[own] for own, _ in head.elements)
     told = None if head.boxes is None else head.boxes.told
     if head.boxes is None or told is None or len(names) != head.boxes.fields:
         return tuple(names)
@@ -322,14 +330,43 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
         How many names of classes are known.
     """
     channels = class_count(model, head)
-    if head.boxes is not None and head.boxes.anchors > 1:  # as another number of names told it
+    if head.boxes is not None and head.boxes.cells:  # as another number of names told it
         head = replace(head, kind="class map", boxes=None)
     if (head.kind == "numbers" or head.assumed) and labels == channels:
         return replace(head, kind="classes", assumed=False)
-    if head.kind != "class map" or (anchors := anchors_of(channels, labels)) is None:
+    if head.kind != "class map" or tail_of(model, head.output).compares is not None:
         return head
-    layout = Layout((channels or 0) // anchors, raw=True, anchors=anchors)
-    return replace(head, kind="detections", boxes=layout)
+    beside = _holds_other_numbers(model, head)
+    anchors = anchors_of(channels, labels, of_levels=beside or _has_levels(model, head))
+    if anchors is None and (not beside or labels == channels):
+        return head
+    layout = Layout((channels or 0) // (anchors or 1), raw=True, anchors=anchors or 1, cells=True)
+    return _before_squashing(model, replace(head, kind="detections", boxes=layout))
+
+
+def _holds_other_numbers(model: Model, head: Head) -> bool:
+    """Tell whether a map holds numbers beside scores, as detectors join boxes and scores at each level."""
+    value = head.ranked or head.start
+    joined, node = model.joined.get(value), model.producers.get(value)
+    if joined is not None:
+        return joined.beside
+    if node is None or JOIN not in traits_of(node) or not _has_levels(model, head):
+        return False
+    shapes, along = (
+        [model.type_of(v.name).shape or () for v in (*node.outputs, *node.inputs)],
+        head.axes.classes,
+    )
+    sizes = [shape[along] if along is not None and along < len(shape) else None for shape in shapes]
+    return None not in sizes and sizes[0] == sum(size or 0 for size in sizes[1:])
+
+
+def _has_levels(model: Model, head: Head) -> bool:
+    """Tell whether another output is such a map of another size, as those of a detector's levels are."""
+    own, along = model.type_of(head.output).shape or (), (head.own or head.axes).classes
+    if along is None or along >= len(own):
+        return False
+    others = [model.type_of(name).shape or () for name in model.outputs]
+    return any(len(each) == len(own) and each[along] == own[along] and each != own for each in others)
 
 
 def chosen(head: Head, kind: ChosenKind | None) -> Head:
@@ -443,7 +480,8 @@ def _shared(model: Model, value: str, count: int | None) -> int | None:
 def _before_squashing(model: Model, head: Head) -> Head:
     """Start before the sigmoids of probabilities that stand beside other numbers, as in rows of boxes."""
     joined = model.joined.get(head.start)
-    if joined is None or head.problem is not None or head.seed != "one":
+    coordinates = head.boxes is not None and head.boxes.part == "boxes"
+    if joined is None or coordinates or head.problem is not None or head.seed != "one":
         return head
     cut = (f"{node.op} {label(node)}" for node in joined.squashed)
     boxes = None if head.boxes is None else replace(head.boxes, probable=True)
@@ -535,6 +573,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     if told.kind in ("numbers", "classes") and not chooses(model, tail) and _is_table(model, names, output):
         called = told_by_name(output)
         told = _Told("numbers") if called is None else _Told(called, by_name=True)
+    elif told.kind in ("numbers", "regression") and scored_elsewhere(model, tail):
+        told = _Told("classes")
     elif told.kind == "numbers":
         told = _told(model, tail, None if classes is None else shape[classes])
     count = None if classes is None else shape[classes]
@@ -554,6 +594,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         by_name=told.by_name,
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
+        scored=count,
     )
 
 
@@ -873,8 +914,8 @@ def feature_maps_at(model: Model, layer: str, value: str, reached: AbstractSet[s
 
 def _has_positions(model: Model, value: str) -> bool:
     """Tell whether a value has positions along as many axes as an image has."""
-    shape, rank = model.type_of(value).shape, image_rank(model)
-    return shape is not None and len(shape) > 2 and len(shape) == rank and any(d != 1 for d in shape[2:])  # noqa: PLR2004
+    sizes = axes_of(model, value).sizes(model.type_of(value).shape) or []
+    return len(sizes) == image_rank(model) and any(size != 1 for size in sizes[2:])
 
 
 def convolutions(model: Model) -> list[str]:

@@ -217,18 +217,17 @@ class _Scores:
 
     def _write(self, node: gs.Node, instead: gs.Node | None = None) -> None:
         """Write a node once more, or another one in its place."""
-        written = instead or node
-        results = [v.name for v in node.outputs]
+        written, results = instead or node, [v.name for v in node.outputs]
         names = [f"{result}{_SUFFIX}" for result in results]
-        if not self._may_write(written, names):
-            return
         of = [self.known.get(v.name) for v in node.inputs]
-        known, joins = [each for each in of if each is not None], JOIN in traits_of(node)
-        joined = joins or instead is not None or any(each.is_joined for each in known)
-        squashed = {name: each for score in known for name, each in score.squashed.items()}
         places = zip(node.inputs, of, strict=True)
         inputs = [v if each is None else gs.Variable(each.name) for v, each in places]
         made = gs.Node(written.op, names[0], dict(written.attrs), inputs, [gs.Variable(n) for n in names])
+        if not self._may_write(made):
+            return
+        known, joins = [each for each in of if each is not None], JOIN in traits_of(node)
+        joined = joins or instead is not None or any(each.is_joined for each in known)
+        squashed = {name: each for score in known for name, each in score.squashed.items()}
         for result, name in zip(results, names, strict=True):
             beside, fields = self._fields(node, result, of)
             self.known[result] = _Score(name, squashed, joined, beside, fields)
@@ -299,10 +298,15 @@ class _Scores:
         constants = [self._model.constant(v.name) for v in node.inputs[1:] if v.name]
         return np.asarray(find(node.op, node.domain).evaluate(node.attrs, flags, *constants))
 
-    def _may_write(self, node: gs.Node, names: Sequence[str]) -> bool:
+    def _may_write(self, made: gs.Node) -> bool:
         """Tell whether the names are free, or are those of the same nodes, as in a pair's forward model."""
-        there = (self._model.producers.get(name) for name in names)
-        return all(each is None or each.op == node.op for each in there)
+        there = (self._model.producers.get(v.name) for v in made.outputs)
+        return all(each is None or _does_as(each, made) for each in there)
+
+
+def _does_as(node: gs.Node, other: gs.Node) -> bool:
+    read = ([v.name for v in each.inputs] for each in (node, other))
+    return node.op == other.op and next(read) == next(read)
 
 
 @dataclass(frozen=True)

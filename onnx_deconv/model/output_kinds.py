@@ -7,7 +7,7 @@ from typing import Literal
 
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.tail_steps import BOX, FLOATS, is_even
-from onnx_deconv.model.tails import Tail, averages_classes, chooses, picks_boxes
+from onnx_deconv.model.tails import Tail, averages_classes, chooses, picked_by_the_image, picks_boxes
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import Shape, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
@@ -64,7 +64,7 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
     long = [k for k in axes.positions if shape[k] != 1]
     count = 1 if axes.classes is None else shape[axes.classes]
     if not long:
-        if tail.squashes or chooses(model, tail):
+        if tail.squashes or (chooses(model, tail) and not picked_by_the_image(model, tail.start)):
             return "classes"
         if count == 1:
             return "regression"
@@ -182,7 +182,8 @@ def _is_length(model: Model, value: str, of: AbstractSet[str], within: int = 6) 
     node = model.producers.get(value)
     if node is None or not within:
         return False
-    traits, first = traits_of(node), [v.name for v in node.inputs if v.name not in model.constants]
+    known = {"", *model.constants}  # an input that may be left out has no name
+    traits, first = traits_of(node), [v.name for v in node.inputs if v.name not in known]
     if REPEATS in traits:
         del first[1:]  # to which shape a length is brought (torch.nn.functional.normalize does) says nothing
     if REDUCTION not in traits:

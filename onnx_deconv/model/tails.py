@@ -218,16 +218,56 @@ def chooses(model: Model, tail: Tail) -> bool:
     )
 
 
+def scored_elsewhere(model: Model, tail: Tail) -> bool:
+    """Tell whether another output is the probabilities of a tail's scores, or says which is the largest."""
+    others = (tail_of(model, output) for output in model.outputs if output != tail.output)
+    of_scores = (each for each in others if each.squashes or chooses(model, each))
+    return any(_leads_to(model, each.start, tail.start) for each in of_scores)
+
+
+def _leads_to(model: Model, value: str, scores: str) -> bool:
+    """Tell whether a value is scores, or made of them by scaling, shifting or reordering alone."""
+    while value != scores:
+        node = model.producers.get(value)
+        lower = None if node is None else below(model, node, value)[0]
+        if lower is None or not traits_of(node) & {POINTWISE, VIEW}:
+            return False
+        value = lower
+    return True
+
+
 def picks_boxes(model: Model, tail: Tail) -> bool:
     """Tell whether an output is rows of boxes that the graph picks, each with its score."""
     return any(score_column(model, node) is not None for node in tail.nodes)
 
 
 def picked_by_the_image(model: Model, value: str) -> bool:
-    """Tell whether the image decides which numbers a value holds, as the lowest of several."""
+    """Tell whether the image decides which numbers a value holds, as the lowest of several, or sums of such.
+
+    The largest along an axis that is gone, as of several crops, leaves the numbers along the others.
+    """
     while (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
         value = node.inputs[0].name
-    return node is not None and PICK in traits_of(node) and picks(model, node)
+    waiting, seen = [value], set[str]()
+    while waiting:
+        name = waiting.pop()
+        node = model.producers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        traits = traits_of(node)
+        if PICK in traits and picks(model, node):
+            if name == value or _orders(model, node):
+                return True
+        elif traits & {JOIN, VIEW} or (POINTWISE in traits and PROBABILITY not in traits):
+            waiting += given_of(model, node)
+    return False
+
+
+def _orders(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node puts scores into an order of their own, as the best first."""
+    kept_axes = REDUCTION not in traits_of(node) and DISCONTINUOUS not in traits_of(node)
+    return kept_axes and compared_by(model, node) is not None
 
 
 def mixes_probabilities(model: Model, output: str) -> bool:

@@ -104,7 +104,12 @@ def _reduced(at: ForwardNode, given: Given, axes: Sequence[int]) -> Names:
 
 
 def gathering(at: ForwardNode, given: Given) -> Names | None:
-    """The axis that is picked from has the indices' axes in its place; of one axis it keeps its name."""
+    """The axis that is picked from has the indices' axes in its place; of one axis it keeps its name.
+
+    The columns of a table of weights are channels.
+    """
+    if set(given) == {1}:
+        return (*given[1], *[_CHANNELS] * (len(at.shape_of(0)) - 1)) if at.axis(0) == 0 else None
     if set(given) != {0}:
         return None
     names, axis, picked = given[0], at.attr("axis", 0) % len(given[0]), len(at.shape_of(1))

@@ -48,6 +48,11 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002
     return x if max is None else np.minimum(x, max)
 
 
+def is_inf(x: Any, detect_negative: int = 1, detect_positive: int = 1) -> Any:
+    """Tell where numbers are infinite, of the signs that are looked for."""
+    return np.isposinf(x) & bool(detect_positive) | np.isneginf(x) & bool(detect_negative)
+
+
 def leaky(x: Any, slope: Any) -> Any:
     """Scale what is negative."""
     return np.where(np.greater(x, 0), x, slope * x)

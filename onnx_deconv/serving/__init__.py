@@ -77,6 +77,7 @@ def serve(
 
     served = []
     for name, given in models.items():
+        logger.debug("making %s ready", name)
         try:
             served.append(Served(name, *given, limits.pixels))
         except DeconvError as error:
