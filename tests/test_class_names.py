@@ -47,9 +47,12 @@ def table(names, operator="ArrayFeatureExtractor"):
     kind = onnx.TensorProto.STRING if isinstance(names[0], str) else onnx.TensorProto.INT64
     held = helper.make_tensor("held", kind, [len(names)], names)
     domain = ML if operator == "ArrayFeatureExtractor" else {}
+    column = numpy_helper.from_array(np.array([-1]))
     return [
         helper.make_node("Constant", [], ["names"], value=held),
-        helper.make_node(operator, ["names", "k"], ["name"], **domain),
+        helper.make_node("Constant", [], ["column"], value=column),
+        helper.make_node("Unsqueeze", ["k", "column"], ["rows"]),
+        helper.make_node(operator, ["names", "rows" if operator == "GatherND" else "k"], ["name"], **domain),
     ]
 
 
@@ -62,6 +65,8 @@ HOLDERS = {
     "a dictionary": (zip_map(NAMES), "map"),
     "a table": (table(NAMES), "name"),
     "a table, by Gather": (table(NAMES, "Gather"), "name"),
+    "a table, by GatherND": (table(NAMES, "GatherND"), "name"),
+    "a table, by GatherElements": (table(NAMES, "GatherElements"), "name"),
     "an encoder": (encoder(NAMES), "name"),
     "an encoder, in another order": (
         encoder(NAMES, keys_int64s=[2, 0, 1], values_strings=[NAMES[2], *NAMES[:2]]), "name"
@@ -130,6 +135,15 @@ def test_what_is_given_and_the_metadata_come_before_the_nodes(tmp_path):
     assert Explainer(tmp_path / "net.onnx", providers="cpu").labels.names == ("a", "b", "c")
     given = Explainer(tmp_path / "net.onnx", providers="cpu", labels=["x", "y", "z"])
     assert given.labels.names == ("x", "y", "z")
+
+
+@pytest.mark.parametrize("operator", ["Gather", "GatherND", "GatherElements", "ArrayFeatureExtractor"])
+def test_numbers_of_labels_are_names_of_classes(operator):
+    proto = classifier(outputs=("name",), n=table([10, 30, 20], operator))
+    ask = Explainer(proto, "gradient", providers="cpu")
+    assert (ask.head.kind, ask.head.start, ask.labels.names) == ("classes", "s", ("10", "30", "20"))
+    (found, _) = ask(IMAGES, "30")
+    np.testing.assert_array_equal(found.reconstruction.ravel(), READER[:, 1])
 
 
 def test_names_in_nodes_stand_in_the_manifest_and_are_counted():

@@ -529,6 +529,7 @@ LEVELS = {
     "to2": np.array([2, 2, 3]), "to7": np.array([4, 1, 2]), "eight": np.float32(8), "half": np.float32(0.5),
     "at4": np.array([4]), "at5": np.array([5]), "at7": np.array([7]), "at0": np.array([0]),
     "size_": np.float32([[[16], [16], [16], [16], [1], [1], [1]]]), "only": np.array([4, 3]),
+    "box": np.array([[0], [1], [2], [3]]),
 }  # fmt: skip
 """Cells of 4×4 pixels, and of 2×2 which have no class: four numbers of a box, objectness, bright, dark."""
 TWO = "f = Conv<strides=[2,2]>(x, fine, bf) c = Conv<strides=[4,4]>(x, coarse, bc)"
@@ -563,6 +564,9 @@ YOLO = {
     "in pixels": f"""{TWO} {beside("f")} {beside("c")} l = Concat<axis=2>(fy, cy) y = Mul(l, size_)""",
     "quantised": f"""{TWO} {beside("f")} {beside("c")} l = Concat<axis=2>(fy, cy)
         q = QuantizeLinear(l, step, zero8) y = DequantizeLinear(q, step, zero8)""",
+    "in place": f"""{TWO} fr = Reshape(f, rows) cr = Reshape(c, rows) l = Concat<axis=2>(fr, cr)
+        s = Sigmoid(l) w = Slice(s, at0, at4, second) d = Mul(w, eight) t = Transpose<perm=[1,2,0]>(s)
+        u = Transpose<perm=[1,2,0]>(d) z = ScatterND(t, box, u) y = Transpose<perm=[2,0,1]>(z)""",
     "sliced and joined": f"""{TWO} {beside("f")} {beside("c")} l = Concat<axis=2>(fy, cy)
         w = Slice(l, at0, at4, second) p = Slice(l, at4, at7, second) y = Concat<axis=1>(w, p)""",
 }  # fmt: skip
@@ -575,7 +579,7 @@ def test_boxes_beside_sure_probabilities_are_explained_from_before_the_sigmoids(
     ask = explainer(proto)
     assert (ask.head.kind, ask.head.ranked) == ("detections", "y")
     assert ask.head.start == ("l/scores" if form == "quantised" else "y/scores")
-    sigmoids = 2 * (1 if form == "v5" else 2) if "v8" not in form else 1
+    sigmoids = {"v5": 2, "v8 with an objectness": 1, "in place": 1}.get(form, 4)
     assert [each.split()[0] for each in ask.head.cut] == ["Sigmoid"] * sigmoids
     image = scene((1, 2, 0.9), (3, 0, 0.3))
     found = in_all_three(proto, image, tmp_path, "bright")

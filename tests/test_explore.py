@@ -88,6 +88,7 @@ def test_maps_that_are_equally_strong_are_counted():
     found = exploration.maps("file0", "r")
     assert [one["channel"] for one in found["maps"]] == [0, 2, 3, 1]
     assert (found["equals"], found["told_apart"]) == (2, "c")
+    assert [one["equals"] for one in found["maps"]][:3] == [63, 63, 63]
     assert exploration.maps("file0", "c")["equals"] == 2  # all three have the same weights
     assert exploration.maps("file0", "c")["told_apart"] is None
 

@@ -383,3 +383,24 @@ def test_a_table_beside_an_image_without_an_axis():
     np.testing.assert_allclose(arrays(found), arrays(expected), atol=1e-6)
     found = explainer(proto)({"x": IMAGES, "t": table}, 1)
     np.testing.assert_allclose(arrays(found), arrays(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "x", "{}", "[[1]]", '["z", 3]', "[" * 100_000])
+def test_what_a_file_says_of_added_axes_need_not_be_true(text):
+    proto = model(WHOLE, WEIGHTS, f"1,{SIZES}")
+    proto.metadata_props.add(key=ADDED, value=text)
+    assert load(proto).image_axis_added == frozenset()
+    with pytest.raises(InputError, match="add an axis for the images"):
+        explainer(proto)(IMAGES[0])
+
+
+def test_an_image_that_is_given_is_no_input_any_more():
+    body = FORMS["in front"].replace("Unsqueeze(x", "Unsqueeze(d")
+    proto = model(f"d = Sub(x, other) {body}", WEIGHTS, SIZES)
+    proto.graph.input.append(onnx.helper.make_tensor_value_info("other", onnx.TensorProto.FLOAT, [3, 6, 9]))
+    loaded = load(proto)
+    assert loaded.image_axis_added == {"x", "other"}
+    both = explainer(proto)({"x": IMAGES[:1], "other": IMAGES[1:2]}, 1)
+    one = with_inputs(loaded, {"other": IMAGES[1]})
+    assert (one.inputs, one.image_axis_added) == (["x"], {"x"})
+    np.testing.assert_allclose(arrays(explainer(one)(IMAGES[0], 1)), arrays(both), atol=1e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_networks import model, random
 
-from onnx_deconv import InputError, ModelError, load
+from onnx_deconv import Explainer, InputError, ModelError, load
 from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.model.heads import explainable, head_of, heads
 from onnx_deconv.model.value_axes import Axes
@@ -165,6 +165,41 @@ def test_a_row_of_classes_is_one_of_boxes_where_boxes_stand_beside_it(outputs, b
     body = f"{MAPS} q = Reshape(r, rest) t = Transpose<perm=[0,2,1]>(q) y = Softmax<axis=2>(t) {boxes}"
     loaded = load(model(body, WEIGHTS | {"fours": random(4, 4)}, "N,3,6,9", outputs))
     assert head_of(loaded).kind == kind
+
+
+QUERIES = f"{MAPS} q = Reshape(r, rest) t = Transpose<perm=[0,2,1]>(q) a = MatMul(asked, q) p = Softmax(a)"
+"""Six steps look for something in all places of the map, as readers of text with attention do."""
+TOKENS = f"{MAPS} q = Reshape(r, rest) l = Transpose<perm=[0,2,1]>(q) p = Slice(l, first, six, one)"
+
+
+@pytest.mark.parametrize("batch", ["N", "1", "3"])
+@pytest.mark.parametrize("steps", [f"{QUERIES} g = MatMul(p, t)", f"{TOKENS} g = Identity(p)"])
+@pytest.mark.parametrize(
+    ("tail", "axes"),
+    [("y = MatMul(g, m)", (0, 2, (1,))), ("d = MatMul(g, m) y = Add(five, d)", (0, 2, (1,))),
+     ("u = Transpose<perm=[0,2,1]>(g) y = MatMul(turned, u)", (0, 1, (2,)))],
+)  # fmt: skip
+def test_the_last_dense_layer_tells_which_axis_holds_the_classes(steps, tail, axes, batch):
+    weights = {"asked": random(6, 4), "five": random(5), "six": np.array([6]), "turned": random(5, 4)}
+    found = head(f"{steps} {tail}", batch, **weights, one=np.array([1]))
+    assert (found.kind, found.problem) == ("sequence", None)
+    assert (found.axes.batch, found.axes.classes, found.axes.positions) == axes
+
+
+@pytest.mark.parametrize(("output", "width"), [("y", 2), ("y", 4), ("keypoints", 5), ("features", 5)])
+def test_coordinates_and_features_of_a_dense_layer_are_no_steps(output, width):
+    body = f"{QUERIES} g = MatMul(p, t) {output} = MatMul(g, dense)"
+    weights = WEIGHTS | {"asked": random(6, 4), "dense": random(4, width)}
+    ask = Explainer(model(body, weights, "N,3,6,9", output), "gradient", providers="cpu")
+    with pytest.raises(InputError, match="give"):
+        ask(random(1, 3, 6, 9))
+
+
+@pytest.mark.parametrize("beside", ["boxes = MatMul(g, fours)", "boxes = MatMul(p, t)"])
+def test_dense_layers_beside_each_other_are_of_boxes(beside):
+    body = f"{QUERIES} g = MatMul(p, t) y = MatMul(g, m) {beside}"
+    weights = WEIGHTS | {"asked": random(6, 4), "fours": random(4, 4)}
+    assert head_of(load(model(body, weights, "N,3,6,9", "y boxes")), "y").kind == "detections"
 
 
 def test_boxes_that_were_picked_are_traced_to_the_scores_of_all():

@@ -499,7 +499,7 @@ def test_a_class_whose_name_looks_like_a_box_is_a_class():
     [
         ("tabby - ", "no class is named"),
         ("tabby - lion", "no class is named 'lion'"),
-        ("-others", "name one, 'tabby - others'"),
+        ("-others", "name one, '0 - others'"),
         ("-7", "no class 7"),
         ("-", "missing beside -"),
         ("tabby at 3,4", "a target 'at X,Y' is for detections: here are no boxes"),
@@ -956,12 +956,6 @@ def test_without_labels_a_field_of_a_box_is_named():
 def test_a_box_that_is_not_there_is_refused(target, message):
     with pytest.raises(InputError, match=message):
         explainer(detector())(SCENE, target)
-
-
-@pytest.mark.parametrize("target", [None, "bright"])
-def test_boxes_have_no_region(target):
-    with pytest.raises(InputError, match="boxes have no region: name one, as CLASS#RANK"):
-        explainer(detector())(SCENE, target, position="region")
 
 
 @pytest.mark.parametrize(
@@ -2261,6 +2255,43 @@ def test_marks_of_the_best_class_are_explained_from_the_scores(tail, form):
     values = IMAGES if form == "map" else np.repeat(IMAGES.mean(axis=2, keepdims=True), 4, axis=2) / 4
     np.testing.assert_allclose(arrays(ask(IMAGES, 1)), only(values, 1), rtol=1e-6)
     np.testing.assert_allclose(in_one_graph(proto, IMAGES, [1, 1]), only(values, 1), rtol=1e-6)
+
+
+BESIDE = {
+    "of probabilities": "v = ReduceMax(p, at1) i = ArgMax<axis=1>(p) l = Cast<to=1>(i)",
+    "of scores": "v = ReduceMax(p, at1) i = ArgMax<axis=1>(s) l = Cast<to=1>(i)",
+    "the two best": "v, i = TopK<axis=1>(p, two) l = Cast<to=1>(i)",
+    "the best, by the scores": "v, j = TopK<axis=1>(p, at1) w, i = TopK<axis=1>(s, at1) l = Cast<to=1>(i)",
+}
+
+
+@pytest.mark.parametrize("joined", ["y = Concat<axis=1>(v, l)", "y = Concat<axis=1>(l, v)"])
+@pytest.mark.parametrize("form", ["numbers", "map", "row"])
+@pytest.mark.parametrize("best", BESIDE)
+def test_the_best_class_beside_its_probability_is_explained_from_the_scores(best, form, joined):
+    tail = f"p = Softmax<axis=1>(s) {BESIDE[best]} {joined}"
+    constants = {"at1": np.array([1]), "two": np.array([2])}
+    if form == "numbers":
+        proto, whole = linear(tail, **constants), linear()
+    else:
+        proto, whole = map_or_row(tail, form), map_or_row("y = Softmax<axis=1>(s)", form)
+        for name, array in constants.items():
+            if name not in {each.name for each in proto.graph.initializer}:
+                proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    ask, plain = explainer(proto), explainer(whole)
+    for attribute in ("kind", "start", "squash", "assumed", "axes", "elements", "seed"):
+        assert getattr(ask.head, attribute) == getattr(plain.head, attribute), attribute
+    found, wanted = ask(IMAGES), plain(IMAGES)
+    assert [each.channel for each in found] == [each.channel for each in wanted]
+    np.testing.assert_array_equal(arrays(found), arrays(wanted))
+
+
+def test_the_place_of_another_score_beside_a_probability_is_not_of_its_class():
+    """The largest of other numbers says nothing of the classes whose probability stands beside it."""
+    tail = "p = Softmax(s) v = ReduceMax(p, at1) t = MatMul(f, other) i = ArgMax<axis=1>(t) l = Cast<to=1>(i)"
+    constants = {"at1": np.array([1]), "other": random(72, 3)}
+    head = explainer(linear(f"{tail} y = Concat<axis=1>(v, l)", **constants)).head
+    assert (head.kind, head.start, head.cut) == ("numbers", "y", ())
 
 
 OPPOSED = "p = Softmax(s) n = Neg(s) q = Softmax(n)"

@@ -615,5 +615,8 @@ def _model(
     if isinstance(source, Model):
         return source, None
     if saved is not None and isinstance(source, str | PathLike):
-        return load(f"{source}/{FORWARD}", shapes), saved.manifest
+        model = load(f"{source}/{FORWARD}", shapes)
+        # What the companion reads is an output there too, but none of the user's model.
+        model.outputs = [entry["name"] for entry in saved.manifest["outputs"]]
+        return model, saved.manifest
     return load_model(source, shapes)

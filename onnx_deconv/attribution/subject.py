@@ -70,8 +70,6 @@ class Subject:
 
     def aim(self, image: int, wanted: Wanted, place: Place) -> tuple[Wanted, Aim]:
         """Return what of the explained value a target is in one image, and the target made definite."""
-        if self.boxes and isinstance(place, str):
-            raise InputError(f"position {place!r}: boxes have no region: name one, as CLASS#RANK")
         if not self.boxes or place is not None:
             self._check_place(wanted, place)
             several = self.fields is not None and self.fields.anchors > 1 and not wanted.field

@@ -167,7 +167,7 @@ class Choices:
         """Put in place of the others' mean all that is not named, after what is."""
         named = [(k, weight) for k, weight in terms if k is not None]
         if not named:
-            raise InputError(f"target: {OTHERS!r} are those that are not named: name one, 'tabby - {OTHERS}'")
+            raise InputError(f"target: {OTHERS!r} are those that are not named: name one, '0 - {OTHERS}'")
         others = [k for k in range(self.count) if k not in dict(named)]
         weight = sum(weight for k, weight in terms if k is None)
         return (*named, *((k, weight / len(others)) for k in others if weight))

@@ -35,6 +35,7 @@ from onnx_deconv.model.value_axes import (
     Axes,
     batch_axis,
     class_axis,
+    dense_axis,
     has_no_images,
     has_one_channel,
     is_map,
@@ -559,6 +560,8 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     spread = tail.compares in (None, ELSEWHERE)
     one = has_one_channel(names, where, batch) if spread else _is_one_map(tail, where)
     classes = None if one else class_axis(tail, shape, where, batch, names.own)
+    if classes is None and not one:
+        classes = dense_axis(model, tail.start)
     joined = (
         batch is None
         and classes not in (None, tail.compares)
@@ -694,8 +697,8 @@ class _Told(NamedTuple):
 
 
 def _told(model: Model, tail: Tail, count: int | None) -> _Told:
-    """Tell what a row of numbers is; where the image decides their order, none is of a class."""
-    if picked_by_the_image(model, tail.start):
+    """Tell what a row of numbers is; where the image orders or counts them, they are of no class."""
+    if picked_by_the_image(model, tail.start) or holds_numbers_of_classes(model, tail.start):
         return _Told("numbers")
     if (named := told_by_name(tail.output)) is not None:
         return _Told(named, by_name=True)

@@ -1,7 +1,7 @@
 """Models that take one image without an axis for images: they are read as if they had one, of size 1."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
@@ -46,6 +46,17 @@ def with_image_axis(proto: ModelProto, inputs: Collection[str]) -> ModelProto:
     kept = {p.key: p.value for p in proto.metadata_props}
     helper.set_model_props(new, kept | {ADDED: json.dumps(sorted(inputs))})
     return new
+
+
+def added_to(metadata: Mapping[str, str]) -> frozenset[str]:
+    """Return the inputs that got an axis, as a model's metadata name them; anybody may have written these."""
+    try:
+        names = json.loads(metadata.get(ADDED, "[]"))
+    except (ValueError, RecursionError):
+        return frozenset()
+    return (
+        frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+    )
 
 
 def _first_of(batch: str, image: str, opset: int) -> list[NodeProto]:

@@ -29,6 +29,7 @@ from onnx_deconv.operators.traits import (
     JOIN,
     LOGARITHM,
     PICK,
+    PLACEMENT,
     POINTWISE,
     PROBABILITY,
     QUANTISER,
@@ -187,6 +188,8 @@ class _Scores:
         if traits >= {AFFINE, POINTWISE}:
             return self._scales_fields(node, given)
         others = [v.name for v in node.inputs[1:]]
+        if PLACEMENT in traits:  # a box is written over its first numbers
+            return given == [node.inputs[0].name] and self._told.isdisjoint(others[:1])
         if given != [node.inputs[0].name] or _has_branches(node):
             return False
         return VIEW in traits or (
@@ -225,11 +228,13 @@ class _Scores:
         made = gs.Node(written.op, names[0], dict(written.attrs), inputs, [gs.Variable(n) for n in names])
         if not self._may_write(made):
             return
-        known, joins = [each for each in of if each is not None], JOIN in traits_of(node)
+        known, joins = [each for each in of if each is not None], _joins(node)
         joined = joins or instead is not None or any(each.is_joined for each in known)
         squashed = {name: each for score in known for name, each in score.squashed.items()}
         for result, name in zip(results, names, strict=True):
             beside, fields = self._fields(node, result, of)
+            if fields is not None and not any(fields.scores):
+                continue  # none of them is a score
             self.known[result] = _Score(name, squashed, joined, beside, fields)
             if name not in self._model.producers:
                 self._written[name] = made
@@ -239,10 +244,10 @@ class _Scores:
     ) -> tuple[bool, "_Fields | None"]:
         """Tell whether a result of a node holds other numbers than scores, and where."""
         known = [each for each in of if each is not None]
-        if not (any(each.beside for each in known) or (JOIN in traits_of(node) and None in of)):
+        if not (any(each.beside for each in known) or (_joins(node) and None in of)):
             return False, None
-        if JOIN in traits_of(node):
-            found = self._joined_fields(node, of)
+        if _joins(node):
+            found = self._joined_fields(node, of) if JOIN in traits_of(node) else None
         else:
             fields = next(each.fields for each in known if each.beside)
             found = None if fields is None else self._moved_fields(node, value, fields)
@@ -286,6 +291,8 @@ class _Scores:
             return None
         if not flags.size:  # it cuts along another axis
             return fields if len(before) == len(after) and after[fields.axis] == count else None
+        if flags.all():
+            return _Fields(fields.axis, (True,))
         long = [k for k, size in enumerate(flags.shape) if size != 1] or [0]
         fits = flags.ndim == len(after) and (not after or after[long[0]] in (flags.size, None))
         return _Fields(long[0], tuple(flags.ravel().tolist())) if fits and len(long) == 1 else None
@@ -315,6 +322,11 @@ class _Fields:
 
     axis: int
     scores: tuple[bool, ...]
+
+
+def _joins(node: gs.Node) -> bool:
+    """Tell whether a node puts numbers beside others, or over them."""
+    return bool(traits_of(node) & {JOIN, PLACEMENT})
 
 
 def _keeps_order(node: gs.Node) -> bool:

@@ -6,7 +6,6 @@ the file, see :mod:`onnx_deconv.model.external_data`), and a *view* of its graph
 (:mod:`onnx_deconv.model.activation_matching`).
 """
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from onnx_deconv.model.canonical import InputShapes, read_view, value_types
 from onnx_deconv.model.constant_folding import known_numbers, known_shapes
 from onnx_deconv.model.ensembles import ensembles
 from onnx_deconv.model.external_data import Extent
-from onnx_deconv.model.image_axis import ADDED
+from onnx_deconv.model.image_axis import added_to
 from onnx_deconv.model.joined import joined_probabilities
 from onnx_deconv.model.layer_names import layers_named
 from onnx_deconv.model.model_files import PACKED, ModelFiles, check_weights
@@ -147,7 +146,7 @@ class Model:
     @cached_property
     def image_axis_added(self) -> frozenset[str]:
         """The inputs that have no axis for the images in the user's file, and got one when it was read."""
-        return frozenset(json.loads(self.metadata.get(ADDED, "[]")))
+        return added_to(self.metadata) & frozenset(self.inputs)
 
     @cached_property
     def inputs(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Literal
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.tail_steps import BOX, FLOATS, is_even
 from onnx_deconv.model.tails import Tail, averages_classes, chooses, picked_by_the_image, picks_boxes
-from onnx_deconv.model.value_axes import Axes
+from onnx_deconv.model.value_axes import Axes, dense_axis
 from onnx_deconv.operators import Shape, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
 from onnx_deconv.operators.traits import (
@@ -80,13 +80,19 @@ def kind_of(model: Model, tail: Tail, axes: Axes, where: Names) -> Kind:
         return "detections"
     if among_places:
         return "class map"  # probabilities of places, in a map of each class
-    sources = where[long[0]] - {BATCH}
+    return _kind_of_row(model, tail, axes, where, long[0])
+
+
+def _kind_of_row(model: Model, tail: Tail, axes: Axes, where: Names, along: int) -> Kind:
+    """Tell what an output is that has one axis beside those of images and classes."""
+    sources, boxes = where[along] - {BATCH}, _has_boxes(model, tail.output)
     if len(sources) == 1 and CHANNEL not in sources:
         return "sequence"
-    if tail.compares is not None and not _has_boxes(model, tail.output):
+    if tail.compares is not None and not boxes:
         return "sequence"  # attention joins rows and columns; a softmax without boxes beside it reads
-    boxes = bool(sources) or (chooses(model, tail) and _has_boxes(model, tail.output))
-    return "detections" if boxes else "unknown"
+    if not boxes and not _shares_size(model, tail, along) and _is_dense_row(model, tail, axes):
+        return "sequence"  # and no boxes, or masks, stand beside it
+    return "detections" if sources or (chooses(model, tail) and boxes) else "unknown"
 
 
 def told_by_name(output: str) -> Row | None:
@@ -149,6 +155,19 @@ def _has_boxes(model: Model, output: str) -> bool:
     """Tell whether another output holds boxes: four numbers each."""
     shapes = (model.type_of(other).shape or () for other in model.outputs if other != output)
     return any(BOX in shape for shape in shapes)
+
+
+def _is_dense_row(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether a dense layer gives the scores of each step: more than coordinates, or called so."""
+    dense, shape = dense_axis(model, tail.start), model.type_of(tail.start).shape or ()
+    several = dense is not None and dense == axes.classes and (shape[dense] or 0) > BOX
+    return several and told_by_name(tail.output) in (None, "classes")
+
+
+def _shares_size(model: Model, tail: Tail, along: int) -> bool:
+    """Tell whether another output has as many of something, as boxes, or masks, of the same queries have."""
+    count = (model.type_of(tail.start).shape or ())[along]
+    return any(count in (model.type_of(name).shape or ()) for name in model.outputs if name != tail.output)
 
 
 def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[int]) -> bool:

@@ -110,11 +110,12 @@ def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
 
 def _met(model: Model, node: gs.Node, given: Sequence[str]) -> Step:
     """Return the value that all operands of a join are made of."""
-    trails = [_through_extremum(model, value) for value in given]
+    trails: Sequence[list[tuple[str, gs.Node]]] = [_through_extremum(model, value) for value in given]
     if (meeting := _meeting(trails)) is None:
-        trails = [_through_squash(model, each) for each in trails]
-        if (meeting := _meeting(trails)) is None:
-            return None, []
+        trails = _below_squashed(model, trails)
+        meeting = _meeting(trails)
+    if meeting is None:
+        return None, []
     passed = {node.outputs[0].name: node}
     for each in trails:
         for value, step in each:
@@ -130,16 +131,30 @@ def _meeting(trails: Sequence[Sequence[tuple[str, gs.Node]]]) -> str | None:
     return next((value for value, _ in trails[0] if value in shared), None)
 
 
-def _through_squash(model: Model, steps: list[tuple[str, gs.Node]]) -> list[tuple[str, gs.Node]]:
-    """Let a trail go on below a sigmoid, of whose results the image picks some.
+def _below_squashed(
+    model: Model, trails: Sequence[list[tuple[str, gs.Node]]]
+) -> Sequence[list[tuple[str, gs.Node]]]:
+    """Let trails go on below what makes probabilities, if all do but those of the numbers of classes."""
+    squashed = [_picks_squashed(model, each) for each in trails]
+    if not all(own or _is_counted(model, each) for own, each in zip(squashed, trails, strict=True)):
+        return trails
+    return [
+        [*each, *trail(model, each[-1][1].inputs[0].name)] if own else each
+        for own, each in zip(squashed, trails, strict=True)
+    ]
 
-    So detectors pick the best boxes of each of their maps, one by one, before they join them.
+
+def _picks_squashed(model: Model, steps: Sequence[tuple[str, gs.Node]]) -> bool:
+    """Tell whether a trail ends at a sigmoid that the image picks from, or a softmax whose largest it picks.
+
+    So detectors pick the best boxes of each of their maps, one by one, before they join them; and beside the
+    largest probability there may stand the class that has the largest score.
     """
     *above, (_, node) = steps
-    alone = node is not None and PROBABILITY in traits_of(node) and compared_by(model, node) is None
-    if not alone or not any(step is not None and picks(model, step) for _, step in above):
-        return steps
-    return [*steps, *trail(model, node.inputs[0].name)]
+    if node is None or PROBABILITY not in traits_of(node):
+        return False
+    along, picked = compared_by(model, node), [step for _, step in above if picks(model, step)]
+    return bool(picked) and (along is None or compared_by(model, picked[-1]) == along)
 
 
 def holds_numbers_of_classes(model: Model, value: str) -> bool:

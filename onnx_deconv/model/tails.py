@@ -148,8 +148,10 @@ def _tail_of(model: Model, output: str) -> Tail:
         if PROBABILITY in traits_of(node):
             compares = compared_by(model, node)
             return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True, compares=compares))
-        if any(PROBABILITY in traits_of(each) for each in passed):  # one in each part of what is joined
-            return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True))
+        squashing = [each for each in passed if PROBABILITY in traits_of(each)]
+        if squashing:  # one in each part of what is joined
+            compares = compared_in(model, squashing, lower)
+            return _unmixed(model, Tail(output, lower, tuple(steps), squashes=True, compares=compares))
         bounded = _is_bounded(model, node, value)
         if bounded or any(blocks(model, each) for each in passed):
             found = Tail(output, lower, tuple(steps), compares=compared_in(model, passed, lower))

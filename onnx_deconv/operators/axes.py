@@ -301,7 +301,7 @@ def is_table(at: ForwardNode) -> bool:
     return sizes is not None and sum(size != 1 for size in sizes) <= 1
 
 
-_LOOKS_UP = {"Gather", "ArrayFeatureExtractor"}
+_LOOKS_UP = {"Gather", "GatherElements", "GatherND", "ArrayFeatureExtractor"}
 
 
 def placed_from(at: ForwardNode) -> int | None:

@@ -59,4 +59,6 @@ _READERS: Mapping[str, Callable[[ForwardNode], Names | None]] = {
     "LabelEncoder": _of_keys,
     "ArrayFeatureExtractor": _of_table,
     "Gather": _of_table,
+    "GatherElements": _of_table,
+    "GatherND": _of_table,
 }

@@ -17,6 +17,7 @@ from onnx_deconv.attribution.explanation import Explanation
 from onnx_deconv.attribution.features import Features
 from onnx_deconv.attribution.photographs import Selection, explain_photos
 from onnx_deconv.attribution.recent import Recent
+from onnx_deconv.attribution.seed import as_strong
 from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.errors import InputError
 from onnx_deconv.experiments.figures import draw_occlusion
@@ -232,6 +233,7 @@ class Exploration:
                 {
                     "channel": int(k),
                     "strength": float(strengths[k]),
+                    "equals": as_strong(values[k]) if strengths[k] else 0,
                     "position": [int(i) for i in np.unravel_index(values[k].argmax(), values[k].shape)],
                 }
                 for k in order

@@ -269,7 +269,8 @@ function inPlace(found) {
 }
 
 function thumbnail(found, one, k, button = $("maps").children[k].firstChild) {
-  const words = `channel ${one.channel}, strength ${one.strength.toPrecision(3)}`;
+  const words = `channel ${one.channel}, strength ${one.strength.toPrecision(3)}` +
+    (one.equals ? `, which ${one.equals} other position${one.equals === 1 ? " has" : "s have"} too` : "");
   button.title = words;
   button.setAttribute("aria-label", words);
   if (!found.picture) return;
