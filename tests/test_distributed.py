@@ -1,9 +1,11 @@
 """What a Ray cluster makes is to the byte what one process makes, also if an actor is killed meanwhile."""
 
 import math
+import socket
 import sys
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -64,6 +66,17 @@ def test_without_ray_the_way_out_is_named(inputs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     arguments = ("atlas", "build", inputs / "net.onnx", inputs / "in", "-o", tmp_path / "out", *OPTIONS)
     assert "pip install 'onnx-deconv[ray]'" in refused(*arguments, "--ray", "auto")
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once(inputs, tmp_path, monkeypatch):
+    """Ray itself would wait for minutes; it is not asked."""
+    with socket.socket() as bound:  # its port is taken, and nobody accepts there
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+        arguments = ("atlas", "build", inputs / "net.onnx", inputs / "in", "-o", tmp_path / "out", *OPTIONS)
+        for given in (address, f"ray://{address}"):
+            assert f"--ray {given}: no cluster answers" in refused(*arguments, "--ray", given)
 
 
 class Asked:

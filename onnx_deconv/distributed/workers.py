@@ -1,6 +1,7 @@
 """Actors on a Ray cluster that do one task after another; a lost one is replaced."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,9 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.runtime import limit_threads
 
 T = TypeVar("T")
+
+_ANSWERS = 10.0
+"""Seconds in which a cluster answers that can be reached."""
 
 
 class Workers:
@@ -109,10 +113,18 @@ def _connected(address: str) -> Any:
     if not ray.is_initialized():
         where = {} if address == "local" else {"address": address}
         try:
+            _knock(address)
             ray.init(**where, log_to_driver=False, configure_logging=False, include_dashboard=False)
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"--ray {address}: no cluster answers ({str(error).splitlines()[0]}); "
                 "'ray start --head' starts one, and --ray local needs none"
             ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Open a connection to a host and a port, where perhaps nobody listens: Ray would wait for minutes."""
+    host, between, port = address.rpartition("://")[2].rpartition(":")
+    if between and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS).close()
