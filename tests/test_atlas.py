@@ -39,7 +39,7 @@ from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.cli.model_options import ModelOptions
 from onnx_deconv.imaging import Preprocess, preprocess_for, read_image
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import convolutions
+from onnx_deconv.model.feature_maps import convolutions
 from onnx_deconv.model.protos import copy_of
 
 PREPROCESS = Preprocess(size=(32, 32), fit="none", scale=1 / 64, mean=(2.0,))

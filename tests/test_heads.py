@@ -5,7 +5,7 @@ from small_networks import model, random
 
 from onnx_deconv import Explainer
 from onnx_deconv.attribution.features import last_convolution
-from onnx_deconv.model.heads import convolutions, rectified_convolution
+from onnx_deconv.model.feature_maps import convolutions, rectified_convolution
 
 CHANNELS = {name: abs(random(4, seed=n)) for n, name in enumerate(["scale", "shift", "mean", "variance"])}
 WEIGHTS = {"k": random(4, 3, 3, 3), "bias": random(4, 1, 1), "zero": random() * 0, "six": random() * 0 + 6}

@@ -26,7 +26,7 @@ from onnx_deconv import (
 )
 from onnx_deconv.errors import sizes_of
 from onnx_deconv.imaging import has_fourth_band, heat_map, preprocess_for, read_image, read_numbers
-from onnx_deconv.model.heads import convolutions
+from onnx_deconv.model.feature_maps import convolutions
 from onnx_deconv.runtime import Session
 from onnx_deconv.verification import random_feeds
 

@@ -34,7 +34,7 @@ from onnx_deconv.atlas.scan import Scanner
 from onnx_deconv.atlas.writer import plans
 from onnx_deconv.distributed import Cluster, Job
 from onnx_deconv.imaging import Picture, Preprocess, preprocess_for
-from onnx_deconv.model.heads import convolutions
+from onnx_deconv.model.feature_maps import convolutions
 from onnx_deconv.runtime import Session, workers
 
 _UNITS = 5

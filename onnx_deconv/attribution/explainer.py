@@ -31,6 +31,7 @@ from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
+from onnx_deconv.model.feature_maps import class_maps
 from onnx_deconv.model.heads import (
     ROWS,
     ChosenKind,
@@ -38,7 +39,6 @@ from onnx_deconv.model.heads import (
     axes_of,
     chosen,
     class_count,
-    class_maps,
     explainable,
     fields_of,
     head_of,

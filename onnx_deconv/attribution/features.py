@@ -11,7 +11,8 @@ from onnx_deconv.attribution.seed import of_classes
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError, way
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.heads import axes_of, convolutions, explainable, rectified_convolution
+from onnx_deconv.model.feature_maps import convolutions, rectified_convolution
+from onnx_deconv.model.heads import axes_of, explainable
 from onnx_deconv.operators import Tap, find
 from onnx_deconv.operators.traits import LOGARITHM
 from onnx_deconv.runtime import Session, numpy_of
@@ -143,8 +144,8 @@ class Values:
 def feature_layers(explainer: Explainer) -> list[str]:
     """List the layers whose feature maps are worth following, in the order of the graph.
 
-    These are the convolutions, each rectified (:func:`onnx_deconv.model.heads.convolutions`). Left out are
-    maps of a single position and, where the scores are means of one map per class, those maps: their
+    These are the convolutions, each rectified (:func:`onnx_deconv.model.feature_maps.convolutions`). Left out
+    are maps of a single position and, where the scores are means of one map per class, those maps: their
     activations say no more than the scores.
     """
     model, maps = explainer.model, explainer.class_maps

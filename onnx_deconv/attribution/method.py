@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.dependence import ENOUGH, pooled_share
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import feature_maps, heads
+from onnx_deconv.model.feature_maps import feature_maps
+from onnx_deconv.model.heads import heads
 from onnx_deconv.semantics import Semantics
 
 AUTO = "auto"

@@ -20,7 +20,8 @@ from onnx_deconv.errors import DeconvError, MissingRuleError, ModelError, RuleEr
 from onnx_deconv.imaging.model_input import input_layout
 from onnx_deconv.model import Model
 from onnx_deconv.model.carriers import carried, real_inputs
-from onnx_deconv.model.heads import axes_of, feature_maps, feature_maps_at
+from onnx_deconv.model.feature_maps import feature_maps, feature_maps_at
+from onnx_deconv.model.heads import axes_of
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.reading import read_by
 from onnx_deconv.operators import (

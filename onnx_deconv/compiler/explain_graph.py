@@ -41,7 +41,8 @@ from onnx_deconv.compiler.seed_graph import EXPLAINED, SCORES, TARGET, GraphSeed
 from onnx_deconv.errors import InputError, ModelError, given
 from onnx_deconv.model import Model, Source, load
 from onnx_deconv.model.detections import Fields
-from onnx_deconv.model.heads import class_maps, head_of
+from onnx_deconv.model.feature_maps import class_maps
+from onnx_deconv.model.heads import head_of
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, replace
 from onnx_deconv.model.shape_inference import infer_shapes, state_sizes

@@ -14,10 +14,10 @@ from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.model import Model
+from onnx_deconv.model.feature_maps import class_maps
 from onnx_deconv.model.heads import (
     Head,
     class_count,
-    class_maps,
     explainable,
     fields_of,
     head_of,

@@ -4,7 +4,7 @@ from typing import Any
 
 from onnx_deconv.atlas.reader import Reader
 from onnx_deconv.model import Model
-from onnx_deconv.model.heads import rectified_convolution
+from onnx_deconv.model.feature_maps import rectified_convolution
 
 
 class Nine:

@@ -33,7 +33,7 @@ from onnx_deconv.errors import InputError
 from onnx_deconv.files import check_disk, folder
 from onnx_deconv.imaging import Picture, read_image
 from onnx_deconv.model import Model, digest
-from onnx_deconv.model.heads import convolutions, rectified_convolution
+from onnx_deconv.model.feature_maps import convolutions, rectified_convolution
 from onnx_deconv.model.ranking import ranking
 from onnx_deconv.runtime import device_of, workers
 from onnx_deconv.semantics import Semantics
