@@ -13,7 +13,7 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.carriers import carried, real_inputs
-from onnx_deconv.model.chosen_fields import chosen_fields
+from onnx_deconv.model.chosen_fields import chosen_fields, holds_products_of_a_field
 from onnx_deconv.model.class_numbers import elements, mixture, untraced
 from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model
@@ -474,6 +474,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             told=None if picked is None else picked.told,
             probable=head.ranked is not None,
             shared=_shared(model, head.start, own[1]),
+            multiplied=holds_products_of_a_field(model, head.start),
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]

@@ -20,7 +20,7 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.ensembles import factor
-from onnx_deconv.model.reading import read_by, told_by_the_image
+from onnx_deconv.model.reading import is_product, read_by, told_by_the_image
 from onnx_deconv.operators import find, own_domain, traits_of
 from onnx_deconv.operators.axes import compared, cut_out, placed_from
 from onnx_deconv.operators.node import Forward, ForwardNode
@@ -203,13 +203,8 @@ class _Scores:
 
     def _is_product(self, node: gs.Node) -> bool:
         """Tell whether a node multiplies two probabilities."""
-        given, entry = [v.name for v in node.inputs], find(node.op, node.domain)
-        known = [self.known.get(name) for name in given]
-        if len(set(given)) != 2 or any(each is None or each.beside for each in known):  # noqa: PLR2004
-            return False
-        if POINTWISE not in entry.traits or not entry.can_evaluate:
-            return False
-        return all(entry.evaluate(node.attrs, a, b) == a * b for a, b in ((2.0, 3.0), (5.0, 0.5)))
+        known = [self.known.get(v.name) for v in node.inputs]
+        return is_product(node) and not any(each is None or each.beside for each in known)
 
     def _is_complement(self, node: gs.Node) -> bool:
         """Tell whether a node takes probabilities from 1: a sigmoid's is that of the negative score."""
