@@ -2235,6 +2235,20 @@ def test_of_a_row_of_classes_each_is_told_by_the_score_of_that_which_is_meant(ta
         np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k, k]), expected, rtol=1e-6)
 
 
+def test_of_a_row_of_maps_each_is_of_the_class_that_is_meant():
+    tail = "a = ArgMax<axis=1,keepdims=1>(s) e = Equal(a, row) y = Cast<to=1>(e)"
+    for row, meant in (([2, 0, 1, 3], True), ([1, 2, 3, 4], False)):
+        proto = map_or_row(tail, "map")
+        proto.graph.initializer.append(numpy_helper.from_array(np.reshape(row, (1, 4, 1, 1)), "row"))
+        ask = explainer(proto)
+        if meant:
+            np.testing.assert_allclose(arrays(ask(IMAGES, 0)), only(IMAGES, 2), rtol=1e-6)
+            np.testing.assert_allclose(in_one_graph(proto, IMAGES, [2, 2]), only(IMAGES, 1), rtol=1e-6)
+        else:
+            with pytest.raises(ModelError, match=r"does not tell which of the scores 's' .* by ArgMax 'a'"):
+                ask(IMAGES, 0)
+
+
 @pytest.mark.parametrize("row", [[1, 2, 3], [0, 0, 7]])
 def test_a_row_of_classes_that_there_are_not_is_refused(row):
     proto = linear(

@@ -154,8 +154,11 @@ def untraced(
     if decided is None:
         return None
     if picks(model, decided):
-        unknown = not has_positions and elements(model, tail, classes, count) is None
-        found = known.get(before(model, decided) or decided.inputs[0].name)
+        followed = known.get(before(model, decided) or "")
+        found = known.get(decided.inputs[0].name) if followed is None else followed
+        unknown = (followed is not None or not has_positions) and elements(
+            model, tail, classes, count
+        ) is None
         return decided if unknown or _picks_by_others(model, tail, decided, found) else None
     moves = PICK in traits_of(decided) or placed_from(ForwardNode(decided, model)) is not None
     return decided if moves or not has_positions or _is_of_one_value(model, decided) else None
