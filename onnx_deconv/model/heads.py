@@ -1,7 +1,7 @@
 """What the outputs of a model are, and where an explanation of them starts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
@@ -15,7 +15,7 @@ from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.carriers import carried, real_inputs
 from onnx_deconv.model.chosen_fields import chosen_fields
 from onnx_deconv.model.class_numbers import elements, untraced
-from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
+from onnx_deconv.model.detections import Fields, Layout, Part, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
@@ -50,6 +50,8 @@ from onnx_deconv.operators.traits import (
     VIEW,
 )
 
+_PARTS: Mapping[str | None, Part] = {"classes": "scores", "regression": "boxes"}
+"""What an output of boxes holds, by what its name says of a row."""
 ChosenKind = Literal["classes", "regression"]
 """What a user may say that a row of numbers is."""
 
@@ -452,9 +454,13 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     """Add what is known of the boxes of detectors, which may be spread over outputs."""
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
-    told, of = [], parts(sized)
+    named: list[Part | None] = [
+        "scores" if head.squash == "together" else _PARTS.get(told_by_name(head.output)) for head in found
+    ]
+    told, of = [], parts(sized, named)
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
     shares = any(squashed_before(model, h.output) for h in boxes)
+    alike = sum(own is not None and own[1] == BOX for own in sized) > 1  # scores, perhaps, or boxes
     for head, own, part in zip(found, sized, of, strict=True):
         if own is None:
             told.append(head)
@@ -463,10 +469,11 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
         more = behind(model.metadata, maps if part == "all" else ())
         picked = head.boxes
         rows = picked is None and holds_numbers_of_classes(model, head.start)
+        scores = own[2] and (part != "all" or own[1] != BOX or not alike)
         layout = Layout(
             None if rows else own[1],
             part if picked is None else picked.part,
-            own[2],
+            scores,
             _shares(model, head, own[1]),
             ends_with_nothing(own[1], model.outputs, shares=shares),
             grid or head.squash is not None,
@@ -550,7 +557,18 @@ def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
         return None
     sizes = head.axes.sizes(model.type_of(head.start).shape) or []
     whole = [d if isinstance(d, int) else None for d in sizes[2:] if d != 1]
-    return tuple(whole), class_count(model, head), head.squash is not None
+    count = class_count(model, head)
+    return tuple(whole), count, head.squash is not None and not _joins_boxes(model, head, count)
+
+
+def _joins_boxes(model: Model, head: Head, count: int | None) -> bool:
+    """Tell whether a part of an output's fields are four that may be a box, whatever squashes all of them."""
+    joined, along = model.joined.get(head.ranked or head.start), head.axes.classes
+    if joined is None or along is None:
+        return False
+    shapes = [model.type_of(node.outputs[0].name).shape or () for node in joined.squashed]
+    sizes = [shape[along] if along < len(shape) else None for shape in shapes]
+    return len(sizes) > 1 and BOX in sizes and sum(size or 0 for size in sizes) == count
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
