@@ -365,6 +365,28 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
     return _before_squashing(model, replace(head, kind="detections", boxes=layout))
 
 
+def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
+    """Say that a map is taken for boxes where nothing but the number of labels tells so.
+
+    Parameters
+    ----------
+    model, head
+        The model and its output, as it is without labels.
+    labels
+        How many names of classes are known.
+    """
+    layout = labelled(model, head, labels).boxes
+    if head.kind != "class map" or layout is None or layout.fields is None:
+        return None
+    if _holds_other_numbers(model, head) or _has_levels(model, head):
+        return None
+    channels = layout.fields * layout.anchors
+    return (
+        f"output {head.output!r} is taken for a detector's boxes, as {labels} labels for {channels} channels "
+        f"tell, and nothing else: if its channels are classes, give {channels} labels, or none"
+    )
+
+
 def _holds_other_numbers(model: Model, head: Head) -> bool:
     """Tell whether a map holds numbers beside scores, as detectors join boxes and scores at each level."""
     value = head.ranked or head.start
