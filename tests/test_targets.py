@@ -604,6 +604,24 @@ def test_classes_with_maps_are_ranked_by_the_models_own_numbers():
     np.testing.assert_array_equal(numpy_of(found[RECONSTRUCTION]), only(image, 1))
 
 
+def test_a_mean_of_sigmoids_without_an_axis_of_classes_is_explained_from_its_map():
+    proto = model(
+        "c = Conv(x, k) p = Sigmoid(c) y = ReduceMean<keepdims=0>(p, both)",
+        {"k": np.eye(1, 3, dtype=np.float32)[:, :, None, None], "both": np.array([1, 2, 3])},
+        "N,3,4,6",
+    )
+    asked = explainer(proto)
+    found = asked(IMAGES)
+    assert (asked.head.kind, [e.layer for e in found]) == ("classes", ["c"] * 2)
+    np.testing.assert_array_equal(arrays(found), only(IMAGES, 0))  # all are positive
+    np.testing.assert_allclose(
+        [e.score for e in found], (1 / (1 + np.exp(-IMAGES[:, 0]))).mean((1, 2)), rtol=1e-6
+    )
+    graph = explain_graph(proto)
+    ran = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": IMAGES})
+    np.testing.assert_array_equal(numpy_of(ran[RECONSTRUCTION]), arrays(found))
+
+
 def test_the_area_of_a_class_is_explained_from_its_number():
     """Of three alike, p rises by p(1 - p) = 2/9 with its own score and falls by p² = 1/9 with another."""
     proto = model(

@@ -86,8 +86,7 @@ class Pass:
     def ranked(self, head: Head) -> Array:
         """Return the numbers by which an output's classes are ranked, shape (N, K, ...), float32."""
         by = None if head.ranked is None else self._values.get(head.ranked)
-        axes = self.axes if head.ranked_axes == head.axes else head.ranked_axes
-        known = self.explained if by is None else axes.canonical(numpy_of(by))
+        known = self.explained if by is None else head.ranked_axes.canonical(numpy_of(by))
         return known.astype(np.float32, copy=False)
 
     def back(self, aims: Sequence[Aim], kind: SeedKind) -> tuple[dict[str, Array], Array, str]:
