@@ -541,6 +541,105 @@ def test_classes_of_an_output_are_found_among_the_scores(tail, classes):
     np.testing.assert_allclose(in_one_graph(proto, IMAGES), arrays(explainer(proto)(IMAGES)))
 
 
+PICKS = np.eye(72, 3, dtype=np.float32)
+"""Scores that are an image's first three pixels."""
+OWN_ORDER = [
+    ("p = Softmax(s) y = Mul(p, twice)", [2, 1.5, 0], [1, 0, 2], [0, 1, 2]),
+    ("p = Softmax(s) y = Div(p, half)", [2, 1.5, 0], [1, 0, 2], [0, 1, 2]),
+    ("p = Softmax(s) g = Gather<axis=1>(p, turned) y = Mul(g, weighed)", [2, 1.5, 0], [2, 1, 0], [2, 0, 1]),
+    ("p = Sigmoid(s) y = Mul(p, last)", [60, 80, 50], [1, 0, 2], [0, 1, 2]),  # the first two are 1, rounded
+    (
+        (
+            "p = Sigmoid(s) a = Gather<axis=1>(p, two) b = Gather<axis=1>(p, third) h = Mul(a, small) "
+            "y = Concat<axis=1>(h, b)"
+        ),
+        [2, 0, 1.5],
+        [2, 0, 1],
+        [0, 1, 2],
+    ),
+]
+"""Tails that give each class another weight; pixels; the classes, best first; the score of each class."""
+
+
+def own_order(tail):
+    return linear(
+        tail, r=PICKS, twice=np.float32([[1, 2, 1]]), half=np.float32([[1, 0.5, 1]]),
+        weighed=np.float32([[1, 1, 2]]), last=np.float32([[1, 1, 0.5]]), turned=np.array([2, 0, 1]),
+        two=np.array([0, 1]), third=np.array([2]), small=np.float32(0.5),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("tail", "pixels", "order", "scores"), OWN_ORDER)
+def test_classes_are_ranked_by_the_models_own_numbers(tail, pixels, order, scores):
+    proto, image = own_order(tail), np.zeros((1, 72), np.float32)
+    image[0, :3], image = pixels, image.reshape(1, 3, 4, 6)
+    expected = PICKS.T.reshape(3, 3, 4, 6)[[scores[k] for k in order]]
+    found = explainer(proto)(image, top=3)
+    assert [e.channel for e in found] == order
+    np.testing.assert_array_equal(arrays(found), expected)
+    for source in (proto, compile_pair(load(proto), semantics="gradient")):
+        graph = explain_graph(source, top=3)
+        run = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": image})
+        assert numpy_of(run["explained"]).tolist() == [order]
+        np.testing.assert_array_equal(numpy_of(run[RECONSTRUCTION])[0], expected)
+    np.testing.assert_array_equal(in_one_graph(proto, image)[0], expected[0])
+    np.testing.assert_array_equal(
+        in_one_graph(proto, image, np.zeros((1, 3), np.float32), "weights")[0], expected[0]
+    )
+
+
+def test_classes_with_maps_are_ranked_by_the_models_own_numbers():
+    """The second channel is the weaker one, and its class counts double."""
+    proto = model(
+        "c = Conv(x, k) g = GlobalAveragePool(c) s = Flatten(g) p = Softmax(s) y = Mul(p, twice)",
+        {"k": np.eye(3, dtype=np.float32)[:, :, None, None], "twice": np.float32([[1, 2, 1]])},
+        "N,3,4,6",
+    )
+    image = IMAGES[:1] * 0 + np.float32([2, 1.5, 0])[:, None, None]
+    asked = Explainer(proto, "gradient", providers="cpu")(image)
+    assert asked[0].layer == "c"
+    np.testing.assert_array_equal(arrays(asked), only(image, 1))
+    graph = explain_graph(proto)
+    found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": image})
+    np.testing.assert_array_equal(numpy_of(found[RECONSTRUCTION]), only(image, 1))
+
+
+def test_a_mean_of_sigmoids_without_an_axis_of_classes_is_explained_from_its_map():
+    proto = model(
+        "c = Conv(x, k) p = Sigmoid(c) y = ReduceMean<keepdims=0>(p, both)",
+        {"k": np.eye(1, 3, dtype=np.float32)[:, :, None, None], "both": np.array([1, 2, 3])},
+        "N,3,4,6",
+    )
+    asked = explainer(proto)
+    found = asked(IMAGES)
+    assert (asked.head.kind, [e.layer for e in found]) == ("classes", ["c"] * 2)
+    np.testing.assert_array_equal(arrays(found), only(IMAGES, 0))  # all are positive
+    np.testing.assert_allclose(
+        [e.score for e in found], (1 / (1 + np.exp(-IMAGES[:, 0]))).mean((1, 2)), rtol=1e-6
+    )
+    graph = explain_graph(proto)
+    ran = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": IMAGES})
+    np.testing.assert_array_equal(numpy_of(ran[RECONSTRUCTION]), arrays(found))
+
+
+def test_the_area_of_a_class_is_explained_from_its_number():
+    """Of three alike, p rises by p(1 - p) = 2/9 with its own score and falls by p² = 1/9 with another."""
+    proto = model(
+        "c = Conv(x, k) p = Softmax<axis=1>(c) q = Gather<axis=1>(p, at) y = ReduceMean<keepdims=0>(q, both)",
+        {"k": np.eye(3, dtype=np.float32)[:, :, None, None], "at": np.array(2), "both": np.array([1, 2])},
+        "N,3,4,6",
+    )
+    image = np.zeros((2, 3, 4, 6), np.float32)
+    expected = image + np.float32([-1, -1, 2])[:, None, None] / 9 / 24
+    asked = explainer(proto)
+    assert asked.head.kind == "regression"
+    np.testing.assert_allclose(arrays(asked(image)), expected, rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, image), expected, rtol=1e-6)
+    graph = explain_graph(proto)  # without a rectifier all rules are the gradient's
+    found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": image})
+    np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), expected, rtol=1e-6)
+
+
 # --- a reader of text: step t is the mean of column t -----------------------------------------------
 
 READS = {

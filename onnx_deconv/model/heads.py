@@ -46,6 +46,7 @@ from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import (
     JOIN,
     PICK,
+    POINTWISE,
     PROBABILITY,
     VIEW,
 )
@@ -86,7 +87,8 @@ class Head:
         How the scores become probabilities: each alone, or all together; ``None`` where they do not.
     ranked
         The value by which classes are ranked, if it is not the scores: a mean of several probabilities, or
-        rows that hold some. Its axes are the scores'.
+        rows that hold some, whose axes are the scores'; or the output itself, whose axes are ``own``, where
+        it has one number for each class and puts classes into another order than their scores do.
     by_name
         Whether nothing but its name tells its kind.
     assumed
@@ -116,6 +118,11 @@ class Head:
     in_place_of: str | None = None
     table: tuple[int | None, ...] = ()
     scored: int | None = None
+
+    @property
+    def ranked_axes(self) -> Axes:
+        """The axes of the value by which classes are ranked."""
+        return self.axes if self.own is None or self.ranked != self.output else self.own
 
     @property
     def has_positions(self) -> bool:
@@ -360,6 +367,28 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
     return _before_squashing(model, replace(head, kind="detections", boxes=layout))
 
 
+def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
+    """Say that a map is taken for boxes where nothing but the number of labels tells so.
+
+    Parameters
+    ----------
+    model, head
+        The model and its output, as it is without labels.
+    labels
+        How many names of classes are known.
+    """
+    layout = labelled(model, head, labels).boxes
+    if head.kind != "class map" or layout is None or layout.fields is None:
+        return None
+    if _holds_other_numbers(model, head) or _has_levels(model, head):
+        return None
+    channels = layout.fields * layout.anchors
+    return (
+        f"output {head.output!r} is taken for a detector's boxes, as {labels} labels for {channels} channels "
+        f"tell, and nothing else: if its channels are classes, give {channels} labels, or none"
+    )
+
+
 def _holds_other_numbers(model: Model, head: Head) -> bool:
     """Tell whether a map holds numbers beside scores, as detectors join boxes and scores at each level."""
     value = head.ranked or head.start
@@ -506,7 +535,9 @@ def _before_squashing(model: Model, head: Head) -> Head:
         return head
     cut = (f"{node.op} {label(node)}" for node in joined.squashed)
     boxes = None if head.boxes is None else replace(head.boxes, probable=True)
-    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut), boxes=boxes)
+    return replace(
+        head, start=joined.scores, ranked=head.ranked or head.start, cut=(*head.cut, *cut), boxes=boxes
+    )
 
 
 def _shares(model: Model, head: Head, count: int | None) -> bool:
@@ -614,6 +645,7 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
+    reordered = told.kind in ROWS and asked[1] is not None and _may_reorder(model, tail)
     return Head(
         output,
         told.kind,
@@ -624,12 +656,23 @@ def _head(model: Model, names: AxisNames, output: str) -> Head:
         problem=None if told.kind == "detections" else _why_no_classes(model, tail, axes),
         boxes=boxes,
         squash=_squash(tail),
-        ranked=tail.ranked,
+        ranked=output if reordered and tail.ranked is None else tail.ranked,
         by_name=told.by_name,
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
         scored=count,
     )
+
+
+def _may_reorder(model: Model, tail: Tail) -> bool:
+    """Tell whether a tail may put classes into another order: not all are computed alike.
+
+    A constant has another number for each, as a weight has, or some alone pass a node before a join.
+    """
+    alone = [n for n in tail.nodes if POINTWISE in traits_of(n) and VIEW not in traits_of(n)]
+    constants = (model.constant(v.name) for n in alone for v in n.inputs)
+    differ = any((each != each.flat[0]).any() for each in constants if each is not None and each.size)
+    return differ or (len(alone) > 0 and any(JOIN in traits_of(n) for n in tail.nodes))
 
 
 def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
