@@ -724,6 +724,42 @@ def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_p
     np.testing.assert_allclose(arrays(found), right, rtol=1e-6)
 
 
+@pytest.mark.parametrize("factor", ["sure", "again"])
+def test_an_objectness_that_the_graph_has_multiplied_in_counts_once(factor, tmp_path):
+    """It stands beside the boxes and the products; it may be cut out of the rows once more for these."""
+    body = f"""{YOLO["v5"].replace(" y = ", " rows_ = ")} boxes = Slice(rows_, at0, at4, last)
+        sure = Slice(rows_, at4, at5, last) again = Slice(rows_, at4, at5, last)
+        which = Slice(rows_, at5, at7, last) p = Mul(which, {factor}) y = Concat<axis=2>(boxes, sure, p)"""
+    proto = net(body, **LEVELS)
+    head = head_of(load(proto))
+    assert (head.output, head.kind) == ("y", "detections")
+    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["p, n", "n, p"])
+def test_the_complement_of_a_sigmoid_beside_others_is_explained_from_the_negative_score(order, tmp_path):
+    body = f"""a = Conv<strides=[16,16]>(x, left) b = Conv<strides=[16,16]>(x, right) af = Flatten(a)
+        bf = Flatten(b) p = Sigmoid(af) q = Sigmoid(bf) n = Sub(one, q) y = Concat<axis=1>({order})"""
+    left, right = (cell(row, 0)[:, :, :] for row in (0, 2))
+    proto = net(body, left=left, right=right, one=np.float32([1]))
+    head = head_of(load(proto))
+    assert (head.kind, head.start, sorted(head.cut)) == ("classes", "y/scores", ["Sigmoid p", "Sigmoid q"])
+    names = ("bright", "dark") if order == "p, n" else ("dark", "bright")
+    for name, expected in zip(names, (left, -right), strict=True):
+        found = in_all_three(proto, np.ones((1, 1, 16, 16), np.float32), tmp_path, name)
+        np.testing.assert_allclose(arrays(found), expected, rtol=1e-6)
+
+
+def test_what_is_computed_from_probabilities_in_another_way_is_not_put_beside_scores():
+    """What is twice as large as a probability stands for no score: all are explained as they are."""
+    body = """a = Conv<strides=[16,16]>(x, left) b = Conv<strides=[16,16]>(x, right) af = Flatten(a)
+        bf = Flatten(b) p = Sigmoid(af) q = Sigmoid(bf) n = Mul(two, q) y = Concat<axis=1>(p, n)"""
+    left, right = (cell(row, 0)[:, :, :] for row in (0, 2))
+    head = head_of(load(net(body, left=left, right=right, two=np.float32([2]))))
+    assert (head.start, head.cut) == ("y", ())
+
+
 def test_sums_of_picked_scores_are_no_classes():
     """As CornerNet's: of each two best corners the mean, and of these the best."""
     body = f"""{MAPS} d = Conv<strides=[4,4]>(x, k, o) s = Sigmoid(c) q = Sigmoid(d)

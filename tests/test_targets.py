@@ -2316,6 +2316,79 @@ def test_whether_the_best_class_is_a_certain_one_is_told_by_its_score(tail, clas
 
 
 @pytest.mark.parametrize(
+    ("tail", "row", "classes"),
+    [
+        ("e = Equal(a, row) y = Cast<to=1>(e)", [0, 1, 2], [(0, 1), (1, 1), (2, 1)]),
+        ("e = Equal(a, row) y = Cast<to=1>(e)", [2, 0], [(2, 1), (0, 1)]),
+        ("e = Equal(a, row) n = Not(e) y = Cast<to=1>(n)", [2, 0, 1], [(2, -1), (0, -1), (1, -1)]),
+        ("e = GreaterOrEqual(a, row) y = Cast<to=1>(e)", [1, 2], [(0, -1), (2, 1)]),
+    ],
+)
+def test_of_a_row_of_classes_each_is_told_by_the_score_of_that_which_is_meant(tail, row, classes):
+    proto = linear(f"a = ArgMax<axis=1,keepdims=1>(s) {tail}", row=np.array([row]))
+    del proto.metadata_props[:]
+    ask = explainer(proto)
+    for k, (channel, sign) in enumerate(classes):
+        expected = np.stack([sign * READER[:, channel].reshape(IMAGES.shape[1:])] * 2)
+        np.testing.assert_allclose(arrays(ask(IMAGES, k)), expected, rtol=1e-6)
+        np.testing.assert_allclose(in_one_graph(proto, IMAGES, [k, k]), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("row", [[1, 2, 3], [0, 0, 7]])
+def test_a_row_of_classes_that_there_are_not_is_refused(row):
+    proto = linear(
+        "a = ArgMax<axis=1,keepdims=1>(s) e = Equal(a, row) y = Cast<to=1>(e)", row=np.array([row])
+    )
+    with pytest.raises(ModelError, match=r"does not tell which of the scores 's' .* by ArgMax 'a'.*'s'"):
+        explainer(proto)(IMAGES, 0)
+
+
+BEST_OF_PARTS = {
+    "best of two": """v = Slice(p, at0, at1, axis) w = Slice(p, at1, at3, axis) m = ReduceMax(v, axis)
+        n = ReduceMax(w, axis) y = Concat<axis=1>(m, n)""",
+    "or none of them": "m = ReduceMax(p, axis) n = Sub(one, m) y = Concat<axis=1>(p, n)",
+    "best beside another best": """m = ReduceMax(p, axis) w = Slice(p, at1, at3, axis)
+        i = ArgMax<axis=1>(w) l = Cast<to=1>(i) y = Concat<axis=1>(m, l)""",
+}
+CUTS = {"at0": np.array([0]), "at1": np.array([1]), "at3": np.array([3]), "axis": np.array([1])}
+
+
+@pytest.mark.parametrize("tail", BEST_OF_PARTS)
+def test_the_best_of_a_part_of_the_classes_is_no_class_of_all(tail):
+    """Each number is explained itself, and none is taken for a class before the softmax."""
+    proto = linear(f"p = Softmax<axis=1>(s) {BEST_OF_PARTS[tail]}", one=np.float32([1]), **CUTS)
+    del proto.metadata_props[:]
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.head.cut) == ("numbers", "y", ())
+    with pytest.raises(InputError, match="nothing tells whether they are classes"):
+        ask(IMAGES)
+    scores = IMAGES.reshape(2, -1) @ READER
+    shares = np.exp(scores - scores.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    best = 1 + shares[:, 1:].argmax(1) if tail == "best of two" else shares.argmax(1)
+    number, sign = {"best of two": (1, 1), "or none of them": (3, -1)}.get(tail, (0, 1))
+    largest = shares[[0, 1], best][:, None]
+    expected = (sign * largest * (np.eye(3)[best] - shares) @ READER.T).reshape(IMAGES.shape)
+    np.testing.assert_allclose(arrays(ask(IMAGES, number)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_best_of_several_parts_of_the_classes_is_a_class_of_its_own():
+    """Below the comparison stand the best of each part."""
+    tail = BEST_OF_PARTS["best of two"].replace("y =", "z =")
+    proto = linear(f"p = Softmax<axis=1>(s) {tail} y = ArgMax<axis=1>(z)", **CUTS)
+    del proto.metadata_props[:]
+    ask = explainer(proto)
+    assert (ask.head.kind, ask.head.start, ask.classes) == ("classes", "z", 2)
+
+
+def test_all_classes_compared_with_the_best_of_a_part_are_refused():
+    tail = "w = Slice(p, at1, at3, axis) m = ReduceMax(w, axis) e = Equal(p, m) y = Cast<to=1>(e)"
+    proto = linear(f"p = Softmax<axis=1>(s) {tail}", **CUTS)
+    with pytest.raises(ModelError, match=r"does not tell which of the scores 's' .* by Equal 'e'.*'s'"):
+        explainer(proto)(IMAGES, 0)
+
+
+@pytest.mark.parametrize(
     ("tail", "expected"),
     [
         ("a = ArgMax<axis=1,keepdims=0>(p) e = Equal(a, number) y = Cast<to=1>(e)", {"blue": 2}),

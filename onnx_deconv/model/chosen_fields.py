@@ -1,12 +1,14 @@
 """Which fields of boxes are classes, told by what a graph compares before it picks the best boxes."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.model.class_numbers import class_numbers, cut_numbers, numbered
 from onnx_deconv.model.model import Array, Model
+from onnx_deconv.model.reading import is_product
 from onnx_deconv.model.tail_steps import (
     below,
     branches_of,
@@ -42,6 +44,43 @@ def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[in
     """
     numbers = _chosen(model, tail, tail.start, tail.output, class_numbers(model, tail, classes, count))
     return None if numbers is None else _in_a_row(numbers)
+
+
+def holds_products_of_a_field(model: Model, value: str) -> bool:
+    """Tell whether rows hold products of one of their fields and others: an objectness and the classes."""
+    node = model.producers.get(_below_views(model, value))
+    if node is None or JOIN not in traits_of(node):
+        return False
+    beside = given_of(model, node)
+    for each in beside:
+        product = model.producers.get(_below_views(model, each))
+        if product is not None and is_product(product):
+            factors = given_of(model, product)
+            if any(_is_same(model, f, other) for f in factors for other in beside if other != each):
+                return True
+    return any(holds_products_of_a_field(model, each) for each in beside)  # one level after the other
+
+
+def _below_views(model: Model, value: str) -> str:
+    while (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
+        value = node.inputs[0].name
+    return value
+
+
+def _is_same(model: Model, one: str, other: str) -> bool:
+    """Tell whether two values are one, or are picked alike from one, as where a row is cut twice."""
+    if one == other:
+        return True
+    numbers, others = model.constant(one), model.constant(other)
+    if numbers is not None and others is not None:
+        return np.array_equal(numbers, others)
+    first, second = model.producers.get(one), model.producers.get(other)
+    if first is None or second is None or first.op != second.op or not traits_of(first) & {PICK, VIEW}:
+        return False
+    place = [v.name for v in first.outputs].index(one) == [v.name for v in second.outputs].index(other)
+    inputs = [[v.name for v in node.inputs] for node in (first, second)]
+    alike = place and first.attrs == second.attrs and len(inputs[0]) == len(inputs[1])
+    return alike and all(map(partial(_is_same, model), *inputs))
 
 
 def _chosen(model: Model, tail: Tail, start: str, end: str, numbers: Array) -> Array | None:

@@ -1,6 +1,7 @@
 """Which classes of scores the numbers of an output are, followed from node to node."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -8,11 +9,11 @@ from onnx import TensorProto
 
 from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tail_steps import below, given_of, is_whole, kept, picks, slopes
-from onnx_deconv.model.tails import Tail
+from onnx_deconv.model.tails import Tail, falling
 from onnx_deconv.operators import find, traits_of
 from onnx_deconv.operators.axes import cut_out, picked_along, placed_from, takes_lowest
 from onnx_deconv.operators.node import ForwardNode
-from onnx_deconv.operators.traits import DISCONTINUOUS, PICK, POINTWISE, PROBABILITY, REDUCTION, VIEW
+from onnx_deconv.operators.traits import DISCONTINUOUS, JOIN, PICK, POINTWISE, PROBABILITY, REDUCTION, VIEW
 
 Elements = list[tuple[int, int]]
 """For each class its class among the scores, and whether it rises (1) or falls (-1) with it."""
@@ -48,13 +49,17 @@ def elements(model: Model, tail: Tail, classes: int, count: int) -> Elements | N
         return None if lowest is None else [(own, -sign) for own, sign in lowest]
     found = _elements(known.get(before(model, decided) or "")) if picks(model, decided) else None
     meant = None if found is None else _meant(model, tail, decided, len(found))
-    return found if found is None or meant is None else [found[k] for k in meant]
+    if found is None or meant is None:
+        return found
+    return [(found[k][0], found[k][1] * sign) for k, sign in meant] or None
 
 
-def _meant(model: Model, tail: Tail, picked: gs.Node, count: int) -> list[int] | None:
+def _meant(model: Model, tail: Tail, picked: gs.Node, count: int) -> Elements | None:
     """Return the classes for which an output holds that says of the best one whether it is such, as a == 3.
 
-    ``None`` where it says anything else.
+    Compared with a row of numbers, as a == [0, 1, 2], the best class is one for each of these, or with all
+    others, as in a != [0, 1, 2], it is the one that falls. ``None`` where an output says anything else; none
+    of a row where it is not known.
     """
     made = {v.name: node for node in tail.nodes for v in node.outputs}
     value, path = tail.output, list[gs.Node]()
@@ -65,29 +70,69 @@ def _meant(model: Model, tail: Tail, picked: gs.Node, count: int) -> list[int] |
     truths = [model.type_of(each.outputs[0].name).dtype == TensorProto.BOOL for each in path]
     if node is None or not is_whole(model, value) or not any(truths):
         return None
-    known: dict[str, Array] = {value: np.arange(count)}
+    known: dict[str, Array] = {value: np.arange(count)[:, None]}
     for each in reversed(path):
         found = _of_each_class(model, each, known)
         if found is None:
-            return None
+            return [] if _meets_a_row(model, each) else None
         known[each.outputs[0].name] = found
-    held = np.flatnonzero(np.broadcast_to(known[tail.output], count)).tolist()
-    return held if 0 < len(held) < count else None
+    truth = known[tail.output].astype(bool)
+    if truth.shape[-1] > 1:
+        return _of_a_row(np.broadcast_to(truth, (count, truth.shape[-1])))
+    held = np.flatnonzero(np.broadcast_to(truth, (count, 1))).tolist()
+    return [(k, 1) for k in held] if 0 < len(held) < count else None
+
+
+def _of_a_row(truth: Array) -> Elements:
+    """Return for each number the only class for which it holds, or does not; none if any has none."""
+    found: Elements = []
+    for column in truth.T:
+        held, others = np.flatnonzero(column).tolist(), np.flatnonzero(~column).tolist()
+        if len(held) == 1:
+            found.append((held[0], 1))
+        elif len(others) == 1:
+            found.append((others[0], -1))
+        else:
+            return []
+    return found
+
+
+def _meets_a_row(model: Model, node: gs.Node) -> bool:
+    """Tell whether a node computes with a row of numbers, or with such that are not known."""
+    fixed = [v.name for v in node.inputs if v.name and v.name not in given_of(model, node)]
+    numbers = [model.constant(name) for name in fixed]
+    return POINTWISE in traits_of(node) and any(each is None or each.size > 1 for each in numbers)
 
 
 def _of_each_class(model: Model, node: gs.Node, known: Mapping[str, Array]) -> Array | None:
-    """Return what a node gives for each class that may be the best; ``None`` where that is not known."""
+    """Return what a node gives for each class that may be the best; ``None`` where that is not known.
+
+    The classes are rows; there are several columns after it was compared with a row of numbers.
+    """
     entry = find(node.op, node.domain)
     if VIEW in entry.traits:
         return known.get(node.inputs[0].name)
     inputs = [known.get(v.name, model.constant(v.name)) for v in node.inputs]
-    told = (
-        v.name in known or (c is not None and c.size == 1) for v, c in zip(node.inputs, inputs, strict=True)
-    )
-    single = all(told)
-    if POINTWISE not in entry.traits or not entry.can_evaluate or not single:
+    if POINTWISE not in entry.traits or not entry.can_evaluate or any(each is None for each in inputs):
         return None
-    return np.asarray(entry.evaluate(node.attrs, *inputs)).reshape(-1)
+    rows = list[Array]()
+    for value, numbers in zip(node.inputs, inputs, strict=True):
+        row = numbers if value.name in known else _row(model, node, numbers)
+        if row is None:
+            return None
+        rows.append(row)
+    return np.asarray(entry.evaluate(node.attrs, *rows))
+
+
+def _row(model: Model, node: gs.Node, constant: Array | None) -> Array | None:
+    """Return a number, or a row of them where what is compared has a single one; else ``None``."""
+    if constant is None or constant.size == 1:
+        return None if constant is None else constant.reshape(1, 1)
+    shape = model.type_of(given_of(model, node)[0]).shape
+    long = [k for k, size in enumerate(constant.shape[::-1], 1) if size > 1]
+    if shape is None or len(long) > 1 or (long[0] <= len(shape) and shape[-long[0]] != 1):
+        return None
+    return constant.reshape(1, -1)
 
 
 def untraced(
@@ -114,6 +159,45 @@ def untraced(
         return decided if unknown or _picks_by_others(model, tail, decided, found) else None
     moves = PICK in traits_of(decided) or placed_from(ForwardNode(decided, model)) is not None
     return decided if moves or not has_positions or _is_of_one_value(model, decided) else None
+
+
+def mixture(model: Model, tail: Tail, classes: int, count: int) -> gs.Node | None:
+    """Return the last node that mixes what stands for several parts of the classes; ``None`` without one.
+
+    It joins, or compares, the best of some classes with those of others, or joins to the classes what falls
+    as the best of them rises, as a class for what is none of them.
+
+    Parameters
+    ----------
+    model, tail, classes, count
+        As for :func:`elements`.
+    """
+    known = _known(model, tail, classes, count, past_choices=True)
+    among = {value: set(np.abs(numbers).ravel().tolist()) for value, numbers in known.items()}
+    mixed, last = set[str](), None
+    for node in reversed(tail.nodes):
+        results, given = [v.name for v in node.outputs], [v for v in given_of(model, node) if v in among]
+        if results[0] in known or not given:
+            continue
+        together = bool(traits_of(node) & {JOIN, POINTWISE}) and len(given) > 1
+        several = together and (
+            any(among[v] != among[given[0]] for v in given) or not mixed.isdisjoint(given)
+        )
+        if several or (JOIN in traits_of(node) and _joins_what_falls(model, tail, given, known)):
+            last = node
+            mixed.update(results)
+        elif not mixed.isdisjoint(given):
+            mixed.update(results)
+        among |= dict.fromkeys(results, among[given[0]])
+    return last
+
+
+def _joins_what_falls(model: Model, tail: Tail, given: Sequence[str], known: Mapping[str, Array]) -> bool:
+    """Tell whether beside the numbers of classes there stands one that falls as the best of them rises."""
+    others = [value for value in given if value not in known]
+    return len(others) < len(given) and any(
+        falling(model, replace(tail, output=value)) is not None for value in others
+    )
 
 
 def _is_of_one_value(model: Model, node: gs.Node) -> bool:
@@ -158,14 +242,22 @@ def numbering(model: Model, tail: Tail, classes: int, count: int) -> dict[str, E
 
 def _followed(model: Model, tail: Tail, classes: int, count: int) -> tuple[dict[str, Array], gs.Node | None]:
     """Number the classes of a tail's values from 1, negative where they fall, and find the first without."""
+    known = _known(model, tail, classes, count)
+    return known, next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
+
+
+def _known(
+    model: Model, tail: Tail, classes: int, count: int, *, past_choices: bool = False
+) -> dict[str, Array]:
+    """Number the classes of a tail's values up to the first without, or of all that have their own."""
     known = {tail.ranked or tail.start: class_numbers(model, tail, classes, count) + 1}
     for node in reversed(tail.nodes):
         try:
             known |= _numbered_results(model, node, known)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError):
-            break
-    known = {value: each for value, each in known.items() if each.all()}
-    return known, next((n for n in reversed(tail.nodes) if n.outputs[0].name not in known), None)
+            if not past_choices:
+                break
+    return {value: each for value, each in known.items() if each.all()}
 
 
 def _elements(numbers: Array | None) -> Elements | None:

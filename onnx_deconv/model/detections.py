@@ -62,6 +62,8 @@ class Layout:
         Whether boxes are ranked by probabilities, whatever they are explained from.
     shared
         Among how many fields, behind the box's, a softmax has shared out the probabilities, if one has.
+    multiplied
+        Whether the graph itself has multiplied the classes by the objectness that stands beside them.
     """
 
     fields: int | None
@@ -76,6 +78,7 @@ class Layout:
     told: tuple[int, int] | None = None
     probable: bool = False
     shared: int | None = None
+    multiplied: bool = False
 
 
 def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
@@ -247,6 +250,8 @@ class Fields:
         # Where one of the scores stands for nothing at all, a softmax is to come if none has been.
         to_come = _is_bare(layout) and told.count == layout.fields - 1
         exclusive = layout.exclusive or layout.shared is not None or to_come
+        if layout.multiplied:
+            told = replace(told, objectness=None)
         return replace(
             told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive, probable=layout.probable
         )

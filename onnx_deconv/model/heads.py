@@ -13,12 +13,12 @@ from onnx import TensorProto
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.carriers import carried, real_inputs
-from onnx_deconv.model.chosen_fields import chosen_fields
-from onnx_deconv.model.class_numbers import elements, untraced
+from onnx_deconv.model.chosen_fields import chosen_fields, holds_products_of_a_field
+from onnx_deconv.model.class_numbers import elements, mixture, untraced
 from onnx_deconv.model.detections import Fields, Layout, Part, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
-from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, holds_numbers_of_classes
+from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, given_of, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
@@ -510,6 +510,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             told=None if picked is None else picked.told,
             probable=head.ranked is not None,
             shared=_shared(model, head.start, own[1]),
+            multiplied=holds_products_of_a_field(model, head.start),
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
@@ -533,10 +534,23 @@ def _before_squashing(model: Model, head: Head) -> Head:
     coordinates = head.boxes is not None and head.boxes.part == "boxes"
     if joined is None or coordinates or head.problem is not None or head.seed != "one":
         return head
+    if joined.beside and head.kind != "detections" and _has_others_made_of_probabilities(model, head.start):
+        return head
     cut = (f"{node.op} {label(node)}" for node in joined.squashed)
     boxes = None if head.boxes is None else replace(head.boxes, probable=True)
     return replace(
         head, start=joined.scores, ranked=head.ranked or head.start, cut=(*head.cut, *cut), boxes=boxes
+    )
+
+
+def _has_others_made_of_probabilities(model: Model, value: str) -> bool:
+    """Tell whether numbers that are computed from probabilities stand beside others, as 1 - max(p) does."""
+    node = model.producers.get(value)
+    if node is None or JOIN not in traits_of(node):
+        return False
+    return any(
+        squashed_before(model, each) and not joins_probabilities(model, each)
+        for each in given_of(model, node)
     )
 
 
@@ -604,6 +618,27 @@ def _joins_boxes(model: Model, head: Head, count: int | None) -> bool:
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
     tail = _laid_out(model, names, _as_one_row(model, names, tail_of(model, output)))
+    head = _head_of(model, names, tail)
+    if head.kind == "detections" or head.boxes is not None or head.problem is not None:
+        return head
+    mixed = _mixture(model, tail, head.axes)
+    if mixed is None or JOIN not in traits_of(mixed):
+        return head
+    after = tail.nodes[: next(k for k, node in enumerate(tail.nodes) if node is mixed)]
+    return _head_of(model, names, Tail(output, mixed.outputs[0].name, after))
+
+
+def _mixture(model: Model, tail: Tail, axes: Axes) -> gs.Node | None:
+    """Return the node behind which numbers stand for several parts of the classes, if there is one."""
+    shape = model.type_of(tail.start).shape
+    count = None if shape is None or axes.classes is None else shape[axes.classes]
+    if count is None or tail.output in (tail.start, tail.ranked):
+        return None
+    return mixture(model, tail, _along(axes), count)
+
+
+def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
+    output = tail.output
     shape = model.type_of(tail.start).shape
     named = f"output {output!r} ({model.type_of(output)})"
     if shape is None:
@@ -821,6 +856,8 @@ def _why_no_classes(model: Model, tail: Tail, axes: Axes) -> str | None:
         return f"{named} falls as the best of the scores {tail.start!r} rises, and is the score of no class"
     several = any(shape is None or shape[k] != 1 for k in axes.positions)
     lost = untraced(model, tail, _along(axes), count, has_positions=several)
+    mixed = _mixture(model, tail, axes)
+    lost = mixed if mixed is not None and JOIN not in traits_of(mixed) else lost
     which = f"the graph does not tell which of the scores {tail.start!r} the classes of {named} are"
     return None if lost is None else f"{which}, or in which direction they go, by {lost.op} {label(lost)!r}"
 

@@ -4,8 +4,8 @@ The value has no scores of its own in the file: before the sigmoids stand severa
 no sigmoid makes. In the *view* of a model it gets some: the same nodes once more, of what the sigmoids are
 given. Each number of it stands where the probability does, and all others are the same. In the place of a
 product of two probabilities, a class's and that of there being anything at all, stands the sum of their
-scores, as the logarithm of a product is a sum. Which box, or class, is the most probable is still asked of
-the value itself.
+scores, as the logarithm of a product is a sum; in that of 1 - p the negative score. Which box, or class, is
+the most probable is still asked of the value itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.ensembles import factor
-from onnx_deconv.model.reading import read_by, told_by_the_image
+from onnx_deconv.model.reading import is_product, read_by, told_by_the_image
 from onnx_deconv.operators import find, own_domain, traits_of
 from onnx_deconv.operators.axes import compared, cut_out, placed_from
 from onnx_deconv.operators.node import Forward, ForwardNode
@@ -162,6 +162,8 @@ class _Scores:
         elif QUANTISER in traits and JOIN not in traits:
             if first in self.known:
                 self.known[node.outputs[0].name] = self.known[first]
+        elif self._is_complement(node):
+            self._write(node, gs.Node("Neg"))
         elif self._is_kept(node):
             self._write(node)
         elif self._is_product(node):
@@ -201,13 +203,20 @@ class _Scores:
 
     def _is_product(self, node: gs.Node) -> bool:
         """Tell whether a node multiplies two probabilities."""
-        given, entry = [v.name for v in node.inputs], find(node.op, node.domain)
-        known = [self.known.get(name) for name in given]
-        if len(set(given)) != 2 or any(each is None or each.beside for each in known):  # noqa: PLR2004
+        known = [self.known.get(v.name) for v in node.inputs]
+        return is_product(node) and not any(each is None or each.beside for each in known)
+
+    def _is_complement(self, node: gs.Node) -> bool:
+        """Tell whether a node takes probabilities from 1: a sigmoid's is that of the negative score."""
+        known, entry = [v.name for v in node.inputs if v.name in self.known], find(node.op, node.domain)
+        fixed = all(v.name in known or v.name in self._model.constants for v in node.inputs)
+        if len(known) != 1 or not fixed or self.known[known[0]].is_joined or POINTWISE not in entry.traits:
             return False
-        if POINTWISE not in entry.traits or not entry.can_evaluate:
+        if not entry.can_evaluate or any(v.name in known for v in node.inputs[2:]):
             return False
-        return all(entry.evaluate(node.attrs, a, b) == a * b for a, b in ((2.0, 3.0), (5.0, 0.5)))
+        one = [None if v.name in known else self._model.constant(v.name) for v in node.inputs]
+        given = ([x if each is None else each for each in one] for x in (np.array(0.25), np.array(2.0)))
+        return [np.unique(entry.evaluate(node.attrs, *each)).tolist() for each in given] == [[0.75], [-1.0]]
 
     def _is_real(self, node: gs.Node) -> bool:
         return not any(self._model.type_of(v.name).dtype in _WHOLE for v in node.outputs)
@@ -225,11 +234,13 @@ class _Scores:
         of = [self.known.get(v.name) for v in node.inputs]
         places = zip(node.inputs, of, strict=True)
         inputs = [v if each is None else gs.Variable(each.name) for v, each in places]
+        if instead is not None:
+            inputs = [gs.Variable(each.name) for each in of if each is not None]
         made = gs.Node(written.op, names[0], dict(written.attrs), inputs, [gs.Variable(n) for n in names])
         if not self._may_write(made):
             return
         known, joins = [each for each in of if each is not None], _joins(node)
-        joined = joins or instead is not None or any(each.is_joined for each in known)
+        joined = joins or len(known) > 1 or any(each.is_joined for each in known)
         squashed = {name: each for score in known for name, each in score.squashed.items()}
         for result, name in zip(results, names, strict=True):
             beside, fields = self._fields(node, result, of)

@@ -1,11 +1,11 @@
-"""What nodes read, and which values the image's numbers change."""
+"""What nodes read, which values the image's numbers change, and which nodes multiply."""
 
 from collections.abc import Iterable, Iterator
 
 import onnx_graphsurgeon as gs
 
-from onnx_deconv.operators import traits_of
-from onnx_deconv.operators.traits import SHAPE_ONLY
+from onnx_deconv.operators import find, traits_of
+from onnx_deconv.operators.traits import POINTWISE, SHAPE_ONLY
 
 
 def read_by(node: gs.Node) -> Iterator[str]:
@@ -31,3 +31,11 @@ def told_by_the_image(nodes: Iterable[gs.Node], inputs: Iterable[str]) -> set[st
         if SHAPE_ONLY not in traits_of(node) and not found.isdisjoint(read_by(node)):
             found.update(v.name for v in node.outputs)
     return found
+
+
+def is_product(node: gs.Node) -> bool:
+    """Tell whether a node multiplies two values."""
+    entry = find(node.op, node.domain)
+    if POINTWISE not in entry.traits or not entry.can_evaluate or len({v.name for v in node.inputs}) != 2:  # noqa: PLR2004
+        return False
+    return all(entry.evaluate(node.attrs, a, b) == a * b for a, b in ((2.0, 3.0), (5.0, 0.5)))
