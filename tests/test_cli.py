@@ -390,6 +390,19 @@ def test_choices_reach_the_explanation(model, photo, out):
     assert not np.array_equal(found["deconvnet"], np.load(result["files"]["values"]))
 
 
+@pytest.mark.parametrize(("asked", "offered"), [((), True), (("--layer", "r1"), False)])
+def test_imagenets_names_are_offered_where_a_class_is_explained(photo, tmp_path, out, asked, offered):
+    proto = network()
+    (weight,) = (tensor for tensor in proto.graph.initializer if tensor.name == "w2")
+    weight.CopyFrom(numpy_helper.from_array(np.ones((1000, 8, 3, 3), np.float32), "w2"))
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1000
+    proto.metadata_props[0].CopyFrom(onnx.StringStringEntryProto(key="author", value="me"))  # no labels
+    model = saved(proto, tmp_path / "net.onnx")
+    code, _, stderr = run("explain", model, photo, *asked, "-o", out)
+    assert code == 0, stderr
+    assert ("--labels imagenet does" in stderr) == offered
+
+
 def test_preprocessing_comes_from_the_options_then_the_metadata_then_imagenet(photo, tmp_path, out):
     plain = network()
     del plain.metadata_props[:]

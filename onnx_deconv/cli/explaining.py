@@ -89,7 +89,8 @@ def _groups(job: Job, paths: Sequence[str]) -> list[Sequence[str]]:
 
 def _offer_names(console: Console, job: Job) -> None:
     explainer = job.study.explainer
-    if not explainer.labels.names and explainer.classes in IMAGENET_CLASSES:
+    of_classes = any(selection.layer is None for selection in job.selections)
+    if of_classes and not explainer.labels.names and explainer.classes in IMAGENET_CLASSES:
         console.warn(f"the model names no classes; if they are ImageNet's, --labels {IMAGENET} does")
 
 
