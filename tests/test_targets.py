@@ -2562,3 +2562,102 @@ def test_what_passes_no_derivative_at_its_bounds_is_cut_off(tail, sign):
 def test_a_tanh_is_reached_by_no_number_and_has_its_own_derivative():
     (head,) = heads(load(linear("y = Tanh(s)")))
     assert head.start == "y"
+
+
+GUARD = (
+    "i = IsNaN(v) u = Where(i, nought, v) j = IsInf(u) g = Greater(u, nought) b = And(j, g) "
+    "t = Where(b, most, u) k = IsInf(t) h = Less(t, nought) d = And(k, h) y = Where(d, least, t)"
+)
+"""What PyTorch writes for nan_to_num."""
+
+
+@pytest.mark.parametrize(
+    ("body", "count", "kind"),
+    [
+        ("v = MatMul(f, w)", 136, "numbers"),
+        ("v = MatMul(f, w)", 1, "regression"),
+        ("s = MatMul(f, w) v = LpNormalization(s)", 5, "embedding"),
+        ("v = MatMul(f, w)", 5, "classes"),
+        ("s = MatMul(f, w) v = Softmax(s)", 5, "classes"),
+    ],
+)
+def test_what_keeps_finite_numbers_as_they_are_says_nothing_of_them(body, count, kind):
+    bounds = {"nought": np.float32(0), "most": np.float32(3.4e38), "least": np.float32(-3.4e38)}
+    weights = {"w": random(72, count)} | bounds
+    plain, guarded = (
+        model(f"f = Flatten(x) {body} {tail}", weights, "N,3,4,6") for tail in ("y = Identity(v)", GUARD)
+    )
+    found = [head_of(load(proto)) for proto in (plain, guarded)]
+    assert [(each.kind, each.squash, each.assumed) for each in found] == [
+        (kind, "together" if "Softmax" in body else None, kind == "classes" and "Softmax" not in body)
+    ] * 2
+    expected, explained = (arrays(explainer(each)(IMAGES, 0)) for each in (plain, guarded))
+    np.testing.assert_allclose(explained, expected, rtol=1e-5)
+    if kind != "embedding":
+        np.testing.assert_allclose(explained.reshape(2, -1), [weights["w"][:, 0]] * 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("condition", ["Greater(v, third)", "Equal(v, third)"])
+def test_what_is_kept_by_its_size_is_picked(condition):
+    numbers = {"third": np.float32(1 / 3), "least": np.float32(-1e9)}
+    body = f"f = Flatten(x) v = MatMul(f, w) c = {condition} y = Where(c, v, least)"
+    (found,) = heads(load(model(body, {"w": random(72, 136)} | numbers, "N,3,4,6")))
+    assert (found.kind, found.start) == ("classes", "v")
+
+
+@pytest.mark.parametrize("name", ["bbox", "boxes", "landmarks"])
+def test_a_name_tells_that_what_a_sigmoid_gives_is_no_class(name):
+    weights, image = {"v": random(72, 4), "w": random(72, 5)}, np.ones((1, 3, 4, 6), np.float32)
+    alone = model(f"f = Flatten(x) b = MatMul(f, v) {name} = Sigmoid(b)", weights, "N,3,4,6", name)
+    assert (explainer(alone).head.kind, explainer(alone).head.by_name) == ("regression", True)
+    with pytest.raises(InputError, match="4 quantities, none of which comes first: give one as a target"):
+        explainer(alone)(image)
+    (one,) = explainer(alone)(image, 2)
+    np.testing.assert_allclose(one.reconstruction.ravel(), weights["v"][:, 2])
+    with pytest.raises(ModelError, match="several quantities, none of which comes first"):
+        explain_graph(compile_pair(load(alone)))
+    # Beside it stand scores.
+    body = f"f = Flatten(x) b = MatMul(f, v) {name} = Sigmoid(b) s = MatMul(f, w) y = Softmax(s)"
+    (one,) = explainer(model(body, weights, "N,3,4,6", f"{name} y"))(image)
+    strongest = weights["w"].sum(axis=0).argmax()
+    assert one.channel == strongest
+    np.testing.assert_allclose(one.reconstruction.ravel(), weights["w"][:, strongest])
+
+
+@pytest.mark.parametrize("steps", ["y = Sigmoid(s)", "p = Sigmoid(s) c = Greater(p, half) y = Cast<to=1>(c)"])
+def test_what_a_sigmoid_gives_has_classes_where_nothing_says_that_it_has_none(steps):
+    proto = linear(steps, half=np.float32(0.5))
+    assert head_of(load(proto)).kind == "classes"
+
+
+@pytest.mark.parametrize("along", [1, 2])
+@pytest.mark.parametrize("last", ["y = Flatten(c)", "y = Reshape(c, eight)"])
+@pytest.mark.parametrize("batch", ["N", "1"])
+def test_sigmoids_that_were_stacked_and_laid_out_in_a_row_have_one_score_each(along, last, batch):
+    weights = {"v": random(72, 4), "w": random(72, 4, seed=1)}
+    body = (
+        "f = Flatten(x) s = MatMul(f, v) p = Sigmoid(s) t = MatMul(f, w) q = Sigmoid(t) "
+        f"a = Unsqueeze(p, along) b = Unsqueeze(q, along) c = Concat<axis={along}>(a, b) {last}"
+    )
+    proto = model(body, weights | {"along": np.array([along]), "eight": np.array([-1, 8])}, f"{batch},3,4,6")
+    columns = np.stack([weights["v"], weights["w"]], along).reshape(72, 8)
+    asked, image = explainer(proto), IMAGES[:1]
+    for target in range(8):
+        (one,) = asked(image, target)
+        np.testing.assert_allclose(one.reconstruction.ravel(), columns[:, target])
+    (one,) = asked(image)
+    assert one.channel == (image.reshape(1, 72) @ columns).argmax()
+    np.testing.assert_allclose(one.reconstruction.ravel(), columns[:, one.channel])
+    np.testing.assert_allclose(in_one_graph(proto, image).ravel(), columns[:, one.channel], rtol=1e-5)
+
+
+def test_sigmoids_that_were_stacked_are_asked_about():
+    body = (
+        "f = Flatten(x) s = MatMul(f, v) p = Sigmoid(s) n = Neg(s) q = Sigmoid(n) "
+        "a = Unsqueeze(p, one) b = Unsqueeze(q, one) y = Concat<axis=1>(a, b)"
+    )
+    proto = model(body, {"v": random(72, 4), "one": np.array([1])}, "N,3,4,6")
+    with pytest.raises(InputError, match="nothing tells what they are: give one as a target"):
+        explainer(proto)(IMAGES)
+    with pytest.raises(ModelError, match="nothing tells what they are"):
+        explain_graph(compile_pair(load(proto), semantics="gradient"))

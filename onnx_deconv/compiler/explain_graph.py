@@ -385,7 +385,7 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
 def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) -> str | None:
     """Tell why none of an output's numbers comes first; ``None`` where one does."""
     kind = scores["kind"]
-    if kind == "unknown" and not explained["cut"]:
+    if kind == "unknown":
         return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
         return (

@@ -22,6 +22,7 @@ from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, given_of, hol
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
+    alike,
     chooses,
     falling,
     joins_probabilities,
@@ -468,7 +469,7 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
             f"{named} is {what} numbers, and nothing tells whether they are classes: give one as a "
             f"target{how}; or say what they are, by {way('--kind', 'kind=')} or the classes' labels"
         )
-    if head.kind == "unknown" and head.problem is None and head.squash is None:
+    if head.kind == "unknown" and head.problem is None:
         return (
             f"{named} holds several rows of numbers, and nothing tells what they are: give one as a target, "
             "by its column and its position, or an array"
@@ -617,7 +618,8 @@ def _joins_boxes(model: Model, head: Head, count: int | None) -> bool:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
-    tail = _laid_out(model, names, _as_one_row(model, names, tail_of(model, output)))
+    tail = _joined_in_one_row(model, names, tail_of(model, output))
+    tail = _laid_out(model, names, _as_one_row(model, names, tail))
     head = _head_of(model, names, tail)
     if head.kind == "detections" or head.boxes is not None or head.problem is not None:
         return head
@@ -669,14 +671,7 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
     axes = Axes(batch, classes, rest)
-    told = _Told(kind_of(model, tail, axes, where))
-    if told.kind in ("numbers", "classes") and not chooses(model, tail) and _is_table(model, names, output):
-        called = told_by_name(output)
-        told = _Told("numbers") if called is None else _Told(called, by_name=True)
-    elif told.kind in ("numbers", "regression") and scored_elsewhere(model, tail):
-        told = _Told("classes")
-    elif told.kind == "numbers":
-        told = _told(model, tail, None if classes is None else shape[classes])
+    told = _told_by_all(model, names, tail, axes)
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
@@ -751,6 +746,23 @@ def _as_one_row(model: Model, names: AxisNames, tail: Tail) -> Tail:
     return replace(tail, start=value, nodes=(*tail.nodes, *views)) if views and not tail.ranked else tail
 
 
+def _joined_in_one_row(model: Model, names: AxisNames, tail: Tail) -> Tail:
+    """Return a tail that starts behind the view that made one row of what several heads' sigmoids give.
+
+    Each number of the row is then a class of its own, and none is shared by several heads.
+    """
+    row = None if tail.ranked in (None, tail.output) else alike(model, tail.output)
+    if row is None or row.compares is not None:
+        return tail
+    long = []
+    for value in (tail.ranked or "", tail.output):
+        where, shape = names.values.get(value), model.type_of(value).shape
+        if where is None or shape is None or any(axis - {BATCH, CHANNEL} for axis in where):
+            return tail
+        long.append(sum(size != 1 and BATCH not in axis for axis, size in zip(where, shape, strict=True)))
+    return row if long[0] > 1 == long[1] else tail
+
+
 def _is_table(model: Model, names: AxisNames, value: str) -> bool:
     """Tell whether the channels of a filter run along several axes of a value, and nothing else along any."""
     where, shape = names.values.get(value), model.type_of(value).shape
@@ -806,6 +818,22 @@ class _Told(NamedTuple):
     assumed: bool = False
 
 
+def _told_by_all(model: Model, names: AxisNames, tail: Tail, axes: Axes) -> _Told:
+    """Tell what an output is by its axes, the nodes that make it, its name, and other outputs."""
+    shape, called = model.type_of(tail.start).shape or (), told_by_name(tail.output)
+    count = None if axes.classes is None else shape[axes.classes]
+    told = _Told(kind_of(model, tail, axes, names.values.get(tail.start, (NOTHING,) * len(shape))))
+    may_be_table = told.kind in ("numbers", "classes") and not chooses(model, tail)
+    if may_be_table and _is_table(model, names, tail.output):
+        return _Told("numbers") if called is None else _Told(called, by_name=True)
+    if told.kind in ("numbers", "regression") and scored_elsewhere(model, tail):
+        return _Told("classes")
+    several = axes.classes is not None and count != 1
+    if told.kind == "classes" and called == "regression" and several and _is_squashed_alone(model, tail):
+        return _Told("regression", by_name=True)  # a sigmoid gives coordinates too
+    return _told(model, tail, count) if told.kind == "numbers" else told
+
+
 def _told(model: Model, tail: Tail, count: int | None) -> _Told:
     """Tell what a row of numbers is; where the image orders or counts them, they are of no class."""
     if picked_by_the_image(model, tail.start) or holds_numbers_of_classes(model, tail.start):
@@ -819,6 +847,11 @@ def _told(model: Model, tail: Tail, count: int | None) -> _Told:
     if looks_classified(model, tail.output, tail.start, count):
         return _Told("classes", assumed=True)
     return _Told("numbers")
+
+
+def _is_squashed_alone(model: Model, tail: Tail) -> bool:
+    """Tell whether each number is squashed for itself, and none is compared with others or with a bound."""
+    return tail.squashes and tail.compares is None and not chooses(model, tail)
 
 
 def _squash(tail: Tail) -> Literal["each", "together"] | None:
