@@ -883,3 +883,61 @@ def test_detectors_that_pick_are_explained_converted_and_checked_by_commands(row
     for what in (path, tmp_path / "pair"):
         code, stdout, stderr = run("verify", what)
         assert code == 0, stdout + stderr
+
+
+FOURS = """
+    cb = Conv<strides=[4,4]>(x, kb) cs = Conv<strides=[4,4]>(x, ks)
+    bf = Reshape(cb, shape) sf = Reshape(cs, shape)
+    bt = Transpose<perm=[0,2,1]>(bf) st = Transpose<perm=[0,2,1]>(sf)
+"""
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "part"),
+    [
+        ("boxes = Sigmoid(bt)", "scores = Sigmoid(st)", "scores"),
+        ("pred_boxes = Sigmoid(bt)", "pred_logits = Identity(st)", "scores"),
+        ("bbox = Identity(bt)", "output = Identity(st)", "scores"),
+        ("u = Identity(bt)", "v = Softmax<axis=-1>(st)", "scores"),
+        ("u = Sigmoid(bt)", "v = Identity(st)", "all"),
+        ("u = Sigmoid(bt)", "v = Sigmoid(st)", "all"),
+    ],
+)
+def test_of_two_outputs_of_four_numbers_names_and_softmaxes_tell_the_scores(boxes, scores, part):
+    """A sigmoid makes boxes as it makes scores of four classes; where nothing tells, it is asked."""
+    names = [text.partition(" ")[0] for text in (boxes, scores)]
+    kernels = {name: np.ones((4, 1, 4, 4), np.float32) for name in ("kb", "ks")}
+    weights = {**kernels, "shape": np.array([0, 4, 16])}
+    proto = model(f"{FOURS} {boxes} {scores}", weights, "N,1,16,16", " ".join(names))
+    found = {head.output: head.boxes.part for head in heads(load(proto))}
+    assert found == dict(zip(names, ("boxes" if part == "scores" else "all", part), strict=True))
+    if part == "all":
+        with pytest.raises(InputError, match="nothing tells which of their fields 0 to 3 are classes"):
+            Explainer(proto)(PIXELS.repeat(4, 2).repeat(4, 3)[:1])
+    else:
+        assert head_of(load(proto)).output == names[1]
+
+
+def test_sigmoids_of_boxes_and_classes_that_are_joined_are_asked_about():
+    body = f"{FOURS} p = Sigmoid(bt) q = Sigmoid(st) y = Concat<axis=2>(p, q)"
+    weights = {
+        "kb": np.ones((4, 1, 4, 4), np.float32), "ks": np.ones((3, 1, 4, 4), np.float32),
+        "shape": np.array([0, -1, 16]),
+    }  # fmt: skip
+    proto = model(body, weights, "N,1,16,16")
+    with pytest.raises(InputError, match="nothing tells which of their fields 0 to 6 are classes"):
+        Explainer(proto)(np.ones((1, 1, 16, 16), np.float32))
+    (one,) = Explainer(named(proto, "a", "b", "c"), "gradient")(np.ones((1, 1, 16, 16), np.float32))
+    assert one.layer == "y/scores"
+    assert one.channel == 0
+
+
+def test_a_share_of_the_image_is_explained_by_any_rules():
+    """The number is not told by the axes of the map that the explanation starts from."""
+    proto = model("c = Conv<strides=[4,4]>(x, k) p = Sigmoid(c) y = ReduceMean<axes=[1,2,3],keepdims=0>(p)",
+                  {"k": np.ones((1, 1, 4, 4), np.float32)}, "N,1,16,16")  # fmt: skip
+    proto.opset_import[0].version = 13
+    for one in Explainer(proto, "gradient")(np.full((2, 1, 16, 16), 0.01, np.float32)):
+        assert one.score == pytest.approx(1 / (1 + np.exp(-0.16)))
+        assert one.reconstruction == pytest.approx(one.reconstruction[0, 0, 0])
+        assert one.reconstruction.min() > 0

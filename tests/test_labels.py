@@ -5,7 +5,7 @@ import json
 import onnx
 import pytest
 from commands import run
-from small_networks import LABELS, network
+from small_networks import LABELS, model, network, random
 
 from onnx_deconv import Explainer, InputError, Labels, load
 from onnx_deconv.compiler.inspection import inspect_model
@@ -204,6 +204,22 @@ def test_imagenets_names_are_built_in(classes, cat):
     assert len(set(labels.names)) == classes
     with pytest.raises(InputError, match="the model has 5"):
         Labels.imagenet(5)
+
+
+@pytest.mark.parametrize(
+    ("count", "kind"), [(5, "detections"), (4, "detections"), (9, "class map"), (3, "class map")]
+)
+def test_a_map_that_only_the_number_of_labels_makes_boxes_is_told(caplog, count, kind):
+    """Nine channels may be nine classes, or four numbers of a box and five classes, or an objectness too."""
+    proto = model("y = Conv(x, k)", {"k": random(9, 3, 1, 1)}, "N,3,8,8")
+    asked = Explainer(proto, labels=[f"class {k}" for k in range(count)], providers="cpu")
+    assert asked.head.kind == kind
+    message = (
+        f"the given model: output 'y' is taken for a detector's boxes, as {count} labels for 9 channels "
+        "tell, and nothing else: if its channels are classes, give 9 labels, or none"
+    )
+    told = [r.getMessage() for r in caplog.records if "boxes" in r.getMessage()]
+    assert told == ([message] if kind == "detections" else [])
 
 
 def test_another_number_of_names_than_of_classes_is_told_wherever_it_is_noticed(tmp_path, caplog):

@@ -541,6 +541,105 @@ def test_classes_of_an_output_are_found_among_the_scores(tail, classes):
     np.testing.assert_allclose(in_one_graph(proto, IMAGES), arrays(explainer(proto)(IMAGES)))
 
 
+PICKS = np.eye(72, 3, dtype=np.float32)
+"""Scores that are an image's first three pixels."""
+OWN_ORDER = [
+    ("p = Softmax(s) y = Mul(p, twice)", [2, 1.5, 0], [1, 0, 2], [0, 1, 2]),
+    ("p = Softmax(s) y = Div(p, half)", [2, 1.5, 0], [1, 0, 2], [0, 1, 2]),
+    ("p = Softmax(s) g = Gather<axis=1>(p, turned) y = Mul(g, weighed)", [2, 1.5, 0], [2, 1, 0], [2, 0, 1]),
+    ("p = Sigmoid(s) y = Mul(p, last)", [60, 80, 50], [1, 0, 2], [0, 1, 2]),  # the first two are 1, rounded
+    (
+        (
+            "p = Sigmoid(s) a = Gather<axis=1>(p, two) b = Gather<axis=1>(p, third) h = Mul(a, small) "
+            "y = Concat<axis=1>(h, b)"
+        ),
+        [2, 0, 1.5],
+        [2, 0, 1],
+        [0, 1, 2],
+    ),
+]
+"""Tails that give each class another weight; pixels; the classes, best first; the score of each class."""
+
+
+def own_order(tail):
+    return linear(
+        tail, r=PICKS, twice=np.float32([[1, 2, 1]]), half=np.float32([[1, 0.5, 1]]),
+        weighed=np.float32([[1, 1, 2]]), last=np.float32([[1, 1, 0.5]]), turned=np.array([2, 0, 1]),
+        two=np.array([0, 1]), third=np.array([2]), small=np.float32(0.5),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("tail", "pixels", "order", "scores"), OWN_ORDER)
+def test_classes_are_ranked_by_the_models_own_numbers(tail, pixels, order, scores):
+    proto, image = own_order(tail), np.zeros((1, 72), np.float32)
+    image[0, :3], image = pixels, image.reshape(1, 3, 4, 6)
+    expected = PICKS.T.reshape(3, 3, 4, 6)[[scores[k] for k in order]]
+    found = explainer(proto)(image, top=3)
+    assert [e.channel for e in found] == order
+    np.testing.assert_array_equal(arrays(found), expected)
+    for source in (proto, compile_pair(load(proto), semantics="gradient")):
+        graph = explain_graph(source, top=3)
+        run = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": image})
+        assert numpy_of(run["explained"]).tolist() == [order]
+        np.testing.assert_array_equal(numpy_of(run[RECONSTRUCTION])[0], expected)
+    np.testing.assert_array_equal(in_one_graph(proto, image)[0], expected[0])
+    np.testing.assert_array_equal(
+        in_one_graph(proto, image, np.zeros((1, 3), np.float32), "weights")[0], expected[0]
+    )
+
+
+def test_classes_with_maps_are_ranked_by_the_models_own_numbers():
+    """The second channel is the weaker one, and its class counts double."""
+    proto = model(
+        "c = Conv(x, k) g = GlobalAveragePool(c) s = Flatten(g) p = Softmax(s) y = Mul(p, twice)",
+        {"k": np.eye(3, dtype=np.float32)[:, :, None, None], "twice": np.float32([[1, 2, 1]])},
+        "N,3,4,6",
+    )
+    image = IMAGES[:1] * 0 + np.float32([2, 1.5, 0])[:, None, None]
+    asked = Explainer(proto, "gradient", providers="cpu")(image)
+    assert asked[0].layer == "c"
+    np.testing.assert_array_equal(arrays(asked), only(image, 1))
+    graph = explain_graph(proto)
+    found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": image})
+    np.testing.assert_array_equal(numpy_of(found[RECONSTRUCTION]), only(image, 1))
+
+
+def test_a_mean_of_sigmoids_without_an_axis_of_classes_is_explained_from_its_map():
+    proto = model(
+        "c = Conv(x, k) p = Sigmoid(c) y = ReduceMean<keepdims=0>(p, both)",
+        {"k": np.eye(1, 3, dtype=np.float32)[:, :, None, None], "both": np.array([1, 2, 3])},
+        "N,3,4,6",
+    )
+    asked = explainer(proto)
+    found = asked(IMAGES)
+    assert (asked.head.kind, [e.layer for e in found]) == ("classes", ["c"] * 2)
+    np.testing.assert_array_equal(arrays(found), only(IMAGES, 0))  # all are positive
+    np.testing.assert_allclose(
+        [e.score for e in found], (1 / (1 + np.exp(-IMAGES[:, 0]))).mean((1, 2)), rtol=1e-6
+    )
+    graph = explain_graph(proto)
+    ran = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": IMAGES})
+    np.testing.assert_array_equal(numpy_of(ran[RECONSTRUCTION]), arrays(found))
+
+
+def test_the_area_of_a_class_is_explained_from_its_number():
+    """Of three alike, p rises by p(1 - p) = 2/9 with its own score and falls by p² = 1/9 with another."""
+    proto = model(
+        "c = Conv(x, k) p = Softmax<axis=1>(c) q = Gather<axis=1>(p, at) y = ReduceMean<keepdims=0>(q, both)",
+        {"k": np.eye(3, dtype=np.float32)[:, :, None, None], "at": np.array(2), "both": np.array([1, 2])},
+        "N,3,4,6",
+    )
+    image = np.zeros((2, 3, 4, 6), np.float32)
+    expected = image + np.float32([-1, -1, 2])[:, None, None] / 9 / 24
+    asked = explainer(proto)
+    assert asked.head.kind == "regression"
+    np.testing.assert_allclose(arrays(asked(image)), expected, rtol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, image), expected, rtol=1e-6)
+    graph = explain_graph(proto)  # without a rectifier all rules are the gradient's
+    found = Session(graph.proto, graph.folder, "cpu").run(own_top(graph.manifest) | {"x": image})
+    np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), expected, rtol=1e-6)
+
+
 # --- a reader of text: step t is the mean of column t -----------------------------------------------
 
 READS = {
@@ -2477,3 +2576,102 @@ def test_what_passes_no_derivative_at_its_bounds_is_cut_off(tail, sign):
 def test_a_tanh_is_reached_by_no_number_and_has_its_own_derivative():
     (head,) = heads(load(linear("y = Tanh(s)")))
     assert head.start == "y"
+
+
+GUARD = (
+    "i = IsNaN(v) u = Where(i, nought, v) j = IsInf(u) g = Greater(u, nought) b = And(j, g) "
+    "t = Where(b, most, u) k = IsInf(t) h = Less(t, nought) d = And(k, h) y = Where(d, least, t)"
+)
+"""What PyTorch writes for nan_to_num."""
+
+
+@pytest.mark.parametrize(
+    ("body", "count", "kind"),
+    [
+        ("v = MatMul(f, w)", 136, "numbers"),
+        ("v = MatMul(f, w)", 1, "regression"),
+        ("s = MatMul(f, w) v = LpNormalization(s)", 5, "embedding"),
+        ("v = MatMul(f, w)", 5, "classes"),
+        ("s = MatMul(f, w) v = Softmax(s)", 5, "classes"),
+    ],
+)
+def test_what_keeps_finite_numbers_as_they_are_says_nothing_of_them(body, count, kind):
+    bounds = {"nought": np.float32(0), "most": np.float32(3.4e38), "least": np.float32(-3.4e38)}
+    weights = {"w": random(72, count)} | bounds
+    plain, guarded = (
+        model(f"f = Flatten(x) {body} {tail}", weights, "N,3,4,6") for tail in ("y = Identity(v)", GUARD)
+    )
+    found = [head_of(load(proto)) for proto in (plain, guarded)]
+    assert [(each.kind, each.squash, each.assumed) for each in found] == [
+        (kind, "together" if "Softmax" in body else None, kind == "classes" and "Softmax" not in body)
+    ] * 2
+    expected, explained = (arrays(explainer(each)(IMAGES, 0)) for each in (plain, guarded))
+    np.testing.assert_allclose(explained, expected, rtol=1e-5)
+    if kind != "embedding":
+        np.testing.assert_allclose(explained.reshape(2, -1), [weights["w"][:, 0]] * 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("condition", ["Greater(v, third)", "Equal(v, third)"])
+def test_what_is_kept_by_its_size_is_picked(condition):
+    numbers = {"third": np.float32(1 / 3), "least": np.float32(-1e9)}
+    body = f"f = Flatten(x) v = MatMul(f, w) c = {condition} y = Where(c, v, least)"
+    (found,) = heads(load(model(body, {"w": random(72, 136)} | numbers, "N,3,4,6")))
+    assert (found.kind, found.start) == ("classes", "v")
+
+
+@pytest.mark.parametrize("name", ["bbox", "boxes", "landmarks"])
+def test_a_name_tells_that_what_a_sigmoid_gives_is_no_class(name):
+    weights, image = {"v": random(72, 4), "w": random(72, 5)}, np.ones((1, 3, 4, 6), np.float32)
+    alone = model(f"f = Flatten(x) b = MatMul(f, v) {name} = Sigmoid(b)", weights, "N,3,4,6", name)
+    assert (explainer(alone).head.kind, explainer(alone).head.by_name) == ("regression", True)
+    with pytest.raises(InputError, match="4 quantities, none of which comes first: give one as a target"):
+        explainer(alone)(image)
+    (one,) = explainer(alone)(image, 2)
+    np.testing.assert_allclose(one.reconstruction.ravel(), weights["v"][:, 2])
+    with pytest.raises(ModelError, match="several quantities, none of which comes first"):
+        explain_graph(compile_pair(load(alone)))
+    # Beside it stand scores.
+    body = f"f = Flatten(x) b = MatMul(f, v) {name} = Sigmoid(b) s = MatMul(f, w) y = Softmax(s)"
+    (one,) = explainer(model(body, weights, "N,3,4,6", f"{name} y"))(image)
+    strongest = weights["w"].sum(axis=0).argmax()
+    assert one.channel == strongest
+    np.testing.assert_allclose(one.reconstruction.ravel(), weights["w"][:, strongest])
+
+
+@pytest.mark.parametrize("steps", ["y = Sigmoid(s)", "p = Sigmoid(s) c = Greater(p, half) y = Cast<to=1>(c)"])
+def test_what_a_sigmoid_gives_has_classes_where_nothing_says_that_it_has_none(steps):
+    proto = linear(steps, half=np.float32(0.5))
+    assert head_of(load(proto)).kind == "classes"
+
+
+@pytest.mark.parametrize("along", [1, 2])
+@pytest.mark.parametrize("last", ["y = Flatten(c)", "y = Reshape(c, eight)"])
+@pytest.mark.parametrize("batch", ["N", "1"])
+def test_sigmoids_that_were_stacked_and_laid_out_in_a_row_have_one_score_each(along, last, batch):
+    weights = {"v": random(72, 4), "w": random(72, 4, seed=1)}
+    body = (
+        "f = Flatten(x) s = MatMul(f, v) p = Sigmoid(s) t = MatMul(f, w) q = Sigmoid(t) "
+        f"a = Unsqueeze(p, along) b = Unsqueeze(q, along) c = Concat<axis={along}>(a, b) {last}"
+    )
+    proto = model(body, weights | {"along": np.array([along]), "eight": np.array([-1, 8])}, f"{batch},3,4,6")
+    columns = np.stack([weights["v"], weights["w"]], along).reshape(72, 8)
+    asked, image = explainer(proto), IMAGES[:1]
+    for target in range(8):
+        (one,) = asked(image, target)
+        np.testing.assert_allclose(one.reconstruction.ravel(), columns[:, target])
+    (one,) = asked(image)
+    assert one.channel == (image.reshape(1, 72) @ columns).argmax()
+    np.testing.assert_allclose(one.reconstruction.ravel(), columns[:, one.channel])
+    np.testing.assert_allclose(in_one_graph(proto, image).ravel(), columns[:, one.channel], rtol=1e-5)
+
+
+def test_sigmoids_that_were_stacked_are_asked_about():
+    body = (
+        "f = Flatten(x) s = MatMul(f, v) p = Sigmoid(s) n = Neg(s) q = Sigmoid(n) "
+        "a = Unsqueeze(p, one) b = Unsqueeze(q, one) y = Concat<axis=1>(a, b)"
+    )
+    proto = model(body, {"v": random(72, 4), "one": np.array([1])}, "N,3,4,6")
+    with pytest.raises(InputError, match="nothing tells what they are: give one as a target"):
+        explainer(proto)(IMAGES)
+    with pytest.raises(ModelError, match="nothing tells what they are"):
+        explain_graph(compile_pair(load(proto), semantics="gradient"))

@@ -37,6 +37,7 @@ from onnx_deconv.model.heads import (
     ChosenKind,
     Head,
     axes_of,
+    boxes_by_labels,
     chosen,
     class_count,
     explainable,
@@ -165,6 +166,8 @@ class Explainer:
         self.layer = self.scores_layer if layer is None else layer
         self.saved = saved is not None
         self.labels = self._names(labels)
+        if (taken := boxes_by_labels(self.model, self.head, len(self.labels.names))) is not None:
+            logger.warning("%s: %s", self.model.name, taken)
         self.head = labelled(self.model, self.head, len(self.labels.names))
         self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
         self.fields = fields_of(self.head, len(self.labels.names))

@@ -76,7 +76,8 @@ class Pass:
             The output. It gives the scores if it has one number per class (also where the explanation
             starts before a final softmax); else they are the strongest activations of the classes.
         """
-        found = of_classes(self.ranked(head), head)
+        counted = head.ranked == head.output and head.elements is not None  # classes, not channels
+        found = of_classes(self.explained if counted else self.ranked(head), head)
         if head.own is not None:
             own = head.own.canonical(numpy_of(self._values[head.output]))
             found = own.reshape(found.shape) if own.size == found.size else found
@@ -85,7 +86,7 @@ class Pass:
     def ranked(self, head: Head) -> Array:
         """Return the numbers by which an output's classes are ranked, shape (N, K, ...), float32."""
         by = None if head.ranked is None else self._values.get(head.ranked)
-        known = self.explained if by is None else self.axes.canonical(numpy_of(by))
+        known = self.explained if by is None else head.ranked_axes.canonical(numpy_of(by))
         return known.astype(np.float32, copy=False)
 
     def back(self, aims: Sequence[Aim], kind: SeedKind) -> tuple[dict[str, Array], Array, str]:

@@ -371,14 +371,21 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
             )
         fields = None if scores["fields"] is None else Fields(**scores["fields"])
         value = scores.get("ranked", value)  # earlier pairs have none
-        return Ranked(value, Axes.of(scores["axes"]), scores["classes"], fields)
+        axes = Axes.of(scores.get("ranked_axes", scores["axes"]))
+        by_output = value == scores["output"] != scores["value"]
+        made = {name for node in pair.forward.graph.node for name in node.output}
+        before = scores["value"] if by_output and fields is None and scores["value"] in made else None
+        return Ranked(
+            value, axes, scores["classes"], fields, by_output=by_output,
+            before=before, before_axes=Axes.of(scores["axes"]),
+        )  # fmt: skip
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 
 
 def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) -> str | None:
     """Tell why none of an output's numbers comes first; ``None`` where one does."""
     kind = scores["kind"]
-    if kind == "unknown" and not explained["cut"]:
+    if kind == "unknown":
         return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
         return (

@@ -210,6 +210,7 @@ def _scores(head: Head, labels: int) -> dict[str, Any]:
     return {
         "value": head.start,
         "ranked": head.ranked or head.start,
+        "ranked_axes": head.ranked_axes.as_dict(),
         "output": head.output,
         "kind": head.kind,
         "axes": head.axes.as_dict(),

@@ -1,7 +1,7 @@
 """Small graphs that stand between the parts of an explain graph: which units, and a row of results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
@@ -42,6 +42,10 @@ class Ranked:
         Of a detector's boxes: which of its channels are classes.
     has_strongest
         Whether one of its channels comes first; of an embedding none does.
+    by_output
+        Whether it is the output itself, whose channels are its classes.
+    before, before_axes
+        The scores that the output is made of, which tell apart classes whose numbers rounding made equal.
     """
 
     value: str
@@ -49,6 +53,9 @@ class Ranked:
     elements: Sequence[Sequence[int]] | None = None
     fields: Fields | None = None
     has_strongest: bool = True
+    by_output: bool = False
+    before: str | None = None
+    before_axes: Axes = field(default_factory=Axes)
 
 
 def seeds(
@@ -91,7 +98,7 @@ def seeds(
     target = op.input(f"{SEED}/{TARGET}", None, None if arrays else np.int64)
     rank = _classes(op, by, ranked) if kind != "unit" else op.Reshape(by, [0, -1])
     scores = op.ReduceMax(op.Reshape(rank, [0, 0, -1]), [2], keepdims=0) if kind != "unit" else rank
-    best = op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
+    best = _best(op, scores, top, _before(op, value, explained, ranked))
     targets = best if arrays else _asked_or_best(op, target, best)
     made, sizes = [], (axes.sizes(explained["shape"]) or [])[1:]
     for k in range(top):
@@ -130,6 +137,33 @@ def _begun(
     return op, value, by, axes
 
 
+def _before(op: Emitter, value: Signal, explained: Mapping[str, Any], ranked: Ranked) -> Signal | None:
+    """Return the scores that an output's numbers are made of, one for each class, if it ranks them."""
+    if ranked.before is None:
+        return None
+    scores = value
+    if ranked.before != explained["value"]:
+        given = op.Cast(op.input(ranked.before, None), to=op.elem_type)
+        scores = canonical(op, given, ranked.before_axes)
+    scores = _of_elements(op, scores, ranked)
+    return op.ReduceMax(op.Reshape(scores, [0, 0, -1]), [2], keepdims=0)
+
+
+def _best(op: Emitter, scores: Signal, top: int, before: Signal | None) -> Signal:
+    """Find the strongest of each image, by the scores before where these are equal, else the first."""
+    if before is None:
+        return op.ArgMax(scores, axis=1, keepdims=0) if top == 1 else op.TopK(scores, [top], outputs=2)[1]
+    lowest, nothing, found = np.asarray(np.finfo(op.dtype).min), np.asarray(-np.inf, op.dtype), list[Signal]()
+    size = op.Squeeze(op.Shape(scores, start=1, end=2))
+    for _ in range(top):
+        equal = op.Equal(scores, op.ReduceMax(scores, [1], keepdims=1))
+        found.append(op.ArgMax(op.Where(equal, before, lowest), axis=1, keepdims=0))
+        taken = op.OneHot(found[-1], size, np.array([0, 1], op.dtype), axis=1)
+        taken = op.Cast(taken, to=TensorProto.BOOL)
+        scores, before = op.Where(taken, nothing, scores), op.Where(taken, lowest, before)
+    return found[0] if top == 1 else op.Concat(*(op.Unsqueeze(each, [1]) for each in found), axis=1)
+
+
 def _asked_or_best(op: Emitter, target: Signal, best: Signal) -> Signal:
     """Return the channels that are asked for, the best in place of -1, and of other negative numbers none."""
     asked = op.Where(op.Less(target, np.int64(OWN_TOP)), _NOTHING, target)
@@ -156,7 +190,7 @@ def weighted_seeds(
     kind = resolved(explained, ranked, kind)
     given = op.Cast(op.input(f"{SEED}/{TARGET}", None), to=op.elem_type)
     scores = op.ReduceMax(op.Reshape(_classes(op, by, ranked), [0, 0, -1]), [2], keepdims=0)
-    best = op.ArgMax(scores, axis=1, keepdims=0)
+    best = _best(op, scores, 1, _before(op, value, explained, ranked))
     size = op.Squeeze(op.Shape(scores, start=1, end=2))
     strongest = op.OneHot(best, size, np.array([0, 1], op.dtype), axis=1)
     largest = op.ReduceMax(op.Abs(given), [1], keepdims=1)
@@ -233,6 +267,11 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
         certain = op.Slice(by, [objectness], [objectness + 1], [1])
         squash = op.Sigmoid if ranked.fields.raw and not probable else op.Identity
         return op.Mul(squash(scores), squash(certain))
+    return by if ranked.by_output else _of_elements(op, by, ranked)
+
+
+def _of_elements(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
+    """Return the numbers of an output's classes, given those of its scores, shape (N, K, ...)."""
     if ranked.elements is None:
         return by
     channels, signs = zip(*ranked.elements, strict=True)

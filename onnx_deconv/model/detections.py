@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
@@ -122,7 +122,9 @@ def anchors_of(channels: int | None, labels: int, *, of_levels: bool = False) ->
     return 1 if (labels or of_levels) and channels - classes in (BOX, BOX + 1, *_SIDES) else None
 
 
-def parts(outputs: Sequence[tuple[Shape, int | None, bool] | None]) -> list[Part]:
+def parts(
+    outputs: Sequence[tuple[Shape, int | None, bool] | None], named: Sequence[Part | None] | None = None
+) -> list[Part]:
     """Tell which outputs hold the scores of boxes that other outputs hold.
 
     Parameters
@@ -131,6 +133,8 @@ def parts(outputs: Sequence[tuple[Shape, int | None, bool] | None]) -> list[Part
         For each output of detections how many boxes it has along each axis (``None`` where that is not known,
         and may be any number), how many fields each, and whether these are probabilities; ``None`` for other
         outputs.
+    named
+        What their names tell of them, which is asked where all have four numbers.
 
     Returns
     -------
@@ -143,7 +147,9 @@ def parts(outputs: Sequence[tuple[Shape, int | None, bool] | None]) -> list[Part
         alike = {k: each for k, each in enumerate(outputs) if each is not None and _as_many(each[0], boxes)}
         wide = {k for k, each in alike.items() if each[1] != BOX}
         squashed = {k for k, each in alike.items() if each[2]}
-        if squashed and wide and not squashed & wide and len(alike) == len(squashed) + len(wide):
+        if not wide and len(alike) > 1:  # of four numbers each a sigmoid may make either
+            squashed = _by_name(alike, named or ())
+        elif squashed and wide and not squashed & wide and len(alike) == len(squashed) + len(wide):
             squashed = set()  # DETR's boxes are shares of the image's size, and so made by a sigmoid
         scores = (
             (squashed & wide or squashed)
@@ -156,6 +162,13 @@ def parts(outputs: Sequence[tuple[Shape, int | None, bool] | None]) -> list[Part
                 for k in range(len(outputs))
             ]
     return found
+
+
+def _by_name(outputs: Collection[int], named: Sequence[Part | None]) -> set[int]:
+    """Return the outputs that hold scores by their names, or by the others' names, if these tell."""
+    told = {k: named[k] for k in outputs if k < len(named)}
+    scores = {k for k, part in told.items() if part == "scores"}
+    return scores or ({k for k, part in told.items() if part is None} if "boxes" in told.values() else set())
 
 
 def _as_many(some: Shape, others: Shape) -> bool:

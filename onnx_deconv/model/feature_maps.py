@@ -32,9 +32,10 @@ def class_maps(model: Model, head: Head) -> str | None:
     Returns
     -------
     str or None
-        Its name; ``None`` where the model has no such maps, or where the scores themselves are maps.
+        Its name; ``None`` where the model has no such maps, where the scores themselves are maps, and of a
+        quantity, as the area of a region: it is no class, and its number itself is asked about.
     """
-    if head.has_positions:
+    if head.has_positions or head.kind == "regression":
         return None
     value, classes, found = head.start, _channels(model, head.start), None
     while (node := model.producers.get(value)) is not None and node.inputs:

@@ -1,7 +1,7 @@
 """What the outputs of a model are, and where an explanation of them starts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
@@ -15,13 +15,14 @@ from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.carriers import carried, real_inputs
 from onnx_deconv.model.chosen_fields import chosen_fields, holds_products_of_a_field
 from onnx_deconv.model.class_numbers import elements, mixture, untraced
-from onnx_deconv.model.detections import Fields, Layout, anchors_of, behind, ends_with_nothing, parts
+from onnx_deconv.model.detections import Fields, Layout, Part, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, given_of, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
     Tail,
+    alike,
     chooses,
     falling,
     joins_probabilities,
@@ -46,10 +47,13 @@ from onnx_deconv.operators.node import label
 from onnx_deconv.operators.traits import (
     JOIN,
     PICK,
+    POINTWISE,
     PROBABILITY,
     VIEW,
 )
 
+_PARTS: Mapping[str | None, Part] = {"classes": "scores", "regression": "boxes"}
+"""What an output of boxes holds, by what its name says of a row."""
 ChosenKind = Literal["classes", "regression"]
 """What a user may say that a row of numbers is."""
 
@@ -84,7 +88,8 @@ class Head:
         How the scores become probabilities: each alone, or all together; ``None`` where they do not.
     ranked
         The value by which classes are ranked, if it is not the scores: a mean of several probabilities, or
-        rows that hold some. Its axes are the scores'.
+        rows that hold some, whose axes are the scores'; or the output itself, whose axes are ``own``, where
+        it has one number for each class and puts classes into another order than their scores do.
     by_name
         Whether nothing but its name tells its kind.
     assumed
@@ -114,6 +119,11 @@ class Head:
     in_place_of: str | None = None
     table: tuple[int | None, ...] = ()
     scored: int | None = None
+
+    @property
+    def ranked_axes(self) -> Axes:
+        """The axes of the value by which classes are ranked."""
+        return self.axes if self.own is None or self.ranked != self.output else self.own
 
     @property
     def has_positions(self) -> bool:
@@ -358,6 +368,28 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
     return _before_squashing(model, replace(head, kind="detections", boxes=layout))
 
 
+def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
+    """Say that a map is taken for boxes where nothing but the number of labels tells so.
+
+    Parameters
+    ----------
+    model, head
+        The model and its output, as it is without labels.
+    labels
+        How many names of classes are known.
+    """
+    layout = labelled(model, head, labels).boxes
+    if head.kind != "class map" or layout is None or layout.fields is None:
+        return None
+    if _holds_other_numbers(model, head) or _has_levels(model, head):
+        return None
+    channels = layout.fields * layout.anchors
+    return (
+        f"output {head.output!r} is taken for a detector's boxes, as {labels} labels for {channels} channels "
+        f"tell, and nothing else: if its channels are classes, give {channels} labels, or none"
+    )
+
+
 def _holds_other_numbers(model: Model, head: Head) -> bool:
     """Tell whether a map holds numbers beside scores, as detectors join boxes and scores at each level."""
     value = head.ranked or head.start
@@ -437,7 +469,7 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
             f"{named} is {what} numbers, and nothing tells whether they are classes: give one as a "
             f"target{how}; or say what they are, by {way('--kind', 'kind=')} or the classes' labels"
         )
-    if head.kind == "unknown" and head.problem is None and head.squash is None:
+    if head.kind == "unknown" and head.problem is None:
         return (
             f"{named} holds several rows of numbers, and nothing tells what they are: give one as a target, "
             "by its column and its position, or an array"
@@ -452,9 +484,13 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     """Add what is known of the boxes of detectors, which may be spread over outputs."""
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
-    told, of = [], parts(sized)
+    named: list[Part | None] = [
+        "scores" if head.squash == "together" else _PARTS.get(told_by_name(head.output)) for head in found
+    ]
+    told, of = [], parts(sized, named)
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
     shares = any(squashed_before(model, h.output) for h in boxes)
+    alike = sum(own is not None and own[1] == BOX for own in sized) > 1  # scores, perhaps, or boxes
     for head, own, part in zip(found, sized, of, strict=True):
         if own is None:
             told.append(head)
@@ -463,10 +499,11 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
         more = behind(model.metadata, maps if part == "all" else ())
         picked = head.boxes
         rows = picked is None and holds_numbers_of_classes(model, head.start)
+        scores = own[2] and (part != "all" or own[1] != BOX or not alike)
         layout = Layout(
             None if rows else own[1],
             part if picked is None else picked.part,
-            own[2],
+            scores,
             _shares(model, head, own[1]),
             ends_with_nothing(own[1], model.outputs, shares=shares),
             grid or head.squash is not None,
@@ -502,7 +539,9 @@ def _before_squashing(model: Model, head: Head) -> Head:
         return head
     cut = (f"{node.op} {label(node)}" for node in joined.squashed)
     boxes = None if head.boxes is None else replace(head.boxes, probable=True)
-    return replace(head, start=joined.scores, ranked=head.start, cut=(*head.cut, *cut), boxes=boxes)
+    return replace(
+        head, start=joined.scores, ranked=head.ranked or head.start, cut=(*head.cut, *cut), boxes=boxes
+    )
 
 
 def _has_others_made_of_probabilities(model: Model, value: str) -> bool:
@@ -564,11 +603,23 @@ def _boxes(model: Model, head: Head) -> tuple[Shape, int | None, bool] | None:
         return None
     sizes = head.axes.sizes(model.type_of(head.start).shape) or []
     whole = [d if isinstance(d, int) else None for d in sizes[2:] if d != 1]
-    return tuple(whole), class_count(model, head), head.squash is not None
+    count = class_count(model, head)
+    return tuple(whole), count, head.squash is not None and not _joins_boxes(model, head, count)
+
+
+def _joins_boxes(model: Model, head: Head, count: int | None) -> bool:
+    """Tell whether a part of an output's fields are four that may be a box, whatever squashes all of them."""
+    joined, along = model.joined.get(head.ranked or head.start), head.axes.classes
+    if joined is None or along is None:
+        return False
+    shapes = [model.type_of(node.outputs[0].name).shape or () for node in joined.squashed]
+    sizes = [shape[along] if along < len(shape) else None for shape in shapes]
+    return len(sizes) > 1 and BOX in sizes and sum(size or 0 for size in sizes) == count
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
-    tail = _laid_out(model, names, _as_one_row(model, names, tail_of(model, output)))
+    tail = _joined_in_one_row(model, names, tail_of(model, output))
+    tail = _laid_out(model, names, _as_one_row(model, names, tail))
     head = _head_of(model, names, tail)
     if head.kind == "detections" or head.boxes is not None or head.problem is not None:
         return head
@@ -620,17 +671,11 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
         return Head(output, "unknown", tail.start, cut=tuple(tail.cut), problem=problem)
     rest = tuple(k for k in range(len(shape)) if k not in (batch, classes))
     axes = Axes(batch, classes, rest)
-    told = _Told(kind_of(model, tail, axes, where))
-    if told.kind in ("numbers", "classes") and not chooses(model, tail) and _is_table(model, names, output):
-        called = told_by_name(output)
-        told = _Told("numbers") if called is None else _Told(called, by_name=True)
-    elif told.kind in ("numbers", "regression") and scored_elsewhere(model, tail):
-        told = _Told("classes")
-    elif told.kind == "numbers":
-        told = _told(model, tail, None if classes is None else shape[classes])
+    told = _told_by_all(model, names, tail, axes)
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
+    reordered = told.kind in ROWS and asked[1] is not None and _may_reorder(model, tail)
     return Head(
         output,
         told.kind,
@@ -641,12 +686,23 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
         problem=None if told.kind == "detections" else _why_no_classes(model, tail, axes),
         boxes=boxes,
         squash=_squash(tail),
-        ranked=tail.ranked,
+        ranked=output if reordered and tail.ranked is None else tail.ranked,
         by_name=told.by_name,
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
         scored=count,
     )
+
+
+def _may_reorder(model: Model, tail: Tail) -> bool:
+    """Tell whether a tail may put classes into another order: not all are computed alike.
+
+    A constant has another number for each, as a weight has, or some alone pass a node before a join.
+    """
+    alone = [n for n in tail.nodes if POINTWISE in traits_of(n) and VIEW not in traits_of(n)]
+    constants = (model.constant(v.name) for n in alone for v in n.inputs)
+    differ = any((each != each.flat[0]).any() for each in constants if each is not None and each.size)
+    return differ or (len(alone) > 0 and any(JOIN in traits_of(n) for n in tail.nodes))
 
 
 def _laid_out(model: Model, names: AxisNames, tail: Tail) -> Tail:
@@ -688,6 +744,23 @@ def _as_one_row(model: Model, names: AxisNames, tail: Tail) -> Tail:
         value = node.inputs[0].name
         views.append(node)
     return replace(tail, start=value, nodes=(*tail.nodes, *views)) if views and not tail.ranked else tail
+
+
+def _joined_in_one_row(model: Model, names: AxisNames, tail: Tail) -> Tail:
+    """Return a tail that starts behind the view that made one row of what several heads' sigmoids give.
+
+    Each number of the row is then a class of its own, and none is shared by several heads.
+    """
+    row = None if tail.ranked in (None, tail.output) else alike(model, tail.output)
+    if row is None or row.compares is not None:
+        return tail
+    long = []
+    for value in (tail.ranked or "", tail.output):
+        where, shape = names.values.get(value), model.type_of(value).shape
+        if where is None or shape is None or any(axis - {BATCH, CHANNEL} for axis in where):
+            return tail
+        long.append(sum(size != 1 and BATCH not in axis for axis, size in zip(where, shape, strict=True)))
+    return row if long[0] > 1 == long[1] else tail
 
 
 def _is_table(model: Model, names: AxisNames, value: str) -> bool:
@@ -745,6 +818,22 @@ class _Told(NamedTuple):
     assumed: bool = False
 
 
+def _told_by_all(model: Model, names: AxisNames, tail: Tail, axes: Axes) -> _Told:
+    """Tell what an output is by its axes, the nodes that make it, its name, and other outputs."""
+    shape, called = model.type_of(tail.start).shape or (), told_by_name(tail.output)
+    count = None if axes.classes is None else shape[axes.classes]
+    told = _Told(kind_of(model, tail, axes, names.values.get(tail.start, (NOTHING,) * len(shape))))
+    may_be_table = told.kind in ("numbers", "classes") and not chooses(model, tail)
+    if may_be_table and _is_table(model, names, tail.output):
+        return _Told("numbers") if called is None else _Told(called, by_name=True)
+    if told.kind in ("numbers", "regression") and scored_elsewhere(model, tail):
+        return _Told("classes")
+    several = axes.classes is not None and count != 1
+    if told.kind == "classes" and called == "regression" and several and _is_squashed_alone(model, tail):
+        return _Told("regression", by_name=True)  # a sigmoid gives coordinates too
+    return _told(model, tail, count) if told.kind == "numbers" else told
+
+
 def _told(model: Model, tail: Tail, count: int | None) -> _Told:
     """Tell what a row of numbers is; where the image orders or counts them, they are of no class."""
     if picked_by_the_image(model, tail.start) or holds_numbers_of_classes(model, tail.start):
@@ -758,6 +847,11 @@ def _told(model: Model, tail: Tail, count: int | None) -> _Told:
     if looks_classified(model, tail.output, tail.start, count):
         return _Told("classes", assumed=True)
     return _Told("numbers")
+
+
+def _is_squashed_alone(model: Model, tail: Tail) -> bool:
+    """Tell whether each number is squashed for itself, and none is compared with others or with a bound."""
+    return tail.squashes and tail.compares is None and not chooses(model, tail)
 
 
 def _squash(tail: Tail) -> Literal["each", "together"] | None:

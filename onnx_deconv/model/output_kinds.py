@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from typing import Literal
 
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tail_steps import BOX, FLOATS, is_even
+from onnx_deconv.model.tail_steps import BOX, FLOATS, guarded, is_even
 from onnx_deconv.model.tails import Tail, averages_classes, chooses, picked_by_the_image, picks_boxes
 from onnx_deconv.model.value_axes import Axes, dense_axis
 from onnx_deconv.operators import Shape, traits_of
@@ -185,8 +185,11 @@ def _is_picture(model: Model, shape: Shape, count: int | None, long: Sequence[in
 def _is_normalised(model: Model, value: str) -> bool:
     """Tell whether a value is divided by its own length."""
     node = model.producers.get(value)
-    while node is not None and VIEW in traits_of(node):
-        node = model.producers.get(node.inputs[0].name)
+    while node is not None:
+        lower = node.inputs[0].name if VIEW in traits_of(node) else guarded(model, node)
+        if lower is None:
+            break
+        node = model.producers.get(lower)
     if node is None or NORMALISATION in traits_of(node):
         return node is not None
     operands = [v.name for v in node.inputs]

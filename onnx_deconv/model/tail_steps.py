@@ -265,6 +265,36 @@ def kept(model: Model, node: gs.Node) -> str | None:
     return others[0] if all(rising) and any(moving) else None
 
 
+def guarded(model: Model, node: gs.Node) -> str | None:
+    """Return the operand that a node keeps unless it is infinite or no number at all; ``None`` of others."""
+    operand = kept(model, node)
+    others = (value for value in given_of(model, node) if value != operand)
+    return operand if operand and all(len(_finite_truths(model, v)) == 1 for v in others) else None
+
+
+def _finite_truths(model: Model, value: str) -> Array:
+    """Return what a condition may be for finite numbers; both where that is not told."""
+    node = model.producers.get(value)
+    given = [] if node is None else given_of(model, node)
+    truths = [v for v in given if model.type_of(v).dtype == TensorProto.BOOL]
+    if node is None or (not truths and model.type_of(value).dtype != TensorProto.BOOL):
+        return _TRUTHS
+    if POINTWISE not in traits_of(node) or not find(node.op, node.domain).can_evaluate:
+        return _finite_truths(model, truths[0]) if VIEW in traits_of(node) and truths else _TRUTHS
+    numbers = [v for v in given if v not in truths]
+    bounds = [each for each in _constants(model, node, {}) if each is not None]
+    whole = any(model.type_of(v).dtype not in FLOATS for v in numbers)
+    if len(numbers) > 1 or whole or any(each.size != 1 for each in bounds):
+        return _TRUTHS
+    around = np.concatenate([_BOTH_SIDES, *(each.ravel() + step for each in bounds for step in (-1, 0, 1))])
+    grid = np.meshgrid(*(_finite_truths(model, v) if v in truths else around for v in given))
+    inputs = _constants(model, node, {v: each.ravel() for v, each in zip(given, grid, strict=True)})
+    try:
+        return np.unique(find(node.op, node.domain).evaluate(node.attrs, *inputs))
+    except (TypeError, ValueError):
+        return _TRUTHS
+
+
 def _condition(model: Model, value: str) -> tuple[Array, Array] | None:
     """Return what a condition is where it does not hold and where it does; ``None`` if a value is none.
 
@@ -480,7 +510,7 @@ def picks(model: Model, node: gs.Node) -> bool:
     if branches_of(node):
         return True
     if PICK not in traits_of(node):
-        return kept(model, node) is not None
+        return kept(model, node) is not None and guarded(model, node) is None
     return bool(node.domain) or compared_by(model, node) is not None or len(given_of(model, node)) > 1
 
 

@@ -139,8 +139,8 @@ def _tail_of(model: Model, output: str) -> Tail:
         if value in model.spread:
             return Tail(output, model.spread[value], (*steps, node), True, ELSEWHERE)
         lower, passed = below(model, node, value)
-        if lower is None and (alike := _alike(model, value)) is not None:
-            return replace(alike, output=output, nodes=tuple(steps))
+        if lower is None and (same := alike(model, value)) is not None:
+            return replace(same, output=output, nodes=tuple(steps))
         if lower is None or lower in model.inputs:
             break
         steps += passed
@@ -158,7 +158,7 @@ def _tail_of(model: Model, output: str) -> Tail:
     return _unmixed(model, found)
 
 
-def _alike(model: Model, value: str) -> Tail | None:
+def alike(model: Model, value: str) -> Tail | None:
     """Return the tail of a value that joins probabilities and nothing else; ``None`` of others.
 
     Those of softmaxes beside each other may be of several groups of classes: none is compared with all.
