@@ -1312,7 +1312,7 @@ def test_no_object_is_the_last_of_the_classes_where_sigmoids_make_the_boxes(shar
         ([((80,), 4, True), ((80,), 92, False)], ["boxes", "scores"]),
         ([((80,), 92, True), ((80,), 4, True)], ["scores", "boxes"]),
         ([((80,), 4, True), ((80,), 1, False)], ["boxes", "scores"]),
-        ([((80,), 4, False), ((80,), 4, True)], ["boxes", "scores"]),  # four classes
+        ([((80,), 4, False), ((80,), 4, True)], ["all", "all"]),  # four classes, or boxes of shares
         ([((80,), 4, False), ((80,), 4, True), ((80,), 10, False)], ["boxes", "scores", "boxes"]),
         ([((80,), 4, False), ((80,), 2, True), ((80,), 10, False)], ["boxes", "scores", "boxes"]),
         ([((80,), 4, False), ((80,), 9, False)], ["boxes", "scores"]),
