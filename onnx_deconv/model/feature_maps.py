@@ -10,6 +10,7 @@ from onnx_deconv.model.axis_names import axis_names, image_rank
 from onnx_deconv.model.heads import Head, axes_of
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.reading import read_by
+from onnx_deconv.model.tails import squashed_before
 from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING
 from onnx_deconv.operators.traits import AFFINE, POINTWISE, POOL, QUANTISER, RECTIFIER, REDUCTION, VIEW
@@ -33,9 +34,9 @@ def class_maps(model: Model, head: Head) -> str | None:
     -------
     str or None
         Its name; ``None`` where the model has no such maps, where the scores themselves are maps, and of a
-        quantity, as the area of a region: it is no class, and its number itself is asked about.
+        quantity that is a mean of probabilities, as the area of a class is.
     """
-    if head.has_positions or head.kind == "regression":
+    if head.has_positions:
         return None
     value, classes, found = head.start, _channels(model, head.start), None
     while (node := model.producers.get(value)) is not None and node.inputs:
@@ -47,7 +48,8 @@ def class_maps(model: Model, head: Head) -> str | None:
         elif VIEW not in traits:
             break
         value = below
-    return found
+    is_area = found is not None and head.kind == "regression" and squashed_before(model, found)
+    return None if is_area else found
 
 
 def _is_of_places(model: Model, value: str) -> bool:

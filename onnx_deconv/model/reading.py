@@ -35,7 +35,7 @@ def told_by_the_image(nodes: Iterable[gs.Node], inputs: Iterable[str]) -> set[st
 
 def is_product(node: gs.Node) -> bool:
     """Tell whether a node multiplies two values."""
-    entry = find(node.op, node.domain)
-    if POINTWISE not in entry.traits or not entry.can_evaluate or len({v.name for v in node.inputs}) != 2:  # noqa: PLR2004
+    entry, names = find(node.op, node.domain), [value.name for value in node.inputs]
+    if POINTWISE not in entry.traits or not entry.can_evaluate or len(names) != 2 or len({*names}) != 2:  # noqa: PLR2004
         return False
     return all(entry.evaluate(node.attrs, a, b) == a * b for a, b in ((2.0, 3.0), (5.0, 0.5)))
