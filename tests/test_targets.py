@@ -640,6 +640,26 @@ def test_the_area_of_a_class_is_explained_from_its_number():
     np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), expected, rtol=1e-6)
 
 
+def test_images_of_which_several_make_one_result_are_refused():
+    """Frames along the batch's axis, as some read videos: a result is none of theirs."""
+    proto = model(
+        "c = Conv(x, k) g = GlobalAveragePool(c) v = Reshape(g, videos) m = ReduceMean<keepdims=0>(v, at) "
+        "y = Softmax<axis=1>(m)",
+        {
+            "k": np.eye(3, dtype=np.float32)[:, :, None, None],
+            "videos": np.array([-1, 2, 3]),
+            "at": np.array([1]),
+        },
+        "N,3,4,6",
+    )
+    for target in (None, 0):
+        with pytest.raises(
+            InputError, match="has 2 of its rows for 4 images: the model joins several into one"
+        ):
+            explainer(proto)(np.ones((4, 3, 4, 6), np.float32), target)
+    assert len(explainer(proto)(np.ones((4, 3, 4, 6), np.float32), layer="c")) == 4
+
+
 # --- a reader of text: step t is the mean of column t -----------------------------------------------
 
 READS = {

@@ -28,7 +28,7 @@ from onnx_deconv.compiler.inner_model import explained_value, load_model
 from onnx_deconv.compiler.input_facts import labels_of
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
-from onnx_deconv.errors import InputError
+from onnx_deconv.errors import InputError, way
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.feature_maps import class_maps
@@ -450,6 +450,14 @@ class Explainer:
             explainable(self.model, self.head.output)
         return name
 
+    def _check_count(self, layer: str, found: int, images: int) -> None:
+        """Refuse results of several images together, as of a video whose frames lie along the batch."""
+        if found < images:
+            raise InputError(
+                f"{layer!r} has {found} of its rows for {images} images: the model joins several into "
+                f"one; choose a layer where each has its own ({way('--layer', 'layer=')})"
+            )
+
     def explains_classes(self, layer: str | None = None) -> bool:
         """Tell whether a target is a class, of the output or of scores that are numbered like it.
 
@@ -471,6 +479,7 @@ class Explainer:
         of_classes = choice.of_classes
         head = self.head if of_classes else None
         subject = Subject(passes.of(starts[0]), head, self.labels, self.fields if of_classes else None)
+        self._check_count(layer, len(subject.scores), length(self.model, feeds))
         rows = [
             [subject.aim(image, wanted, choice.position) for wanted in row]
             for image, row in enumerate(subject.wanted(choice.targets, choice.top))
