@@ -941,3 +941,26 @@ def test_a_share_of_the_image_is_explained_by_any_rules():
         assert one.score == pytest.approx(1 / (1 + np.exp(-0.16)))
         assert one.reconstruction == pytest.approx(one.reconstruction[0, 0, 0])
         assert one.reconstruction.min() > 0
+
+
+@pytest.mark.parametrize(
+    ("order", "first"), [("bt, q", 4), ("q, bt", 0), ("bt, o, q", 5), ("o, q, bt", None), ("q, o, bt", None)]
+)
+def test_the_graph_tells_which_fields_are_probabilities(order, first):
+    """Names alone say 4 or 5 fields before the classes; where the classes come first, the sigmoids do."""
+    body = (
+        f"{FOURS} ct = Conv<strides=[4,4]>(x, ko) ot = Reshape(ct, shape) of = Transpose<perm=[0,2,1]>(ot) "
+        f"q = Sigmoid(st) o = Sigmoid(of) y = Concat<axis=2>({order})"
+    )
+    counts = {"kb": 4, "ks": 3, "ko": 1}
+    kernels = {name: np.ones((count, 1, 4, 4), np.float32) for name, count in counts.items()}
+    ask = Explainer(
+        named(model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16"), "a", "b", "c"),
+        "gradient",
+    )
+    if first is None:
+        with pytest.raises(InputError, match="nothing tells which of their fields 0 to 7 are classes"):
+            ask(SCENE[:1])
+    else:
+        assert (ask.fields.first, ask.fields.count) == (first, 3)
+        assert ask(SCENE[:1])[0].label == "a"

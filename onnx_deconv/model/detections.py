@@ -62,6 +62,8 @@ class Layout:
         Whether boxes are ranked by probabilities, whatever they are explained from.
     shared
         Among how many fields, behind the box's, a softmax has shared out the probabilities, if one has.
+    scores
+        Which fields are probabilities, where the graph joins these and others and tells.
     multiplied
         Whether the graph itself has multiplied the classes by the objectness that stands beside them.
     """
@@ -78,6 +80,7 @@ class Layout:
     told: tuple[int, int] | None = None
     probable: bool = False
     shared: int | None = None
+    scores: Sequence[bool] | None = None
     multiplied: bool = False
 
 
@@ -245,6 +248,7 @@ class Fields:
         else:
             found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
             told = next((each for each in found if each is not None), None)
+            told = None if told is None else told.among(layout.scores)
         if told is None:
             return None
         # Where one of the scores stands for nothing at all, a softmax is to come if none has been.
@@ -255,6 +259,14 @@ class Fields:
         return replace(
             told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive, probable=layout.probable
         )
+
+    def among(self, scores: Sequence[bool] | None) -> Self | None:
+        """Return the fields of classes among those that are scores; ``None`` if there are not as many."""
+        if scores is None or all(scores[self.first : self.first + self.count]):
+            return self
+        first = scores.index(True)
+        alone = [k for k, score in enumerate(scores) if score] == [*range(first, first + self.count)]
+        return type(self)(first, self.count) if alone else None
 
     @classmethod
     def _of_softmax(cls, first: int, shared: int, labels: int, *, last: bool) -> Self | None:

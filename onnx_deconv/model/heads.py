@@ -511,10 +511,18 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             told=None if picked is None else picked.told,
             probable=head.ranked is not None,
             shared=_shared(model, head.start, own[1]),
+            scores=_scores(model, head, own[1]),
             multiplied=holds_products_of_a_field(model, head.start),
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _scores(model: Model, head: Head, count: int | None) -> Sequence[bool] | None:
+    """Tell which of an output's fields the graph makes probabilities; ``None`` where that is not known."""
+    joined = model.joined.get(head.ranked or head.start)
+    known = joined is not None and joined.fields is not None and len(joined.fields) == count
+    return joined.fields if joined is not None and known else None
 
 
 def _shared(model: Model, value: str, count: int | None) -> int | None:

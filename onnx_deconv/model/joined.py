@@ -52,12 +52,15 @@ class Joined:
         The nodes that make the probabilities, the last one first.
     beside
         Whether it holds other numbers too.
+    fields
+        Which of the numbers along one axis are probabilities, where they lie beside others and it is known.
     """
 
     value: str
     scores: str
     squashed: Sequence[gs.Node]
     beside: bool
+    fields: Sequence[bool] | None = None
 
 
 Written = tuple[gs.Node, Sequence[str]]
@@ -142,7 +145,8 @@ class _Score:
     fields: "_Fields | None" = None
 
     def joined(self, value: str) -> Joined:
-        return Joined(value, self.name, list(self.squashed.values())[::-1], self.beside)
+        fields = None if self.fields is None else self.fields.scores
+        return Joined(value, self.name, list(self.squashed.values())[::-1], self.beside, fields)
 
 
 class _Scores:
