@@ -11,6 +11,7 @@ from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.reading import is_product
 from onnx_deconv.model.tail_steps import (
     below,
+    below_views,
     branches_of,
     compared_by,
     given_of,
@@ -48,23 +49,17 @@ def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[in
 
 def holds_products_of_a_field(model: Model, value: str) -> bool:
     """Tell whether rows hold products of one of their fields and others: an objectness and the classes."""
-    node = model.producers.get(_below_views(model, value))
+    node = model.producers.get(below_views(model, value))
     if node is None or JOIN not in traits_of(node):
         return False
     beside = given_of(model, node)
     for each in beside:
-        product = model.producers.get(_below_views(model, each))
+        product = model.producers.get(below_views(model, each))
         if product is not None and is_product(product):
             factors = given_of(model, product)
             if any(_is_same(model, f, other) for f in factors for other in beside if other != each):
                 return True
     return any(holds_products_of_a_field(model, each) for each in beside)  # one level after the other
-
-
-def _below_views(model: Model, value: str) -> str:
-    while (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
-        value = node.inputs[0].name
-    return value
 
 
 def _is_same(model: Model, one: str, other: str) -> bool:

@@ -95,6 +95,13 @@ def _placed(model: Model, node: gs.Node) -> str | None:
     return str(node.inputs[place].name)
 
 
+def below_views(model: Model, value: str) -> str:
+    """Return the value that one is a view of: the same numbers in another shape, order or type."""
+    while (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
+        value = node.inputs[0].name
+    return value
+
+
 def trail(model: Model, value: str) -> Iterator[tuple[str, gs.Node]]:
     """Yield the values that a value is made of by one after the other, each with its node."""
     while True:

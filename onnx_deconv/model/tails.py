@@ -11,6 +11,7 @@ from onnx_deconv.model.axis_names import axis_names
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.tail_steps import (
     below,
+    below_views,
     blocks,
     compared_by,
     compared_in,
@@ -248,8 +249,7 @@ def picked_by_the_image(model: Model, value: str) -> bool:
 
     The largest along an axis that is gone, as of several crops, leaves the numbers along the others.
     """
-    while (node := model.producers.get(value)) is not None and VIEW in traits_of(node):
-        value = node.inputs[0].name
+    value = below_views(model, value)
     waiting, seen = [value], set[str]()
     while waiting:
         name = waiting.pop()
