@@ -43,12 +43,14 @@ from onnx_deconv.model.value_axes import (
 )
 from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
-from onnx_deconv.operators.node import label
+from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     JOIN,
     PICK,
     POINTWISE,
     PROBABILITY,
+    QUANTISER,
+    RESAMPLER,
     VIEW,
 )
 
@@ -361,7 +363,8 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
     if head.kind != "class map" or tail_of(model, head.output).compares is not None:
         return head
     beside = _holds_other_numbers(model, head)
-    anchors = anchors_of(channels, labels, of_levels=beside or _has_levels(model, head))
+    cells = beside or not _is_of_pixels(model, head)
+    anchors = anchors_of(channels, labels, of_levels=beside or _has_levels(model, head)) if cells else None
     if anchors is None and (not beside or labels == channels):
         return head
     layout = Layout((channels or 0) // (anchors or 1), raw=True, anchors=anchors or 1, cells=True)
@@ -390,20 +393,43 @@ def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
     )
 
 
+def _is_of_pixels(model: Model, head: Head) -> bool:
+    """Tell whether a map is drawn larger at last, or as large as the image: a box has a cell of pixels."""
+    value = head.start
+    while (node := model.producers.get(value)) is not None and RESAMPLER not in traits_of(node):
+        if not traits_of(node) & {PICK, POINTWISE, QUANTISER, VIEW}:
+            break
+        value = next(iter(given_of(model, node)), "")
+    if node is not None and RESAMPLER in traits_of(node):
+        return True
+    shapes = {name: model.type_of(name).shape or () for name in (*model.inputs, head.start)}
+    image = {f"{name}[{k}]": size for name in model.inputs for k, size in enumerate(shapes[name])}
+    where = axis_names(model).values.get(head.start, (NOTHING,) * len(shapes[head.start]))
+    places = [(shapes[head.start][k], image.get(name)) for k in head.axes.positions for name in where[k]]
+    return bool(places) and all(own and taken and own >= taken for own, taken in places)
+
+
 def _holds_other_numbers(model: Model, head: Head) -> bool:
     """Tell whether a map holds numbers beside scores, as detectors join boxes and scores at each level."""
     value = head.ranked or head.start
-    joined, node = model.joined.get(value), model.producers.get(value)
+    joined = model.joined.get(value)
     if joined is not None:
         return joined.beside
-    if node is None or JOIN not in traits_of(node) or not _has_levels(model, head):
+    count, join = class_count(model, head), _join_below(model, value)
+    if join is None or count is None or not _has_levels(model, head):
         return False
-    shapes, along = (
-        [model.type_of(v.name).shape or () for v in (*node.outputs, *node.inputs)],
-        head.axes.classes,
-    )
-    sizes = [shape[along] if along is not None and along < len(shape) else None for shape in shapes]
-    return None not in sizes and sizes[0] == sum(size or 0 for size in sizes[1:])
+    axis, result = ForwardNode(join, model).axis(), join.outputs[0].name
+    where, shape = axis_names(model).values.get(result), model.type_of(result).shape or ()
+    return where is not None and where[axis] == {CHANNEL} and shape[axis] == count
+
+
+def _join_below(model: Model, value: str) -> gs.Node | None:
+    """Return the join whose numbers a value holds, at most in another order or rounded."""
+    while (node := model.producers.get(value)) is not None and JOIN not in traits_of(node):
+        if not traits_of(node) & {QUANTISER, VIEW}:
+            return None
+        value = node.inputs[0].name
+    return node
 
 
 def _has_levels(model: Model, head: Head) -> bool:
