@@ -17,7 +17,14 @@ from onnx_deconv.model.chosen_fields import chosen_fields, holds_products_of_a_f
 from onnx_deconv.model.class_numbers import elements, mixture, untraced
 from onnx_deconv.model.detections import Fields, Layout, Part, anchors_of, behind, ends_with_nothing, parts
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
+from onnx_deconv.model.output_kinds import (
+    Kind,
+    is_sequence_by_its_layer,
+    kind_of,
+    looks_classified,
+    told_by_count,
+    told_by_name,
+)
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, given_of, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
@@ -95,7 +102,8 @@ class Head:
     by_name
         Whether nothing but its name tells its kind.
     assumed
-        Whether it is taken for classes though nothing says so: most models that end like it have classes.
+        Whether it is taken for classes, or for classes at each step, though nothing says so: most models that
+        end like it have classes.
     in_place_of
         The output that stands before it, and would be explained if this one held no classes.
     table
@@ -359,7 +367,7 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
     if head.boxes is not None and head.boxes.cells:  # as another number of names told it
         head = replace(head, kind="class map", boxes=None)
     if (head.kind == "numbers" or head.assumed) and labels == channels:
-        return replace(head, kind="classes", assumed=False)
+        return replace(head, kind=head.kind if head.has_positions else "classes", assumed=False)
     if head.kind != "class map" or tail_of(model, head.output).compares is not None:
         return head
     beside = _holds_other_numbers(model, head)
@@ -856,7 +864,10 @@ def _told_by_all(model: Model, names: AxisNames, tail: Tail, axes: Axes) -> _Tol
     """Tell what an output is by its axes, the nodes that make it, its name, and other outputs."""
     shape, called = model.type_of(tail.start).shape or (), told_by_name(tail.output)
     count = None if axes.classes is None else shape[axes.classes]
-    told = _Told(kind_of(model, tail, axes, names.values.get(tail.start, (NOTHING,) * len(shape))))
+    where = names.values.get(tail.start, (NOTHING,) * len(shape))
+    told = _Told(kind_of(model, tail, axes, where))
+    if told.kind == "sequence" and is_sequence_by_its_layer(model, tail, axes, where):
+        return _Told("sequence", by_name=called == "classes", assumed=called != "classes")
     may_be_table = told.kind in ("numbers", "classes") and not chooses(model, tail)
     if may_be_table and _is_table(model, names, tail.output):
         return _Told("numbers") if called is None else _Told(called, by_name=True)
