@@ -1197,6 +1197,14 @@ LEVELS = {
     "NHWC": "y = Transpose<perm=[0,2,3,1]>(c)",
     "sigmoids beside the box": f"{SPLIT} y = Concat<axis=1>(b, s, t)",
     "sigmoids, NHWC": f"{SPLIT} j = Concat<axis=1>(b, s, t) y = Transpose<perm=[0,2,3,1]>(j)",
+    "joined": "b, o, p = Split<axis=1>(c, parts) y = Concat<axis=1>(b, o, p)",
+    "joined, NHWC": """
+        b, o, p = Split<axis=1>(c, parts) j = Concat<axis=1>(b, o, p)
+        q = QuantizeLinear(j, step) d = DequantizeLinear(q, step) y = Transpose<perm=[0,2,3,1]>(d)
+    """,
+    "joined along the last axis": """
+        t = Transpose<perm=[0,2,3,1]>(c) b, o, p = Split<axis=3>(t, parts) y = Concat<axis=-1>(b, o, p)
+    """,
     "sides": f"{SPLIT} d = Concat<axis=1>({', '.join('b' * 16)}) y = Concat<axis=1>(d, p)",
 }
 
@@ -1210,8 +1218,11 @@ def level(tail, *labels):
     pixels, bias = np.zeros((7, 1, 4, 4), np.float32), np.full(7, 7, np.float32)
     pixels[4], pixels[5], pixels[6] = 4 / 16, 10 / 16, -10 / 16
     bias[4:] = -2, -5, 5
-    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} z = AveragePool<kernel_shape=[4,4]>(y)"
-    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2])}
+    last = "perm=[0,2,3,1]" in LEVELS[tail]
+    pool = "AveragePool<kernel_shape=[4,4]>"
+    other = f"m = {pool}(c) z = Transpose<perm=[0,2,3,1]>(m)" if last else f"z = {pool}(y)"
+    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} {other}"
+    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2]), "step": np.float32(1 / 8)}
     proto = model(body, weights, "N,1,16,16", "y z")
     return named(proto, *labels) if labels else proto
 
@@ -1228,7 +1239,7 @@ def test_a_box_of_a_level_lies_on_its_cell(tail):
     np.testing.assert_allclose(found, arrays(ask(SCENE)), atol=1e-6)
 
 
-@pytest.mark.parametrize("tail", ["sigmoids beside the box", "sigmoids, NHWC", "sides"])
+@pytest.mark.parametrize("tail", [tail for tail in LEVELS if tail not in ("before a sigmoid", "NHWC")])
 def test_a_level_that_joins_boxes_and_scores_is_asked_about_without_labels(tail):
     with pytest.raises(InputError, match="nothing tells which of their fields 0 to"):
         explainer(level(tail))(SCENE)
