@@ -1197,6 +1197,14 @@ LEVELS = {
     "NHWC": "y = Transpose<perm=[0,2,3,1]>(c)",
     "sigmoids beside the box": f"{SPLIT} y = Concat<axis=1>(b, s, t)",
     "sigmoids, NHWC": f"{SPLIT} j = Concat<axis=1>(b, s, t) y = Transpose<perm=[0,2,3,1]>(j)",
+    "joined": "b, o, p = Split<axis=1>(c, parts) y = Concat<axis=1>(b, o, p)",
+    "joined, NHWC": """
+        b, o, p = Split<axis=1>(c, parts) j = Concat<axis=1>(b, o, p)
+        q = QuantizeLinear(j, step) d = DequantizeLinear(q, step) y = Transpose<perm=[0,2,3,1]>(d)
+    """,
+    "joined along the last axis": """
+        t = Transpose<perm=[0,2,3,1]>(c) b, o, p = Split<axis=3>(t, parts) y = Concat<axis=-1>(b, o, p)
+    """,
     "sides": f"{SPLIT} d = Concat<axis=1>({', '.join('b' * 16)}) y = Concat<axis=1>(d, p)",
 }
 
@@ -1210,8 +1218,11 @@ def level(tail, *labels):
     pixels, bias = np.zeros((7, 1, 4, 4), np.float32), np.full(7, 7, np.float32)
     pixels[4], pixels[5], pixels[6] = 4 / 16, 10 / 16, -10 / 16
     bias[4:] = -2, -5, 5
-    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} z = AveragePool<kernel_shape=[4,4]>(y)"
-    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2])}
+    last = "perm=[0,2,3,1]" in LEVELS[tail]
+    pool = "AveragePool<kernel_shape=[4,4]>"
+    other = f"m = {pool}(c) z = Transpose<perm=[0,2,3,1]>(m)" if last else f"z = {pool}(y)"
+    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} {other}"
+    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2]), "step": np.float32(1 / 8)}
     proto = model(body, weights, "N,1,16,16", "y z")
     return named(proto, *labels) if labels else proto
 
@@ -1228,12 +1239,81 @@ def test_a_box_of_a_level_lies_on_its_cell(tail):
     np.testing.assert_allclose(found, arrays(ask(SCENE)), atol=1e-6)
 
 
-@pytest.mark.parametrize("tail", ["sigmoids beside the box", "sigmoids, NHWC", "sides"])
+@pytest.mark.parametrize("tail", [tail for tail in LEVELS if tail not in ("before a sigmoid", "NHWC")])
 def test_a_level_that_joins_boxes_and_scores_is_asked_about_without_labels(tail):
     with pytest.raises(InputError, match="nothing tells which of their fields 0 to"):
         explainer(level(tail))(SCENE)
     ask = explainer(level(tail, *map(str, range(66 if tail == "sides" else 7))))
     assert ask.head.kind == "class map"  # every channel has a name
+
+
+def unnamed(proto):
+    """The same without names in its metadata."""
+    del proto.metadata_props[:]
+    return proto
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: unnamed(detector()),
+        lambda: unnamed(grid("along channels")),
+        lambda: level("before a sigmoid"),
+        lambda: level("sigmoids beside the box"),
+    ],
+)
+def test_labels_that_are_given_tell_all_forms_what_those_in_the_file_tell(made, tmp_path):
+    names = ["bright", "dark"]
+    own = explainer(named(made(), *names))
+    expected = arrays(own(SCENE))  # which lies on its cell, as above
+    ask = explainer(made(), labels=names)
+    assert (ask.head, ask.fields, ask.labels) == (own.head, own.fields, own.labels)
+    np.testing.assert_array_equal(arrays(ask(SCENE)), expected)
+    pair = compile_pair(load(made()), semantics="gradient", labels=names)
+    save(pair, tmp_path / "pair")
+    onnx.save(made(), tmp_path / "model.onnx")
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    asked = tmp_path / "model.onnx", "--labels", tmp_path / "names.txt", "--rules", "gradient"
+    for form in ("pair", "explain", "triton"):
+        code, _, stderr = run("convert", *asked, "-o", tmp_path / f"by {form}", "--form", form)
+        assert code == 0, stderr
+    files = [tmp_path / "by triton" / "model_explain" / "1" / "model.onnx", tmp_path / "by explain"]
+    for each in ("pair", "by pair", *files):
+        again = explainer(tmp_path / each, None)
+        assert (again.head, again.fields, again.labels) == (own.head, own.fields, own.labels)
+        np.testing.assert_allclose(arrays(again(SCENE)), expected, atol=1e-6)
+    graphs = [explain_graph(pair), graph_of(ask, None)]
+    assert [graph.manifest["labels"] for graph in graphs] == [names] * 2
+    sessions = [Session(graph.proto, graph.folder, "cpu") for graph in graphs]
+    sessions += [Session(onnx.load(tmp_path / "by explain" / "explain.onnx"), tmp_path, "cpu")]
+    for session in sessions:
+        found = session.run({"x": SCENE, "target": np.full(2, -1)})
+        np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), expected, atol=1e-6)
+
+
+def test_an_explain_graph_of_a_model_takes_the_names_of_its_classes():
+    graphs = explain_graph(level("sides"), labels=["bright", "dark"]), explain_graph(level("sides", "b", "d"))
+    assert [graph.manifest["labels"] for graph in graphs] == [["bright", "dark"], ["b", "d"]]
+    assert graphs[0].manifest["scores"] == graphs[1].manifest["scores"]
+    assert graphs[0].manifest["scores"]["fields"]["count"] == 2
+    with pytest.raises(InputError, match="a pair has its own: give them to compile_pair"):
+        explain_graph(compile_pair(level("sides")), labels=["bright", "dark"])
+
+
+def test_labels_that_are_given_are_those_that_commands_check_and_list(tmp_path):
+    onnx.save(level("sigmoids beside the box"), tmp_path / "model.onnx")
+    (tmp_path / "names.txt").write_text("bright\ndark")
+    asked = tmp_path / "model.onnx", "--labels", tmp_path / "names.txt"
+    code, stdout, stderr = run("inspect", *asked, "--json")
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    assert told["heads"][0]["kind"] == "detections"
+    assert (told["labels"], told["labels_are"]) == (2, "given")
+    scores = explainer(tmp_path / "model.onnx", labels=["bright", "dark"]).scores_layer
+    assert told["explained"] == scores
+    code, stdout, stderr = run("verify", *asked, "--rules", "gradient", "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout.splitlines()[0])["layer"] == scores
 
 
 @pytest.mark.parametrize(("anchor", "value"), [(0, 14 / 16), (2, 0)])
