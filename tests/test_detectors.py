@@ -848,7 +848,8 @@ def test_numbers_of_classes_are_never_taken_for_scores():
     """Boxes, a score and a class are six numbers, as boxes and the scores of two classes are."""
     body = f"{APART} {ONCE} odd = Sin(v) {ROW} ou = Unsqueeze(odd, none) y = Concat<axis=2>(boxes, ou, cu)"
     proto = net(body)
-    with pytest.raises(InputError, match="nothing tells which of their fields 0 to 5 are classes"):
+    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 5'"
+    with pytest.raises(InputError, match=said):
         explainer(proto)(SCENE)
 
 
@@ -944,23 +945,74 @@ def test_a_share_of_the_image_is_explained_by_any_rules():
 
 
 @pytest.mark.parametrize(
-    ("order", "first"), [("bt, q", 4), ("q, bt", 0), ("bt, o, q", 5), ("o, q, bt", None), ("q, o, bt", None)]
+    ("order", "first", "objectness"),
+    [
+        ("bt, q", 4, None),
+        ("q, bt", 0, None),
+        ("bt, o, q", 5, 4),
+        ("bt, q, o", 4, 7),
+        ("o, q, bt", 1, 0),
+        ("q, o, bt", 0, 3),
+        ("q, bt, o", 0, 7),
+        ("bt, both", 5, 4),
+        ("both, bt", 1, 0),
+        ("bt, joined", 4, 7),
+        ("o, bt, angle, q", 6, 0),
+        ("bt, angle, q", 5, None),
+    ],
 )
-def test_the_graph_tells_which_fields_are_probabilities(order, first):
-    """Names alone say 4 or 5 fields before the classes; where the classes come first, the sigmoids do."""
-    body = (
-        f"{FOURS} ct = Conv<strides=[4,4]>(x, ko) ot = Reshape(ct, shape) of = Transpose<perm=[0,2,1]>(ot) "
-        f"q = Sigmoid(st) o = Sigmoid(of) y = Concat<axis=2>({order})"
-    )
-    counts = {"kb": 4, "ks": 3, "ko": 1}
-    kernels = {name: np.ones((count, 1, 4, 4), np.float32) for name, count in counts.items()}
-    ask = Explainer(
-        named(model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16"), "a", "b", "c"),
-        "gradient",
-    )
-    if first is None:
-        with pytest.raises(InputError, match="nothing tells which of their fields 0 to 7 are classes"):
-            ask(SCENE[:1])
-    else:
-        assert (ask.fields.first, ask.fields.count) == (first, 3)
-        assert ask(SCENE[:1])[0].label == "a"
+def test_the_graph_tells_which_fields_are_probabilities(order, first, objectness):
+    """Names alone say 4 or 5 fields before the classes; each sigmoid's probabilities are one group."""
+    reshaped = "{0}t = Reshape({0}m, shape) {0}f = Transpose<perm=[0,2,1]>({0}t)"
+    body = f"""
+        {FOURS} om = Conv<strides=[4,4]>(x, ko) {reshaped.format("o")}
+        am = Conv<strides=[4,4]>(x, ko) {reshaped.format("a")} angle = Identity(af)
+        q = Sigmoid(st) o = Sigmoid(of) joined = Concat<axis=2>(q, o)
+        raw = Concat<axis=2>(of, st) both = Sigmoid(raw) y = Concat<axis=2>({order})
+    """
+    per_field = {"kb": [90] * 4, "ks": [3, 2, 1], "ko": [0.5]}
+    kernels = {
+        name: np.float32(each)[:, None, None, None] / np.float32(16) * np.ones((1, 1, 4, 4), np.float32)
+        for name, each in per_field.items()
+    }
+    proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
+    ask = explainer(proto, labels=["a", "b", "c"])
+    assert (ask.fields.first, ask.fields.count, ask.fields.objectness) == (first, 3, objectness)
+    found = ask(SCENE)
+    # The brightest cell's class a, and its objectness where there is one.
+    each = 3 if objectness is None else 3.5
+    expected = np.concatenate([cell(*where, each / 16) for where in ((1, 2), (0, 3))])
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert [one.label for one in found] == ["a", "a"]
+    mean = SCENE.reshape(2, 4, 4, 4, 4).mean(axis=(2, 4))[[0, 1], [1, 0], [2, 3]]
+    certain = 1 if objectness is None else 1 / (1 + np.exp(-0.5 * mean))
+    np.testing.assert_allclose([one.score for one in found], certain / (1 + np.exp(-3 * mean)), rtol=1e-5)
+    graph = explain_graph(compile_pair(load(proto), semantics="gradient", labels=["a", "b", "c"]))
+    given = Session(graph.proto, graph.folder, "cpu").run({"x": SCENE, "target": np.full(2, -1)})
+    np.testing.assert_allclose(given["reconstruction"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("order", "names", "said"),
+    [
+        (
+            "q, bt, o",
+            "abcde",
+            "5 labels do not tell which of their fields 0 to 7 are classes; 3 would: give the",
+        ),
+        (
+            "o, bt, q",
+            "",
+            "nothing tells which of their fields 0 to 7 are classes: give the classes' labels, or",
+        ),
+    ],
+)
+def test_labels_that_fit_no_fields_are_told_from_those_that_would(order, names, said):
+    body = f"""
+        {FOURS} om = Conv<strides=[4,4]>(x, ko) ot = Reshape(om, shape) of = Transpose<perm=[0,2,1]>(ot)
+        q = Sigmoid(st) o = Sigmoid(of) y = Concat<axis=2>({order})
+    """
+    kernels = {name: np.ones((n, 1, 4, 4), np.float32) for name, n in (("kb", 4), ("ks", 3), ("ko", 1))}
+    proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
+    with pytest.raises(InputError, match=said):
+        explainer(proto, labels=list(names) or None)(SCENE)

@@ -653,9 +653,7 @@ def test_images_of_which_several_make_one_result_are_refused():
         "N,3,4,6",
     )
     for target in (None, 0):
-        with pytest.raises(
-            InputError, match="has 2 of its rows for 4 images: the model joins several into one"
-        ):
+        with pytest.raises(InputError, match="has 2 rows for 4 images: the model joins several into one"):
             explainer(proto)(np.ones((4, 3, 4, 6), np.float32), target)
     assert len(explainer(proto)(np.ones((4, 3, 4, 6), np.float32), layer="c")) == 4
 

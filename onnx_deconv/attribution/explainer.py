@@ -171,7 +171,8 @@ class Explainer:
         self.scores_layer = self.head.start
         layer = None if manifest is None else explained_value(manifest)
         self.layer = self.scores_layer if layer is None else layer
-        if (differ := names_differ(self.classes, len(self.labels.names))) is not None:
+        told = None if self.fields is None and self.head.boxes is not None else self.classes
+        if (differ := names_differ(told, len(self.labels.names))) is not None:
             logger.warning("%s: %s", self.model.name, differ)
         self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
         compiled = partial(
@@ -420,7 +421,7 @@ class Explainer:
     @property
     def undecided(self) -> str | None:
         """Why no class is explained unless one is named; ``None`` where the strongest is."""
-        return undecided(self.head, self.fields, class_count(self.model, self.head))
+        return undecided(self.head, self.fields, class_count(self.model, self.head), len(self.labels.names))
 
     @property
     def classes(self) -> int | None:
@@ -442,7 +443,7 @@ class Explainer:
         """Refuse results of several images together, as of a video whose frames lie along the batch."""
         if found < images:
             raise InputError(
-                f"{layer!r} has {found} of its rows for {images} images: the model joins several into "
+                f"{layer!r} has {found} rows for {images} images: the model joins several into "
                 f"one; choose a layer where each has its own ({way('--layer', 'layer=')})"
             )
 

@@ -262,6 +262,8 @@ def _known(model: Model, head: Head, given: Sequence[str] | None) -> int:
 def _names_differ(model: Model, head: Head, names: Sequence[str]) -> str | None:
     """Tell that there are not as many names as an output has classes, as an explainer would."""
     fields = fields_of(head, len(names))
+    if fields is None and head.boxes is not None:  # fields of which nothing tells how many are classes
+        return None
     classes = class_count(model, head) if fields is None else fields.count
     return names_differ(classes, len(names_of_fields(head, names)))
 

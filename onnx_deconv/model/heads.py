@@ -15,7 +15,16 @@ from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.carriers import carried, real_inputs
 from onnx_deconv.model.chosen_fields import chosen_fields, holds_products_of_a_field
 from onnx_deconv.model.class_numbers import elements, mixture, untraced
-from onnx_deconv.model.detections import Fields, Layout, Part, anchors_of, behind, ends_with_nothing, parts
+from onnx_deconv.model.detections import (
+    Fields,
+    Layout,
+    Part,
+    anchors_of,
+    behind,
+    ends_with_nothing,
+    labels_that_fit,
+    parts,
+)
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import (
     Kind,
@@ -468,7 +477,7 @@ def chosen(head: Head, kind: ChosenKind | None) -> Head:
     return replace(head, kind=kind, by_name=False, assumed=False)
 
 
-def undecided(head: Head, fields: Fields | None, count: int | None) -> str | None:
+def undecided(head: Head, fields: Fields | None, count: int | None, labels: int = 0) -> str | None:
     """Tell why nothing is explained of an output unless it is named; ``None`` where something is.
 
     Parameters
@@ -479,6 +488,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
         Which fields of its boxes are what, if that is told.
     count
         How many classes, fields or numbers it has, if that is known.
+    labels
+        How many names of classes are known.
     """
     named, sizes = f"output {head.output!r}", "×".join(str(size or "?") for size in head.table)
     how = f", counted row by row from 0 to {count - 1}" if sizes and count is not None else ""
@@ -491,9 +502,13 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
         what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
+        fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
+        tells = f"{labels} labels do not tell" if labels and fit else "nothing tells"
+        would = f"; {' or '.join(fit)} would" if labels and fit else ""
+        names = "the classes' labels, or " if fit else ""
         return (
-            f"{named} holds {what}, and nothing tells which of their fields{those} are classes: give the "
-            f"classes' labels, or a target such as {field!r} and the box's position"
+            f"{named} holds {what}, and {tells} which of their fields{those} are classes{would}: give {names}"
+            f"a target such as {field!r} and the box's position"
         )
     if head.kind == "embedding":
         return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
@@ -552,8 +567,8 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     return [_beside_picked(model, head, told) for head in told]
 
 
-def _scores(model: Model, head: Head, count: int | None) -> Sequence[bool] | None:
-    """Tell which of an output's fields the graph makes probabilities; ``None`` where that is not known."""
+def _scores(model: Model, head: Head, count: int | None) -> Sequence[int] | None:
+    """Tell of which group of probabilities each field of an output is; ``None`` where that is not known."""
     joined = model.joined.get(head.ranked or head.start)
     known = joined is not None and joined.fields is not None and len(joined.fields) == count
     return joined.fields if joined is not None and known else None

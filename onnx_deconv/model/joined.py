@@ -53,14 +53,15 @@ class Joined:
     beside
         Whether it holds other numbers too.
     fields
-        Which of the numbers along one axis are probabilities, where they lie beside others and it is known.
+        For each of the numbers along one axis which group of probabilities it is of, counted from 1: those
+        that one node makes; 0 for no probability. Where they lie beside others and it is known.
     """
 
     value: str
     scores: str
     squashed: Sequence[gs.Node]
     beside: bool
-    fields: Sequence[bool] | None = None
+    fields: Sequence[int] | None = None
 
 
 Written = tuple[gs.Node, Sequence[str]]
@@ -135,7 +136,8 @@ class _Score:
     beside
         Whether it holds other numbers too.
     fields
-        The axis along which scores and others follow each other, and which are scores, if that is known.
+        The axis along which scores follow each other or other numbers, and which are scores, if that is
+        known.
     """
 
     name: str
@@ -145,7 +147,7 @@ class _Score:
     fields: "_Fields | None" = None
 
     def joined(self, value: str) -> Joined:
-        fields = None if self.fields is None else self.fields.scores
+        fields = None if self.fields is None or not self.beside else self.fields.groups
         return Joined(value, self.name, list(self.squashed.values())[::-1], self.beside, fields)
 
 
@@ -248,7 +250,7 @@ class _Scores:
         squashed = {name: each for score in known for name, each in score.squashed.items()}
         for result, name in zip(results, names, strict=True):
             beside, fields = self._fields(node, result, of)
-            if fields is not None and not any(fields.scores):
+            if fields is not None and not any(fields.groups):
                 continue  # none of them is a score
             self.known[result] = _Score(name, squashed, joined, beside, fields)
             if name not in self._model.producers:
@@ -259,14 +261,15 @@ class _Scores:
     ) -> tuple[bool, "_Fields | None"]:
         """Tell whether a result of a node holds other numbers than scores, and where."""
         known = [each for each in of if each is not None]
-        if not (any(each.beside for each in known) or (_joins(node) and None in of)):
-            return False, None
+        beside = any(each.beside for each in known) or (_joins(node) and None in of)
+        found = None
         if _joins(node):
             found = self._joined_fields(node, of) if JOIN in traits_of(node) else None
-        else:
-            fields = next(each.fields for each in known if each.beside)
-            found = None if fields is None else self._moved_fields(node, value, fields)
-        return (False, None) if found is not None and all(found.scores) else (True, found)
+        elif len(known) == 1 and known[0].fields is not None:
+            found = self._moved_fields(node, value, known[0].fields)
+        if found is None or 0 in found.groups:
+            return beside, found
+        return False, found if found.groups else None
 
     def _joined_fields(self, node: gs.Node, of: Sequence[_Score | None]) -> "_Fields | None":
         at = ForwardNode(node, self._model)
@@ -274,17 +277,15 @@ class _Scores:
         alike = same.pop()
         if not same and alike is not None and alike.axis != axis:
             return alike  # one level after the other
-        found: list[bool] = []
+        found: list[int] = []
         for i, each in enumerate(of):
-            size = at.shape_of(i)[axis]
-            if each is not None and each.beside:
-                if each.fields is None or each.fields.axis != axis:
-                    return None
-                found += each.fields.scores
-            elif size is None:
+            size, next_group = at.shape_of(i)[axis], max(found, default=0) + 1
+            if each is not None and each.fields is not None and each.fields.axis == axis:
+                found += [group and group + next_group - 1 for group in each.fields.groups]
+            elif size is None or (each is not None and each.beside):
                 return None
             else:
-                found += [each is not None] * size
+                found += [0 if each is None else next_group] * size
         return _Fields(axis, tuple(found))
 
     def _moved_fields(self, node: gs.Node, value: str, fields: "_Fields") -> "_Fields | None":
@@ -293,32 +294,32 @@ class _Scores:
         after = self._model.type_of(value).shape
         if before is None or after is None:
             return None
-        count = len(fields.scores)
+        count = len(fields.groups)
         if len(before) == len(after) and after[fields.axis] == count and _keeps_order(node):
             return fields
         if VIEW in traits_of(node) and len(node.inputs) > 1:  # a Reshape
             kept = {1: 1, len(before) - 1: len(after) - 1}.get(fields.axis)
             return None if kept is None or after[kept] != count else replace(fields, axis=kept)
-        flags = np.array(fields.scores).reshape([-1 if k == fields.axis else 1 for k in range(len(before))])
+        groups = np.array(fields.groups).reshape([-1 if k == fields.axis else 1 for k in range(len(before))])
         try:
-            flags = self._evaluated(node, value, flags)
+            groups = self._evaluated(node, value, groups)
         except (RuleError, TypeError, ValueError, IndexError, KeyError, AttributeError):
             return None
-        if not flags.size:  # it cuts along another axis
+        if not groups.size:  # it cuts along another axis
             return fields if len(before) == len(after) and after[fields.axis] == count else None
-        if flags.all():
-            return _Fields(fields.axis, (True,))
-        long = [k for k, size in enumerate(flags.shape) if size != 1] or [0]
-        fits = flags.ndim == len(after) and (not after or after[long[0]] in (flags.size, None))
-        return _Fields(long[0], tuple(flags.ravel().tolist())) if fits and len(long) == 1 else None
+        long = [k for k, size in enumerate(groups.shape) if size != 1] or [0]
+        fits = groups.ndim == len(after) and (not after or after[long[0]] in (groups.size, None))
+        if fits and len(long) == 1:
+            return _Fields(long[0], tuple(groups.ravel().tolist()))
+        return _Fields(fields.axis, ()) if groups.all() else None
 
-    def _evaluated(self, node: gs.Node, value: str, flags: NDArray[Any]) -> NDArray[Any]:
+    def _evaluated(self, node: gs.Node, value: str, groups: NDArray[Any]) -> NDArray[Any]:
         part = cut_out(ForwardNode(node, self._model), value)
         if part is not None:
             axis, first, last = part
-            return flags if flags.shape[axis] == 1 else flags.take(range(first, last), axis)
+            return groups if groups.shape[axis] == 1 else groups.take(range(first, last), axis)
         constants = [self._model.constant(v.name) for v in node.inputs[1:] if v.name]
-        return np.asarray(find(node.op, node.domain).evaluate(node.attrs, flags, *constants))
+        return np.asarray(find(node.op, node.domain).evaluate(node.attrs, groups, *constants))
 
     def _may_write(self, made: gs.Node) -> bool:
         """Tell whether the names are free, or are those of the same nodes, as in a pair's forward model."""
@@ -333,10 +334,13 @@ def _does_as(node: gs.Node, other: gs.Node) -> bool:
 
 @dataclass(frozen=True)
 class _Fields:
-    """The axis along which scores and other numbers follow each other, and which of them are scores."""
+    """The axis along which scores and other numbers follow each other, and which are scores of which group.
+
+    Groups are empty where all are scores, and it is not known along which axis.
+    """
 
     axis: int
-    scores: tuple[bool, ...]
+    groups: tuple[int, ...]
 
 
 def _joins(node: gs.Node) -> bool:
