@@ -270,7 +270,7 @@ def tell_assumed(console: Console, head: Head) -> None:
     if head.assumed and head.has_positions:
         console.warn_at_the_end(
             f"output {head.output!r} is taken for classes at each step: nothing in the file says so. If "
-            "it holds other numbers, as features, name one with --target and --position; names of classes tell too"
+            "it holds others, as features, name one with --target and --position; names of classes tell too"
         )
     elif head.assumed:
         console.warn_at_the_end(
