@@ -1247,6 +1247,75 @@ def test_a_level_that_joins_boxes_and_scores_is_asked_about_without_labels(tail)
     assert ask.head.kind == "class map"  # every channel has a name
 
 
+def unnamed(proto):
+    """The same without names in its metadata."""
+    del proto.metadata_props[:]
+    return proto
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: unnamed(detector()),
+        lambda: unnamed(grid("along channels")),
+        lambda: level("before a sigmoid"),
+        lambda: level("sigmoids beside the box"),
+    ],
+)
+def test_labels_that_are_given_tell_all_forms_what_those_in_the_file_tell(made, tmp_path):
+    names = ["bright", "dark"]
+    own = explainer(named(made(), *names))
+    expected = arrays(own(SCENE))  # which lies on its cell, as above
+    ask = explainer(made(), labels=names)
+    assert (ask.head, ask.fields, ask.labels) == (own.head, own.fields, own.labels)
+    np.testing.assert_array_equal(arrays(ask(SCENE)), expected)
+    pair = compile_pair(load(made()), semantics="gradient", labels=names)
+    save(pair, tmp_path / "pair")
+    onnx.save(made(), tmp_path / "model.onnx")
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    asked = tmp_path / "model.onnx", "--labels", tmp_path / "names.txt", "--rules", "gradient"
+    for form in ("pair", "explain", "triton"):
+        code, _, stderr = run("convert", *asked, "-o", tmp_path / f"by {form}", "--form", form)
+        assert code == 0, stderr
+    files = [tmp_path / "by triton" / "model_explain" / "1" / "model.onnx", tmp_path / "by explain"]
+    for each in ("pair", "by pair", *files):
+        again = explainer(tmp_path / each, None)
+        assert (again.head, again.fields, again.labels) == (own.head, own.fields, own.labels)
+        np.testing.assert_allclose(arrays(again(SCENE)), expected, atol=1e-6)
+    graphs = [explain_graph(pair), graph_of(ask, None)]
+    assert [graph.manifest["labels"] for graph in graphs] == [names] * 2
+    sessions = [Session(graph.proto, graph.folder, "cpu") for graph in graphs]
+    sessions += [Session(onnx.load(tmp_path / "by explain" / "explain.onnx"), tmp_path, "cpu")]
+    for session in sessions:
+        found = session.run({"x": SCENE, "target": np.full(2, -1)})
+        np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), expected, atol=1e-6)
+
+
+def test_an_explain_graph_of_a_model_takes_the_names_of_its_classes():
+    graphs = explain_graph(level("sides"), labels=["bright", "dark"]), explain_graph(level("sides", "b", "d"))
+    assert [graph.manifest["labels"] for graph in graphs] == [["bright", "dark"], ["b", "d"]]
+    assert graphs[0].manifest["scores"] == graphs[1].manifest["scores"]
+    assert graphs[0].manifest["scores"]["fields"]["count"] == 2
+    with pytest.raises(InputError, match="a pair has its own: give them to compile_pair"):
+        explain_graph(compile_pair(level("sides")), labels=["bright", "dark"])
+
+
+def test_labels_that_are_given_are_those_that_commands_check_and_list(tmp_path):
+    onnx.save(level("sigmoids beside the box"), tmp_path / "model.onnx")
+    (tmp_path / "names.txt").write_text("bright\ndark")
+    asked = tmp_path / "model.onnx", "--labels", tmp_path / "names.txt"
+    code, stdout, stderr = run("inspect", *asked, "--json")
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    assert told["heads"][0]["kind"] == "detections"
+    assert (told["labels"], told["labels_are"]) == (2, "given")
+    scores = explainer(tmp_path / "model.onnx", labels=["bright", "dark"]).scores_layer
+    assert told["explained"] == scores
+    code, stdout, stderr = run("verify", *asked, "--rules", "gradient", "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout.splitlines()[0])["layer"] == scores
+
+
 @pytest.mark.parametrize(("anchor", "value"), [(0, 14 / 16), (2, 0)])
 def test_a_box_of_a_map_of_anchors_is_named_by_its_anchor_row_and_column(anchor, value):
     found = explainer(grid("along channels"))(SCENE[:1], "bright", position=(anchor, 3, 1), seed="one")

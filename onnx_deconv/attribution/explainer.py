@@ -25,11 +25,11 @@ from onnx_deconv.attribution.standing import Equals, Standing
 from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.inner_model import explained_value, load_model
-from onnx_deconv.compiler.input_facts import labels_of
+from onnx_deconv.compiler.input_facts import labels_for
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError, way
-from onnx_deconv.labels import IMAGENET, Labels
+from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.feature_maps import class_maps
 from onnx_deconv.model.heads import (
@@ -46,7 +46,6 @@ from onnx_deconv.model.heads import (
     labelled,
     names_differ,
     names_of_fields,
-    names_that_fit,
     numbered_alike,
     undecided,
 )
@@ -161,24 +160,27 @@ class Explainer:
         self._chosen: dict[str, Semantics] = {}
         named = output if manifest is None or output else manifest["explained"].get("output")
         self.head = head_of(self.model, named)
+        self.saved = saved is not None
+        known = labels_for(self.model, self.head, labels).names
+        if (taken := boxes_by_labels(self.model, self.head, len(known))) is not None:
+            logger.warning("%s: %s", self.model.name, taken)
+        self.head = labelled(self.model, self.head, len(known))
+        self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
+        self.fields = fields_of(self.head, len(known))
+        self.labels = Labels(names_of_fields(self.head, known))
         self.scores_layer = self.head.start
         layer = None if manifest is None else explained_value(manifest)
         self.layer = self.scores_layer if layer is None else layer
-        self.saved = saved is not None
-        self.labels = self._names(labels)
-        if (taken := boxes_by_labels(self.model, self.head, len(self.labels.names))) is not None:
-            logger.warning("%s: %s", self.model.name, taken)
-        self.head = labelled(self.model, self.head, len(self.labels.names))
-        self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
-        self.fields = fields_of(self.head, len(self.labels.names))
-        self.labels = replace(self.labels, names=names_of_fields(self.head, self.labels.names))
         if (differ := names_differ(self.classes, len(self.labels.names))) is not None:
             logger.warning("%s: %s", self.model.name, differ)
         self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
         compiled = partial(
-            _pair, self.model, self.scores_layer, inputs=inputs, output=self.head.output, kind=self._kind
-        )
-        ready = {(self.layer, stored): saved} if saved and self.semantics == stored and inputs is None else {}
+            _pair, self.model, self.scores_layer, inputs=inputs, output=self.head.output, kind=self._kind,
+            labels=known or None,
+        )  # fmt: skip
+        same = saved is not None and saved.manifest["explained"]["value"] == self.layer
+        same = same and self.semantics == stored and inputs is None
+        ready = {(self.layer, stored): saved} if saved is not None and same else {}
         self._sessions = Sessions(self.model, providers, max_layers, compiled, ready, low_memory=low_memory)
         self._remarks = Remarks(self.model, self._sessions)
         self._forward = Forward(self.model, self._sessions, self.head, self.average, providers)
@@ -408,20 +410,6 @@ class Explainer:
         if self.auto and name not in self._chosen:
             self._chosen[name] = chosen_method(self.model, name, self._inputs)
         return self._chosen[name] if self.auto else self.semantics
-
-    def _names(self, given: Sequence[str] | str | None) -> Labels:
-        """Return the names of the classes: those given, in its file, or beside it if as many."""
-        if isinstance(given, str):
-            if given != IMAGENET:
-                raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
-            return Labels.imagenet(class_count(self.model, self.head))
-        if given is not None:
-            return Labels(names_that_fit(self.model, self.head, Labels.of(given).names))
-        found = labels_of(self.model, self.head)
-        if found.names or self.model.files.in_memory:
-            return found
-        beside = Labels.beside(self.model.files.home)
-        return beside if len(beside.names) == class_count(self.model, self.head) else found
 
     @property
     def options(self) -> dict[str, Any]:

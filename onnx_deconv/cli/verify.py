@@ -88,7 +88,7 @@ class VerifyOptions:
 @takes("semantics", SemanticsOptions, without=("rules",))
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels", "kind"))
+@takes("run", ModelOptions, without=("kind",))
 @groups.common
 @click.pass_obj
 def command(
@@ -109,8 +109,9 @@ def command(
     verdicts: list[Verdict] = []
     layers: Sequence[str | None] = options.layers
     if saved is None and not layers:
-        scores = explainable(loaded, run.output).start
-        layers = (scores if run.output else None,)
+        explainable(loaded, run.output)
+        told = run.output is not None or run.labels is not None
+        layers = (run.explainer(loaded).scores_layer if told else None,)
     layers, tables = layers or (None,), options.tables or compared_tables()
     each = [(layer, rules) for layer in layers for rules in (tables if saved is None else ("the pair",))]
     steps = console.progress(

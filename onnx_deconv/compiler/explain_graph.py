@@ -32,17 +32,18 @@ from onnx_deconv.compiler.explain_manifest import (
     target_entry,
     value_info,
 )
+from onnx_deconv.compiler.input_facts import labels_for
 from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair, compile_pair
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, SCORES, TARGET, GraphSeed, Ranked, TargetKind
-from onnx_deconv.errors import InputError, ModelError, given
+from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model import Model, Source, load
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.feature_maps import class_maps
-from onnx_deconv.model.heads import head_of
+from onnx_deconv.model.heads import head_of, labelled
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import opset_of, replace
 from onnx_deconv.model.shape_inference import infer_shapes, state_sizes
@@ -114,6 +115,7 @@ def explain_graph(
     runtime: str = "onnxruntime",
     passes: Iterable[str] | None = None,
     target: TargetKind = "index",
+    labels: Sequence[str] | str | None = None,
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
@@ -162,6 +164,8 @@ def explain_graph(
         is explained. ``array``: it is itself what is sent back, float32 of the explained value's shape: any
         position, region, mask or box can be asked for; zeros: the image's strongest, or zeros where no number
         is (an embedding's).
+    labels
+        As for :func:`~onnx_deconv.compiler.pair.compile_pair`; of a model alone, as a pair has its own.
 
     Returns
     -------
@@ -185,8 +189,10 @@ def explain_graph(
     >>> graph.save("explain")
     """
     if not isinstance(pair, Pair):
-        pair, own = _default_pair(pair, seed)
+        pair, own = _default_pair(pair, seed, labels)
         ranking = ranking or own
+    elif labels is not None:
+        raise InputError("labels: a pair has its own: give them to compile_pair, which makes it")
     takes = profile(runtime)
     check_sizes(runtime, pair.manifest["inputs"])
     if target_input == "optional" and not takes.optional_target:
@@ -243,12 +249,15 @@ def explain_graph(
     return ExplainGraph(made, manifest, pair.folder, pair)
 
 
-def _default_pair(source: Source | Model, seed: GraphSeed) -> tuple[Pair, str | None]:
+def _default_pair(
+    source: Source | Model, seed: GraphSeed, labels: Sequence[str] | str | None
+) -> tuple[Pair, str | None]:
     """Return the pair that explains a model, and the value that ranks its classes where that is another."""
     model = source if isinstance(source, Model) else load(source)
-    head = head_of(model)
+    plain = head_of(model)
+    head = labelled(model, plain, len(labels_for(model, plain, labels).names))
     maps = class_maps(model, head) if seed == "auto" else None
-    return compile_pair(model, maps), None if maps is None else head.start
+    return compile_pair(model, maps, labels=labels), None if maps is None else head.start
 
 
 def _append_seeds(
@@ -389,8 +398,8 @@ def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) 
         return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
         return (
-            "holds boxes, and nothing tells which of their fields are classes, which the classes' labels in "
-            "the model's metadata would tell"
+            "holds boxes, and nothing tells which of their fields are classes, which "
+            f"{way('--labels', 'labels=')} would tell"
         )
     if kind == "embedding":
         return "is an embedding, whose dimensions have no meaning"
