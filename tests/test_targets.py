@@ -2004,6 +2004,27 @@ def test_a_user_says_what_a_row_of_numbers_is(tmp_path):
         assert explainer(pair)(image)[0].channel == strongest
 
 
+@pytest.mark.parametrize(
+    ("tail", "kind", "assumed"),
+    [
+        ("y = Sigmoid(s)", "classes", True), ("scores = Sigmoid(s)", "classes", False),
+        ("bbox = Sigmoid(s)", "regression", False), ("y = Softmax(s)", "classes", False),
+        ("p = Sigmoid(s) g = Greater(p, half) y = Cast<to=1>(g)", "classes", False),
+    ],
+)  # fmt: skip
+def test_four_sigmoids_are_assumed_to_be_classes_and_may_be_a_box(tail, kind, assumed):
+    name = tail.split(" = ")[-2].rpartition(" ")[2]
+    weights = WIDE | {"four": random(72, 4), "half": np.float32(0.5)}
+    proto = model(f"f = Flatten(x) s = MatMul(f, four) {tail}", weights, "N,3,4,6", name)
+    head = head_of(load(proto))
+    assert (head.kind, head.assumed) == (kind, assumed)
+    assert not explainer(proto, labels=list("abcd")).head.assumed
+    # Where a softmax stands beside them, its classes come first.
+    both = model(f"f = Flatten(x) s = MatMul(f, four) {tail} t = MatMul(f, v) z = Softmax(t)",
+                 weights, "N,3,4,6", f"{name} z")  # fmt: skip
+    assert head_of(load(both)).output == ("z" if assumed or kind == "regression" else name)
+
+
 @pytest.mark.slow
 def test_nothing_is_guessed_of_a_row_of_numbers_by_any_command(tmp_path, photo):
     net, out = tmp_path / "net.onnx", tmp_path / "out"

@@ -212,7 +212,7 @@ def head_of(model: Model, output: str | None = None) -> Head:
     first = next(iter(scores or real or found.values()))
     if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
         first = next((h for h in scores if _tells_scores(model, h)), first)
-    if first.kind in _QUANTITIES:
+    if first.kind in _QUANTITIES or (first.kind == "classes" and first.assumed):
         classes = (h for h in scores if _tells_scores(model, h) and class_count(model, h) != 1)
         first = next((replace(h, in_place_of=first.output) for h in classes), first)
     return _with_own_numbers(first, real)
@@ -540,7 +540,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
     shares = any(squashed_before(model, h.output) for h in boxes)
     alike = sum(own is not None and own[1] == BOX for own in sized) > 1  # scores, perhaps, or boxes
-    for head, own, part in zip(found, sized, of, strict=True):
+    for head, own, part, name in zip(found, sized, of, named, strict=True):
         if own is None:
             told.append(head)
             continue
@@ -562,6 +562,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             shared=_shared(model, head.start, own[1]),
             scores=_scores(model, head, own[1]),
             multiplied=holds_products_of_a_field(model, head.start),
+            unsure=part == "all" and own[1] == BOX and name != "scores" and picked is None,
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
@@ -891,6 +892,8 @@ def _told_by_all(model: Model, names: AxisNames, tail: Tail, axes: Axes) -> _Tol
     several = axes.classes is not None and count != 1
     if told.kind == "classes" and called == "regression" and several and _is_squashed_alone(model, tail):
         return _Told("regression", by_name=True)  # a sigmoid gives coordinates too
+    if told.kind == "classes" and called is None and count == BOX and _is_squashed_alone(model, tail):
+        return _Told("classes", assumed=True)  # or a box, in shares of the image
     return _told(model, tail, count) if told.kind == "numbers" else told
 
 
