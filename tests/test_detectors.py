@@ -12,7 +12,7 @@ import pytest
 from cells import SCENE, cell, scene
 from commands import run
 from onnx import TensorProto, helper, numpy_helper
-from small_networks import model
+from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
 from onnx_deconv.compiler.backward import RECONSTRUCTION
@@ -947,6 +947,25 @@ def test_of_two_outputs_of_four_numbers_names_and_softmaxes_tell_the_scores(boxe
             Explainer(proto)(PIXELS.repeat(4, 2).repeat(4, 3)[:1])
     else:
         assert head_of(load(proto)).output == names[1]
+
+
+@pytest.mark.parametrize(
+    ("output", "labels", "told"),
+    [("y", "", False), ("y", "abc", False), ("boxes", "", False), ("y", "abcd", True), ("scores", "", True)],
+)
+def test_four_sigmoids_of_each_row_alone_are_a_box_or_four_classes(output, labels, told):
+    """Names say which; else it is asked."""
+    body = f"c = Conv<strides=[4,4]>(x, k) r = Reshape(c, shape) t = Transpose<perm=[0,2,1]>(r) {output} = "
+    weights = {"k": random(4, 1, 4, 4), "shape": np.array([0, 4, 16])}
+    proto = model(f"{body} Sigmoid(t)", weights, "N,1,16,16", output)
+    ask = Explainer(named(proto, *labels) if labels else proto, "gradient", providers="cpu")
+    if told:
+        assert (ask.fields.first, ask.fields.count) == (0, 4)
+    else:
+        with pytest.raises(InputError, match="nothing tells which of their fields 0 to 3 are classes"):
+            ask(SCENE[:1])
+        with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
+            explain_graph(compile_pair(load(proto)))
 
 
 def test_sigmoids_of_boxes_and_classes_that_are_joined_are_asked_about():

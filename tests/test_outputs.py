@@ -1,7 +1,12 @@
 """What a model's outputs are: their axes, kinds and tails, found from the graph."""
 
+import json
+import re
+
 import numpy as np
+import onnx
 import pytest
+from commands import run
 from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, load
@@ -182,8 +187,36 @@ TOKENS = f"{MAPS} q = Reshape(r, rest) l = Transpose<perm=[0,2,1]>(q) p = Slice(
 def test_the_last_dense_layer_tells_which_axis_holds_the_classes(steps, tail, axes, batch):
     weights = {"asked": random(6, 4), "five": random(5), "six": np.array([6]), "turned": random(5, 4)}
     found = head(f"{steps} {tail}", batch, **weights, one=np.array([1]))
-    assert (found.kind, found.problem) == ("sequence", None)
+    assert (found.kind, found.problem, found.assumed) == ("sequence", None, True)
     assert (found.axes.batch, found.axes.classes, found.axes.positions) == axes
+
+
+@pytest.mark.parametrize(
+    ("tail", "output", "labels", "how"),
+    [
+        ("Identity(s)", "y", (), "sequence, assumed"),
+        ("Identity(s)", "logits", (), "sequence, by its name"),
+        ("Identity(s)", "y", "abcde", "sequence"),
+        ("Softmax<axis=2>(s)", "y", (), "sequence"),
+        ("Cast<to=1>(i)", "y", (), "sequence"),
+    ],
+)
+def test_steps_of_a_dense_layer_are_only_assumed_to_have_classes(tail, output, labels, how, tmp_path):
+    """They may be a forecast, features or pixels, too: commands say so once, and what tells."""
+    body = f"{QUERIES} g = MatMul(p, t) s = MatMul(g, m) i = ArgMax<axis=2>(s) {output} = {tail}"
+    path = tmp_path / "net.onnx"
+    onnx.save(model(body, WEIGHTS | {"asked": random(6, 4)}, "N,3,6,9", output), path)
+    np.save(tmp_path / "x.npy", random(1, 3, 6, 9))
+    (tmp_path / "names.txt").write_text("\n".join(labels))
+    given = ("--labels", tmp_path / "names.txt") if labels else ()
+    if not labels:  # which inspect does not take
+        assert re.search(f"^{output} +{how}  ", run("inspect", path)[1], re.MULTILINE)
+    made = ("--rules", "gradient", "--json", "-o", tmp_path / "made")
+    code, stdout, stderr = run("explain", path, tmp_path / "x.npy", *made, *given)
+    assert code == 0, stderr
+    assumed = how == "sequence, assumed"
+    assert stderr.count("is taken for classes at each step: nothing in the file says so") == assumed
+    assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [assumed]
 
 
 @pytest.mark.parametrize(("output", "width"), [("y", 2), ("y", 4), ("keypoints", 5), ("features", 5)])

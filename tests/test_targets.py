@@ -1226,6 +1226,14 @@ LEVELS = {
     "NHWC": "y = Transpose<perm=[0,2,3,1]>(c)",
     "sigmoids beside the box": f"{SPLIT} y = Concat<axis=1>(b, s, t)",
     "sigmoids, NHWC": f"{SPLIT} j = Concat<axis=1>(b, s, t) y = Transpose<perm=[0,2,3,1]>(j)",
+    "joined": "b, o, p = Split<axis=1>(c, parts) y = Concat<axis=1>(b, o, p)",
+    "joined, NHWC": """
+        b, o, p = Split<axis=1>(c, parts) j = Concat<axis=1>(b, o, p)
+        q = QuantizeLinear(j, step) d = DequantizeLinear(q, step) y = Transpose<perm=[0,2,3,1]>(d)
+    """,
+    "joined along the last axis": """
+        t = Transpose<perm=[0,2,3,1]>(c) b, o, p = Split<axis=3>(t, parts) y = Concat<axis=-1>(b, o, p)
+    """,
     "sides": f"{SPLIT} d = Concat<axis=1>({', '.join('b' * 16)}) y = Concat<axis=1>(d, p)",
 }
 
@@ -1239,8 +1247,11 @@ def level(tail, *labels):
     pixels, bias = np.zeros((7, 1, 4, 4), np.float32), np.full(7, 7, np.float32)
     pixels[4], pixels[5], pixels[6] = 4 / 16, 10 / 16, -10 / 16
     bias[4:] = -2, -5, 5
-    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} z = AveragePool<kernel_shape=[4,4]>(y)"
-    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2])}
+    last = "perm=[0,2,3,1]" in LEVELS[tail]
+    pool = "AveragePool<kernel_shape=[4,4]>"
+    other = f"m = {pool}(c) z = Transpose<perm=[0,2,3,1]>(m)" if last else f"z = {pool}(y)"
+    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} {other}"
+    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2]), "step": np.float32(1 / 8)}
     proto = model(body, weights, "N,1,16,16", "y z")
     return named(proto, *labels) if labels else proto
 
@@ -1257,7 +1268,7 @@ def test_a_box_of_a_level_lies_on_its_cell(tail):
     np.testing.assert_allclose(found, arrays(ask(SCENE)), atol=1e-6)
 
 
-@pytest.mark.parametrize("tail", ["sigmoids beside the box", "sigmoids, NHWC", "sides"])
+@pytest.mark.parametrize("tail", [tail for tail in LEVELS if tail not in ("before a sigmoid", "NHWC")])
 def test_a_level_that_joins_boxes_and_scores_is_asked_about_without_labels(tail):
     with pytest.raises(InputError, match="nothing tells which of their fields 0 to"):
         explainer(level(tail))(SCENE)
@@ -2022,6 +2033,27 @@ def test_a_user_says_what_a_row_of_numbers_is(tmp_path):
         how = ("--form", form, "--rules", "gradient", "-o", pair)
         assert run("convert", net, "--kind", "classes", *how)[0] == 0
         assert explainer(pair)(image)[0].channel == strongest
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind", "assumed"),
+    [
+        ("y = Sigmoid(s)", "classes", True), ("scores = Sigmoid(s)", "classes", False),
+        ("bbox = Sigmoid(s)", "regression", False), ("y = Softmax(s)", "classes", False),
+        ("p = Sigmoid(s) g = Greater(p, half) y = Cast<to=1>(g)", "classes", False),
+    ],
+)  # fmt: skip
+def test_four_sigmoids_are_assumed_to_be_classes_and_may_be_a_box(tail, kind, assumed):
+    name = tail.split(" = ")[-2].rpartition(" ")[2]
+    weights = WIDE | {"four": random(72, 4), "half": np.float32(0.5)}
+    proto = model(f"f = Flatten(x) s = MatMul(f, four) {tail}", weights, "N,3,4,6", name)
+    head = head_of(load(proto))
+    assert (head.kind, head.assumed) == (kind, assumed)
+    assert not explainer(proto, labels=list("abcd")).head.assumed
+    # Where a softmax stands beside them, its classes come first.
+    both = model(f"f = Flatten(x) s = MatMul(f, four) {tail} t = MatMul(f, v) z = Softmax(t)",
+                 weights, "N,3,4,6", f"{name} z")  # fmt: skip
+    assert head_of(load(both)).output == ("z" if assumed or kind == "regression" else name)
 
 
 @pytest.mark.slow

@@ -269,7 +269,13 @@ def tell_assumed(console: Console, head: Head) -> None:
             f"output {head.output!r} is explained, as it holds scores; {head.in_place_of!r}, which stands "
             f"before it, is explained with --model-output {head.in_place_of}"
         )
-    if head.assumed:
+    if head.assumed and head.has_positions:
+        console.warn_at_the_end(
+            f"output {head.output!r} is taken for classes at each step: nothing in the file says so. If "
+            "it holds other numbers, as features, name one with --target and --position; names of classes "
+            "tell too"
+        )
+    elif head.assumed:
         console.warn_at_the_end(
             f"output {head.output!r} is taken for classes: nothing in the file says so. If they are other "
             "numbers, as coordinates, name one with --target; --kind, or names of the classes, tell too"

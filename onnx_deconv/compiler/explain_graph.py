@@ -41,11 +41,12 @@ from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, SCORES, TARGET, GraphSeed, Ranked, TargetKind
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model import Model, Source, load
+from onnx_deconv.model.decompositions import spell_out
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.feature_maps import class_maps
 from onnx_deconv.model.heads import head_of, labelled
 from onnx_deconv.model.opset_conversion import at_opset
-from onnx_deconv.model.protos import opset_of, replace
+from onnx_deconv.model.protos import copy_of, opset_of, replace
 from onnx_deconv.model.shape_inference import infer_shapes, state_sizes
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import BACKWARD, IR_VERSION, OPSET
@@ -244,7 +245,9 @@ def explain_graph(
         "target": {**wanted, "input": target_input},
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    made = _finished(graph.proto, manifest, takes.passes_for(graph.proto) if passes is None else passes)
+    if takes.spelled:
+        spell_out(graph.graph, taken=graph.taken)
+    made = _finished(graph.proto, manifest, takes.passes if passes is None else passes)
     check(made, runtime)
     return ExplainGraph(made, manifest, pair.folder, pair)
 
@@ -437,14 +440,16 @@ def _finished(proto: ModelProto, manifest: Mapping[str, Any], passes: Iterable[s
 def _beyond_inference(proto: ModelProto) -> list[ValueInfoProto]:
     """List the feature maps of the user's model whose sizes ONNX's own inference, which passes use, misses.
 
-    Most stand behind a Pad whose pads the graph computes.
+    Most stand behind a Pad whose pads the graph computes, or an operator that is onnxruntime's own.
     """
     found = onnx.shape_inference.infer_shapes(proto).graph.value_info
     missed = {v for node in proto.graph.node if not node.name.startswith(BACKWARD) for v in node.output}
     missed -= {info.name for info in found if _is_map_of_known_size(info)}
     if not missed:
         return []
-    known = infer_shapes(proto).graph.value_info
+    plain = copy_of(proto)
+    spell_out(plain.graph, taken={v for node in proto.graph.node for v in node.output})
+    known = infer_shapes(plain).graph.value_info
     return [info for info in known if info.name in missed and _is_map_of_known_size(info)]
 
 

@@ -68,6 +68,8 @@ class Layout:
         joins these and others and tells.
     multiplied
         Whether the graph itself has multiplied the classes by the objectness that stands beside them.
+    unsure
+        Whether they may as well be boxes, and nothing but names of as many classes says that they are none.
     """
 
     fields: int | None
@@ -84,6 +86,7 @@ class Layout:
     shared: int | None = None
     scores: Sequence[int] | None = None
     multiplied: bool = False
+    unsure: bool = False
 
 
 def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
@@ -241,7 +244,8 @@ class Fields:
         labels
             How many names of classes are known.
         """
-        if layout.fields is None or layout.part == "boxes":
+        may_be_boxes = layout.unsure and labels != layout.fields
+        if layout.fields is None or layout.part == "boxes" or may_be_boxes:
             return None
         if layout.told is not None:
             told: Self | None = cls(*layout.told)

@@ -26,7 +26,14 @@ from onnx_deconv.model.detections import (
     parts,
 )
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
+from onnx_deconv.model.output_kinds import (
+    Kind,
+    is_sequence_by_its_layer,
+    kind_of,
+    looks_classified,
+    told_by_count,
+    told_by_name,
+)
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, given_of, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
@@ -52,12 +59,14 @@ from onnx_deconv.model.value_axes import (
 )
 from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
-from onnx_deconv.operators.node import label
+from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     JOIN,
     PICK,
     POINTWISE,
     PROBABILITY,
+    QUANTISER,
+    RESAMPLER,
     VIEW,
 )
 
@@ -102,7 +111,8 @@ class Head:
     by_name
         Whether nothing but its name tells its kind.
     assumed
-        Whether it is taken for classes though nothing says so: most models that end like it have classes.
+        Whether it is taken for classes, or for classes at each step, though nothing says so: most models that
+        end like it have classes.
     in_place_of
         The output that stands before it, and would be explained if this one held no classes.
     table
@@ -202,7 +212,7 @@ def head_of(model: Model, output: str | None = None) -> Head:
     first = next(iter(scores or real or found.values()))
     if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
         first = next((h for h in scores if _tells_scores(model, h)), first)
-    if first.kind in _QUANTITIES:
+    if first.kind in _QUANTITIES or (first.kind == "classes" and first.assumed):
         classes = (h for h in scores if _tells_scores(model, h) and class_count(model, h) != 1)
         first = next((replace(h, in_place_of=first.output) for h in classes), first)
     return _with_own_numbers(first, real)
@@ -366,11 +376,12 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
     if head.boxes is not None and head.boxes.cells:  # as another number of names told it
         head = replace(head, kind="class map", boxes=None)
     if (head.kind == "numbers" or head.assumed) and labels == channels:
-        return replace(head, kind="classes", assumed=False)
+        return replace(head, kind=head.kind if head.has_positions else "classes", assumed=False)
     if head.kind != "class map" or tail_of(model, head.output).compares is not None:
         return head
     beside = _holds_other_numbers(model, head)
-    anchors = anchors_of(channels, labels, of_levels=beside or _has_levels(model, head))
+    cells = beside or not _is_of_pixels(model, head)
+    anchors = anchors_of(channels, labels, of_levels=beside or _has_levels(model, head)) if cells else None
     if anchors is None and (not beside or labels == channels):
         return head
     layout = Layout((channels or 0) // (anchors or 1), raw=True, anchors=anchors or 1, cells=True)
@@ -399,20 +410,43 @@ def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
     )
 
 
+def _is_of_pixels(model: Model, head: Head) -> bool:
+    """Tell whether a map is drawn larger at last, or as large as the image: a box has a cell of pixels."""
+    value = head.start
+    while (node := model.producers.get(value)) is not None and RESAMPLER not in traits_of(node):
+        if not traits_of(node) & {PICK, POINTWISE, QUANTISER, VIEW}:
+            break
+        value = next(iter(given_of(model, node)), "")
+    if node is not None and RESAMPLER in traits_of(node):
+        return True
+    shapes = {name: model.type_of(name).shape or () for name in (*model.inputs, head.start)}
+    image = {f"{name}[{k}]": size for name in model.inputs for k, size in enumerate(shapes[name])}
+    where = axis_names(model).values.get(head.start, (NOTHING,) * len(shapes[head.start]))
+    places = [(shapes[head.start][k], image.get(name)) for k in head.axes.positions for name in where[k]]
+    return bool(places) and all(own and taken and own >= taken for own, taken in places)
+
+
 def _holds_other_numbers(model: Model, head: Head) -> bool:
     """Tell whether a map holds numbers beside scores, as detectors join boxes and scores at each level."""
     value = head.ranked or head.start
-    joined, node = model.joined.get(value), model.producers.get(value)
+    joined = model.joined.get(value)
     if joined is not None:
         return joined.beside
-    if node is None or JOIN not in traits_of(node) or not _has_levels(model, head):
+    count, join = class_count(model, head), _join_below(model, value)
+    if join is None or count is None or not _has_levels(model, head):
         return False
-    shapes, along = (
-        [model.type_of(v.name).shape or () for v in (*node.outputs, *node.inputs)],
-        head.axes.classes,
-    )
-    sizes = [shape[along] if along is not None and along < len(shape) else None for shape in shapes]
-    return None not in sizes and sizes[0] == sum(size or 0 for size in sizes[1:])
+    axis, result = ForwardNode(join, model).axis(), join.outputs[0].name
+    where, shape = axis_names(model).values.get(result), model.type_of(result).shape or ()
+    return where is not None and where[axis] == {CHANNEL} and shape[axis] == count
+
+
+def _join_below(model: Model, value: str) -> gs.Node | None:
+    """Return the join whose numbers a value holds, at most in another order or rounded."""
+    while (node := model.producers.get(value)) is not None and JOIN not in traits_of(node):
+        if not traits_of(node) & {QUANTISER, VIEW}:
+            return None
+        value = node.inputs[0].name
+    return node
 
 
 def _has_levels(model: Model, head: Head) -> bool:
@@ -506,7 +540,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
     shares = any(squashed_before(model, h.output) for h in boxes)
     alike = sum(own is not None and own[1] == BOX for own in sized) > 1  # scores, perhaps, or boxes
-    for head, own, part in zip(found, sized, of, strict=True):
+    for head, own, part, name in zip(found, sized, of, named, strict=True):
         if own is None:
             told.append(head)
             continue
@@ -528,6 +562,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             shared=_shared(model, head.start, own[1]),
             scores=_scores(model, head, own[1]),
             multiplied=holds_products_of_a_field(model, head.start),
+            unsure=part == "all" and own[1] == BOX and name != "scores" and picked is None,
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
@@ -845,7 +880,10 @@ def _told_by_all(model: Model, names: AxisNames, tail: Tail, axes: Axes) -> _Tol
     """Tell what an output is by its axes, the nodes that make it, its name, and other outputs."""
     shape, called = model.type_of(tail.start).shape or (), told_by_name(tail.output)
     count = None if axes.classes is None else shape[axes.classes]
-    told = _Told(kind_of(model, tail, axes, names.values.get(tail.start, (NOTHING,) * len(shape))))
+    where = names.values.get(tail.start, (NOTHING,) * len(shape))
+    told = _Told(kind_of(model, tail, axes, where))
+    if told.kind == "sequence" and is_sequence_by_its_layer(model, tail, axes, where):
+        return _Told("sequence", by_name=called == "classes", assumed=called != "classes")
     may_be_table = told.kind in ("numbers", "classes") and not chooses(model, tail)
     if may_be_table and _is_table(model, names, tail.output):
         return _Told("numbers") if called is None else _Told(called, by_name=True)
@@ -854,6 +892,8 @@ def _told_by_all(model: Model, names: AxisNames, tail: Tail, axes: Axes) -> _Tol
     several = axes.classes is not None and count != 1
     if told.kind == "classes" and called == "regression" and several and _is_squashed_alone(model, tail):
         return _Told("regression", by_name=True)  # a sigmoid gives coordinates too
+    if told.kind == "classes" and called is None and count == BOX and _is_squashed_alone(model, tail):
+        return _Told("classes", assumed=True)  # or a box, in shares of the image
     return _told(model, tail, count) if told.kind == "numbers" else told
 
 

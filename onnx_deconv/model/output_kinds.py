@@ -95,6 +95,14 @@ def _kind_of_row(model: Model, tail: Tail, axes: Axes, where: Names, along: int)
     return "detections" if sources or (chooses(model, tail) and boxes) else "unknown"
 
 
+def is_sequence_by_its_layer(model: Model, tail: Tail, axes: Axes, where: Names) -> bool:
+    """Tell whether nothing but the last dense layer says that a sequence is one, as of tokens or queries."""
+    shape = model.type_of(tail.start).shape or ()
+    along = {name for k in axes.positions if shape[k] != 1 for name in where[k] - {BATCH}}
+    told = tail.compares is not None or tail.squashes or chooses(model, tail)
+    return not told and (len(along) != 1 or CHANNEL in along)
+
+
 def told_by_name(output: str) -> Row | None:
     """Tell what a row of numbers is by its name; ``None`` where no word of it says so, or several do."""
     words = set(re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", output).lower()))

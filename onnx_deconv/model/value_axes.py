@@ -12,7 +12,7 @@ from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import Shape, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
-from onnx_deconv.operators.traits import AFFINE, CONVOLUTION, FILTER, PICK
+from onnx_deconv.operators.traits import AFFINE, CONVOLUTION, FILTER, PICK, POINTWISE, QUANTISER, VIEW
 
 _Size = int | str | None
 _ANCHORED = 2
@@ -188,7 +188,7 @@ def class_axis(
 def dense_axis(model: Model, value: str) -> int | None:
     """Return the axis of a value along which the numbers lie that a dense layer makes for each position.
 
-    After it nothing but shifts, factors and picks may come; ``None`` where something else does.
+    After it nothing but shifts, factors, copies and picks may come; ``None`` where something else does.
     """
     while (node := model.producers.get(value)) is not None:
         traits, last = traits_of(node), len(model.type_of(value).shape or ()) - 1
@@ -196,7 +196,8 @@ def dense_axis(model: Model, value: str) -> int | None:
         if FILTER in traits and CONVOLUTION not in traits:
             weights_last = given == [node.inputs[0].name]
             return (last if weights_last else last - 1) if len(given) == 1 and last > 1 else None
-        if not (AFFINE in traits and len(given) == 1) and PICK not in traits:
+        scales = AFFINE in traits or (POINTWISE in traits and traits & {QUANTISER, VIEW})
+        if not (scales and len(given) == 1) and PICK not in traits:
             return None
         value = node.inputs[0].name if PICK in traits else given[0]
         if len(model.type_of(value).shape or ()) - 1 != last:

@@ -61,6 +61,8 @@ class Trait(Enum):
     """Reads its input's shape, not its numbers."""
     REPEATS = auto()
     """Fills a shape with the numbers of its first input, or with one of its own where it takes none."""
+    RESAMPLER = auto()
+    """Draws a map at another size: each number is one of the map's, or a mean of some."""
     SUM = auto()
     """Adds up its operands, or elements, each with the same positive share."""
     RANDOM = auto()
@@ -93,5 +95,6 @@ PICK = Trait.PICK
 JOIN = Trait.JOIN
 SHAPE_ONLY = Trait.SHAPE_ONLY
 REPEATS = Trait.REPEATS
+RESAMPLER = Trait.RESAMPLER
 SUM = Trait.SUM
 RANDOM = Trait.RANDOM

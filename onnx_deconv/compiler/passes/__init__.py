@@ -18,6 +18,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     depthwise,
     filters,
     forms,
+    levels,
     masks,
     padding,
     pools,
