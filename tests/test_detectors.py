@@ -712,6 +712,41 @@ def test_a_product_of_two_sure_probabilities_is_explained_from_before_both(form,
     assert found[0].score == pytest.approx(1, rel=1e-6)
 
 
+POWERS = {
+    "a root": ("p = Mul(sk, so) u = Sqrt(p)", 1.5),
+    "a power": ("p = Mul(sk, so) u = Pow(p, third)", 1.5),
+    "powers": ("ks = Pow(sk, third) os = Pow(so, tenth) u = Mul(ks, os)", 0.3 + 0.1 * 0.5),
+    "roots": ("ks = Sqrt(sk) os = Sqrt(so) u = Mul(os, ks)", 1.5),
+    "one power": ("ks = Pow(sk, third) u = Mul(ks, so)", 0.3 + 0.5),
+    "a limit": ("p = Mul(sk, so) u = Clip(p, tiny, one)", 1.5),
+}
+"""As PP-YOLO and FCOS weigh a class and whether there is anything; and the weight of a cell's pixels."""
+
+
+@pytest.mark.parametrize("form", POWERS)
+def test_powers_of_probabilities_beside_boxes_are_explained_by_the_weighted_scores(form, tmp_path):
+    tail, weight = POWERS[form]
+    body = f"""{TWO} r = Reshape(c, rows) t = Transpose<perm=[0,2,1]>(r) boxes, co, ck = Split<axis=2>(t, to7)
+        so = Sigmoid(co) sk = Sigmoid(ck) {tail} y = Concat<axis=2>(boxes, u)"""
+    proto = net(body, **LEVELS, tenth=np.float32(0.1))
+    ask = explainer(proto)
+    assert (ask.head.start, ask.head.ranked, ask.fields.objectness) == ("y/scores", "y", None)
+    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, weight * SURE / 16), rtol=1e-5, atol=1e-6)
+    assert found[0].score == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("tail", ["ks = Sqrt(sk) u = Mul(ks, so)", "ks = Tanh(sk) u = Mul(ks, so)"])
+def test_a_product_whose_weights_the_graph_does_not_hold_is_explained_itself(tail):
+    """A square root has no exponent among the graph's values, and Tanh raises to no power."""
+    body = f"""{TWO} r = Reshape(c, rows) t = Transpose<perm=[0,2,1]>(r) boxes, co, ck = Split<axis=2>(t, to7)
+        so = Sigmoid(co) sk = Sigmoid(ck) {tail} y = Concat<axis=2>(boxes, u)"""
+    ask = explainer(net(body, **LEVELS))
+    assert ask.head.start == "y"
+    (found,) = ask(scene((1, 2, 0.4)), "bright")
+    assert "'y' is computed from scores" in found.note
+
+
 def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_path):
     """As classifiers with a head for each class write them; a sigmoid of a large number is 1."""
     body = """a = Conv<strides=[16,16]>(x, left) b = Conv<strides=[16,16]>(x, right) af = Flatten(a)
@@ -962,7 +997,12 @@ def test_four_sigmoids_of_each_row_alone_are_a_box_or_four_classes(output, label
     if told:
         assert (ask.fields.first, ask.fields.count) == (0, 4)
     else:
-        with pytest.raises(InputError, match=r"tells? which of their fields 0 to 3 are classes"):
+        said = (
+            "3 labels do not tell which of their fields 0 to 3 are classes; 4 would"
+            if labels
+            else "nothing tells"
+        )
+        with pytest.raises(InputError, match=said):
             ask(SCENE[:1])
         with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
             explain_graph(compile_pair(load(proto)))
