@@ -932,7 +932,7 @@ def test_four_sigmoids_of_each_row_alone_are_a_box_or_four_classes(output, label
     if told:
         assert (ask.fields.first, ask.fields.count) == (0, 4)
     else:
-        with pytest.raises(InputError, match="nothing tells which of their fields 0 to 3 are classes"):
+        with pytest.raises(InputError, match="which of their fields 0 to 3 are classes"):
             ask(SCENE[:1])
         with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
             explain_graph(compile_pair(load(proto)))

@@ -74,7 +74,8 @@ class Pass:
         ----------
         head
             The output. It gives the scores if it has one number per class (also where the explanation
-            starts before a final softmax); else they are the strongest activations of the classes.
+            starts before a final softmax); else they are the strongest activations of the classes, or how far
+            each is ahead of the others, see :func:`~onnx_deconv.attribution.seed.of_classes`.
         """
         counted = head.ranked == head.output and head.elements is not None  # classes, not channels
         found = of_classes(self.explained if counted else self.ranked(head), head)

@@ -120,6 +120,9 @@ class Head:
         row; empty where it makes none.
     scored
         How many classes the scores have; ``None`` where that is not known.
+    rivals
+        Whether a softmax or an ArgMax compares the classes at each position of a map: what all have in common
+        there says nothing, and a class is as strong as it is ahead of the others.
     """
 
     output: str
@@ -138,6 +141,7 @@ class Head:
     in_place_of: str | None = None
     table: tuple[int | None, ...] = ()
     scored: int | None = None
+    rivals: bool = False
 
     @property
     def ranked_axes(self) -> Axes:
@@ -749,7 +753,17 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
         scored=count,
+        rivals=told.kind in ("class map", "sequence") and count != 1 and _has_rivals(model, tail, axes),
     )
+
+
+def _has_rivals(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether an output compares classes with each other, the given one or another of these scores."""
+    if axes.classes is None or tail.ranked is not None:
+        return False
+    others = (tail_of(model, output) for output in model.outputs if output != tail.output)
+    compared = (each.compares for each in (tail, *others) if each.start == tail.start)
+    return axes.classes in compared
 
 
 def _may_reorder(model: Model, tail: Tail) -> bool:
