@@ -125,6 +125,33 @@ def test_the_strongest_class_of_a_map_is_furthest_ahead_of_the_others(tail):
     np.testing.assert_array_equal(in_one_graph(proto, equal), arrays(ask(equal)))
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "p = Softmax<axis=1>(c) y = Mul(p, weigh)",
+        "p = Sigmoid(c) y = Mul(p, weigh)",
+        "p = Softmax<axis=1>(c) w = Mul(p, weigh) y = Transpose<perm=[2,0,3,1]>(w)",
+        "p = Softmax<axis=1>(c) w = Mul(p, weigh) y = Gather<axis=1>(w, few)",
+    ],
+)
+def test_classes_of_a_map_that_are_weighed_after_the_softmax_are_ranked_by_the_output(tail):
+    images = np.zeros((2, 3, 4, 6), np.float32)
+    images[0, 1, 2, 3], images[0, 2, 1, 1] = 4, 2  # green is the surest, and blue weighs more
+    images[1, 0, 1, 2], images[1, 2] = 1, -9  # red is the surest, and blue is nowhere
+    weights = SAME | {"weigh": np.float32([1, 1, 6, 0.5])[:, None, None], "few": np.array([2, 1, 0])}
+    proto = model(f"c = Conv(x, same) {tail}", weights, "N,3,4,6")
+    scores = np.append(images, np.zeros((2, 1, 4, 6)), axis=1)
+    odds = np.exp(scores)
+    shares = odds / (1 + odds if "Sigmoid" in tail else odds.sum(axis=1, keepdims=True))
+    weighed = (shares * weights["weigh"]).max(axis=(2, 3))
+    order = [2, 1, 0] if "Gather" in tail else [0, 1, 2, 3]
+    ask = explainer(proto)
+    np.testing.assert_allclose(ask.scores(images), weighed[:, order], atol=1e-6)
+    found = ask(images)
+    assert [order[e.channel] for e in found] == [2, 0]
+    np.testing.assert_array_equal(in_one_graph(proto, images), arrays(found))
+
+
 WIDE = {
     "v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1),
     "face": random(72, 136), "vector": random(72, 512), "two": np.array([4, 7]), "hundred": np.float32(100),
