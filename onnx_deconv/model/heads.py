@@ -107,7 +107,7 @@ class Head:
     ranked
         The value by which classes are ranked, if it is not the scores: a mean of several probabilities, or
         rows that hold some, whose axes are the scores'; or the output itself, whose axes are ``own``, where
-        it has one number for each class and puts classes into another order than their scores do.
+        it has one number for each class (and position) and puts classes into another order than their scores.
     by_name
         Whether nothing but its name tells its kind.
     assumed
@@ -120,6 +120,9 @@ class Head:
         row; empty where it makes none.
     scored
         How many classes the scores have; ``None`` where that is not known.
+    rivals
+        Whether a softmax or an ArgMax compares the classes at each position of a map: what all have in common
+        there says nothing, and a class is as strong as it is ahead of the others.
     """
 
     output: str
@@ -138,6 +141,7 @@ class Head:
     in_place_of: str | None = None
     table: tuple[int | None, ...] = ()
     scored: int | None = None
+    rivals: bool = False
 
     @property
     def ranked_axes(self) -> Axes:
@@ -169,6 +173,8 @@ class Head:
         return "auto" if self.kind == "image" else "one"
 
 
+_MAPS = ("class map", "sequence")
+"""Kinds of outputs that have a number for each class and position, of which some classes come first."""
 ROWS = ("classes", "regression", "embedding", "numbers")
 """Kinds of outputs that have no positions."""
 
@@ -733,7 +739,11 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
-    reordered = told.kind in ROWS and asked[1] is not None and _may_reorder(model, tail)
+    of_maps = told.kind in _MAPS and tail.ranked is None
+    reordered = (told.kind in ROWS or of_maps) and _may_reorder(model, tail)
+    if reordered and of_maps and asked[1] is None:
+        asked = asked[0], _map_axes(model, names, tail, axes, count if asked[0] is None else len(asked[0]))
+    reordered = reordered and asked[1] is not None
     return Head(
         output,
         told.kind,
@@ -749,7 +759,17 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
         scored=count,
+        rivals=of_maps and not reordered and count != 1 and _has_rivals(model, tail, axes),
     )
+
+
+def _has_rivals(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether an output compares classes with each other, the given one or another of these scores."""
+    if axes.classes is None:
+        return False
+    others = (tail_of(model, output) for output in model.outputs if output != tail.output)
+    compared = (each.compares for each in (tail, *others) if each.start == tail.start)
+    return axes.classes in compared
 
 
 def _may_reorder(model: Model, tail: Tail) -> bool:
@@ -976,6 +996,18 @@ def _same_axes(model: Model, names: AxisNames, tail: Tail, count: int) -> Axes |
         return None
     wide = next((k for k in rest if shape[k] != 1), rest[0] if rest else None)
     return Axes(batch, wide, tuple(k for k in rest if k != wide))
+
+
+def _map_axes(model: Model, names: AxisNames, tail: Tail, axes: Axes, count: int | None) -> Axes | None:
+    """Return the axes of an output that has a number for each class and position, as its scores have."""
+    start, where = names.values.get(tail.start, ()), names.values.get(tail.output, ())
+    shape, at = model.type_of(tail.output).shape or (), {axis: k for k, axis in enumerate(where)}
+    real = model.type_of(tail.output).dtype in FLOATS and not chooses(model, tail)
+    if not real or len(at) != len(where) or sorted(map(sorted, start)) != sorted(map(sorted, where)):
+        return None
+    batch, classes = (None if k is None else at[start[k]] for k in (axes.batch, axes.classes))
+    known = classes is None or (count is not None and shape[classes] == count)
+    return Axes(batch, classes, tuple(at[start[k]] for k in axes.positions)) if known else None
 
 
 def axes_of(model: Model, value: str) -> Axes:
