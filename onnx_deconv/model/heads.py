@@ -206,11 +206,12 @@ def head_of(model: Model, output: str | None = None) -> Head:
         if output not in found:
             raise InputError(f"{model.name} has no output {output!r}; it has {', '.join(found)}")
         return found[output]
-    real = [h for h in found.values() if h.cut or model.type_of(h.output).dtype in FLOATS]
+    made = {name: head for name, head in found.items() if name not in model.inputs} or found
+    real = [h for h in made.values() if h.cut or model.type_of(h.output).dtype in FLOATS]
     scores = [h for h in real if h.boxes is None or h.boxes.part != "boxes"]
     if len(scores) < len(real):  # a detector, whose classes may be told by nothing but a place in a table
         scores = [h for h in scores if h.problem is None] or scores
-    first = next(iter(scores or real or found.values()))
+    first = next(iter(scores or real or made.values()))
     if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
         first = next((h for h in scores if _tells_scores(model, h)), first)
     if first.kind in _QUANTITIES or (first.kind == "classes" and first.assumed):
@@ -689,6 +690,8 @@ def _joins_boxes(model: Model, head: Head, count: int | None) -> bool:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
+    if output in model.inputs:
+        return Head(output, "unknown", output, problem=f"output {output!r} is the input itself")
     tail = _joined_in_one_row(model, names, tail_of(model, output))
     tail = _laid_out(model, names, _as_one_row(model, names, tail))
     head = _head_of(model, names, tail)
