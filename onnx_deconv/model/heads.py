@@ -24,6 +24,7 @@ from onnx_deconv.model.detections import (
     ends_with_nothing,
     labels_that_fit,
     parts,
+    without_box,
 )
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import (
@@ -211,11 +212,12 @@ def head_of(model: Model, output: str | None = None) -> Head:
         if output not in found:
             raise InputError(f"{model.name} has no output {output!r}; it has {', '.join(found)}")
         return found[output]
-    real = [h for h in found.values() if h.cut or model.type_of(h.output).dtype in FLOATS]
+    made = {name: head for name, head in found.items() if name not in model.inputs} or found
+    real = [h for h in made.values() if h.cut or model.type_of(h.output).dtype in FLOATS]
     scores = [h for h in real if h.boxes is None or h.boxes.part != "boxes"]
     if len(scores) < len(real):  # a detector, whose classes may be told by nothing but a place in a table
         scores = [h for h in scores if h.problem is None] or scores
-    first = next(iter(scores or real or found.values()))
+    first = next(iter(scores or real or made.values()))
     if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
         first = next((h for h in scores if _tells_scores(model, h)), first)
     if first.kind in _QUANTITIES or (first.kind == "classes" and first.assumed):
@@ -283,9 +285,17 @@ def _with_images(model: Model, value: str) -> str | None:
         batch = batch_axis(model, names, value)
         if value in model.inputs or where is None or shape is None or value not in reached or batch is None:
             continue
+        if _shares_out(model, value):
+            continue
         if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
             return value
     return None
+
+
+def _shares_out(model: Model, value: str) -> bool:
+    """Tell whether a softmax made a value: what attention weighs by is no layer to look at."""
+    made = model.producers.get(value)
+    return made is not None and PROBABILITY in traits_of(made) and POINTWISE not in traits_of(made)
 
 
 def class_count(model: Model, head: Head) -> int | None:
@@ -577,8 +587,11 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
 def _scores(model: Model, head: Head, count: int | None) -> Sequence[int] | None:
     """Tell of which group of probabilities each field of an output is; ``None`` where that is not known."""
     joined = model.joined.get(head.ranked or head.start)
-    known = joined is not None and joined.fields is not None and len(joined.fields) == count
-    return joined.fields if joined is not None and known else None
+    if joined is None or joined.fields is None or len(joined.fields) != count:
+        return None
+    if joined.beside:
+        return joined.fields
+    return without_box(joined.fields) if _joins_boxes(model, head, count) else None
 
 
 def _shared(model: Model, value: str, count: int | None) -> int | None:
@@ -597,7 +610,8 @@ def _before_squashing(model: Model, head: Head) -> Head:
     """Start before the sigmoids of probabilities that stand beside other numbers, as in rows of boxes."""
     joined = model.joined.get(head.start)
     coordinates = head.boxes is not None and head.boxes.part == "boxes"
-    if joined is None or coordinates or head.problem is not None or head.seed != "one":
+    rows = head.kind == "sequence" and head.ranked is None and joined is not None and not joined.beside
+    if joined is None or coordinates or head.problem is not None or (head.seed != "one" and not rows):
         return head
     if joined.beside and head.kind != "detections" and _has_others_made_of_probabilities(model, head.start):
         return head
@@ -682,6 +696,8 @@ def _joins_boxes(model: Model, head: Head, count: int | None) -> bool:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
+    if output in model.inputs:
+        return Head(output, "unknown", output, problem=f"output {output!r} is the input itself")
     tail = _joined_in_one_row(model, names, tail_of(model, output))
     tail = _laid_out(model, names, _as_one_row(model, names, tail))
     head = _head_of(model, names, tail)
