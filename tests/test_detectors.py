@@ -724,17 +724,47 @@ def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_p
     np.testing.assert_allclose(arrays(found), right, rtol=1e-6)
 
 
-@pytest.mark.parametrize("factor", ["sure", "again"])
-def test_an_objectness_that_the_graph_has_multiplied_in_counts_once(factor, tmp_path):
-    """It stands beside the boxes and the products; it may be cut out of the rows once more for these."""
-    body = f"""{YOLO["v5"].replace(" y = ", " rows_ = ")} boxes = Slice(rows_, at0, at4, last)
-        sure = Slice(rows_, at4, at5, last) again = Slice(rows_, at4, at5, last)
-        which = Slice(rows_, at5, at7, last) p = Mul(which, {factor}) y = Concat<axis=2>(boxes, sure, p)"""
-    proto = net(body, **LEVELS)
+OVER = "tr = Transpose<perm=[2,0,1]>(rows_) up = Transpose<perm=[2,0,1]>(p) over = ScatterND(tr, last2, up)"
+COUNTED_IN = {
+    "beside": "p = Mul(which, sure) y = Concat<axis=2>(boxes, sure, p)",
+    "cut out again": "p = Mul(which, again) y = Concat<axis=2>(boxes, sure, p)",
+    "left with the boxes": (
+        "p = Mul(which, sure) rest = Slice(rows_, at0, at5, last) y = Concat<axis=2>(rest, p)"
+    ),
+    "written over": f"p = Mul(which, sure) {OVER} y = Transpose<perm=[1,2,0]>(over)",
+    "repeated": (
+        f"once = Mul(which, sure) as = Shape(which) p = Expand(once, as) {OVER} "
+        "y = Transpose<perm=[1,2,0]>(over)"
+    ),
+}
+"""An objectness that the graph multiplies classes by, and leaves beside them."""
+
+
+@pytest.mark.parametrize("form", COUNTED_IN)
+@pytest.mark.parametrize("rows", ["v5", "in place"])
+def test_an_objectness_that_the_graph_has_multiplied_in_counts_once(rows, form, tmp_path):
+    """Also where the products are written over the classes, and the sigmoids are one, as in YOLO's rows."""
+    turned = "rows_ = Transpose<perm=[0,2,1]>(plain)" if rows == "in place" else "rows_ = Identity(plain)"
+    body = f"""{YOLO[rows].replace(" y = ", " plain = ")}
+        {turned} boxes = Slice(rows_, at0, at4, last) sure = Slice(rows_, at4, at5, last)
+        again = Slice(rows_, at4, at5, last) which = Slice(rows_, at5, at7, last) {COUNTED_IN[form]}"""
+    proto = net(body, **LEVELS, last2=np.array([[5], [6]]))
     head = head_of(load(proto))
     assert (head.output, head.kind) == ("y", "detections")
-    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    image = scene((1, 2, 0.9), (3, 0, 0.3))
+    found = in_all_three(proto, image, tmp_path, "bright")
     np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
+    (weaker,) = explainer(proto)(image, "bright", position=(64 + 12,))
+    assert weaker.score == pytest.approx(1 / (1 + np.exp(5)) / (1 + np.exp(10)), rel=1e-3)
+    np.testing.assert_allclose(weaker.reconstruction, cell(3, 0, 1.5 * SURE / 16)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_that_nothing_follows_is_no_box_that_is_written_over_rows():
+    """Its other factor is a number of a box: the rows are explained as they are, with no score among them."""
+    body = f"""{YOLO["v5"].replace(" y = ", " rows_ = ")} wide = Slice(rows_, two_, three_, last)
+        which = Slice(rows_, at5, at7, last) p = Mul(which, wide) {OVER} y = Transpose<perm=[1,2,0]>(over)"""
+    places = {"last2": np.array([[5], [6]]), "two_": np.array([2]), "three_": np.array([3])}
+    assert head_of(load(net(body, **LEVELS, **places))).start == "y"
 
 
 @pytest.mark.parametrize("order", ["p, n", "n, p"])
@@ -932,7 +962,7 @@ def test_four_sigmoids_of_each_row_alone_are_a_box_or_four_classes(output, label
     if told:
         assert (ask.fields.first, ask.fields.count) == (0, 4)
     else:
-        with pytest.raises(InputError, match="nothing tells which of their fields 0 to 3 are classes"):
+        with pytest.raises(InputError, match=r"tells? which of their fields 0 to 3 are classes"):
             ask(SCENE[:1])
         with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
             explain_graph(compile_pair(load(proto)))

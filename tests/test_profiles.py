@@ -260,6 +260,26 @@ def test_the_copy_of_a_small_weight_has_other_numbers(text, inputs, size):
     np.testing.assert_array_equal(answer(copied, {"x": x}), answer(plain, {"x": x}))
 
 
+@pytest.mark.parametrize("operator", ["Mul", "Div"])
+@pytest.mark.parametrize(
+    ("shape", "parted"),
+    [
+        *((shape, True) for shape in ((6, 7), (1, 7), (6, 1), (1, 1, 6, 7), (1, 4, 6, 7))),
+        *((shape, False) for shape in ((), (1,), (4, 1, 1), (1, 4, 1, 1))),
+    ],
+)
+@pytest.mark.parametrize("then", ["", "s"])
+def test_a_maximum_parts_numbers_of_places_from_the_filter_that_reads_them(operator, shape, parted, then):
+    """A scaling that is the same at all places may stand between; the maximum changes nothing."""
+    text = f"a = {operator}(x, d) b = Mul(a, {then or 'one'}) y = Conv<pads = [1, 1, 1, 1]>(b, w)"
+    tensors = {"d": np.abs(random(*shape)) + 1, "w": random(4, 4, 3, 3), "one": np.array(1, np.float32)}
+    before = graph_of(text, "float[N,4,6,7] x", s=random(4, 1, 1), **tensors)
+    after = apply_passes(before, ["places"])
+    assert operators(after) == [operator, "Mul", *["Max"] * parted, "Conv"]
+    x = -np.abs(random(2, 4, 6, 7))
+    np.testing.assert_array_equal(answer(after, {"x": x}), answer(before, {"x": x}))
+
+
 @pytest.mark.parametrize("rules", ["guided", "gradient"])
 def test_masks_have_an_offset_that_openvino_does_not_take_for_another(rules):
     """Of 0 it makes 0.5: half of a signal would pass where it is stopped."""

@@ -1160,6 +1160,37 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
         ask(SCENE, "at 9,9")
 
 
+@pytest.mark.parametrize("seed", ["map", "present", "strongest", "one", "auto"])
+def test_a_box_starts_with_one_whatever_a_map_would(seed):
+    """The score of the weaker one is below zero, and must not turn the picture round."""
+    for net, at in ((grid("fields last"), (0,)), (level("sigmoids beside the box", "bright", "dark"), ())):
+        ask = explainer(net)
+        found = ask(SCENE[1:], "bright#2", seed=seed)
+        assert ask.forward(SCENE[1:]).explained[0][(5, *found[0].position)] == pytest.approx(-3, rel=1e-5)
+        np.testing.assert_allclose(arrays(found), cell(0, 0, 14 / 16), atol=1e-6)
+        assert found[0].seed == "one"
+        (same,) = ask(SCENE[1:], "bright", position=(*at, 0, 0), seed=seed)
+        np.testing.assert_array_equal(same.reconstruction, found[0].reconstruction)
+        graph = explain_graph(compile_pair(load(net), semantics="gradient"), seed=seed)
+        assert graph.manifest["seed"] == "one"
+        dark = np.ones((1, 1, 16, 16), np.float32) / 10  # the best box's score is below zero
+        own = Session(graph.proto, graph.folder, "cpu").run({"x": dark, "target": np.array([0])})
+        np.testing.assert_allclose(own[RECONSTRUCTION], arrays(ask(dark, "bright", seed=seed)), atol=1e-6)
+        np.testing.assert_allclose(own[RECONSTRUCTION], cell(0, 0, 14 / 16), atol=1e-6)
+    (asked,) = ask(SCENE[1:], "bright", position=(0, 0), seed="value")  # the score itself, -3, and -1.2
+    np.testing.assert_allclose(asked.reconstruction, cell(0, 0, (10 * -3 + 4 * -1.2) / 16)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("seed", "factor"), [("map", 1), ("present", 1), ("strongest", 1), ("value", -2)])
+def test_a_position_of_scores_below_zero_starts_with_one(seed, factor):
+    (found,) = explainer(segmenter())(
+        -2 * np.ones((1, 3, 4, 6), np.float32), "green", position=(1, 2), seed=seed
+    )
+    expected = np.zeros((3, 4, 6))
+    expected[1, 1, 2] = factor
+    np.testing.assert_array_equal(found.reconstruction, expected)
+
+
 NOBODYS = (-2, -3, 99, 2**40)
 """Numbers that no class, channel or unit has, and that do not stand for the strongest."""
 

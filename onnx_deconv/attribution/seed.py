@@ -21,7 +21,8 @@ SeedKind = Literal["auto", "one", "value", "map", "present", "strongest"]
 activations. ``present``: those of them that are positive, as after a Relu; the whole map where none is.
 ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
 is given, ``one`` for a value with one unit per channel (scores), else ``map``. An explainer takes ``one`` in
-its place for a position, a region or a mask of an output's scores, whose sign says nothing."""
+its place for a position, a region or a mask of an output's scores, whose sign says nothing; also where the
+seed of a map is asked for, and one position of scores is explained, as of a box."""
 
 Place = SupportsIndex | Sequence[int] | Array | Literal["region"] | None
 """Where in a channel's map: a position, one index per axis after the channel, or a number for one axis; a

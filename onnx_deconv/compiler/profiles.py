@@ -268,7 +268,7 @@ PROFILES: Mapping[str, Profile] = {
         ),
     ),
     "openvino": Profile(
-        ("sizes", "levels", *_WITHOUT_INDICES, "copies"),
+        ("sizes", "levels", *_WITHOUT_INDICES, "copies", "places"),
         spelled=True,
         refused=(
             Form("QuantizeLinear", "is of a form that is not written as arithmetic, and moves scales there"),

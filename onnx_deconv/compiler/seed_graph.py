@@ -238,10 +238,12 @@ def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> G
 
     Of a map before a sigmoid it is what is positive.
     """
+    if ranked.fields is not None and kind != "unit":
+        return "one"
     if kind != "auto":
         return kind
     sizes = (Axes.of(explained["axes"]).sizes(explained["shape"]) or [])[2:]
-    if ranked.fields is not None or all(size == 1 for size in sizes):
+    if all(size == 1 for size in sizes):
         return "one"
     return "present" if explained.get("seed") == "present" else "map"
 

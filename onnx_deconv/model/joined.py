@@ -22,7 +22,7 @@ from onnx_deconv.errors import RuleError
 from onnx_deconv.model.ensembles import factor
 from onnx_deconv.model.reading import is_product, read_by, told_by_the_image
 from onnx_deconv.operators import find, own_domain, traits_of
-from onnx_deconv.operators.axes import compared, cut_out, placed_from
+from onnx_deconv.operators.axes import compared, cut_out, placed_from, written_over
 from onnx_deconv.operators.node import Forward, ForwardNode
 from onnx_deconv.operators.traits import (
     AFFINE,
@@ -34,6 +34,7 @@ from onnx_deconv.operators.traits import (
     PROBABILITY,
     QUANTISER,
     REDUCTION,
+    REPEATS,
     VIEW,
 )
 
@@ -94,7 +95,7 @@ def joined_probabilities(
     return found, scores.needed(found)
 
 
-_FOLLOWED = {JOIN, PICK, POINTWISE, QUANTISER, REDUCTION, VIEW}
+_FOLLOWED = {JOIN, PICK, POINTWISE, QUANTISER, REDUCTION, REPEATS, VIEW}
 
 
 def _ends(model: Forward, nodes: Sequence[gs.Node], outputs: Sequence[str]) -> list[gs.Node]:
@@ -196,16 +197,24 @@ class _Scores:
         if traits >= {AFFINE, POINTWISE}:
             return self._scales_fields(node, given)
         others = [v.name for v in node.inputs[1:]]
-        if PLACEMENT in traits:  # a box is written over its first numbers
-            return given == [node.inputs[0].name] and self._told.isdisjoint(others[:1])
+        if PLACEMENT in traits:  # a box is written over its first numbers, or scores over the last
+            kept = given[0] == node.inputs[0].name and self._told.isdisjoint(others[:1])
+            return kept and (len(given) > 1 or not self._is_told_product(others[-1]))
         if given != [node.inputs[0].name] or _has_branches(node):
             return False
-        return VIEW in traits or (
+        return not traits.isdisjoint({VIEW, REPEATS}) or (
             PICK in traits
             and REDUCTION not in traits
             and compared(ForwardNode(node, self._model)) is None
             and self._told.isdisjoint(others)
         )
+
+    def _is_told_product(self, value: str) -> bool:
+        """Tell whether a value is a product of two that the image tells, as no number of a box is."""
+        node = self._model.producers.get(value)
+        while node is not None and traits_of(node) & {REPEATS, VIEW}:
+            node = self._model.producers.get(node.inputs[0].name)
+        return node is not None and is_product(node) and {v.name for v in node.inputs} <= self._told
 
     def _is_product(self, node: gs.Node) -> bool:
         """Tell whether a node multiplies two probabilities."""
@@ -263,16 +272,35 @@ class _Scores:
         known = [each for each in of if each is not None]
         beside = any(each.beside for each in known) or (_joins(node) and None in of)
         found = None
-        if _joins(node):
-            found = self._joined_fields(node, of) if JOIN in traits_of(node) else None
+        if JOIN in traits_of(node):
+            found = self._joined_fields(node, of)
+        elif _joins(node) and of[0] is not None:
+            scores, placed = of[0], placed_from(ForwardNode(node, self._model))
+            over = of[placed] if placed and placed < len(of) else None
+            if over is not None and not over.beside:  # scores are written over others
+                beside, found = scores.beside, scores.fields
+            elif over is None:
+                found = self._without(node, scores.fields)
         elif len(known) == 1 and known[0].fields is not None:
             found = self._moved_fields(node, value, known[0].fields)
         if found is None or 0 in found.groups:
             return beside, found
         return False, found if found.groups else None
 
+    def _without(self, node: gs.Node, fields: "_Fields | None") -> "_Fields | None":
+        """Return fields of which some are written over by numbers that are no scores."""
+        at = ForwardNode(node, self._model)
+        known = self._model.type_of(node.inputs[0].name).shape is not None
+        axis, places = (written_over(at) if known else None) or (None, [])
+        if axis is None or (fields is not None and fields.axis != axis):
+            return None
+        groups = [1] * (at.shape_of(0)[axis] or 0) if fields is None else list(fields.groups)
+        return _Fields(axis, tuple(0 if k in places else group for k, group in enumerate(groups)))
+
     def _joined_fields(self, node: gs.Node, of: Sequence[_Score | None]) -> "_Fields | None":
         at = ForwardNode(node, self._model)
+        if any(self._model.type_of(v.name).shape is None for v in node.inputs):
+            return None
         axis, same = at.axis(), {None if each is None else each.fields for each in of}
         alike = same.pop()
         if not same and alike is not None and alike.axis != axis:

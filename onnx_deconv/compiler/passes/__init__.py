@@ -21,6 +21,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     levels,
     masks,
     padding,
+    places,
     pools,
     residuals,
     scalings,
