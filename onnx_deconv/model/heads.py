@@ -1,7 +1,7 @@
 """What the outputs of a model are, and where an explanation of them starts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
@@ -116,6 +116,9 @@ class Head:
         end like it have classes.
     in_place_of
         The output that stands before it, and would be explained if this one held no classes.
+    levels
+        The other outputs with scores of the same classes for other boxes, as a detector has for each of its
+        levels, if this output was chosen among them without being asked for.
     table
         The sizes of the table that the output makes of each image's row of numbers, which are counted row by
         row; empty where it makes none.
@@ -140,6 +143,7 @@ class Head:
     by_name: bool = False
     assumed: bool = False
     in_place_of: str | None = None
+    levels: Sequence[str] = ()
     table: tuple[int | None, ...] = ()
     scored: int | None = None
     rivals: bool = False
@@ -223,7 +227,8 @@ def head_of(model: Model, output: str | None = None) -> Head:
     if first.kind in _QUANTITIES or (first.kind == "classes" and first.assumed):
         classes = (h for h in scores if _tells_scores(model, h) and class_count(model, h) != 1)
         first = next((replace(h, in_place_of=first.output) for h in classes), first)
-    return _with_own_numbers(first, real)
+    first = _with_own_numbers(first, real)
+    return replace(first, levels=_levels(model, first, [h for h in scores if h.kind == first.kind]))
 
 
 _SCORES_OR_NOT = ("class map", "sequence", "image", "embedding")
@@ -472,6 +477,27 @@ def _has_levels(model: Model, head: Head) -> bool:
         return False
     others = [model.type_of(name).shape or () for name in model.outputs]
     return any(len(each) == len(own) and each[along] == own[along] and each != own for each in others)
+
+
+def _levels(model: Model, head: Head, alike: Iterable[Head]) -> tuple[str, ...]:
+    """Return the outputs that hold the same classes of other boxes, in a detector."""
+    if head.axes.classes is None or not any(each.kind == "detections" for each in heads(model)):
+        return ()
+    shapes = {each.output: _classes_last(model, each) for each in (head, *alike)}
+    own = shapes.pop(head.output)
+    return tuple(
+        name
+        for name, shape in shapes.items()
+        if own and len(shape) == len(own) and shape[-1] == own[-1] and shape != own
+    )
+
+
+def _classes_last(model: Model, head: Head) -> Shape:
+    """Return the shape of an output's scores, the classes last; nothing where it is not known."""
+    shape, along = model.type_of(head.start).shape or (), head.axes.classes
+    if along is None or along >= len(shape):
+        return ()
+    return (*shape[:along], *shape[along + 1 :], shape[along])
 
 
 def chosen(head: Head, kind: ChosenKind | None) -> Head:
