@@ -1106,3 +1106,41 @@ def test_labels_that_fit_no_fields_are_told_from_those_that_would(order, names, 
     proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
     with pytest.raises(InputError, match=said):
         explainer(proto, labels=list(names) or None)(SCENE)
+
+
+FINE_AND_COARSE = """
+    c = Conv<strides=[4,4]>(x, k, o) t = Transpose<perm=[0,2,3,1]>(c) fine = Reshape(t, rows2)
+    d = AveragePool<kernel_shape=[2,2],strides=[2,2]>(c) u = Transpose<perm=[0,2,3,1]>(d)
+    coarse = Reshape(u, rows2)
+    e = Conv<strides=[4,4]>(x, b) v = Transpose<perm=[0,2,3,1]>(e) boxes = Reshape(v, rows4)
+    f = AveragePool<kernel_shape=[2,2],strides=[2,2]>(e) w = Transpose<perm=[0,2,3,1]>(f)
+    large = Reshape(w, rows4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "asked", "chosen", "levels"),
+    [
+        ("boxes fine large coarse", None, "fine", ("coarse",)),
+        ("coarse large fine boxes", None, "coarse", ("fine",)),
+        ("boxes fine large coarse", "coarse", "coarse", ()),
+        ("boxes fine", None, "fine", ()),
+    ],
+)
+def test_levels_whose_scores_are_apart_are_told_where_none_is_asked_for(
+    outputs, asked, chosen, levels, tmp_path
+):
+    """As BlazeFace and SCRFD write them: scores and boxes of 16 small cells, and of 4 large ones."""
+    rows = {"rows2": np.array([0, -1, 2]), "rows4": np.array([0, -1, 4])}
+    weights = WEIGHTS | rows | {"b": random(4, 1, 4, 4)}
+    proto = model(FINE_AND_COARSE, weights, "N,1,16,16", outputs)
+    head = head_of(load(proto), asked)
+    assert (head.output, head.kind, tuple(head.levels)) == (chosen, "detections", levels)
+    onnx.save(proto, tmp_path / "net.onnx")
+    save_png(tmp_path / "p.png", np.zeros((16, 16, 3), np.uint8))
+    (tmp_path / "names.txt").write_text("bright\ndark\n")
+    asking = ["--labels", tmp_path / "names.txt", *(["--model-output", asked] if asked else [])]
+    code, _, told = run("explain", tmp_path / "net.onnx", tmp_path / "p.png", *asking, "-o", tmp_path / "out")
+    assert code == 0
+    assert ("--model-output chooses" in told) == bool(levels)
+    assert all(f"'{chosen}' is explained; '{name}', which holds the same classes" in told for name in levels)

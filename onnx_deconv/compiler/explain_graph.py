@@ -389,7 +389,7 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
         before = scores["value"] if by_output and fields is None and scores["value"] in made else None
         return Ranked(
             value, axes, scores["classes"], fields, by_output=by_output,
-            before=before, before_axes=Axes.of(scores["axes"]),
+            before=before, before_axes=Axes.of(scores["axes"]), rivals=scores.get("rivals", False),
         )  # fmt: skip
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 

@@ -107,6 +107,23 @@ def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
     return found
 
 
+def without_box(groups: Sequence[int]) -> Sequence[int] | None:
+    """Return groups of probabilities, of which one is four shares of the image's size: those are none.
+
+    Parameters
+    ----------
+    groups
+        For each field the group that it is of, from 1.
+
+    Returns
+    -------
+    Sequence of int or None
+        The same with 0 for the box; ``None`` where not exactly one group may be a box.
+    """
+    fours = [group for group, size in Counter(groups).items() if size == BOX]
+    return [0 if group in fours else group for group in groups] if len(fours) == 1 else None
+
+
 def anchors_of(channels: int | None, labels: int, *, of_levels: bool = False) -> int | None:
     """Tell how many boxes follow each other along the channels of a map; ``None`` if none.
 

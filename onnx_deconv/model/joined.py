@@ -56,7 +56,7 @@ class Joined:
         Whether it holds other numbers too.
     fields
         For each of the numbers along one axis which group of probabilities it is of, counted from 1: those
-        that one node makes; 0 for no probability. Where they lie beside others and it is known.
+        that one node makes; 0 for no probability. Where there are others, and it is known.
     """
 
     value: str
@@ -155,7 +155,8 @@ class _Score:
     exponent: str | None = None
 
     def joined(self, value: str) -> Joined:
-        fields = None if self.fields is None or not self.beside else self.fields.groups
+        groups = None if self.fields is None else self.fields.groups
+        fields = groups if self.beside or len(set(groups or ())) > 1 else None
         return Joined(value, self.name, list(self.squashed.values())[::-1], self.beside, fields)
 
 
