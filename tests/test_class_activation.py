@@ -264,6 +264,22 @@ def test_an_image_with_channels_last_has_the_same_map():
         assert_close(ours.transpose(0, 3, 1, 2), explained(first, method), 1e-6)
 
 
+def test_a_network_with_channels_last_throughout_has_the_same_map():
+    """As Keras has them: the last maps, too, stand between Transposes, which onnxruntime moves."""
+    below = FEATURES.replace("(x,", "(image,").replace(
+        "f = Relu(c)", "u = Transpose<perm = [0, 2, 3, 1]>(c) f = Relu(u)"
+    )
+    head = "g = ReduceMean<axes = [1, 2], keepdims = 0>(f) y = Gemm<transB = 1>(g, fc, bias)"
+    body = f"image = Transpose<perm = [0, 3, 1, 2]>(x) {below} {head}"
+    used = {name: WEIGHTS[name] for name in ("w1", "w2", "fc", "bias")}
+    first = network("pool and linear layer")
+    for sizes in ((12, 12), ("H", "W")):
+        last = model_of(body, {"x": ("N", *sizes, 3)}, used)
+        for method in ("grad-cam", "guided*grad-cam^3"):
+            ours = explained(last, method, X.transpose(0, 2, 3, 1).copy())
+            assert_close(ours.transpose(0, 3, 1, 2), explained(first, method), 1e-6)
+
+
 def test_sizes_may_be_known_at_run_time_only():
     used = {name: WEIGHTS[name] for name in ("w1", "w2", "fc", "bias")}
     free = model_of(FEATURES + HEADS["pool and linear layer"], {"x": ("N", 3, "H", "W")}, used)

@@ -10,6 +10,7 @@ from onnx import numpy_helper, parser
 from oracle import model_of, numbers
 from pools import POOLS
 from small_networks import model as small_network
+from small_networks import random
 from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
@@ -19,7 +20,15 @@ from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable, rule_tables
 from onnx_deconv.operators.lrp import AlphaBeta, composite
 from onnx_deconv.runtime import Session
-from onnx_deconv.verification import Check, check_pair, random_feeds, reference, relative_error, verify
+from onnx_deconv.verification import (
+    Check,
+    check_pair,
+    random_feeds,
+    reference,
+    relative_error,
+    same_outputs,
+    verify,
+)
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.companion import compared, settled
 from onnx_deconv.verification.dependence import correlation
@@ -468,6 +477,30 @@ def test_a_saved_pair_is_checked_for_numbers():
     weight.CopyFrom(numpy_helper.from_array(np.full((4, 3, 3, 1), np.inf, np.float32), "w"))
     checks = check_pair(model, original, pair, feeds_of(model), "cpu")
     assert [c.verdict for c in checks] == ["ok", "failed"]
+
+
+def test_an_order_that_only_rounding_decides_is_compared_without_optimisations():
+    """The pair shows a value that keeps the runtime from fusing: two orders of rows, and both are right."""
+    body = """
+        c = Conv(x, k) b = BatchNormalization(c, scale, shift, mean, variance) f = Reshape(b, flat)
+        v, i = TopK(f, many) y = GatherElements<axis=1>(places, i)
+    """
+    channel = {
+        name: np.abs(random(1, seed=n)) for n, name in enumerate(("scale", "shift", "mean", "variance"))
+    }
+    weights = channel | {"k": random(1, 3, 3, 3), "places": np.arange(900, dtype=np.float32)[None]}
+    weights |= {"flat": np.array([1, -1]), "many": np.array([900])}
+    model = load(small_network(body, weights, "1,3,32,32"))
+    feeds = {"x": 1 + np.float32(1e-6) * random(1, 3, 32, 32)}  # the scores of all places are nearly equal
+    pair = compile_pair(model, "c", semantics="gradient")
+    original = Session(model.proto, model.folder, "cpu")
+    found = Session(pair.forward, pair.folder, "cpu").run(feeds)
+    assert same_outputs(model, original.run(feeds), found, "gradient").verdict == "failed"
+    forward, *_ = check_pair(model, original, pair, feeds, "cpu")
+    assert (forward.verdict, "without the runtime's optimisations" in forward.detail) == ("ok", True)
+    kernel = next(t for t in pair.forward.graph.initializer if t.name == "k")
+    kernel.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(kernel), "k"))
+    assert next(check_pair(model, original, pair, feeds, "cpu")).verdict == "failed"
 
 
 @pytest.mark.parametrize(

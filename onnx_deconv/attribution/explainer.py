@@ -19,7 +19,7 @@ from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.passes import Forward
 from onnx_deconv.attribution.remarks import Remarks
-from onnx_deconv.attribution.seed import Place, SeedKind, as_strong, for_all
+from onnx_deconv.attribution.seed import Place, SeedKind, as_strong, for_all, is_area
 from onnx_deconv.attribution.sessions import Sessions
 from onnx_deconv.attribution.standing import Equals, Standing
 from onnx_deconv.attribution.subject import Subject
@@ -61,6 +61,7 @@ MAX_LAYERS = 8
 """For how many layers an explainer keeps models ready, unless told otherwise."""
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
+_WHOLE_MAP: tuple[SeedKind, ...] = ("map", "present", "strongest")
 Targets = Target | Sequence[Target]
 """One target for all images, or one for each, see :data:`~onnx_deconv.attribution.target.Target`."""
 
@@ -171,7 +172,8 @@ class Explainer:
         self.scores_layer = self.head.start
         layer = None if manifest is None else explained_value(manifest)
         self.layer = self.scores_layer if layer is None else layer
-        if (differ := names_differ(self.classes, len(self.labels.names))) is not None:
+        told = None if self.fields is None and self.head.boxes is not None else self.classes
+        if (differ := names_differ(told, len(self.labels.names))) is not None:
             logger.warning("%s: %s", self.model.name, differ)
         self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
         compiled = partial(
@@ -420,7 +422,7 @@ class Explainer:
     @property
     def undecided(self) -> str | None:
         """Why no class is explained unless one is named; ``None`` where the strongest is."""
-        return undecided(self.head, self.fields, class_count(self.model, self.head))
+        return undecided(self.head, self.fields, class_count(self.model, self.head), len(self.labels.names))
 
     @property
     def classes(self) -> int | None:
@@ -442,7 +444,7 @@ class Explainer:
         """Refuse results of several images together, as of a video whose frames lie along the batch."""
         if found < images:
             raise InputError(
-                f"{layer!r} has {found} of its rows for {images} images: the model joins several into "
+                f"{layer!r} has {found} rows for {images} images: the model joins several into "
                 f"one; choose a layer where each has its own ({way('--layer', 'layer=')})"
             )
 
@@ -552,7 +554,8 @@ class Explainer:
         if self.average is not None and choice.seed == "auto":
             return [Start(layer, "one", chosen)]
         if choice.seed != "auto" or not choice.of_classes:
-            return [Start(layer, choice.seed, chosen)]
+            of_one = choice.of_classes and self._is_of_one_score(choice)
+            return [Start(layer, self.head.seed_of_a_place if of_one else choice.seed, chosen)]
         if choice.position is not None:
             return [Start(layer, self.head.seed_of_a_place, chosen)]
         if self.head.has_positions:
@@ -568,6 +571,11 @@ class Explainer:
         # A saved pair was made for the layer that it starts from. Rules of relevance divide what a score has
         # among the positions of its map by themselves.
         return scores + maps if self.saved or chosen.table.conserves else maps + scores
+
+    def _is_of_one_score(self, choice: "_Choice") -> bool:
+        """Tell whether a seed of a whole map is asked for where one position is explained, as of a box."""
+        one = self.head.kind == "detections" if choice.position is None else not is_area(choice.position)
+        return one and choice.seed in _WHOLE_MAP
 
     @cached_property
     def class_maps(self) -> str | None:

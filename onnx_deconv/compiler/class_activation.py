@@ -78,9 +78,10 @@ def on_image(
     channels_last = layout == "NHWC"
     first = 1 if channels_last else 2
     spatial = list(range(first, first + rank - 2))
-    large = op.Resize(
-        cam, None, None, _sizes(values, image, shape, spatial), axes=list(range(2, rank)), mode="linear"
-    )
+    # Of all axes: onnxruntime (1.32) moves a Transpose past a Resize, as in networks from Keras, without
+    # turning the attribute `axes`, and then refuses the graph.
+    sizes = op.Concat(op.Shape(cam, end=2), _sizes(values, image, shape, spatial), axis=0)
+    large = op.Resize(cam, None, None, sizes, mode="linear")
     if power := kind.partition("^")[2]:
         large = reduce(op.Mul, [large] * int(power))
     if channels_last:

@@ -1,7 +1,7 @@
 """What a check says, and how far off an answer may be."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -90,6 +90,38 @@ def same_outputs(model: Model, original: Mapping[str, Any], found: Mapping[str, 
     worst = max(errors, key=lambda o: errors[o], default="")
     detail = f"outputs {', '.join(errors)}" if len(errors) == 1 else f"{len(errors)} outputs, worst {worst}"
     return Check("forward", of, errors.get(worst, 0.0), output_limit(model), detail)
+
+
+def same_but_for_rounding(
+    check: Check,
+    model: Model,
+    original: Mapping[str, Any],
+    unoptimised: Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> Check:
+    """Compare outputs once more where the runtime's optimisations alone change what the user's model gives.
+
+    A detector sorts its boxes; where rounding orders scores that are nearly equal, other ones stand in a row.
+    The answers of quantised models depend on what is fused, and may be told to.
+
+    Parameters
+    ----------
+    check
+        What :func:`same_outputs` found.
+    model
+        The user's model.
+    original
+        Its results.
+    unoptimised
+        Runs both models without optimisations.
+    """
+    if check.verdict == "ok" or check.limit == QUANTISED_LIMIT:
+        return check
+    plain, found = unoptimised()
+    again = same_outputs(model, plain, found, check.of)
+    if again.verdict != "ok" or same_outputs(model, original, plain, check.of).verdict == "ok":
+        return check
+    why = "without the runtime's optimisations, whose rounding alone changes the model's own"
+    return replace(again, detail=f"{again.detail}, {why}")
 
 
 def output_limit(model: Model) -> float:
