@@ -680,7 +680,7 @@ def test_graphs_for_openvino_round_by_arithmetic_alone():
     pair = compile_pair(load(rounded()), semantics="guided")
     for_cpus, ours = (explain_graph(pair, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
     assert "QuantizeLinear" in operators(for_cpus.proto)
-    assert "QuantizeLinear" not in operators(ours.proto)
+    assert not {"QuantizeLinear", "DequantizeLinear"} & {*operators(ours.proto)}
     feeds = {"x": random(1, 3, 18, 18), "target": np.array([3])}
     found, expected = (explained(graph, feeds)["reconstruction"] for graph in (ours, for_cpus))
     assert_close(found, expected)
@@ -711,6 +711,36 @@ def test_a_quantiser_becomes_what_the_standard_defines_it_as(dtype, axis, zeros,
     along = [1, -1, 1] if axis == 1 else [-1]
     levels = np.rint(x / scales.reshape(along)) + (zero.astype(float).reshape(along) if zeros else 0)
     np.testing.assert_array_equal(found, np.clip(levels, low, high))
+
+
+@pytest.mark.parametrize("real", ["float", "float16"])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("axis", [None, 1, -1])
+@pytest.mark.parametrize(
+    ("dtype", "zeros"),
+    [(np.int32, ""), (np.uint8, ""), (np.uint8, "zero"), (np.int8, "zero"), (np.uint16, "zero")],
+)
+def test_what_puts_levels_back_becomes_what_the_standard_defines_it_as(dtype, zeros, axis, stored, real):
+    n, most = 1 if axis is None else 4, min(np.iinfo(dtype).max, 1000)
+    scales, zero = np.array([0.5, 2, 1, 0.25])[:n], np.array([3, 0, 1, most])[:n].astype(dtype)
+    levels = np.array([0, 1, 2, 77, most - 1, most]).astype(dtype)
+    levels = levels.repeat(4).reshape(1, 6, 4)
+    levels = levels.transpose(0, 2, 1).copy() if axis == 1 else levels
+    tensors = {"s": scales.astype(np.float16 if real == "float16" else np.float32)}
+    tensors |= {"zero": zero} if zeros else {}
+    tensors = {name: array.reshape(()) if axis is None else array for name, array in tensors.items()}
+    more = f"<axis = {axis}>" if axis is not None else ""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    read = "x" if not stored else "k"
+    text = f"q = DequantizeLinear{more}({read}, s{', zero' if zeros else ''}) y = Cast<to = 1>(q)"
+    inputs = f"{TensorProto.DataType.Name(kind).lower()}[{','.join(map(str, levels.shape))}] x"
+    before = graph_of(text, inputs, 21, **tensors, **({"k": levels} if stored else {}))
+    after = apply_passes(before, ["levels"])
+    assert "DequantizeLinear" not in operators(after)
+    along = [1, -1, 1] if axis == 1 else [-1]
+    less = zero.astype(float).reshape(along) if zeros else 0
+    expected = (levels - less) * scales.reshape(along)
+    np.testing.assert_array_equal(answer(after, {"x": levels}), expected.astype(tensors["s"].dtype))
 
 
 def test_a_quantiser_of_unknown_form_stays_and_is_refused():
