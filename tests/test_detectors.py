@@ -1004,7 +1004,8 @@ def test_four_sigmoids_of_each_row_alone_are_a_box_or_four_classes(output, label
         )
         with pytest.raises(InputError, match=said):
             ask(SCENE[:1])
-        with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
+        tells = "3 labels do not tell" if labels else "nothing tells"
+        with pytest.raises(ModelError, match=f"{tells} which of their fields are classes"):
             explain_graph(compile_pair(load(proto)))
 
 

@@ -1392,6 +1392,10 @@ def test_labels_that_are_given_tell_all_forms_what_those_in_the_file_tell(made, 
         again = explainer(tmp_path / each, None)
         assert (again.head, again.fields, again.labels) == (own.head, own.fields, own.labels)
         np.testing.assert_allclose(arrays(again(SCENE)), expected, atol=1e-6)
+    save(compile_pair(load(made()), semantics="gradient"), tmp_path / "unnamed")
+    found = explainer(tmp_path / "unnamed", None, labels=names)(SCENE)
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert "has its own labels" in refused("verify", tmp_path / "pair", *asked[1:3])
     graphs = [explain_graph(pair), graph_of(ask, None)]
     assert [graph.manifest["labels"] for graph in graphs] == [names] * 2
     sessions = [Session(graph.proto, graph.folder, "cpu") for graph in graphs]

@@ -546,7 +546,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None, labels: int 
         what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
         fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
         tells = f"{labels} labels do not tell" if labels and fit else "nothing tells"
-        would = f"; {' or '.join(fit)} would" if labels and fit else ""
+        several = " or ".join(filter(None, (", ".join(fit[:-1]), *fit[-1:])))
+        would = f"; {several} would" if labels and fit else ""
         names = "the classes' labels, or " if fit else ""
         return (
             f"{named} holds {what}, and {tells} which of their fields{those} are classes{would}: give {names}"
