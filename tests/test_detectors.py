@@ -712,6 +712,41 @@ def test_a_product_of_two_sure_probabilities_is_explained_from_before_both(form,
     assert found[0].score == pytest.approx(1, rel=1e-6)
 
 
+POWERS = {
+    "a root": ("p = Mul(sk, so) u = Sqrt(p)", 1.5),
+    "a power": ("p = Mul(sk, so) u = Pow(p, third)", 1.5),
+    "powers": ("ks = Pow(sk, third) os = Pow(so, tenth) u = Mul(ks, os)", 0.3 + 0.1 * 0.5),
+    "roots": ("ks = Sqrt(sk) os = Sqrt(so) u = Mul(os, ks)", 1.5),
+    "one power": ("ks = Pow(sk, third) u = Mul(ks, so)", 0.3 + 0.5),
+    "a limit": ("p = Mul(sk, so) u = Clip(p, tiny, one)", 1.5),
+}
+"""As PP-YOLO and FCOS weigh a class and whether there is anything; and the weight of a cell's pixels."""
+
+
+@pytest.mark.parametrize("form", POWERS)
+def test_powers_of_probabilities_beside_boxes_are_explained_by_the_weighted_scores(form, tmp_path):
+    tail, weight = POWERS[form]
+    body = f"""{TWO} r = Reshape(c, rows) t = Transpose<perm=[0,2,1]>(r) boxes, co, ck = Split<axis=2>(t, to7)
+        so = Sigmoid(co) sk = Sigmoid(ck) {tail} y = Concat<axis=2>(boxes, u)"""
+    proto = net(body, **LEVELS, tenth=np.float32(0.1))
+    ask = explainer(proto)
+    assert (ask.head.start, ask.head.ranked, ask.fields.objectness) == ("y/scores", "y", None)
+    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, weight * SURE / 16), rtol=1e-5, atol=1e-6)
+    assert found[0].score == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("tail", ["ks = Sqrt(sk) u = Mul(ks, so)", "ks = Tanh(sk) u = Mul(ks, so)"])
+def test_a_product_whose_weights_the_graph_does_not_hold_is_explained_itself(tail):
+    """A square root has no exponent among the graph's values, and Tanh raises to no power."""
+    body = f"""{TWO} r = Reshape(c, rows) t = Transpose<perm=[0,2,1]>(r) boxes, co, ck = Split<axis=2>(t, to7)
+        so = Sigmoid(co) sk = Sigmoid(ck) {tail} y = Concat<axis=2>(boxes, u)"""
+    ask = explainer(net(body, **LEVELS))
+    assert ask.head.start == "y"
+    (found,) = ask(scene((1, 2, 0.4)), "bright")
+    assert "'y' is computed from scores" in found.note
+
+
 def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_path):
     """As classifiers with a head for each class write them; a sigmoid of a large number is 1."""
     body = """a = Conv<strides=[16,16]>(x, left) b = Conv<strides=[16,16]>(x, right) af = Flatten(a)
@@ -962,9 +997,15 @@ def test_four_sigmoids_of_each_row_alone_are_a_box_or_four_classes(output, label
     if told:
         assert (ask.fields.first, ask.fields.count) == (0, 4)
     else:
-        with pytest.raises(InputError, match=r"tells? which of their fields 0 to 3 are classes"):
+        said = (
+            "3 labels do not tell which of their fields 0 to 3 are classes; 4 would"
+            if labels
+            else "nothing tells"
+        )
+        with pytest.raises(InputError, match=said):
             ask(SCENE[:1])
-        with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
+        tells = "3 labels do not tell" if labels else "nothing tells"
+        with pytest.raises(ModelError, match=f"{tells} which of their fields are classes"):
             explain_graph(compile_pair(load(proto)))
 
 
@@ -1065,3 +1106,41 @@ def test_labels_that_fit_no_fields_are_told_from_those_that_would(order, names, 
     proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
     with pytest.raises(InputError, match=said):
         explainer(proto, labels=list(names) or None)(SCENE)
+
+
+FINE_AND_COARSE = """
+    c = Conv<strides=[4,4]>(x, k, o) t = Transpose<perm=[0,2,3,1]>(c) fine = Reshape(t, rows2)
+    d = AveragePool<kernel_shape=[2,2],strides=[2,2]>(c) u = Transpose<perm=[0,2,3,1]>(d)
+    coarse = Reshape(u, rows2)
+    e = Conv<strides=[4,4]>(x, b) v = Transpose<perm=[0,2,3,1]>(e) boxes = Reshape(v, rows4)
+    f = AveragePool<kernel_shape=[2,2],strides=[2,2]>(e) w = Transpose<perm=[0,2,3,1]>(f)
+    large = Reshape(w, rows4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "asked", "chosen", "levels"),
+    [
+        ("boxes fine large coarse", None, "fine", ("coarse",)),
+        ("coarse large fine boxes", None, "coarse", ("fine",)),
+        ("boxes fine large coarse", "coarse", "coarse", ()),
+        ("boxes fine", None, "fine", ()),
+    ],
+)
+def test_levels_whose_scores_are_apart_are_told_where_none_is_asked_for(
+    outputs, asked, chosen, levels, tmp_path
+):
+    """As BlazeFace and SCRFD write them: scores and boxes of 16 small cells, and of 4 large ones."""
+    rows = {"rows2": np.array([0, -1, 2]), "rows4": np.array([0, -1, 4])}
+    weights = WEIGHTS | rows | {"b": random(4, 1, 4, 4)}
+    proto = model(FINE_AND_COARSE, weights, "N,1,16,16", outputs)
+    head = head_of(load(proto), asked)
+    assert (head.output, head.kind, tuple(head.levels)) == (chosen, "detections", levels)
+    onnx.save(proto, tmp_path / "net.onnx")
+    save_png(tmp_path / "p.png", np.zeros((16, 16, 3), np.uint8))
+    (tmp_path / "names.txt").write_text("bright\ndark\n")
+    asking = ["--labels", tmp_path / "names.txt", *(["--model-output", asked] if asked else [])]
+    code, _, told = run("explain", tmp_path / "net.onnx", tmp_path / "p.png", *asking, "-o", tmp_path / "out")
+    assert code == 0
+    assert ("--model-output chooses" in told) == bool(levels)
+    assert all(f"'{chosen}' is explained; '{name}', which holds the same classes" in told for name in levels)

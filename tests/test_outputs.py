@@ -314,6 +314,28 @@ def test_the_first_filter_tells_which_axis_holds_the_channels(body, shape, axis)
 
 
 @pytest.mark.parametrize(
+    ("body", "shape"),
+    [
+        ("t = Unsqueeze(x, one) y = Conv(t, w)", "N,8,12"),
+        ("t = Unsqueeze(x, last) u = Transpose<perm=[0,3,1,2]>(t) y = Conv(u, w)", "N,8,12"),
+        ("t = Reshape(x, cut) u = Transpose<perm=[0,2,1]>(t) y = Conv(u, v)", "N,24"),
+    ],
+)
+def test_an_input_whose_axes_the_first_filter_goes_along_has_no_channels(body, shape):
+    """A spectrogram that becomes an image of one channel, and a sound that is cut into frames of 8."""
+    weights = {
+        "one": np.array([1]),
+        "last": np.array([3]),
+        "cut": np.array([0, 3, 8]),
+        "w": np.ones((2, 1, 3, 3), np.float32),
+        "v": np.ones((2, 8, 1), np.float32),
+    }
+    used = {name: each for name, each in weights.items() if f" {name})" in body}
+    names = axis_names(load(model(body, used, shape)))
+    assert (names.channels, names.planes) == ({}, {"x"})
+
+
+@pytest.mark.parametrize(
     "axes", [Axes(0, 1, (2, 3)), Axes(2, 3, (0, 1)), Axes(1, 2, (0, 3)), Axes(1, 0, (3, 2))]
 )
 def test_axes_are_brought_into_order_and_back(axes):

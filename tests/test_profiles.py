@@ -274,10 +274,35 @@ def test_a_maximum_parts_numbers_of_places_from_the_filter_that_reads_them(opera
     text = f"a = {operator}(x, d) b = Mul(a, {then or 'one'}) y = Conv<pads = [1, 1, 1, 1]>(b, w)"
     tensors = {"d": np.abs(random(*shape)) + 1, "w": random(4, 4, 3, 3), "one": np.array(1, np.float32)}
     before = graph_of(text, "float[N,4,6,7] x", s=random(4, 1, 1), **tensors)
-    after = apply_passes(before, ["places"])
+    after = apply_passes(before, ["apart"])
     assert operators(after) == [operator, "Mul", *["Max"] * parted, "Conv"]
     x = -np.abs(random(2, 4, 6, 7))
     np.testing.assert_array_equal(answer(after, {"x": x}), answer(before, {"x": x}))
+
+
+@pytest.mark.parametrize(("channels", "made", "parted"), [(1, 1, True), (1, 2, False), (2, 1, False)])
+def test_a_maximum_parts_one_channel_from_what_is_added_to_it(channels, made, parted):
+    text = "c = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(c) y = Add(c, r)"
+    before = graph_of(text, f"float[N,{channels},2,3] x", w=random(made, channels, 3, 3))
+    after = apply_passes(before, ["apart"])
+    assert operators(after) == ["Conv", *["Max"] * parted, "Relu", "Add"]
+    x = random(2, channels, 2, 3)
+    np.testing.assert_array_equal(answer(after, {"x": x}), answer(before, {"x": x}))
+
+
+@pytest.mark.parametrize("real", ["float", "float16"])
+@pytest.mark.parametrize("form", ["", "<p = 1>", "<axis = 1>", "<p = 1, axis = 2>"])
+def test_a_normalisation_by_a_norm_becomes_a_division(form, real):
+    before = graph_of(f"n = LpNormalization{form}(x) y = Cast<to = 1>(n)", f"{real}[2,3,4,5] x")
+    after = apply_passes(before, ["norms"])
+    assert "LpNormalization" not in operators(after)
+    x = random(2, 3, 4, 5)
+    x[0], x[1, :, 0], x[1, 0, :, 0] = 0, 0, 0
+    x = x.astype(np.float16 if real == "float16" else np.float32)
+    order, axis = 1 if "p = 1" in form else 2, int(form[form.index("axis") + 7]) if "axis" in form else -1
+    norm = np.linalg.norm(x.astype(float), order, axis, keepdims=True)
+    expected = np.divide(x, norm, where=norm != 0, out=np.zeros(x.shape))
+    assert_close(answer(after, {"x": x}), expected, 2e-3 if real == "float16" else 1e-6)
 
 
 @pytest.mark.parametrize("rules", ["guided", "gradient"])
@@ -500,6 +525,20 @@ def test_companions_of_float16_are_brought_to_runtimes_too(runtime, real, rules)
     expected = explained(explain_graph(full, passes=()), feeds)["reconstruction"]
     assert found.dtype == np.float16
     assert_close(found.astype(np.float32), expected, 5e-3)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_normalisations_of_float16_of_old_models_explain_as_the_library_does(opset):
+    """Raised to opset 18 as they are, onnxruntime writes them with constants of float32, and refuses them."""
+    text = "m = MeanVarianceNormalization(x) c = Conv(m, w) r = Relu(c) y = GlobalAveragePool(r)"
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": {opset}]> g (float16[2,3,8,8] x) => (float16[] y) {{ {text} }}'
+    )
+    proto.graph.initializer.append(numpy_helper.from_array(random(5, 3, 3, 3).astype(np.float16), "w"))
+    net, x = load(proto), random(2, 3, 8, 8).astype(np.float16)
+    found = explained(explain_graph(compile_pair(net)), {"x": x, "target": np.array([4, 2])})
+    explanations = Explainer(net, providers="cpu")(x, [4, 2], seed="one")
+    assert_close(found["reconstruction"], np.stack([e.reconstruction for e in explanations]), 2e-3)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

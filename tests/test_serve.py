@@ -301,6 +301,9 @@ def test_a_mistake_is_answered_in_one_line(app, body):
         ("taget=lion", "taget: the address may say output, target, view here"),
         ("view=heat&top=3&target=lion", "top: the address may say target, view here"),
         ("view=heat&output=probabilities", "output: the address may say"),
+        ("view=heat&target=lion&target=7", "target: the address says it more than once"),
+        ("target=lion", "target: nothing is explained here: ask for a view, or for output=reconstruction"),
+        ("target=lion&output=probabilities", "target: nothing is explained here"),
     ],
 )
 def test_an_address_that_asks_for_what_would_be_ignored_is_refused(app, asked, said):
@@ -308,6 +311,28 @@ def test_an_address_that_asks_for_what_would_be_ignored_is_refused(app, asked, s
     status, answer = answered(app, "POST", where, CHELSEA.read_bytes(), "image/png")
     assert status == 400
     assert said in json.loads(answer)["error"]
+
+
+def test_a_target_where_none_is_looked_for_is_refused(app):
+    message = json_request(image=images(1))
+    where = "/v2/models/demo/infer"
+    status, answer = answered(app, "POST", f"{where}?target=lion", json.dumps(message).encode())
+    assert (status, json.loads(answer)["error"].startswith("target: tensors and what to")) == (400, True)
+    message["parameters"] = {"target": 7}
+    status, answer = answered(app, "POST", where, json.dumps(message).encode())
+    assert status == 400
+    assert "'target' is an input, not a parameter" in json.loads(answer)["error"]
+
+
+def test_images_with_numbers_that_are_none_are_not_explained(app):
+    image = images(2)
+    image[1, 2, 3, 4] = np.nan
+    status, answer = answered(
+        app, "POST", "/v2/models/demo/infer", json.dumps(json_request(image=image)).encode()
+    )
+    assert status == 400
+    said = "input 'image': image 1 holds nan at [2, 3, 4]; all numbers have to be finite"
+    assert json.loads(answer)["error"] == said
 
 
 @pytest.mark.slow
@@ -980,4 +1005,4 @@ def test_a_kserve_service_matches_what_it_starts():
         known = {"Authorization": "Bearer secret"}
         photograph = CHELSEA.read_bytes()
         kind = known | {"Content-Type": "image/png"}
-        assert ask(port, "POST", "/v2/models/demo/infer?target=7", photograph, kind)[0] == 200
+        assert ask(port, "POST", "/v2/models/demo/infer?target=7&view=heat", photograph, kind)[0] == 200

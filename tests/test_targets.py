@@ -74,6 +74,84 @@ def segmenter(tail="NCHW", batch="N", size="4,6"):
     )
 
 
+CLASS_MAPS = {
+    "softmax": "y = Softmax<axis=1>(h)",
+    "log-softmax": "y = LogSoftmax<axis=1>(h)",
+    "NHWC softmax": "t = Transpose<perm=[0,2,3,1]>(h) y = Softmax<axis=3>(t)",
+    "argmax": "a = ArgMax<axis=1>(h) y = Cast<to=1>(a)",
+    "argmax of a softmax": "p = Softmax<axis=1>(h) a = ArgMax<axis=1>(p) y = Cast<to=1>(a)",
+    "raw beside a softmax": "y = Identity(h) z = Softmax<axis=1>(y)",
+    "raw": "y = Identity(h)",
+    "some": "p = Softmax<axis=1>(h) y = Gather<axis=1>(p, few)",
+}
+
+
+@pytest.mark.parametrize("tail", CLASS_MAPS)
+def test_the_strongest_class_of_a_map_is_furthest_ahead_of_the_others(tail):
+    """A softmax does not see what the scores of a position have in common, however large it is."""
+    hill = np.zeros((1, 1, 4, 6), np.float32)
+    hill[..., 0, 0] = 100
+    images = np.zeros((2, 3, 4, 6), np.float32)
+    images[0, 2, 0, 0] = 0.5  # blue is ahead by a half, on the hill, and by 1 elsewhere
+    images[0, 1, 2, 3] = 5  # green by 3
+    images[0, 2, 2, 3], images[0, 2, 1, 1] = 2, 1
+    images[1] = images[0, ::-1]  # red in the place of blue; green as before
+    body, outputs = (
+        f"c = Conv(x, same) h = Add(c, hill) {CLASS_MAPS[tail]}",
+        "y z" if "beside" in tail else "y",
+    )
+    proto = named(
+        model(body, SAME | {"hill": hill, "few": np.array([2, 1, 0])}, "N,3,4,6", outputs),
+        *(("blue", "green", "red") if tail == "some" else ("red", "green", "blue", "black")),
+    )
+    ask = explainer(proto)
+    found = ask(images)
+    raw = tail == "raw"
+    assert [e.label for e in found] == (["blue", "red"] if raw else ["green", "green"])
+    assert [e.score for e in found] == [100.5, 100.5] if raw else [3, 3]
+    assert [e.standing.rank for e in ask(images, "green")] == ([2, 2] if raw else [1, 1])
+    ahead = {"red": [-0.0, 1], "green": [3, 3], "blue": [1, 0], "black": [0, 0]}
+    if not raw:
+        expected = np.transpose([ahead[name] for name in ask.labels.names])
+        np.testing.assert_allclose(ask.scores(images), expected)
+    channels = [["red", "green", "blue"].index(e.label) for e in found]
+    maps = np.stack([only(images + hill, k)[n] for n, k in enumerate(channels)])
+    np.testing.assert_allclose(arrays(found), maps, atol=1e-6)
+    np.testing.assert_array_equal(in_one_graph(proto, images), arrays(found))
+    weights = np.zeros((2, len(ask.labels.names)), np.float32)
+    np.testing.assert_array_equal(in_one_graph(proto, images, weights, "weights"), arrays(found))
+    equal = np.ones_like(images)  # the first of equals
+    assert ask(equal)[0].channel == 0
+    np.testing.assert_array_equal(in_one_graph(proto, equal), arrays(ask(equal)))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "p = Softmax<axis=1>(c) y = Mul(p, weigh)",
+        "p = Sigmoid(c) y = Mul(p, weigh)",
+        "p = Softmax<axis=1>(c) w = Mul(p, weigh) y = Transpose<perm=[2,0,3,1]>(w)",
+        "p = Softmax<axis=1>(c) w = Mul(p, weigh) y = Gather<axis=1>(w, few)",
+    ],
+)
+def test_classes_of_a_map_that_are_weighed_after_the_softmax_are_ranked_by_the_output(tail):
+    images = np.zeros((2, 3, 4, 6), np.float32)
+    images[0, 1, 2, 3], images[0, 2, 1, 1] = 4, 2  # green is the surest, and blue weighs more
+    images[1, 0, 1, 2], images[1, 2] = 1, -9  # red is the surest, and blue is nowhere
+    weights = SAME | {"weigh": np.float32([1, 1, 6, 0.5])[:, None, None], "few": np.array([2, 1, 0])}
+    proto = model(f"c = Conv(x, same) {tail}", weights, "N,3,4,6")
+    scores = np.append(images, np.zeros((2, 1, 4, 6)), axis=1)
+    odds = np.exp(scores)
+    shares = odds / (1 + odds if "Sigmoid" in tail else odds.sum(axis=1, keepdims=True))
+    weighed = (shares * weights["weigh"]).max(axis=(2, 3))
+    order = [2, 1, 0] if "Gather" in tail else [0, 1, 2, 3]
+    ask = explainer(proto)
+    np.testing.assert_allclose(ask.scores(images), weighed[:, order], atol=1e-6)
+    found = ask(images)
+    assert [order[e.channel] for e in found] == [2, 0]
+    np.testing.assert_array_equal(in_one_graph(proto, images), arrays(found))
+
+
 WIDE = {
     "v": random(72, 3), "thousand": random(72, 1000), "ten": random(72, 10), "one": random(72, 1),
     "face": random(72, 136), "vector": random(72, 512), "two": np.array([4, 7]), "hundred": np.float32(100),
@@ -1311,6 +1389,10 @@ def test_labels_that_are_given_tell_all_forms_what_those_in_the_file_tell(made, 
         again = explainer(tmp_path / each, None)
         assert (again.head, again.fields, again.labels) == (own.head, own.fields, own.labels)
         np.testing.assert_allclose(arrays(again(SCENE)), expected, atol=1e-6)
+    save(compile_pair(load(made()), semantics="gradient"), tmp_path / "unnamed")
+    found = explainer(tmp_path / "unnamed", None, labels=names)(SCENE)
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert "has its own labels" in refused("verify", tmp_path / "pair", *asked[1:3])
     graphs = [explain_graph(pair), graph_of(ask, None)]
     assert [graph.manifest["labels"] for graph in graphs] == [names] * 2
     sessions = [Session(graph.proto, graph.folder, "cpu") for graph in graphs]

@@ -94,11 +94,22 @@ def as_input(model: Model, name: str, array: Array) -> Array:
             lacks = skipped and array.ndim == len(types.shape) - 1
             hint = ": add an axis for the images, array[None]" if lacks else ""
             raise InputError(f"input {name!r} has shape {types}, not {'×'.join(map(str, array.shape))}{hint}")
+    check_finite(name, array)
+    return array.astype(dtype, copy=False)
+
+
+def check_finite(name: str, array: Array) -> None:
+    """Make sure that no number of an input is infinite or NaN.
+
+    Raises
+    ------
+    InputError
+        If one is: names the first by its image and its place.
+    """
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = np.argwhere(~np.isfinite(array))[0].tolist()
         which = f"image {place[0]} holds {array[tuple(place)]} at {place[1:]}" if place else f"is {array}"
         raise InputError(f"input {name!r}: {which}; all numbers have to be finite")
-    return array.astype(dtype, copy=False)
 
 
 def chunks(model: Model, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict[str, Array]]]:

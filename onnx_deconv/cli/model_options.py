@@ -269,6 +269,12 @@ def tell_assumed(console: Console, head: Head) -> None:
             f"output {head.output!r} is explained, as it holds scores; {head.in_place_of!r}, which stands "
             f"before it, is explained with --model-output {head.in_place_of}"
         )
+    if head.levels:
+        console.warn_at_the_end(
+            f"output {head.output!r} is explained; {', '.join(map(repr, head.levels))}, which "
+            f"{'hold' if len(head.levels) > 1 else 'holds'} the same classes of other boxes, larger or "
+            "smaller ones, may have stronger ones: --model-output chooses"
+        )
     if head.assumed and head.has_positions:
         console.warn_at_the_end(
             f"output {head.output!r} is taken for classes at each step: nothing in the file says so. If "

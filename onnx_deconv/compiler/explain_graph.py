@@ -374,7 +374,7 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
         )
     of_layer = value == explained["value"] and explained["output"] is None
     if seed != "unit" and scores is not None and value == scores["value"] and not of_layer:
-        if (why := _without_strongest(scores, explained)) is not None:
+        if (why := _without_strongest(scores, explained, len(pair.manifest.get("labels") or ()))) is not None:
             if target == "array":
                 return Ranked(value, Axes.of(scores["axes"]), has_strongest=False)
             raise ModelError(
@@ -389,17 +389,19 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
         before = scores["value"] if by_output and fields is None and scores["value"] in made else None
         return Ranked(
             value, axes, scores["classes"], fields, by_output=by_output,
-            before=before, before_axes=Axes.of(scores["axes"]),
+            before=before, before_axes=Axes.of(scores["axes"]), rivals=scores.get("rivals", False),
         )  # fmt: skip
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 
 
-def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) -> str | None:
-    """Tell why none of an output's numbers comes first; ``None`` where one does."""
+def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any], labels: int) -> str | None:
+    """Tell why none of an output's numbers comes first, given how many names; ``None`` where one does."""
     kind = scores["kind"]
     if kind == "unknown":
         return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
+        if labels:
+            return f"holds boxes, and {labels} labels do not tell which of their fields are classes"
         return (
             "holds boxes, and nothing tells which of their fields are classes, which "
             f"{way('--labels', 'labels=')} would tell"

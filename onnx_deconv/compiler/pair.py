@@ -230,6 +230,7 @@ def _scores(head: Head, labels: int) -> dict[str, Any]:
         "output": head.output,
         "kind": head.kind,
         "axes": head.axes.as_dict(),
+        "rivals": head.rivals,
         "classes": None if head.elements is None else [list(each) for each in head.elements],
         "fields": None if fields is None else fields.as_dict(),
     }

@@ -268,9 +268,10 @@ PROFILES: Mapping[str, Profile] = {
         ),
     ),
     "openvino": Profile(
-        ("sizes", "levels", *_WITHOUT_INDICES, "copies", "places"),
+        ("sizes", "levels", "norms", *_WITHOUT_INDICES, "copies", "apart"),
         spelled=True,
         refused=(
+            Form("LpNormalization", "adds something to the norm there"),
             Form("QuantizeLinear", "is of a form that is not written as arithmetic, and moves scales there"),
             Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),
             Form("ConvTranspose", "is dilated, and larger by an output padding", _dilated_and_larger),

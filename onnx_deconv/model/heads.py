@@ -1,7 +1,7 @@
 """What the outputs of a model are, and where an explanation of them starts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
@@ -108,7 +108,7 @@ class Head:
     ranked
         The value by which classes are ranked, if it is not the scores: a mean of several probabilities, or
         rows that hold some, whose axes are the scores'; or the output itself, whose axes are ``own``, where
-        it has one number for each class and puts classes into another order than their scores do.
+        it has one number for each class (and position) and puts classes into another order than their scores.
     by_name
         Whether nothing but its name tells its kind.
     assumed
@@ -116,11 +116,17 @@ class Head:
         end like it have classes.
     in_place_of
         The output that stands before it, and would be explained if this one held no classes.
+    levels
+        The other outputs with scores of the same classes for other boxes, as a detector has for each of its
+        levels, if this output was chosen among them without being asked for.
     table
         The sizes of the table that the output makes of each image's row of numbers, which are counted row by
         row; empty where it makes none.
     scored
         How many classes the scores have; ``None`` where that is not known.
+    rivals
+        Whether a softmax or an ArgMax compares the classes at each position of a map: what all have in common
+        there says nothing, and a class is as strong as it is ahead of the others.
     """
 
     output: str
@@ -137,8 +143,10 @@ class Head:
     by_name: bool = False
     assumed: bool = False
     in_place_of: str | None = None
+    levels: Sequence[str] = ()
     table: tuple[int | None, ...] = ()
     scored: int | None = None
+    rivals: bool = False
 
     @property
     def ranked_axes(self) -> Axes:
@@ -170,6 +178,8 @@ class Head:
         return "auto" if self.kind == "image" else "one"
 
 
+_MAPS = ("class map", "sequence")
+"""Kinds of outputs that have a number for each class and position, of which some classes come first."""
 ROWS = ("classes", "regression", "embedding", "numbers")
 """Kinds of outputs that have no positions."""
 
@@ -217,7 +227,8 @@ def head_of(model: Model, output: str | None = None) -> Head:
     if first.kind in _QUANTITIES or (first.kind == "classes" and first.assumed):
         classes = (h for h in scores if _tells_scores(model, h) and class_count(model, h) != 1)
         first = next((replace(h, in_place_of=first.output) for h in classes), first)
-    return _with_own_numbers(first, real)
+    first = _with_own_numbers(first, real)
+    return replace(first, levels=_levels(model, first, [h for h in scores if h.kind == first.kind]))
 
 
 _SCORES_OR_NOT = ("class map", "sequence", "image", "embedding")
@@ -468,6 +479,27 @@ def _has_levels(model: Model, head: Head) -> bool:
     return any(len(each) == len(own) and each[along] == own[along] and each != own for each in others)
 
 
+def _levels(model: Model, head: Head, alike: Iterable[Head]) -> tuple[str, ...]:
+    """Return the outputs that hold the same classes of other boxes, in a detector."""
+    if head.axes.classes is None or not any(each.kind == "detections" for each in heads(model)):
+        return ()
+    shapes = {each.output: _classes_last(model, each) for each in (head, *alike)}
+    own = shapes.pop(head.output)
+    return tuple(
+        name
+        for name, shape in shapes.items()
+        if own and len(shape) == len(own) and shape[-1] == own[-1] and shape != own
+    )
+
+
+def _classes_last(model: Model, head: Head) -> Shape:
+    """Return the shape of an output's scores, the classes last; nothing where it is not known."""
+    shape, along = model.type_of(head.start).shape or (), head.axes.classes
+    if along is None or along >= len(shape):
+        return ()
+    return (*shape[:along], *shape[along + 1 :], shape[along])
+
+
 def chosen(head: Head, kind: ChosenKind | None) -> Head:
     """Return a head of the kind that a user says it is.
 
@@ -514,7 +546,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None, labels: int 
         what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
         fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
         tells = f"{labels} labels do not tell" if labels and fit else "nothing tells"
-        would = f"; {' or '.join(fit)} would" if labels and fit else ""
+        several = " or ".join(filter(None, (", ".join(fit[:-1]), *fit[-1:])))
+        would = f"; {several} would" if labels and fit else ""
         names = "the classes' labels, or " if fit else ""
         return (
             f"{named} holds {what}, and {tells} which of their fields{those} are classes{would}: give {names}"
@@ -749,7 +782,11 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
-    reordered = told.kind in ROWS and asked[1] is not None and _may_reorder(model, tail)
+    of_maps = told.kind in _MAPS and tail.ranked is None
+    reordered = (told.kind in ROWS or of_maps) and _may_reorder(model, tail)
+    if reordered and of_maps and asked[1] is None:
+        asked = asked[0], _map_axes(model, names, tail, axes, count if asked[0] is None else len(asked[0]))
+    reordered = reordered and asked[1] is not None
     return Head(
         output,
         told.kind,
@@ -765,7 +802,17 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
         scored=count,
+        rivals=of_maps and not reordered and count != 1 and _has_rivals(model, tail, axes),
     )
+
+
+def _has_rivals(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether an output compares classes with each other, the given one or another of these scores."""
+    if axes.classes is None:
+        return False
+    others = (tail_of(model, output) for output in model.outputs if output != tail.output)
+    compared = (each.compares for each in (tail, *others) if each.start == tail.start)
+    return axes.classes in compared
 
 
 def _may_reorder(model: Model, tail: Tail) -> bool:
@@ -992,6 +1039,18 @@ def _same_axes(model: Model, names: AxisNames, tail: Tail, count: int) -> Axes |
         return None
     wide = next((k for k in rest if shape[k] != 1), rest[0] if rest else None)
     return Axes(batch, wide, tuple(k for k in rest if k != wide))
+
+
+def _map_axes(model: Model, names: AxisNames, tail: Tail, axes: Axes, count: int | None) -> Axes | None:
+    """Return the axes of an output that has a number for each class and position, as its scores have."""
+    start, where = names.values.get(tail.start, ()), names.values.get(tail.output, ())
+    shape, at = model.type_of(tail.output).shape or (), {axis: k for k, axis in enumerate(where)}
+    real = model.type_of(tail.output).dtype in FLOATS and not chooses(model, tail)
+    if not real or len(at) != len(where) or sorted(map(sorted, start)) != sorted(map(sorted, where)):
+        return None
+    batch, classes = (None if k is None else at[start[k]] for k in (axes.batch, axes.classes))
+    known = classes is None or (count is not None and shape[classes] == count)
+    return Axes(batch, classes, tuple(at[start[k]] for k in axes.positions)) if known else None
 
 
 def axes_of(model: Model, value: str) -> Axes:

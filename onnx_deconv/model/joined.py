@@ -4,8 +4,9 @@ The value has no scores of its own in the file: before the sigmoids stand severa
 no sigmoid makes. In the *view* of a model it gets some: the same nodes once more, of what the sigmoids are
 given. Each number of it stands where the probability does, and all others are the same. In the place of a
 product of two probabilities, a class's and that of there being anything at all, stands the sum of their
-scores, as the logarithm of a product is a sum; in that of 1 - p the negative score. Which box, or class, is
-the most probable is still asked of the value itself.
+scores, as the logarithm of a product is a sum, in that of powers of them the weighted sum; a power by itself,
+as a root, stands for its probability; in the place of 1 - p stands the negative score. Which box, or class,
+is the most probable is still asked of the value itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -139,6 +140,10 @@ class _Score:
     fields
         The axis along which scores follow each other or other numbers, and which are scores, if that is
         known.
+    power
+        The power that the probabilities were raised to; ``None`` where it is not one for all.
+    exponent
+        The value in the graph that holds this power, if there is one.
     """
 
     name: str
@@ -146,6 +151,8 @@ class _Score:
     is_joined: bool = False
     beside: bool = False
     fields: "_Fields | None" = None
+    power: float | None = 1
+    exponent: str | None = None
 
     def joined(self, value: str) -> Joined:
         groups = None if self.fields is None else self.fields.groups
@@ -175,7 +182,14 @@ class _Scores:
         elif self._is_kept(node):
             self._write(node)
         elif self._is_product(node):
-            self._write(node, gs.Node("Add"))
+            if self._are_weighted_alike(node):
+                self._write(node, gs.Node("Add"))
+        elif (power := self._power(node)) is not None:
+            score = next(self.known[v.name] for v in node.inputs if v.name in self.known)
+            told = next((v.name for v in node.inputs if v.name not in self.known), None)
+            raised = None if score.power is None else score.power * power
+            exponent = told if score.power == 1 else score.exponent if power == 1 else None
+            self.known[node.outputs[0].name] = replace(score, power=raised, exponent=exponent)
 
     def needed(self, found: Mapping[str, Joined]) -> list[Written]:
         """List the nodes that what was found is made of, in order."""
@@ -222,6 +236,53 @@ class _Scores:
         known = [self.known.get(v.name) for v in node.inputs]
         return is_product(node) and not any(each is None or each.beside for each in known)
 
+    def _power(self, node: gs.Node) -> float | None:
+        """Return the power that a node raises probabilities to: 1 if it limits them alone.
+
+        The square of a sigmoid is a box's width or height, as YOLO computes them.
+        """
+        known, entry = [v.name for v in node.inputs if v.name in self.known], find(node.op, node.domain)
+        if not known or len({*known}) > 1 or POINTWISE not in entry.traits or not entry.can_evaluate:
+            return None
+        if any(
+            compared(ForwardNode(each, self._model)) is not None
+            for each in self.known[known[0]].squashed.values()
+        ):
+            return None  # a softmax, whose logarithm is not its score alone
+        others = [self._model.constant(v.name) for v in node.inputs if v.name and v.name not in known]
+        fixed = all(each is not None and each.size == 1 for each in others)
+        if not fixed or self.known[known[0]].beside or not self._is_real(node):
+            return None
+        given = np.array([0.25, 0.5, 0.75])
+        read = [given if v.name in known else self._model.constant(v.name) for v in node.inputs if v.name]
+        with np.errstate(all="ignore"):
+            found = np.log(np.asarray(entry.evaluate(node.attrs, *read), np.float64)) / np.log(given)
+        power = float(found.flat[0])
+        most = np.inf if self.known[known[0]].is_joined else 1
+        alike = found.shape == given.shape and np.allclose(found, power)
+        return power if alike and 0 < power <= most + _ROUNDED else None
+
+    def _are_weighted_alike(self, node: gs.Node) -> bool:
+        """Tell whether both factors are of one power, after scores of other powers were weighted by these."""
+        factors = {v.name: self.known[v.name] for v in node.inputs}
+        powers = {each.power for each in factors.values()}
+        if len(powers) == 1 or None in powers:
+            return None not in powers
+        return all(each.power == 1 or self._weigh(value, each) for value, each in factors.items())
+
+    def _weigh(self, value: str, score: _Score) -> bool:
+        """Write a score times the power of its probability, if the graph holds that; tell whether it does."""
+        exponent, name = score.exponent, f"{value}{_SUFFIX}"
+        if exponent is None or self._model.type_of(exponent).dtype != self._model.type_of(value).dtype:
+            return False
+        made = gs.Node("Mul", name, {}, [gs.Variable(score.name), gs.Variable(exponent)], [gs.Variable(name)])
+        if name in self._written or not self._may_write(made):
+            return False
+        if name not in self._model.producers:
+            self._written[name] = made
+        self.known[value] = replace(score, name=name, power=1, exponent=None)
+        return True
+
     def _is_complement(self, node: gs.Node) -> bool:
         """Tell whether a node takes probabilities from 1: a sigmoid's is that of the negative score."""
         known, entry = [v.name for v in node.inputs if v.name in self.known], find(node.op, node.domain)
@@ -257,12 +318,14 @@ class _Scores:
             return
         known, joins = [each for each in of if each is not None], _joins(node)
         joined = joins or len(known) > 1 or any(each.is_joined for each in known)
+        powers = {each.power for each in known}
+        power = powers.pop() if len(powers) == 1 else None
         squashed = {name: each for score in known for name, each in score.squashed.items()}
         for result, name in zip(results, names, strict=True):
             beside, fields = self._fields(node, result, of)
             if fields is not None and not any(fields.groups):
                 continue  # none of them is a score
-            self.known[result] = _Score(name, squashed, joined, beside, fields)
+            self.known[result] = _Score(name, squashed, joined, beside, fields, power)
             if name not in self._model.producers:
                 self._written[name] = made
 
@@ -383,4 +446,5 @@ def _keeps_order(node: gs.Node) -> bool:
 
 
 _SUFFIX = "/scores"
+_ROUNDED = 1e-6
 _WHOLE = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}

@@ -319,7 +319,8 @@ def _request_of(payload: InferRequest) -> Request:
     inputs = {each.name: _array(each) for each in payload.inputs}
     if len(inputs) < len(payload.inputs):
         raise InputError("two inputs have the same name")
-    return Request(inputs, {each.name: True for each in payload.request_outputs or ()})
+    outputs = {each.name: True for each in payload.request_outputs or ()}
+    return Request(inputs, outputs, parameters=payload.parameters or {})
 
 
 def _array(given: Any) -> Array:

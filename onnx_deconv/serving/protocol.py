@@ -47,12 +47,15 @@ class Request:
         Whether outputs are wanted as binary data where ``outputs`` does not say.
     id
         What the caller calls the request; given back.
+    parameters
+        What else it says.
     """
 
     inputs: Mapping[str, Array]
     outputs: Mapping[str, bool] = field(default_factory=dict)
     binary: bool = False
     id: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse(body: bytes, header_length: str | None = None) -> Request:
@@ -86,7 +89,7 @@ def parse(body: bytes, header_length: str | None = None) -> Request:
     binary = _parameters(message).get("binary_data_output") is True
     outputs = {_text(o, "name"): _is_binary(o, binary=binary) for o in _listed(message, "outputs")}
     name = message.get("id")
-    return Request(found, outputs, binary, name if isinstance(name, str) else None)
+    return Request(found, outputs, binary, name if isinstance(name, str) else None, _parameters(message))
 
 
 def response(

@@ -1,10 +1,11 @@
 """The routes of ``onnx-deconv serve``: the Open Inference Protocol V2, and photographs without it."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as Asked
 from starlette.responses import JSONResponse, Response
@@ -117,6 +118,11 @@ class Routes:
         return await in_time(self._limits, answer(model, request, body))
 
     async def _tensors(self, model: Served, request: Asked, body: bytes) -> Response:
+        if request.query_params:
+            raise InputError(
+                f"{', '.join(request.query_params)}: tensors and what to explain stand in the body; a "
+                "photograph, for which the address may say it, has a Content-Type of image/..."
+            )
         asked = await asyncio.to_thread(parse, body, request.headers.get(HEADER_LENGTH))
         results = await self._results(model, asked, request)
         return await asyncio.to_thread(_written, model, asked, results)
@@ -127,8 +133,12 @@ class Routes:
             raise InputError("the model takes no photographs: send tensors")
         query = request.query_params
         view = _view(request)
-        _refuse_idle(query, {"target", "view"} if view else {"target", "view", "output"})
         names = [model.reconstruction] if view else query.getlist("output") or model.own_outputs
+        _refuse_idle(query, {"target", "view"} if view else {"target", "view", "output"})
+        if "target" in query and set(names) <= set(model.own_outputs):
+            raise InputError(
+                f"target: nothing is explained here: ask for a view, or for output={model.reconstruction}"
+            )
         inputs = {model.photo: objects([body])}
         if "target" in query:
             inputs[model.target] = objects([query["target"]])
@@ -173,7 +183,7 @@ def _view(request: Asked) -> str | None:
     return wanted
 
 
-def _refuse_idle(query: Iterable[str], known: Collection[str]) -> None:
+def _refuse_idle(query: QueryParams, known: Collection[str]) -> None:
     """Make sure that an address asks for nothing that would be ignored.
 
     Raises
@@ -183,6 +193,9 @@ def _refuse_idle(query: Iterable[str], known: Collection[str]) -> None:
     """
     if idle := [name for name in query if name not in known]:
         raise InputError(f"{', '.join(idle)}: the address may say {', '.join(sorted(known))} here")
+    for name in query:
+        if name != "output" and len(query.getlist(name)) > 1:
+            raise InputError(f"{name}: the address says it more than once")
 
 
 def _in_a_header(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from onnx import TensorProto, helper
 
+from onnx_deconv.attribution.batches import check_finite
 from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.compiler.explain_graph import ExplainGraph, explain_graph
@@ -109,10 +110,14 @@ class Served:
         known = {each.name for each in self.outputs}
         if unknown := [name for name in names if name not in known]:
             raise InputError(f"no output is named {unknown[0]!r}: there are {', '.join(sorted(known))}")
+        if self.target in request.parameters:
+            raise InputError(f"{self.target!r} is an input, not a parameter: give it among the inputs")
         feeds, images = self._feeds(request.inputs)
         explains = not set(names) <= set(self.own_outputs)
         targets = self._targets(request.inputs.get(self.target), images)
         if explains:
+            for name, array in feeds.items():
+                check_finite(name, array)
             feeds[self.target] = targets
         job = Job(self._runner(explains=explains), feeds, images)
         return job, self._alike(feeds, explains=explains), names

@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 # Importing a pass registers it.
 from onnx_deconv.compiler.passes import (  # noqa: F401
+    apart,
     batches,
     blocked,
     chosen,
@@ -21,7 +22,6 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     levels,
     masks,
     padding,
-    places,
     pools,
     residuals,
     scalings,

@@ -1,6 +1,7 @@
-"""Forms that TensorRT's parser takes, in place of others that say the same."""
+"""Forms that a runtime takes, or computes rightly, in place of others that say the same."""
 
-from onnx import TensorProto
+import numpy as np
+from onnx import TensorProto, helper
 
 from onnx_deconv.compiler.passes.pattern import ABSENT, ANY, op, value
 from onnx_deconv.compiler.passes.registry import optimisation_pass
@@ -34,3 +35,19 @@ def bytes_(graph: Rewriter) -> None:
     for found in _BYTES.matches(graph):
         add = graph.builder(found.node.name)
         graph.replace(found.node, add, add.Cast(found.values["numbers"], to=TensorProto.UINT8))
+
+
+@optimisation_pass("norms")
+def norms(graph: Rewriter) -> None:
+    """A normalisation by a norm becomes a division by that norm, or by 1 where it is 0.
+
+    OpenVINO (2026.4) adds something to the norm: numbers of 10⁻³ came out 33 % too small.
+    """
+    for found in op.LpNormalization().matches(graph):
+        read, given = found.node.input[0], found.attributes
+        dtype = graph.types.get(read, (0, ()))[0]
+        if dtype:
+            add = graph.builder(found.node.name)
+            norm = add.append(f"ReduceL{given.get('p', 2)}", read, [given.get("axis", -1)], keepdims=1)
+            nothing, one = (np.array(k, helper.tensor_dtype_to_np_dtype(dtype)) for k in (0, 1))
+            graph.replace(found.node, add, add.Div(read, add.Where(add.Equal(norm, nothing), one, norm)))
