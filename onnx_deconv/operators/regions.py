@@ -13,6 +13,7 @@ from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
+from onnx_deconv.operators.traits import LOCATED
 
 
 def region_axes(at: ForwardNode, given: Given) -> Names | None:
@@ -24,7 +25,7 @@ def region_axes(at: ForwardNode, given: Given) -> Names | None:
     return (several.union(*places), frozenset({CHANNEL}), *places)
 
 
-@operator("RoiAlign", field=fields.everywhere, axes=region_axes)
+@operator("RoiAlign", traits={LOCATED}, field=fields.everywhere, axes=region_axes)
 def roi_align(at: Site) -> Signals:
     """Each mean of samples is shared among the pixels between which they lie; the corners get nothing.
 
