@@ -76,18 +76,3 @@ def _type(graph: Rewriter, value: str) -> int:
     """Return a value's element type; 0 where it is not known."""
     stored = graph.constants.stored.get(value)
     return stored.data_type if stored is not None else graph.types.get(value, (0, ()))[0]
-
-
-@optimisation_pass("bytes_pooled")
-def bytes_pooled(graph: Rewriter) -> None:
-    """Maxima of bytes are found among the same numbers in float32.
-
-    Of uint8 tract (0.23) gives other indices than those of the maxima.
-    """
-    for found in op.MaxPool().matches(graph):
-        pooled, results = found.node.input[0], list(found.node.output)
-        if graph.types.get(pooled, (0, ()))[0] != TensorProto.UINT8:
-            continue
-        add = graph.builder(found.node.name)
-        maxima, *indices = add.copy(found.node, [add.Cast(pooled, to=TensorProto.FLOAT)])
-        graph.replace(found.node, add, add.Cast(maxima, to=TensorProto.UINT8), *indices[: len(results) - 1])
