@@ -124,9 +124,10 @@ def test_an_old_files_regions_lie_where_they_did():
     proto.opset_import[0].version = 11
     seed = np.float32([[[[1]], [[0]], [[0]], [[2]], [[0]], [[0]]]])
     oracle = Oracle(proto)
-    oracle.forward({"x": IMAGE}, ["y"])
+    y = oracle.forward({"x": IMAGE}, ["y"])["y"].detach().numpy()
     back = oracle.back("y", seed, "gradient")["x"]
     pair = compile_pair(load(proto), "y", semantics="gradient")
     graph = explain_graph(pair, target="array")
     made = Session(graph.proto, graph.folder, "cpu").run({"x": IMAGE, "target": seed})
     np.testing.assert_allclose(numpy_of(made[RECONSTRUCTION]), back, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(numpy_of(made["y"]), y, rtol=1e-4, atol=1e-6)
