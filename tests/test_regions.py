@@ -1,4 +1,4 @@
-"""Detectors in two steps (Faster R-CNN): regions are proposed, cut out of the maps, and classified."""
+"""Detectors that propose regions, cut them out and classify them (Faster R-CNN), or multiply (FCOS)."""
 
 import numpy as np
 import onnx
@@ -131,3 +131,50 @@ def test_an_old_files_regions_lie_where_they_did():
     made = Session(graph.proto, graph.folder, "cpu").run({"x": IMAGE, "target": seed})
     np.testing.assert_allclose(numpy_of(made[RECONSTRUCTION]), back, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(numpy_of(made["y"]), y, rtol=1e-4, atol=1e-6)
+
+
+# --- FCOS: a class's probability times that of a centre, taken level by level -----------------------
+
+LEVELS = """
+    c1 = Conv<strides=[4,4]>(x, k) c2 = Conv<strides=[8,8]>(x, l)
+    r1 = Reshape(c1, rows) r2 = Reshape(c2, rows) r = Concat<axis=2>(r1, r2) t = Transpose<perm=[0,2,1]>(r)
+    cls, ctr, box = Split<axis=2>(t, parts)
+"""
+LEVEL = """
+    a{n} = Slice(cls, from{n}, to{n}, along) d{n} = Gather<axis=0>(a{n}, zero) p{n} = Sigmoid(d{n})
+    e{n} = Slice(ctr, from{n}, to{n}, along) f{n} = Gather<axis=0>(e{n}, zero) q{n} = Sigmoid(f{n})
+    m{n} = Mul(p{n}, q{n}) s{n} = Sqrt(m{n}) l{n} = Reshape(s{n}, row) v{n}, i{n} = TopK(l{n}, most)
+"""
+CENTRED = {
+    "k": random(9, 3, 4, 4) / 4, "l": random(9, 3, 8, 8) / 8, "rows": np.array([0, 9, -1]),
+    "parts": np.array([4, 1, 4]), "from1": np.array([0]), "to1": np.array([16]), "from2": np.array([16]),
+    "to2": np.array([20]), "along": np.array([1]), "zero": np.array(0), "row": np.array([-1]),
+    "most": np.array([3]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [None, 0, 3])
+def test_products_of_each_level_are_explained_as_one(target):
+    """The logarithm of a product is a sum: of the class's score and the centre's, at the best box of all."""
+    body = f"{LEVELS} {LEVEL.format(n=1)} {LEVEL.format(n=2)} y = Concat<axis=0>(v1, v2)"
+    proto = model(body, CENTRED, "1,3,16,16", "y box")
+    ask = Explainer(proto, "gradient", providers="cpu")
+    assert (ask.head.output, ask.head.kind, ask.fields.count) == ("y", "detections", 4)
+    (found,) = ask(IMAGE) if target is None else ask(IMAGE, target)
+    oracle = Oracle(model(f"{LEVELS} z = Add(cls, ctr)", CENTRED, "1,3,16,16", "z cls ctr"))
+    values = {
+        name: v.detach().numpy()[0] for name, v in oracle.forward({"x": IMAGE}, ["z", "cls", "ctr"]).items()
+    }
+    chances = 1 / (1 + np.exp(-values["cls"])) / (1 + np.exp(-values["ctr"]))
+    channel = int(chances.max(0).argmax()) if target is None else target
+    place = int(chances[:, channel].argmax())
+    assert (found.channel, found.position) == (channel, (place,))
+    seed = np.zeros((1, 20, 4))
+    seed[0, place, channel] = 1
+    wanted = oracle.back("z", seed, "gradient")["x"]
+    np.testing.assert_allclose(found.reconstruction[None], wanted, rtol=1e-4, atol=1e-6)
+    graph = explain_graph(compile_pair(load(proto), semantics="gradient"))
+    made = Session(graph.proto, graph.folder, "cpu").run(
+        {"x": IMAGE, "target": np.array([-1 if target is None else target])}
+    )
+    np.testing.assert_allclose(numpy_of(made[RECONSTRUCTION]), wanted, rtol=1e-4, atol=1e-6)
