@@ -290,7 +290,7 @@ def _with_images(model: Model, value: str) -> str | None:
         batch = batch_axis(model, names, value)
         if value in model.inputs or where is None or shape is None or value not in reached or batch is None:
             continue
-        if _shares_out(model, value):
+        if _shares_out(model, value) or any(CHANNEL in axis and axis - {CHANNEL, BATCH} for axis in where):
             continue
         if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
             return value
