@@ -47,7 +47,7 @@ class Ranked:
     before, before_axes
         The scores that the output is made of, which tell apart classes whose numbers rounding made equal.
     rivals
-        As in :class:`onnx_deconv.model.heads.Head`: a class is as strong as it is ahead of the others.
+        As in :class:`onnx_deconv.model.heads.Head`: a class is as strong as its odds against the others.
     """
 
     value: str
@@ -274,17 +274,22 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
         return op.Mul(squash(scores), squash(certain))
     if ranked.by_output:
         return by
-    return _of_elements(op, _ahead(op, by) if ranked.rivals else by, ranked)
+    return _of_elements(op, _log_odds(op, by) if ranked.rivals else by, ranked)
 
 
-def _ahead(op: Emitter, values: Signal) -> Signal:
-    """Return by how much each channel is ahead of the strongest other one at its position."""
-    first = op.ReduceMax(values, [1], keepdims=1)
-    best = op.Equal(values, first)
-    others = op.ReduceMax(op.Where(best, np.asarray(np.finfo(op.dtype).min), values), [1], keepdims=1)
+def _log_odds(op: Emitter, values: Signal) -> Signal:
+    """Return the logarithm of each channel's odds against all others at its position, as by a softmax.
+
+    The probability itself is rounded to 1 where a channel is far ahead.
+    """
+    first, one = op.ReduceMax(values, [1], keepdims=1), np.ones((), op.dtype)
+    best, behind = op.Equal(values, first), op.Sub(values, first)
+    share = op.Exp(behind)
+    others = op.ReduceSum(op.Where(best, np.zeros((), op.dtype), share), [1], keepdims=1)
     equal = op.ReduceSum(op.Cast(best, to=op.elem_type), [1], keepdims=1)
-    second = op.Where(op.Greater(equal, np.ones((), op.dtype)), first, others)
-    return op.Sub(values, op.Where(best, second, first))
+    of_best = op.Add(others, op.Sub(equal, one))
+    rest = op.Where(best, of_best, op.Sub(op.Add(others, equal), share))
+    return op.Sub(behind, op.Log(op.Max(rest, np.asarray(np.finfo(op.dtype).tiny))))
 
 
 def _of_elements(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
