@@ -127,24 +127,25 @@ def of_classes(values: Array, head: Head) -> Array:
     ndarray
         Shape (N, number of classes).
     """
-    found = scores_of(_log_odds(values) if head.rivals else values)
+    found = _best_odds(values) if head.rivals else scores_of(values)
     if head.elements is None:
         return found
     channels, signs = zip(*head.elements, strict=True)
     return np.asarray(found[:, channels] * np.array(signs, found.dtype))
 
 
-def _log_odds(values: Array) -> Array:
-    """Return the logarithm of each channel's odds against all others at its position, as by a softmax.
+def _best_odds(values: Array) -> Array:
+    """Return the logarithm of each channel's best odds against all others at a position, as by a softmax.
 
-    The probability itself is rounded to 1 where a channel is far ahead.
+    The probability itself is rounded to 1 where a channel is far ahead: it is not taken from 1.
     """
     first = values.max(axis=1, keepdims=True)
     best, share = values == first, np.exp(values - first)
-    others = np.where(best, 0, share).sum(axis=1, keepdims=True)
-    equal = best.sum(axis=1, keepdims=True, dtype=values.dtype)
-    rest = np.where(best, others + (equal - 1), others + equal - share)
-    return np.asarray(values - first - np.log(np.maximum(rest, np.finfo(values.dtype).tiny)))
+    behind = np.where(best, 0, share).sum(axis=1, keepdims=True)
+    total = share.sum(axis=1, keepdims=True)
+    several = total - behind > 1.5  # noqa: PLR2004 - of equals, each has a share of 1
+    rest = np.maximum(np.where(several, total - 1, behind), np.finfo(values.dtype).tiny)
+    return np.asarray(np.log(scores_of(share / np.where(best, rest, total - share))))
 
 
 def make_seed(values: Array, aims: Sequence[Aim], kind: SeedKind = "auto") -> tuple[Array, str]:

@@ -274,22 +274,23 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
         return op.Mul(squash(scores), squash(certain))
     if ranked.by_output:
         return by
-    return _of_elements(op, _log_odds(op, by) if ranked.rivals else by, ranked)
+    return _of_elements(op, _best_odds(op, by) if ranked.rivals else by, ranked)
 
 
-def _log_odds(op: Emitter, values: Signal) -> Signal:
-    """Return the logarithm of each channel's odds against all others at its position, as by a softmax.
+def _best_odds(op: Emitter, values: Signal) -> Signal:
+    """Return the logarithm of each channel's best odds against all others at a position, as by a softmax.
 
-    The probability itself is rounded to 1 where a channel is far ahead.
+    The probability itself is rounded to 1 where a channel is far ahead: it is not taken from 1.
     """
-    first, one = op.ReduceMax(values, [1], keepdims=1), np.ones((), op.dtype)
-    best, behind = op.Equal(values, first), op.Sub(values, first)
-    share = op.Exp(behind)
-    others = op.ReduceSum(op.Where(best, np.zeros((), op.dtype), share), [1], keepdims=1)
-    equal = op.ReduceSum(op.Cast(best, to=op.elem_type), [1], keepdims=1)
-    of_best = op.Add(others, op.Sub(equal, one))
-    rest = op.Where(best, of_best, op.Sub(op.Add(others, equal), share))
-    return op.Sub(behind, op.Log(op.Max(rest, np.asarray(np.finfo(op.dtype).tiny))))
+    first = op.ReduceMax(values, [1], keepdims=1)
+    best, share = op.Equal(values, first), op.Exp(op.Sub(values, first))
+    behind = op.ReduceSum(op.Where(best, np.zeros((), op.dtype), share), [1], keepdims=1)
+    total = op.ReduceSum(share, [1], keepdims=1)
+    several = op.Greater(op.Sub(total, behind), np.asarray(1.5, op.dtype))  # of equals, each has a share of 1
+    rest = op.Where(several, op.Sub(total, np.ones((), op.dtype)), behind)
+    rest = op.Where(best, op.Max(rest, np.asarray(np.finfo(op.dtype).tiny)), op.Sub(total, share))
+    odds = op.Reshape(op.Div(share, rest), [0, 0, -1])
+    return op.Log(op.ReduceMax(odds, [2], keepdims=1))
 
 
 def _of_elements(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
