@@ -2910,3 +2910,46 @@ def test_sigmoids_that_were_stacked_are_asked_about():
         explainer(proto)(IMAGES)
     with pytest.raises(ModelError, match="nothing tells what they are"):
         explain_graph(compile_pair(load(proto), semantics="gradient"))
+
+
+# --- a segmenter that draws: each class has a colour ------------------------------------------------
+
+PAINTED = {
+    "NHWC": "y = Gather(colours, a)",
+    "NCHW": "p = Gather(colours, a) y = Transpose<perm=[0,3,1,2]>(p)",
+    "shares": "p = Gather(colours, a) t = Transpose<perm=[0,3,1,2]>(p) y = Div(t, most)",
+    "whole numbers": "b = Cast<to=2>(colours) y = Gather(b, a)",
+    "by coordinates": "u = Unsqueeze(a, last) y = GatherND(colours, u)",
+    "blue first": "p = Gather(colours, a) y = Slice(p, end, start, last, back)",
+}
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+@pytest.mark.parametrize("painted", PAINTED)
+def test_a_painted_segmentation_is_explained_from_the_scores_of_its_classes(painted, classes):
+    """The colours take no part: it is explained as the numbers of the classes are."""
+    weights = {
+        "k": random(classes, 3, 1, 1), "colours": np.float32(np.arange(classes * 3).reshape(classes, 3) * 16),
+        "most": np.float32([255]), "last": np.array([-1]), "end": np.array([-1]), "start": np.array([-4]),
+        "back": np.array([-1]),
+    }  # fmt: skip
+    body = "c = Conv(x, k) a = ArgMax<axis=1, keepdims=0>(c)"
+    feeds = random(2, 3, 6, 7)
+    plain = Explainer(model(f"{body} y = Cast<to=1>(a)", weights, "N,3,6,7"), "gradient", providers="cpu")
+    proto = model(f"{body} {PAINTED[painted]}", weights, "N,3,6,7")
+    if painted == "whole numbers":
+        proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    ask = Explainer(proto, "gradient", providers="cpu")
+    assert (ask.head.kind, ask.head.start) == ("class map", "c")
+    for target, position in ((None, None), (1, None), (2, (3, 4)), (1, "region")):
+        for found, wanted in zip(
+            ask(feeds, target, position=position), plain(feeds, target, position=position), strict=True
+        ):
+            assert found.channel == wanted.channel
+            np.testing.assert_array_equal(found.reconstruction, wanted.reconstruction)
+    (one,) = ask(feeds[:1], 2, position=(3, 4))
+    expected = np.zeros((3, 6, 7))
+    expected[:, 3, 4] = weights["k"][2, :, 0, 0]
+    np.testing.assert_allclose(one.reconstruction, expected, atol=1e-6)
+    own = plain(feeds, 1)
+    np.testing.assert_allclose(in_one_graph(proto, feeds, [1, 1]), arrays(own), atol=1e-6)

@@ -577,7 +577,10 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
     named: list[Part | None] = [
-        "scores" if head.squash == "together" else _PARTS.get(told_by_name(head.output)) for head in found
+        "scores"
+        if head.squash == "together" or head.ranked in model.products.values()
+        else _PARTS.get(told_by_name(head.output))
+        for head in found
     ]
     told, of = [], parts(sized, named)
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]

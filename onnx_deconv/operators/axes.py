@@ -311,7 +311,7 @@ def picked_from(at: ForwardNode) -> int:
     if at.node.op == "OneHot" and len(at.node.inputs) > 2:  # noqa: PLR2004
         off_on = at.constant(2)
         return 0 if off_on is not None and off_on[0] < off_on[1] else 1
-    return 1 if at.node.op == "NonMaxSuppression" or is_table(at) else 0
+    return 1 if at.node.op == "NonMaxSuppression" or is_table(at) or is_palette(at) else 0
 
 
 def picked_along(at: ForwardNode) -> int | None:
@@ -336,6 +336,17 @@ def is_table(at: ForwardNode) -> bool:
     return sizes is not None and sum(size != 1 for size in sizes) <= 1
 
 
+def is_palette(at: ForwardNode) -> bool:
+    """Tell whether a node looks up the colour of each class: three or four numbers."""
+    if at.node.op not in _LOOKS_UP - {"GatherElements"} or at.node.inputs[1].name in at.model.constants:
+        return False
+    table = at.node.inputs[0].name
+    sizes = at.model.type_of(table).shape if table in at.model.constants else None
+    first = at.node.op != "Gather" or at.axis() == 0
+    return first and sizes is not None and len(sizes) == 2 and sizes[1] in _COLOURS  # noqa: PLR2004
+
+
+_COLOURS = (3, 4)
 _LOOKS_UP = {"Gather", "GatherElements", "GatherND", "ArrayFeatureExtractor"}
 
 
