@@ -305,6 +305,16 @@ def test_a_normalisation_by_a_norm_becomes_a_division(form, real):
     assert_close(answer(after, {"x": x}), expected, 2e-3 if real == "float16" else 1e-6)
 
 
+@pytest.mark.parametrize(("form", "order"), [("", 2), ("<p = 1>", 1), ("<p = 3>", 3)])
+def test_a_pool_by_a_norm_over_whole_maps_becomes_the_norm(form, order):
+    before = graph_of(f"y = GlobalLpPool{form}(x)", "float[2,3,4,5] x")
+    after = apply_passes(before, ["norms"])
+    assert ("GlobalLpPool" in operators(after)) == (order > 2)
+    x = random(2, 3, 4, 5)
+    expected = (np.abs(x.astype(float)) ** order).sum((2, 3), keepdims=True) ** (1 / order)
+    assert_close(answer(after, {"x": x}), expected, 1e-6)
+
+
 @pytest.mark.parametrize("rules", ["guided", "gradient"])
 def test_masks_have_an_offset_that_openvino_does_not_take_for_another(rules):
     """Of 0 it makes 0.5: half of a signal would pass where it is stopped."""
@@ -606,6 +616,8 @@ def test_pools_of_old_models_of_a_free_number_of_images_lose_their_indices_too(r
         ("tensorrt", "y = QLinearConv(x, w, w, w, w, w, w, w)", "QLinearConv .* not known"),
         ("tensorrt", "i = Cast<to = 6>(x) y = DequantizeLinear(i, w)", "DequantizeLinear .* of int32"),
         ("tract", "y = GlobalLpPool(x)", "GlobalLpPool .* computed wrongly"),
+        ("openvino", "y = GlobalLpPool<p = 3>(x)", "GlobalLpPool .* a higher power than 2"),
+        ("openvino", "y = LpNormalization(x)", "LpNormalization .* adds something"),
         ("tract", "c = Conv(x, w) y = Slice(c, one, many, two_, two_)", "Slice .* steps over"),
         ("tensorrt", "y = MaxPool<kernel_shape = [2, 2], dilations = [1, 2]>(x)", "MaxPool .* dilated"),
         ("tensorrt", "y = LpPool<kernel_shape = [2, 2], p = 3>(x)", "LpPool .* a higher power than 2"),

@@ -20,7 +20,7 @@ from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.evaluation import explanations, method_of
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.experiments.sheet import across_tables
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Preprocess, save_png
 from onnx_deconv.model.detections import Fields, Layout, behind, ends_with_nothing, parts
 from onnx_deconv.model.heads import head_of, heads
 from onnx_deconv.runtime import Session, numpy_of
@@ -149,6 +149,9 @@ def test_classes_of_a_map_that_are_weighed_after_the_softmax_are_ranked_by_the_o
     np.testing.assert_allclose(ask.scores(images), weighed[:, order], atol=1e-6)
     found = ask(images)
     assert [order[e.channel] for e in found] == [2, 0]
+    plain = Preprocess(mean=(0, 0, 0), std=(1, 1, 1))
+    hidden = [occlusion(ask, image, size=2, stride=2, fill=0, preprocess=plain) for image in images]
+    assert [each.target for each in hidden] == [e.channel for e in found]  # the same class everywhere
     np.testing.assert_array_equal(in_one_graph(proto, images), arrays(found))
 
 

@@ -808,11 +808,10 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
 
 def _has_rivals(model: Model, tail: Tail, axes: Axes) -> bool:
     """Tell whether an output compares classes with each other, the given one or another of these scores."""
-    if axes.classes is None:
-        return False
+    if axes.classes is None or tail.compares == axes.classes:
+        return axes.classes is not None
     others = (tail_of(model, output) for output in model.outputs if output != tail.output)
-    compared = (each.compares for each in (tail, *others) if each.start == tail.start)
-    return axes.classes in compared
+    return any(each.start == tail.start and each.compares == axes.classes for each in others)
 
 
 def _may_reorder(model: Model, tail: Tail) -> bool:
