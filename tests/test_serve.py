@@ -548,6 +548,7 @@ def test_it_is_not_open_to_other_machines_by_mistake(host):
 
 def test_mistakes_are_one_line():
     assert "two models are named 'demo'" in run("serve", DEMO, DEMO).stderr
+    assert "without a slash" in run("serve", f"cats/large={DEMO}").stderr
     assert "header" in run("serve", DEMO, ONNX_DECONV_TOKEN="a b").stderr
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run("serve", DEMO, "--port", taken.getsockname()[1])
@@ -563,6 +564,23 @@ def test_a_model_that_cannot_be_explained_is_named(tmp_path):
     result = run("serve", f"mine={tmp_path / 'net.onnx'}")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "mine cannot be served" in result.stderr
+
+
+def test_what_a_server_does_not_offer_is_not_the_way_out(tmp_path):
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, 8, 8] x) => (float[N, 3] embedding) {
+            pooled = GlobalAveragePool (x)
+            flat = Flatten (pooled)
+            embedding = LpNormalization (flat)
+        }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    result = run("serve", tmp_path / "net.onnx")
+    assert "--seed unit" in result.stderr
+    assert (
+        "of what onnx-deconv convert --form explain makes; a server explains answers alone" in result.stderr
+    )
 
 
 def test_the_missing_extra_is_named(monkeypatch):
