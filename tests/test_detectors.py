@@ -12,7 +12,7 @@ import pytest
 from cells import SCENE, cell, scene
 from commands import run
 from onnx import TensorProto, helper, numpy_helper
-from small_networks import model
+from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load, save
 from onnx_deconv.compiler.backward import RECONSTRUCTION
@@ -712,6 +712,41 @@ def test_a_product_of_two_sure_probabilities_is_explained_from_before_both(form,
     assert found[0].score == pytest.approx(1, rel=1e-6)
 
 
+POWERS = {
+    "a root": ("p = Mul(sk, so) u = Sqrt(p)", 1.5),
+    "a power": ("p = Mul(sk, so) u = Pow(p, third)", 1.5),
+    "powers": ("ks = Pow(sk, third) os = Pow(so, tenth) u = Mul(ks, os)", 0.3 + 0.1 * 0.5),
+    "roots": ("ks = Sqrt(sk) os = Sqrt(so) u = Mul(os, ks)", 1.5),
+    "one power": ("ks = Pow(sk, third) u = Mul(ks, so)", 0.3 + 0.5),
+    "a limit": ("p = Mul(sk, so) u = Clip(p, tiny, one)", 1.5),
+}
+"""As PP-YOLO and FCOS weigh a class and whether there is anything; and the weight of a cell's pixels."""
+
+
+@pytest.mark.parametrize("form", POWERS)
+def test_powers_of_probabilities_beside_boxes_are_explained_by_the_weighted_scores(form, tmp_path):
+    tail, weight = POWERS[form]
+    body = f"""{TWO} r = Reshape(c, rows) t = Transpose<perm=[0,2,1]>(r) boxes, co, ck = Split<axis=2>(t, to7)
+        so = Sigmoid(co) sk = Sigmoid(ck) {tail} y = Concat<axis=2>(boxes, u)"""
+    proto = net(body, **LEVELS, tenth=np.float32(0.1))
+    ask = explainer(proto)
+    assert (ask.head.start, ask.head.ranked, ask.fields.objectness) == ("y/scores", "y", None)
+    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, weight * SURE / 16), rtol=1e-5, atol=1e-6)
+    assert found[0].score == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("tail", ["ks = Sqrt(sk) u = Mul(ks, so)", "ks = Tanh(sk) u = Mul(ks, so)"])
+def test_a_product_whose_weights_the_graph_does_not_hold_is_explained_itself(tail):
+    """A square root has no exponent among the graph's values, and Tanh raises to no power."""
+    body = f"""{TWO} r = Reshape(c, rows) t = Transpose<perm=[0,2,1]>(r) boxes, co, ck = Split<axis=2>(t, to7)
+        so = Sigmoid(co) sk = Sigmoid(ck) {tail} y = Concat<axis=2>(boxes, u)"""
+    ask = explainer(net(body, **LEVELS))
+    assert ask.head.start == "y"
+    (found,) = ask(scene((1, 2, 0.4)), "bright")
+    assert "'y' is computed from scores" in found.note
+
+
 def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_path):
     """As classifiers with a head for each class write them; a sigmoid of a large number is 1."""
     body = """a = Conv<strides=[16,16]>(x, left) b = Conv<strides=[16,16]>(x, right) af = Flatten(a)
@@ -724,17 +759,47 @@ def test_sigmoids_beside_each_other_are_classes_explained_from_before_each(tmp_p
     np.testing.assert_allclose(arrays(found), right, rtol=1e-6)
 
 
-@pytest.mark.parametrize("factor", ["sure", "again"])
-def test_an_objectness_that_the_graph_has_multiplied_in_counts_once(factor, tmp_path):
-    """It stands beside the boxes and the products; it may be cut out of the rows once more for these."""
-    body = f"""{YOLO["v5"].replace(" y = ", " rows_ = ")} boxes = Slice(rows_, at0, at4, last)
-        sure = Slice(rows_, at4, at5, last) again = Slice(rows_, at4, at5, last)
-        which = Slice(rows_, at5, at7, last) p = Mul(which, {factor}) y = Concat<axis=2>(boxes, sure, p)"""
-    proto = net(body, **LEVELS)
+OVER = "tr = Transpose<perm=[2,0,1]>(rows_) up = Transpose<perm=[2,0,1]>(p) over = ScatterND(tr, last2, up)"
+COUNTED_IN = {
+    "beside": "p = Mul(which, sure) y = Concat<axis=2>(boxes, sure, p)",
+    "cut out again": "p = Mul(which, again) y = Concat<axis=2>(boxes, sure, p)",
+    "left with the boxes": (
+        "p = Mul(which, sure) rest = Slice(rows_, at0, at5, last) y = Concat<axis=2>(rest, p)"
+    ),
+    "written over": f"p = Mul(which, sure) {OVER} y = Transpose<perm=[1,2,0]>(over)",
+    "repeated": (
+        f"once = Mul(which, sure) as = Shape(which) p = Expand(once, as) {OVER} "
+        "y = Transpose<perm=[1,2,0]>(over)"
+    ),
+}
+"""An objectness that the graph multiplies classes by, and leaves beside them."""
+
+
+@pytest.mark.parametrize("form", COUNTED_IN)
+@pytest.mark.parametrize("rows", ["v5", "in place"])
+def test_an_objectness_that_the_graph_has_multiplied_in_counts_once(rows, form, tmp_path):
+    """Also where the products are written over the classes, and the sigmoids are one, as in YOLO's rows."""
+    turned = "rows_ = Transpose<perm=[0,2,1]>(plain)" if rows == "in place" else "rows_ = Identity(plain)"
+    body = f"""{YOLO[rows].replace(" y = ", " plain = ")}
+        {turned} boxes = Slice(rows_, at0, at4, last) sure = Slice(rows_, at4, at5, last)
+        again = Slice(rows_, at4, at5, last) which = Slice(rows_, at5, at7, last) {COUNTED_IN[form]}"""
+    proto = net(body, **LEVELS, last2=np.array([[5], [6]]))
     head = head_of(load(proto))
     assert (head.output, head.kind) == ("y", "detections")
-    found = in_all_three(proto, scene((1, 2, 0.9), (3, 0, 0.3)), tmp_path, "bright")
+    image = scene((1, 2, 0.9), (3, 0, 0.3))
+    found = in_all_three(proto, image, tmp_path, "bright")
     np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
+    (weaker,) = explainer(proto)(image, "bright", position=(64 + 12,))
+    assert weaker.score == pytest.approx(1 / (1 + np.exp(5)) / (1 + np.exp(10)), rel=1e-3)
+    np.testing.assert_allclose(weaker.reconstruction, cell(3, 0, 1.5 * SURE / 16)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_that_nothing_follows_is_no_box_that_is_written_over_rows():
+    """Its other factor is a number of a box: the rows are explained as they are, with no score among them."""
+    body = f"""{YOLO["v5"].replace(" y = ", " rows_ = ")} wide = Slice(rows_, two_, three_, last)
+        which = Slice(rows_, at5, at7, last) p = Mul(which, wide) {OVER} y = Transpose<perm=[1,2,0]>(over)"""
+    places = {"last2": np.array([[5], [6]]), "two_": np.array([2]), "three_": np.array([3])}
+    assert head_of(load(net(body, **LEVELS, **places))).start == "y"
 
 
 @pytest.mark.parametrize("order", ["p, n", "n, p"])
@@ -848,7 +913,8 @@ def test_numbers_of_classes_are_never_taken_for_scores():
     """Boxes, a score and a class are six numbers, as boxes and the scores of two classes are."""
     body = f"{APART} {ONCE} odd = Sin(v) {ROW} ou = Unsqueeze(odd, none) y = Concat<axis=2>(boxes, ou, cu)"
     proto = net(body)
-    with pytest.raises(InputError, match="nothing tells which of their fields 0 to 5 are classes"):
+    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 5'"
+    with pytest.raises(InputError, match=said):
         explainer(proto)(SCENE)
 
 
@@ -918,6 +984,31 @@ def test_of_two_outputs_of_four_numbers_names_and_softmaxes_tell_the_scores(boxe
         assert head_of(load(proto)).output == names[1]
 
 
+@pytest.mark.parametrize(
+    ("output", "labels", "told"),
+    [("y", "", False), ("y", "abc", False), ("boxes", "", False), ("y", "abcd", True), ("scores", "", True)],
+)
+def test_four_sigmoids_of_each_row_alone_are_a_box_or_four_classes(output, labels, told):
+    """Names say which; else it is asked."""
+    body = f"c = Conv<strides=[4,4]>(x, k) r = Reshape(c, shape) t = Transpose<perm=[0,2,1]>(r) {output} = "
+    weights = {"k": random(4, 1, 4, 4), "shape": np.array([0, 4, 16])}
+    proto = model(f"{body} Sigmoid(t)", weights, "N,1,16,16", output)
+    ask = Explainer(named(proto, *labels) if labels else proto, "gradient", providers="cpu")
+    if told:
+        assert (ask.fields.first, ask.fields.count) == (0, 4)
+    else:
+        said = (
+            "3 labels do not tell which of their fields 0 to 3 are classes; 4 would"
+            if labels
+            else "nothing tells"
+        )
+        with pytest.raises(InputError, match=said):
+            ask(SCENE[:1])
+        tells = "3 labels do not tell" if labels else "nothing tells"
+        with pytest.raises(ModelError, match=f"{tells} which of their fields are classes"):
+            explain_graph(compile_pair(load(proto)))
+
+
 def test_sigmoids_of_boxes_and_classes_that_are_joined_are_asked_about():
     body = f"{FOURS} p = Sigmoid(bt) q = Sigmoid(st) y = Concat<axis=2>(p, q)"
     weights = {
@@ -944,23 +1035,112 @@ def test_a_share_of_the_image_is_explained_by_any_rules():
 
 
 @pytest.mark.parametrize(
-    ("order", "first"), [("bt, q", 4), ("q, bt", 0), ("bt, o, q", 5), ("o, q, bt", None), ("q, o, bt", None)]
+    ("order", "first", "objectness"),
+    [
+        ("bt, q", 4, None),
+        ("q, bt", 0, None),
+        ("bt, o, q", 5, 4),
+        ("bt, q, o", 4, 7),
+        ("o, q, bt", 1, 0),
+        ("q, o, bt", 0, 3),
+        ("q, bt, o", 0, 7),
+        ("bt, both", 5, 4),
+        ("both, bt", 1, 0),
+        ("bt, joined", 4, 7),
+        ("o, bt, angle, q", 6, 0),
+        ("bt, angle, q", 5, None),
+    ],
 )
-def test_the_graph_tells_which_fields_are_probabilities(order, first):
-    """Names alone say 4 or 5 fields before the classes; where the classes come first, the sigmoids do."""
-    body = (
-        f"{FOURS} ct = Conv<strides=[4,4]>(x, ko) ot = Reshape(ct, shape) of = Transpose<perm=[0,2,1]>(ot) "
-        f"q = Sigmoid(st) o = Sigmoid(of) y = Concat<axis=2>({order})"
-    )
-    counts = {"kb": 4, "ks": 3, "ko": 1}
-    kernels = {name: np.ones((count, 1, 4, 4), np.float32) for name, count in counts.items()}
-    ask = Explainer(
-        named(model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16"), "a", "b", "c"),
-        "gradient",
-    )
-    if first is None:
-        with pytest.raises(InputError, match="nothing tells which of their fields 0 to 7 are classes"):
-            ask(SCENE[:1])
-    else:
-        assert (ask.fields.first, ask.fields.count) == (first, 3)
-        assert ask(SCENE[:1])[0].label == "a"
+def test_the_graph_tells_which_fields_are_probabilities(order, first, objectness):
+    """Names alone say 4 or 5 fields before the classes; each sigmoid's probabilities are one group."""
+    reshaped = "{0}t = Reshape({0}m, shape) {0}f = Transpose<perm=[0,2,1]>({0}t)"
+    body = f"""
+        {FOURS} om = Conv<strides=[4,4]>(x, ko) {reshaped.format("o")}
+        am = Conv<strides=[4,4]>(x, ko) {reshaped.format("a")} angle = Identity(af)
+        q = Sigmoid(st) o = Sigmoid(of) joined = Concat<axis=2>(q, o)
+        raw = Concat<axis=2>(of, st) both = Sigmoid(raw) y = Concat<axis=2>({order})
+    """
+    per_field = {"kb": [90] * 4, "ks": [3, 2, 1], "ko": [0.5]}
+    kernels = {
+        name: np.float32(each)[:, None, None, None] / np.float32(16) * np.ones((1, 1, 4, 4), np.float32)
+        for name, each in per_field.items()
+    }
+    proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
+    ask = explainer(proto, labels=["a", "b", "c"])
+    assert (ask.fields.first, ask.fields.count, ask.fields.objectness) == (first, 3, objectness)
+    found = ask(SCENE)
+    # The brightest cell's class a, and its objectness where there is one.
+    each = 3 if objectness is None else 3.5
+    expected = np.concatenate([cell(*where, each / 16) for where in ((1, 2), (0, 3))])
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert [one.label for one in found] == ["a", "a"]
+    mean = SCENE.reshape(2, 4, 4, 4, 4).mean(axis=(2, 4))[[0, 1], [1, 0], [2, 3]]
+    certain = 1 if objectness is None else 1 / (1 + np.exp(-0.5 * mean))
+    np.testing.assert_allclose([one.score for one in found], certain / (1 + np.exp(-3 * mean)), rtol=1e-5)
+    graph = explain_graph(compile_pair(load(proto), semantics="gradient", labels=["a", "b", "c"]))
+    given = Session(graph.proto, graph.folder, "cpu").run({"x": SCENE, "target": np.full(2, -1)})
+    np.testing.assert_allclose(given["reconstruction"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("order", "names", "said"),
+    [
+        (
+            "q, bt, o",
+            "abcde",
+            "5 labels do not tell which of their fields 0 to 7 are classes; 3 would: give the",
+        ),
+        (
+            "o, bt, q",
+            "",
+            "nothing tells which of their fields 0 to 7 are classes: give the classes' labels, or",
+        ),
+    ],
+)
+def test_labels_that_fit_no_fields_are_told_from_those_that_would(order, names, said):
+    body = f"""
+        {FOURS} om = Conv<strides=[4,4]>(x, ko) ot = Reshape(om, shape) of = Transpose<perm=[0,2,1]>(ot)
+        q = Sigmoid(st) o = Sigmoid(of) y = Concat<axis=2>({order})
+    """
+    kernels = {name: np.ones((n, 1, 4, 4), np.float32) for name, n in (("kb", 4), ("ks", 3), ("ko", 1))}
+    proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
+    with pytest.raises(InputError, match=said):
+        explainer(proto, labels=list(names) or None)(SCENE)
+
+
+FINE_AND_COARSE = """
+    c = Conv<strides=[4,4]>(x, k, o) t = Transpose<perm=[0,2,3,1]>(c) fine = Reshape(t, rows2)
+    d = AveragePool<kernel_shape=[2,2],strides=[2,2]>(c) u = Transpose<perm=[0,2,3,1]>(d)
+    coarse = Reshape(u, rows2)
+    e = Conv<strides=[4,4]>(x, b) v = Transpose<perm=[0,2,3,1]>(e) boxes = Reshape(v, rows4)
+    f = AveragePool<kernel_shape=[2,2],strides=[2,2]>(e) w = Transpose<perm=[0,2,3,1]>(f)
+    large = Reshape(w, rows4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "asked", "chosen", "levels"),
+    [
+        ("boxes fine large coarse", None, "fine", ("coarse",)),
+        ("coarse large fine boxes", None, "coarse", ("fine",)),
+        ("boxes fine large coarse", "coarse", "coarse", ()),
+        ("boxes fine", None, "fine", ()),
+    ],
+)
+def test_levels_whose_scores_are_apart_are_told_where_none_is_asked_for(
+    outputs, asked, chosen, levels, tmp_path
+):
+    """As BlazeFace and SCRFD write them: scores and boxes of 16 small cells, and of 4 large ones."""
+    rows = {"rows2": np.array([0, -1, 2]), "rows4": np.array([0, -1, 4])}
+    weights = WEIGHTS | rows | {"b": random(4, 1, 4, 4)}
+    proto = model(FINE_AND_COARSE, weights, "N,1,16,16", outputs)
+    head = head_of(load(proto), asked)
+    assert (head.output, head.kind, tuple(head.levels)) == (chosen, "detections", levels)
+    onnx.save(proto, tmp_path / "net.onnx")
+    save_png(tmp_path / "p.png", np.zeros((16, 16, 3), np.uint8))
+    (tmp_path / "names.txt").write_text("bright\ndark\n")
+    asking = ["--labels", tmp_path / "names.txt", *(["--model-output", asked] if asked else [])]
+    code, _, told = run("explain", tmp_path / "net.onnx", tmp_path / "p.png", *asking, "-o", tmp_path / "out")
+    assert code == 0
+    assert ("--model-output chooses" in told) == bool(levels)
+    assert all(f"'{chosen}' is explained; '{name}', which holds the same classes" in told for name in levels)

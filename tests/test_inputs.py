@@ -114,6 +114,20 @@ def test_the_saliency_of_a_signal_lies_on_what_was_planted():
     assert not red[PLANTED.stop * step :].any()
 
 
+def test_a_spectrogram_without_an_axis_for_channels_is_drawn_as_an_image():
+    """The filter takes one number of the spectrogram, which the graph makes an image of one channel."""
+    body = "t = Unsqueeze(x, one) c = Conv(t, w) r = Relu(c) g = GlobalAveragePool(r) y = Flatten(g)"
+    kernel = np.zeros((1, 1, 8, 12), np.float32)
+    kernel[0, 0, 2, 5] = 3
+    net = model(body, {"one": np.array([1]), "w": kernel}, "N,8,12")
+    one = explain(net, np.ones((8, 12), np.float32), method="gradient", providers="cpu")
+    heat = one.views()["heat"].astype(int).sum(axis=-1)
+    high, wide = heat.shape[0] // 8, heat.shape[1] // 12
+    rows, columns = np.nonzero(heat == heat.max())
+    assert {*(rows // high)} == {2}
+    assert {*(columns // wide)} == {5}
+
+
 @pytest.mark.parametrize("kind", ["npy", "npz", "wav"])
 def test_a_signal_is_read_from_a_file(kind, tmp_path):
     path, out = tmp_path / f"heart.{kind}", tmp_path / "out"

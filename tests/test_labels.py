@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import onnx
 import pytest
 from commands import run
@@ -211,8 +212,9 @@ def test_imagenets_names_are_built_in(classes, cat):
 )
 def test_a_map_that_only_the_number_of_labels_makes_boxes_is_told(caplog, count, kind):
     """Nine channels may be nine classes, or four numbers of a box and five classes, or an objectness too."""
-    proto = model("y = Conv(x, k)", {"k": random(9, 3, 1, 1)}, "N,3,8,8")
-    asked = Explainer(proto, labels=[f"class {k}" for k in range(count)], providers="cpu")
+    proto = model("y = Conv<strides=[2,2]>(x, k)", {"k": random(9, 3, 1, 1)}, "N,3,8,8")
+    names = [f"class {k}" for k in range(count)]
+    asked = Explainer(proto, labels=names, providers="cpu")
     assert asked.head.kind == kind
     message = (
         f"the given model: output 'y' is taken for a detector's boxes, as {count} labels for 9 channels "
@@ -220,6 +222,30 @@ def test_a_map_that_only_the_number_of_labels_makes_boxes_is_told(caplog, count,
     )
     told = [r.getMessage() for r in caplog.records if "boxes" in r.getMessage()]
     assert told == ([message] if kind == "detections" else [])
+    inspected = inspect_model(load(proto), labels=names).names_differ or ""
+    assert (inspected == message.partition(": ")[2]) == (kind == "detections")
+
+
+LARGER = {"twice": np.float32([1, 1, 2, 2]), "k": random(9, 3, 1, 1)}
+PIXELS = {
+    "as large as the image": ("y = Conv(x, k)", "N,3,8,8"),
+    "as large, NHWC": (
+        "t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, k) y = Transpose<perm=[0,2,3,1]>(c)",
+        "N,8,8,3",
+    ),
+    "drawn larger": ('s = Conv<strides=[4,4]>(x, k) y = Resize<mode="linear">(s, , twice)', "N,3,8,8"),
+    "drawn larger, any size": ("s = Conv<strides=[4,4]>(x, k) r = Resize(s, , twice) y = Relu(r)", "N,3,H,W"),
+}
+
+
+@pytest.mark.parametrize("made", PIXELS)
+def test_no_number_of_labels_makes_boxes_of_pixels(caplog, made):
+    """A detector has a box for each cell of many pixels; a segmenter a class for each pixel."""
+    body, shape = PIXELS[made]
+    proto = model(body, LARGER, shape)
+    asked = Explainer(proto, labels=[f"class {k}" for k in range(5)], providers="cpu")
+    assert (asked.head.kind, asked.classes) == ("class map", 9)
+    assert ["names may be wrong" in r.getMessage() for r in caplog.records] == [True]
 
 
 def test_another_number_of_names_than_of_classes_is_told_wherever_it_is_noticed(tmp_path, caplog):

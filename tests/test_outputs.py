@@ -1,7 +1,13 @@
 """What a model's outputs are: their axes, kinds and tails, found from the graph."""
 
+import json
+import re
+
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from commands import run
 from small_networks import model, random
 
 from onnx_deconv import Explainer, InputError, ModelError, load
@@ -182,8 +188,36 @@ TOKENS = f"{MAPS} q = Reshape(r, rest) l = Transpose<perm=[0,2,1]>(q) p = Slice(
 def test_the_last_dense_layer_tells_which_axis_holds_the_classes(steps, tail, axes, batch):
     weights = {"asked": random(6, 4), "five": random(5), "six": np.array([6]), "turned": random(5, 4)}
     found = head(f"{steps} {tail}", batch, **weights, one=np.array([1]))
-    assert (found.kind, found.problem) == ("sequence", None)
+    assert (found.kind, found.problem, found.assumed) == ("sequence", None, True)
     assert (found.axes.batch, found.axes.classes, found.axes.positions) == axes
+
+
+@pytest.mark.parametrize(
+    ("tail", "output", "labels", "how"),
+    [
+        ("Identity(s)", "y", (), "sequence, assumed"),
+        ("Identity(s)", "logits", (), "sequence, by its name"),
+        ("Identity(s)", "y", "abcde", "sequence"),
+        ("Softmax<axis=2>(s)", "y", (), "sequence"),
+        ("Cast<to=1>(i)", "y", (), "sequence"),
+    ],
+)
+def test_steps_of_a_dense_layer_are_only_assumed_to_have_classes(tail, output, labels, how, tmp_path):
+    """They may be a forecast, features or pixels, too: commands say so once, and what tells."""
+    body = f"{QUERIES} g = MatMul(p, t) s = MatMul(g, m) i = ArgMax<axis=2>(s) {output} = {tail}"
+    path = tmp_path / "net.onnx"
+    onnx.save(model(body, WEIGHTS | {"asked": random(6, 4)}, "N,3,6,9", output), path)
+    np.save(tmp_path / "x.npy", random(1, 3, 6, 9))
+    (tmp_path / "names.txt").write_text("\n".join(labels))
+    given = ("--labels", tmp_path / "names.txt") if labels else ()
+    if not labels:  # which inspect does not take
+        assert re.search(f"^{output} +{how}  ", run("inspect", path)[1], re.MULTILINE)
+    made = ("--rules", "gradient", "--json", "-o", tmp_path / "made")
+    code, stdout, stderr = run("explain", path, tmp_path / "x.npy", *made, *given)
+    assert code == 0, stderr
+    assumed = how == "sequence, assumed"
+    assert stderr.count("is taken for classes at each step: nothing in the file says so") == assumed
+    assert [json.loads(line)["kind_assumed"] for line in stdout.splitlines()] == [assumed]
 
 
 @pytest.mark.parametrize(("output", "width"), [("y", 2), ("y", 4), ("keypoints", 5), ("features", 5)])
@@ -280,6 +314,28 @@ def test_the_first_filter_tells_which_axis_holds_the_channels(body, shape, axis)
 
 
 @pytest.mark.parametrize(
+    ("body", "shape"),
+    [
+        ("t = Unsqueeze(x, one) y = Conv(t, w)", "N,8,12"),
+        ("t = Unsqueeze(x, last) u = Transpose<perm=[0,3,1,2]>(t) y = Conv(u, w)", "N,8,12"),
+        ("t = Reshape(x, cut) u = Transpose<perm=[0,2,1]>(t) y = Conv(u, v)", "N,24"),
+    ],
+)
+def test_an_input_whose_axes_the_first_filter_goes_along_has_no_channels(body, shape):
+    """A spectrogram that becomes an image of one channel, and a sound that is cut into frames of 8."""
+    weights = {
+        "one": np.array([1]),
+        "last": np.array([3]),
+        "cut": np.array([0, 3, 8]),
+        "w": np.ones((2, 1, 3, 3), np.float32),
+        "v": np.ones((2, 8, 1), np.float32),
+    }
+    used = {name: each for name, each in weights.items() if f" {name})" in body}
+    names = axis_names(load(model(body, used, shape)))
+    assert (names.channels, names.planes) == ({}, {"x"})
+
+
+@pytest.mark.parametrize(
     "axes", [Axes(0, 1, (2, 3)), Axes(2, 3, (0, 1)), Axes(1, 2, (0, 3)), Axes(1, 0, (3, 2))]
 )
 def test_axes_are_brought_into_order_and_back(axes):
@@ -371,3 +427,40 @@ def test_the_layer_that_a_refusal_names_can_be_explained(tail, layer):
         explainable(load(proto))
     (found,) = Explainer(proto, "gradient", providers="cpu")(random(1, 3, 6, 9), layer=layer)
     assert not found.is_empty
+
+
+@pytest.mark.parametrize("scores", ["y = Softmax(d)", "y = Identity(d)"])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_input_that_is_returned_is_listed_and_the_other_output_explained(scores, first):
+    weights = {"k": random(4, 3, 2, 2), "w": random(4, 5)}
+    body = f"c = Conv(x, k) g = GlobalAveragePool(c) f = Flatten(g) d = MatMul(f, w) {scores}"
+    proto = model(body, weights, "N,3,4,4")
+    proto.graph.output.insert(0 if first else 1, proto.graph.input[0])
+    onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    ask = Explainer(proto, "gradient", providers="cpu")
+    assert ask.head.output == "y"
+    (found,) = ask(random(1, 3, 4, 4), 2)
+    places = np.zeros((3, 4, 4))
+    for row, column in np.ndindex(3, 3):  # a kernel of 2×2 at nine places
+        places[:, row : row + 2, column : column + 2] += np.einsum(
+            "ocij,o->cij", weights["k"], weights["w"][:, 2]
+        )
+    np.testing.assert_allclose(found.reconstruction, places / 9, rtol=1e-4, atol=1e-6)
+    listed = {head.output: head.problem for head in heads(load(proto))}
+    assert listed == {"x": "output 'x' is the input itself", "y": None}
+    with pytest.raises(ModelError, match="output 'x' is the input itself: choose the output 'y', or a layer"):
+        Explainer(proto, output="x")(random(1, 3, 4, 4))
+    del proto.graph.output[1 if first else 0]
+    with pytest.raises(ModelError, match="output 'x' is the input itself: choose a layer"):
+        Explainer(proto)(random(1, 3, 4, 4))
+
+
+def test_a_result_with_an_inputs_name_is_refused_with_its_node():
+    """As PyTorch's exporter writes a returned input; no runtime takes it."""
+    proto = model("y = Relu(x)", {}, "N,3,4,4")
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["x"], ["x"], name="same"))
+    proto.graph.output.append(proto.graph.input[0])
+    with pytest.raises(Exception, match="Duplicate definition"):
+        onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    with pytest.raises(ModelError, match="input 'x' is given anew by node 'same', which no runtime takes"):
+        load(proto)

@@ -293,6 +293,53 @@ def test_openvino_finds_a_square_weight_that_is_read_in_two_manners(tmp_path):
     assert (tmp_path / "made" / "explain.onnx").read_bytes() == before
 
 
+def divides_by_places():
+    """An average pool that does not count its padding, of maps that are as large as its windows."""
+    body = """
+        c = Conv(x, w) r = Relu(c) y = GlobalAveragePool(p) d = Conv(a, v)
+        a = AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(r) p = Relu(d)
+    """
+    return model(body, {"w": random(4, 3, 2, 2), "v": random(6, 4, 3, 3)}, "N,3,4,4")
+
+
+@pytest.mark.slow
+def test_openvino_does_not_take_places_of_a_map_for_those_of_a_filter(tmp_path):
+    """Without the maximum between them it computes the reconstruction wrongly (2026.4)."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    more = ("--kind", "classes", "--rules", "lrp")
+    assert convert(tmp_path, *more, proto=divides_by_places())[0] == 0
+    code, _, err = convert(tmp_path, *more, "--passes", "sizes,filters", proto=divides_by_places())
+    assert code == 1
+    assert "OpenVINO: 'reconstruction' differs" in err
+
+
+def quantised():
+    """A filter and a sum of eight bits, as onnxruntime's tools write them, and a pool."""
+    body = """
+        q = QuantizeLinear(x, scale, zero) c = QLinearConv(q, scale, zero, w, scale, zero, scale, zero)
+        d = com.microsoft.QLinearAdd(c, scale, zero, c, scale, zero, scale, zero)
+        p = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(d) r = DequantizeLinear(p, scale, zero)
+        f = Conv(r, v) y = GlobalAveragePool(f)
+    """
+    rng = np.random.default_rng(0)
+    weights = {"scale": np.array(1 / 16, np.float32), "zero": np.array(7, np.uint8)}
+    weights["w"] = rng.integers(0, 15, (4, 3, 3, 3)).astype(np.uint8)
+    proto = model(body, weights | {"v": random(5, 4, 1, 1)}, "1,3,17,17")
+    proto.opset_import.add(domain="com.microsoft", version=1)
+    return proto
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["openvino", "tract"])
+def test_graphs_of_eight_bits_are_proved(tmp_path, runtime):
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    onnx.save(quantised(), tmp_path / "model.onnx")
+    more = ("--form", "explain", "--for", runtime, "--kind", "classes")
+    code, out, err = command("convert", tmp_path / "model.onnx", "-o", tmp_path / "made", *more)
+    assert (code, err) == (0, ""), err
+    assert "check ok:" in out
+
+
 @pytest.mark.slow
 def test_tract_proves_graphs(tmp_path):
     pytest.importorskip("tract", reason="tract is not installed")

@@ -20,7 +20,7 @@ from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.evaluation import explanations, method_of
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.experiments.sheet import across_tables
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Preprocess, save_png
 from onnx_deconv.model.detections import Fields, Layout, behind, ends_with_nothing, parts
 from onnx_deconv.model.heads import head_of, heads
 from onnx_deconv.runtime import Session, numpy_of
@@ -72,6 +72,87 @@ def segmenter(tail="NCHW", batch="N", size="4,6"):
         "blue",
         "black",
     )
+
+
+CLASS_MAPS = {
+    "softmax": "y = Softmax<axis=1>(h)",
+    "log-softmax": "y = LogSoftmax<axis=1>(h)",
+    "NHWC softmax": "t = Transpose<perm=[0,2,3,1]>(h) y = Softmax<axis=3>(t)",
+    "argmax": "a = ArgMax<axis=1>(h) y = Cast<to=1>(a)",
+    "argmax of a softmax": "p = Softmax<axis=1>(h) a = ArgMax<axis=1>(p) y = Cast<to=1>(a)",
+    "raw beside a softmax": "y = Identity(h) z = Softmax<axis=1>(y)",
+    "raw": "y = Identity(h)",
+    "some": "p = Softmax<axis=1>(h) y = Gather<axis=1>(p, few)",
+}
+
+
+@pytest.mark.parametrize("tail", CLASS_MAPS)
+def test_the_strongest_class_of_a_map_is_furthest_ahead_of_the_others(tail):
+    """A softmax does not see what the scores of a position have in common, however large it is."""
+    hill = np.zeros((1, 1, 4, 6), np.float32)
+    hill[..., 0, 0] = 100
+    images = np.zeros((2, 3, 4, 6), np.float32)
+    images[0, 2, 0, 0] = 0.5  # blue is ahead by a half, on the hill, and by 1 elsewhere
+    images[0, 1, 2, 3] = 5  # green by 3
+    images[0, 2, 2, 3], images[0, 2, 1, 1] = 2, 1
+    images[1] = images[0, ::-1]  # red in the place of blue; green as before
+    body, outputs = (
+        f"c = Conv(x, same) h = Add(c, hill) {CLASS_MAPS[tail]}",
+        "y z" if "beside" in tail else "y",
+    )
+    proto = named(
+        model(body, SAME | {"hill": hill, "few": np.array([2, 1, 0])}, "N,3,4,6", outputs),
+        *(("blue", "green", "red") if tail == "some" else ("red", "green", "blue", "black")),
+    )
+    ask = explainer(proto)
+    found = ask(images)
+    raw = tail == "raw"
+    assert [e.label for e in found] == (["blue", "red"] if raw else ["green", "green"])
+    assert [e.score for e in found] == [100.5, 100.5] if raw else [3, 3]
+    assert [e.standing.rank for e in ask(images, "green")] == ([2, 2] if raw else [1, 1])
+    ahead = {"red": [-0.0, 1], "green": [3, 3], "blue": [1, 0], "black": [0, 0]}
+    if not raw:
+        expected = np.transpose([ahead[name] for name in ask.labels.names])
+        np.testing.assert_allclose(ask.scores(images), expected)
+    channels = [["red", "green", "blue"].index(e.label) for e in found]
+    maps = np.stack([only(images + hill, k)[n] for n, k in enumerate(channels)])
+    np.testing.assert_allclose(arrays(found), maps, atol=1e-6)
+    np.testing.assert_array_equal(in_one_graph(proto, images), arrays(found))
+    weights = np.zeros((2, len(ask.labels.names)), np.float32)
+    np.testing.assert_array_equal(in_one_graph(proto, images, weights, "weights"), arrays(found))
+    equal = np.ones_like(images)  # the first of equals
+    assert ask(equal)[0].channel == 0
+    np.testing.assert_array_equal(in_one_graph(proto, equal), arrays(ask(equal)))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "p = Softmax<axis=1>(c) y = Mul(p, weigh)",
+        "p = Sigmoid(c) y = Mul(p, weigh)",
+        "p = Softmax<axis=1>(c) w = Mul(p, weigh) y = Transpose<perm=[2,0,3,1]>(w)",
+        "p = Softmax<axis=1>(c) w = Mul(p, weigh) y = Gather<axis=1>(w, few)",
+    ],
+)
+def test_classes_of_a_map_that_are_weighed_after_the_softmax_are_ranked_by_the_output(tail):
+    images = np.zeros((2, 3, 4, 6), np.float32)
+    images[0, 1, 2, 3], images[0, 2, 1, 1] = 4, 2  # green is the surest, and blue weighs more
+    images[1, 0, 1, 2], images[1, 2] = 1, -9  # red is the surest, and blue is nowhere
+    weights = SAME | {"weigh": np.float32([1, 1, 6, 0.5])[:, None, None], "few": np.array([2, 1, 0])}
+    proto = model(f"c = Conv(x, same) {tail}", weights, "N,3,4,6")
+    scores = np.append(images, np.zeros((2, 1, 4, 6)), axis=1)
+    odds = np.exp(scores)
+    shares = odds / (1 + odds if "Sigmoid" in tail else odds.sum(axis=1, keepdims=True))
+    weighed = (shares * weights["weigh"]).max(axis=(2, 3))
+    order = [2, 1, 0] if "Gather" in tail else [0, 1, 2, 3]
+    ask = explainer(proto)
+    np.testing.assert_allclose(ask.scores(images), weighed[:, order], atol=1e-6)
+    found = ask(images)
+    assert [order[e.channel] for e in found] == [2, 0]
+    plain = Preprocess(mean=(0, 0, 0), std=(1, 1, 1))
+    hidden = [occlusion(ask, image, size=2, stride=2, fill=0, preprocess=plain) for image in images]
+    assert [each.target for each in hidden] == [e.channel for e in found]  # the same class everywhere
+    np.testing.assert_array_equal(in_one_graph(proto, images), arrays(found))
 
 
 WIDE = {
@@ -653,9 +734,7 @@ def test_images_of_which_several_make_one_result_are_refused():
         "N,3,4,6",
     )
     for target in (None, 0):
-        with pytest.raises(
-            InputError, match="has 2 of its rows for 4 images: the model joins several into one"
-        ):
+        with pytest.raises(InputError, match="has 2 rows for 4 images: the model joins several into one"):
             explainer(proto)(np.ones((4, 3, 4, 6), np.float32), target)
     assert len(explainer(proto)(np.ones((4, 3, 4, 6), np.float32), layer="c")) == 4
 
@@ -1162,6 +1241,37 @@ def test_a_box_of_a_grid_of_anchors_lies_on_its_cell(order):
         ask(SCENE, "at 9,9")
 
 
+@pytest.mark.parametrize("seed", ["map", "present", "strongest", "one", "auto"])
+def test_a_box_starts_with_one_whatever_a_map_would(seed):
+    """The score of the weaker one is below zero, and must not turn the picture round."""
+    for net, at in ((grid("fields last"), (0,)), (level("sigmoids beside the box", "bright", "dark"), ())):
+        ask = explainer(net)
+        found = ask(SCENE[1:], "bright#2", seed=seed)
+        assert ask.forward(SCENE[1:]).explained[0][(5, *found[0].position)] == pytest.approx(-3, rel=1e-5)
+        np.testing.assert_allclose(arrays(found), cell(0, 0, 14 / 16), atol=1e-6)
+        assert found[0].seed == "one"
+        (same,) = ask(SCENE[1:], "bright", position=(*at, 0, 0), seed=seed)
+        np.testing.assert_array_equal(same.reconstruction, found[0].reconstruction)
+        graph = explain_graph(compile_pair(load(net), semantics="gradient"), seed=seed)
+        assert graph.manifest["seed"] == "one"
+        dark = np.ones((1, 1, 16, 16), np.float32) / 10  # the best box's score is below zero
+        own = Session(graph.proto, graph.folder, "cpu").run({"x": dark, "target": np.array([0])})
+        np.testing.assert_allclose(own[RECONSTRUCTION], arrays(ask(dark, "bright", seed=seed)), atol=1e-6)
+        np.testing.assert_allclose(own[RECONSTRUCTION], cell(0, 0, 14 / 16), atol=1e-6)
+    (asked,) = ask(SCENE[1:], "bright", position=(0, 0), seed="value")  # the score itself, -3, and -1.2
+    np.testing.assert_allclose(asked.reconstruction, cell(0, 0, (10 * -3 + 4 * -1.2) / 16)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("seed", "factor"), [("map", 1), ("present", 1), ("strongest", 1), ("value", -2)])
+def test_a_position_of_scores_below_zero_starts_with_one(seed, factor):
+    (found,) = explainer(segmenter())(
+        -2 * np.ones((1, 3, 4, 6), np.float32), "green", position=(1, 2), seed=seed
+    )
+    expected = np.zeros((3, 4, 6))
+    expected[1, 1, 2] = factor
+    np.testing.assert_array_equal(found.reconstruction, expected)
+
+
 NOBODYS = (-2, -3, 99, 2**40)
 """Numbers that no class, channel or unit has, and that do not stand for the strongest."""
 
@@ -1197,6 +1307,14 @@ LEVELS = {
     "NHWC": "y = Transpose<perm=[0,2,3,1]>(c)",
     "sigmoids beside the box": f"{SPLIT} y = Concat<axis=1>(b, s, t)",
     "sigmoids, NHWC": f"{SPLIT} j = Concat<axis=1>(b, s, t) y = Transpose<perm=[0,2,3,1]>(j)",
+    "joined": "b, o, p = Split<axis=1>(c, parts) y = Concat<axis=1>(b, o, p)",
+    "joined, NHWC": """
+        b, o, p = Split<axis=1>(c, parts) j = Concat<axis=1>(b, o, p)
+        q = QuantizeLinear(j, step) d = DequantizeLinear(q, step) y = Transpose<perm=[0,2,3,1]>(d)
+    """,
+    "joined along the last axis": """
+        t = Transpose<perm=[0,2,3,1]>(c) b, o, p = Split<axis=3>(t, parts) y = Concat<axis=-1>(b, o, p)
+    """,
     "sides": f"{SPLIT} d = Concat<axis=1>({', '.join('b' * 16)}) y = Concat<axis=1>(d, p)",
 }
 
@@ -1210,8 +1328,11 @@ def level(tail, *labels):
     pixels, bias = np.zeros((7, 1, 4, 4), np.float32), np.full(7, 7, np.float32)
     pixels[4], pixels[5], pixels[6] = 4 / 16, 10 / 16, -10 / 16
     bias[4:] = -2, -5, 5
-    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} z = AveragePool<kernel_shape=[4,4]>(y)"
-    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2])}
+    last = "perm=[0,2,3,1]" in LEVELS[tail]
+    pool = "AveragePool<kernel_shape=[4,4]>"
+    other = f"m = {pool}(c) z = Transpose<perm=[0,2,3,1]>(m)" if last else f"z = {pool}(y)"
+    body = f"c = Conv<strides=[4,4]>(x, k, bias) {LEVELS[tail]} {other}"
+    weights = {"k": pixels, "bias": bias, "parts": np.array([4, 1, 2]), "step": np.float32(1 / 8)}
     proto = model(body, weights, "N,1,16,16", "y z")
     return named(proto, *labels) if labels else proto
 
@@ -1228,12 +1349,85 @@ def test_a_box_of_a_level_lies_on_its_cell(tail):
     np.testing.assert_allclose(found, arrays(ask(SCENE)), atol=1e-6)
 
 
-@pytest.mark.parametrize("tail", ["sigmoids beside the box", "sigmoids, NHWC", "sides"])
+@pytest.mark.parametrize("tail", [tail for tail in LEVELS if tail not in ("before a sigmoid", "NHWC")])
 def test_a_level_that_joins_boxes_and_scores_is_asked_about_without_labels(tail):
     with pytest.raises(InputError, match="nothing tells which of their fields 0 to"):
         explainer(level(tail))(SCENE)
     ask = explainer(level(tail, *map(str, range(66 if tail == "sides" else 7))))
     assert ask.head.kind == "class map"  # every channel has a name
+
+
+def unnamed(proto):
+    """The same without names in its metadata."""
+    del proto.metadata_props[:]
+    return proto
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: unnamed(detector()),
+        lambda: unnamed(grid("along channels")),
+        lambda: level("before a sigmoid"),
+        lambda: level("sigmoids beside the box"),
+    ],
+)
+def test_labels_that_are_given_tell_all_forms_what_those_in_the_file_tell(made, tmp_path):
+    names = ["bright", "dark"]
+    own = explainer(named(made(), *names))
+    expected = arrays(own(SCENE))  # which lies on its cell, as above
+    ask = explainer(made(), labels=names)
+    assert (ask.head, ask.fields, ask.labels) == (own.head, own.fields, own.labels)
+    np.testing.assert_array_equal(arrays(ask(SCENE)), expected)
+    pair = compile_pair(load(made()), semantics="gradient", labels=names)
+    save(pair, tmp_path / "pair")
+    onnx.save(made(), tmp_path / "model.onnx")
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    asked = tmp_path / "model.onnx", "--labels", tmp_path / "names.txt", "--rules", "gradient"
+    for form in ("pair", "explain", "triton"):
+        code, _, stderr = run("convert", *asked, "-o", tmp_path / f"by {form}", "--form", form)
+        assert code == 0, stderr
+    files = [tmp_path / "by triton" / "model_explain" / "1" / "model.onnx", tmp_path / "by explain"]
+    for each in ("pair", "by pair", *files):
+        again = explainer(tmp_path / each, None)
+        assert (again.head, again.fields, again.labels) == (own.head, own.fields, own.labels)
+        np.testing.assert_allclose(arrays(again(SCENE)), expected, atol=1e-6)
+    save(compile_pair(load(made()), semantics="gradient"), tmp_path / "unnamed")
+    found = explainer(tmp_path / "unnamed", None, labels=names)(SCENE)
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert "has its own labels" in refused("verify", tmp_path / "pair", *asked[1:3])
+    graphs = [explain_graph(pair), graph_of(ask, None)]
+    assert [graph.manifest["labels"] for graph in graphs] == [names] * 2
+    sessions = [Session(graph.proto, graph.folder, "cpu") for graph in graphs]
+    sessions += [Session(onnx.load(tmp_path / "by explain" / "explain.onnx"), tmp_path, "cpu")]
+    for session in sessions:
+        found = session.run({"x": SCENE, "target": np.full(2, -1)})
+        np.testing.assert_allclose(numpy_of(found[RECONSTRUCTION]), expected, atol=1e-6)
+
+
+def test_an_explain_graph_of_a_model_takes_the_names_of_its_classes():
+    graphs = explain_graph(level("sides"), labels=["bright", "dark"]), explain_graph(level("sides", "b", "d"))
+    assert [graph.manifest["labels"] for graph in graphs] == [["bright", "dark"], ["b", "d"]]
+    assert graphs[0].manifest["scores"] == graphs[1].manifest["scores"]
+    assert graphs[0].manifest["scores"]["fields"]["count"] == 2
+    with pytest.raises(InputError, match="a pair has its own: give them to compile_pair"):
+        explain_graph(compile_pair(level("sides")), labels=["bright", "dark"])
+
+
+def test_labels_that_are_given_are_those_that_commands_check_and_list(tmp_path):
+    onnx.save(level("sigmoids beside the box"), tmp_path / "model.onnx")
+    (tmp_path / "names.txt").write_text("bright\ndark")
+    asked = tmp_path / "model.onnx", "--labels", tmp_path / "names.txt"
+    code, stdout, stderr = run("inspect", *asked, "--json")
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    assert told["heads"][0]["kind"] == "detections"
+    assert (told["labels"], told["labels_are"]) == (2, "given")
+    scores = explainer(tmp_path / "model.onnx", labels=["bright", "dark"]).scores_layer
+    assert told["explained"] == scores
+    code, stdout, stderr = run("verify", *asked, "--rules", "gradient", "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout.splitlines()[0])["layer"] == scores
 
 
 @pytest.mark.parametrize(("anchor", "value"), [(0, 14 / 16), (2, 0)])
@@ -1924,6 +2118,27 @@ def test_a_user_says_what_a_row_of_numbers_is(tmp_path):
         how = ("--form", form, "--rules", "gradient", "-o", pair)
         assert run("convert", net, "--kind", "classes", *how)[0] == 0
         assert explainer(pair)(image)[0].channel == strongest
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind", "assumed"),
+    [
+        ("y = Sigmoid(s)", "classes", True), ("scores = Sigmoid(s)", "classes", False),
+        ("bbox = Sigmoid(s)", "regression", False), ("y = Softmax(s)", "classes", False),
+        ("p = Sigmoid(s) g = Greater(p, half) y = Cast<to=1>(g)", "classes", False),
+    ],
+)  # fmt: skip
+def test_four_sigmoids_are_assumed_to_be_classes_and_may_be_a_box(tail, kind, assumed):
+    name = tail.split(" = ")[-2].rpartition(" ")[2]
+    weights = WIDE | {"four": random(72, 4), "half": np.float32(0.5)}
+    proto = model(f"f = Flatten(x) s = MatMul(f, four) {tail}", weights, "N,3,4,6", name)
+    head = head_of(load(proto))
+    assert (head.kind, head.assumed) == (kind, assumed)
+    assert not explainer(proto, labels=list("abcd")).head.assumed
+    # Where a softmax stands beside them, its classes come first.
+    both = model(f"f = Flatten(x) s = MatMul(f, four) {tail} t = MatMul(f, v) z = Softmax(t)",
+                 weights, "N,3,4,6", f"{name} z")  # fmt: skip
+    assert head_of(load(both)).output == ("z" if assumed or kind == "regression" else name)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from onnx import numpy_helper, parser
 from oracle import model_of, numbers
 from pools import POOLS
 from small_networks import model as small_network
+from small_networks import random
 from zoo_files import ZOO
 
 from onnx_deconv import Semantics, compile_pair, load
@@ -19,7 +20,16 @@ from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import RuleTable, rule_tables
 from onnx_deconv.operators.lrp import AlphaBeta, composite
 from onnx_deconv.runtime import Session
-from onnx_deconv.verification import Check, check_pair, random_feeds, reference, relative_error, verify
+from onnx_deconv.verification import (
+    Check,
+    check_pair,
+    random_feeds,
+    reference,
+    relative_error,
+    same_but_for_rounding,
+    same_outputs,
+    verify,
+)
 from onnx_deconv.verification.batch import Batch, strongest_unit
 from onnx_deconv.verification.companion import compared, settled
 from onnx_deconv.verification.dependence import correlation
@@ -178,6 +188,42 @@ def test_a_forward_model_that_differs_is_found(monkeypatch):
     (check,) = [c for c in checks_of(network(), tables=["guided"]) if c.name == "forward"]
     assert check.verdict == "failed"
     assert check.error == pytest.approx(1e-3, rel=0.1)
+
+
+def given(values):
+    """What a runtime returns, by name."""
+    return {name: onnxruntime.OrtValue.ortvalue_from_numpy(each) for name, each in values.items()}
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(1, "ok"), (-1, "ok"), (2, "failed")])
+def test_bytes_of_a_quantised_model_may_be_one_step_apart(steps, verdict):
+    """One step of probabilities that are at most 13 of 255 is 8 % of the largest."""
+    weights = {"scale": np.float32(1 / 255), "zero": np.uint8(0)}
+    proto = small_network("s = Softmax(x) y = QuantizeLinear(s, scale, zero)", weights, "N,4")
+    probabilities = np.array([[13, 12, 5, 3]], np.uint8)
+    found = probabilities + np.array([0, steps, 0, 0]).astype(np.uint8)
+    check = same_outputs(load(proto), given({"y": probabilities}), given({"y": found}), "gradient")
+    assert check.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("body", "unoptimised", "verdict"),
+    [
+        ("d = DequantizeLinear(w, scale) y = MatMul(x, d)", 0, "ok"),
+        ("d = DequantizeLinear(w, scale) y = MatMul(x, d)", 0.1, "failed"),
+        ("y = MatMul(x, v)", 0, "failed"),
+    ],
+)
+def test_eight_bit_products_of_the_runtime_are_no_fault_of_the_forward_model(body, unoptimised, verdict):
+    """Where weights alone are quantised, the runtime may round what they are multiplied by, unless told."""
+    weights = {"w": np.ones((4, 2), np.int8), "scale": np.float32(1), "v": np.ones((4, 2), np.float32)}
+    used = {name: each for name, each in weights.items() if f"{name}," in body or f"{name})" in body}
+    net = load(small_network(body, used, "N,4"))
+    own, off = np.float32([[1, 2]]), np.float32([[1, 2.01]])
+    check = same_outputs(net, given({"y": own}), given({"y": off}), "gradient")
+    assert check.verdict == "failed"
+    plain = given({"y": own}), given({"y": own + np.float32(unoptimised)})
+    assert same_but_for_rounding(check, net, given({"y": own}), lambda: plain).verdict == verdict
 
 
 def test_what_the_reference_lacks_is_not_covered(monkeypatch):
@@ -468,6 +514,30 @@ def test_a_saved_pair_is_checked_for_numbers():
     weight.CopyFrom(numpy_helper.from_array(np.full((4, 3, 3, 1), np.inf, np.float32), "w"))
     checks = check_pair(model, original, pair, feeds_of(model), "cpu")
     assert [c.verdict for c in checks] == ["ok", "failed"]
+
+
+def test_an_order_that_only_rounding_decides_is_compared_without_optimisations():
+    """The pair shows a value that keeps the runtime from fusing: two orders of rows, and both are right."""
+    body = """
+        c = Conv(x, k) b = BatchNormalization(c, scale, shift, mean, variance) f = Reshape(b, flat)
+        v, i = TopK(f, many) y = GatherElements<axis=1>(places, i)
+    """
+    channel = {
+        name: np.abs(random(1, seed=n)) for n, name in enumerate(("scale", "shift", "mean", "variance"))
+    }
+    weights = channel | {"k": random(1, 3, 3, 3), "places": np.arange(900, dtype=np.float32)[None]}
+    weights |= {"flat": np.array([1, -1]), "many": np.array([900])}
+    model = load(small_network(body, weights, "1,3,32,32"))
+    feeds = {"x": 1 + np.float32(1e-6) * random(1, 3, 32, 32)}  # the scores of all places are nearly equal
+    pair = compile_pair(model, "c", semantics="gradient")
+    original = Session(model.proto, model.folder, "cpu")
+    found = Session(pair.forward, pair.folder, "cpu").run(feeds)
+    assert same_outputs(model, original.run(feeds), found, "gradient").verdict == "failed"
+    forward, *_ = check_pair(model, original, pair, feeds, "cpu")
+    assert (forward.verdict, "without the runtime's optimisations" in forward.detail) == ("ok", True)
+    kernel = next(t for t in pair.forward.graph.initializer if t.name == "k")
+    kernel.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(kernel), "k"))
+    assert next(check_pair(model, original, pair, feeds, "cpu")).verdict == "failed"
 
 
 @pytest.mark.parametrize(

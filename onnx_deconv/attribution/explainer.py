@@ -19,17 +19,17 @@ from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.method import AUTO, CLASS_METHOD, chosen_method
 from onnx_deconv.attribution.passes import Forward
 from onnx_deconv.attribution.remarks import Remarks
-from onnx_deconv.attribution.seed import Place, SeedKind, as_strong, for_all
+from onnx_deconv.attribution.seed import Place, SeedKind, as_strong, for_all, is_area
 from onnx_deconv.attribution.sessions import Sessions
 from onnx_deconv.attribution.standing import Equals, Standing
 from onnx_deconv.attribution.subject import Subject
 from onnx_deconv.attribution.target import Target, per_image, place_words
 from onnx_deconv.compiler.inner_model import explained_value, load_model
-from onnx_deconv.compiler.input_facts import labels_of
+from onnx_deconv.compiler.input_facts import labels_for
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair, reading_with
 from onnx_deconv.compiler.pair import Pair, compile_pair
 from onnx_deconv.errors import InputError, way
-from onnx_deconv.labels import IMAGENET, Labels
+from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.feature_maps import class_maps
 from onnx_deconv.model.heads import (
@@ -46,7 +46,6 @@ from onnx_deconv.model.heads import (
     labelled,
     names_differ,
     names_of_fields,
-    names_that_fit,
     numbered_alike,
     undecided,
 )
@@ -62,6 +61,7 @@ MAX_LAYERS = 8
 """For how many layers an explainer keeps models ready, unless told otherwise."""
 
 _MAP_SEEDS: tuple[SeedKind, ...] = ("map", "strongest")
+_WHOLE_MAP: tuple[SeedKind, ...] = ("map", "present", "strongest")
 Targets = Target | Sequence[Target]
 """One target for all images, or one for each, see :data:`~onnx_deconv.attribution.target.Target`."""
 
@@ -161,24 +161,28 @@ class Explainer:
         self._chosen: dict[str, Semantics] = {}
         named = output if manifest is None or output else manifest["explained"].get("output")
         self.head = head_of(self.model, named)
+        self.saved = saved is not None
+        known = labels_for(self.model, self.head, labels).names
+        if (taken := boxes_by_labels(self.model, self.head, len(known))) is not None:
+            logger.warning("%s: %s", self.model.name, taken)
+        self.head = labelled(self.model, self.head, len(known))
+        self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
+        self.fields = fields_of(self.head, len(known))
+        self.labels = Labels(names_of_fields(self.head, known))
         self.scores_layer = self.head.start
         layer = None if manifest is None else explained_value(manifest)
         self.layer = self.scores_layer if layer is None else layer
-        self.saved = saved is not None
-        self.labels = self._names(labels)
-        if (taken := boxes_by_labels(self.model, self.head, len(self.labels.names))) is not None:
-            logger.warning("%s: %s", self.model.name, taken)
-        self.head = labelled(self.model, self.head, len(self.labels.names))
-        self.head = chosen(self.head, kind or _stored_kind(self.head, manifest))
-        self.fields = fields_of(self.head, len(self.labels.names))
-        self.labels = replace(self.labels, names=names_of_fields(self.head, self.labels.names))
-        if (differ := names_differ(self.classes, len(self.labels.names))) is not None:
+        told = None if self.fields is None and self.head.boxes is not None else self.classes
+        if (differ := names_differ(told, len(self.labels.names))) is not None:
             logger.warning("%s: %s", self.model.name, differ)
         self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
         compiled = partial(
-            _pair, self.model, self.scores_layer, inputs=inputs, output=self.head.output, kind=self._kind
-        )
-        ready = {(self.layer, stored): saved} if saved and self.semantics == stored and inputs is None else {}
+            _pair, self.model, self.scores_layer, inputs=inputs, output=self.head.output, kind=self._kind,
+            labels=known or None,
+        )  # fmt: skip
+        same = saved is not None and saved.manifest["explained"]["value"] == self.layer
+        same = same and self.semantics == stored and inputs is None
+        ready = {(self.layer, stored): saved} if saved is not None and same else {}
         self._sessions = Sessions(self.model, providers, max_layers, compiled, ready, low_memory=low_memory)
         self._remarks = Remarks(self.model, self._sessions)
         self._forward = Forward(self.model, self._sessions, self.head, self.average, providers)
@@ -409,20 +413,6 @@ class Explainer:
             self._chosen[name] = chosen_method(self.model, name, self._inputs)
         return self._chosen[name] if self.auto else self.semantics
 
-    def _names(self, given: Sequence[str] | str | None) -> Labels:
-        """Return the names of the classes: those given, in its file, or beside it if as many."""
-        if isinstance(given, str):
-            if given != IMAGENET:
-                raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
-            return Labels.imagenet(class_count(self.model, self.head))
-        if given is not None:
-            return Labels(names_that_fit(self.model, self.head, Labels.of(given).names))
-        found = labels_of(self.model, self.head)
-        if found.names or self.model.files.in_memory:
-            return found
-        beside = Labels.beside(self.model.files.home)
-        return beside if len(beside.names) == class_count(self.model, self.head) else found
-
     @property
     def options(self) -> dict[str, Any]:
         """What an explainer by another method, or of a copy of the model, needs to explain the same."""
@@ -432,7 +422,7 @@ class Explainer:
     @property
     def undecided(self) -> str | None:
         """Why no class is explained unless one is named; ``None`` where the strongest is."""
-        return undecided(self.head, self.fields, class_count(self.model, self.head))
+        return undecided(self.head, self.fields, class_count(self.model, self.head), len(self.labels.names))
 
     @property
     def classes(self) -> int | None:
@@ -454,7 +444,7 @@ class Explainer:
         """Refuse results of several images together, as of a video whose frames lie along the batch."""
         if found < images:
             raise InputError(
-                f"{layer!r} has {found} of its rows for {images} images: the model joins several into "
+                f"{layer!r} has {found} rows for {images} images: the model joins several into "
                 f"one; choose a layer where each has its own ({way('--layer', 'layer=')})"
             )
 
@@ -564,7 +554,8 @@ class Explainer:
         if self.average is not None and choice.seed == "auto":
             return [Start(layer, "one", chosen)]
         if choice.seed != "auto" or not choice.of_classes:
-            return [Start(layer, choice.seed, chosen)]
+            of_one = choice.of_classes and self._is_of_one_score(choice)
+            return [Start(layer, self.head.seed_of_a_place if of_one else choice.seed, chosen)]
         if choice.position is not None:
             return [Start(layer, self.head.seed_of_a_place, chosen)]
         if self.head.has_positions:
@@ -580,6 +571,11 @@ class Explainer:
         # A saved pair was made for the layer that it starts from. Rules of relevance divide what a score has
         # among the positions of its map by themselves.
         return scores + maps if self.saved or chosen.table.conserves else maps + scores
+
+    def _is_of_one_score(self, choice: "_Choice") -> bool:
+        """Tell whether a seed of a whole map is asked for where one position is explained, as of a box."""
+        one = self.head.kind == "detections" if choice.position is None else not is_area(choice.position)
+        return one and choice.seed in _WHOLE_MAP
 
     @cached_property
     def class_maps(self) -> str | None:

@@ -44,14 +44,16 @@ class NumberInput:
     def of(cls, model: Model, name: str) -> "NumberInput":
         """Find out what an input takes.
 
-        Its channels are those that the first convolution reads; else the first axis of a sample, or the last
-        if it alone has as many entries as pictures have channels.
+        Its channels are those that the first convolution reads, and it has none if that goes along all axes.
+        Else they are the first axis of a sample, or the last if it alone has as many entries as pictures
+        have channels.
         """
         types, is_batched = model.type_of(name), name in batched(model)
         shape = None if types.shape is None else tuple(types.shape[int(is_batched) :])
-        told = axis_names(model).channels.get(name)
+        names = axis_names(model)
+        told = names.channels.get(name)
         axis = None if told is None else told - int(is_batched)
-        if axis is None and shape is not None and len(shape) > 1:
+        if axis is None and shape is not None and len(shape) > 1 and name not in names.planes:
             last = shape[-1] in _PICTURE_CHANNELS and shape[0] not in _PICTURE_CHANNELS
             axis = len(shape) - 1 if last else 0
         return cls(name, shape, is_batched, axis, model.input_dtype(name), str(types))

@@ -130,5 +130,7 @@ class Remarks:
         return {
             head.output
             for head in heads(self._model)
-            if head.start != head.output or mixes_probabilities(self._model, head.output)
+            if head.start != head.output
+            or mixes_probabilities(self._model, head.output)
+            or (head.kind == "detections" and squashed_before(self._model, head.output))
         }

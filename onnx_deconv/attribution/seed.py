@@ -21,7 +21,8 @@ SeedKind = Literal["auto", "one", "value", "map", "present", "strongest"]
 activations. ``present``: those of them that are positive, as after a Relu; the whole map where none is.
 ``strongest``: the map's strongest activation alone. ``auto``: ``value`` where a position
 is given, ``one`` for a value with one unit per channel (scores), else ``map``. An explainer takes ``one`` in
-its place for a position, a region or a mask of an output's scores, whose sign says nothing."""
+its place for a position, a region or a mask of an output's scores, whose sign says nothing; also where the
+seed of a map is asked for, and one position of scores is explained, as of a box."""
 
 Place = SupportsIndex | Sequence[int] | Array | Literal["region"] | None
 """Where in a channel's map: a position, one index per axis after the channel, or a number for one axis; a
@@ -111,6 +112,9 @@ def scores_of(values: Array) -> Array:
 def of_classes(values: Array, head: Head) -> Array:
     """Return one score per image and class of an output, given the value that it starts from.
 
+    It is the strongest activation; of classes that a softmax compares at each position, how far each is ahead
+    of the next, or behind the first, where it is best.
+
     Parameters
     ----------
     values
@@ -123,11 +127,20 @@ def of_classes(values: Array, head: Head) -> Array:
     ndarray
         Shape (N, number of classes).
     """
-    found = scores_of(values)
+    found = scores_of(_ahead(values) if head.rivals else values)
     if head.elements is None:
         return found
     channels, signs = zip(*head.elements, strict=True)
     return np.asarray(found[:, channels] * np.array(signs, found.dtype))
+
+
+def _ahead(values: Array) -> Array:
+    """Return by how much each channel is ahead of the strongest other one at its position."""
+    first = values.max(axis=1, keepdims=True)
+    best = values == first
+    others = np.where(best, np.finfo(values.dtype).min, values).max(axis=1, keepdims=True)
+    second = np.where(best.sum(axis=1, keepdims=True) > 1, first, others)
+    return np.asarray(values - np.where(best, second, first))
 
 
 def make_seed(values: Array, aims: Sequence[Aim], kind: SeedKind = "auto") -> tuple[Array, str]:

@@ -66,7 +66,7 @@ class Subject:
 
     def _undecided(self, head: Head) -> str | None:
         count = self.choices.count if self.choices.fields is None else self.choices.fields
-        return undecided(head, self.fields, count)
+        return undecided(head, self.fields, count, len(self.labels.names))
 
     def aim(self, image: int, wanted: Wanted, place: Place) -> tuple[Wanted, Aim]:
         """Return what of the explained value a target is in one image, and the target made definite."""

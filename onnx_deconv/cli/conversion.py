@@ -42,6 +42,8 @@ class Conversion:
         The output whose classes are explained.
     kind
         What its numbers are, where nothing in the file says so.
+    labels
+        Names of the classes, where others count than the model's own.
     """
 
     model: Model
@@ -53,11 +55,12 @@ class Conversion:
     seconds: dict[str, float] = field(default_factory=dict)
     model_output: str | None = None
     kind: ChosenKind | None = None
+    labels: Sequence[str] | str | None = None
 
     @property
     def of_output(self) -> dict[str, Any]:
-        """Which output is explained, and what it is; as arguments."""
-        return {"output": self.model_output, "kind": self.kind}
+        """Which output is explained, what it is, and how its classes are called; as arguments."""
+        return {"output": self.model_output, "kind": self.kind, "labels": self.labels}
 
     @property
     def head(self) -> Head:

@@ -82,7 +82,7 @@ class ConvertOptions:
 @takes("graph", GraphOptions)
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels",))
+@takes("run", ModelOptions)
 @groups.common
 @click.pass_obj
 def command(
@@ -105,7 +105,7 @@ def command(
         explainable(loaded, run.output)
     conversion = Conversion(
         loaded, options.layer, semantics.of() or Semantics(), output, options.check, run.providers, seconds,
-        run.output, run.kind,
+        run.output, run.kind, run.names(),
     )  # fmt: skip
     if options.form != "pair":
         drawn = graph.pictures or graph.heat

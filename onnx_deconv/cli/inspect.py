@@ -54,7 +54,7 @@ class InspectOptions:
 @takes("semantics", SemanticsOptions, without=("precision",))
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels", "providers", "kind"))
+@takes("run", ModelOptions, without=("providers", "kind"))
 @groups.common
 @click.pass_obj
 def command(
@@ -75,7 +75,7 @@ def command(
     problems = 0
     wanted: Sequence[str | None] = options.layers or (None,)
     for layer in wanted:
-        found = inspect_model(loaded, choices, layer, run.output)
+        found = inspect_model(loaded, choices, layer, run.output, run.names())
         measured = None
         if preprocess is not None and found.problem is None:
             method = choices or Semantics()
@@ -117,7 +117,9 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         names = ", ".join(found.image_axis_added)
         facts.append(("images", f"{names} had no axis for the images, and gets one of size 1"))
     if found.labels:
-        facts.append(("labels", "; ".join(filter(None, (f"{found.labels} in the file", found.names_differ)))))
+        facts.append(
+            ("labels", "; ".join(filter(None, (f"{found.labels} {found.labels_are}", found.names_differ))))
+        )
     return facts
 
 

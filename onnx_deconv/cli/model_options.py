@@ -152,6 +152,7 @@ class ModelOptions:
             "--labels",
             "Names of the classes: a text file with one name per line, JSON, or CSV; or imagenet for those "
             "of ImageNet, where the model has its 1000 classes (or 1001).  "
+            "What the outputs of a detector are may follow from their number.  "
             "[default: the names in the model's file, or in a config.json beside it]",
             type=PATH,
             metavar="FILE|imagenet",
@@ -245,7 +246,7 @@ class ModelOptions:
             path,
             default if chosen is None else chosen,
             providers=self.providers,
-            labels=self._names(),
+            labels=self.names(),
             input_shapes=dict(self.shapes),
             output=self.output,
             kind=self.kind,
@@ -254,7 +255,8 @@ class ModelOptions:
             max_layers=max(MAX_LAYERS, min(layers, _MOST_LAYERS)),
         )
 
-    def _names(self) -> Sequence[str] | str | None:
+    def names(self) -> Sequence[str] | str | None:
+        """Return the names of the classes that were given, as the library takes them."""
         if self.labels is None:
             return None
         return IMAGENET if str(self.labels) == IMAGENET else Labels.read(self.labels).names
@@ -267,7 +269,19 @@ def tell_assumed(console: Console, head: Head) -> None:
             f"output {head.output!r} is explained, as it holds scores; {head.in_place_of!r}, which stands "
             f"before it, is explained with --model-output {head.in_place_of}"
         )
-    if head.assumed:
+    if head.levels:
+        console.warn_at_the_end(
+            f"output {head.output!r} is explained; {', '.join(map(repr, head.levels))}, which "
+            f"{'hold' if len(head.levels) > 1 else 'holds'} the same classes of other boxes, larger or "
+            "smaller ones, may have stronger ones: --model-output chooses"
+        )
+    if head.assumed and head.has_positions:
+        console.warn_at_the_end(
+            f"output {head.output!r} is taken for classes at each step: nothing in the file says so. If "
+            "it holds other numbers, as features, name one with --target and --position; names of classes "
+            "tell too"
+        )
+    elif head.assumed:
         console.warn_at_the_end(
             f"output {head.output!r} is taken for classes: nothing in the file says so. If they are other "
             "numbers, as coordinates, name one with --target; --kind, or names of the classes, tell too"

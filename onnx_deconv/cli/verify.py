@@ -88,7 +88,7 @@ class VerifyOptions:
 @takes("semantics", SemanticsOptions, without=("rules",))
 @takes("fixed", FixedInputs)
 @takes("images", ImageOptions)
-@takes("run", ModelOptions, without=("labels", "kind"))
+@takes("run", ModelOptions, without=("kind",))
 @groups.common
 @click.pass_obj
 def command(
@@ -102,6 +102,8 @@ def command(
     saved = load_pair(model) if is_pair(model) else None
     if saved is not None and (options.layers or options.tables):
         raise click.UsageError("a saved pair has its own layer and rules: leave out --layer and --rules")
+    if saved is not None and run.labels is not None:
+        raise click.UsageError("a saved pair has its own labels: leave out --labels")
     if saved is not None and fixed.given:
         raise click.UsageError("a saved pair takes what it takes: leave out --input")
     loaded = fixed.of(run.load(model), images)
@@ -109,8 +111,9 @@ def command(
     verdicts: list[Verdict] = []
     layers: Sequence[str | None] = options.layers
     if saved is None and not layers:
-        scores = explainable(loaded, run.output).start
-        layers = (scores if run.output else None,)
+        explainable(loaded, run.output)
+        told = run.output is not None or run.labels is not None
+        layers = (run.explainer(loaded).scores_layer if told else None,)
     layers, tables = layers or (None,), options.tables or compared_tables()
     each = [(layer, rules) for layer in layers for rules in (tables if saved is None else ("the pair",))]
     steps = console.progress(

@@ -32,19 +32,21 @@ from onnx_deconv.compiler.explain_manifest import (
     target_entry,
     value_info,
 )
+from onnx_deconv.compiler.input_facts import labels_for
 from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair, compile_pair
 from onnx_deconv.compiler.passes import apply_passes
 from onnx_deconv.compiler.profiles import check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, SCORES, TARGET, GraphSeed, Ranked, TargetKind
-from onnx_deconv.errors import InputError, ModelError, given
+from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model import Model, Source, load
+from onnx_deconv.model.decompositions import spell_out
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.feature_maps import class_maps
-from onnx_deconv.model.heads import head_of
+from onnx_deconv.model.heads import head_of, labelled
 from onnx_deconv.model.opset_conversion import at_opset
-from onnx_deconv.model.protos import opset_of, replace
+from onnx_deconv.model.protos import copy_of, opset_of, replace
 from onnx_deconv.model.shape_inference import infer_shapes, state_sizes
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators.builder import BACKWARD, IR_VERSION, OPSET
@@ -114,6 +116,7 @@ def explain_graph(
     runtime: str = "onnxruntime",
     passes: Iterable[str] | None = None,
     target: TargetKind = "index",
+    labels: Sequence[str] | str | None = None,
 ) -> ExplainGraph:
     """Put a pair into one graph that chooses what to explain by itself.
 
@@ -162,6 +165,8 @@ def explain_graph(
         is explained. ``array``: it is itself what is sent back, float32 of the explained value's shape: any
         position, region, mask or box can be asked for; zeros: the image's strongest, or zeros where no number
         is (an embedding's).
+    labels
+        As for :func:`~onnx_deconv.compiler.pair.compile_pair`; of a model alone, as a pair has its own.
 
     Returns
     -------
@@ -185,8 +190,10 @@ def explain_graph(
     >>> graph.save("explain")
     """
     if not isinstance(pair, Pair):
-        pair, own = _default_pair(pair, seed)
+        pair, own = _default_pair(pair, seed, labels)
         ranking = ranking or own
+    elif labels is not None:
+        raise InputError("labels: a pair has its own: give them to compile_pair, which makes it")
     takes = profile(runtime)
     check_sizes(runtime, pair.manifest["inputs"])
     if target_input == "optional" and not takes.optional_target:
@@ -238,17 +245,22 @@ def explain_graph(
         "target": {**wanted, "input": target_input},
         "outputs": [*pair.manifest["outputs"], *entries],
     }
-    made = _finished(graph.proto, manifest, takes.passes_for(graph.proto) if passes is None else passes)
+    if takes.spelled:
+        spell_out(graph.graph, taken=graph.taken)
+    made = _finished(graph.proto, manifest, takes.passes if passes is None else passes)
     check(made, runtime)
     return ExplainGraph(made, manifest, pair.folder, pair)
 
 
-def _default_pair(source: Source | Model, seed: GraphSeed) -> tuple[Pair, str | None]:
+def _default_pair(
+    source: Source | Model, seed: GraphSeed, labels: Sequence[str] | str | None
+) -> tuple[Pair, str | None]:
     """Return the pair that explains a model, and the value that ranks its classes where that is another."""
     model = source if isinstance(source, Model) else load(source)
-    head = head_of(model)
+    plain = head_of(model)
+    head = labelled(model, plain, len(labels_for(model, plain, labels).names))
     maps = class_maps(model, head) if seed == "auto" else None
-    return compile_pair(model, maps), None if maps is None else head.start
+    return compile_pair(model, maps, labels=labels), None if maps is None else head.start
 
 
 def _append_seeds(
@@ -362,7 +374,7 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
         )
     of_layer = value == explained["value"] and explained["output"] is None
     if seed != "unit" and scores is not None and value == scores["value"] and not of_layer:
-        if (why := _without_strongest(scores, explained)) is not None:
+        if (why := _without_strongest(scores, explained, len(pair.manifest.get("labels") or ()))) is not None:
             if target == "array":
                 return Ranked(value, Axes.of(scores["axes"]), has_strongest=False)
             raise ModelError(
@@ -377,20 +389,22 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
         before = scores["value"] if by_output and fields is None and scores["value"] in made else None
         return Ranked(
             value, axes, scores["classes"], fields, by_output=by_output,
-            before=before, before_axes=Axes.of(scores["axes"]),
+            before=before, before_axes=Axes.of(scores["axes"]), rivals=scores.get("rivals", False),
         )  # fmt: skip
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 
 
-def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) -> str | None:
-    """Tell why none of an output's numbers comes first; ``None`` where one does."""
+def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any], labels: int) -> str | None:
+    """Tell why none of an output's numbers comes first, given how many names; ``None`` where one does."""
     kind = scores["kind"]
     if kind == "unknown":
         return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
+        if labels:
+            return f"holds boxes, and {labels} labels do not tell which of their fields are classes"
         return (
-            "holds boxes, and nothing tells which of their fields are classes, which the classes' labels in "
-            "the model's metadata would tell"
+            "holds boxes, and nothing tells which of their fields are classes, which "
+            f"{way('--labels', 'labels=')} would tell"
         )
     if kind == "embedding":
         return "is an embedding, whose dimensions have no meaning"
@@ -428,14 +442,16 @@ def _finished(proto: ModelProto, manifest: Mapping[str, Any], passes: Iterable[s
 def _beyond_inference(proto: ModelProto) -> list[ValueInfoProto]:
     """List the feature maps of the user's model whose sizes ONNX's own inference, which passes use, misses.
 
-    Most stand behind a Pad whose pads the graph computes.
+    Most stand behind a Pad whose pads the graph computes, or an operator that is onnxruntime's own.
     """
     found = onnx.shape_inference.infer_shapes(proto).graph.value_info
     missed = {v for node in proto.graph.node if not node.name.startswith(BACKWARD) for v in node.output}
     missed -= {info.name for info in found if _is_map_of_known_size(info)}
     if not missed:
         return []
-    known = infer_shapes(proto).graph.value_info
+    plain = copy_of(proto)
+    spell_out(plain.graph, taken={v for node in proto.graph.node for v in node.output})
+    known = infer_shapes(plain).graph.value_info
     return [info for info in known if info.name in missed and _is_map_of_known_size(info)]
 
 

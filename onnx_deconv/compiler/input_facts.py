@@ -1,14 +1,15 @@
 """What a program must know to prepare a model's inputs: sizes, the batch, preprocessing, names of classes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.imaging import ImageInput, preprocess_for
-from onnx_deconv.labels import Labels
+from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.class_names import names_in_nodes
-from onnx_deconv.model.heads import Head, names_of_fields, names_that_fit
+from onnx_deconv.model.heads import Head, class_count, names_of_fields, names_that_fit
 
 
 def labels_of(model: Model, head: Head) -> Labels:
@@ -17,7 +18,37 @@ def labels_of(model: Model, head: Head) -> Labels:
     return Labels(names_that_fit(model, head, found.names))
 
 
-def input_facts(model: Model, head: Head) -> dict[str, Any]:
+def labels_for(model: Model, head: Head, given: Sequence[str] | str | None = None) -> Labels:
+    """Return the names of an output's classes: those given, those in its file, or beside it if as many.
+
+    Parameters
+    ----------
+    model
+        The model.
+    head
+        The output.
+    given
+        Names of the classes, or ``imagenet`` for ImageNet's; by default the model's own.
+
+    Raises
+    ------
+    InputError
+        If a text is given that stands for no names, or ImageNet's for another number of classes.
+    """
+    if isinstance(given, str):
+        if given != IMAGENET:
+            raise InputError(f"labels={given!r}: give the names as a list, or {IMAGENET!r}")
+        return Labels.imagenet(class_count(model, head))
+    if given is not None:
+        return Labels(names_that_fit(model, head, Labels.of(given).names))
+    found = labels_of(model, head)
+    if found.names or model.files.in_memory:
+        return found
+    beside = Labels.beside(model.files.home)
+    return beside if len(beside.names) == class_count(model, head) else found
+
+
+def input_facts(model: Model, head: Head, names: Sequence[str]) -> dict[str, Any]:
     """Return what to say in a manifest of a model's inputs, and of its classes.
 
     Parameters
@@ -26,6 +57,8 @@ def input_facts(model: Model, head: Head) -> dict[str, Any]:
         The model.
     head
         The output whose classes are named.
+    names
+        The names that are known.
 
     Returns
     -------
@@ -34,14 +67,14 @@ def input_facts(model: Model, head: Head) -> dict[str, Any]:
         axis in the file. ``example``: sizes with which the model can be warmed up, by input; ``None`` for a
         size that nothing tells. ``preprocessing``: how photographs become numbers, as
         :class:`onnx_deconv.imaging.Preprocess` has it, ``None`` where the model does not say. ``labels``: the
-        names of the classes in the model's file.
+        names of the classes.
     """
     added = sorted(model.image_axis_added)
     return {
         "batch": {"axis": 0, "size": model.batch} | ({"added": added} if added else {}),
         "example": {name: _example(model, name) for name in model.inputs},
         "preprocessing": _preprocessing(model),
-        "labels": list(names_of_fields(head, labels_of(model, head).names)),
+        "labels": list(names_of_fields(head, names)),
     }
 
 

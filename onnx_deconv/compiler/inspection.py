@@ -10,13 +10,14 @@ from onnx import TensorProto
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.dependence import ImageDependence
-from onnx_deconv.compiler.input_facts import labels_of
+from onnx_deconv.compiler.input_facts import labels_for, labels_of
 from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.model import Model
 from onnx_deconv.model.feature_maps import class_maps
 from onnx_deconv.model.heads import (
     Head,
+    boxes_by_labels,
     class_count,
     explainable,
     fields_of,
@@ -127,7 +128,10 @@ class Inspection:
     class_maps
         The value with one feature map per class that ``--seed auto`` starts from; ``None`` without one.
     labels
-        How many names of classes the file holds: its metadata, or nodes behind the scores.
+        How many names of classes are known: those given, else those in the file's metadata or nodes, or
+        beside it.
+    labels_are
+        Where they are: given, in the file, or beside it.
     metadata
         The metadata's keys.
     layers
@@ -144,8 +148,8 @@ class Inspection:
         Whether the reconstruction depends on the image, as in a pair's manifest; ``None`` where there is no
         companion.
     names_differ
-        What tells that the file has not as many names as the explained output has classes; ``None`` if it
-        has, or has none.
+        What tells that there are not as many names as the explained output has classes, or that their number
+        alone makes a map a detector's boxes; else ``None``.
     image_axis_added
         The inputs that have no axis for the images in the file, and got one when it was read.
     """
@@ -163,6 +167,7 @@ class Inspection:
     cut: list[str]
     class_maps: str | None
     labels: int
+    labels_are: str
     metadata: list[str]
     rules: str
     layers: list[Layer] = field(repr=False)
@@ -183,6 +188,7 @@ def inspect_model(
     semantics: Semantics | None = None,
     layer: str | None = None,
     output: str | None = None,
+    labels: Sequence[str] | str | None = None,
 ) -> Inspection:
     """Look at a model; no weight is read and nothing runs.
 
@@ -196,6 +202,8 @@ def inspect_model(
         The value to explain; by default the scores.
     output
         The output that these belong to; by default the first that is real numbers, or made of such.
+    labels
+        Names of the classes, as for :func:`~onnx_deconv.compiler.pair.compile_pair`.
 
     Raises
     ------
@@ -203,7 +211,9 @@ def inspect_model(
         If there is no such layer.
     """
     semantics = semantics or Semantics()
-    head = head_of(model, output)
+    plain = head_of(model, output)
+    names, own = labels_for(model, plain, labels).names, labels_of(model, plain).names
+    head = labelled(model, plain, len(names))
     value, cut = (head.start, list(head.cut)) if layer is None else (model.layer(layer), [])
     walk, problem, dependence = _walk(model, value, semantics)
     if layer is None and head.problem is not None:
@@ -225,13 +235,14 @@ def inspect_model(
             if not isinstance(dim, int)
         ],
         heads=[
-            _output(model, labelled(model, each, labels), labels)
-            for each, labels in ((each, len(labels_of(model, each).names)) for each in heads(model))
+            _output(model, labelled(model, each, count), count)
+            for each, count in ((each, _known(model, each, labels and names)) for each in heads(model))
         ],
         explained=value,
         cut=cut,
         class_maps=class_maps(model, head) if layer is None and not semantics.starts_at_scores else None,
-        labels=len(labels_of(model, head).names),
+        labels=len(names),
+        labels_are="given" if labels else "in the file" if names == own else "beside the file",
         metadata=sorted(model.metadata),
         rules=semantics.rules,
         layers=layers,
@@ -239,16 +250,21 @@ def inspect_model(
         deepest=_deepest(walk) if walk is not None and walk.missing() else None,
         problem=problem,
         image_dependence=None if dependence is None else dependence.as_dict(),
-        names_differ=_names_differ(model, head),
+        names_differ=boxes_by_labels(model, plain, len(names)) or _names_differ(model, head, names),
         image_axis_added=sorted(model.image_axis_added),
     )
 
 
-def _names_differ(model: Model, head: Head) -> str | None:
-    """Tell that a file has not as many names as an output has classes, as an explainer would."""
-    names = labels_of(model, head).names
-    head = labelled(model, head, len(names))
+def _known(model: Model, head: Head, given: Sequence[str] | None) -> int:
+    """Return how many names are known of an output's classes."""
+    return len(labels_for(model, head, given or None).names)
+
+
+def _names_differ(model: Model, head: Head, names: Sequence[str]) -> str | None:
+    """Tell that there are not as many names as an output has classes, as an explainer would."""
     fields = fields_of(head, len(names))
+    if fields is None and head.boxes is not None:  # fields of which nothing tells how many are classes
+        return None
     classes = class_count(model, head) if fields is None else fields.count
     return names_differ(classes, len(names_of_fields(head, names)))
 

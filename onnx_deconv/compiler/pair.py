@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_deconv.compiler.backward import Walk
 from onnx_deconv.compiler.forward import forward
-from onnx_deconv.compiler.input_facts import input_facts, labels_of
+from onnx_deconv.compiler.input_facts import input_facts, labels_for, labels_of
 from onnx_deconv.compiler.passes import apply_passes, with_sizes
 from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
@@ -29,7 +29,7 @@ from onnx_deconv.model.heads import (
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 
-MANIFEST_KEY = "onnx_deconv.manifest"
+MANIFEST_KEY, LABELS_KEY = "onnx_deconv.manifest", "labels"
 FORMAT = 1
 """Version of the manifest's layout."""
 
@@ -74,6 +74,7 @@ def compile_pair(
     inputs: Sequence[str] | None = None,
     output: str | None = None,
     kind: ChosenKind | None = None,
+    labels: Sequence[str] | str | None = None,
 ) -> Pair:
     """Make the forward model and the companion that explains one of its values.
 
@@ -92,6 +93,10 @@ def compile_pair(
         The output whose scores are explained; by default the first that is real numbers, or made of such.
     kind
         What a row of numbers is where nothing in the file says so: ``classes`` or ``regression``.
+    labels
+        Names of the classes; by default those in the model's file, or in a ``config.json`` beside it.
+        ``imagenet`` takes ImageNet's. Which fields of a detector's boxes are classes may follow from their
+        number.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def compile_pair(
     """
     model = model if isinstance(model, Model) else load(model)
     with naming_the_file(model.proto, model.name):
-        return _compiled(model, explained, Semantics.of(semantics), inputs, output, kind)
+        return _compiled(model, explained, Semantics.of(semantics), inputs, output, kind, labels)
 
 
 def pair_for(pair: Pair, runtime: str) -> Pair:
@@ -141,15 +146,17 @@ def _compiled(
     inputs: Sequence[str] | None,
     output: str | None,
     kind: ChosenKind | None,
+    labels: Sequence[str] | str | None,
 ) -> Pair:
     head = head_of(model, output)
-    labels = len(labels_of(model, head).names)
-    head = chosen(labelled(model, head, labels), kind)
+    names = labels_for(model, head, labels).names
+    own = labels_of(model, head).names == names
+    head = chosen(labelled(model, head, len(names)), kind)
     value = head.start if explained is None else model.layer(explained)
     walk = Walk(model, value, semantics, inputs)
     deconv, taps = walk.run()
     of_output = value == head.start and (explained is None or numbered_alike(head))
-    manifest = _manifest(walk, deconv, taps, head, labels, of_output=of_output)
+    manifest = _manifest(walk, deconv, taps, head, names, of_output=of_output)
     # The explained value's own activations choose the unit and scale the seed.
     shown = [Tap("value", walk.value, walk.value)]
     if head.ranked is not None and value == head.start:
@@ -159,12 +166,21 @@ def _compiled(
     for proto in (pair.forward, pair.deconv):
         kept = [(p.key, p.value) for p in proto.metadata_props if p.key != MANIFEST_KEY]
         helper.set_model_props(proto, {**dict(kept), MANIFEST_KEY: json.dumps(manifest)})
+    if not own:  # whoever reads the forward model, or a graph made of it, takes these
+        told = {p.key: p.value for p in pair.forward.metadata_props}
+        helper.set_model_props(pair.forward, {**told, LABELS_KEY: json.dumps(names)})
     pair.deconv.producer_name, pair.deconv.producer_version = "onnx_deconv", manifest["version"]
     return pair
 
 
 def _manifest(
-    walk: Walk, deconv: ModelProto, taps: Sequence[Tap], head: Head, labels: int, *, of_output: bool
+    walk: Walk,
+    deconv: ModelProto,
+    taps: Sequence[Tap],
+    head: Head,
+    names: Sequence[str],
+    *,
+    of_output: bool,
 ) -> dict[str, Any]:
     model, tapped = walk.model, {t.name: t for t in taps}
     return {
@@ -176,11 +192,11 @@ def _manifest(
             **_type(model, walk.value),
             **_explained(model, walk.value, head, of_output=of_output),
         },
-        "scores": _scores(head, labels) if head.problem is None else None,
+        "scores": _scores(head, len(names)) if head.problem is None else None,
         "semantics": walk.semantics.as_dict(),
         "rules": walk.semantics.rules_record,
         "image_dependence": walk.image_dependence(taps).as_dict(),
-        **input_facts(model, head),
+        **input_facts(model, head, names),
         "inputs": [described(model, name) for name in model.inputs],
         "outputs": [described(model, name) for name in model.outputs],
         "deconv_inputs": [
@@ -214,6 +230,7 @@ def _scores(head: Head, labels: int) -> dict[str, Any]:
         "output": head.output,
         "kind": head.kind,
         "axes": head.axes.as_dict(),
+        "rivals": head.rivals,
         "classes": None if head.elements is None else [list(each) for each in head.elements],
         "fields": None if fields is None else fields.as_dict(),
     }

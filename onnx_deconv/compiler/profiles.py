@@ -17,7 +17,7 @@ from onnx_deconv.errors import InputError, ModelError, sizes_of
 from onnx_deconv.model.protos import attributes_of, stored_tensors
 from onnx_deconv.model.shape_inference import infer_shapes
 from onnx_deconv.operators import find, own_domain
-from onnx_deconv.operators.traits import QUANTISER, REPEATS, SHAPE_ONLY
+from onnx_deconv.operators.traits import REPEATS, SHAPE_ONLY
 
 RuntimeName = Literal["onnxruntime", "cuda", "tensorrt", "openvino", "web", "mobile", "tract"]
 Sizes = Literal["any", "images", "all"]
@@ -223,8 +223,8 @@ class Profile:
         Forms that a graph for it may not have.
     companion
         The passes for a pair's companion; ``None`` where pairs do not run.
-    unrounded
-        Those of the passes that are for models alone that round no numbers to quantised ones.
+    spelled
+        Whether operators of onnxruntime's own are not known there, and are spelled out.
     """
 
     passes: tuple[str, ...]
@@ -232,13 +232,7 @@ class Profile:
     sizes: Sizes = "any"
     refused: tuple[Form, ...] = ()
     companion: tuple[str, ...] | None = None
-    unrounded: frozenset[str] = frozenset()
-
-    def passes_for(self, proto: ModelProto) -> tuple[str, ...]:
-        """Return the passes for a graph."""
-        traits = (find(node.op_type, node.domain).traits for node in proto.graph.node)
-        rounds = any(QUANTISER in each for each in traits)
-        return tuple(name for name in self.passes if not rounds or name not in self.unrounded)
+    spelled: bool = False
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -274,10 +268,12 @@ PROFILES: Mapping[str, Profile] = {
         ),
     ),
     "openvino": Profile(
-        ("sizes", *_WITHOUT_INDICES, "copies"),
-        # What it does for low precision moves scales through steep slopes, which then overflow.
-        unrounded=frozenset({"blocked"}),
+        ("sizes", "levels", "norms", *_WITHOUT_INDICES, "copies", "apart"),
+        spelled=True,
         refused=(
+            Form("LpNormalization", "adds something to the norm there"),
+            Form("GlobalLpPool", "is of a higher power than 2, and not known there of any number of images"),
+            Form("QuantizeLinear", "is of a form that is not written as arithmetic, and moves scales there"),
             Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),
             Form("ConvTranspose", "is dilated, and larger by an output padding", _dilated_and_larger),
         ),
@@ -305,8 +301,9 @@ PROFILES: Mapping[str, Profile] = {
         ),
     ),
     "tract": Profile(
-        ("sizes", "crops"),
+        ("sizes", "levels", "bytes_pooled", "norms", "crops"),
         sizes="images",
+        spelled=True,
         refused=(
             _BY_SWITCHES,
             Form("Pad", "takes away, or by how much is not constant", _takes_away),

@@ -46,6 +46,8 @@ class Ranked:
         Whether it is the output itself, whose channels are its classes.
     before, before_axes
         The scores that the output is made of, which tell apart classes whose numbers rounding made equal.
+    rivals
+        As in :class:`onnx_deconv.model.heads.Head`: a class is as strong as it is ahead of the others.
     """
 
     value: str
@@ -56,6 +58,7 @@ class Ranked:
     by_output: bool = False
     before: str | None = None
     before_axes: Axes = field(default_factory=Axes)
+    rivals: bool = False
 
 
 def seeds(
@@ -238,10 +241,12 @@ def resolved(explained: Mapping[str, Any], ranked: Ranked, kind: GraphSeed) -> G
 
     Of a map before a sigmoid it is what is positive.
     """
+    if ranked.fields is not None and kind != "unit":
+        return "one"
     if kind != "auto":
         return kind
     sizes = (Axes.of(explained["axes"]).sizes(explained["shape"]) or [])[2:]
-    if ranked.fields is not None or all(size == 1 for size in sizes):
+    if all(size == 1 for size in sizes):
         return "one"
     return "present" if explained.get("seed") == "present" else "map"
 
@@ -267,7 +272,19 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
         certain = op.Slice(by, [objectness], [objectness + 1], [1])
         squash = op.Sigmoid if ranked.fields.raw and not probable else op.Identity
         return op.Mul(squash(scores), squash(certain))
-    return by if ranked.by_output else _of_elements(op, by, ranked)
+    if ranked.by_output:
+        return by
+    return _of_elements(op, _ahead(op, by) if ranked.rivals else by, ranked)
+
+
+def _ahead(op: Emitter, values: Signal) -> Signal:
+    """Return by how much each channel is ahead of the strongest other one at its position."""
+    first = op.ReduceMax(values, [1], keepdims=1)
+    best = op.Equal(values, first)
+    others = op.ReduceMax(op.Where(best, np.asarray(np.finfo(op.dtype).min), values), [1], keepdims=1)
+    equal = op.ReduceSum(op.Cast(best, to=op.elem_type), [1], keepdims=1)
+    second = op.Where(op.Greater(equal, np.ones((), op.dtype)), first, others)
+    return op.Sub(values, op.Where(best, second, first))
 
 
 def _of_elements(op: Emitter, by: Signal, ranked: Ranked) -> Signal:

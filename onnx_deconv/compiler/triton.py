@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.text_encoding import CEscape
 
 from onnx_deconv.compiler.explain_graph import ExplainGraph
-from onnx_deconv.compiler.input_facts import input_facts
+from onnx_deconv.compiler.input_facts import input_facts, labels_of
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import described, of_given_sizes
 from onnx_deconv.errors import InputError, given, sizes_of
@@ -110,11 +110,12 @@ def _can_batch(model: Model, manifest: Mapping[str, Any]) -> bool:
 
 def _of_model(model: Model, runtime: str) -> dict[str, Any]:
     entries = [[described(model, name) for name in names] for names in (model.inputs, model.outputs)]
+    head = head_of(model)
     return {
         "inputs": entries[0],
         "outputs": entries[1],
         "runtime": runtime,
-        **input_facts(model, head_of(model)),
+        **input_facts(model, head, labels_of(model, head).names),
     }
 
 

@@ -35,12 +35,15 @@ class AxisNames:
         :data:`~onnx_deconv.operators.axes.CHANNEL`, and those of the inputs' other axes.
     channels
         The axis of an input that the first filter takes for channels, by the input's name.
+    planes
+        Inputs without channels: the first filter goes along all their axes, and the graph adds one for it.
     lacks_images
         Whether a filter goes along the first axis of the image, so that it is none of images.
     """
 
     values: Mapping[str, Names]
     channels: Mapping[str, int]
+    planes: AbstractSet[str] = frozenset()
     lacks_images: bool = False
 
     @property
@@ -101,19 +104,21 @@ def _followed_through(model: Model) -> AxisNames:
 
 
 def _followed_from(model: Model, inputs: Mapping[str, Names]) -> AxisNames:
-    values, channels, lacks_images = dict(inputs), dict[str, int](), False
+    values, channels, planes, lacks_images = dict(inputs), dict[str, int](), set[str](), False
     for node in model.nodes:
         given = {i: values[v.name] for i, v in enumerate(node.inputs) if v.name in values}
         if not given:
             continue
-        _note_channels(node, given, channels)
+        if CONVOLUTION in traits_of(node) and len(given.get(0, ())) > 2:  # noqa: PLR2004
+            _note_channels(given[0], channels)
+            planes.update(_planes(given[0], inputs) - channels.keys())
         lacks_images = lacks_images or _filters_the_batch(model, node, given)
         names = _followed(ForwardNode(node, model), given)
         for output in node.outputs if names is not None else ():
             shape = model.type_of(output.name).shape
             if names is not None and (shape is None or len(shape) == len(names)):
                 values[output.name] = without_singles(_of_the_only_image(model, node, names, shape), shape)
-    return AxisNames(values, channels, lacks_images)
+    return AxisNames(values, channels, planes, lacks_images)
 
 
 def _of_the_only_image(model: Model, node: gs.Node, names: Names, shape: Shape | None) -> Names:
@@ -179,14 +184,22 @@ def _named(name: str, axis: int) -> str:
     return f"{name}[{axis}]"
 
 
-def _note_channels(node: gs.Node, given: Mapping[int, Names], channels: dict[str, int]) -> None:
-    """Note which axis of an input a convolution takes for channels, if it is the first to read it."""
-    if CONVOLUTION not in traits_of(node) or 0 not in given or len(given[0]) < 2:  # noqa: PLR2004
-        return
-    for name in given[0][1]:
+def _note_channels(filtered: Names, channels: dict[str, int]) -> None:
+    """Note which axis of an input a convolution takes for channels, if it is the first to read it.
+
+    An axis that was cut into windows (a sound's samples) lies along the channels and the positions: it has
+    positions only.
+    """
+    for name in filtered[1] - NOTHING.union(*filtered[2:]):
         value, bracket, axis = name.rpartition("[")
         if bracket:
             channels.setdefault(value, int(axis[:-1]))
+
+
+def _planes(filtered: Names, inputs: Mapping[str, Names]) -> set[str]:
+    """Return the inputs of which a convolution goes along every axis but that of the images."""
+    along = NOTHING.union(*filtered[2:])
+    return {value for value, (_, *axes) in inputs.items() if axes and all(axis <= along for axis in axes)}
 
 
 def _followed(at: ForwardNode, given: Mapping[int, Names]) -> Names | None:

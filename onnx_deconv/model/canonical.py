@@ -47,7 +47,8 @@ def read_view(proto: ModelProto, input_shapes: InputShapes, name: str) -> ModelP
     NothingLeftError
         If a node leaves nothing of inputs of these sizes.
     ModelError
-        If the nodes need each other in a circle, or one has a form that it cannot have.
+        If the nodes need each other in a circle, or one has a form that it cannot have, or gives its result
+        the name of an input.
     """
     view = ModelProto()
     view.CopyFrom(proto)
@@ -59,6 +60,7 @@ def read_view(proto: ModelProto, input_shapes: InputShapes, name: str) -> ModelP
     make_dense(view.graph)
     _drop_initializer_inputs(view)
     _set_input_shapes(view, input_shapes, name)
+    _check_names(view.graph, name)
     put_in_order(view.graph, name)
     spell_out(view.graph)
     view = _inferred_afresh(view)
@@ -90,14 +92,17 @@ def _inferred_afresh(view: ModelProto) -> ModelProto:
     Exporters that rearrange a finished graph leave shapes of values as they were before.
     """
     stated = [copy_of(i) for i in view.graph.value_info]
-    declared = {o.name: copy_of(o) for o in view.graph.output}
+    given = {i.name for i in view.graph.input}  # an output that is an input is what that is
+    declared = {o.name: copy_of(o) for o in view.graph.output if o.name not in given}
     del view.graph.value_info[:]
     for output in view.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.name in declared:
+            output.type.tensor_type.ClearField("shape")
     view = infer_shapes(view)
     check_what_is_left(view)
     for output in view.graph.output:
-        _complete(output, declared[output.name], view.graph)
+        if output.name in declared:
+            _complete(output, declared[output.name], view.graph)
     shaped = {i.name: i for i in view.graph.value_info if i.type.tensor_type.HasField("shape")}
     missing = [i for i in stated if i.name not in shaped]
     if not missing:
@@ -173,6 +178,18 @@ def _check_forms(graph: GraphProto, name: str) -> None:
         if wrong:
             called = node.name or next(iter(node.output), "")
             raise ModelError(f"{name}: {node.op_type} {called!r} cannot be: {wrong}; export the model again")
+
+
+def _check_names(graph: GraphProto, name: str) -> None:
+    """Refuse nodes that give their results the name of an input, as an exporter writes a returned input."""
+    given = {i.name for i in graph.input}
+    for node in graph.node:
+        if twice := given.intersection(node.output):
+            value, called = twice.pop(), node.name or node.op_type
+            raise ModelError(
+                f"{name}: the input {value!r} is given anew by node {called!r}, which no runtime takes: "
+                f"export the model without the output that returns its input"
+            )
 
 
 def put_in_order(graph: GraphProto, name: str) -> None:

@@ -21,7 +21,7 @@ from onnx_deconv.model.tail_steps import (
 )
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import traits_of
-from onnx_deconv.operators.traits import JOIN, PICK, VIEW
+from onnx_deconv.operators.traits import JOIN, PICK, PLACEMENT, REPEATS, VIEW
 
 
 def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[int] | None:
@@ -50,16 +50,56 @@ def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[in
 def holds_products_of_a_field(model: Model, value: str) -> bool:
     """Tell whether rows hold products of one of their fields and others: an objectness and the classes."""
     node = model.producers.get(below_views(model, value))
-    if node is None or JOIN not in traits_of(node):
+    if node is None or traits_of(node).isdisjoint({JOIN, PLACEMENT}):
         return False
     beside = given_of(model, node)
     for each in beside:
-        product = model.producers.get(below_views(model, each))
+        product = model.producers.get(_below_repeats(model, each))
         if product is not None and is_product(product):
             factors = given_of(model, product)
-            if any(_is_same(model, f, other) for f in factors for other in beside if other != each):
+            if any(_holds(model, other, f) for f in factors for other in beside if other != each):
                 return True
     return any(holds_products_of_a_field(model, each) for each in beside)  # one level after the other
+
+
+def _below_repeats(model: Model, value: str) -> str:
+    """Return the value whose numbers one has, in another shape or repeated."""
+    while (node := model.producers.get(value)) is not None and traits_of(node) & {REPEATS, VIEW}:
+        value = node.inputs[0].name
+    return value
+
+
+def _holds(model: Model, value: str, field: str) -> bool:
+    """Tell whether a value is one field, or rows, or a part of rows, that the field is picked from."""
+    if _is_same(model, value, field):
+        return True
+    name = below_views(model, value)
+    node, picking = model.producers.get(name), model.producers.get(field)
+    one = None if picking is None else _picked(model, picking, field)
+    if picking is None or one is None or len(one) > 1:
+        return False
+    rows = picking.inputs[0].name
+    if name == below_views(model, rows):
+        return True
+    part = None if node is None or node.inputs[0].name != rows else _picked(model, node, name)
+    return part is not None and one <= part
+
+
+def _picked(model: Model, node: gs.Node, value: str) -> set[int] | None:
+    """Return which places along an axis a node picks, whatever the image is; ``None`` of other nodes."""
+    shapes = [model.type_of(name).shape for name in (node.inputs[0].name, value)]
+    if PICK not in traits_of(node) or None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
+        return None
+    before, after = shapes
+    axes = [k for k, (a, b) in enumerate(zip(before or (), after or (), strict=True)) if a != b]
+    size = (before or ())[axes[0]] if len(axes) == 1 else None
+    if size is None:
+        return None
+    numbers = np.arange(size).reshape([-1 if k == axes[0] else 1 for k in range(len(before or ()))])
+    try:
+        return {int(k) for k in _taken(model, node, value, numbers).ravel()}
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError):
+        return None
 
 
 def _is_same(model: Model, one: str, other: str) -> bool:

@@ -9,7 +9,7 @@ still runs (``ImageScaler``, ``Affine``, ``Crop``): found in files from CoreML a
 These are spelled out too where a graph is raised to an opset that has them no more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,19 @@ class Call(NodeBuilder):
         The view's graph; constants go there.
     dequantised
         The results of DequantizeLinear so far, by inputs: one value for all that read the same.
+    taken
+        Names that new values may not have.
     """
 
-    def __init__(self, node: NodeProto, graph: GraphProto, dequantised: dict[tuple[str, ...], str]) -> None:
+    def __init__(
+        self,
+        node: NodeProto,
+        graph: GraphProto,
+        dequantised: dict[tuple[str, ...], str],
+        taken: Collection[str] = (),
+    ) -> None:
         super().__init__(node.output[0])
-        self.node, self.graph, self.dequantised = node, graph, dequantised
+        self.node, self.graph, self.dequantised, self.taken = node, graph, dequantised, taken
         self._attributes = attributes_of(node)
 
     def attr(self, name: str, default: Any = None) -> Any:
@@ -56,8 +64,14 @@ class Call(NodeBuilder):
     def constant(self, numbers: NDArray[Any] | np.generic | float) -> str:
         """Store a constant in the graph; plain numbers are float32."""
         numbers = np.asarray(numbers, np.float32 if isinstance(numbers, float) else None)
-        name = f"{self.node.output[0]}/constant_{len(self.graph.initializer)}"
+        name = self.free(f"{self.node.output[0]}/constant_{len(self.graph.initializer)}")
         self.graph.initializer.append(numpy_helper.from_array(numbers, name))
+        return name
+
+    def free(self, name: str) -> str:
+        """Return a name that no value has: this one, or a longer one."""
+        while name in self.taken:
+            name += "_"
         return name
 
     def replace(self, result: str) -> list[NodeProto]:
@@ -73,7 +87,9 @@ Spelling = Callable[[Call], str | None]
 _SPELLINGS: dict[tuple[str, str], Spelling] = {}
 
 
-def spell_out(graph: GraphProto, which: Callable[[NodeProto], bool] = lambda _: True) -> None:
+def spell_out(
+    graph: GraphProto, which: Callable[[NodeProto], bool] = lambda _: True, taken: Collection[str] = ()
+) -> None:
     """Replace each composite node by the plain nodes that it stands for.
 
     Parameters
@@ -82,6 +98,8 @@ def spell_out(graph: GraphProto, which: Callable[[NodeProto], bool] = lambda _: 
         Changed in place.
     which
         Chooses among the composite nodes; by default all.
+    taken
+        Names that new values may not have.
     """
     found = [(n.domain, n.op_type) in _SPELLINGS and which(n) for n in graph.node]
     if not any(found):
@@ -91,7 +109,7 @@ def spell_out(graph: GraphProto, which: Callable[[NodeProto], bool] = lambda _: 
     dequantised: dict[tuple[str, ...], str] = {}
     for node, composite in zip(graph.node, found, strict=True):
         if composite:
-            call = Call(node, graph, dequantised)
+            call = Call(node, graph, dequantised, taken)
             result = _SPELLINGS[node.domain, node.op_type](call)
             plain = [node] if result is None else call.replace(result)
             made = {v for each in plain for v in each.output}

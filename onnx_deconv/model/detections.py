@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
@@ -63,9 +64,12 @@ class Layout:
     shared
         Among how many fields, behind the box's, a softmax has shared out the probabilities, if one has.
     scores
-        Which fields are probabilities, where the graph joins these and others and tells.
+        For each field which group of probabilities it is of, counted from 1, or 0 for none, where the graph
+        joins these and others and tells.
     multiplied
         Whether the graph itself has multiplied the classes by the objectness that stands beside them.
+    unsure
+        Whether they may as well be boxes, and nothing but names of as many classes says that they are none.
     """
 
     fields: int | None
@@ -80,8 +84,9 @@ class Layout:
     told: tuple[int, int] | None = None
     probable: bool = False
     shared: int | None = None
-    scores: Sequence[bool] | None = None
+    scores: Sequence[int] | None = None
     multiplied: bool = False
+    unsure: bool = False
 
 
 def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
@@ -100,6 +105,23 @@ def behind(metadata: Mapping[str, str], maps: Sequence[int]) -> list[int]:
         numbers = [int(n) for n in re.findall(r"\d+", metadata.get("kpt_shape", ""))]
         found.append(math.prod(numbers) if task == "pose" and numbers else _BEHIND[task])
     return found
+
+
+def without_box(groups: Sequence[int]) -> Sequence[int] | None:
+    """Return groups of probabilities, of which one is four shares of the image's size: those are none.
+
+    Parameters
+    ----------
+    groups
+        For each field the group that it is of, from 1.
+
+    Returns
+    -------
+    Sequence of int or None
+        The same with 0 for the box; ``None`` where not exactly one group may be a box.
+    """
+    fours = [group for group, size in Counter(groups).items() if size == BOX]
+    return [0 if group in fours else group for group in groups] if len(fours) == 1 else None
 
 
 def anchors_of(channels: int | None, labels: int, *, of_levels: bool = False) -> int | None:
@@ -239,7 +261,8 @@ class Fields:
         labels
             How many names of classes are known.
         """
-        if layout.fields is None or layout.part == "boxes":
+        may_be_boxes = layout.unsure and labels != layout.fields
+        if layout.fields is None or layout.part == "boxes" or may_be_boxes:
             return None
         if layout.told is not None:
             told: Self | None = cls(*layout.told)
@@ -248,7 +271,10 @@ class Fields:
         else:
             found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
             told = next((each for each in found if each is not None), None)
-            told = None if told is None else told.among(layout.scores)
+            if told is not None:
+                told = told.among(layout.scores)
+            elif labels and layout.scores is not None:
+                told = cls._of_groups(layout.scores, labels)
         if told is None:
             return None
         # Where one of the scores stands for nothing at all, a softmax is to come if none has been.
@@ -260,13 +286,40 @@ class Fields:
             told, raw=layout.raw, anchors=layout.anchors, exclusive=exclusive, probable=layout.probable
         )
 
-    def among(self, scores: Sequence[bool] | None) -> Self | None:
-        """Return the fields of classes among those that are scores; ``None`` if there are not as many."""
-        if scores is None or all(scores[self.first : self.first + self.count]):
-            return self
-        first = scores.index(True)
-        alone = [k for k, score in enumerate(scores) if score] == [*range(first, first + self.count)]
-        return type(self)(first, self.count) if alone else None
+    def among(self, groups: Sequence[int] | None) -> Self | None:
+        """Return the fields of classes that the groups of probabilities tell; ``None`` if others are meant.
+
+        Parameters
+        ----------
+        groups
+            For each field the group that it is of, 0 for no probability; ``None`` where that is not known.
+        """
+        return self if groups is None or self._fits(groups) else self._of_groups(groups, self.count)
+
+    @classmethod
+    def _of_groups(cls, groups: Sequence[int], count: int) -> Self | None:
+        """Tell the fields where so many probabilities are one group, or all but one: the objectness.
+
+        That stands alone, or, as YOLO writes it, before the classes.
+        """
+        found = [k for k, group in enumerate(groups) if group]
+        sizes = Counter(groups[k] for k in found)
+        of_classes = [group for group, size in sizes.items() if size == count]
+        classes = [k for k in found if groups[k] in of_classes] if len(of_classes) == 1 else found
+        if len(sizes) == 1 and len(found) == count + 1:
+            classes = found[1:]
+        others = [k for k in found if k not in classes]
+        if classes != [*range(classes[0], classes[0] + count)] or len(others) > 1:
+            return None
+        return cls(classes[0], count, next(iter(others), None))
+
+    def _fits(self, groups: Sequence[int]) -> bool:
+        """Tell whether these are probabilities, and the objectness of no group of some classes alone."""
+        classes = set(groups[self.first : self.first + self.count])
+        if self.objectness is None:
+            return 0 not in classes
+        certain = groups[self.objectness]
+        return 0 not in {certain, *classes} and (certain not in classes or len(classes) == 1)
 
     @classmethod
     def _of_softmax(cls, first: int, shared: int, labels: int, *, last: bool) -> Self | None:
@@ -359,6 +412,11 @@ class Fields:
         x, y, width, height = _middles(values)
         inside = (np.abs(x - point[0]) <= width / 2) & (np.abs(y - point[1]) <= height / 2)
         return [int(k) for k in np.flatnonzero(inside)]
+
+
+def labels_that_fit(layout: Layout) -> list[int]:
+    """List how many names of classes would tell which fields of boxes are classes."""
+    return [k for k in range(1, (layout.fields or 0) + 1) if Fields.of(layout, k) is not None]
 
 
 def _middles(values: Array) -> Array:

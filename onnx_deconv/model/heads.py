@@ -1,7 +1,7 @@
 """What the outputs of a model are, and where an explanation of them starts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
@@ -15,9 +15,26 @@ from onnx_deconv.model.axis_names import AxisNames, axis_names
 from onnx_deconv.model.carriers import carried, real_inputs
 from onnx_deconv.model.chosen_fields import chosen_fields, holds_products_of_a_field
 from onnx_deconv.model.class_numbers import elements, mixture, untraced
-from onnx_deconv.model.detections import Fields, Layout, Part, anchors_of, behind, ends_with_nothing, parts
+from onnx_deconv.model.detections import (
+    Fields,
+    Layout,
+    Part,
+    anchors_of,
+    behind,
+    ends_with_nothing,
+    labels_that_fit,
+    parts,
+    without_box,
+)
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.output_kinds import Kind, kind_of, looks_classified, told_by_count, told_by_name
+from onnx_deconv.model.output_kinds import (
+    Kind,
+    is_sequence_by_its_layer,
+    kind_of,
+    looks_classified,
+    told_by_count,
+    told_by_name,
+)
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, given_of, holds_numbers_of_classes
 from onnx_deconv.model.tails import (
     ELSEWHERE,
@@ -43,12 +60,14 @@ from onnx_deconv.model.value_axes import (
 )
 from onnx_deconv.operators import Shape, find, own_domain, spelled, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
-from onnx_deconv.operators.node import label
+from onnx_deconv.operators.node import ForwardNode, label
 from onnx_deconv.operators.traits import (
     JOIN,
     PICK,
     POINTWISE,
     PROBABILITY,
+    QUANTISER,
+    RESAMPLER,
     VIEW,
 )
 
@@ -89,18 +108,25 @@ class Head:
     ranked
         The value by which classes are ranked, if it is not the scores: a mean of several probabilities, or
         rows that hold some, whose axes are the scores'; or the output itself, whose axes are ``own``, where
-        it has one number for each class and puts classes into another order than their scores do.
+        it has one number for each class (and position) and puts classes into another order than their scores.
     by_name
         Whether nothing but its name tells its kind.
     assumed
-        Whether it is taken for classes though nothing says so: most models that end like it have classes.
+        Whether it is taken for classes, or for classes at each step, though nothing says so: most models that
+        end like it have classes.
     in_place_of
         The output that stands before it, and would be explained if this one held no classes.
+    levels
+        The other outputs with scores of the same classes for other boxes, as a detector has for each of its
+        levels, if this output was chosen among them without being asked for.
     table
         The sizes of the table that the output makes of each image's row of numbers, which are counted row by
         row; empty where it makes none.
     scored
         How many classes the scores have; ``None`` where that is not known.
+    rivals
+        Whether a softmax or an ArgMax compares the classes at each position of a map: what all have in common
+        there says nothing, and a class is as strong as it is ahead of the others.
     """
 
     output: str
@@ -117,8 +143,10 @@ class Head:
     by_name: bool = False
     assumed: bool = False
     in_place_of: str | None = None
+    levels: Sequence[str] = ()
     table: tuple[int | None, ...] = ()
     scored: int | None = None
+    rivals: bool = False
 
     @property
     def ranked_axes(self) -> Axes:
@@ -150,6 +178,8 @@ class Head:
         return "auto" if self.kind == "image" else "one"
 
 
+_MAPS = ("class map", "sequence")
+"""Kinds of outputs that have a number for each class and position, of which some classes come first."""
 ROWS = ("classes", "regression", "embedding", "numbers")
 """Kinds of outputs that have no positions."""
 
@@ -186,17 +216,19 @@ def head_of(model: Model, output: str | None = None) -> Head:
         if output not in found:
             raise InputError(f"{model.name} has no output {output!r}; it has {', '.join(found)}")
         return found[output]
-    real = [h for h in found.values() if h.cut or model.type_of(h.output).dtype in FLOATS]
+    made = {name: head for name, head in found.items() if name not in model.inputs} or found
+    real = [h for h in made.values() if h.cut or model.type_of(h.output).dtype in FLOATS]
     scores = [h for h in real if h.boxes is None or h.boxes.part != "boxes"]
     if len(scores) < len(real):  # a detector, whose classes may be told by nothing but a place in a table
         scores = [h for h in scores if h.problem is None] or scores
-    first = next(iter(scores or real or found.values()))
+    first = next(iter(scores or real or made.values()))
     if first.kind in _SCORES_OR_NOT and not _tells_scores(model, first):
         first = next((h for h in scores if _tells_scores(model, h)), first)
-    if first.kind in _QUANTITIES:
+    if first.kind in _QUANTITIES or (first.kind == "classes" and first.assumed):
         classes = (h for h in scores if _tells_scores(model, h) and class_count(model, h) != 1)
         first = next((replace(h, in_place_of=first.output) for h in classes), first)
-    return _with_own_numbers(first, real)
+    first = _with_own_numbers(first, real)
+    return replace(first, levels=_levels(model, first, [h for h in scores if h.kind == first.kind]))
 
 
 _SCORES_OR_NOT = ("class map", "sequence", "image", "embedding")
@@ -258,9 +290,17 @@ def _with_images(model: Model, value: str) -> str | None:
         batch = batch_axis(model, names, value)
         if value in model.inputs or where is None or shape is None or value not in reached or batch is None:
             continue
+        if _shares_out(model, value):
+            continue
         if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
             return value
     return None
+
+
+def _shares_out(model: Model, value: str) -> bool:
+    """Tell whether a softmax made a value: what attention weighs by is no layer to look at."""
+    made = model.producers.get(value)
+    return made is not None and PROBABILITY in traits_of(made) and POINTWISE not in traits_of(made)
 
 
 def class_count(model: Model, head: Head) -> int | None:
@@ -357,11 +397,12 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
     if head.boxes is not None and head.boxes.cells:  # as another number of names told it
         head = replace(head, kind="class map", boxes=None)
     if (head.kind == "numbers" or head.assumed) and labels == channels:
-        return replace(head, kind="classes", assumed=False)
+        return replace(head, kind=head.kind if head.has_positions else "classes", assumed=False)
     if head.kind != "class map" or tail_of(model, head.output).compares is not None:
         return head
     beside = _holds_other_numbers(model, head)
-    anchors = anchors_of(channels, labels, of_levels=beside or _has_levels(model, head))
+    cells = beside or not _is_of_pixels(model, head)
+    anchors = anchors_of(channels, labels, of_levels=beside or _has_levels(model, head)) if cells else None
     if anchors is None and (not beside or labels == channels):
         return head
     layout = Layout((channels or 0) // (anchors or 1), raw=True, anchors=anchors or 1, cells=True)
@@ -390,20 +431,43 @@ def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
     )
 
 
+def _is_of_pixels(model: Model, head: Head) -> bool:
+    """Tell whether a map is drawn larger at last, or as large as the image: a box has a cell of pixels."""
+    value = head.start
+    while (node := model.producers.get(value)) is not None and RESAMPLER not in traits_of(node):
+        if not traits_of(node) & {PICK, POINTWISE, QUANTISER, VIEW}:
+            break
+        value = next(iter(given_of(model, node)), "")
+    if node is not None and RESAMPLER in traits_of(node):
+        return True
+    shapes = {name: model.type_of(name).shape or () for name in (*model.inputs, head.start)}
+    image = {f"{name}[{k}]": size for name in model.inputs for k, size in enumerate(shapes[name])}
+    where = axis_names(model).values.get(head.start, (NOTHING,) * len(shapes[head.start]))
+    places = [(shapes[head.start][k], image.get(name)) for k in head.axes.positions for name in where[k]]
+    return bool(places) and all(own and taken and own >= taken for own, taken in places)
+
+
 def _holds_other_numbers(model: Model, head: Head) -> bool:
     """Tell whether a map holds numbers beside scores, as detectors join boxes and scores at each level."""
     value = head.ranked or head.start
-    joined, node = model.joined.get(value), model.producers.get(value)
+    joined = model.joined.get(value)
     if joined is not None:
         return joined.beside
-    if node is None or JOIN not in traits_of(node) or not _has_levels(model, head):
+    count, join = class_count(model, head), _join_below(model, value)
+    if join is None or count is None or not _has_levels(model, head):
         return False
-    shapes, along = (
-        [model.type_of(v.name).shape or () for v in (*node.outputs, *node.inputs)],
-        head.axes.classes,
-    )
-    sizes = [shape[along] if along is not None and along < len(shape) else None for shape in shapes]
-    return None not in sizes and sizes[0] == sum(size or 0 for size in sizes[1:])
+    axis, result = ForwardNode(join, model).axis(), join.outputs[0].name
+    where, shape = axis_names(model).values.get(result), model.type_of(result).shape or ()
+    return where is not None and where[axis] == {CHANNEL} and shape[axis] == count
+
+
+def _join_below(model: Model, value: str) -> gs.Node | None:
+    """Return the join whose numbers a value holds, at most in another order or rounded."""
+    while (node := model.producers.get(value)) is not None and JOIN not in traits_of(node):
+        if not traits_of(node) & {QUANTISER, VIEW}:
+            return None
+        value = node.inputs[0].name
+    return node
 
 
 def _has_levels(model: Model, head: Head) -> bool:
@@ -413,6 +477,27 @@ def _has_levels(model: Model, head: Head) -> bool:
         return False
     others = [model.type_of(name).shape or () for name in model.outputs]
     return any(len(each) == len(own) and each[along] == own[along] and each != own for each in others)
+
+
+def _levels(model: Model, head: Head, alike: Iterable[Head]) -> tuple[str, ...]:
+    """Return the outputs that hold the same classes of other boxes, in a detector."""
+    if head.axes.classes is None or not any(each.kind == "detections" for each in heads(model)):
+        return ()
+    shapes = {each.output: _classes_last(model, each) for each in (head, *alike)}
+    own = shapes.pop(head.output)
+    return tuple(
+        name
+        for name, shape in shapes.items()
+        if own and len(shape) == len(own) and shape[-1] == own[-1] and shape != own
+    )
+
+
+def _classes_last(model: Model, head: Head) -> Shape:
+    """Return the shape of an output's scores, the classes last; nothing where it is not known."""
+    shape, along = model.type_of(head.start).shape or (), head.axes.classes
+    if along is None or along >= len(shape):
+        return ()
+    return (*shape[:along], *shape[along + 1 :], shape[along])
 
 
 def chosen(head: Head, kind: ChosenKind | None) -> Head:
@@ -434,7 +519,7 @@ def chosen(head: Head, kind: ChosenKind | None) -> Head:
     return replace(head, kind=kind, by_name=False, assumed=False)
 
 
-def undecided(head: Head, fields: Fields | None, count: int | None) -> str | None:
+def undecided(head: Head, fields: Fields | None, count: int | None, labels: int = 0) -> str | None:
     """Tell why nothing is explained of an output unless it is named; ``None`` where something is.
 
     Parameters
@@ -445,6 +530,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
         Which fields of its boxes are what, if that is told.
     count
         How many classes, fields or numbers it has, if that is known.
+    labels
+        How many names of classes are known.
     """
     named, sizes = f"output {head.output!r}", "×".join(str(size or "?") for size in head.table)
     how = f", counted row by row from 0 to {count - 1}" if sizes and count is not None else ""
@@ -457,9 +544,14 @@ def undecided(head: Head, fields: Fields | None, count: int | None) -> str | Non
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
         what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
+        fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
+        tells = f"{labels} labels do not tell" if labels and fit else "nothing tells"
+        several = " or ".join(filter(None, (", ".join(fit[:-1]), *fit[-1:])))
+        would = f"; {several} would" if labels and fit else ""
+        names = "the classes' labels, or " if fit else ""
         return (
-            f"{named} holds {what}, and nothing tells which of their fields{those} are classes: give the "
-            f"classes' labels, or a target such as {field!r} and the box's position"
+            f"{named} holds {what}, and {tells} which of their fields{those} are classes{would}: give {names}"
+            f"a target such as {field!r} and the box's position"
         )
     if head.kind == "embedding":
         return f"{named} is an embedding, whose dimensions have no meaning: give one as a target, or an array"
@@ -491,7 +583,7 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
     shares = any(squashed_before(model, h.output) for h in boxes)
     alike = sum(own is not None and own[1] == BOX for own in sized) > 1  # scores, perhaps, or boxes
-    for head, own, part in zip(found, sized, of, strict=True):
+    for head, own, part, name in zip(found, sized, of, named, strict=True):
         if own is None:
             told.append(head)
             continue
@@ -513,16 +605,20 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             shared=_shared(model, head.start, own[1]),
             scores=_scores(model, head, own[1]),
             multiplied=holds_products_of_a_field(model, head.start),
+            unsure=part == "all" and own[1] == BOX and name != "scores" and picked is None,
         )
         told.append(replace(head, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
 
 
-def _scores(model: Model, head: Head, count: int | None) -> Sequence[bool] | None:
-    """Tell which of an output's fields the graph makes probabilities; ``None`` where that is not known."""
+def _scores(model: Model, head: Head, count: int | None) -> Sequence[int] | None:
+    """Tell of which group of probabilities each field of an output is; ``None`` where that is not known."""
     joined = model.joined.get(head.ranked or head.start)
-    known = joined is not None and joined.fields is not None and len(joined.fields) == count
-    return joined.fields if joined is not None and known else None
+    if joined is None or joined.fields is None or len(joined.fields) != count:
+        return None
+    if joined.beside:
+        return joined.fields
+    return without_box(joined.fields) if _joins_boxes(model, head, count) else None
 
 
 def _shared(model: Model, value: str, count: int | None) -> int | None:
@@ -541,7 +637,8 @@ def _before_squashing(model: Model, head: Head) -> Head:
     """Start before the sigmoids of probabilities that stand beside other numbers, as in rows of boxes."""
     joined = model.joined.get(head.start)
     coordinates = head.boxes is not None and head.boxes.part == "boxes"
-    if joined is None or coordinates or head.problem is not None or head.seed != "one":
+    rows = head.kind == "sequence" and head.ranked is None and joined is not None and not joined.beside
+    if joined is None or coordinates or head.problem is not None or (head.seed != "one" and not rows):
         return head
     if joined.beside and head.kind != "detections" and _has_others_made_of_probabilities(model, head.start):
         return head
@@ -626,6 +723,8 @@ def _joins_boxes(model: Model, head: Head, count: int | None) -> bool:
 
 
 def _head(model: Model, names: AxisNames, output: str) -> Head:
+    if output in model.inputs:
+        return Head(output, "unknown", output, problem=f"output {output!r} is the input itself")
     tail = _joined_in_one_row(model, names, tail_of(model, output))
     tail = _laid_out(model, names, _as_one_row(model, names, tail))
     head = _head_of(model, names, tail)
@@ -683,7 +782,11 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
     count = None if classes is None else shape[classes]
     boxes = _picked(model, tail, axes, count) if told.kind == "detections" else None
     asked = _asked(model, names, tail, axes) if boxes is None else (None, None)
-    reordered = told.kind in ROWS and asked[1] is not None and _may_reorder(model, tail)
+    of_maps = told.kind in _MAPS and tail.ranked is None
+    reordered = (told.kind in ROWS or of_maps) and _may_reorder(model, tail)
+    if reordered and of_maps and asked[1] is None:
+        asked = asked[0], _map_axes(model, names, tail, axes, count if asked[0] is None else len(asked[0]))
+    reordered = reordered and asked[1] is not None
     return Head(
         output,
         told.kind,
@@ -699,7 +802,16 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
         assumed=told.assumed,
         table=_table(model, names, output) if told.kind in ROWS else (),
         scored=count,
+        rivals=of_maps and not reordered and count != 1 and _has_rivals(model, tail, axes),
     )
+
+
+def _has_rivals(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether an output compares classes with each other, the given one or another of these scores."""
+    if axes.classes is None or tail.compares == axes.classes:
+        return axes.classes is not None
+    others = (tail_of(model, output) for output in model.outputs if output != tail.output)
+    return any(each.start == tail.start and each.compares == axes.classes for each in others)
 
 
 def _may_reorder(model: Model, tail: Tail) -> bool:
@@ -830,7 +942,10 @@ def _told_by_all(model: Model, names: AxisNames, tail: Tail, axes: Axes) -> _Tol
     """Tell what an output is by its axes, the nodes that make it, its name, and other outputs."""
     shape, called = model.type_of(tail.start).shape or (), told_by_name(tail.output)
     count = None if axes.classes is None else shape[axes.classes]
-    told = _Told(kind_of(model, tail, axes, names.values.get(tail.start, (NOTHING,) * len(shape))))
+    where = names.values.get(tail.start, (NOTHING,) * len(shape))
+    told = _Told(kind_of(model, tail, axes, where))
+    if told.kind == "sequence" and is_sequence_by_its_layer(model, tail, axes, where):
+        return _Told("sequence", by_name=called == "classes", assumed=called != "classes")
     may_be_table = told.kind in ("numbers", "classes") and not chooses(model, tail)
     if may_be_table and _is_table(model, names, tail.output):
         return _Told("numbers") if called is None else _Told(called, by_name=True)
@@ -839,6 +954,8 @@ def _told_by_all(model: Model, names: AxisNames, tail: Tail, axes: Axes) -> _Tol
     several = axes.classes is not None and count != 1
     if told.kind == "classes" and called == "regression" and several and _is_squashed_alone(model, tail):
         return _Told("regression", by_name=True)  # a sigmoid gives coordinates too
+    if told.kind == "classes" and called is None and count == BOX and _is_squashed_alone(model, tail):
+        return _Told("classes", assumed=True)  # or a box, in shares of the image
     return _told(model, tail, count) if told.kind == "numbers" else told
 
 
@@ -921,6 +1038,18 @@ def _same_axes(model: Model, names: AxisNames, tail: Tail, count: int) -> Axes |
         return None
     wide = next((k for k in rest if shape[k] != 1), rest[0] if rest else None)
     return Axes(batch, wide, tuple(k for k in rest if k != wide))
+
+
+def _map_axes(model: Model, names: AxisNames, tail: Tail, axes: Axes, count: int | None) -> Axes | None:
+    """Return the axes of an output that has a number for each class and position, as its scores have."""
+    start, where = names.values.get(tail.start, ()), names.values.get(tail.output, ())
+    shape, at = model.type_of(tail.output).shape or (), {axis: k for k, axis in enumerate(where)}
+    real = model.type_of(tail.output).dtype in FLOATS and not chooses(model, tail)
+    if not real or len(at) != len(where) or sorted(map(sorted, start)) != sorted(map(sorted, where)):
+        return None
+    batch, classes = (None if k is None else at[start[k]] for k in (axes.batch, axes.classes))
+    known = classes is None or (count is not None and shape[classes] == count)
+    return Axes(batch, classes, tuple(at[start[k]] for k in axes.positions)) if known else None
 
 
 def axes_of(model: Model, value: str) -> Axes:

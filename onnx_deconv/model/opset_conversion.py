@@ -20,11 +20,13 @@ from onnx_deconv.operators import own_domain
 # Operators that kept their form and changed their meaning, and the opset in which they did.
 _NEW_MEANINGS = {
     "Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "Resize": 11, "Scan": 9, "GridSample": 20, "DFT": 20,
-    "GroupNormalization": 21,
+    "GroupNormalization": 21, "RoiAlign": 16,
 }  # fmt: skip
 # Opset 18 made an even Split say into how many parts.
 _SPLIT_BY_NUMBER = 18
 _FIRST_IR_WITHOUT_LISTED_WEIGHTS = 4
+_IN_FLOAT32 = {"MeanVarianceNormalization"}
+"""Functions that onnxruntime (1.32) writes with constants of float32 at some opsets, whatever they read."""
 
 
 def at_opset(proto: ModelProto, opset: int, ir_version: int) -> ModelProto:
@@ -127,11 +129,23 @@ def _raise(graph: GraphProto, types: _Types, old: int, new: int) -> None:
     for node in graph.node:
         for inner in subgraphs(node):
             _raise(inner, types, old, new)
-        if means_the_same(node, old, new):
+        half = any(types.of(v).type.tensor_type.elem_type == TensorProto.FLOAT16 for v in node.input)
+        if half and node.op_type in _IN_FLOAT32:
+            nodes += _in_float32(node)
+        elif means_the_same(node, old, new):
             nodes.append(node)
         else:
             nodes += _converted(node, types, old, new)
     replace(graph.node, nodes)
+
+
+def _in_float32(node: NodeProto) -> list[NodeProto]:
+    """Rewrite a node of float16 as one of float32, between casts."""
+    (read,), (given,) = node.input, node.output
+    wide, result = f"{given}/float32", f"{given}/in_float32"
+    before = helper.make_node("Cast", [read], [wide], wide, to=TensorProto.FLOAT)
+    after = helper.make_node("Cast", [result], [given], result, to=TensorProto.FLOAT16)
+    return [before, renamed(node, {read: wide, given: result}), after]
 
 
 def _converted(node: NodeProto, types: _Types, old: int, new: int) -> Iterator[NodeProto]:

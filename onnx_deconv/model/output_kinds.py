@@ -6,18 +6,21 @@ from collections.abc import Set as AbstractSet
 from typing import Literal
 
 from onnx_deconv.model.model import Model
-from onnx_deconv.model.tail_steps import BOX, FLOATS, guarded, is_even
+from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, guarded, is_even
 from onnx_deconv.model.tails import Tail, averages_classes, chooses, picked_by_the_image, picks_boxes
 from onnx_deconv.model.value_axes import Axes, dense_axis
 from onnx_deconv.operators import Shape, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
+from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.traits import (
     AFFINE,
     CONVOLUTION,
     FILTER,
+    JOIN,
     NONNEGATIVE,
     NORMALISATION,
     POOL,
+    QUANTISER,
     REDUCTION,
     REPEATS,
     SUM,
@@ -88,11 +91,33 @@ def _kind_of_row(model: Model, tail: Tail, axes: Axes, where: Names, along: int)
     sources, boxes = where[along] - {BATCH}, _has_boxes(model, tail.output)
     if len(sources) == 1 and CHANNEL not in sources:
         return "sequence"
+    if _joins_a_box(model, tail, axes):
+        return "detections"
     if tail.compares is not None and not boxes:
         return "sequence"  # attention joins rows and columns; a softmax without boxes beside it reads
     if not boxes and not _shares_size(model, tail, along) and _is_dense_row(model, tail, axes):
         return "sequence"  # and no boxes, or masks, stand beside it
+    if _joins_softmaxes(model, tail, axes):
+        return "sequence"  # of attributes, each with classes of its own
     return "detections" if sources or (chooses(model, tail) and boxes) else "unknown"
+
+
+def _joins_softmaxes(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether each row of a value is a softmax of its own over all the row's numbers."""
+    joined, shape = model.joined.get(tail.start), model.type_of(tail.start).shape or ()
+    if joined is None or joined.beside or axes.classes is None:
+        return False
+    along = [(model.type_of(n.outputs[0].name).shape or (), compared_by(model, n)) for n in joined.squashed]
+    return all(axis is not None and each[axis] == shape[axes.classes] != 1 for each, axis in along)
+
+
+def is_sequence_by_its_layer(model: Model, tail: Tail, axes: Axes, where: Names) -> bool:
+    """Tell whether nothing but the last dense layer says that a sequence is one, as of tokens or queries."""
+    shape = model.type_of(tail.start).shape or ()
+    along = {name for k in axes.positions if shape[k] != 1 for name in where[k] - {BATCH}}
+    told = tail.compares is not None or tail.squashes or chooses(model, tail)
+    told = told or _joins_softmaxes(model, tail, axes)
+    return not told and (len(along) != 1 or CHANNEL in along)
 
 
 def told_by_name(output: str) -> Row | None:
@@ -162,6 +187,20 @@ def _is_dense_row(model: Model, tail: Tail, axes: Axes) -> bool:
     dense, shape = dense_axis(model, tail.start), model.type_of(tail.start).shape or ()
     several = dense is not None and dense == axes.classes and (shape[dense] or 0) > BOX
     return several and told_by_name(tail.output) in (None, "classes")
+
+
+def _joins_a_box(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether each row of scores joins four numbers, as of a box, and as many as there are classes."""
+    value = tail.start
+    while (node := model.producers.get(value)) is not None and JOIN not in traits_of(node):
+        if not traits_of(node) & {QUANTISER, VIEW}:
+            return False
+        value = node.inputs[0].name
+    if node is None or ForwardNode(node, model).axis() != axes.classes:
+        return False
+    return len(node.inputs) > 1 and BOX in [
+        (model.type_of(v.name).shape or (None,))[axes.classes] for v in node.inputs
+    ]
 
 
 def _shares_size(model: Model, tail: Tail, along: int) -> bool:

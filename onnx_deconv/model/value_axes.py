@@ -12,7 +12,17 @@ from onnx_deconv.model.model import Array, Model
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import Shape, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, NOTHING, Names
-from onnx_deconv.operators.traits import AFFINE, CONVOLUTION, FILTER, PICK
+from onnx_deconv.operators.traits import (
+    AFFINE,
+    CONVOLUTION,
+    FILTER,
+    JOIN,
+    PICK,
+    POINTWISE,
+    PROBABILITY,
+    QUANTISER,
+    VIEW,
+)
 
 _Size = int | str | None
 _ANCHORED = 2
@@ -188,7 +198,8 @@ def class_axis(
 def dense_axis(model: Model, value: str) -> int | None:
     """Return the axis of a value along which the numbers lie that a dense layer makes for each position.
 
-    After it nothing but shifts, factors and picks may come; ``None`` where something else does.
+    After it nothing but shifts, factors, copies and picks may come, or a join, of which each part may be
+    squashed; ``None`` where something else does. The parts of which nothing tells may be anything.
     """
     while (node := model.producers.get(value)) is not None:
         traits, last = traits_of(node), len(model.type_of(value).shape or ()) - 1
@@ -196,12 +207,22 @@ def dense_axis(model: Model, value: str) -> int | None:
         if FILTER in traits and CONVOLUTION not in traits:
             weights_last = given == [node.inputs[0].name]
             return (last if weights_last else last - 1) if len(given) == 1 and last > 1 else None
-        if not (AFFINE in traits and len(given) == 1) and PICK not in traits:
+        if JOIN in traits:
+            found = {dense_axis(model, _unsquashed(model, each)) for each in given} - {None}
+            return found.pop() if len(found) == 1 else None
+        scales = AFFINE in traits or (POINTWISE in traits and traits & {QUANTISER, VIEW})
+        if not (scales and len(given) == 1) and PICK not in traits:
             return None
         value = node.inputs[0].name if PICK in traits else given[0]
         if len(model.type_of(value).shape or ()) - 1 != last:
             return None
     return None
+
+
+def _unsquashed(model: Model, value: str) -> str:
+    """Return what a sigmoid was given, where one makes a value."""
+    node = model.producers.get(value)
+    return node.inputs[0].name if node is not None and traits_of(node) >= {PROBABILITY, POINTWISE} else value
 
 
 def is_map(axis: frozenset[str]) -> bool:

@@ -9,6 +9,8 @@ and returns those of its results; ``None`` where that cannot be told.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.value_type import Shape
 
@@ -341,6 +343,27 @@ def placed_from(at: ForwardNode) -> int | None:
 
 
 _PLACED = {"Pad": 0, "ScatterElements": 2, "ScatterND": 2}
+
+
+def written_over(at: ForwardNode) -> tuple[int, list[int]] | None:
+    """Return the axis along which an operator writes over some places alone, and these places.
+
+    ``None`` of operators that write over none, and where the graph does not tell.
+    """
+    indices = at.constant(1) if at.node.op in _WRITES else None
+    if indices is None or not indices.size:
+        return None
+    if at.node.op == "ScatterND":
+        found = {axis: np.unique(indices[..., axis]) for axis in range(indices.shape[-1])}
+    else:
+        found = {at.axis(): np.unique(indices)}
+    shape = at.shape_of(0)
+    some = [axis for axis, places in found.items() if len(places) != shape[axis]]
+    size = shape[some[0]] if len(some) == 1 else None
+    return None if size is None else (some[0], sorted({int(k) % size for k in found[some[0]]}))
+
+
+_WRITES = {"ScatterElements", "ScatterND"}
 
 
 def cut_out(at: ForwardNode, value: str) -> tuple[int, int, int] | None:

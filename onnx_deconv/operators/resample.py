@@ -10,7 +10,7 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import KEEPS_SIGN
+from onnx_deconv.operators.traits import KEEPS_SIGN, RESAMPLER
 
 # Not the constant beyond a region, which no signal comes from.
 _HOW = (
@@ -23,7 +23,7 @@ _HOW = (
 )
 
 
-@operator("Resize", field=fields.resampling, shape=shapes.resize)
+@operator("Resize", traits={RESAMPLER}, field=fields.resampling, shape=shapes.resize)
 def resize(at: Site) -> Signals:
     """The transposed interpolation, axis by axis."""
     if at.model.opset < fields.RESIZE_BY_ATTRIBUTES:
@@ -34,7 +34,7 @@ def resize(at: Site) -> Signals:
     return [_transposed(at, how), *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("Upsample", traits={KEEPS_SIGN}, field=fields.resampling)
+@operator("Upsample", traits={KEEPS_SIGN, RESAMPLER}, field=fields.resampling)
 def upsample(at: Site) -> Signals:
     """The transposed interpolation, axis by axis."""
     how = {"mode": at.attr("mode", "nearest"), "coordinate_transformation_mode": "asymmetric"}

@@ -61,8 +61,12 @@ class Trait(Enum):
     """Reads its input's shape, not its numbers."""
     REPEATS = auto()
     """Fills a shape with the numbers of its first input, or with one of its own where it takes none."""
+    RESAMPLER = auto()
+    """Draws a map at another size: each number is one of the map's, or a mean of some."""
     SUM = auto()
     """Adds up its operands, or elements, each with the same positive share."""
+    LOCATED = auto()
+    """Reads its first input where the others say, which get no signal."""
     RANDOM = auto()
     """Gives other numbers at each run."""
 
@@ -93,5 +97,7 @@ PICK = Trait.PICK
 JOIN = Trait.JOIN
 SHAPE_ONLY = Trait.SHAPE_ONLY
 REPEATS = Trait.REPEATS
+RESAMPLER = Trait.RESAMPLER
 SUM = Trait.SUM
+LOCATED = Trait.LOCATED
 RANDOM = Trait.RANDOM

@@ -71,6 +71,8 @@ class Session:
     numbered
         Whether the node that comes first in onnxruntime's numbering is computed first of those that can be;
         otherwise the last output is, with all that it needs, then the one before it.
+    optimised
+        Whether the runtime may fuse nodes, which rounds otherwise.
 
     Attributes
     ----------
@@ -89,11 +91,14 @@ class Session:
         low_memory: bool = False,
         arena: bool | None = None,
         numbered: bool = False,
+        optimised: bool = True,
     ) -> None:
         ort = execution_providers.onnxruntime()
         self._spelled = _Spelled(folder, proto)
         large = sum(map(external_size, all_tensors(proto))) > ONE_FILE
         options = _options(threads, large=large, alternating=alternating, numbered=numbered)
+        if not optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._spelled.folder)
         )

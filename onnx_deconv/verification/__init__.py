@@ -14,7 +14,13 @@
 Each has one of three verdicts: ``ok``, ``failed``, or ``not covered`` where there is nothing to compare with.
 """
 
-from onnx_deconv.verification.checks import Check, Verdict, relative_error, same_outputs
+from onnx_deconv.verification.checks import (
+    Check,
+    Verdict,
+    relative_error,
+    same_but_for_rounding,
+    same_outputs,
+)
 from onnx_deconv.verification.dependence import likeness_of_images, survival, told
 from onnx_deconv.verification.pairs import check_pair, verify
 from onnx_deconv.verification.proof import PROOF, Question, prove, proving, questions
@@ -32,6 +38,7 @@ __all__ = [
     "questions",
     "random_feeds",
     "relative_error",
+    "same_but_for_rounding",
     "same_outputs",
     "survival",
     "told",

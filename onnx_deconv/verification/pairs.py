@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from onnx_deconv.model import Array, Model
 from onnx_deconv.runtime import PairSession, Providers, Session, numpy_of, seed_type, why_not_finite
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import Batch, axes_told, strongest_unit
-from onnx_deconv.verification.checks import Check, same_outputs
+from onnx_deconv.verification.checks import Check, same_but_for_rounding, same_outputs
 from onnx_deconv.verification.companion import check_companion
 from onnx_deconv.verification.dependence import check_dependence, check_survival
 from onnx_deconv.verification.differences import check_differences
@@ -72,7 +73,7 @@ def verify(
     for rules in watch(tables if saved is None else [saved.manifest["semantics"]["rules"]]):
         pair = saved or compile_pair(model, layer, semantics=replace(semantics or Semantics(), rules=rules))
         plain = PairSession(pair, providers)
-        yield same_outputs(model, original, plain.run_forward(feeds), rules)
+        yield _same_outputs(model, pair, feeds, providers, original, plain.run_forward(feeds))
         batch = Batch(model, pair, feeds, providers)
         if batch.pools and (saved is not None or rules == tables[0]):
             yield check_switches(batch)
@@ -110,7 +111,7 @@ def check_pair(
     """
     session, companion = (Session(part, pair.folder, providers) for part in (pair.forward, pair.deconv))
     values = session.run_plainly(feeds)
-    yield same_outputs(model, original.run(feeds), values, pair.manifest["semantics"]["rules"])
+    yield _same_outputs(model, pair, feeds, providers, original.run(feeds), values)
     explained = numpy_of(values[pair.manifest["explained"]["value"]])
     reads = {name: values[name] for name in companion.inputs if name != SEED}
     sent = {**reads, SEED: strongest_unit(explained, axes_told(pair)).astype(seed_type(companion))}
@@ -121,6 +122,25 @@ def check_pair(
         sizes = "×".join(map(str, result.shape))
         reason = f" ({why_not_finite(pair, feeds, sent)})" if not np.isfinite(result).all() else ""
         yield Check("companion", entry["of"], float(bad), 0.0, sizes + reason)
+
+
+def _same_outputs(
+    model: Model,
+    pair: Pair,
+    feeds: Mapping[str, Array],
+    providers: Providers,
+    original: Mapping[str, Any],
+    found: Mapping[str, Any],
+) -> Check:
+    """Compare the forward model's outputs with the user's model's."""
+
+    def unoptimised() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        both = ((model.proto, model.folder), (pair.forward, pair.folder))
+        own, made = (Session(*each, providers, optimised=False).run(feeds) for each in both)
+        return own, made
+
+    check = same_outputs(model, original, found, pair.manifest["semantics"]["rules"])
+    return same_but_for_rounding(check, model, original, unoptimised)
 
 
 def _shape(stated: Sequence[int | str] | None, given: Sequence[int]) -> tuple[int, ...]:

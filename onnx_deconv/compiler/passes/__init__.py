@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 # Importing a pass registers it.
 from onnx_deconv.compiler.passes import (  # noqa: F401
+    apart,
     batches,
     blocked,
     chosen,
@@ -18,6 +19,7 @@ from onnx_deconv.compiler.passes import (  # noqa: F401
     depthwise,
     filters,
     forms,
+    levels,
     masks,
     padding,
     pools,

@@ -1,0 +1,113 @@
+"""Detectors that ask with learned queries, as DETR, and readers of several attributes, against autograd."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from small_networks import model, random
+
+from onnx_deconv import Explainer, InputError, ModelError, compile_pair, explain_graph, load
+from onnx_deconv.compiler.backward import RECONSTRUCTION
+from onnx_deconv.runtime import Session, numpy_of
+
+QUERIES, WIDTH, CLASSES = 5, 8, 3
+WEIGHTS = {
+    "k": random(WIDTH, 3, 2, 2), "row": np.array([0, WIDTH, -1]), "q": random(QUERIES, WIDTH) / 8,
+    "wb": random(WIDTH, 4), "bb": random(4), "wc": random(WIDTH, CLASSES), "bc": random(CLASSES),
+    "size": np.float32([640]), "before": random(1, QUERIES, 4),
+}  # fmt: skip
+ATTENTION = (
+    "c = Conv<strides=[2,2]>(x, k) f = Reshape(c, row) m = Transpose<perm=[0,2,1]>(f) "
+    "l = MatMul(q, f) a = Softmax<axis=-1>(l) t = MatMul(a, m) "
+    "d = MatMul(t, wb) b = Add(d, bb) e = MatMul(t, wc) z = Add(e, bc) p = Sigmoid(z)"
+)
+ROWS = {
+    "shares": "s = Sigmoid(b) y = Concat<axis=-1>(s, p)",
+    "pixels": "s = Sigmoid(b) r = Mul(s, size) y = Concat<axis=-1>(r, p)",
+    "moved": "o = Add(b, before) s = Sigmoid(o) y = Concat<axis=2>(s, p)",
+    "classes first": "s = Sigmoid(b) y = Concat<axis=-1>(p, s)",
+}
+IMAGES = random(2, 3, 8, 8, seed=3)
+
+
+def detector(rows, names=("a", "b", "c")):
+    proto = model(f"{ATTENTION} {ROWS[rows]}", WEIGHTS, "N,3,8,8")
+    if names:
+        onnx.helper.set_model_props(proto, {"names": str(dict(enumerate(names)))})
+    return proto
+
+
+def scores(x):
+    """The scores N×queries×classes, before the sigmoid, in double precision."""
+    w = {name: torch.from_numpy(array).double() for name, array in WEIGHTS.items()}
+    memory = torch.nn.functional.conv2d(x, w["k"], stride=2).flatten(2)
+    tokens = (w["q"] @ memory).softmax(-1) @ memory.transpose(1, 2)
+    return tokens @ w["wc"] + w["bc"]
+
+
+def gradient(position, channel):
+    """The derivative of one score of each image by the image."""
+    x = torch.from_numpy(IMAGES).double().requires_grad_()
+    found = scores(x)
+    total = sum(found[i, p, c] for i, (p, c) in enumerate(zip(position, channel, strict=True)))
+    return torch.autograd.grad(total, x)[0].numpy()
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_the_last_dense_layers_of_queries_tell_the_fields_of_their_boxes(rows):
+    found = Explainer(detector(rows), "gradient", providers="cpu")(IMAGES)
+    each = scores(torch.from_numpy(IMAGES).double()).numpy().reshape(len(IMAGES), -1).argmax(1)
+    position, channel = np.divmod(each, CLASSES)
+    assert [f.label for f in found] == ["abc"[c] for c in channel]
+    assert [f.position for f in found] == [(p,) for p in position]
+    np.testing.assert_allclose(
+        [f.reconstruction for f in found], gradient(position, channel), rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("rows", ["shares", "moved"])
+def test_an_explain_graph_of_queries_starts_at_the_same_box(rows):
+    pair = compile_pair(load(detector(rows)), semantics="gradient")
+    graph = explain_graph(pair)
+    made = Session(graph.proto, graph.folder, "cpu").run({"x": IMAGES, "target": np.array([1, 1])})
+    of_b = scores(torch.from_numpy(IMAGES).double()).numpy()[:, :, 1].argmax(1)
+    np.testing.assert_allclose(numpy_of(made[RECONSTRUCTION]), gradient(of_b, [1, 1]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", ["shares", "pixels"])
+def test_queries_without_names_are_asked_about(rows):
+    with pytest.raises(InputError, match="nothing tells which of their fields 0 to 6 are classes"):
+        Explainer(detector(rows, names=()), "gradient")(IMAGES)
+
+
+ATTRIBUTES = "c = Conv<strides=[2,2]>(x, k) g = GlobalAveragePool(c) f = Flatten(g)"
+HEADS = {f"w{h}": random(WIDTH, 2, seed=h) for h in range(3)}
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_stack_of_softmaxes_has_the_classes_of_each_attribute(axis):
+    """Colour, age, size, each with two classes: the attributes are steps, and each step has a softmax."""
+    each = " ".join(
+        f"d{h} = MatMul(f, w{h}) s{h} = Softmax<axis=1>(d{h}) u{h} = Unsqueeze(s{h}, at)" for h in range(3)
+    )
+    weights = WEIGHTS | HEADS | {"at": np.array([axis])}
+    proto = model(f"{ATTRIBUTES} {each} y = Concat<axis={axis}>(u0, u1, u2)", weights, "N,3,8,8")
+    ask = Explainer(proto, "gradient", providers="cpu")
+    assert (ask.head.kind, ask.head.assumed, ask.head.has_positions) == ("sequence", False, True)
+    found = ask(IMAGES, 1, position=(2,))
+    # Each pixel of a cell adds its kernel's weights times the dense layer's column, over the 4×4 cells.
+    pixel = np.einsum("ocij,o->cij", WEIGHTS["k"], HEADS["w2"][:, 1]) / 16
+    for one in found:
+        np.testing.assert_allclose(one.reconstruction, np.tile(pixel, (1, 4, 4)), rtol=1e-4, atol=1e-6)
+    graph = explain_graph(compile_pair(load(proto), semantics="gradient"))
+    made = Session(graph.proto, graph.folder, "cpu").run({"x": IMAGES, "target": np.array([1, 1])})
+    both = [one.reconstruction for one in ask(IMAGES, 1)]
+    np.testing.assert_allclose(numpy_of(made[RECONSTRUCTION]), both, rtol=1e-4, atol=1e-6)
+
+
+def test_a_refusal_names_no_softmax_that_attention_weighs_by():
+    """Neither of the axes of a token's features is a dense layer's after the Erf."""
+    proto = model(f"{ATTENTION.partition(' d =')[0]} y = Erf(t)", WEIGHTS, "N,3,8,8")
+    with pytest.raises(ModelError, match=r"does not tell which axis of output 'y' .* as 'l'$"):
+        Explainer(proto, "gradient")(IMAGES)
+    assert Explainer(proto, "gradient", providers="cpu")(IMAGES, 2, layer="l")
