@@ -711,6 +711,7 @@ IMAGE = np.zeros((3, 64, 64)).tolist()
         {"instances": [IMAGE], "target": True},
         {"instances": [IMAGE], "target": 1.5},
         {"instances": [IMAGE], "target": [1, 2]},
+        {"instances": [{"image": IMAGE, "target": 1}], "target": 2},
         {"instances": [[[1.0], [1.0, 2.0]]]},
         {"instances": [[[["a"]]]]},
         {"instances": [IMAGE], "outputs": "heat"},
