@@ -967,6 +967,32 @@ def test_several_inputs_and_results_that_are_not_of_images():
             assert close(found[entry["name"]][k], reconstruction)
 
 
+MIXED = {
+    "average": "m = ReduceMean<axes = [0]>(x) c = Sub(x, m)",
+    "maximum": "a = Abs(x) m = ReduceMax(a) c = Div(x, m)",
+    "softmax": "c = Softmax<axis = 0>(x)",
+    "range": "q, s, z = DynamicQuantizeLinear(x) c = DequantizeLinear(q, s, z)",
+}
+
+
+@pytest.mark.parametrize(("batch", "mixed"), [("N", each) for each in MIXED] + [(2, "average")])
+def test_callers_whose_images_the_model_mixes_are_not_put_together(batch, mixed):
+    text = f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[{batch}, 3, 8, 8] x) => (float[{batch}, 3] y) {{
+            {MIXED[mixed]}
+            r = Relu(c) p = GlobalAveragePool(r) y = Flatten(p)
+        }}
+    """
+    served = Served("net", Explainer(onnx.parser.parse_model(text), "gradient"), None, 1)
+    job, alike, _ = served.job(Request({"x": images(2, 8)}))
+    assert alike.key is None
+    assert job.images == 2
+    apart = text.replace(MIXED[mixed], "c = Identity(x)")
+    served = Served("net", Explainer(onnx.parser.parse_model(apart), "gradient"), None, 1)
+    assert served.job(Request({"x": images(2, 8)}))[1].key is not None
+
+
 def test_rows_of_several_to_an_image_are_answered_whole():
     served = Served("net", Explainer(onnx.parser.parse_model(ROWS), "gradient"), None, 1)
     job, alike, _ = served.job(Request({"x": images(2, 8)}, ["rows"]))
