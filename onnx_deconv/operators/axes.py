@@ -201,7 +201,7 @@ def _frames(at: ForwardNode, names: Names) -> int:
 
 
 def _rows(rest: Shape, after: Shape) -> int:
-    """Return how many rows of each image a Reshape parts, given the sizes behind theirs and those after it."""
+    """Return how many rows of each image a Reshape parts, given the sizes behind theirs and its result's."""
     if None in rest or after.count(None) != 1:
         return 1
     rows, left = divmod(math.prod(size or 1 for size in after), math.prod(size or 1 for size in rest) or 1)
