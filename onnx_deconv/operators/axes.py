@@ -23,7 +23,7 @@ Names = tuple[frozenset[str], ...]
 Given = Mapping[int, Names]
 
 NOTHING: frozenset[str] = frozenset()
-_CHANNELS = frozenset({CHANNEL})
+_IMAGES, _CHANNELS = frozenset({BATCH}), frozenset({CHANNEL})
 _PRIMES = (1000003, 1000033, 1000037, 1000039, 1000081, 1000099, 1000117, 1000121, 1000133, 1000151)
 """They stand for sizes that are only known at run time: products of them are equal where the sizes are."""
 
@@ -169,21 +169,28 @@ def regrouped(at: ForwardNode, given: Given) -> Names | None:
         return None
     found: list[frozenset[str]] = []
     for old, new in _groups(before, after):
-        found += _shared([(names[k], before[k]) for k in old], [after[k] for k in new])
-    if frames > 1:
-        found[:2] = [frozenset({BATCH}), names[0] - {BATCH}]
+        shared = _shared([(names[k], before[k]) for k in old], [after[k] for k in new])
+        if frames > 1 and 0 in old:  # the images are one axis again
+            images = [after[k] == before[0] // frames for k in new]
+            apart = (_IMAGES if each else axis - _IMAGES for each, axis in zip(images, shared, strict=True))
+            shared = list(apart) if any(images) else shared
+        found += shared
     return tuple(found)
 
 
 def _frames(at: ForwardNode, names: Names) -> int:
-    """Return how many frames of each image share the first axis, if a Reshape parts them; else 1.
+    """Return how many frames, or rows, of each image share the first axis, if a Reshape parts them; else 1.
 
     Of a video, N × T × C × H × W, the frames are N·T images, of which N × T rows are made again. A number
-    that is only known at run time is a prime.
+    that is only known at run time is a prime. Attention has as rows its heads, or its queries.
     """
     after, shared = at.model.type_of(at.node.outputs[0].name), names[0] if names else NOTHING
     sizes, symbols = after.shape or (), after.symbols or ("", "")
-    if at.shape_of(0)[0] is not None or len(shared) != 2 or BATCH not in shared or sizes[:1] != (None,):  # noqa: PLR2004
+    if at.shape_of(0)[0] is not None or len(shared) != 2 or BATCH not in shared:  # noqa: PLR2004
+        return 1
+    if CHANNEL in shared:
+        return _rows(at.shape_of(0)[1:], sizes)
+    if sizes[:1] != (None,):
         return 1
     value, bracket, place = next(iter(shared - {BATCH})).rpartition("[")
     given = at.model.type_of(value) if bracket and value in at.model.inputs else None
@@ -193,6 +200,14 @@ def _frames(at: ForwardNode, names: Names) -> int:
     called = given.symbols[axis] if given.symbols else ""
     same = sizes[1] is not None or (called and called == symbols[1])
     return (sizes[1] or _PRIMES[-1]) if same and sizes[1] == given.shape[axis] else 1
+
+
+def _rows(rest: Shape, after: Shape) -> int:
+    """Return how many rows of each image a Reshape parts, given the sizes behind theirs and its result's."""
+    if None in rest or after.count(None) != 1:
+        return 1
+    rows, left = divmod(math.prod(size or 1 for size in after), math.prod(size or 1 for size in rest) or 1)
+    return 1 if left or not rows else rows
 
 
 def _shared(old: Sequence[tuple[frozenset[str], int]], new: Sequence[int]) -> list[frozenset[str]]:
