@@ -360,6 +360,23 @@ def test_a_target_computed_through_real_numbers_is_followed():
     assert shape_of(body, **PARTS) == (None, 9)
 
 
+def test_the_ends_of_a_slice_may_be_computed_from_sizes():
+    """As PyTorch cuts one weight into those of queries, keys and values."""
+    body = (
+        "s = Shape(x) c = Gather<axis = 0>(s, i1) q = Squeeze(c) d = Mul(q, q) e = Unsqueeze(d, i0)"
+        " w = Slice(table, c, e, i0) t = Transpose(w) p = GlobalAveragePool(x) f = Flatten(p)"
+        " y = MatMul(f, t)"
+    )
+    given = {"i0": ints(0), "i1": ints(1), "table": np.ones((12, 3), np.float32)}
+    assert shape_of(body, **given)[1] == 6  # rows 3 to 9, for 3 channels
+    assert (
+        shape_of(
+            body.replace("Slice(table, c, e, i0)", "Slice(table, e, c, i0, back)"), **given, back=ints(-2)
+        )[1]
+        == 3
+    )
+
+
 @pytest.mark.parametrize(
     "body",
     [

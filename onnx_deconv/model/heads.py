@@ -126,7 +126,7 @@ class Head:
         How many classes the scores have; ``None`` where that is not known.
     rivals
         Whether a softmax or an ArgMax compares the classes at each position of a map: what all have in common
-        there says nothing, and a class is as strong as it is ahead of the others.
+        there says nothing, and a class is as strong as its odds against all others are.
     """
 
     output: str
