@@ -344,6 +344,8 @@ class Fields:
             return cls(BOX, 1) if fields == person and labels in (0, 1) else None
         if _is_bare(layout) and fields not in (1, *_OF_COCO, _WITH_NOTHING):
             return None  # a sigmoid may be to come, or a softmax, of which one number is nothing
+        if layout.part == "all" and not layout.exclusive and fields > BOX and fields not in _OF_COCO:
+            return None  # the sigmoid may have squashed the box's own numbers too, as YOLO v3's to v7's does
         nothing = layout.exclusive or (_is_bare(layout) and fields == _WITH_NOTHING)
         return cls(0 if layout.last else 1, fields - 1) if nothing and fields > 1 else cls(0, fields)
 

@@ -126,7 +126,7 @@ class Head:
         How many classes the scores have; ``None`` where that is not known.
     rivals
         Whether a softmax or an ArgMax compares the classes at each position of a map: what all have in common
-        there says nothing, and a class is as strong as it is ahead of the others.
+        there says nothing, and a class is as strong as its odds against all others are.
     """
 
     output: str
@@ -577,7 +577,10 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
     named: list[Part | None] = [
-        "scores" if head.squash == "together" else _PARTS.get(told_by_name(head.output)) for head in found
+        "scores"
+        if head.squash == "together" or head.ranked in model.products.values()
+        else _PARTS.get(told_by_name(head.output))
+        for head in found
     ]
     told, of = [], parts(sized, named)
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
