@@ -1128,6 +1128,11 @@ def test_without_labels_a_field_of_a_box_is_named():
         ask(SCENE)
     with pytest.raises(ModelError, match="holds boxes"):
         in_one_graph(detector(labels=()), SCENE)
+    told = [
+        inspect_model(load(detector(labels=names))).heads[0].targets for names in ((), ("bright", "dark"))
+    ]
+    assert told[0].startswith("'field F' and a box's position; a class, if labels tell")
+    assert told[1].startswith("a class (its best box)")
     found = ask(SCENE, "field 4", position=(6,), seed="one")
     np.testing.assert_allclose(arrays(found), np.concatenate([cell(1, 2)] * 2), atol=1e-7)
     with pytest.raises(InputError, match="no field 6: boxes have 0 to 5"):
