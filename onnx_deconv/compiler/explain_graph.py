@@ -357,6 +357,9 @@ def _checked(
         raise InputError(
             f"{given('seed', seed)}: {explained['value']!r} has no one score for each of several classes"
         )
+    whole = next((each["of"] for each in results(pair).values() if each["shape"] == []), None)
+    if top > 1 and whole is not None:
+        raise InputError(f"{given('top', top)}: input {whole!r} is one number: explain one class at a time")
     count = _count(explained, ranked, seed)
     if count is not None and top > count:
         what = "units" if seed == "unit" else "channels"
