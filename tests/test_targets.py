@@ -1131,6 +1131,11 @@ def test_without_labels_a_field_of_a_box_is_named():
         ask(SCENE)
     with pytest.raises(ModelError, match="holds boxes"):
         in_one_graph(detector(labels=()), SCENE)
+    told = [
+        inspect_model(load(detector(labels=names))).heads[0].targets for names in ((), ("bright", "dark"))
+    ]
+    assert told[0].startswith("'field F' and a box's position; a class, if labels tell")
+    assert told[1].startswith("a class (its best box)")
     found = ask(SCENE, "field 4", position=(6,), seed="one")
     np.testing.assert_allclose(arrays(found), np.concatenate([cell(1, 2)] * 2), atol=1e-7)
     with pytest.raises(InputError, match="no field 6: boxes have 0 to 5"):
@@ -1491,6 +1496,26 @@ def test_scores_beside_boxes_are_explained_and_boxes_are_not(fields, softmax, fi
     np.testing.assert_allclose(in_one_graph(proto, SCENE[:1]), arrays([found]))
     with pytest.raises(InputError, match="output 'loc' holds boxes, whose scores another output holds"):
         explainer(apart(fields, softmax=softmax), output="loc")(SCENE)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["__background__", "a", "b"], "a"), (["BG", "a", "b"], "a"), (["a", "b", "background"], "a")],
+)
+def test_a_background_that_has_a_name_is_no_class_of_boxes(names, expected):
+    """Unless it stands where no detector has its background."""
+    proto = named(apart(3, softmax=True), *names)
+    scores = next(i for i in proto.graph.initializer if i.name == "scores")
+    scores.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scores)[::-1].copy(), "scores"))
+    ask = explainer(proto)
+    field = names.index("a")
+    assert ask.labels.names == (("a", "b") if field else tuple(names))
+    (found,) = ask(SCENE[:1])
+    assert found.label == expected
+    shares = np.exp(np.outer([3, 2, 1], SCENE[0].reshape(4, 4, 4, 4).mean(axis=(1, 3)).ravel()))
+    best = int((shares / shares.sum(axis=0))[field].argmax())
+    np.testing.assert_allclose(found.reconstruction, cell(*divmod(best, 4), (3 - field) / 16)[0], atol=1e-6)
+    np.testing.assert_allclose(in_one_graph(proto, SCENE[:1]), arrays([found]), atol=1e-6)
 
 
 def test_raw_scores_of_boxes_that_nothing_names_are_asked_about():
