@@ -1603,6 +1603,8 @@ def test_the_last_class_of_detr_is_no_object(fields, outputs, expected):
         (Layout(91, "scores", last=True), 91, Fields(0, 91)),
         (Layout(16, "boxes"), 0, None),
         (Layout(None), 80, None),
+        (Layout(17, squashed=True, raw=True, behind=(0, 17)), 0, None),  # masks, as many as fields
+        (Layout(17, squashed=True, raw=True, behind=(0, 17)), 17, Fields(0, 17, raw=True)),
     ],
 )
 def test_fields_behind_the_classes_and_apart_from_boxes_are_told(layout, labels, expected):

@@ -271,7 +271,8 @@ class Fields:
         elif layout.shared is not None:
             told = cls._of_softmax(layout.fields - layout.shared, layout.shared, labels, last=layout.last)
         else:
-            found = (cls._told(layout, layout.fields - more, labels) for more in layout.behind)
+            left = (layout.fields - more for more in layout.behind if more < layout.fields)
+            found = (cls._told(layout, fields, labels) for fields in left)
             told = next((each for each in found if each is not None), None)
             if told is not None:
                 told = told.among(layout.scores)
