@@ -8,6 +8,7 @@ from onnx_deconv import Explainer, Semantics, compile_pair, load
 from onnx_deconv.attribution.method import CLASS_METHOD
 from onnx_deconv.runtime import PairSession, SignalMeter, numpy_of
 
+QUANTISED = "q{0} = QuantizeLinear({0}, scale, zero) r{0} = DequantizeLinear(q{0}, scale, zero)"
 HEAD = "g = GlobalAveragePool({}) h = Flatten(g) y = Gemm<transB = 1>(h, fc)"
 STRIDED = "Conv<strides = [2, 2], pads = [1, 1, 1, 1]>"
 SAME = "Conv<pads = [1, 1, 1, 1]>"
@@ -21,7 +22,16 @@ BODIES = {
     "a gate": f"a = {STRIDED}(x, w1) b = Relu(a) s = GlobalAveragePool(b) t = Sigmoid(s) u = Mul(b, t)"
     f" c = {STRIDED}(u, w2) d = Relu(c) " + HEAD.format("d"),
 }
-WEIGHTS = {"w1": numbers((6, 3, 3, 3)), "w2": numbers((6, 6, 3, 3)), "fc": numbers((5, 6))}
+WEIGHTS = {"scale": np.float32(0.05), "zero": np.uint8(0)} | {
+    "w1": numbers((6, 3, 3, 3)),
+    "w2": numbers((6, 6, 3, 3)),
+    "fc": numbers((5, 6)),
+}
+LEFT_OUT = (
+    f"a = {STRIDED}(x, w1) {QUANTISED.format('a')} c = {STRIDED}(ra, w2) {QUANTISED.format('c')} "
+    + HEAD.format("rc")
+)
+"""What quantising tools write of "no pools": they leave out a Relu before a quantiser that does the same."""
 IMAGES = numbers((2, 3, 16, 16), "images")
 
 
@@ -65,6 +75,22 @@ def test_what_takes_part_is_told(body, semantics, depends, through):
     assert (found["note"] is None) == (depends == "yes")
     first, second = reconstructions(body, semantics)
     assert np.array_equal(first, second) == (depends == "no")
+
+
+@pytest.mark.parametrize(
+    ("rules", "depends", "note"),
+    [
+        ("deconvnet", "no", "deconvnet does not depend on the image here"),
+        ("guided", "yes", None),
+        ("gradient", "yes", None),
+    ],
+)
+def test_a_quantiser_that_stands_for_a_relu_is_told_as_one(rules, depends, note):
+    pair = compile_pair(model_of(LEFT_OUT, {"x": ("N", 3, 16, 16)}, WEIGHTS), semantics=rules)
+    found = pair.manifest["image_dependence"]
+    assert found["depends"] == depends
+    assert (found["note"] or "").startswith(note or "")
+    assert (found["note"] is None) == (note is None)
 
 
 @pytest.mark.parametrize(("layer", "depends"), [("b", "yes"), ("c", "yes"), ("d", "yes"), ("f", "hardly")])

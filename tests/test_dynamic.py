@@ -198,6 +198,12 @@ NETWORKS = {
         | {"groups": ints(0, 2, -1), "last": ints(2), "eps": np.array(1e-5, "f")}
         | {"s2": np.ones((4, 1, 1), "f"), "b2": np.zeros((4, 1, 1), "f")},
     ),
+    "RoiAlign": network(
+        "a = Conv(x, w) y = RoiAlign<output_height = 2, output_width = 3>(a, r, i)",
+        w=(4, 3, 1, 1),
+        r=np.float32([[0.3, 0, 5, 6], [1.3, 0.2, 3.9, 2.1], [-4, -3, 2, 9]]),
+        i=ints(0, 0, 0),
+    ),
     "Resize to twice the size": network(
         'y = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(x, , k)',
         k=np.float32([1, 1, 2, 2]),
@@ -222,7 +228,7 @@ NETWORKS = {
         v=(4, 2),
     ),
 }
-ALONG_THE_BATCH = {"Concat along the batch"}
+ALONG_THE_BATCH = {"Concat along the batch", "RoiAlign"}
 
 
 def padded(proto):
@@ -352,6 +358,23 @@ def test_a_target_computed_through_real_numbers_is_followed():
         " t = Concat<axis = 0>(minus, i) y = Reshape(x, t)"
     )
     assert shape_of(body, **PARTS) == (None, 9)
+
+
+def test_the_ends_of_a_slice_may_be_computed_from_sizes():
+    """As PyTorch cuts one weight into those of queries, keys and values."""
+    body = (
+        "s = Shape(x) c = Gather<axis = 0>(s, i1) q = Squeeze(c) d = Mul(q, q) e = Unsqueeze(d, i0)"
+        " w = Slice(table, c, e, i0) t = Transpose(w) p = GlobalAveragePool(x) f = Flatten(p)"
+        " y = MatMul(f, t)"
+    )
+    given = {"i0": ints(0), "i1": ints(1), "table": np.ones((12, 3), np.float32)}
+    assert shape_of(body, **given)[1] == 6  # rows 3 to 9, for 3 channels
+    assert (
+        shape_of(
+            body.replace("Slice(table, c, e, i0)", "Slice(table, e, c, i0, back)"), **given, back=ints(-2)
+        )[1]
+        == 3
+    )
 
 
 @pytest.mark.parametrize(

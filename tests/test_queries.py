@@ -111,3 +111,59 @@ def test_a_refusal_names_no_softmax_that_attention_weighs_by():
     with pytest.raises(ModelError, match=r"does not tell which axis of output 'y' .* as 'l'$"):
         Explainer(proto, "gradient")(IMAGES)
     assert Explainer(proto, "gradient", providers="cpu")(IMAGES, 2, layer="l")
+
+
+def test_a_refusal_names_no_row_of_all_classes_and_places():
+    """As CornerNet picks corners of two kinds, and joins each of one to each of the other."""
+    body = (
+        "c = Conv<strides=[2,2]>(x, k) s = Sigmoid(c) r = Reshape(s, all) v, i = TopK(r, five) "
+        "u = Unsqueeze(v, last) w = Unsqueeze(v, middle) p = Add(u, w) y = Reshape(p, rows)"
+    )
+    weights = WEIGHTS | {
+        "all": np.array([0, -1]), "five": np.array([5]), "last": np.array([2]), "middle": np.array([1]),
+        "rows": np.array([-1, 5]),
+    }  # fmt: skip
+    with pytest.raises(ModelError, match=r"which axis of output 'y' .* images: choose a layer, as 's'$"):
+        Explainer(model(body, weights, "N,3,8,8"), "gradient")(IMAGES)
+
+
+HEADED = {
+    "images first": "r = Transpose<perm=[0,2,1,3]>(u) t = Reshape(r, tokens)",
+    "queries first": """
+        r = Transpose<perm=[2,0,1,3]>(u) n = Reshape(r, rows) o = MatMul(n, wo)
+        v = Reshape(o, queries) t = Transpose<perm=[1,0,2]>(v)
+    """,
+}
+
+
+@pytest.mark.parametrize("order", HEADED)
+def test_heads_and_queries_that_share_an_axis_with_a_free_number_of_images_are_parted(order):
+    """As PyTorch's attention computes: images · heads, then queries · images, along the first axis."""
+    wo = np.eye(WIDTH, dtype=np.float32) if order == "images first" else random(WIDTH, WIDTH, seed=7) / 8
+    weights = WEIGHTS | {
+        "wo": wo, "qh": random(QUERIES, WIDTH // 2, seed=5), "heads": np.array([-1, WIDTH // 2, 16]),
+        "apart": np.array([-1, 2, QUERIES, WIDTH // 2]), "rows": np.array([-1, WIDTH]),
+        "tokens": np.array([-1, QUERIES, WIDTH]), "queries": np.array([QUERIES, -1, WIDTH]),
+    }  # fmt: skip
+    dense = ATTENTION.partition(" d =")[2]
+    body = (
+        "c = Conv<strides=[2,2]>(x, k) h = Reshape(c, heads) l = MatMul(qh, h) a = Softmax<axis=-1>(l) "
+        f"m = Transpose<perm=[0,2,1]>(h) g = MatMul(a, m) u = Reshape(g, apart) {HEADED[order]} d ={dense}"
+    )
+    proto = model(f"{body} {ROWS['shares']}", weights, "N,3,8,8")
+    onnx.helper.set_model_props(proto, {"names": "['a', 'b', 'c']"})
+    x = torch.from_numpy(IMAGES).double().requires_grad_()
+    w = {name: torch.from_numpy(array).double() for name, array in weights.items()}
+    each = torch.nn.functional.conv2d(x, w["k"], stride=2).reshape(len(IMAGES), 2, WIDTH // 2, 16)
+    seen = (w["qh"] @ each).softmax(-1) @ each.transpose(2, 3)
+    of_all = seen.transpose(1, 2).flatten(2) @ w["wo"] @ w["wc"] + w["bc"]
+    expected = torch.autograd.grad(of_all.flatten(1).max(1).values.sum(), x)[0].numpy()
+    ask = Explainer(proto, "gradient", providers="cpu")
+    assert ask.head.kind == "detections"
+    found = [one.reconstruction for one in ask(IMAGES)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    pair = compile_pair(load(proto), semantics="gradient")
+    made = Session(explain_graph(pair).proto, pair.folder, "cpu").run(
+        {"x": IMAGES, "target": np.full(len(IMAGES), -1)}
+    )
+    np.testing.assert_allclose(numpy_of(made[RECONSTRUCTION]), expected, rtol=1e-4, atol=1e-6)

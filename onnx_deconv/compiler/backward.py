@@ -38,6 +38,7 @@ from onnx_deconv.operators import (
 from onnx_deconv.operators.builder import OPSET, Emitter, Signal
 from onnx_deconv.operators.forward_values import ForwardValues
 from onnx_deconv.operators.node import label
+from onnx_deconv.operators.quantise import replaces_relu
 from onnx_deconv.operators.traits import RECTIFIER
 from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics
 
@@ -73,8 +74,10 @@ class Walk:
         The nodes among them that read a value, by its name.
     rules
         The rule that the semantics choose for each operator that has one.
+    rectifies
+        After :meth:`run`: whether the signal met a rectifier, or a quantiser that stands for one.
     reads_rectifiers
-        After :meth:`run`: whether a rectifier's rule read forward values.
+        After :meth:`run`: whether the rule of such a node read forward values.
     energies
         After :meth:`run`, if measured: the companion's outputs with the signal's energy before and after a
         rectifier, by the value that the rectifier computes.
@@ -95,7 +98,7 @@ class Walk:
         self.rules = rules_for(semantics)
         self.op = Emitter(np.dtype(semantics.precision))
         self.values = ForwardValues(model, self.op)
-        self.reads_rectifiers = False
+        self.rectifies = self.reads_rectifiers = False
         wanted = list(inputs) if inputs is not None else real_inputs(self.model)
         for name in wanted:
             if name not in model.inputs:
@@ -192,7 +195,13 @@ class Walk:
 
     def image_dependence(self, taps: Collection[Tap]) -> ImageDependence:
         """Tell how the reconstruction depends on the image, given the taps that :meth:`run` returned."""
-        return image_dependence(self.semantics, self.path, taps, reads_rectifiers=self.reads_rectifiers)
+        return image_dependence(
+            self.semantics,
+            self.path,
+            taps,
+            rectifies=self.rectifies,
+            reads_rectifiers=self.reads_rectifiers,
+        )
 
     def _sent_back(
         self, start: Mapping[str, Signal], nodes: Sequence[gs.Node], rules: Mapping[Key, Rule]
@@ -221,9 +230,10 @@ class Walk:
         )  # fmt: skip
         before = self.values.reads
         passed = self._passed(site, rules[key_of(node)], names)
-        if rules is self.rules and RECTIFIER in traits_of(node):
+        if rules is self.rules and (RECTIFIER in traits_of(node) or replaces_relu(site)):
+            self.rectifies = True
             self.reads_rectifiers |= self.values.reads > before
-            if self.measured:
+            if self.measured and RECTIFIER in traits_of(node):
                 self._measure(node, arrived[0], passed[0])
         for name, signal in zip(names, passed, strict=False):
             if signal is not None and name in self.reached:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.operators import Tap, traits_of
-from onnx_deconv.operators.traits import FILTER, POOL, RECTIFIER, SWITCHES
+from onnx_deconv.operators.traits import FILTER, POOL, SWITCHES
 from onnx_deconv.semantics import Semantics
 
 ENOUGH = 0.5
@@ -67,7 +67,12 @@ class ImageDependence:
 
 
 def image_dependence(
-    semantics: Semantics, path: Sequence[gs.Node], taps: Collection[Tap], *, reads_rectifiers: bool
+    semantics: Semantics,
+    path: Sequence[gs.Node],
+    taps: Collection[Tap],
+    *,
+    rectifies: bool,
+    reads_rectifiers: bool,
 ) -> ImageDependence:
     """Tell how a companion's reconstruction depends on the image, from what it reads.
 
@@ -79,8 +84,10 @@ def image_dependence(
         The forward nodes between the image and the explained value.
     taps
         The forward values that the companion reads.
+    rectifies
+        Whether anything between them rectifies.
     reads_rectifiers
-        Whether a rectifier's rule read forward values.
+        Whether the rule of what does read forward values.
     """
     kinds = {tap.kind for tap in taps}
     share = pooled_share(path)
@@ -94,7 +101,7 @@ def image_dependence(
         "values": "value" in kinds and not (reads_rectifiers or shared_out or semantics.reads_feature_maps),
     }
     through = tuple(name for name, applies in told.items() if applies)
-    if not through and not any(RECTIFIER in traits_of(node) for node in path):
+    if not through and not rectifies:
         note = "nothing below rectifies: the picture is the unit's own filter, whatever the image"
         return ImageDependence("no", through, note)
     if not through:

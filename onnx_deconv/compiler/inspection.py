@@ -288,6 +288,7 @@ _ALONG = {
     "detections": "fields", "embedding": "dimensions", "image": "channels", "numbers": "numbers",
     "regression": "numbers",
 }  # fmt: skip
+_OF_UNNAMED = "'field F' and a box's position; a class, if labels tell which fields are classes"
 _OF_BOXES = "'field F' and a box's position; the scores are another output"
 
 
@@ -306,6 +307,8 @@ def _output(model: Model, head: Head, labels: int) -> Output:
             spoken[axes.classes] += f" {_ALONG.get(head.kind, 'classes')}"
     boxes = head.boxes is not None and head.boxes.part == "boxes"
     targets = "" if head.problem else _OF_BOXES if boxes else _TARGETS[head.kind]
+    if head.kind == "detections" and not boxes and fields_of(head, labels) is None:
+        targets = _OF_UNNAMED
     targets += _left_out(head, labels)
     return Output(
         head.output,

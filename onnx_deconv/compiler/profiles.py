@@ -301,7 +301,7 @@ PROFILES: Mapping[str, Profile] = {
         ),
     ),
     "tract": Profile(
-        ("sizes", "levels", "bytes_pooled", "norms", "crops"),
+        ("sizes", "levels", "norms", "crops"),
         sizes="images",
         spelled=True,
         refused=(

@@ -27,6 +27,8 @@ _OF_COCO = _COCO, 90, 91
 """Scores of COCO's classes, without a background: one for each, or by their numbers from 1, or from 0."""
 _WITH_NOTHING = 92
 """Fields of DETR's scores: COCO's classes by their numbers, 0 to 90, and "no object"."""
+_NOTHING = {"background", "bg", "no object"}
+"""What names of classes call the background, without capitals and underscores."""
 _OVERLAP = 0.45
 """Of two boxes that share more than this of their union, the weaker one is left out."""
 _MOST = 300
@@ -344,6 +346,8 @@ class Fields:
             return cls(BOX, 1) if fields == person and labels in (0, 1) else None
         if _is_bare(layout) and fields not in (1, *_OF_COCO, _WITH_NOTHING):
             return None  # a sigmoid may be to come, or a softmax, of which one number is nothing
+        if layout.part == "all" and not layout.exclusive and fields > BOX and fields not in _OF_COCO:
+            return None  # the sigmoid may have squashed the box's own numbers too, as YOLO v3's to v7's does
         nothing = layout.exclusive or (_is_bare(layout) and fields == _WITH_NOTHING)
         return cls(0 if layout.last else 1, fields - 1) if nothing and fields > 1 else cls(0, fields)
 
@@ -412,6 +416,25 @@ class Fields:
         x, y, width, height = _middles(values)
         inside = (np.abs(x - point[0]) <= width / 2) & (np.abs(y - point[1]) <= height / 2)
         return [int(k) for k in np.flatnonzero(inside)]
+
+
+def name_of_nothing(layout: Layout, names: Sequence[str]) -> int | None:
+    """Return which of the names stands for the background of boxes; ``None`` if none does.
+
+    There is one then for each score, and its place is where detectors have the background.
+
+    Parameters
+    ----------
+    layout
+        What is known of the boxes.
+    names
+        All names that are known.
+    """
+    alone = layout.fields if layout.part == "scores" else None
+    if layout.told is not None or len(names) < 2 or len(names) not in (alone, layout.shared):  # noqa: PLR2004
+        return None
+    place = len(names) - 1 if layout.last else 0
+    return place if names[place].strip(" _").lower().replace("_", " ") in _NOTHING else None
 
 
 def labels_that_fit(layout: Layout) -> list[int]:

@@ -23,6 +23,7 @@ from onnx_deconv.model.detections import (
     behind,
     ends_with_nothing,
     labels_that_fit,
+    name_of_nothing,
     parts,
     without_box,
 )
@@ -126,7 +127,7 @@ class Head:
         How many classes the scores have; ``None`` where that is not known.
     rivals
         Whether a softmax or an ArgMax compares the classes at each position of a map: what all have in common
-        there says nothing, and a class is as strong as it is ahead of the others.
+        there says nothing, and a class is as strong as its odds against all others are.
     """
 
     output: str
@@ -290,7 +291,7 @@ def _with_images(model: Model, value: str) -> str | None:
         batch = batch_axis(model, names, value)
         if value in model.inputs or where is None or shape is None or value not in reached or batch is None:
             continue
-        if _shares_out(model, value):
+        if _shares_out(model, value) or any(CHANNEL in axis and axis - {CHANNEL, BATCH} for axis in where):
             continue
         if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
             return value
@@ -346,8 +347,11 @@ def names_of_fields(head: Head, names: Sequence[str]) -> tuple[str, ...]:
 def names_that_fit(model: Model, head: Head, names: Sequence[str]) -> tuple[str, ...]:
     """Return names of classes without the gaps among them, where only these are as many as the classes.
 
-    The numbers of a data set's categories may begin at 1, or leave some out, which a model's do not.
+    The numbers of a data set's categories may begin at 1, or leave some out, which a model's do not. The
+    background of a detector's boxes is no class, also where it has a name.
     """
+    if head.boxes is not None and (nothing := name_of_nothing(head.boxes, names)) is not None:
+        return (*names[:nothing], *names[nothing + 1 :])
     without = tuple(filter(None, names))
     if (
         len(without) == len(names)
@@ -577,7 +581,10 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
     named: list[Part | None] = [
-        "scores" if head.squash == "together" else _PARTS.get(told_by_name(head.output)) for head in found
+        "scores"
+        if head.squash == "together" or head.ranked in model.products.values()
+        else _PARTS.get(told_by_name(head.output))
+        for head in found
     ]
     told, of = [], parts(sized, named)
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]

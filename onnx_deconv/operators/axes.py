@@ -8,8 +8,10 @@ and returns those of its results; ``None`` where that cannot be told.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.value_type import Shape
@@ -21,7 +23,7 @@ Names = tuple[frozenset[str], ...]
 Given = Mapping[int, Names]
 
 NOTHING: frozenset[str] = frozenset()
-_CHANNELS = frozenset({CHANNEL})
+_IMAGES, _CHANNELS = frozenset({BATCH}), frozenset({CHANNEL})
 _PRIMES = (1000003, 1000033, 1000037, 1000039, 1000081, 1000099, 1000117, 1000121, 1000133, 1000151)
 """They stand for sizes that are only known at run time: products of them are equal where the sizes are."""
 
@@ -167,21 +169,28 @@ def regrouped(at: ForwardNode, given: Given) -> Names | None:
         return None
     found: list[frozenset[str]] = []
     for old, new in _groups(before, after):
-        found += _shared([(names[k], before[k]) for k in old], [after[k] for k in new])
-    if frames > 1:
-        found[:2] = [frozenset({BATCH}), names[0] - {BATCH}]
+        shared = _shared([(names[k], before[k]) for k in old], [after[k] for k in new])
+        if frames > 1 and 0 in old:  # the images are one axis again
+            images = [after[k] == before[0] // frames for k in new]
+            apart = (_IMAGES if each else axis - _IMAGES for each, axis in zip(images, shared, strict=True))
+            shared = list(apart) if any(images) else shared
+        found += shared
     return tuple(found)
 
 
 def _frames(at: ForwardNode, names: Names) -> int:
-    """Return how many frames of each image share the first axis, if a Reshape parts them; else 1.
+    """Return how many frames, or rows, of each image share the first axis, if a Reshape parts them; else 1.
 
     Of a video, N × T × C × H × W, the frames are N·T images, of which N × T rows are made again. A number
-    that is only known at run time is a prime.
+    that is only known at run time is a prime. Attention has as rows its heads, or its queries.
     """
     after, shared = at.model.type_of(at.node.outputs[0].name), names[0] if names else NOTHING
     sizes, symbols = after.shape or (), after.symbols or ("", "")
-    if at.shape_of(0)[0] is not None or len(shared) != 2 or BATCH not in shared or sizes[:1] != (None,):  # noqa: PLR2004
+    if at.shape_of(0)[0] is not None or len(shared) != 2 or BATCH not in shared:  # noqa: PLR2004
+        return 1
+    if CHANNEL in shared:
+        return _rows(at.shape_of(0)[1:], sizes)
+    if sizes[:1] != (None,):
         return 1
     value, bracket, place = next(iter(shared - {BATCH})).rpartition("[")
     given = at.model.type_of(value) if bracket and value in at.model.inputs else None
@@ -191,6 +200,14 @@ def _frames(at: ForwardNode, names: Names) -> int:
     called = given.symbols[axis] if given.symbols else ""
     same = sizes[1] is not None or (called and called == symbols[1])
     return (sizes[1] or _PRIMES[-1]) if same and sizes[1] == given.shape[axis] else 1
+
+
+def _rows(rest: Shape, after: Shape) -> int:
+    """Return how many rows of each image a Reshape parts, given the sizes behind theirs and its result's."""
+    if None in rest or after.count(None) != 1:
+        return 1
+    rows, left = divmod(math.prod(size or 1 for size in after), math.prod(size or 1 for size in rest) or 1)
+    return 1 if left or not rows else rows
 
 
 def _shared(old: Sequence[tuple[frozenset[str], int]], new: Sequence[int]) -> list[frozenset[str]]:
@@ -309,7 +326,7 @@ def picked_from(at: ForwardNode) -> int:
     if at.node.op == "OneHot" and len(at.node.inputs) > 2:  # noqa: PLR2004
         off_on = at.constant(2)
         return 0 if off_on is not None and off_on[0] < off_on[1] else 1
-    return 1 if at.node.op == "NonMaxSuppression" or is_table(at) else 0
+    return 1 if at.node.op == "NonMaxSuppression" or is_table(at) or is_palette(at) else 0
 
 
 def picked_along(at: ForwardNode) -> int | None:
@@ -334,6 +351,17 @@ def is_table(at: ForwardNode) -> bool:
     return sizes is not None and sum(size != 1 for size in sizes) <= 1
 
 
+def is_palette(at: ForwardNode) -> bool:
+    """Tell whether a node looks up the colour of each class: three or four numbers."""
+    if at.node.op not in _LOOKS_UP - {"GatherElements"} or at.node.inputs[1].name in at.model.constants:
+        return False
+    table = at.node.inputs[0].name
+    sizes = at.model.type_of(table).shape if table in at.model.constants else None
+    first = at.node.op != "Gather" or at.axis() == 0
+    return first and sizes is not None and len(sizes) == 2 and sizes[1] in _COLOURS  # noqa: PLR2004
+
+
+_COLOURS = (3, 4)
 _LOOKS_UP = {"Gather", "GatherElements", "GatherND", "ArrayFeatureExtractor"}
 
 
@@ -348,22 +376,45 @@ _PLACED = {"Pad": 0, "ScatterElements": 2, "ScatterND": 2}
 def written_over(at: ForwardNode) -> tuple[int, list[int]] | None:
     """Return the axis along which an operator writes over some places alone, and these places.
 
-    ``None`` of operators that write over none, and where the graph does not tell.
+    ``None`` of operators that write over none, and where the graph does not tell. Places that only the run
+    tells, as those of all images, are taken for all along their axis.
     """
-    indices = at.constant(1) if at.node.op in _WRITES else None
-    if indices is None or not indices.size:
-        return None
-    if at.node.op == "ScatterND":
-        found = {axis: np.unique(indices[..., axis]) for axis in range(indices.shape[-1])}
+    if at.node.op == "ScatterElements":
+        found = {at.axis(): at.constant(1)}
     else:
-        found = {at.axis(): np.unique(indices)}
+        found = _written_by_axis(at) if at.node.op == "ScatterND" else {}
     shape = at.shape_of(0)
-    some = [axis for axis, places in found.items() if len(places) != shape[axis]]
+    told = {axis: np.unique(places) for axis, places in found.items() if places is not None}
+    some = [axis for axis, places in told.items() if len(places) != shape[axis]]
     size = shape[some[0]] if len(some) == 1 else None
-    return None if size is None else (some[0], sorted({int(k) % size for k in found[some[0]]}))
+    return None if size is None else (some[0], sorted({int(k) % size for k in told[some[0]]}))
 
 
-_WRITES = {"ScatterElements", "ScatterND"}
+def _written_by_axis(at: ForwardNode) -> dict[int, NDArray[Any] | None]:
+    """Return the places that an operator writes to along each axis; ``None`` where only the run tells."""
+    indices, node = at.constant(1), at.model.producers.get(at.node.inputs[1].name)
+    if indices is not None:
+        return {axis: indices[..., axis] for axis in range(indices.shape[-1])}
+    if node is None or node.op != "Concat":
+        return {}
+    joined = [v.name for v in node.inputs]
+    shapes = [at.model.type_of(name).shape or (None,) for name in joined]
+    last = ForwardNode(node, at.model).axis() == len(shapes[0]) - 1
+    alone = last and all(shape[-1] == 1 for shape in shapes)
+    return {axis: _repeated(at, name) for axis, name in enumerate(joined)} if alone else {}
+
+
+def _repeated(at: ForwardNode, value: str) -> NDArray[Any] | None:
+    """Return numbers that a value repeats, in another shape; ``None`` where only the run tells them."""
+    while (found := at.model.constant(value)) is None:
+        node = at.model.producers.get(value)
+        if node is None or node.op not in _REPEATING:
+            return None
+        value = node.inputs[0].name
+    return found
+
+
+_REPEATING = {"Expand", "Identity", "Reshape", "Unsqueeze"}
 
 
 def cut_out(at: ForwardNode, value: str) -> tuple[int, int, int] | None:

@@ -53,7 +53,9 @@ def quantise_dynamically(at: Site) -> Signals:
 
 
 def replaces_relu(at: Site) -> bool:
-    """Tell whether the quantiser cuts off what is negative of a filter's result."""
+    """Tell whether a node is a quantiser that cuts off what is negative of a filter's result."""
+    if at.node.op != "QuantizeLinear":
+        return False
     source = at.model.producers.get(at.node.inputs[0].name)
     while source is not None and VIEW in traits_of(source):
         source = at.model.producers.get(source.inputs[0].name)

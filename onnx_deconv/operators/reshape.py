@@ -52,7 +52,7 @@ def expand(at: Site) -> Signals:
     return [at.unbroadcast(at.signal, 0), None]
 
 
-@operator("Slice", traits={KEEPS_SIGN, PICK}, evaluate=numbers.slice_, field=fields.slicing)
+@operator("Slice", traits={KEEPS_SIGN, PICK}, evaluate=numbers.slice_, field=fields.slicing, shape=shapes.cut)
 def slice_(at: Site) -> Signals:
     """Put back where it was cut out of an empty tensor."""
     rank, nothing = len(at.shape_of(0)), [None] * (len(at.node.inputs) - 1)

@@ -78,6 +78,23 @@ def pad(at: Known) -> Sizes | None:
     return [None if None in sizes else sum(sizes) for sizes in zip(source, begins, ends, strict=True)]
 
 
+def cut(at: Known) -> Sizes | None:
+    """Each axis as long as the part that is kept, whose ends may be computed from sizes."""
+    starts, ends, source = at.small(1), at.small(2), at.source
+    if starts is None or ends is None or not source:
+        return None
+    axes = at.small(3) if len(at.numbers) > 3 else [*range(len(starts))]  # noqa: PLR2004
+    steps = at.small(4) if len(at.numbers) > 4 else [1] * len(starts)  # noqa: PLR2004
+    if axes is None or steps is None or None in (*axes, *steps):
+        return None
+    found = list(source)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        size = source[axis]
+        open_ = None in (size, start, end)
+        found[axis] = None if open_ else len(range(*slice(start, end, step).indices(size or 0)))
+    return found
+
+
 def resize(at: Known) -> Sizes | None:
     """The sizes that are given, if they are for all axes."""
     wanted, source = at.small(3), at.source
