@@ -216,6 +216,19 @@ ROWS = {
         # Weights of int8 are only known to newer versions of onnxruntime (not to 1.23).
         QUANTISED | {"w": (seven_bits(4, 3, 3, 2) + 64).astype("u1"), "zw": np.array(64, "u1")},
     ),
+    # As onnxruntime's quantize_dynamic writes it below opset 11.
+    "a range that the graph computes": (
+        ("least = ReduceMin<keepdims = 0>(x) most = ReduceMax<keepdims = 0>(x) range = Sub(most, least)"
+        " s = Div(range, span) shift = Sub(nought, least) steps = Div(shift, s) whole = Floor(steps)"
+        " z = Cast<to = 2>(whole)"
+        " q = QuantizeLinear(x, s, z) i = ConvInteger<strides = [2, 1]>(q, w, z, zw) f = Cast<to = 1>(i)"
+        " u = Mul(s, two) y = Mul(f, u)"),
+        ("q, s, z = DynamicQuantizeLinear(x) d = DequantizeLinear(q, s, z) k = DequantizeLinear(w, two, zw)"
+        " y = Conv<strides = [2, 1]>(d, k)"),
+        QUANTISED
+        | {"w": (seven_bits(4, 3, 3, 2) + 64).astype("u1"), "zw": np.array(64, "u1")}
+        | {"span": np.array(255, "f"), "nought": np.array(0, "f")},
+    ),
     "MatMulInteger": (
         ("q, s, z = DynamicQuantizeLinear(x) i = MatMulInteger(q, w, z) f = Cast<to = 1>(i)"
         " u = Mul(s, two) y = Mul(f, u)"),

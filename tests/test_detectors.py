@@ -794,6 +794,27 @@ def test_an_objectness_that_the_graph_has_multiplied_in_counts_once(rows, form, 
     np.testing.assert_allclose(weaker.reconstruction, cell(3, 0, 1.5 * SURE / 16)[0], rtol=1e-5, atol=1e-6)
 
 
+def test_boxes_written_over_the_rows_of_any_number_of_images_are_no_scores(tmp_path):
+    """As `y[..., :4] = ...` is exported: only the run tells which images there are, but not which fields."""
+    body = f"""{TWO} fr = Reshape(f, rows) cr = Reshape(c, rows) l = Concat<axis=2>(fr, cr)
+        t = Transpose<perm=[0,2,1]>(l) s = Sigmoid(t) w = Slice(s, at0, at4, last) d = Mul(w, eight)
+        as = Shape(w) n = Gather(as, zeroth) im = Range(zeroth, n, unit) imr = Reshape(im, images_)
+        all4 = Concat<axis=0>(as, unit1) ime = Expand(imr, all4) ane = Expand(anchors_, all4)
+        fie = Expand(fields_, all4) places = Concat<axis=3>(ime, ane, fie) rows_ = ScatterND(s, places, d)
+        sure = Slice(rows_, at4, at5, last) which = Slice(rows_, at5, at7, last)
+        {COUNTED_IN["written over"]}"""
+    numbers = {
+        "unit": np.array(1), "unit1": np.array([1]), "images_": np.array([-1, 1, 1, 1]),
+        "anchors_": np.arange(80).reshape(1, 80, 1, 1), "fields_": np.arange(4).reshape(1, 1, 4, 1),
+        "last2": np.array([[5], [6]]),
+    }  # fmt: skip
+    proto = net(body, **LEVELS, **numbers)
+    assert head_of(load(proto)).start == "y/scores"
+    image = scene((1, 2, 0.9), (3, 0, 0.3))
+    found = in_all_three(proto, image, tmp_path, "bright")
+    np.testing.assert_allclose(arrays(found), cell(1, 2, 1.5 * SURE / 16), rtol=1e-5, atol=1e-6)
+
+
 def test_a_product_that_nothing_follows_is_no_box_that_is_written_over_rows():
     """Its other factor is a number of a box: the rows are explained as they are, with no score among them."""
     body = f"""{YOLO["v5"].replace(" y = ", " rows_ = ")} wide = Slice(rows_, two_, three_, last)
@@ -1004,7 +1025,8 @@ def test_four_sigmoids_of_each_row_alone_are_a_box_or_four_classes(output, label
         )
         with pytest.raises(InputError, match=said):
             ask(SCENE[:1])
-        with pytest.raises(ModelError, match="nothing tells which of their fields are classes"):
+        tells = "3 labels do not tell" if labels else "nothing tells"
+        with pytest.raises(ModelError, match=f"{tells} which of their fields are classes"):
             explain_graph(compile_pair(load(proto)))
 
 

@@ -198,6 +198,12 @@ NETWORKS = {
         | {"groups": ints(0, 2, -1), "last": ints(2), "eps": np.array(1e-5, "f")}
         | {"s2": np.ones((4, 1, 1), "f"), "b2": np.zeros((4, 1, 1), "f")},
     ),
+    "RoiAlign": network(
+        "a = Conv(x, w) y = RoiAlign<output_height = 2, output_width = 3>(a, r, i)",
+        w=(4, 3, 1, 1),
+        r=np.float32([[0.3, 0, 5, 6], [1.3, 0.2, 3.9, 2.1], [-4, -3, 2, 9]]),
+        i=ints(0, 0, 0),
+    ),
     "Resize to twice the size": network(
         'y = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(x, , k)',
         k=np.float32([1, 1, 2, 2]),
@@ -222,7 +228,7 @@ NETWORKS = {
         v=(4, 2),
     ),
 }
-ALONG_THE_BATCH = {"Concat along the batch"}
+ALONG_THE_BATCH = {"Concat along the batch", "RoiAlign"}
 
 
 def padded(proto):

@@ -17,6 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from browsers import browser
 from commands import run as command
@@ -116,6 +117,25 @@ def explains(start, graph, picture, expected, folder):
 def test_python(graph, picture, expected, tmp_path):
     start = [sys.executable, EXAMPLES / "explain.py"]
     assert explains(start, graph, picture, expected, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["explain.py", "explain.mjs"])
+def test_a_model_without_labels(name, explainer, picture, expected, tmp_path):
+    stripped = onnx.load(DEMO)
+    del stripped.metadata_props[:]
+    onnx.save(stripped, tmp_path / "stripped.onnx")
+    said = preprocess_for(explainer.model)[0]
+    numbers = [f"--{key}={','.join(map(str, getattr(said, key)))}" for key in ("mean", "std")]
+    options = [*OPTIONS, "--size", "64", "--scale", said.scale, *numbers]
+    code, _, err = command("convert", tmp_path / "stripped.onnx", "-o", tmp_path / "graph", *options)
+    assert code == 0, err
+    if name == "explain.py":
+        start = [sys.executable, EXAMPLES / name]
+    else:
+        (tmp_path / "node_modules").symlink_to(runtimes("node_modules/onnxruntime-node") / "node_modules")
+        start = [program("node"), shutil.copy(EXAMPLES / name, tmp_path)]
+    assert explains(start, tmp_path / "graph", picture, expected, tmp_path)
 
 
 @pytest.mark.slow

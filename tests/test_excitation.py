@@ -29,6 +29,7 @@ LOSSY = {
     "Min(x, z, w)": "the constant wins",
     "tf_crop_and_resize": "what lies beyond the picture is a constant",
     'padding_mode = "zeros"': "what lies beyond the picture is a constant",
+    "RoiAlign": "what lies beyond the picture is a constant",
 }
 """Forms in which a constant takes a part of the probability, and why."""
 

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import small_networks
 from onnx import TensorProto, helper, numpy_helper
-from oracle import answer, assert_close
+from oracle import answer, assert_close, model_of
 from PIL import Image
 from zoo_files import ZOO
 
@@ -307,6 +307,16 @@ def test_an_empty_reconstruction_is_drawn_as_nothing():
     found = run(graph, {model.inputs[0]: x, "target": beyond})
     assert not found[RECONSTRUCTION].any()
     np.testing.assert_array_equal(found["heat"][0], heat_map(np.zeros((64, 64))))
+
+
+def test_of_several_classes_a_single_number_gets_no_row_of_signals():
+    body = "a = GlobalAveragePool(x) b = Flatten(a) y = Mul(b, gain)"
+    proto = model_of(body, {"x": ("N", 3, 8, 8), "gain": ()})
+    proto.graph.input[1].type.tensor_type.shape.SetInParent()  # of no axes: the parser leaves it unknown
+    model = load(proto)
+    with pytest.raises(InputError, match="top=2: input 'gain' is one number: explain one class at a time"):
+        explain_graph(compile_pair(model), top=2)
+    assert explain_graph(compile_pair(model)).manifest["top"] == 1
 
 
 @pytest.mark.parametrize("layer", [None, "relu4_1"])

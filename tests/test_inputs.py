@@ -849,3 +849,25 @@ def test_an_example_of_sizes_has_those_that_are_known(shape, example):
 def test_sizes_with_an_axis_that_the_file_lacks_are_refused_where_it_has_one():
     with pytest.raises(InputError, match="has 4 axes, not 5"):
         load(model("y = Relu(x)", {}, "1,3,4,4"), {"x": (1, 1, 3, 4, 4)})
+
+
+@pytest.mark.parametrize(
+    ("size", "fit", "told"),
+    [
+        ((12, 96), "crop", "44% of the photograph's width"),
+        ((48, 24), "crop", "11% of the photograph's height"),
+        ((12, 96), "stretch", ""),
+        ((24, 96), "pad", ""),
+    ],
+)
+def test_a_line_that_is_read_is_not_cropped_without_a_word(size, fit, told, tmp_path):
+    """A reader of 24×96: at a height of 24, a line of 12×96 is 192 wide, and 96 · 224/256 of that are fed."""
+    body = "c = Conv(x, w) a = ReduceMean<keepdims=0>(c, rows) y = Softmax<axis=1>(a)"
+    proto = model(body, {"w": random(4, 3, 1, 1), "rows": np.array([2])}, "N,3,24,96")
+    net = saved(proto, tmp_path / "net.onnx")
+    photo = tmp_path / "line.png"
+    Image.fromarray(np.arange(3 * size[0] * size[1], dtype=np.uint8).reshape(*size, 3)).save(photo)
+    code, _, err = run("explain", net, photo, "--preset", "unit", "--fit", fit, "-o", tmp_path / "out")
+    assert code == 0
+    assert ("the model sees" in err) == bool(told)
+    assert told in err

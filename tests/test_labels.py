@@ -213,7 +213,8 @@ def test_imagenets_names_are_built_in(classes, cat):
 def test_a_map_that_only_the_number_of_labels_makes_boxes_is_told(caplog, count, kind):
     """Nine channels may be nine classes, or four numbers of a box and five classes, or an objectness too."""
     proto = model("y = Conv<strides=[2,2]>(x, k)", {"k": random(9, 3, 1, 1)}, "N,3,8,8")
-    asked = Explainer(proto, labels=[f"class {k}" for k in range(count)], providers="cpu")
+    names = [f"class {k}" for k in range(count)]
+    asked = Explainer(proto, labels=names, providers="cpu")
     assert asked.head.kind == kind
     message = (
         f"the given model: output 'y' is taken for a detector's boxes, as {count} labels for 9 channels "
@@ -221,6 +222,8 @@ def test_a_map_that_only_the_number_of_labels_makes_boxes_is_told(caplog, count,
     )
     told = [r.getMessage() for r in caplog.records if "boxes" in r.getMessage()]
     assert told == ([message] if kind == "detections" else [])
+    inspected = inspect_model(load(proto), labels=names).names_differ or ""
+    assert (inspected == message.partition(": ")[2]) == (kind == "detections")
 
 
 LARGER = {"twice": np.float32([1, 1, 2, 2]), "k": random(9, 3, 1, 1)}

@@ -464,3 +464,14 @@ def test_a_result_with_an_inputs_name_is_refused_with_its_node():
         onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     with pytest.raises(ModelError, match="input 'x' is given anew by node 'same', which no runtime takes"):
         load(proto)
+
+
+@pytest.mark.parametrize(("numbers", "kind"), [(1, "sequence"), (3, "detections")])
+def test_the_time_that_two_signals_share_is_one_axis(numbers, kind):
+    """A mark for each sample is no box; three numbers may be one."""
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[N,1,40] x, float[N,4,40] z) => (float[] y) {'
+        " j = Concat<axis = 1>(x, z) c = Conv<pads = [1, 1]>(j, w) y = Transpose<perm = [0, 2, 1]>(c) }"
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(random(numbers, 5, 3), "w"))
+    assert head_of(load(proto)).kind == kind

@@ -173,6 +173,23 @@ def test_what_was_not_proved_is_said_and_written(tmp_path, monkeypatch):
     assert record["passed"]
 
 
+def through(monkeypatch, provider):
+    monkeypatch.setitem(PROVERS, "openvino", Prover("Another", "no_such_runtime", (), provider))
+
+
+def test_a_provider_of_onnxruntime_proves_where_the_runtimes_own_package_is_not_installed(
+    tmp_path, monkeypatch
+):
+    through(monkeypatch, "CPUExecutionProvider")
+    code, out, err = convert(tmp_path)
+    assert (code, err) == (0, "")
+    assert "check ok: Another: " in out
+    through(monkeypatch, "NoSuchExecutionProvider")
+    code, out, err = convert(tmp_path)
+    assert code == 0
+    assert "not proved in Another" in err
+
+
 def test_nothing_is_said_of_a_proof_that_was_not_asked_for(tmp_path, monkeypatch):
     prover(monkeypatch, package="no_such_runtime")
     for more in (("--check", 0), ("--for", "onnxruntime")):

@@ -113,6 +113,20 @@ def test_a_refusal_names_no_softmax_that_attention_weighs_by():
     assert Explainer(proto, "gradient", providers="cpu")(IMAGES, 2, layer="l")
 
 
+def test_a_refusal_names_no_row_of_all_classes_and_places():
+    """As CornerNet picks corners of two kinds, and joins each of one to each of the other."""
+    body = (
+        "c = Conv<strides=[2,2]>(x, k) s = Sigmoid(c) r = Reshape(s, all) v, i = TopK(r, five) "
+        "u = Unsqueeze(v, last) w = Unsqueeze(v, middle) p = Add(u, w) y = Reshape(p, rows)"
+    )
+    weights = WEIGHTS | {
+        "all": np.array([0, -1]), "five": np.array([5]), "last": np.array([2]), "middle": np.array([1]),
+        "rows": np.array([-1, 5]),
+    }  # fmt: skip
+    with pytest.raises(ModelError, match=r"which axis of output 'y' .* images: choose a layer, as 's'$"):
+        Explainer(model(body, weights, "N,3,8,8"), "gradient")(IMAGES)
+
+
 HEADED = {
     "images first": "r = Transpose<perm=[0,2,1,3]>(u) t = Reshape(r, tokens)",
     "queries first": """

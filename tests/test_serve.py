@@ -548,6 +548,7 @@ def test_it_is_not_open_to_other_machines_by_mistake(host):
 
 def test_mistakes_are_one_line():
     assert "two models are named 'demo'" in run("serve", DEMO, DEMO).stderr
+    assert "without a slash" in run("serve", f"cats/large={DEMO}").stderr
     assert "header" in run("serve", DEMO, ONNX_DECONV_TOKEN="a b").stderr
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run("serve", DEMO, "--port", taken.getsockname()[1])
@@ -563,6 +564,23 @@ def test_a_model_that_cannot_be_explained_is_named(tmp_path):
     result = run("serve", f"mine={tmp_path / 'net.onnx'}")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "mine cannot be served" in result.stderr
+
+
+def test_what_a_server_does_not_offer_is_not_the_way_out(tmp_path):
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, 8, 8] x) => (float[N, 3] embedding) {
+            pooled = GlobalAveragePool (x)
+            flat = Flatten (pooled)
+            embedding = LpNormalization (flat)
+        }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    result = run("serve", tmp_path / "net.onnx")
+    assert "--seed unit" in result.stderr
+    assert (
+        "of what onnx-deconv convert --form explain makes; a server explains answers alone" in result.stderr
+    )
 
 
 def test_the_missing_extra_is_named(monkeypatch):
@@ -693,6 +711,7 @@ IMAGE = np.zeros((3, 64, 64)).tolist()
         {"instances": [IMAGE], "target": True},
         {"instances": [IMAGE], "target": 1.5},
         {"instances": [IMAGE], "target": [1, 2]},
+        {"instances": [{"image": IMAGE, "target": 1}], "target": 2},
         {"instances": [[[1.0], [1.0, 2.0]]]},
         {"instances": [[[["a"]]]]},
         {"instances": [IMAGE], "outputs": "heat"},
@@ -946,6 +965,32 @@ def test_several_inputs_and_results_that_are_not_of_images():
         for name, reconstruction in one.reconstructions.items():
             entry = next(e for e in explainer.prepare().pair.manifest["reconstructions"] if e["of"] == name)
             assert close(found[entry["name"]][k], reconstruction)
+
+
+MIXED = {
+    "average": "m = ReduceMean<axes = [0]>(x) c = Sub(x, m)",
+    "maximum": "a = Abs(x) m = ReduceMax(a) c = Div(x, m)",
+    "softmax": "c = Softmax<axis = 0>(x)",
+    "range": "q, s, z = DynamicQuantizeLinear(x) c = DequantizeLinear(q, s, z)",
+}
+
+
+@pytest.mark.parametrize(("batch", "mixed"), [("N", each) for each in MIXED] + [(2, "average")])
+def test_callers_whose_images_the_model_mixes_are_not_put_together(batch, mixed):
+    text = f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[{batch}, 3, 8, 8] x) => (float[{batch}, 3] y) {{
+            {MIXED[mixed]}
+            r = Relu(c) p = GlobalAveragePool(r) y = Flatten(p)
+        }}
+    """
+    served = Served("net", Explainer(onnx.parser.parse_model(text), "gradient"), None, 1)
+    job, alike, _ = served.job(Request({"x": images(2, 8)}))
+    assert alike.key is None
+    assert job.images == 2
+    apart = text.replace(MIXED[mixed], "c = Identity(x)")
+    served = Served("net", Explainer(onnx.parser.parse_model(apart), "gradient"), None, 1)
+    assert served.job(Request({"x": images(2, 8)}))[1].key is not None
 
 
 def test_rows_of_several_to_an_image_are_answered_whole():

@@ -58,11 +58,18 @@ def test_known_numbers_are_what_the_standards_reference_computes(template, a, b)
     assert got.shape == expected.shape
 
 
+OF_THE_FIRST = (
+    "first = Constant<value_int = 0>() at = Constant<value_ints = [0]>() n = Gather(s, first) "
+    "u = Unsqueeze(n, at)"
+)
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
         ("y = Shape(x)", [None, 3, None, 8]),
         ("s = Shape(x) y = Gather(s, three)", [8]),
+        (f"s = Shape(x) {OF_THE_FIRST} y = Concat<axis = 0>(u, three)", [None, 3]),
         ("s = Shape(x) y = Add(s, s)", [None, 6, None, 16]),
         ("s = Shape<start = 2>(x) y = Concat<axis = 0>(s, three)", [None, 8, 3]),
         ("s = Shape(x) y = ReduceProd(s)", [None]),

@@ -20,7 +20,7 @@ from onnx_deconv.compiler.inspection import inspect_model
 from onnx_deconv.evaluation import explanations, method_of
 from onnx_deconv.experiments.occlusion import occlusion
 from onnx_deconv.experiments.sheet import across_tables
-from onnx_deconv.imaging import save_png
+from onnx_deconv.imaging import Preprocess, save_png
 from onnx_deconv.model.detections import Fields, Layout, behind, ends_with_nothing, parts
 from onnx_deconv.model.heads import head_of, heads
 from onnx_deconv.runtime import Session, numpy_of
@@ -87,14 +87,14 @@ CLASS_MAPS = {
 
 
 @pytest.mark.parametrize("tail", CLASS_MAPS)
-def test_the_strongest_class_of_a_map_is_furthest_ahead_of_the_others(tail):
+def test_the_strongest_class_of_a_map_is_the_most_probable_somewhere(tail):
     """A softmax does not see what the scores of a position have in common, however large it is."""
     hill = np.zeros((1, 1, 4, 6), np.float32)
     hill[..., 0, 0] = 100
     images = np.zeros((2, 3, 4, 6), np.float32)
-    images[0, 2, 0, 0] = 0.5  # blue is ahead by a half, on the hill, and by 1 elsewhere
-    images[0, 1, 2, 3] = 5  # green by 3
-    images[0, 2, 2, 3], images[0, 2, 1, 1] = 2, 1
+    images[0, 2, 0, 0] = 0.5  # blue has the largest score, on the hill
+    images[0, 1, 2, 3], images[0, 2, 2, 3] = 50, 20  # green is so probable that it is rounded to 1
+    images[0, 2, 1, 1] = 19  # as blue is
     images[1] = images[0, ::-1]  # red in the place of blue; green as before
     body, outputs = (
         f"c = Conv(x, same) h = Add(c, hill) {CLASS_MAPS[tail]}",
@@ -108,12 +108,12 @@ def test_the_strongest_class_of_a_map_is_furthest_ahead_of_the_others(tail):
     found = ask(images)
     raw = tail == "raw"
     assert [e.label for e in found] == (["blue", "red"] if raw else ["green", "green"])
-    assert [e.score for e in found] == [100.5, 100.5] if raw else [3, 3]
     assert [e.standing.rank for e in ask(images, "green")] == ([2, 2] if raw else [1, 1])
-    ahead = {"red": [-0.0, 1], "green": [3, 3], "blue": [1, 0], "black": [0, 0]}
-    if not raw:
-        expected = np.transpose([ahead[name] for name in ask.labels.names])
-        np.testing.assert_allclose(ask.scores(images), expected)
+    scores = np.append(images, np.zeros((2, 1, 4, 6)), axis=1)
+    others = [np.exp(np.delete(scores, k, axis=1)).sum(axis=1) for k in range(4)]
+    best = (scores + hill if raw else scores - np.log(np.stack(others, axis=1))).max(axis=(2, 3))
+    order = [["red", "green", "blue", "black"].index(name) for name in ask.labels.names]
+    np.testing.assert_allclose(ask.scores(images), best[:, order], rtol=1e-6)
     channels = [["red", "green", "blue"].index(e.label) for e in found]
     maps = np.stack([only(images + hill, k)[n] for n, k in enumerate(channels)])
     np.testing.assert_allclose(arrays(found), maps, atol=1e-6)
@@ -149,6 +149,9 @@ def test_classes_of_a_map_that_are_weighed_after_the_softmax_are_ranked_by_the_o
     np.testing.assert_allclose(ask.scores(images), weighed[:, order], atol=1e-6)
     found = ask(images)
     assert [order[e.channel] for e in found] == [2, 0]
+    plain = Preprocess(mean=(0, 0, 0), std=(1, 1, 1))
+    hidden = [occlusion(ask, image, size=2, stride=2, fill=0, preprocess=plain) for image in images]
+    assert [each.target for each in hidden] == [e.channel for e in found]  # the same class everywhere
     np.testing.assert_array_equal(in_one_graph(proto, images), arrays(found))
 
 
@@ -1398,6 +1401,10 @@ def test_labels_that_are_given_tell_all_forms_what_those_in_the_file_tell(made, 
         again = explainer(tmp_path / each, None)
         assert (again.head, again.fields, again.labels) == (own.head, own.fields, own.labels)
         np.testing.assert_allclose(arrays(again(SCENE)), expected, atol=1e-6)
+    save(compile_pair(load(made()), semantics="gradient"), tmp_path / "unnamed")
+    found = explainer(tmp_path / "unnamed", None, labels=names)(SCENE)
+    np.testing.assert_allclose(arrays(found), expected, atol=1e-6)
+    assert "has its own labels" in refused("verify", tmp_path / "pair", *asked[1:3])
     graphs = [explain_graph(pair), graph_of(ask, None)]
     assert [graph.manifest["labels"] for graph in graphs] == [names] * 2
     sessions = [Session(graph.proto, graph.folder, "cpu") for graph in graphs]
@@ -2932,3 +2939,46 @@ def test_sigmoids_that_were_stacked_are_asked_about():
         explainer(proto)(IMAGES)
     with pytest.raises(ModelError, match="nothing tells what they are"):
         explain_graph(compile_pair(load(proto), semantics="gradient"))
+
+
+# --- a segmenter that draws: each class has a colour ------------------------------------------------
+
+PAINTED = {
+    "NHWC": "y = Gather(colours, a)",
+    "NCHW": "p = Gather(colours, a) y = Transpose<perm=[0,3,1,2]>(p)",
+    "shares": "p = Gather(colours, a) t = Transpose<perm=[0,3,1,2]>(p) y = Div(t, most)",
+    "whole numbers": "b = Cast<to=2>(colours) y = Gather(b, a)",
+    "by coordinates": "u = Unsqueeze(a, last) y = GatherND(colours, u)",
+    "blue first": "p = Gather(colours, a) y = Slice(p, end, start, last, back)",
+}
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+@pytest.mark.parametrize("painted", PAINTED)
+def test_a_painted_segmentation_is_explained_from_the_scores_of_its_classes(painted, classes):
+    """The colours take no part: it is explained as the numbers of the classes are."""
+    weights = {
+        "k": random(classes, 3, 1, 1), "colours": np.float32(np.arange(classes * 3).reshape(classes, 3) * 16),
+        "most": np.float32([255]), "last": np.array([-1]), "end": np.array([-1]), "start": np.array([-4]),
+        "back": np.array([-1]),
+    }  # fmt: skip
+    body = "c = Conv(x, k) a = ArgMax<axis=1, keepdims=0>(c)"
+    feeds = random(2, 3, 6, 7)
+    plain = Explainer(model(f"{body} y = Cast<to=1>(a)", weights, "N,3,6,7"), "gradient", providers="cpu")
+    proto = model(f"{body} {PAINTED[painted]}", weights, "N,3,6,7")
+    if painted == "whole numbers":
+        proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    ask = Explainer(proto, "gradient", providers="cpu")
+    assert (ask.head.kind, ask.head.start) == ("class map", "c")
+    for target, position in ((None, None), (1, None), (2, (3, 4)), (1, "region")):
+        for found, wanted in zip(
+            ask(feeds, target, position=position), plain(feeds, target, position=position), strict=True
+        ):
+            assert found.channel == wanted.channel
+            np.testing.assert_array_equal(found.reconstruction, wanted.reconstruction)
+    (one,) = ask(feeds[:1], 2, position=(3, 4))
+    expected = np.zeros((3, 6, 7))
+    expected[:, 3, 4] = weights["k"][2, :, 0, 0]
+    np.testing.assert_allclose(one.reconstruction, expected, atol=1e-6)
+    own = plain(feeds, 1)
+    np.testing.assert_allclose(in_one_graph(proto, feeds, [1, 1]), arrays(own), atol=1e-6)

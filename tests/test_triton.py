@@ -170,6 +170,25 @@ def test_gpus_are_asked_for_where_the_graph_is_for_one(schema, tmp_path):
         repository(tmp_path / "web", runtime="web")
 
 
+def test_requests_are_not_put_together_where_the_model_mixes_images(schema, tmp_path):
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 3, 8, 8] x) => (float[N, 3] y) {
+            mean = ReduceMean<axes = [0]>(x)
+            centred = Sub(x, mean)
+            pooled = GlobalMaxPool(centred)
+            y = Flatten(pooled)
+        }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    code, out, _ = command(
+        "convert", tmp_path / "net.onnx", "-o", tmp_path / "models", "--form", "triton", "--kind", "classes"
+    )
+    assert (code, "requests are not put together" in out) == (0, True)
+    for name in ("net", "net_explain"):
+        assert read(schema, tmp_path / "models" / name).max_batch_size == 0
+
+
 def test_convert_writes_a_repository(schema, tmp_path):
     onnx.save(network(), tmp_path / "net.onnx")
     code, stdout, _ = command(

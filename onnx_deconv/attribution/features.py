@@ -7,7 +7,7 @@ import numpy as np
 
 from onnx_deconv.attribution.batches import as_array, as_input
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.seed import of_classes
+from onnx_deconv.attribution.seed import of_classes, scores_of
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError, way
 from onnx_deconv.model import Array, Model
@@ -17,8 +17,8 @@ from onnx_deconv.operators import Tap, find
 from onnx_deconv.operators.traits import LOGARITHM
 from onnx_deconv.runtime import Session, numpy_of
 
-_OUTPUT = ""
-"""What the model's own output is kept under; no value has this name."""
+_OUTPUT, _RANKED = "", "//"
+"""What the model's own output, and what ranks its classes, are kept under; no value has such a name."""
 _BATCH = 32
 """How many images run at once, where the model leaves that open."""
 
@@ -61,7 +61,8 @@ class Features:
         self.head, self._fields = explainer.head, explainer.fields
         self.scores_layer = self.head.start
         self._last_operator = next((step.partition(" ")[0] for step in reversed(self.head.cut)), None)
-        wanted = dict.fromkeys([*self.layers, self.scores_layer])
+        self._ranked = self.head.ranked or self.scores_layer
+        wanted = dict.fromkeys([*self.layers, self.scores_layer, self._ranked])
         taps = [Tap("value", value, value) for value in wanted]
         self._session = Session(forward(self.model, taps), self.model.folder, explainer.providers)
 
@@ -81,15 +82,17 @@ class Features:
         images = as_input(self.model, self._input, as_array(self._input, batch))
         chunks = [self._run(chunk) for chunk in self._chunks(images)]
         joined = {name: np.concatenate([c[name] for c in chunks])[: len(images)] for name in chunks[0]}
-        scores = self._scores(joined[self.scores_layer])
+        ranks = self._ranks(joined[_RANKED])
+        scores = ranks if self._fields else of_classes(joined[self.scores_layer], self.head)
         own = joined.get(_OUTPUT)
-        return Values(joined, scores, self._probabilities(own, scores))
+        return Values(joined, scores, self._probabilities(own, scores), ranks)
 
-    def _scores(self, values: Array) -> Array:
-        """Return one score for each image and class."""
-        if self._fields is None:
-            return of_classes(values, self.head)
-        return self._fields.best(values)
+    def _ranks(self, values: Array) -> Array:
+        """Return the number by which each class of each image is ranked."""
+        if self._fields is not None:
+            return self._fields.best(values)
+        by_output = self.head.ranked == self.head.output
+        return scores_of(values) if by_output else of_classes(values, self.head)
 
     def _run(self, chunk: Array) -> dict[str, Array]:
         found = self._session.run({self._input: chunk})
@@ -98,6 +101,7 @@ class Features:
         for name, value in values.items():
             if value.ndim < 2 or len(value) != len(chunk):  # noqa: PLR2004
                 raise InputError(f"{name!r} has shape {value.shape}: not one set of features per image")
+        values[_RANKED] = self.head.ranked_axes.canonical(numpy_of(found[self._ranked]))
         if self.head.own is not None:
             values[_OUTPUT] = self.head.own.canonical(numpy_of(found[self.head.output]))
         return {name: value.astype(np.float32, copy=False) for name, value in values.items()}
@@ -129,11 +133,14 @@ class Values:
         One score per image and class, before a final softmax or sigmoid, shape (N, K).
     probabilities
         The same after it; ``None`` where the model has none.
+    ranks
+        By what classes are ranked, shape (N, K): the scores, unless the model puts them into another order.
     """
 
     features: dict[str, Array]
     scores: Array
     probabilities: Array | None
+    ranks: Array
 
     @property
     def probabilities_or_scores(self) -> Array:

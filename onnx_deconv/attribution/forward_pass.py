@@ -74,8 +74,8 @@ class Pass:
         ----------
         head
             The output. It gives the scores if it has one number per class (also where the explanation
-            starts before a final softmax); else they are the strongest activations of the classes, or how far
-            each is ahead of the others, see :func:`~onnx_deconv.attribution.seed.of_classes`.
+            starts before a final softmax); else they are the strongest activations of the classes, or their
+            odds, see :func:`~onnx_deconv.attribution.seed.of_classes`.
         """
         by_output = head.own is not None and head.ranked == head.output  # has classes, not channels
         found = scores_of(self.ranked(head)) if by_output else of_classes(self.ranked(head), head)

@@ -112,8 +112,8 @@ def scores_of(values: Array) -> Array:
 def of_classes(values: Array, head: Head) -> Array:
     """Return one score per image and class of an output, given the value that it starts from.
 
-    It is the strongest activation; of classes that a softmax compares at each position, how far each is ahead
-    of the next, or behind the first, where it is best.
+    It is the strongest activation; of classes that a softmax compares at each position, the logarithm of the
+    odds where they are best.
 
     Parameters
     ----------
@@ -127,20 +127,25 @@ def of_classes(values: Array, head: Head) -> Array:
     ndarray
         Shape (N, number of classes).
     """
-    found = scores_of(_ahead(values) if head.rivals else values)
+    found = _best_odds(values) if head.rivals else scores_of(values)
     if head.elements is None:
         return found
     channels, signs = zip(*head.elements, strict=True)
     return np.asarray(found[:, channels] * np.array(signs, found.dtype))
 
 
-def _ahead(values: Array) -> Array:
-    """Return by how much each channel is ahead of the strongest other one at its position."""
+def _best_odds(values: Array) -> Array:
+    """Return the logarithm of each channel's best odds against all others at a position, as by a softmax.
+
+    The probability itself is rounded to 1 where a channel is far ahead: it is not taken from 1.
+    """
     first = values.max(axis=1, keepdims=True)
-    best = values == first
-    others = np.where(best, np.finfo(values.dtype).min, values).max(axis=1, keepdims=True)
-    second = np.where(best.sum(axis=1, keepdims=True) > 1, first, others)
-    return np.asarray(values - np.where(best, second, first))
+    best, share = values == first, np.exp(values - first)
+    behind = np.where(best, 0, share).sum(axis=1, keepdims=True)
+    total = share.sum(axis=1, keepdims=True)
+    several = total - behind > 1.5  # noqa: PLR2004 - of equals, each has a share of 1
+    rest = np.maximum(np.where(several, total - 1, behind), np.finfo(values.dtype).tiny)
+    return np.asarray(np.log(scores_of(share / np.where(best, rest, total - share))))
 
 
 def make_seed(values: Array, aims: Sequence[Aim], kind: SeedKind = "auto") -> tuple[Array, str]:

@@ -27,6 +27,9 @@ from onnx_deconv.imaging import (
     save_sheet,
 )
 
+_WHOLE = 0.995
+"""The share of a photograph from which on a model sees all of it; a crop may round a pixel away."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -274,7 +277,17 @@ def warnings_of(subject: Subject, one: Explanation) -> Iterator[str]:
         yield one.note
     if one.standing.warning and subject.selection.targets:  # who asks for the strongest knows their order
         yield f"{one.name}: {one.standing.warning}"
+    if one.kind == "sequence" and isinstance(one.shown, ShownPhoto):
+        yield from _cut_off(one.shown)
     if not one.drawn:
         yield "no input has the form of a picture, a signal or a volume: no pictures"
     if one.is_empty:
         yield "the reconstruction is zero, so its pictures are blank"
+
+
+def _cut_off(shown: ShownPhoto) -> Iterator[str]:
+    """Say where a line that is read, as of text, loses its ends as a photograph is cropped."""
+    (height, width), (top, left, bottom, right) = shown.photo.geometry.photo, shown.photo.geometry.box
+    share, side = min(((right - left) / width, "width"), ((bottom - top) / height, "height"))
+    if share < _WHOLE:
+        yield f"the model sees {share:.0%} of the photograph's {side}: --fit stretch or pad shows it all"

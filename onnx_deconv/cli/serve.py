@@ -75,6 +75,8 @@ def _named(given: str, otherwise: str | None) -> tuple[str, Path]:
     """Part a name from its model's path."""
     name, sign, path = given.partition("=")
     if sign and name and not Path(given).exists():
+        if "/" in name:
+            raise InputError(f"{given}: a name is a part of an address: give one without a slash")
         return name, Path(path)
     return otherwise or Path(given).resolve().stem, Path(given)
 

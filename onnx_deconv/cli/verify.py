@@ -102,6 +102,8 @@ def command(
     saved = load_pair(model) if is_pair(model) else None
     if saved is not None and (options.layers or options.tables):
         raise click.UsageError("a saved pair has its own layer and rules: leave out --layer and --rules")
+    if saved is not None and run.labels is not None:
+        raise click.UsageError("a saved pair has its own labels: leave out --labels")
     if saved is not None and fixed.given:
         raise click.UsageError("a saved pair takes what it takes: leave out --input")
     loaded = fixed.of(run.load(model), images)

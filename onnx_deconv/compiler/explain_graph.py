@@ -357,6 +357,9 @@ def _checked(
         raise InputError(
             f"{given('seed', seed)}: {explained['value']!r} has no one score for each of several classes"
         )
+    whole = next((each["of"] for each in results(pair).values() if each["shape"] == []), None)
+    if top > 1 and whole is not None:
+        raise InputError(f"{given('top', top)}: input {whole!r} is one number: explain one class at a time")
     count = _count(explained, ranked, seed)
     if count is not None and top > count:
         what = "units" if seed == "unit" else "channels"
@@ -374,7 +377,7 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
         )
     of_layer = value == explained["value"] and explained["output"] is None
     if seed != "unit" and scores is not None and value == scores["value"] and not of_layer:
-        if (why := _without_strongest(scores, explained)) is not None:
+        if (why := _without_strongest(scores, explained, len(pair.manifest.get("labels") or ()))) is not None:
             if target == "array":
                 return Ranked(value, Axes.of(scores["axes"]), has_strongest=False)
             raise ModelError(
@@ -394,12 +397,14 @@ def _ranked(pair: Pair, value: str, seed: GraphSeed, target: TargetKind) -> Rank
     return Ranked(value, Axes.of(explained["axes"]) if value == explained["value"] else Axes())
 
 
-def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any]) -> str | None:
-    """Tell why none of an output's numbers comes first; ``None`` where one does."""
+def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any], labels: int) -> str | None:
+    """Tell why none of an output's numbers comes first, given how many names; ``None`` where one does."""
     kind = scores["kind"]
     if kind == "unknown":
         return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
+        if labels:
+            return f"holds boxes, and {labels} labels do not tell which of their fields are classes"
         return (
             "holds boxes, and nothing tells which of their fields are classes, which "
             f"{way('--labels', 'labels=')} would tell"

@@ -35,8 +35,8 @@ _TARGET_ARRAY = (
     "if one can be"
 )
 _SCORES = (
-    "each channel's (class's) strongest activation, or how far it is ahead of the others where a softmax "
-    "compares classes, or each unit's activation; the strongest is taken for -1"
+    "each channel's (class's) strongest activation, or the logarithm of its best odds against the others "
+    "where a softmax compares classes, or each unit's activation; the strongest is taken for -1"
 )
 _EXPLAINED = "what was explained in each image: what 'target' said, or the strongest"
 

@@ -89,7 +89,7 @@ def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> in
             pool = inlined.repeat(tap.value)
         _relabel(copy)
         if tap.name not in model.producers:
-            switches.append(copy, pool, tap.name, _sizes(model, tap.value))
+            switches.append(copy, pool, tap.name, *_pooled(model, tap.value))
         return int(TensorProto.INT64)
     if tap.kind == "shape":
         graph.node.append(onnx.helper.make_node("Shape", [tap.value], [tap.name], name=tap.name))
@@ -99,9 +99,10 @@ def _append(copy: ModelProto, model: Model, tap: Tap, inlined: "_Inlined") -> in
     return model.type_of(tap.value).dtype
 
 
-def _sizes(model: Model, maximum: str) -> list[int | None]:
-    """Return the sizes of what a pool reads."""
-    return list(model.type_of(model.producers[maximum].inputs[0].name).shape or ())
+def _pooled(model: Model, maximum: str) -> tuple[list[int | None], int]:
+    """Return the sizes and the type of what a pool reads."""
+    read = model.type_of(model.producers[maximum].inputs[0].name)
+    return list(read.shape or ()), read.dtype
 
 
 def _add_output(copy: ModelProto, model: Model, tap: Tap, elem_type: int) -> None:

@@ -17,6 +17,7 @@ from onnx_deconv.model import Model
 from onnx_deconv.model.feature_maps import class_maps
 from onnx_deconv.model.heads import (
     Head,
+    boxes_by_labels,
     class_count,
     explainable,
     fields_of,
@@ -147,8 +148,8 @@ class Inspection:
         Whether the reconstruction depends on the image, as in a pair's manifest; ``None`` where there is no
         companion.
     names_differ
-        What tells that the file has not as many names as the explained output has classes; ``None`` if it
-        has, or has none.
+        What tells that there are not as many names as the explained output has classes, or that their number
+        alone makes a map a detector's boxes; else ``None``.
     image_axis_added
         The inputs that have no axis for the images in the file, and got one when it was read.
     """
@@ -249,7 +250,7 @@ def inspect_model(
         deepest=_deepest(walk) if walk is not None and walk.missing() else None,
         problem=problem,
         image_dependence=None if dependence is None else dependence.as_dict(),
-        names_differ=_names_differ(model, head, names),
+        names_differ=boxes_by_labels(model, plain, len(names)) or _names_differ(model, head, names),
         image_axis_added=sorted(model.image_axis_added),
     )
 

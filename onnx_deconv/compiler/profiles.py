@@ -272,6 +272,7 @@ PROFILES: Mapping[str, Profile] = {
         spelled=True,
         refused=(
             Form("LpNormalization", "adds something to the norm there"),
+            Form("GlobalLpPool", "is of a higher power than 2, and not known there of any number of images"),
             Form("QuantizeLinear", "is of a form that is not written as arithmetic, and moves scales there"),
             Form("HardSigmoid", "has an offset of 0, which is taken for 0.5 there", _has_no_offset),
             Form("ConvTranspose", "is dilated, and larger by an output padding", _dilated_and_larger),
@@ -300,7 +301,7 @@ PROFILES: Mapping[str, Profile] = {
         ),
     ),
     "tract": Profile(
-        ("sizes", "levels", "bytes_pooled", "crops"),
+        ("sizes", "levels", "norms", "crops"),
         sizes="images",
         spelled=True,
         refused=(

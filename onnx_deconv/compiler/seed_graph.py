@@ -47,7 +47,7 @@ class Ranked:
     before, before_axes
         The scores that the output is made of, which tell apart classes whose numbers rounding made equal.
     rivals
-        As in :class:`onnx_deconv.model.heads.Head`: a class is as strong as it is ahead of the others.
+        As in :class:`onnx_deconv.model.heads.Head`: a class is as strong as its odds against the others.
     """
 
     value: str
@@ -274,17 +274,23 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
         return op.Mul(squash(scores), squash(certain))
     if ranked.by_output:
         return by
-    return _of_elements(op, _ahead(op, by) if ranked.rivals else by, ranked)
+    return _of_elements(op, _best_odds(op, by) if ranked.rivals else by, ranked)
 
 
-def _ahead(op: Emitter, values: Signal) -> Signal:
-    """Return by how much each channel is ahead of the strongest other one at its position."""
+def _best_odds(op: Emitter, values: Signal) -> Signal:
+    """Return the logarithm of each channel's best odds against all others at a position, as by a softmax.
+
+    The probability itself is rounded to 1 where a channel is far ahead: it is not taken from 1.
+    """
     first = op.ReduceMax(values, [1], keepdims=1)
-    best = op.Equal(values, first)
-    others = op.ReduceMax(op.Where(best, np.asarray(np.finfo(op.dtype).min), values), [1], keepdims=1)
-    equal = op.ReduceSum(op.Cast(best, to=op.elem_type), [1], keepdims=1)
-    second = op.Where(op.Greater(equal, np.ones((), op.dtype)), first, others)
-    return op.Sub(values, op.Where(best, second, first))
+    best, share = op.Equal(values, first), op.Exp(op.Sub(values, first))
+    behind = op.ReduceSum(op.Where(best, np.zeros((), op.dtype), share), [1], keepdims=1)
+    total = op.ReduceSum(share, [1], keepdims=1)
+    several = op.Greater(op.Sub(total, behind), np.asarray(1.5, op.dtype))  # of equals, each has a share of 1
+    rest = op.Where(several, op.Sub(total, np.ones((), op.dtype)), behind)
+    rest = op.Where(best, op.Max(rest, np.asarray(np.finfo(op.dtype).tiny)), op.Sub(total, share))
+    odds = op.Reshape(op.Div(share, rest), [0, 0, -1])
+    return op.Log(op.ReduceMax(odds, [2], keepdims=1))
 
 
 def _of_elements(op: Emitter, by: Signal, ranked: Ranked) -> Signal:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnx_deconv.model.node_builder import NodeBuilder
-from onnx_deconv.model.protos import opset_of
+from onnx_deconv.model.protos import attributes_of, opset_of
 
 REMAINDER = 10
 """The first opset that has an operator for the remainder of a division."""
 
 
-def append(model: ModelProto, pool: NodeProto, name: str, sizes: Sequence[int | None]) -> None:
+def append(model: ModelProto, pool: NodeProto, name: str, sizes: Sequence[int | None], dtype: int) -> None:
     """Have a model compute a pool's switches.
 
     Parameters
@@ -32,12 +32,20 @@ def append(model: ModelProto, pool: NodeProto, name: str, sizes: Sequence[int | 
         What the switches are to be called.
     sizes
         The shape of what is pooled, ``None`` where a size is not known.
+    dtype
+        The type of what is pooled. Of bytes, maxima are found once more among the same numbers in float32:
+        where all are 0, onnxruntime (1.22 to 1.28) and tract (0.23) take any place for that of the maximum.
     """
+    if dtype == TensorProto.UINT8:
+        wide = _Appended(f"{name}/float32")
+        wide.MaxPool(wide.Cast(pool.input[0], to=TensorProto.FLOAT), **attributes_of(pool))
+        model.graph.node.extend(wide.nodes)
+        pool = model.graph.node[-1]
+    add = _Appended(name)
     own = [v for v in pool.output[1:] if v]
     if sizes[:1] == [1] and not own:
         pool.output[:] = [pool.output[0], name]
         return
-    add = _Appended(name)
     indices = own[0] if own else f"{name}/batch"
     pool.output[:] = [pool.output[0], indices]
     opset = opset_of(model)

@@ -32,13 +32,16 @@ _KINDS = {"onnxruntime": "KIND_CPU", "cuda": "KIND_GPU"}
 _DELAY = 500
 """Microseconds for which a request waits for others to be batched with."""
 
+MOST = 8
+"""How many images the server runs at once, at most, if nothing else is said."""
+
 
 def save_repository(
     model: Model,
     graph: ExplainGraph,
     path: str | PathLike[str],
     name: str,
-    max_batch: int = 8,
+    max_batch: int = MOST,
     check: Check = lambda _: None,
 ) -> list[Path]:
     """Write ``NAME`` and ``NAME_explain`` into a model repository, which is made where it does not exist.
@@ -52,7 +55,8 @@ def save_repository(
     name
         What the server calls the model.
     max_batch
-        How many images the server runs at once, at most, where the model leaves that open.
+        How many images the server runs at once, at most, where the model leaves that open; 0 where it must
+        not put requests together, as the model's answer for an image depends on those beside it.
     check
         A last look at the folder of the explain graph, the first that is written; where it raises
         anything, all stays as it was.

@@ -106,7 +106,7 @@ class Bench:
     def _top_class(self, photo: Photo) -> int:
         if self._undecided is not None:
             raise InputError(f"{self._undecided}; here a photograph's box (--boxes) says which")
-        return int(self.scores(photo.tensor[None])[0].argmax())
+        return int(self._network(photo.tensor[None]).ranks[0].argmax())
 
 
 class Trial:

@@ -19,7 +19,7 @@ def default_layers(explainer: Explainer) -> list[str]:
     return list(dict.fromkeys([*layers[:1], *layers[-1:], explainer.scores_layer]))
 
 
-def class_index(explainer: Explainer, chosen: int | str | None, scores: Array) -> int:
+def class_index(explainer: Explainer, chosen: int | str | None, ranks: Array) -> int:
     """Return the index of the class to follow in one image.
 
     Parameters
@@ -27,9 +27,9 @@ def class_index(explainer: Explainer, chosen: int | str | None, scores: Array) -
     explainer
         Knows the labels.
     chosen
-        A class by index or label; ``None`` for the one with the highest score.
-    scores
-        The image's scores, shape (K,).
+        A class by index or label; ``None`` for the strongest.
+    ranks
+        By what the image's classes are ranked, shape (K,).
 
     Raises
     ------
@@ -39,11 +39,11 @@ def class_index(explainer: Explainer, chosen: int | str | None, scores: Array) -
     if chosen is None and explainer.undecided is not None:
         raise InputError(explainer.undecided)
     try:
-        index = int(scores.argmax()) if chosen is None else explainer.labels.index(chosen)
+        index = int(ranks.argmax()) if chosen is None else explainer.labels.index(chosen)
     except InputError as error:
         if chosen is None or not is_sum(chosen):
             raise
         raise InputError(f"{chosen!r}: here one class is followed, no sum: name one class") from error
-    if not 0 <= index < len(scores):
-        raise InputError(f"there is no class {index}: the model has 0 to {len(scores) - 1}")
+    if not 0 <= index < len(ranks):
+        raise InputError(f"there is no class {index}: the model has 0 to {len(ranks) - 1}")
     return index

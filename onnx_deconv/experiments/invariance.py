@@ -148,7 +148,7 @@ def _compared(
     return (
         distances,
         after.probabilities_or_scores[np.arange(len(targets)), targets],
-        after.scores.argmax(axis=1),
+        after.ranks.argmax(axis=1),
     )
 
 
@@ -160,5 +160,5 @@ def _targets(explainer: Explainer, values: Values, targets: Sequence[int | str] 
     chosen = [None] * len(values.scores) if targets is None else targets
     if len(chosen) != len(values.scores):
         raise InputError(f"{len(chosen)} classes for {len(values.scores)} images: give one for each")
-    pairs = zip(chosen, values.scores, strict=True)
-    return np.array([class_index(explainer, target, scores) for target, scores in pairs])
+    pairs = zip(chosen, values.ranks, strict=True)
+    return np.array([class_index(explainer, target, ranks) for target, ranks in pairs])

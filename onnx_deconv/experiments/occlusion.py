@@ -167,7 +167,7 @@ class _Follow:
 
     @classmethod
     def of(cls, explainer: Explainer, layer: str, values: Values, target: int | str | None) -> "_Follow":
-        index = class_index(explainer, target, values.scores[0])
+        index = class_index(explainer, target, values.ranks[0])
         totals = _sums(values.features[layer][0])
         return cls(index, layer, int(totals.argmax()))
 
@@ -176,7 +176,7 @@ class _Follow:
         return (
             values.scores[:, self.target],
             values.probabilities_or_scores[:, self.target],
-            values.scores.argmax(axis=1),
+            values.ranks.argmax(axis=1),
             _sums(values.features[self.layer][:, self.channel]),
         )
 

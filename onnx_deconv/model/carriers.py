@@ -27,13 +27,21 @@ def real_inputs(model: Model) -> list[str]:
 def carried(model: Model, inputs: Iterable[str]) -> set[str]:
     """Return inputs and all values that paths of such numbers lead to from them.
 
-    Paths end at other integers and at truth values: shapes, indices, masks.
+    Paths end at other integers and at truth values: shapes, indices, masks. They end at the scales and zero
+    points of quantisers, which are taken as given, also where the graph computes them from the numbers.
     """
-    found = set(inputs)
+    found, given = set(inputs), _scales(model)
     for node in model.nodes:
         if any(v in found for v in read_by(node)):
-            found.update(v.name for v in _passed_on(node) if model.type_of(v.name).dtype in _CARRIERS)
+            passed = {v.name for v in _passed_on(node) if model.type_of(v.name).dtype in _CARRIERS}
+            found.update(passed - given)
     return found
+
+
+def _scales(model: Model) -> set[str]:
+    """Return the scales and zero points of quantisers."""
+    quantisers = (node for node in model.nodes if QUANTISER in traits_of(node))
+    return {v.name for node in quantisers for v in node.inputs[1:]}
 
 
 def _passed_on(node: gs.Node) -> list[gs.Variable]:

@@ -127,7 +127,7 @@ class Head:
         How many classes the scores have; ``None`` where that is not known.
     rivals
         Whether a softmax or an ArgMax compares the classes at each position of a map: what all have in common
-        there says nothing, and a class is as strong as it is ahead of the others.
+        there says nothing, and a class is as strong as its odds against all others are.
     """
 
     output: str
@@ -291,7 +291,7 @@ def _with_images(model: Model, value: str) -> str | None:
         batch = batch_axis(model, names, value)
         if value in model.inputs or where is None or shape is None or value not in reached or batch is None:
             continue
-        if _shares_out(model, value):
+        if _shares_out(model, value) or any(CHANNEL in axis and axis - {CHANNEL, BATCH} for axis in where):
             continue
         if class_axis(Tail(value, value, ()), shape, where, batch, names.own) is not None:
             return value
@@ -550,7 +550,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None, labels: int 
         what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
         fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
         tells = f"{labels} labels do not tell" if labels and fit else "nothing tells"
-        would = f"; {' or '.join(fit)} would" if labels and fit else ""
+        several = " or ".join(filter(None, (", ".join(fit[:-1]), *fit[-1:])))
+        would = f"; {several} would" if labels and fit else ""
         names = "the classes' labels, or " if fit else ""
         return (
             f"{named} holds {what}, and {tells} which of their fields{those} are classes{would}: give {names}"
@@ -580,7 +581,10 @@ def _with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
     sized = [_boxes(model, head) for head in found]
     maps = [count for h in found if h.kind == "class map" and (count := class_count(model, h)) is not None]
     named: list[Part | None] = [
-        "scores" if head.squash == "together" else _PARTS.get(told_by_name(head.output)) for head in found
+        "scores"
+        if head.squash == "together" or head.ranked in model.products.values()
+        else _PARTS.get(told_by_name(head.output))
+        for head in found
     ]
     told, of = [], parts(sized, named)
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
@@ -811,11 +815,10 @@ def _head_of(model: Model, names: AxisNames, tail: Tail) -> Head:
 
 def _has_rivals(model: Model, tail: Tail, axes: Axes) -> bool:
     """Tell whether an output compares classes with each other, the given one or another of these scores."""
-    if axes.classes is None:
-        return False
+    if axes.classes is None or tail.compares == axes.classes:
+        return axes.classes is not None
     others = (tail_of(model, output) for output in model.outputs if output != tail.output)
-    compared = (each.compares for each in (tail, *others) if each.start == tail.start)
-    return axes.classes in compared
+    return any(each.start == tail.start and each.compares == axes.classes for each in others)
 
 
 def _may_reorder(model: Model, tail: Tail) -> bool:

@@ -29,6 +29,7 @@ from onnx_deconv.model.image_axis import added_to
 from onnx_deconv.model.joined import joined_probabilities
 from onnx_deconv.model.layer_names import layers_named
 from onnx_deconv.model.model_files import PACKED, ModelFiles, check_weights
+from onnx_deconv.model.products import products
 from onnx_deconv.model.protos import opset_of, stored_tensors
 from onnx_deconv.model.reading import read_by
 from onnx_deconv.model.shape_inference import NothingLeftError
@@ -77,6 +78,8 @@ class Model:
         What softmaxes over several axes go over, by their values: no operator of the standard is one.
     ensembles
         The means of probabilities that outputs are made of, by the mean's value; the view has their scores.
+    products
+        For each product of parts of two values the product of both: a value of the view.
     joined
         The values that hold probabilities beside each other, or beside other numbers, by name; likewise.
 
@@ -113,7 +116,12 @@ class Model:
         self.spread = softmax_matching.recognise(self.graph, self._small_constant, self.opset)
         self._read_nodes()
         self.ensembles, written = ensembles(self, self.outputs)
-        self.joined, more = joined_probabilities(self, self.nodes, self.outputs)
+        self.products, whole = products(self, self.nodes)
+        if whole:
+            for node, like in whole:
+                self._append(node, like)
+            self._read_nodes()
+        self.joined, more = joined_probabilities(self, self.nodes, (*self.outputs, *self.products.values()))
         for node, like in (*written, *more):
             self._append(node, like)
         self._read_nodes()

@@ -20,7 +20,7 @@ from onnx_deconv.operators import own_domain
 # Operators that kept their form and changed their meaning, and the opset in which they did.
 _NEW_MEANINGS = {
     "Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "Resize": 11, "Scan": 9, "GridSample": 20, "DFT": 20,
-    "GroupNormalization": 21,
+    "GroupNormalization": 21, "RoiAlign": 16,
 }  # fmt: skip
 # Opset 18 made an even Split say into how many parts.
 _SPLIT_BY_NUMBER = 18

@@ -8,7 +8,7 @@ from typing import Literal
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, guarded, is_even
 from onnx_deconv.model.tails import Tail, averages_classes, chooses, picked_by_the_image, picks_boxes
-from onnx_deconv.model.value_axes import Axes, dense_axis
+from onnx_deconv.model.value_axes import Axes, dense_axis, is_line
 from onnx_deconv.operators import Shape, traits_of
 from onnx_deconv.operators.axes import BATCH, CHANNEL, Names
 from onnx_deconv.operators.node import ForwardNode
@@ -91,6 +91,8 @@ def _kind_of_row(model: Model, tail: Tail, axes: Axes, where: Names, along: int)
     sources, boxes = where[along] - {BATCH}, _has_boxes(model, tail.output)
     if len(sources) == 1 and CHANNEL not in sources:
         return "sequence"
+    if is_line(sources) and _is_one_number(model, tail, axes):
+        return "sequence"  # a box has more numbers
     if _joins_a_box(model, tail, axes):
         return "detections"
     if tail.compares is not None and not boxes:
@@ -100,6 +102,11 @@ def _kind_of_row(model: Model, tail: Tail, axes: Axes, where: Names, along: int)
     if _joins_softmaxes(model, tail, axes):
         return "sequence"  # of attributes, each with classes of its own
     return "detections" if sources or (chooses(model, tail) and boxes) else "unknown"
+
+
+def _is_one_number(model: Model, tail: Tail, axes: Axes) -> bool:
+    """Tell whether there is one number at each position."""
+    return axes.classes is None or (model.type_of(tail.start).shape or ())[axes.classes] == 1
 
 
 def _joins_softmaxes(model: Model, tail: Tail, axes: Axes) -> bool:

@@ -75,7 +75,7 @@ def below(model: Model, node: gs.Node, value: str) -> Step:
         return None, []
     if (traits & {VIEW, PICK} or PROBABILITY in traits) and first in given:
         return first, [node]
-    if (placed := _placed(model, node)) is not None:
+    if (placed := model.products.get(value) or _placed(model, node)) is not None:
         return placed, [node]
     if POINTWISE not in traits:
         return None, []

@@ -1,5 +1,6 @@
 """The axes of a value: which holds the images, which the classes or channels, which positions."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -225,6 +226,18 @@ def _unsquashed(model: Model, value: str) -> str:
     return node.inputs[0].name if node is not None and traits_of(node) >= {PROBABILITY, POINTWISE} else value
 
 
-def is_map(axis: frozenset[str]) -> bool:
+def is_map(axis: AbstractSet[str]) -> bool:
     """Tell whether an axis holds positions along several axes of an image, and nothing else."""
-    return len(axis) > 1 and not axis & {BATCH, CHANNEL}
+    return not axis & {BATCH, CHANNEL} and _most_of_one_input(axis) > 1
+
+
+def is_line(axis: AbstractSet[str]) -> bool:
+    """Tell whether an axis holds positions along one axis of the image, and nothing else.
+
+    The same axis of several inputs, as the time of two signals, is one.
+    """
+    return not axis & {BATCH, CHANNEL} and _most_of_one_input(axis) == 1
+
+
+def _most_of_one_input(axis: AbstractSet[str]) -> int:
+    return max(Counter(name.rpartition("[")[0] for name in axis).values(), default=0)

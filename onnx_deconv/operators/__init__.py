@@ -15,6 +15,7 @@ from onnx_deconv.operators import (  # noqa: F401
     quantise,
     rectify,
     reduce,
+    regions,
     resample,
     reshape,
     sample,

@@ -8,8 +8,10 @@ and returns those of its results; ``None`` where that cannot be told.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_deconv.operators.node import ForwardNode
 from onnx_deconv.operators.value_type import Shape
@@ -324,7 +326,7 @@ def picked_from(at: ForwardNode) -> int:
     if at.node.op == "OneHot" and len(at.node.inputs) > 2:  # noqa: PLR2004
         off_on = at.constant(2)
         return 0 if off_on is not None and off_on[0] < off_on[1] else 1
-    return 1 if at.node.op == "NonMaxSuppression" or is_table(at) else 0
+    return 1 if at.node.op == "NonMaxSuppression" or is_table(at) or is_palette(at) else 0
 
 
 def picked_along(at: ForwardNode) -> int | None:
@@ -349,6 +351,17 @@ def is_table(at: ForwardNode) -> bool:
     return sizes is not None and sum(size != 1 for size in sizes) <= 1
 
 
+def is_palette(at: ForwardNode) -> bool:
+    """Tell whether a node looks up the colour of each class: three or four numbers."""
+    if at.node.op not in _LOOKS_UP - {"GatherElements"} or at.node.inputs[1].name in at.model.constants:
+        return False
+    table = at.node.inputs[0].name
+    sizes = at.model.type_of(table).shape if table in at.model.constants else None
+    first = at.node.op != "Gather" or at.axis() == 0
+    return first and sizes is not None and len(sizes) == 2 and sizes[1] in _COLOURS  # noqa: PLR2004
+
+
+_COLOURS = (3, 4)
 _LOOKS_UP = {"Gather", "GatherElements", "GatherND", "ArrayFeatureExtractor"}
 
 
@@ -363,22 +376,45 @@ _PLACED = {"Pad": 0, "ScatterElements": 2, "ScatterND": 2}
 def written_over(at: ForwardNode) -> tuple[int, list[int]] | None:
     """Return the axis along which an operator writes over some places alone, and these places.
 
-    ``None`` of operators that write over none, and where the graph does not tell.
+    ``None`` of operators that write over none, and where the graph does not tell. Places that only the run
+    tells, as those of all images, are taken for all along their axis.
     """
-    indices = at.constant(1) if at.node.op in _WRITES else None
-    if indices is None or not indices.size:
-        return None
-    if at.node.op == "ScatterND":
-        found = {axis: np.unique(indices[..., axis]) for axis in range(indices.shape[-1])}
+    if at.node.op == "ScatterElements":
+        found = {at.axis(): at.constant(1)}
     else:
-        found = {at.axis(): np.unique(indices)}
+        found = _written_by_axis(at) if at.node.op == "ScatterND" else {}
     shape = at.shape_of(0)
-    some = [axis for axis, places in found.items() if len(places) != shape[axis]]
+    told = {axis: np.unique(places) for axis, places in found.items() if places is not None}
+    some = [axis for axis, places in told.items() if len(places) != shape[axis]]
     size = shape[some[0]] if len(some) == 1 else None
-    return None if size is None else (some[0], sorted({int(k) % size for k in found[some[0]]}))
+    return None if size is None else (some[0], sorted({int(k) % size for k in told[some[0]]}))
 
 
-_WRITES = {"ScatterElements", "ScatterND"}
+def _written_by_axis(at: ForwardNode) -> dict[int, NDArray[Any] | None]:
+    """Return the places that an operator writes to along each axis; ``None`` where only the run tells."""
+    indices, node = at.constant(1), at.model.producers.get(at.node.inputs[1].name)
+    if indices is not None:
+        return {axis: indices[..., axis] for axis in range(indices.shape[-1])}
+    if node is None or node.op != "Concat":
+        return {}
+    joined = [v.name for v in node.inputs]
+    shapes = [at.model.type_of(name).shape or (None,) for name in joined]
+    last = ForwardNode(node, at.model).axis() == len(shapes[0]) - 1
+    alone = last and all(shape[-1] == 1 for shape in shapes)
+    return {axis: _repeated(at, name) for axis, name in enumerate(joined)} if alone else {}
+
+
+def _repeated(at: ForwardNode, value: str) -> NDArray[Any] | None:
+    """Return numbers that a value repeats, in another shape; ``None`` where only the run tells them."""
+    while (found := at.model.constant(value)) is None:
+        node = at.model.producers.get(value)
+        if node is None or node.op not in _REPEATING:
+            return None
+        value = node.inputs[0].name
+    return found
+
+
+_REPEATING = {"Expand", "Identity", "Reshape", "Unsqueeze"}
 
 
 def cut_out(at: ForwardNode, value: str) -> tuple[int, int, int] | None:

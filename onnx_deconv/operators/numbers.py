@@ -152,8 +152,8 @@ def concat(*parts: Numbers, axis: int) -> Numbers:
 
 
 def gather(data: Numbers, indices: Any, axis: int = 0) -> Numbers:
-    """Pick along an axis."""
-    return data.take(np.asarray(indices, np.int64), axis)
+    """Pick along an axis; one number, which may be one that is not known, is an array without axes."""
+    return np.asarray(data.take(np.asarray(indices, np.int64), axis), data.dtype)
 
 
 def gather_elements(data: Numbers, indices: Any, axis: int = 0) -> Numbers:

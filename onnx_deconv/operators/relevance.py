@@ -138,6 +138,12 @@ def to_pixels(at: Site) -> Signals:
     return [derivative_alone(at), None]
 
 
+@shared("RoiAlign")
+def to_region(at: Site) -> Signals:
+    """Shared among the pixels between which samples lie; where a region lies gets nothing."""
+    return only(at, 0, derivative_alone(at))
+
+
 @shared("Scatter", "ScatterElements", "ScatterND")
 def to_what_is_there(at: Site) -> Signals:
     """The updates get what is at their places, the rest goes to what they did not replace."""

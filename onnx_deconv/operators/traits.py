@@ -65,6 +65,8 @@ class Trait(Enum):
     """Draws a map at another size: each number is one of the map's, or a mean of some."""
     SUM = auto()
     """Adds up its operands, or elements, each with the same positive share."""
+    LOCATED = auto()
+    """Reads its first input where the others say, which get no signal."""
     RANDOM = auto()
     """Gives other numbers at each run."""
 
@@ -97,4 +99,5 @@ SHAPE_ONLY = Trait.SHAPE_ONLY
 REPEATS = Trait.REPEATS
 RESAMPLER = Trait.RESAMPLER
 SUM = Trait.SUM
+LOCATED = Trait.LOCATED
 RANDOM = Trait.RANDOM

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Run = Callable[[Mapping[str, NDArray[Any]]], Sequence[NDArray[Any]]]
 """Runs a model on inputs by name."""
 
+Load = Callable[[Path, Sequence[str]], Run]
+
 _TRACT_TYPES = {
     "float16": "F16", "float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64", "uint8": "U8",
     "bool": "BOOL",
@@ -32,19 +34,52 @@ class Prover:
         What people call it.
     package
         What it is imported as, and called in the Python Package Index.
-    loads
+    own
         Each makes a file ready to run, of its path and the names of its outputs, in the file's order.
         There are several where a runtime computes otherwise in one thread than in many.
+    provider
+        onnxruntime's own name of what runs files in the same runtime, where its build has that.
     """
 
     name: str
     package: str
-    loads: Sequence[Callable[[Path, Sequence[str]], Run]]
+    own: Sequence[Load]
+    provider: str = ""
 
     @property
     def is_installed(self) -> bool:
         """Whether it can be asked."""
-        return find_spec(self.package) is not None
+        return bool(self.loads)
+
+    @property
+    def loads(self) -> Sequence[Load]:
+        """What makes a file ready here: the package's own, and onnxruntime's provider."""
+        own = self.own if find_spec(self.package) is not None else ()
+        return (*own, partial(through, provider=self.provider)) if _is_built_in(self.provider) else own
+
+
+def _is_built_in(provider: str) -> bool:
+    if not provider or find_spec("onnxruntime") is None:
+        return False
+    import onnxruntime  # noqa: PLC0415 - takes a while to load
+
+    return provider in onnxruntime.get_available_providers()
+
+
+def through(file: Path, outputs: Sequence[str], provider: str) -> Run:
+    """Make a file ready for a provider of onnxruntime, which leaves to the CPU what that does not take.
+
+    Raises
+    ------
+    RuntimeError
+        If the provider could not be started.
+    """
+    import onnxruntime  # noqa: PLC0415 - takes a while to load
+
+    session = onnxruntime.InferenceSession(str(file), providers=[provider])
+    if provider not in session.get_providers():
+        raise RuntimeError(f"{provider} could not be started")
+    return lambda feeds: session.run(list(outputs), dict(feeds))
 
 
 def openvino(file: Path, outputs: Sequence[str], threads: int = 0) -> Run:
@@ -92,7 +127,9 @@ def tract(file: Path, places: Sequence[int]) -> Run:
 
 
 PROVERS: Mapping[str, Prover] = {
-    "openvino": Prover("OpenVINO", "openvino", (openvino, partial(openvino, threads=1))),
+    "openvino": Prover(
+        "OpenVINO", "openvino", (openvino, partial(openvino, threads=1)), "OpenVINOExecutionProvider"
+    ),
     "tract": Prover("tract", "tract", (lambda file, outputs: tract(file, range(len(outputs))),)),
 }
 """What proves graphs for a runtime, by what the runtime is called in ``--for``."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_deconv.errors import DeconvError, ModelError, RuntimeUnavailableError
+from onnx_deconv.errors import DeconvError, ModelError, RuntimeUnavailableError, given, way
 from onnx_deconv.serving.limits import Address, Limits
 
 if TYPE_CHECKING:
@@ -76,18 +76,26 @@ def serve(
     from onnx_deconv.serving.served import Served  # noqa: PLC0415
 
     served = []
-    for name, given in models.items():
+    for name, model in models.items():
         logger.debug("making %s ready", name)
         try:
-            served.append(Served(name, *given, limits.pixels))
+            served.append(Served(name, *model, limits.pixels))
         except DeconvError as error:
-            raise ModelError(f"{name} cannot be served: {error}") from error
-    for model in served:
-        if model.note is not None:
-            logger.warning("%s: %s", model.name, model.note)
+            raise ModelError(f"{name} cannot be served: {error}{_elsewhere(str(error))}") from error
+    for each in served:
+        if each.note is not None:
+            logger.warning("%s: %s", each.name, each.note)
     grpc = None if grpc is None else free(grpc, "--grpc-port")
     app = models_app(served, limits, address, version, grpc)
     run(app, address, limits, lambda url: started(url, None if grpc is None else grpc.named))
+
+
+def _elsewhere(remedy: str) -> str:
+    """Say where a remedy is to be had, if the server does not offer it."""
+    if not any(each in remedy for each in ("a layer", given("seed", "unit"))):
+        return ""
+    graph = way("onnx-deconv convert --form explain", "explain_graph")
+    return f" (of what {graph} makes; a server explains answers alone)"
 
 
 def explore(

@@ -43,6 +43,8 @@ def request_of(model: Served, payload: Any, outputs: Sequence[str]) -> Request:
         raise InputError(f"the request has {unknown[0]!r}; it may have {', '.join(sorted(known))}")
     inputs = _columns([_by_name(model, row) for row in payload[_INSTANCES]])
     if model.target in payload:
+        if model.target in inputs:
+            raise InputError(f"{model.target!r} is given twice: for all {_INSTANCES}, and in them")
         given = payload[model.target]
         inputs[model.target] = given if isinstance(given, list) else [given]
     arrays = {name: _array(model, name, column) for name, column in inputs.items()}

@@ -26,7 +26,7 @@ from onnx_deconv.runtime import Session, Survival
 from onnx_deconv.serving.batching import Alike, Feeds, Job, Results, Runs
 from onnx_deconv.serving.photographs import TooLargeError, measured, read_photograph
 from onnx_deconv.serving.protocol import BYTES, Request, datatype, file_of, text_of
-from onnx_deconv.verification import random_feeds, survival
+from onnx_deconv.verification import heeds_neighbours, random_feeds, survival
 
 PHOTO = "photo"
 VERSION = "1"
@@ -86,7 +86,11 @@ class Served:
         self.reconstruction = next(
             e["name"] for e in manifest["outputs"] if e["name"] not in self.model.outputs and "of" in e
         )
-        self._can_batch = has_batches(self.model)
+        self._has_batches = has_batches(self.model)
+        # Callers who are put together must not see each other.
+        self._can_batch = self._has_batches and not heeds_neighbours(
+            self.model, self._plain.run_plainly, preprocess
+        )
 
     @property
     def inputs(self) -> list[Described]:
@@ -190,7 +194,7 @@ class Served:
             )
         feeds = {name: self._checked(name, inputs[name]) for name in self.model.inputs}
         counts = {len(array) for array in feeds.values() if array.ndim}
-        if self._can_batch and len(counts) != 1:
+        if self._has_batches and len(counts) != 1:
             raise InputError("every input needs the same number of images")
         return feeds, next(iter(counts), 1)
 

@@ -22,6 +22,7 @@ from onnx_deconv.verification.checks import (
     same_outputs,
 )
 from onnx_deconv.verification.dependence import likeness_of_images, survival, told
+from onnx_deconv.verification.neighbours import heeds_neighbours
 from onnx_deconv.verification.pairs import check_pair, verify
 from onnx_deconv.verification.proof import PROOF, Question, prove, proving, questions
 from onnx_deconv.verification.random_feeds import random_feeds
@@ -32,6 +33,7 @@ __all__ = [
     "Question",
     "Verdict",
     "check_pair",
+    "heeds_neighbours",
     "likeness_of_images",
     "prove",
     "proving",

@@ -13,7 +13,7 @@ from onnx import NodeProto
 
 from onnx_deconv.model import Array
 from onnx_deconv.operators import find, own_domain, rules_for, spelled
-from onnx_deconv.operators.traits import DISCONTINUOUS, SWITCHES
+from onnx_deconv.operators.traits import DISCONTINUOUS, LOCATED, SWITCHES
 from onnx_deconv.runtime import PairSession, numpy_of
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification.batch import ROUNDING, Batch, axes_told, strongest_unit
@@ -96,6 +96,8 @@ def why_not(batch: Batch, name: str) -> str:
     """Return why steps of an input cannot tell whether the gradient is right; nothing if they can."""
     if jumps := sorted({node.op_type for node in batch.path if _jumps(node)}):
         return f"the value of {', '.join(jumps)} jumps, or stays as it is"
+    if moving := sorted({node.op_type for node in batch.path if _is_moved(node, batch)}):
+        return f"the places where {', '.join(moving)} reads move with the image, and get no signal"
     chosen = Semantics(**batch.pair.manifest["semantics"])
     if chosen.reads_feature_maps:
         return "what the feature maps show of the class is no derivative"
@@ -114,6 +116,13 @@ def why_not(batch: Batch, name: str) -> str:
 
 def _jumps(node: NodeProto) -> bool:
     return rounds(node.op_type, node.domain) or DISCONTINUOUS in find(node.op_type, node.domain).traits
+
+
+def _is_moved(node: NodeProto, batch: Batch) -> bool:
+    """Tell whether a node reads at places that are computed, as a detector's regions are from the image."""
+    located = LOCATED in find(node.op_type, node.domain).traits
+    computed = {value for each in batch.path for value in each.output}
+    return located and not computed.isdisjoint(node.input[1:])
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,21 @@ CONV1 = {"w": (4, 4, 3)}
 TRANSPOSED = {"w": (4, 3, 3, 2), "b": (3,)}
 STATISTICS = {"s": (4,), "b": (4,), "m": (4,), "v": (4,)}
 
+REGIONS = {
+    "r": np.array([[0.2, 0, 5, 6], [1.3, 0.2, 3.9, 2.1], [-4, -3, 2, 9], [4, 3, 20, 14], [3, 4, 1, 2]]),
+    "i": ints(0, 1, 0, 1, 0),
+}
 LINEAR = [
+    Row(
+        "y = RoiAlign<sampling_ratio=2, output_height=2, output_width=3, spatial_scale=0.7>(x, r, i)",
+        opset=16,
+        weights=REGIONS,
+    ),
+    Row(
+        'y = RoiAlign<coordinate_transformation_mode="output_half_pixel", output_width=2>(x, r, i)',
+        opset=16,
+        weights=REGIONS,
+    ),
     Row("y = Conv(x, w, b)", weights=CONV),
     Row("y = Conv<kernel_shape=[3,3], strides=[2,1], pads=[1,0,2,1]>(x, w)", weights=CONV),
     Row("y = Conv<strides=[2,2]>(x, w)", x=(1, 4, 10, 10), weights=CONV),

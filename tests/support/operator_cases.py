@@ -117,6 +117,68 @@ def deformable(inputs, x, z, weights, group=1, offset_group=1, strides=(1, 1), p
     return Case(f"y = {text}", x=x, z=z, opset=22, weights=weights, torch=torch_deformable, rounded=True)
 
 
+REGIONS = np.float32([
+    [0, 0, 5, 6], [1.3, 0.2, 3.9, 2.1], [-4, -3, 2, 9], [2, 1, 2.2, 1.1], [4, 3, 20, 14], [3, 4, 1, 2],
+    [-9, -9, -6, -7],
+])  # fmt: skip
+"""Corners x, y, x, y: some regions lie partly or wholly outside, one is smaller than a pixel, one turned."""
+
+
+def regions():
+    """Every way to cut regions out of maps, of which some have none."""
+    for ratio, coordinates, scale in itertools.product(
+        (0, 1, 2), ("half_pixel", "output_half_pixel"), (1.0, 0.7)
+    ):
+        how = {"coordinate_transformation_mode": coordinates, "output_height": 2, "output_width": 3}
+        text = node("RoiAlign", "x, r, i", sampling_ratio=ratio, spatial_scale=scale, **how)
+        images = ints(0, 2, 0, 2, 0, 2, 0)
+        torch = torch_regions(images, ratio, scale, half=coordinates == "half_pixel")
+        yield Case(f"y = {text}", x=(3, 2, 6, 5), opset=16, weights={"r": REGIONS, "i": images}, torch=torch)
+    before = node("RoiAlign", "x, r, i", output_height=2, output_width=3)
+    yield Case(
+        f"y = {before}", x=(1, 2, 6, 5), opset=10, weights={"r": REGIONS, "i": ints(0, 0, 0, 0, 0, 0, 0)},
+        torch=torch_regions([0] * 7, 0, 1.0, half=False), rounded=True,  # the standard's evaluator is wrong
+    )  # fmt: skip
+
+
+def torch_regions(images, ratio, scale, *, half):
+    """Each bin of each region by itself: the mean of samples between four pixels."""
+
+    def sampled(t, picture, y, x):
+        (_, high, wide), ends = picture.shape, []
+        if not (-1 <= y <= high and -1 <= x <= wide):
+            return t.zeros_like(picture[:, 0, 0])
+        for along, size in ((y, high), (x, wide)):
+            place = min(max(along, 0), size - 1)
+            ends.append((int(place), min(int(place) + 1, size - 1), place - int(place)))
+        (top, below, down), (left, right, across) = ends
+        upper = picture[:, top, left] * (1 - across) + picture[:, top, right] * across
+        lower = picture[:, below, left] * (1 - across) + picture[:, below, right] * across
+        return upper * (1 - down) + lower * down
+
+    def cut(t, v):
+        found = []
+        for corners, image in zip(REGIONS.astype(np.float64), images, strict=True):
+            x0, y0, x1, y1 = corners * scale - half / 2
+            lengths = [length if half else max(length, 1) for length in (y1 - y0, x1 - x0)]
+            sizes = [length / bins for length, bins in zip(lengths, (2, 3), strict=True)]
+            many = [ratio or int(np.ceil(size)) for size in sizes]
+            for row, column in np.ndindex(2, 3):
+                each = [
+                    sampled(
+                        t, v["x"][image],
+                        y0 + (row + (i + 0.5) / many[0]) * sizes[0],
+                        x0 + (column + (j + 0.5) / many[1]) * sizes[1],
+                    )
+                    for i in range(many[0]) for j in range(many[1])
+                ]  # fmt: skip
+                none = t.zeros_like(v["x"][0, :, 0, 0])
+                found.append(t.stack(each).mean(0) if each else none)
+        return t.stack(found, 1).reshape(-1, len(images), 2, 3).transpose(0, 1)
+
+    return cut
+
+
 CASES = [
     # Filters and products.
     Case("y = Conv<strides = [2, 1], pads = [1, 0, 0, 2]>(x, w, b)", weights={"w": (3, 4, 3, 2), "b": (3,)}),
@@ -455,6 +517,7 @@ CASES = [
     ),
     # Sampling between pixels.
     *grid_samples(),
+    *regions(),
     deformable("x, w, z", x=(1, 2, 5, 4), z=(1, 12, 4, 2), weights={"w": (3, 2, 2, 3)}),
     deformable(
         "x, w, z, , m",

@@ -15,6 +15,6 @@ const outputs = await session.run({
 const names = manifest.outputs.map(({ name }) => name).slice(-4); // the model's own outputs come first
 const [reconstruction, heat, , explained] = names.map((name) => outputs[name]);
 const found = Number(explained.data[0]); // what was explained, said by the graph itself
-console.log(found, manifest.labels[found]);
+console.log(found, manifest.labels[found] ?? ''); // not every model has labels
 writeFileSync(join(out, 'heat.rgb'), heat.data);
 writeFileSync(join(out, 'reconstruction.f32'), reconstruction.data); // little-endian floats, as the machine has them

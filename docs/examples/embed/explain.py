@@ -15,6 +15,7 @@ target = np.array([int(sys.argv[3])], np.int64)  # the class to explain in each 
 feeds = {manifest["inputs"][0]["name"]: pixels, manifest["target"]["name"]: target}
 names = [one["name"] for one in manifest["outputs"]][-4:]  # the model's own outputs come first
 reconstruction, heat, _scores, explained = session.run(names, feeds)
-print(explained[0], manifest["labels"][explained[0]])  # what was explained, said by the graph itself
+# What was explained, said by the graph itself; not every model has labels.
+print(explained[0], dict(enumerate(manifest["labels"])).get(explained[0], ""))
 (out / "heat.rgb").write_bytes(heat.tobytes())
 (out / "reconstruction.f32").write_bytes(reconstruction.tobytes())

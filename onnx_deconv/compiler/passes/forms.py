@@ -8,6 +8,9 @@ from onnx_deconv.compiler.passes.registry import optimisation_pass
 from onnx_deconv.compiler.passes.rewriter import Rewriter
 
 _RESIZE = op.Resize(ANY, ABSENT, ABSENT, value("sizes"))
+_POOL_BY_NORM = op.GlobalLpPool()
+_BY_NORM = op.LpNormalization() | _POOL_BY_NORM
+_EUCLIDEAN = 2
 _BYTES = op.Identity(op.Cast(value("numbers"), to=TensorProto.UINT8))
 
 
@@ -39,15 +42,20 @@ def bytes_(graph: Rewriter) -> None:
 
 @optimisation_pass("norms")
 def norms(graph: Rewriter) -> None:
-    """A normalisation by a norm becomes a division by that norm, or by 1 where it is 0.
+    """A normalisation by a norm becomes a division by it, or by 1 where it is 0; a pool, the norm.
 
-    OpenVINO (2026.4) adds something to the norm: numbers of 10⁻³ came out 33 % too small.
+    OpenVINO (2026.4) adds something to norms that it divides by: numbers of 10⁻³ came out 33 % too small. It
+    has no pool over whole maps of a free number of images; tract (0.23) computes that wrongly.
     """
-    for found in op.LpNormalization().matches(graph):
-        read, given = found.node.input[0], found.attributes
-        dtype = graph.types.get(read, (0, ()))[0]
-        if dtype:
-            add = graph.builder(found.node.name)
-            norm = add.append(f"ReduceL{given.get('p', 2)}", read, [given.get("axis", -1)], keepdims=1)
-            nothing, one = (np.array(k, helper.tensor_dtype_to_np_dtype(dtype)) for k in (0, 1))
-            graph.replace(found.node, add, add.Div(read, add.Where(add.Equal(norm, nothing), one, norm)))
+    for found in _BY_NORM.matches(graph):
+        read, given, order = found.node.input[0], found.attributes, found.attributes.get("p", 2)
+        dtype, rank = graph.types.get(read, (0, ()))[0], len(graph.shape(read))
+        if not dtype or not rank or order > _EUCLIDEAN:
+            continue
+        add = graph.builder(found.node.name)
+        pools = _POOL_BY_NORM.match(graph, found.node)
+        axes = list(range(2, rank)) if pools else [given.get("axis", -1)]
+        norm = add.append(f"ReduceL{order}", read, axes, keepdims=1)
+        nothing, one = (np.array(k, helper.tensor_dtype_to_np_dtype(dtype)) for k in (0, 1))
+        divided = [] if pools else [add.Div(read, add.Where(add.Equal(norm, nothing), one, norm))]
+        graph.replace(found.node, add, *(divided or [norm]))

@@ -30,6 +30,7 @@ from onnx_deconv.verification.reference import (  # noqa: F401 - each enters its
     products,
     quantisers,
     reductions,
+    regions,
     resizing,
     samplers,
 )

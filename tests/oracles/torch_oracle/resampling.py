@@ -1,6 +1,7 @@
 """Resampling: each axis is a matrix of weights."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -185,3 +186,34 @@ def deform_conv(
     columns = torch.stack(seen, 2).reshape(n, groups, -1, counts[0] * counts[1])
     y = (w.reshape(groups, w.shape[0] // groups, -1) @ columns).reshape(n, w.shape[0], *counts)
     return y if b is None else y + b.reshape(-1, 1, 1)
+
+
+@operator("RoiAlign")
+def roi_align(at: Call, x: Tensor, regions: Tensor, images: Tensor) -> Tensor:
+    """Return the mean of samples between pixels, for each bin of each region (He et al. 2017)."""
+    half = at.get("coordinate_transformation_mode", "half_pixel" if at.opset >= 16 else "") == "half_pixel"
+    bins = [at.get("output_height", 1), at.get("output_width", 1)]
+    found = []
+    for corners, image in zip(regions.detach().double(), images.tolist(), strict=True):
+        x0, y0, x1, y1 = (corners * at.get("spatial_scale", 1.0) - half * 0.5).tolist()
+        lengths = [length if half else max(length, 1.0) for length in (y1 - y0, x1 - x0)]
+        counts = [
+            at.get("sampling_ratio", 0) or max(math.ceil(n / b), 0)
+            for n, b in zip(lengths, bins, strict=True)
+        ]
+        grid = []
+        for start, length, parts, count in zip((y0, x0), lengths, bins, counts, strict=True):
+            each = torch.arange(parts * count, dtype=torch.float64) + 0.5
+            grid.append(start + each * length / (parts * max(count, 1)))
+        rows, columns = torch.meshgrid(*grid, indexing="ij")
+        sizes = x.shape[2:]
+        inside = (rows >= -1) & (rows <= sizes[0]) & (columns >= -1) & (columns <= sizes[1])
+        places = torch.stack([(2 * columns + 1) / sizes[1] - 1, (2 * rows + 1) / sizes[0] - 1], -1)[None]
+        if not all(counts):
+            found.append(x.new_zeros(1, x.shape[1], *bins))
+            continue
+        seen = functional.grid_sample(
+            x[image : image + 1], places.to(x), padding_mode="border", align_corners=False
+        )
+        found.append(functional.avg_pool2d(seen * inside, tuple(counts)))
+    return torch.cat(found)
