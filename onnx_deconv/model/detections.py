@@ -149,6 +149,12 @@ def anchors_of(channels: int | None, labels: int, *, of_levels: bool = False) ->
     return 1 if (labels or of_levels) and channels - classes in (BOX, BOX + 1, *_SIDES) else None
 
 
+def may_hold_boxes(channels: int) -> bool:
+    """Tell whether a map has as many channels as three boxes with some classes, or one with distributions."""
+    one_class = BOX + 1 + 1
+    return channels > _SIDES[1] or (channels % _ANCHORS[0] == 0 and channels // _ANCHORS[0] >= one_class)
+
+
 def parts(
     outputs: Sequence[tuple[Shape, int | None, bool] | None], named: Sequence[Part | None] | None = None
 ) -> list[Part]:
