@@ -226,6 +226,31 @@ def test_a_map_that_only_the_number_of_labels_makes_boxes_is_told(caplog, count,
     assert (inspected == message.partition(": ")[2]) == (kind == "detections")
 
 
+@pytest.mark.parametrize(
+    ("channels", "tail", "told"),
+    [
+        (24, "", True),
+        (68, "", True),
+        (23, "", False),
+        (24, "p = Softmax<axis=1>(y)", False),  # of pixels, of which each is of one class
+        (24, "p = AveragePool<kernel_shape=[1,1]>(y)", False),  # no other size beside it
+    ],
+)
+def test_maps_that_may_be_a_detectors_levels_are_told_where_there_are_no_labels(caplog, channels, tail, told):
+    half = "z = AveragePool<kernel_shape=[2,2], strides=[2,2]>(y)"
+    output, other = ("p", half) if "Softmax" in tail else ("y", tail.replace("p =", "z =") or half)
+    body = f"y = Conv<strides=[2,2]>(x, k) {tail if output == 'p' else ''} {other}"
+    proto = model(body, {"k": random(channels, 3, 1, 1)}, "N,3,8,8", f"{output} z")
+    Explainer(proto, providers="cpu")
+    message = (
+        "the given model: output 'y' is taken for a map of classes, but has the channels of a detector's"
+    )
+    assert [r.getMessage().startswith(message) for r in caplog.records] == [True] * told
+    caplog.clear()
+    Explainer(proto, providers="cpu", labels=[f"class {k}" for k in range(3)] if channels == 24 else None)
+    assert not [r for r in caplog.records if channels == 24 and message in r.getMessage()]
+
+
 LARGER = {"twice": np.float32([1, 1, 2, 2]), "k": random(9, 3, 1, 1)}
 PIXELS = {
     "as large as the image": ("y = Conv(x, k)", "N,3,8,8"),

@@ -167,3 +167,25 @@ def test_heads_and_queries_that_share_an_axis_with_a_free_number_of_images_are_p
         {"x": IMAGES, "target": np.full(len(IMAGES), -1)}
     )
     np.testing.assert_allclose(numpy_of(made[RECONSTRUCTION]), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b", "c")])
+def test_points_that_a_sigmoid_makes_are_not_the_scores_of_queries(names):
+    """As of detectors of persons by points: what they are follows from their name."""
+    weights = WEIGHTS | {"two": random(WIDTH, 2, seed=9)}
+    tail = "j = MatMul(t, two) pred_points = Sigmoid(j) pred_logits = Identity(z)"
+    rows = f"{ATTENTION.partition(' p =')[0]} {tail}"
+    proto = model(rows, weights, "N,3,8,8", "pred_points pred_logits")
+    ask = Explainer(proto, "gradient", providers="cpu", labels=names or None)
+    assert ask.head.output == "pred_logits"
+    if not names:
+        with pytest.raises(InputError, match="'pred_logits' holds the scores of boxes, and nothing tells"):
+            ask(IMAGES)
+        return
+    found = ask(IMAGES)
+    each = scores(torch.from_numpy(IMAGES).double()).numpy().reshape(len(IMAGES), -1).argmax(1)
+    position, channel = np.divmod(each, CLASSES)
+    assert [f.label for f in found] == ["abc"[c] for c in channel]
+    np.testing.assert_allclose(
+        [f.reconstruction for f in found], gradient(position, channel), rtol=1e-4, atol=1e-6
+    )

@@ -116,10 +116,9 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
     if found.image_axis_added:
         names = ", ".join(found.image_axis_added)
         facts.append(("images", f"{names} had no axis for the images, and gets one of size 1"))
-    if found.labels:
-        facts.append(
-            ("labels", "; ".join(filter(None, (f"{found.labels} {found.labels_are}", found.names_differ))))
-        )
+    if found.labels or found.names_differ:
+        known = f"{found.labels} {found.labels_are}" if found.labels else "none"
+        facts.append(("labels", "; ".join(filter(None, (known, found.names_differ)))))
     return facts
 
 

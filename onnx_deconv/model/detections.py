@@ -149,6 +149,12 @@ def anchors_of(channels: int | None, labels: int, *, of_levels: bool = False) ->
     return 1 if (labels or of_levels) and channels - classes in (BOX, BOX + 1, *_SIDES) else None
 
 
+def may_hold_boxes(channels: int) -> bool:
+    """Tell whether a map has as many channels as three boxes with some classes, or one with distributions."""
+    one_class = BOX + 1 + 1
+    return channels > _SIDES[1] or (channels % _ANCHORS[0] == 0 and channels // _ANCHORS[0] >= one_class)
+
+
 def parts(
     outputs: Sequence[tuple[Shape, int | None, bool] | None], named: Sequence[Part | None] | None = None
 ) -> list[Part]:
@@ -178,10 +184,13 @@ def parts(
             squashed = _by_name(alike, named or ())
         elif squashed and wide and not squashed & wide and len(alike) == len(squashed) + len(wide):
             squashed = set()  # DETR's boxes are shares of the image's size, and so made by a sigmoid
+        called = {k for k in alike if k < len(named or ()) and (named or ())[k] == "boxes"}
+        rest = alike.keys() - called or alike.keys()  # a sigmoid makes coordinates, too
         scores = (
-            (squashed & wide or squashed)
-            or {k for k, each in alike.items() if (each[1] or BOX) < BOX}
-            or (wide if len(wide) == 1 else set())
+            (squashed & wide & rest or squashed & rest)
+            or {k for k in rest if (alike[k][1] or BOX) < BOX}
+            or (wide & rest if len(wide & rest) == 1 else set())
+            or (rest if len(rest) < len(alike) else set())
         )
         if 0 < len(scores) < len(alike):
             found = [

@@ -23,6 +23,7 @@ from onnx_deconv.model.detections import (
     behind,
     ends_with_nothing,
     labels_that_fit,
+    may_hold_boxes,
     name_of_nothing,
     parts,
     without_box,
@@ -416,6 +417,8 @@ def labelled(model: Model, head: Head, labels: int) -> Head:
 def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
     """Say that a map is taken for boxes where nothing but the number of labels tells so.
 
+    Also that one is not, for want of labels, which looks like a level of a detector.
+
     Parameters
     ----------
     model, head
@@ -424,6 +427,11 @@ def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
         How many names of classes are known.
     """
     layout = labelled(model, head, labels).boxes
+    if head.kind == "class map" and not labels and layout is None and _may_be_a_level(model, head):
+        return (
+            f"output {head.output!r} is taken for a map of classes, but has the channels of a detector's "
+            "boxes, and other levels beside it: if it holds boxes, give the classes' labels"
+        )
     if head.kind != "class map" or layout is None or layout.fields is None:
         return None
     if _holds_other_numbers(model, head) or _has_levels(model, head):
@@ -433,6 +441,14 @@ def boxes_by_labels(model: Model, head: Head, labels: int) -> str | None:
         f"output {head.output!r} is taken for a detector's boxes, as {labels} labels for {channels} channels "
         f"tell, and nothing else: if its channels are classes, give {channels} labels, or none"
     )
+
+
+def _may_be_a_level(model: Model, head: Head) -> bool:
+    """Tell whether a map has other sizes of itself beside it, and channels as a detector's levels have."""
+    channels = class_count(model, head) or 0
+    if tail_of(model, head.output).compares is not None or not may_hold_boxes(channels):
+        return False
+    return _has_levels(model, head) and not _is_of_pixels(model, head)
 
 
 def _is_of_pixels(model: Model, head: Head) -> bool:
