@@ -30,7 +30,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from onnx_deconv import Explainer, Semantics, load
 from onnx_deconv.compiler.inspection import inspect_model
-from onnx_deconv.model.heads import Head, head_of, heads
+from onnx_deconv.model.head import Head
+from onnx_deconv.model.heads import head_of, heads
 
 PHOTOS = Path(os.environ.get("ONNX_DECONV_ZOO", ".")) / "photos"
 ASTRONAUT, TEXT = "skimage_astronaut.png", "text"

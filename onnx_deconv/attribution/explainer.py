@@ -32,23 +32,18 @@ from onnx_deconv.errors import InputError, way
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array, InputShapes, Model, Source, load
 from onnx_deconv.model.feature_maps import class_maps
-from onnx_deconv.model.heads import (
+from onnx_deconv.model.head import (
     ROWS,
     ChosenKind,
     Head,
-    axes_of,
-    boxes_by_labels,
     chosen,
     class_count,
-    explainable,
     fields_of,
-    head_of,
-    labelled,
-    names_differ,
-    names_of_fields,
     numbered_alike,
     undecided,
 )
+from onnx_deconv.model.head_labels import boxes_by_labels, labelled, names_differ, names_of_fields
+from onnx_deconv.model.heads import axes_of, explainable, head_of
 from onnx_deconv.operators import RuleTable
 from onnx_deconv.runtime import PairSession, Providers, Survival, return_freed_memory
 from onnx_deconv.semantics import NO_RULES, Semantics

@@ -82,7 +82,7 @@ class Explanation:
         Whether the picture depends on the image: ``yes``, ``hardly`` or ``no``, see
         :class:`~onnx_deconv.compiler.dependence.ImageDependence`.
     output, kind
-        The model's output that was explained, and what it is (see :data:`~onnx_deconv.model.heads.Head`);
+        The model's output that was explained, and what it is (see :data:`~onnx_deconv.model.head.Head`);
         ``None`` for layers.
     words
         What was explained, where it is more than one class or channel: ``tabby - tiger cat``.

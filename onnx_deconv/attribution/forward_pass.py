@@ -11,7 +11,7 @@ from onnx_deconv.attribution.seed import Aim, SeedKind, make_seed, of_classes, s
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
-from onnx_deconv.model.heads import Head
+from onnx_deconv.model.head import Head
 from onnx_deconv.model.value_axes import Axes
 from onnx_deconv.operators import find
 from onnx_deconv.operators.builder import origin

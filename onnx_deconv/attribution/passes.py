@@ -12,7 +12,8 @@ from onnx_deconv.attribution.sessions import Sessions
 from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.heads import Head, axes_of
+from onnx_deconv.model.head import Head
+from onnx_deconv.model.heads import axes_of
 from onnx_deconv.receptive import CropError
 from onnx_deconv.runtime import Providers
 from onnx_deconv.semantics import Semantics

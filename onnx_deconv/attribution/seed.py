@@ -13,7 +13,7 @@ import numpy as np
 
 from onnx_deconv.errors import InputError, given
 from onnx_deconv.model import Array
-from onnx_deconv.model.heads import Head
+from onnx_deconv.model.head import Head
 from onnx_deconv.model.value_axes import Axes
 
 SeedKind = Literal["auto", "one", "value", "map", "present", "strongest"]

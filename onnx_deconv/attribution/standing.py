@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_deconv.model import Array
-from onnx_deconv.model.heads import Head
+from onnx_deconv.model.head import Head
 from onnx_deconv.operators import find
 from onnx_deconv.operators.traits import LOGARITHM, PROBABILITY
 

@@ -15,7 +15,7 @@ from onnx_deconv.errors import InputError, given
 from onnx_deconv.labels import Labels
 from onnx_deconv.model import Array
 from onnx_deconv.model.detections import Fields
-from onnx_deconv.model.heads import Head, undecided
+from onnx_deconv.model.head import Head, undecided
 from onnx_deconv.model.tail_steps import BOX
 
 

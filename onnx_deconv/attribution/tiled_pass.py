@@ -27,7 +27,8 @@ from onnx_deconv.errors import DeconvError, InputError
 from onnx_deconv.imaging import ImageInput, Layout
 from onnx_deconv.model import Array, Model, protos
 from onnx_deconv.model.canonical import reads
-from onnx_deconv.model.heads import Head, axes_of
+from onnx_deconv.model.head import Head
+from onnx_deconv.model.heads import axes_of
 from onnx_deconv.receptive import Crop, CropError, CropGrid, ReceptiveField, rasters, receptive_field
 from onnx_deconv.runtime import PairSession, Providers, Session, return_freed_memory
 from onnx_deconv.semantics import GRADIENT, NO_RULES, Semantics

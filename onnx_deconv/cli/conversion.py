@@ -14,7 +14,7 @@ from onnx_deconv.attribution.explainer import Explainer
 from onnx_deconv.cli.console import sizes
 from onnx_deconv.compiler.pair import compile_pair
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.heads import ChosenKind, Head
+from onnx_deconv.model.head import ChosenKind, Head
 from onnx_deconv.runtime import Providers, Session, Survival
 from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import PROOF, Check, random_feeds, survival

@@ -17,7 +17,7 @@ from onnx_deconv.compiler.inner_model import load_model
 from onnx_deconv.compiler.package import FORWARD, is_pair, load_pair
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model, load, parse_input_shape
-from onnx_deconv.model.heads import ChosenKind, Head
+from onnx_deconv.model.head import ChosenKind, Head
 from onnx_deconv.runtime import Providers, limit_threads
 from onnx_deconv.semantics import NO_RULES, Semantics
 

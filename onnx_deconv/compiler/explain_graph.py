@@ -44,7 +44,8 @@ from onnx_deconv.model import Model, Source, load
 from onnx_deconv.model.decompositions import spell_out
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.feature_maps import class_maps
-from onnx_deconv.model.heads import head_of, labelled
+from onnx_deconv.model.head_labels import labelled
+from onnx_deconv.model.heads import head_of
 from onnx_deconv.model.opset_conversion import at_opset
 from onnx_deconv.model.protos import copy_of, opset_of, replace
 from onnx_deconv.model.shape_inference import infer_shapes, state_sizes

@@ -9,7 +9,8 @@ from onnx_deconv.imaging import ImageInput, preprocess_for
 from onnx_deconv.labels import IMAGENET, Labels
 from onnx_deconv.model import Model
 from onnx_deconv.model.class_names import names_in_nodes
-from onnx_deconv.model.heads import Head, class_count, names_of_fields, names_that_fit
+from onnx_deconv.model.head import Head, class_count
+from onnx_deconv.model.head_labels import names_of_fields, names_that_fit
 
 
 def labels_of(model: Model, head: Head) -> Labels:

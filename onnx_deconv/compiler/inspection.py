@@ -15,18 +15,9 @@ from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.model import Model
 from onnx_deconv.model.feature_maps import class_maps
-from onnx_deconv.model.heads import (
-    Head,
-    boxes_by_labels,
-    class_count,
-    explainable,
-    fields_of,
-    head_of,
-    heads,
-    labelled,
-    names_differ,
-    names_of_fields,
-)
+from onnx_deconv.model.head import Head, class_count, fields_of
+from onnx_deconv.model.head_labels import boxes_by_labels, labelled, names_differ, names_of_fields
+from onnx_deconv.model.heads import explainable, head_of, heads
 from onnx_deconv.operators import key_of, spelled, traits_of
 from onnx_deconv.operators.traits import SWITCHES
 from onnx_deconv.semantics import Semantics

@@ -16,16 +16,9 @@ from onnx_deconv.compiler.passes import apply_passes, with_sizes
 from onnx_deconv.compiler.profiles import check, profile
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Model, Source, load, naming_the_file
-from onnx_deconv.model.heads import (
-    ChosenKind,
-    Head,
-    axes_of,
-    chosen,
-    fields_of,
-    head_of,
-    labelled,
-    numbered_alike,
-)
+from onnx_deconv.model.head import ChosenKind, Head, chosen, fields_of, numbered_alike
+from onnx_deconv.model.head_labels import labelled
+from onnx_deconv.model.heads import axes_of, head_of
 from onnx_deconv.operators import RuleTable, Tap
 from onnx_deconv.semantics import Semantics
 

@@ -37,7 +37,7 @@ class Ranked:
     axes
         Its axes.
     elements
-        As in :class:`onnx_deconv.model.heads.Head`: what the classes of the output are among its channels.
+        As in :class:`onnx_deconv.model.head.Head`: what the classes of the output are among its channels.
     fields
         Of a detector's boxes: which of its channels are classes.
     has_strongest
@@ -47,7 +47,7 @@ class Ranked:
     before, before_axes
         The scores that the output is made of, which tell apart classes whose numbers rounding made equal.
     rivals
-        As in :class:`onnx_deconv.model.heads.Head`: a class is as strong as its odds against the others.
+        As in :class:`onnx_deconv.model.head.Head`: a class is as strong as its odds against the others.
     """
 
     value: str

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from onnx_deconv.model.class_numbers import Elements, before, numbering
-from onnx_deconv.model.heads import Head
+from onnx_deconv.model.head import Head
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.tails import Tail, tail_of
 from onnx_deconv.operators.class_names import class_names

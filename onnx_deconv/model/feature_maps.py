@@ -7,7 +7,8 @@ import onnx_graphsurgeon as gs
 
 from onnx_deconv.errors import ModelError
 from onnx_deconv.model.axis_names import axis_names, image_rank
-from onnx_deconv.model.heads import Head, axes_of
+from onnx_deconv.model.head import Head
+from onnx_deconv.model.heads import axes_of
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.reading import read_by
 from onnx_deconv.model.tails import squashed_before

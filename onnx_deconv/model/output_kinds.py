@@ -7,6 +7,7 @@ from typing import Literal
 
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.tail_steps import BOX, FLOATS, compared_by, guarded, is_even
+from onnx_deconv.model.tail_views import join_below
 from onnx_deconv.model.tails import Tail, averages_classes, chooses, picked_by_the_image, picks_boxes
 from onnx_deconv.model.value_axes import Axes, dense_axis, is_line
 from onnx_deconv.operators import Shape, traits_of
@@ -16,11 +17,9 @@ from onnx_deconv.operators.traits import (
     AFFINE,
     CONVOLUTION,
     FILTER,
-    JOIN,
     NONNEGATIVE,
     NORMALISATION,
     POOL,
-    QUANTISER,
     REDUCTION,
     REPEATS,
     SUM,
@@ -198,11 +197,7 @@ def _is_dense_row(model: Model, tail: Tail, axes: Axes) -> bool:
 
 def _joins_a_box(model: Model, tail: Tail, axes: Axes) -> bool:
     """Tell whether each row of scores joins four numbers, as of a box, and as many as there are classes."""
-    value = tail.start
-    while (node := model.producers.get(value)) is not None and JOIN not in traits_of(node):
-        if not traits_of(node) & {QUANTISER, VIEW}:
-            return False
-        value = node.inputs[0].name
+    node = join_below(model, tail.start)
     if node is None or ForwardNode(node, model).axis() != axes.classes:
         return False
     return len(node.inputs) > 1 and BOX in [
