@@ -327,7 +327,8 @@ def test_evaluate_takes_masks(model, photos, tmp_path, out):
     for wrong in ("grad-cam@nowhere", "guided*cam@logits"):
         told = refused("evaluate", model, photos, *SIZE, "--method", "centre", "--method", wrong, "-o", new)
         assert repr(wrong.partition("@")[2]) in told
-    assert not list(new.glob("*"))
+    assert "nope.csv" in refused("evaluate", model, photos, *SIZE, "--boxes", "nope.csv", "-o", new)
+    assert not new.exists()
 
 
 @pytest.mark.parametrize(

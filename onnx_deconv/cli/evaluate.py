@@ -31,7 +31,6 @@ from onnx_deconv.evaluation import (
 )
 from onnx_deconv.evaluation.catalogue import CASCADE
 from onnx_deconv.evaluation.results import ARROWS, written
-from onnx_deconv.files import folder
 
 _ABOUT = {name: each.about + ARROWS[each.better] for name, each in MEASURES.items()}
 _MEASURES = table(list((_ABOUT | {CASCADE: "as weights, after more and more layers ↓"}).items()), "  ")
@@ -141,7 +140,7 @@ def command(
         boxes=options.boxes,
         masks=options.masks,
         measures=options.measures or tuple(MEASURES),
-        output=folder(output),
+        output=output,
         preprocess=study.preprocess,
         random_state=options.random_state,
         steps=options.steps,
