@@ -135,7 +135,9 @@ def _shares(arrived: Array, passed: Array, images: int) -> list[float]:
     """Return the share that passed, for each image; where images are not told apart, that of all."""
     if len(arrived) != images:
         arrived, passed = (np.full(images, energy.sum()) for energy in (arrived, passed))
-    return np.divide(passed, arrived, out=np.zeros(images), where=arrived > 0).tolist()
+    unknown = ~np.isfinite(arrived) | ~np.isfinite(passed)  # of a signal that outgrew its numbers
+    shares = np.divide(passed, arrived, out=np.zeros(images), where=(arrived > 0) & ~unknown)
+    return np.where(unknown, np.nan, shares).tolist()
 
 
 def percent(share: float) -> str:
