@@ -959,7 +959,7 @@ def test_numbers_of_classes_are_never_taken_for_scores():
     """Boxes, a score and a class are six numbers, as boxes and the scores of two classes are."""
     body = f"{APART} {ONCE} odd = Sin(v) {ROW} ou = Unsqueeze(odd, none) y = Concat<axis=2>(boxes, ou, cu)"
     proto = net(body)
-    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 5'"
+    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 4'"
     with pytest.raises(InputError, match=said):
         explainer(proto)(SCENE)
 
