@@ -5,6 +5,7 @@ the mean of a cell's pixels less five, and minus that.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -1152,6 +1153,26 @@ def test_labels_that_fit_no_fields_are_told_from_those_that_would(order, names, 
     proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
     with pytest.raises(InputError, match=said):
         explainer(proto, labels=list(names) or None)(SCENE)
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "verify"])
+@pytest.mark.parametrize(("names", "told"), [("abcde", True), ("abc", False)])
+def test_commands_that_explain_no_photograph_tell_of_labels_that_fit_no_fields(
+    tmp_path, monkeypatch, command, names, told
+):
+    """Four numbers of a box, three classes and an objectness in one row: three labels fit, five do not."""
+    monkeypatch.chdir(tmp_path)
+    body = f"""
+        {FOURS} om = Conv<strides=[4,4]>(x, ko) ot = Reshape(om, shape) of = Transpose<perm=[0,2,1]>(ot)
+        q = Sigmoid(st) o = Sigmoid(of) y = Concat<axis=2>(q, bt, o)
+    """
+    kernels = {name: np.ones((n, 1, 4, 4), np.float32) for name, n in (("kb", 4), ("ks", 3), ("ko", 1))}
+    onnx.save(model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16"), "boxes.onnx")
+    Path("labels.txt").write_text("\n".join(names))
+    code, stdout, stderr = run(command, "boxes.onnx", "--labels", "labels.txt")
+    said = "5 labels do not tell which fields of its boxes are classes; 3 would"
+    assert code == 0
+    assert (stdout + stderr).count(said) == told
 
 
 FINE_AND_COARSE = """
