@@ -461,6 +461,31 @@ def test_boxes_are_ranked_by_the_share_of_a_class_and_never_by_that_of_nothing(
     assert [e.position for e in explainer(proto)(SCENE[1:], "dark")] == [(10,)]
 
 
+@pytest.mark.parametrize("labels", [(), ("bright", "dark")])
+@pytest.mark.parametrize(
+    ("squash", "cells"), [("Softmax<axis=2>", [(3, 0), (0, 3)]), ("Sigmoid", [(1, 2), (0, 3)])]
+)
+@pytest.mark.parametrize("where", NOTHING_AT)
+def test_what_stands_for_nothing_may_be_cut_off_behind_the_probabilities(
+    where, squash, cells, labels, tmp_path
+):
+    """As SSD's and DETR's files drop it: the others stay what they are, and boxes are ranked as before."""
+    order = NOTHING_AT[where]
+    scores = np.concatenate([PIXELS, 3 * PIXELS[:1]])[order], np.float32([-5, 5, -20])[order]
+    start = np.array([int(where == "first")])
+    more = {"k": scores[0], "o": scores[1], "flat3": np.array([0, 3, -1]), "from": start, "to": start + 2}
+    more["fields"] = np.array([2])
+    proto = net(
+        f"""{MAPS} r = Reshape(c, flat3) q = Transpose<perm=[0,2,1]>(r) p = {squash}(q)
+            t = Slice(p, from, to, fields) w = Slice(r, first, second, second) n = Mul(w, zero)
+            around = Add(n, corners) boxes = Transpose<perm=[0,2,1]>(around)""",
+        "boxes t", labels=labels, **more,
+    )  # fmt: skip
+    found = in_all_three(proto, SCENE, tmp_path, 0)
+    assert [e.position for e in found] == [(4 * y + x,) for y, x in cells]
+    np.testing.assert_allclose(arrays(found), 10 * np.concatenate([cell(*at) for at in cells]), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("outputs", "labels", "said"),
     [
@@ -935,7 +960,7 @@ def test_numbers_of_classes_are_never_taken_for_scores():
     """Boxes, a score and a class are six numbers, as boxes and the scores of two classes are."""
     body = f"{APART} {ONCE} odd = Sin(v) {ROW} ou = Unsqueeze(odd, none) y = Concat<axis=2>(boxes, ou, cu)"
     proto = net(body)
-    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 5'"
+    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 4'"
     with pytest.raises(InputError, match=said):
         explainer(proto)(SCENE)
 

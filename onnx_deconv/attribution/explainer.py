@@ -483,7 +483,7 @@ class Explainer:
                 unit = _Unit(
                     channel=wanted.first,
                     score=subject.score(image, wanted, aim),
-                    standing=subject.standing(layer, image, wanted),
+                    standing=subject.standing(layer, image, wanted, aim),
                     label=self.labels.name(wanted.first) if of_classes and single else None,
                     position=aim.asked if found is None else found,
                     words=wanted.words,
@@ -531,7 +531,7 @@ class Explainer:
             seed=column.kinds[image],
             reconstruction=next(iter(found.values())),
             reconstructions=found,
-            note=self._remarks.note(column, image, survived, unit.equals, of_class=of_scores),
+            note=self._remarks.note(column, image, survived, unit.equals, unit.standing),
             semantics=start.semantics,
             depends=self._remarks.dependence(column, image).depends,
             output=self.head.output if of_scores else None,

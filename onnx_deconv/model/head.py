@@ -8,6 +8,7 @@ from onnx_deconv.errors import InputError, given, way
 from onnx_deconv.model.detections import Fields, Layout, labels_that_fit
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind
+from onnx_deconv.model.tail_steps import BOX
 from onnx_deconv.model.value_axes import Axes
 
 ChosenKind = Literal["classes", "regression"]
@@ -115,6 +116,9 @@ class Head:
         return "auto" if self.kind == "image" else "one"
 
 
+ROWS_OF_BOXES = "rows of numbers, as of boxes or points"
+"""What messages call rows of which nothing tells that they are boxes: they may be points (SimCC)."""
+
 ROWS = ("classes", "regression", "embedding", "numbers")
 """Kinds of outputs that have no positions."""
 
@@ -205,7 +209,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None, labels: int 
     """
     named, sizes = f"output {head.output!r}", "×".join(str(size or "?") for size in head.table)
     how = f", counted row by row from 0 to {count - 1}" if sizes and count is not None else ""
-    field = f"field {0 if count is None else count - 1}"
+    behind = count is not None and count > BOX and (head.boxes is None or head.boxes.part == "all")
+    field = f"field {0 if count is None else BOX if behind else count - 1}"  # a score mostly follows the box
     if head.boxes is not None and head.boxes.part == "boxes":
         return (
             f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
@@ -213,7 +218,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None, labels: int 
         )
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
-        what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
+        scores = head.boxes is not None and head.boxes.part == "scores"
+        what = "the scores of boxes" if scores else ROWS_OF_BOXES
         fit = _fitting(head)
         tells = f"{labels} labels do not tell" if labels and fit else "nothing tells"
         would = f"; {fit} would" if labels and fit else ""
