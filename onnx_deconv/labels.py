@@ -162,11 +162,14 @@ class Labels:
         return self._only(label, found)
 
     def _named(self, label: str) -> list[int]:
-        """Return the classes that have a name."""
-        wanted = label.strip().lower()
-        spoken = ([part.strip().lower() for part in name.split(",")] for name in self.names)
+        """Return the classes that have a name: as it is spelled, else with letters of any case."""
+        return self._spelled(label, str) or self._spelled(label, str.lower)
+
+    def _spelled(self, label: str, case: Callable[[str], str]) -> list[int]:
+        wanted = case(label.strip())
+        spoken = ([case(part.strip()) for part in name.split(",")] for name in self.names)
         named = zip(self.names, spoken, strict=True)
-        return [k for k, (name, parts) in enumerate(named) if wanted in parts or wanted == name.lower()]
+        return [k for k, (name, parts) in enumerate(named) if wanted in parts or wanted == case(name)]
 
     def _told(self, label: str, index: int, named: Sequence[int]) -> int:
         """Return the class that a number means: its index, unless that is another's name."""

@@ -197,6 +197,14 @@ def test_names_in_a_file_do_not_steer_the_terminal(tmp_path):
     assert "\\x1b[2J\\u202eConv" in stdout
 
 
+def test_a_name_as_it_is_spelled_comes_before_one_of_other_case():
+    """A text reader has a class for each of H and h; whoever types a class's name need not know its case."""
+    reader = Labels(("h", "H", "Tabby, tabby cat", "e"))
+    assert [reader.index(name) for name in ("h", "H", "TABBY", "tabby cat", "E")] == [0, 1, 2, 2, 3]
+    with pytest.raises(InputError, match="names several classes: 0, 1"):
+        Labels(("Hen", "hEn")).index("hen")
+
+
 @pytest.mark.parametrize(("classes", "cat"), [(1000, 281), (1001, 282)])
 def test_imagenets_names_are_built_in(classes, cat):
     labels = Labels.imagenet(classes)
