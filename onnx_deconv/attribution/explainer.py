@@ -39,6 +39,7 @@ from onnx_deconv.model.head import (
     chosen,
     class_count,
     fields_of,
+    labels_unfit,
     numbered_alike,
     undecided,
 )
@@ -168,7 +169,8 @@ class Explainer:
         layer = None if manifest is None else explained_value(manifest)
         self.layer = self.scores_layer if layer is None else layer
         told = None if self.fields is None and self.head.boxes is not None else self.classes
-        if (differ := names_differ(told, len(self.labels.names))) is not None:
+        unfit = labels_unfit(self.head, self.fields, len(self.labels.names))
+        if (differ := unfit or names_differ(told, len(self.labels.names))) is not None:
             logger.warning("%s: %s", self.model.name, differ)
         self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
         compiled = partial(

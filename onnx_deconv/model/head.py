@@ -168,6 +168,31 @@ def chosen(head: Head, kind: ChosenKind | None) -> Head:
     return replace(head, kind=kind, by_name=False, assumed=False)
 
 
+def labels_unfit(head: Head, fields: Fields | None, labels: int) -> str | None:
+    """Tell that so many names of classes leave open which fields of an output's boxes are classes.
+
+    ``None`` where that is told, or where no number of names would tell it.
+
+    Parameters
+    ----------
+    head
+        The output.
+    fields
+        Which fields of its boxes are what, if that is told.
+    labels
+        How many names of classes are known.
+    """
+    if head.kind != "detections" or fields is not None or not labels or not (fit := _fitting(head)):
+        return None
+    return f"{labels} labels do not tell which fields of its boxes are classes; {fit} would"
+
+
+def _fitting(head: Head) -> str:
+    """Return the numbers of names that tell which fields of boxes are classes; empty where none does."""
+    fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
+    return " or ".join(filter(None, (", ".join(fit[:-1]), *fit[-1:])))
+
+
 def undecided(head: Head, fields: Fields | None, count: int | None, labels: int = 0) -> str | None:
     """Tell why nothing is explained of an output unless it is named; ``None`` where something is.
 
@@ -195,10 +220,9 @@ def undecided(head: Head, fields: Fields | None, count: int | None, labels: int 
         those = "" if count is None else f" 0 to {count - 1}"
         scores = head.boxes is not None and head.boxes.part == "scores"
         what = "the scores of boxes" if scores else ROWS_OF_BOXES
-        fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
+        fit = _fitting(head)
         tells = f"{labels} labels do not tell" if labels and fit else "nothing tells"
-        several = " or ".join(filter(None, (", ".join(fit[:-1]), *fit[-1:])))
-        would = f"; {several} would" if labels and fit else ""
+        would = f"; {fit} would" if labels and fit else ""
         names = "the classes' labels, or " if fit else ""
         return (
             f"{named} holds {what}, and {tells} which of their fields{those} are classes{would}: give {names}"
