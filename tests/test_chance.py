@@ -106,3 +106,21 @@ def test_the_command_tells_it_once_and_records_it(tmp_path):
     record = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
     assert record["probability"] == pytest.approx(0.25)
     assert record["note"].startswith(DOUBT)
+
+
+@pytest.mark.parametrize(
+    ("labels", "gaps"),
+    [(("a", "b", "<blank>"), {2}), (("blank", "a", "b"), {0}), (("", "a", "b"), {0}), (("a", "", "b"), ())],
+)
+def test_the_class_for_gaps_of_a_readers_text_is_told(labels, gaps):
+    """Each step reads the brightest of three rows of the picture."""
+    weights = {"rows": np.eye(3, dtype=np.float32)[:, None, :, None]}
+    body = "c = Conv(x, rows) s = Squeeze(c, height) t = Transpose<perm=[0,2,1]>(s) y = Softmax<axis=2>(t)"
+    explain = explainer(model(body, weights | {"height": np.array([2])}, "N,1,3,8"), *labels)
+    assert explain.head.kind == "sequence"
+    for row in range(3):
+        picture = np.zeros((1, 1, 3, 8), np.float32)
+        picture[..., row, :] = 5
+        (one,) = explain(picture)
+        assert one.channel == row
+        assert ((one.note or "").count("stands for the gaps between what is read") == 1) is (row in gaps)

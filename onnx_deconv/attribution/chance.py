@@ -1,5 +1,6 @@
 """The probability that a class is somewhere in an image, as far as a model tells it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +52,13 @@ def in_a_box(head: Head, fields: Fields, score: float) -> Chance:
     if fields.raw and head.squash == "each":
         return Chance(_logistic(score), score < 0)
     return Chance(None, score < 0)
+
+
+def is_blank(channel: int, names: Sequence[str]) -> bool:
+    """Tell whether a class of a sequence says that nothing is read at a step: a reader's blank (CTC)."""
+    name = names[channel] if channel < len(names) else None
+    at_an_end = channel in (0, len(names) - 1)
+    return name is not None and (name.strip(" <>[]_").lower() == "blank" or (at_an_end and not name))
 
 
 def _logistic(score: float) -> float:

@@ -59,6 +59,8 @@ class Standing:
         Whether the image hardly shows the class, by what the model says.
     absent
         Whether the class, more likely than not, is nowhere in the image, as a box, a sigmoid or its map says.
+    blank
+        Whether it is the class by which a reader of a sequence says that there is nothing at a step.
     """
 
     asked: str
@@ -68,6 +70,7 @@ class Standing:
     probability: float | None = None
     improbable: bool = False
     absent: bool = False
+    blank: bool = False
 
     @classmethod
     def of_a_class(cls, head: Head, asked: str, scores: Array, channel: int) -> "Standing":
@@ -119,7 +122,9 @@ class Standing:
 
     @property
     def doubt(self) -> str | None:
-        """A remark where nothing of the class was found, else ``None``."""
+        """A remark where nothing of the class was found, or it stands for nothing, else ``None``."""
+        if self.blank:
+            return "this class stands for the gaps between what is read: name another as the target"
         if not self.absent:
             return None
         if self.probability is None:

@@ -7,7 +7,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from onnx_deconv.attribution.chance import Chance, in_a_box, in_a_map
+from onnx_deconv.attribution.chance import Chance, in_a_box, in_a_map, is_blank
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.seed import Aim, Place, is_area, of_classes, region, scores_of
 from onnx_deconv.attribution.standing import Standing
@@ -103,7 +103,8 @@ class Subject:
         if told or not (self.head.has_positions or (self.head.kind == "classes" and len(scores) > 1)):
             return found
         chance = self._chance(self.head, image, wanted, aim)
-        return replace(found, probability=chance.probability, absent=chance.absent)
+        blank = self.head.kind == "sequence" and is_blank(wanted.first, self.labels.names)
+        return replace(found, probability=chance.probability, absent=chance.absent, blank=blank)
 
     def _chance(self, head: Head, image: int, wanted: Wanted, aim: Aim) -> Chance:
         """Tell whether a class is in its box, or in its map; of a part of a map nothing is told."""
