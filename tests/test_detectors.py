@@ -5,6 +5,7 @@ the mean of a cell's pixels less five, and minus that.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -959,7 +960,7 @@ def test_numbers_of_classes_are_never_taken_for_scores():
     """Boxes, a score and a class are six numbers, as boxes and the scores of two classes are."""
     body = f"{APART} {ONCE} odd = Sin(v) {ROW} ou = Unsqueeze(odd, none) y = Concat<axis=2>(boxes, ou, cu)"
     proto = net(body)
-    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 5'"
+    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 4'"
     with pytest.raises(InputError, match=said):
         explainer(proto)(SCENE)
 
@@ -1168,6 +1169,26 @@ def test_labels_that_fit_no_fields_are_told_from_those_that_would(order, names, 
     proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
     with pytest.raises(InputError, match=said):
         explainer(proto, labels=list(names) or None)(SCENE)
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "verify"])
+@pytest.mark.parametrize(("names", "told"), [("abcde", True), ("abc", False)])
+def test_commands_that_explain_no_photograph_tell_of_labels_that_fit_no_fields(
+    tmp_path, monkeypatch, command, names, told
+):
+    """Four numbers of a box, three classes and an objectness in one row: three labels fit, five do not."""
+    monkeypatch.chdir(tmp_path)
+    body = f"""
+        {FOURS} om = Conv<strides=[4,4]>(x, ko) ot = Reshape(om, shape) of = Transpose<perm=[0,2,1]>(ot)
+        q = Sigmoid(st) o = Sigmoid(of) y = Concat<axis=2>(q, bt, o)
+    """
+    kernels = {name: np.ones((n, 1, 4, 4), np.float32) for name, n in (("kb", 4), ("ks", 3), ("ko", 1))}
+    onnx.save(model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16"), "boxes.onnx")
+    Path("labels.txt").write_text("\n".join(names))
+    code, stdout, stderr = run(command, "boxes.onnx", "--labels", "labels.txt")
+    said = "5 labels do not tell which fields of its boxes are classes; 3 would"
+    assert code == 0
+    assert (stdout + stderr).count(said) == told
 
 
 FINE_AND_COARSE = """

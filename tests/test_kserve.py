@@ -276,6 +276,16 @@ def test_a_mistake_by_the_older_protocol_is_answered_in_one_line(server, request
     assert "\n" not in answer["error"]
 
 
+def test_a_target_where_nothing_is_explained_is_refused(server):
+    _, port, wire, _ = server
+    rows, idle = {"instances": [IMAGE], "target": 7}, "'target': nothing is explained here"
+    status, _, answer = v1(port, "predict", rows)
+    assert (status, answer["error"].startswith(idle)) == (400, True)
+    assert v1(port, "predict", rows | {"outputs": ["explained"]})[2] == {"predictions": [7]}
+    code, said = refused(infer, wire, asked(images(1), 7, outputs=["probabilities"]))
+    assert (code, said.startswith(idle), "\n" in said) == ("INVALID_ARGUMENT", True, False)
+
+
 def image(content, kind="FP32", shape=(1, 3, 64, 64), name="image"):
     return message((name, kind, shape, content))
 

@@ -621,6 +621,13 @@ def test_pools_of_old_models_of_a_free_number_of_images_lose_their_indices_too(r
         ("tract", "c = Conv(x, w) y = Slice(c, one, many, two_, two_)", "Slice .* steps over"),
         ("tensorrt", "y = MaxPool<kernel_shape = [2, 2], dilations = [1, 2]>(x)", "MaxPool .* dilated"),
         ("tensorrt", "y = LpPool<kernel_shape = [2, 2], p = 3>(x)", "LpPool .* a higher power than 2"),
+        ("tensorrt", "y = RoiAlign(x, boxes, images)", "RoiAlign .* by a plugin"),
+        ("tract", "y = RoiAlign(x, boxes, images)", "RoiAlign .* not known"),
+        (
+            "cuda",
+            "m = ReduceMax<keepdims = 0>(x) c = Cast<to = 7>(m) y = Range(zero, c, single)",
+            "Range .* not of sizes alone",
+        ),
         (
             "tensorrt",
             'i = Cast<to = 7>(x) y = ScatterElements<reduction = "add">(x, i, x)',
@@ -632,6 +639,8 @@ def test_what_a_runtime_does_not_take_is_named(runtime, text, why):
     tensors = {"one": np.array([1]), "two": np.array([2]), "pair": np.array([0, 1], np.float32)}
     tensors |= {"w": random(4, 3, 3, 3), "less": np.array([0, 0, 0, 0, 0, 0, 0, -1])}
     tensors |= {"g": random(4, 1, 3, 3), "many": np.array([99]), "two_": np.array([2])}
+    tensors |= {"boxes": np.float32([[0, 0, 3, 3]]), "images": np.array([0])}
+    tensors |= {"zero": np.array(0), "single": np.array(1)}
     proto = graph_of(text, **tensors)
     with pytest.raises(ModelError, match=f"{runtime} cannot run this graph: {why}"):
         check(proto, runtime)
@@ -824,6 +833,14 @@ def test_what_the_tables_refuse_is_no_more_than_that():
         check(graph_of("c = Conv(x, w) y = Slice(c, k, k, k)", **tensors), runtime)
         check(graph_of("y = Slice(x, k, k, k, k)", **tensors), runtime)
         check(graph_of("h = Cast<to = 10>(x) a = Gemm(h, h) y = Gemm(x, x, x)"), runtime)
+        check(
+            graph_of(
+                "s = Shape<start = 2, end = 3>(x) c = Squeeze(s) y = Range(zero, c, single)",
+                zero=np.array(0),
+                single=np.array(1),
+            ),
+            runtime,
+        )
         if runtime != "tract":
             check(graph_of("y = LpPool<kernel_shape = [2, 2]>(x)"), runtime)
 

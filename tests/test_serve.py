@@ -322,6 +322,12 @@ def test_a_target_where_none_is_looked_for_is_refused(app):
     status, answer = answered(app, "POST", where, json.dumps(message).encode())
     assert status == 400
     assert "'target' is an input, not a parameter" in json.loads(answer)["error"]
+    idle = "'target': nothing is explained here: name 'reconstruction' among the outputs, or leave it out"
+    message = json_request(image=images(1), target=np.array([7]))
+    for outputs, expected in ((["probabilities"], 400), (["probabilities", "explained"], 200)):
+        message["outputs"] = [{"name": name} for name in outputs]
+        status, answer = answered(app, "POST", where, json.dumps(message).encode())
+        assert (status, json.loads(answer).get("error")) == (expected, idle if expected == 400 else None)
 
 
 def test_images_with_numbers_that_are_none_are_not_explained(app):
@@ -679,6 +685,8 @@ def test_rows_ask_for_what_tensors_ask_for(served):
         assert names == [output.name for output in served.outputs]
     _, _, names = served.job(request_of(served, {"instances": batch.tolist()}, served.own_outputs))
     assert names == served.own_outputs
+    with pytest.raises(InputError, match="'target': nothing is explained here"):
+        served.job(request_of(served, {"instances": batch.tolist(), "target": 3}, served.own_outputs))
     file = CHELSEA.read_bytes()
     text = base64.b64encode(file).decode()
     photos, _, _ = served.job(Request({"photo": objects([file, file])}))
@@ -912,7 +920,7 @@ def test_answers_say_that_little_of_the_signal_is_left():
     asked = json_request(x=np.ones((1, 3, 8, 8), np.float32), target=np.array([1]))
     answer = json.loads(answered(app, "POST", "/v2/models/net/infer", json.dumps(asked))[1])
     assert said in answer["parameters"]["note"]
-    plain = json.dumps(asked | {"outputs": [{"name": "scores"}]})
+    plain = json.dumps(json_request(x=np.ones((1, 3, 8, 8), np.float32)) | {"outputs": [{"name": "scores"}]})
     assert "parameters" not in json.loads(answered(app, "POST", "/v2/models/net/infer", plain)[1])
     for method, least in (("deconvnet", 1), ("guided", 0.01)):
         assert Served("net", Explainer(leftovers(least), method, providers="cpu"), None, 1).note is None

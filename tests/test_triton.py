@@ -15,6 +15,8 @@ from small_networks import ROWS, network, random
 
 from onnx_deconv import Explainer, InputError, compile_pair, explain_graph, load
 from onnx_deconv.compiler.triton import save_repository
+from onnx_deconv.runtime import Session
+from onnx_deconv.verification import heeds_neighbours
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,8 @@ def test_requests_are_not_put_together_where_the_model_mixes_images(schema, tmp_
         "convert", tmp_path / "net.onnx", "-o", tmp_path / "models", "--form", "triton", "--kind", "classes"
     )
     assert (code, "requests are not put together" in out) == (0, True)
+    mixing = load(tmp_path / "net.onnx")
+    assert heeds_neighbours(mixing, Session(mixing.proto, mixing.folder).run_plainly, None)  # as Python would
     for name in ("net", "net_explain"):
         assert read(schema, tmp_path / "models" / name).max_batch_size == 0
 

@@ -37,13 +37,14 @@ from onnx_deconv.compiler.package import EXPLAIN as FILE
 from onnx_deconv.compiler.package import Check, save_graph
 from onnx_deconv.compiler.pair import MANIFEST_KEY, Pair, compile_pair
 from onnx_deconv.compiler.passes import apply_passes
-from onnx_deconv.compiler.profiles import check, check_sizes, profile
+from onnx_deconv.compiler.profiles import Profile, check, check_sizes, profile
 from onnx_deconv.compiler.seed_graph import EXPLAINED, SCORES, TARGET, GraphSeed, Ranked, TargetKind
 from onnx_deconv.errors import InputError, ModelError, given, way
 from onnx_deconv.model import Model, Source, load
 from onnx_deconv.model.decompositions import spell_out
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.feature_maps import class_maps
+from onnx_deconv.model.head import ROWS_OF_BOXES
 from onnx_deconv.model.head_labels import labelled
 from onnx_deconv.model.heads import head_of
 from onnx_deconv.model.opset_conversion import at_opset
@@ -195,51 +196,33 @@ def explain_graph(
         ranking = ranking or own
     elif labels is not None:
         raise InputError("labels: a pair has its own: give them to compile_pair, which makes it")
-    takes = profile(runtime)
-    check_sizes(runtime, pair.manifest["inputs"])
-    if target_input == "optional" and not takes.optional_target:
-        raise InputError(
-            f"{given('target_input', 'optional')}: {runtime} would ignore what is given to an optional input"
-        )
     ranked, count = _checked(pair, ranking, seed, top, target)
-    if target_input == "optional" and not ranked.has_strongest:
-        raise InputError(
-            f"{given('target_input', 'optional')}: {ranked.value!r} has no strongest number by itself"
-        )
-    explained = pair.manifest["explained"]
-    _check_kind(target, ranked, top, seed)
-    opset = max(OPSET, opset_of(pair.forward))
-    graph = Assembly(
-        at_opset(pair.forward, opset, IR_VERSION), len(pair.manifest["outputs"]), pair.manifest["model"]
-    )
-    if ranked.value not in graph.taken:
-        raise InputError(f"ranking={ranking!r}: the model has no such value")
-    if seed == "unit" and ranked.value != explained["value"]:
-        raise InputError(f"ranking={ranking!r}: units are ranked by their own value, {explained['value']!r}")
+    takes = _profile(runtime, pair, target_input, ranked)
+    graph = _forward_graph(pair, ranked, seed)
     interface = {n: graph.free(n) for n in (TARGET, PICTURE, HEAT, SCORES, EXPLAINED, *results(pair))}
     seeds = _append_seeds(graph, pair, ranked, interface, target, seed, top)
     wanted = target_entry(pair, interface[TARGET], target, seed, top, count)
     default = own_top({"target": wanted})[interface[TARGET]] if target_input == "optional" else None
     graph.add_input(value_info(wanted), default)
-    _append_companions(graph, pair, seeds, interface, opset)
+    _append_companions(graph, pair, seeds, interface)
     entries = result_entries(pair, interface, top)
     if rendering is not None:
-        entries.append(
-            _append_rendering(graph, entries[0], next(iter(results(pair))), interface, rendering, top)
-        )
+        result = next(iter(results(pair)))
+        entries.append(_append_rendering(graph, entries[0], result, interface, rendering, top))
     entries += answers(pair, interface, count, top)
-    inputs = list(pair.manifest["inputs"])
+    inputs, prepared = list(pair.manifest["inputs"]), dict[str, Any]()
     if preprocess is not None:
         inputs = [_prepend_preprocessing(graph, inputs, interface[PICTURE], preprocess)]
+        prepared = preparation(pair, interface[PICTURE], preprocess)
     graph.graph.output.extend(value_info(entry) for entry in entries)
     manifest = {
         **{key: pair.manifest[key] for key in SHARED},
-        **({} if preprocess is None else preparation(pair, interface[PICTURE], preprocess)),
+        **prepared,
         "form": "explain",
         "runtime": runtime,
         "file": FILE,
-        "opset": opset,
-        "seed": seed_graph.resolved(explained, ranked, seed),
+        "opset": _opset(pair),
+        "seed": seed_graph.resolved(pair.manifest["explained"], ranked, seed),
         "top": top,
         "ranking": ranked.value,
         "inputs": inputs,
@@ -251,6 +234,37 @@ def explain_graph(
     made = _finished(graph.proto, manifest, takes.passes if passes is None else passes)
     check(made, runtime)
     return ExplainGraph(made, manifest, pair.folder, pair)
+
+
+def _profile(
+    runtime: str, pair: Pair, target_input: Literal["optional", "required"], ranked: Ranked
+) -> Profile:
+    """Return what a runtime takes; make sure that it takes the graph's inputs."""
+    takes = profile(runtime)
+    check_sizes(runtime, pair.manifest["inputs"])
+    optional = given("target_input", "optional")
+    if target_input == "optional" and not takes.optional_target:
+        raise InputError(f"{optional}: {runtime} would ignore what is given to an optional input")
+    if target_input == "optional" and not ranked.has_strongest:
+        raise InputError(f"{optional}: {ranked.value!r} has no strongest number by itself")
+    return takes
+
+
+def _opset(pair: Pair) -> int:
+    """Return the opset of both models in one graph."""
+    return max(OPSET, opset_of(pair.forward))
+
+
+def _forward_graph(pair: Pair, ranked: Ranked, seed: GraphSeed) -> Assembly:
+    """Return the forward model, to be continued; make sure that it has what is ranked."""
+    proto = at_opset(pair.forward, _opset(pair), IR_VERSION)
+    graph = Assembly(proto, len(pair.manifest["outputs"]), pair.manifest["model"])
+    own = pair.manifest["explained"]["value"]
+    if ranked.value not in graph.taken:
+        raise InputError(f"ranking={ranked.value!r}: the model has no such value")
+    if seed == "unit" and ranked.value != own:
+        raise InputError(f"ranking={ranked.value!r}: units are ranked by their own value, {own!r}")
+    return graph
 
 
 def _default_pair(
@@ -285,10 +299,10 @@ def _append_seeds(
 
 
 def _append_companions(
-    graph: Assembly, pair: Pair, seeds: Sequence[str], interface: Mapping[str, str], opset: int
+    graph: Assembly, pair: Pair, seeds: Sequence[str], interface: Mapping[str, str]
 ) -> None:
     """Append the companion once for each seed, and put what the copies give into one result."""
-    deconv = at_opset(pair.deconv, opset, IR_VERSION)
+    deconv = at_opset(pair.deconv, _opset(pair), IR_VERSION)
     back = [graph.append(deconv, {SEED: seed}) for seed in seeds]
     for name in results(pair):
         parts = {f"{name}/{k}": made[name] for k, made in enumerate(back)}
@@ -365,6 +379,7 @@ def _checked(
     if count is not None and top > count:
         what = "units" if seed == "unit" else "channels"
         raise InputError(f"{given('top', top)}: {explained['value']!r} has {count} {what}")
+    _check_kind(target, ranked, top, seed)
     return ranked, count
 
 
@@ -405,9 +420,9 @@ def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any], 
         return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
         if labels:
-            return f"holds boxes, and {labels} labels do not tell which of their fields are classes"
+            return f"holds {ROWS_OF_BOXES}, and {labels} labels do not tell which of their fields are classes"
         return (
-            "holds boxes, and nothing tells which of their fields are classes, which "
+            f"holds {ROWS_OF_BOXES}, and nothing tells which of their fields are classes, which "
             f"{way('--labels', 'labels=')} would tell"
         )
     if kind == "embedding":

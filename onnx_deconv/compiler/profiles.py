@@ -167,6 +167,11 @@ def _of_sizes(facts: Facts, node: NodeProto) -> bool:
     return node.input[0] in facts.sizes and facts.types.get(node.output[0]) not in _WHOLE
 
 
+def _counts_what_is_found(facts: Facts, node: NodeProto) -> bool:
+    """Tell whether how far a Range goes is computed from numbers that a GPU has, not from sizes alone."""
+    return any(value not in facts.constants and value not in facts.sizes for value in node.input)
+
+
 def _of_another_domain(_: Facts, node: NodeProto) -> bool:
     return own_domain(node.domain) != ""
 
@@ -246,6 +251,7 @@ PROFILES: Mapping[str, Profile] = {
             Form("ReduceProd", "is of whole numbers, which only the CPU computes", _of_int64),
             Form("MatMul", "is of whole numbers, which only the CPU computes", _of_whole_numbers),
             Form("Cast", "makes real numbers of sizes, which only the CPU has", _of_sizes),
+            Form("Range", "goes as far as a number that is not of sizes alone", _counts_what_is_found),
         ),
         companion=("sizes", "pads", "shapes"),
     ),
@@ -261,6 +267,7 @@ PROFILES: Mapping[str, Profile] = {
             Form("ScatterElements", "adds up what meets at one place, for which a plugin is needed", _adds),
             *(Form(name, "is dilated", _dilated) for name in ("MaxPool", "AveragePool", "LpPool")),
             Form("LpPool", f"is of a higher power than {_SECOND}", _of_high_power),
+            Form("RoiAlign", "is computed by a plugin, which is needed there"),
             _ELSEWHERE,
             *(Form(name, "is not known there") for name in ("QLinearConv", "QLinearMatMul")),
             *(Form(name, "is not known there") for name in ("ConvInteger", "MatMulInteger")),
@@ -310,6 +317,7 @@ PROFILES: Mapping[str, Profile] = {
             _ELSEWHERE,
             Form("Gemm", "adds in float16, which it does not there", _adds_in_float16),
             Form("LpPool", "is not known there"),
+            Form("RoiAlign", "is not known there"),
             Form("GlobalLpPool", "is computed wrongly there"),
             Form("Slice", "steps over what a convolution gives, which is wrong there", _steps_over_a_filter),
         ),

@@ -56,7 +56,10 @@ def save_repository(
         What the server calls the model.
     max_batch
         How many images the server runs at once, at most, where the model leaves that open; 0 where it must
-        not put requests together, as the model's answer for an image depends on those beside it.
+        not put requests together, as the model's answer for an image depends on those beside it. This is not
+        tried here, where nothing is run, but by ``convert``, and by
+        ``heeds_neighbours(model, Session(model.proto, model.folder).run_plainly, None)``
+        (:mod:`onnx_deconv.verification`, :mod:`onnx_deconv.runtime`).
     check
         A last look at the folder of the explain graph, the first that is written; where it raises
         anything, all stays as it was.

@@ -119,6 +119,11 @@ class Served:
         feeds, images = self._feeds(request.inputs)
         explains = not set(names) <= set(self.own_outputs)
         targets = self._targets(request.inputs.get(self.target), images)
+        if self.target in request.inputs and not explains:
+            raise InputError(
+                f"{self.target!r}: nothing is explained here: name {self.reconstruction!r} among the "
+                "outputs, or leave it out"
+            )
         if explains:
             for name, array in feeds.items():
                 check_finite(name, array)
