@@ -1070,6 +1070,22 @@ def test_sigmoids_of_boxes_and_classes_that_are_joined_are_asked_about():
     assert one.channel == 0
 
 
+def test_scores_and_objectness_before_their_sigmoids_are_ranked_as_probabilities(tmp_path):
+    """Of two numbers far below zero the product is large, and that of their sigmoids is next to nothing."""
+    body = f"{FOURS} om = Conv<strides=[4,4]>(x, ko) ot = Reshape(om, shape) of = Transpose<perm=[0,2,1]>(ot)"
+    weights = {
+        "kb": np.ones((4, 1, 4, 4), np.float32) / 16, "ks": np.ones((2, 1, 4, 4), np.float32) / 16,
+        "ko": np.ones((1, 1, 4, 4), np.float32) / 16, "shape": np.array([0, -1, 16]),
+    }  # fmt: skip
+    proto = named(model(f"{body} y = Concat<axis=2>(bt, of, st)", weights, "N,1,16,16"), "a", "b")
+    image = np.zeros((1, 1, 16, 16), np.float32)
+    image[..., :4, :4], image[..., 8:12, 4:8] = -9, 3
+    (found,) = in_all_three(proto, image, tmp_path, 1)
+    assert found.position == (9,)
+    # The class and the objectness are a mean over the cell's 16 pixels each.
+    np.testing.assert_allclose(found.reconstruction, 2 * cell(2, 1)[0], atol=1e-6)
+
+
 def test_a_share_of_the_image_is_explained_by_any_rules():
     """The number is not told by the axes of the map that the explanation starts from."""
     proto = model("c = Conv<strides=[4,4]>(x, k) p = Sigmoid(c) y = ReduceMean<axes=[1,2,3],keepdims=0>(p)",

@@ -189,3 +189,70 @@ def test_points_that_a_sigmoid_makes_are_not_the_scores_of_queries(names):
     np.testing.assert_allclose(
         [f.reconstruction for f in found], gradient(position, channel), rtol=1e-4, atol=1e-6
     )
+
+
+def best(classes=CLASSES):
+    """The rows and the classes of each image's most probable class of a softmax, without its last field."""
+    shares = scores(torch.from_numpy(IMAGES).double()).softmax(-1)[..., :classes]
+    return np.divmod(shares.numpy().reshape(len(IMAGES), -1).argmax(1), classes)
+
+
+def assert_explained(ask, position, channel):
+    found = ask(IMAGES)
+    assert [(f.channel, f.position) for f in found] == [
+        (c, (p,)) for p, c in zip(position, channel, strict=True)
+    ]
+    arrays = [f.reconstruction for f in found]
+    np.testing.assert_allclose(arrays, gradient(position, channel), rtol=1e-4, atol=1e-6)
+
+
+BEFORE = ATTENTION.partition(" p =")[0]
+
+
+@pytest.mark.parametrize("labels", [None, ["a", "b"]])
+def test_the_last_share_of_a_softmax_beside_sigmoids_boxes_is_no_object(labels):
+    """In one value, as in two: not the first is left out, as of SSD."""
+    proto = model(
+        f"{BEFORE} s = Sigmoid(b) p = Softmax<axis=2>(z) y = Concat<axis=2>(s, p)", WEIGHTS, "N,3,8,8"
+    )
+    assert_explained(Explainer(proto, "gradient", providers="cpu", labels=labels), *best(CLASSES - 1))
+
+
+@pytest.mark.parametrize("order", ["low, high, p", "p, low, high"])
+def test_two_corners_beside_the_scores_of_queries_are_a_box(order):
+    body = f"""{ATTENTION} s = Sigmoid(b) xy, wh = Split<axis=2>(s, halves) half = Mul(wh, by)
+               low = Sub(xy, half) high = Add(xy, half) y = Concat<axis=2>({order})"""
+    weights = WEIGHTS | {"halves": np.array([2, 2]), "by": np.float32([0.5])}
+    proto = model(body, weights, "N,3,8,8")
+    with pytest.raises(InputError, match="nothing tells which of their fields 0 to 6 are classes"):
+        Explainer(proto, "gradient")(IMAGES)
+    each = scores(torch.from_numpy(IMAGES).double()).numpy().reshape(len(IMAGES), -1).argmax(1)
+    assert_explained(
+        Explainer(proto, "gradient", providers="cpu", labels=list("abc")), *np.divmod(each, CLASSES)
+    )
+
+
+def test_a_box_that_sigmoids_make_is_no_objectness_and_classes():
+    """Three names fit one sigmoid's four numbers, but then nothing would be left for a box."""
+    proto = model(f"{BEFORE} s = Sigmoid(b) y = Concat<axis=2>(s, z)", WEIGHTS, "N,3,8,8")
+    with pytest.raises(InputError, match="3 labels do not tell which of their fields 0 to 6 are classes"):
+        Explainer(proto, "gradient", labels=list("abc"))(IMAGES)
+
+
+@pytest.mark.parametrize("outputs", ["u z", "z u", "z s u"])
+def test_points_without_a_name_are_not_taken_for_scores(outputs):
+    weights = WEIGHTS | {"two": random(WIDTH, 2, seed=9)}
+    proto = model(f"{BEFORE} s = Sigmoid(b) j = MatMul(t, two) u = Sigmoid(j)", weights, "N,3,8,8", outputs)
+    with pytest.raises(InputError, match="nothing tells which of their fields"):
+        Explainer(proto, "gradient")(IMAGES)
+
+
+@pytest.mark.parametrize("outputs", ["z n", "n z"])
+def test_a_mask_for_each_query_tells_the_fields_of_its_classes(outputs):
+    """As MaskFormer's, of which the last field stands for no object."""
+    weights = WEIGHTS | {"map": np.array([0, QUERIES, 4, 4])}
+    proto = model(f"{BEFORE} q_f = MatMul(t, f) n = Reshape(q_f, map)", weights, "N,3,8,8", outputs)
+    ask = Explainer(proto, "gradient", providers="cpu", labels=["a", "b"])
+    assert_explained(ask, *best(CLASSES - 1))
+    with pytest.raises(InputError, match="'z' holds the scores of boxes, and nothing tells"):
+        Explainer(proto, "gradient")(IMAGES)

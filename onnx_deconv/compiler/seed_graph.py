@@ -270,7 +270,7 @@ def _classes(op: Emitter, by: Signal, ranked: Ranked) -> Signal:
         if objectness is None:
             return scores
         certain = op.Slice(by, [objectness], [objectness + 1], [1])
-        squash = op.Sigmoid if ranked.fields.raw and not probable else op.Identity
+        squash = op.Identity if probable else op.Sigmoid
         return op.Mul(squash(scores), squash(certain))
     if ranked.by_output:
         return by

@@ -184,6 +184,8 @@ def parts(
             squashed = _by_name(alike, named or ())
         elif squashed and wide and not squashed & wide and len(alike) == len(squashed) + len(wide):
             squashed = set()  # DETR's boxes are shares of the image's size, and so made by a sigmoid
+        if _may_be_points(alike, squashed, named or ()):
+            continue
         called = {k for k in alike if k < len(named or ()) and (named or ())[k] == "boxes"}
         rest = alike.keys() - called or alike.keys()  # a sigmoid makes coordinates, too
         scores = (
@@ -198,6 +200,22 @@ def parts(
                 for k in range(len(outputs))
             ]
     return found
+
+
+def _may_be_points(
+    outputs: Mapping[int, tuple[Shape, int | None, bool]],
+    squashed: Collection[int],
+    named: Sequence[Part | None],
+) -> bool:
+    """Tell whether the only probabilities may be points, shares of the image's size as boxes are.
+
+    Then more numbers, which no sigmoid makes, stand beside them, and no name and no box tells more.
+    """
+    of_boxes = [k for k, each in outputs.items() if each[1] == BOX]
+    pairs = [k for k in squashed if outputs[k][1] == 2]  # noqa: PLR2004
+    bare = [k for k in outputs if k not in squashed and k not in of_boxes]
+    told = any(k < len(named) and named[k] is not None for k in (*pairs, *bare))
+    return bool(pairs and bare) and not told and {*pairs, *of_boxes} == {*squashed}
 
 
 def _by_name(outputs: Collection[int], named: Sequence[Part | None]) -> set[int]:
@@ -318,9 +336,11 @@ class Fields:
         sizes = Counter(groups[k] for k in found)
         of_classes = [group for group, size in sizes.items() if size == count]
         classes = [k for k in found if groups[k] in of_classes] if len(of_classes) == 1 else found
-        if len(sizes) == 1 and len(found) == count + 1:
+        if len(sizes) == 1 and len(found) == count + 1 and len(groups) - len(found) >= BOX:
             classes = found[1:]
         others = [k for k in found if k not in classes]
+        if found == [*range(BOX)] and count == BOX and len(groups) in (2 * BOX, 2 * BOX + 1):
+            return None  # a box in shares of the image's size, before numbers that no sigmoid makes
         if classes != [*range(classes[0], classes[0] + count)] or len(others) > 1:
             return None
         return cls(classes[0], count, next(iter(others), None))
@@ -382,8 +402,7 @@ class Fields:
         if self.objectness is None:
             return found
         certain = values[:, self.objectness, None]
-        raw = self.raw and not self.probable
-        return _sigmoid(found) * _sigmoid(certain) if raw else found * certain
+        return found * certain if self.probable else _sigmoid(found) * _sigmoid(certain)
 
     def best(self, values: Array) -> Array:
         """Return each class's score in its best box, shape (N, C), given a value as the model has it."""

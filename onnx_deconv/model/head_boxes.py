@@ -32,13 +32,22 @@ def with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
         for head in found
     ]
     told, of = [], parts(sized, named)
+    masked = [own is not None and _has_masks(model, found, own[0]) for own in sized]
+    of = [
+        "scores" if masks and part == "all" and head.boxes is None else part
+        for head, part, masks in zip(found, of, masked, strict=True)
+    ]
     boxes = [h for h, part in zip(found, of, strict=True) if part == "boxes"]
     shares = any(squashed_before(model, h.output) for h in boxes)
     alike = sum(own is not None and own[1] == BOX for own in sized) > 1  # scores, perhaps, or boxes
-    for head, own, part, name in zip(found, sized, of, named, strict=True):
+    for head, own, part, name, masks in zip(found, sized, of, named, masked, strict=True):
         if own is None:
             told.append(head)
             continue
+        of_rows = [each for each in sized if each is not None and each[0] == own[0]]
+        points = BOX // 2 if len(of_rows) > 1 and head.squash == "each" else BOX
+        shared = _shared(model, head.start, own[1])
+        in_shares = shared is not None and not model.joined[head.start].beside
         grid = len(own[0]) > 1 and not squashed_before(model, head.start)
         more = behind(model.metadata, maps if part == "all" else ())
         picked = head.boxes
@@ -53,19 +62,27 @@ def with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
             part if picked is None else picked.part,
             scores,
             _shares(model, head, count),
-            ends_with_nothing(own[1], model.outputs, shares=shares),
+            ends_with_nothing(
+                own[1], model.outputs, shares=shares or in_shares or (masks and part == "scores")
+            ),
             grid or head.squash is not None,
             tuple(more),
             told=kept if picked is None else picked.told,
-            probable=head.ranked is not None,
-            shared=_shared(model, head.start, own[1]),
+            probable=head.ranked is not None or bool(squashed_before(model, head.start)),
+            shared=shared,
             scores=_scores(model, head, own[1]),
             multiplied=holds_products_of_a_field(model, head.start),
-            unsure=part == "all" and own[1] == BOX and name != "scores" and picked is None,
+            unsure=part == "all" and own[1] in (BOX, points) and name != "scores" and picked is None,
         )
         left = replace(head, elements=None, own=None) if kept else head
         told.append(replace(left, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _has_masks(model: Model, found: Sequence[Head], rows: Shape) -> bool:
+    """Tell whether another output has a map for each row, as MaskFormer's queries have a mask each."""
+    maps = {class_count(model, head) for head in found if head.kind == "class map" and head.problem is None}
+    return len(rows) == 1 and rows[0] is not None and rows[0] in maps
 
 
 def _kept(elements: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
@@ -93,13 +110,15 @@ def _scores(model: Model, head: Head, count: int | None) -> Sequence[int] | None
 def _shared(model: Model, value: str, count: int | None) -> int | None:
     """Return among how many fields of boxes one softmax, or one of each level, shares out probabilities."""
     joined = model.joined.get(value)
-    if joined is None or not joined.beside or count is None:
+    if joined is None or count is None:
         return None
     along = [(node, compared_by(model, node)) for node in joined.squashed]
+    if not joined.beside:  # sigmoids make the box
+        along = [each for each in along if each[1] is not None]
     shapes = [(model.type_of(node.inputs[0].name).shape, axis) for node, axis in along]
     sizes = {None if shape is None or axis is None else shape[axis] for shape, axis in shapes}
-    size = sizes.pop()
-    return size if not sizes and size is not None and count - size == BOX else None
+    size = next(iter(sizes), None) if len(sizes) == 1 else None
+    return size if size is not None and count - size == BOX else None
 
 
 def before_squashing(model: Model, head: Head) -> Head:

@@ -200,9 +200,10 @@ def _joins_a_box(model: Model, tail: Tail, axes: Axes) -> bool:
     node = join_below(model, tail.start)
     if node is None or ForwardNode(node, model).axis() != axes.classes:
         return False
-    return len(node.inputs) > 1 and BOX in [
-        (model.type_of(v.name).shape or (None,))[axes.classes] for v in node.inputs
-    ]
+    sizes = [(model.type_of(v.name).shape or (None,) * (axes.classes + 1))[axes.classes] for v in node.inputs]
+    several = len(sizes) > 1 and None not in sizes
+    halves = [BOX // 2] * 2  # two corners, or a centre and a size, before or behind the scores
+    return several and (BOX in sizes or (sizes != halves and halves in (sizes[:2], sizes[-2:])))
 
 
 def _shares_size(model: Model, tail: Tail, along: int) -> bool:
