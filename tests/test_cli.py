@@ -1000,6 +1000,8 @@ def test_json_holds_no_number_that_json_does_not_know(capsys):
 def test_small_writers():
     assert table([["a", "bb"], ["ccc", "d"]], " ") == " a    bb\n ccc  d"
     assert [sizes(None), sizes([]), sizes(["N", None, 3])] == ["?", "scalar", "N×?×3"]
+    formula = "(floor(floor(height/2 - 1/2)/2) + 1)*(floor(floor(width/2 - 1/2)/2) + 1)"
+    assert sizes(["N", 22, formula]) == "N×22×?"
     assert [in_bytes(7), in_bytes(7400), in_bytes(7_400_000)] == ["7 B", "7 kB", "7.4 MB"]
 
 

@@ -5,6 +5,7 @@ the mean of a cell's pixels less five, and minus that.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -458,6 +459,31 @@ def test_boxes_are_ranked_by_the_share_of_a_class_and_never_by_that_of_nothing(
     assert shares[0] == pytest.approx(values[1] / values.sum(), rel=1e-5)
     assert [e.position for e in explainer(proto)(SCENE[:1], "bright#2")] == [(6,)]
     assert [e.position for e in explainer(proto)(SCENE[1:], "dark")] == [(10,)]
+
+
+@pytest.mark.parametrize("labels", [(), ("bright", "dark")])
+@pytest.mark.parametrize(
+    ("squash", "cells"), [("Softmax<axis=2>", [(3, 0), (0, 3)]), ("Sigmoid", [(1, 2), (0, 3)])]
+)
+@pytest.mark.parametrize("where", NOTHING_AT)
+def test_what_stands_for_nothing_may_be_cut_off_behind_the_probabilities(
+    where, squash, cells, labels, tmp_path
+):
+    """As SSD's and DETR's files drop it: the others stay what they are, and boxes are ranked as before."""
+    order = NOTHING_AT[where]
+    scores = np.concatenate([PIXELS, 3 * PIXELS[:1]])[order], np.float32([-5, 5, -20])[order]
+    start = np.array([int(where == "first")])
+    more = {"k": scores[0], "o": scores[1], "flat3": np.array([0, 3, -1]), "from": start, "to": start + 2}
+    more["fields"] = np.array([2])
+    proto = net(
+        f"""{MAPS} r = Reshape(c, flat3) q = Transpose<perm=[0,2,1]>(r) p = {squash}(q)
+            t = Slice(p, from, to, fields) w = Slice(r, first, second, second) n = Mul(w, zero)
+            around = Add(n, corners) boxes = Transpose<perm=[0,2,1]>(around)""",
+        "boxes t", labels=labels, **more,
+    )  # fmt: skip
+    found = in_all_three(proto, SCENE, tmp_path, 0)
+    assert [e.position for e in found] == [(4 * y + x,) for y, x in cells]
+    np.testing.assert_allclose(arrays(found), 10 * np.concatenate([cell(*at) for at in cells]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -934,7 +960,7 @@ def test_numbers_of_classes_are_never_taken_for_scores():
     """Boxes, a score and a class are six numbers, as boxes and the scores of two classes are."""
     body = f"{APART} {ONCE} odd = Sin(v) {ROW} ou = Unsqueeze(odd, none) y = Concat<axis=2>(boxes, ou, cu)"
     proto = net(body)
-    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 5'"
+    said = "nothing tells which of their fields 0 to 5 are classes: give a target such as 'field 4'"
     with pytest.raises(InputError, match=said):
         explainer(proto)(SCENE)
 
@@ -1127,6 +1153,26 @@ def test_labels_that_fit_no_fields_are_told_from_those_that_would(order, names, 
     proto = model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16")
     with pytest.raises(InputError, match=said):
         explainer(proto, labels=list(names) or None)(SCENE)
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "verify"])
+@pytest.mark.parametrize(("names", "told"), [("abcde", True), ("abc", False)])
+def test_commands_that_explain_no_photograph_tell_of_labels_that_fit_no_fields(
+    tmp_path, monkeypatch, command, names, told
+):
+    """Four numbers of a box, three classes and an objectness in one row: three labels fit, five do not."""
+    monkeypatch.chdir(tmp_path)
+    body = f"""
+        {FOURS} om = Conv<strides=[4,4]>(x, ko) ot = Reshape(om, shape) of = Transpose<perm=[0,2,1]>(ot)
+        q = Sigmoid(st) o = Sigmoid(of) y = Concat<axis=2>(q, bt, o)
+    """
+    kernels = {name: np.ones((n, 1, 4, 4), np.float32) for name, n in (("kb", 4), ("ks", 3), ("ko", 1))}
+    onnx.save(model(body, {**kernels, "shape": np.array([0, -1, 16])}, "N,1,16,16"), "boxes.onnx")
+    Path("labels.txt").write_text("\n".join(names))
+    code, stdout, stderr = run(command, "boxes.onnx", "--labels", "labels.txt")
+    said = "5 labels do not tell which fields of its boxes are classes; 3 would"
+    assert code == 0
+    assert (stdout + stderr).count(said) == told
 
 
 FINE_AND_COARSE = """

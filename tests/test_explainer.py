@@ -453,6 +453,17 @@ def test_what_dies_whatever_it_starts_from_stays_zero(fading):
     assert "instead" not in found.note
 
 
+def test_what_several_methods_die_of_is_told_once():
+    """Against a class that a Relu has its score from, no rectifying method lets a signal through."""
+    body = "a = Conv(x, k) b = Relu(a) c = MaxPool<kernel_shape=[2,2],strides=[2,2]>(b) d = Conv(c, l)"
+    end = "e = Relu(d) g = GlobalAveragePool(e) f = Flatten(g) y = Softmax(f)"
+    ones = {"k": np.ones((4, 1, 3, 3), np.float32), "l": np.ones((3, 4, 1, 1), np.float32)}
+    (found,) = Explainer(model(f"{body} {end}", ones, {"x": "N,1,8,8"}), "auto", providers="cpu")(
+        np.ones((1, 1, 8, 8), np.float32), "-1"
+    )
+    assert found.note == "the signal of 'f' (seed one) died at 'Relu/e'; explained 'f' by gradient instead"
+
+
 def test_a_saved_pair_starts_where_it_was_made_to_and_falls_back_likewise(fading, tmp_path):
     save(compile_pair(load(fading)), tmp_path)
     saved = Explainer(tmp_path, providers="cpu")

@@ -248,6 +248,18 @@ def test_bands_of_several_files_or_pages_are_joined(tmp_path):
         )
 
 
+def test_bands_of_several_files_are_no_photograph(tmp_path):
+    """An input of four channels takes photographs, which are preprocessed: each is one file."""
+    net, band = saved(of_one_band(4, 3), tmp_path / "net.onnx"), np.zeros((6, 7), np.uint8)
+    several = []
+    for k in range(4):
+        Image.fromarray(band).save(tmp_path / f"{k}.tif")
+        several += ["--input", f"x={tmp_path / f'{k}.tif'}"]
+    message = refused("explain", net, *several, "-o", tmp_path / "out")
+    assert "input 'x' takes photographs, each in one file, and got 4" in message
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("planar", ["separate", "contig"])
 def test_a_tiff_of_many_bands_is_read_by_tifffile(planar, tmp_path):
     tifffile = pytest.importorskip("tifffile")

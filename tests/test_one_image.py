@@ -404,3 +404,34 @@ def test_an_image_that_is_given_is_no_input_any_more():
     one = with_inputs(loaded, {"other": IMAGES[1]})
     assert (one.inputs, one.image_axis_added) == (["x"], {"x"})
     np.testing.assert_allclose(arrays(explainer(one)(IMAGES[0], 1)), arrays(both), atol=1e-6)
+
+
+# Images of one batch
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 2])
+def test_images_that_would_share_a_range_are_explained_one_by_one(batch):
+    """Beside a brighter image a coarser range would round the others' numbers otherwise."""
+    text = f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[{batch}, 3, 8, 8] x) => (float[{batch}, 3] y) {{
+            q, s, z = DynamicQuantizeLinear(x) c = DequantizeLinear(q, s, z)
+            d = Mul(c, c) p = GlobalAveragePool(d) y = Flatten(p)
+        }}
+    """
+    explain = Explainer(onnx.parser.parse_model(text), "gradient", providers="cpu", kind="classes")
+    images = np.random.default_rng(3).uniform(0, 1, (2, 3, 8, 8)).astype(np.float32)
+    images[1] *= 100
+    dim, bright = explain(images, 1, seed="one")
+    # The derivative of a mean of squares: twice the number, of a grid of 255 steps from 0 to the largest.
+    for one, image in ((dim, images[0]), (bright, images[1])):
+        step = image.max() / 255
+        expected = np.zeros_like(image)
+        expected[1] = 2 * np.rint(image[1] / step) * step / 64
+        if batch == 2 and one is dim:  # the file says that two run together
+            assert not np.allclose(one.reconstruction, expected, rtol=1e-3)
+        else:
+            np.testing.assert_allclose(one.reconstruction, expected, rtol=1e-3)
+            assert explain.scores(images)[one.image, 1] == pytest.approx(
+                (expected[1] ** 2).sum() * 64 / 4, rel=1e-3
+            )

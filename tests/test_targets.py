@@ -1126,10 +1126,11 @@ def test_the_explain_graph_is_given_a_box_that_the_library_names():
 def test_without_labels_a_field_of_a_box_is_named():
     ask = explainer(detector(labels=()))
     with pytest.raises(
-        InputError, match=r"holds boxes, and nothing tells which of their fields 0 to 5 are classes"
+        InputError,
+        match="holds rows of numbers, as of boxes or points, and nothing tells which of their fields 0 to 5",
     ):
         ask(SCENE)
-    with pytest.raises(ModelError, match="holds boxes"):
+    with pytest.raises(ModelError, match="holds rows of numbers, as of boxes or points, and nothing"):
         in_one_graph(detector(labels=()), SCENE)
     told = [
         inspect_model(load(detector(labels=names))).heads[0].targets for names in ((), ("bright", "dark"))

@@ -12,6 +12,8 @@ from onnx_deconv import Explainer, compile_pair, explain_graph, load
 from onnx_deconv.compiler.explain_manifest import own_top
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.imaging import save_png
+from onnx_deconv.runtime import SignalMeter
+from onnx_deconv.semantics import Semantics
 from onnx_deconv.verification import verify
 
 X = {"x": numbers((3, 3, 8, 8), "x")}
@@ -392,6 +394,37 @@ def test_a_nan_of_the_signal_is_traced_to_its_node():
     x = np.float32([[1e-42, 1]])
     (found,) = Explainer(proto, semantics="gradient", kind="classes")({"x": x})
     assert "the signal is first infinite or NaN at 'p'" in found.note
+
+
+def outgrowing():
+    """Units at their upper bound, which guided lets pass: what it sends back is 10⁷⁵ times the seed."""
+    layers = (f"{b} = Mul({a}, huge) {c} = Clip({b}, zero, six)" for a, b, c in ("xpq", "qrs", "stu"))
+    body = " ".join((*layers, "y = Flatten(u)"))
+    weights = {"huge": np.float32(1e25), "zero": np.float32(0), "six": np.float32(6)}
+    return model_of(body, {"x": ("N", 1, 4, 4)}, weights)
+
+
+def test_a_signal_that_outgrows_its_numbers_names_the_way_out(tmp_path):
+    x, proto = np.ones((1, 1, 4, 4), np.float32), outgrowing()
+    for measure in (False, True):
+        (found,) = Explainer(proto, "guided", kind="classes", measure=measure)({"x": x}, 0)
+        assert "by the gradient it may stay finite: semantics='gradient'" in found.note
+    (found,) = Explainer(proto, "gradient", kind="classes")({"x": x}, 0)
+    assert (found.reconstruction == 0).all()
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    np.save(tmp_path / "x.npy", x[0])
+    how = ("explain", tmp_path / "m.onnx", tmp_path / "x.npy", "--kind", "classes", "--target", "0")
+    code, _, err = run(*how, "--rules", "guided", "--output", tmp_path / "out")
+    assert (code, err.count("by the gradient it may stay finite: --rules gradient")) == (2, 1), err
+    code, _, err = run(*how, "--rules", "gradient", "--output", tmp_path / "out")
+    assert code == 0, err
+
+
+def test_of_a_signal_that_outgrows_its_numbers_no_share_is_told():
+    """What of it is known passed whole: the meter neither warns, as NumPy does of ∞/∞, nor calls it lost."""
+    meter = SignalMeter(load(outgrowing()), "u", Semantics("guided"))
+    (found,) = meter({"x": np.ones((1, 1, 4, 4), np.float32)}, np.ones_like)
+    assert (found.share, found.warning) == (1.0, None)
 
 
 def field(number, content):

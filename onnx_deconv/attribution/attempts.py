@@ -102,8 +102,10 @@ class Column:
         return strongest(np.abs(seed)) if kind == "strongest" or alone else None
 
     def note(self, image: int, text: str) -> None:
-        """Add to what is noted of an image."""
-        self.notes[image] = f"{self.notes[image]}; {text}" if self.notes[image] else text
+        """Add to what is noted of an image, once where several starts tell the same."""
+        told = self.notes[image]
+        if text not in (told or "").split("; "):
+            self.notes[image] = f"{told}; {text}" if told else text
 
 
 def explain_column(passes: Passes, starts: Sequence[Start], aims: Sequence[Aim]) -> Column:

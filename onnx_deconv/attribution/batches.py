@@ -7,8 +7,10 @@ import numpy as np
 
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array, Model
-from onnx_deconv.model.axis_names import axis_names
+from onnx_deconv.model.axis_names import axis_names, has_batches
+from onnx_deconv.operators import traits_of
 from onnx_deconv.operators.axes import BATCH
+from onnx_deconv.operators.traits import RANGE
 
 Batch = Any
 """Images as a model takes them, shape (N, ...), or the one image of a model that takes no batches: an array,
@@ -113,7 +115,10 @@ def check_finite(name: str, array: Array) -> None:
 
 
 def chunks(model: Model, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict[str, Array]]]:
-    """Cut a batch into what a model takes at once: all of it, or its fixed batch size.
+    """Cut a batch into what a model takes at once: all of it, its fixed batch size, or one image.
+
+    One by one go the images of a model that finds one range for all of a batch, as one that was quantised
+    dynamically does: what is told of an image does not depend on those beside it.
 
     Yields
     ------
@@ -126,12 +131,17 @@ def chunks(model: Model, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict
         If the number of images is no multiple of the fixed batch size.
     """
     total = length(model, feeds)
-    step = model.batch or total
+    step = model.batch or (1 if _has_ranges(model) else total)
     if total % step:
         raise InputError(f"the model takes {step} images at a time; {total} is no multiple of that")
     for first in range(0, total, step):
         cut = batched(model)
         yield first, {name: a[first : first + step] if name in cut else a for name, a in feeds.items()}
+
+
+def _has_ranges(model: Model) -> bool:
+    """Tell whether images that are kept apart to the end get one range in common on the way."""
+    return any(RANGE in traits_of(node) for node in model.graph.nodes) and has_batches(model)
 
 
 def length(model: Model, feeds: Mapping[str, Array]) -> int:

@@ -39,6 +39,7 @@ from onnx_deconv.model.head import (
     chosen,
     class_count,
     fields_of,
+    labels_unfit,
     numbered_alike,
     undecided,
 )
@@ -168,7 +169,8 @@ class Explainer:
         layer = None if manifest is None else explained_value(manifest)
         self.layer = self.scores_layer if layer is None else layer
         told = None if self.fields is None and self.head.boxes is not None else self.classes
-        if (differ := names_differ(told, len(self.labels.names))) is not None:
+        unfit = labels_unfit(self.head, self.fields, len(self.labels.names))
+        if (differ := unfit or names_differ(told, len(self.labels.names))) is not None:
             logger.warning("%s: %s", self.model.name, differ)
         self._of_layer = layer is not None and manifest is not None and not manifest["explained"]["output"]
         compiled = partial(
@@ -481,7 +483,7 @@ class Explainer:
                 unit = _Unit(
                     channel=wanted.first,
                     score=subject.score(image, wanted, aim),
-                    standing=subject.standing(layer, image, wanted),
+                    standing=subject.standing(layer, image, wanted, aim),
                     label=self.labels.name(wanted.first) if of_classes and single else None,
                     position=aim.asked if found is None else found,
                     words=wanted.words,
@@ -529,7 +531,7 @@ class Explainer:
             seed=column.kinds[image],
             reconstruction=next(iter(found.values())),
             reconstructions=found,
-            note=self._remarks.note(column, image, survived, unit.equals, of_class=of_scores),
+            note=self._remarks.note(column, image, survived, unit.equals, unit.standing),
             semantics=start.semantics,
             depends=self._remarks.dependence(column, image).depends,
             output=self.head.output if of_scores else None,

@@ -55,7 +55,8 @@ class Explanation:
     score
         For scores: the model's own output for the class (a probability where the model ends in a
         Softmax); for other values: the activation (the map's strongest where no position is given; of a class
-        that a softmax compares with others at each position, the logarithm of its best odds against these).
+        that a softmax compares with others at each position, the logarithm of its best odds against these;
+        before a sigmoid it is this logarithm, too). ``standing.probability`` is the probability.
     position
         The unit's position in the feature map, chosen or the map's strongest; ``None`` for scores or a
         whole map.
@@ -72,10 +73,10 @@ class Explanation:
     equals
         How many others are exactly as strong, where it was chosen for its strength.
     note
-        A remark for the reader: that the signal became zero before it reached the input, at which node,
-        and what was explained in its place; that others are as strong; that the picture does not, or hardly,
-        depend on the image; else ``None``. ``standing.warning`` says whether the model hardly sees the class
-        in it.
+        A remark for the reader: that what is explained is, more likely than not, not there; that the signal
+        became zero before it reached the input, at which node, and what was explained in its place; that
+        others are as strong; that the picture does not, or hardly, depend on the image; else ``None``.
+        ``standing.warning`` says whether the model hardly sees the class in it.
     semantics
         All choices that it was made with.
     depends
@@ -208,7 +209,7 @@ class Explanation:
     def caption(self) -> str:
         """What is explained, its score, and a class's rank unless it is the first: ``tabby, 0.94``."""
         rank = f", {self.standing.words}" if self.standing.of_class and self.standing.is_behind else ""
-        return f"{self.name}, {self.score:.3g}{rank}{self.equals.words}"
+        return f"{self.name}, {self.score:.3g}{self.standing.beside(self.score)}{rank}{self.equals.words}"
 
     def views(self, scales: Scales | None = None) -> Drawn:
         """Return all pictures as arrays, by the names in :data:`onnx_deconv.imaging.VIEWS`.
@@ -270,10 +271,11 @@ class Explanation:
         """Return what a reader has to know of it, for people."""
         standing = self.standing
         labelled = standing.of_class and self.label is not None
-        of_class = "score" if standing.probability is None else "probability"
+        beside = standing.beside(self.score)
+        of_class = "score" if standing.probability is None or beside else "probability"
         facts = {
             "explained": f"{self.label} (class {self.channel})" if labelled else self.name,
-            of_class if standing.of_class else "activation": f"{self.score:.3g}",
+            of_class if standing.of_class else "activation": f"{self.score:.3g}{beside}",
             **({} if standing.rank is None else {"rank": f"{standing.rank} of {standing.among}"}),
             "method": f"{self.method}, seed {self.seed}, from {self.layer}",
         }

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx_deconv.attribution.attempts import Column, Start
 from onnx_deconv.attribution.forward_pass import Pass
 from onnx_deconv.attribution.sessions import Sessions
-from onnx_deconv.attribution.standing import Equals
+from onnx_deconv.attribution.standing import Equals, Standing
 from onnx_deconv.attribution.tiled_pass import TiledPass
 from onnx_deconv.compiler.dependence import ImageDependence, of_a_map
 from onnx_deconv.errors import given
@@ -80,17 +80,20 @@ class Remarks:
         return found
 
     def note(
-        self, column: Column, image: int, survived: Survival | None, equals: Equals, *, of_class: bool
+        self, column: Column, image: int, survived: Survival | None, equals: Equals, standing: Standing
     ) -> str | None:
-        """Say what became of the signal, what is as strong, and whether this can be about the image."""
+        """Say whether it is there, what became of the signal, what is as strong, if it is about the image."""
         blind, layer = self.dependence(column, image).note, column.starts[image].layer
-        tied = self._tied(layer, equals, of_class=of_class)
+        tied = self._tied(layer, equals, of_class=standing.of_class)
         squashed = _SQUASHED.format(layer) if layer in self._squashed else None
         node = self._joined.get(layer)
         if node is not None and f"died at {label(node)!r}" in (column.notes[image] or ""):
             squashed = _JOINED.format(node.inputs[0].name)
         left = None if survived is None else survived.warning
-        return "; ".join(filter(None, (column.notes[image], tied, squashed, left, blind))) or None
+        return (
+            "; ".join(filter(None, (standing.doubt, column.notes[image], tied, squashed, left, blind)))
+            or None
+        )
 
     def _tied(self, layer: str, equals: Equals, *, of_class: bool) -> str | None:
         """Say what is exactly as strong as what is explained, and which layer tells all of them apart."""

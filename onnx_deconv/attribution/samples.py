@@ -246,6 +246,11 @@ class Reader:
 
     def _of_pictures(self, name: str, given: Any) -> list[Part]:
         how = self.pictures[name]
+        if _are_files(given):
+            raise InputError(
+                f"input {name!r} takes photographs, each in one file, and got {len(given)}: join them in one "
+                "picture or .npy file"
+            )
         source = given if isinstance(given, Source) else source_for(self.model, name, how, given, self.page)
         assumed = None if source.numbers is not None else self.assumed
         return [
@@ -258,7 +263,7 @@ class Reader:
         if isinstance(given, str | os.PathLike):
             read = read_numbers(given)
             return read.array, os.path.basename(given), read.channels_first  # noqa: PTH119
-        if isinstance(given, list | tuple) and given and all(isinstance(g, str | os.PathLike) for g in given):
+        if _are_files(given):
             bands = [read_numbers(each).array for each in given]
             flat = [band[None] if band.ndim == len("HW") else band for band in bands]
             if len({band.shape[1:] for band in flat}) > 1:
@@ -343,6 +348,15 @@ def _seen_by_the_model(how: Preprocess | CustomPreprocess, tensor: Array) -> Pho
     picture = how.undone(tensor)
     size = (picture.shape[0], picture.shape[1])
     return Photo(picture, tensor, Geometry(size, size, size, (0, 0)))
+
+
+def _are_files(given: Any) -> bool:
+    """Tell whether several files are given for one input."""
+    return (
+        isinstance(given, list | tuple)
+        and bool(given)
+        and all(isinstance(g, str | os.PathLike) for g in given)
+    )
 
 
 def _is_for(takes: ImageInput, given: Any) -> bool:

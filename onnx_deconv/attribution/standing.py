@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onnx_deconv.attribution.chance import EVEN
 from onnx_deconv.model import Array
 from onnx_deconv.model.head import Head
 from onnx_deconv.operators import find
 from onnx_deconv.operators.traits import LOGARITHM, PROBABILITY
+from onnx_deconv.runtime import percent
 
 _IMPROBABLE = 0.01
 """A class is called improbable if its probability is less than this share of the most probable one's."""
@@ -52,9 +54,11 @@ class Standing:
     among
         How many channels there are.
     probability
-        The class's, 0..1, where the model gives any.
+        The class's, 0..1, where the model gives any; of a map, where it is highest; of boxes, the best one's.
     improbable
         Whether the image hardly shows the class, by what the model says.
+    absent
+        Whether the class, more likely than not, is nowhere in the image, as a box, a sigmoid or its map says.
     """
 
     asked: str
@@ -63,6 +67,7 @@ class Standing:
     among: int = 0
     probability: float | None = None
     improbable: bool = False
+    absent: bool = False
 
     @classmethod
     def of_a_class(cls, head: Head, asked: str, scores: Array, channel: int) -> "Standing":
@@ -89,7 +94,9 @@ class Standing:
             return cls(asked, True, rank, len(scores), None, rank > _FIRST)
         probability = float(probabilities[channel])
         improbable = probability < _IMPROBABLE * float(probabilities.max())
-        return cls(asked, True, rank, len(scores), probability, improbable)
+        several = head.squash == "each" and len(scores) > 1  # a single one may be one of two, as cat or dog
+        absent = several and rank == 1 and probability < EVEN
+        return cls(asked, True, rank, len(scores), probability, improbable, absent)
 
     @classmethod
     def of_a_channel(cls, asked: str, activations: Array, channel: int) -> "Standing":
@@ -106,6 +113,21 @@ class Standing:
         """Whether others are stronger."""
         return self.rank is not None and self.rank > 1
 
+    def beside(self, score: float) -> str:
+        """Return the probability as it stands behind the score, see :func:`beside`."""
+        return beside(score, self.probability)
+
+    @property
+    def doubt(self) -> str | None:
+        """A remark where nothing of the class was found, else ``None``."""
+        if not self.absent:
+            return None
+        if self.probability is None:
+            return (
+                "its score is below 0: before a sigmoid that says that, more likely than not, it is not there"
+            )
+        return f"its probability is {percent(self.probability)}: more likely than not, it is not there"
+
     @property
     def warning(self) -> str | None:
         """A remark where the image hardly shows the class, else ``None``."""
@@ -116,6 +138,12 @@ class Standing:
             f"the model hardly sees this class here: {self.words}{chance}; the picture shows what speaks "
             "for it most, not that it is there"
         )
+
+
+def beside(score: float, probability: float | None) -> str:
+    """Return a probability, behind a score that is another number; nothing where there is none."""
+    same = probability is None or np.isclose(probability, score)
+    return "" if same else f" (probability {probability:.3g})"
 
 
 def _rank(scores: Array, channel: int) -> int:

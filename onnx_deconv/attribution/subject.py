@@ -7,8 +7,9 @@ from typing import SupportsIndex
 
 import numpy as np
 
+from onnx_deconv.attribution.chance import Chance, in_a_box, in_a_map
 from onnx_deconv.attribution.forward_pass import Pass
-from onnx_deconv.attribution.seed import Aim, Place, of_classes, region, scores_of
+from onnx_deconv.attribution.seed import Aim, Place, is_area, of_classes, region, scores_of
 from onnx_deconv.attribution.standing import Standing
 from onnx_deconv.attribution.target import Choices, Target, Wanted
 from onnx_deconv.errors import InputError, given
@@ -90,14 +91,27 @@ class Subject:
         there = np.moveaxis(values, 0, -1)[aim.asked or ()]
         return (wanted if usual else Wanted(aim.weights)).score(there)
 
-    def standing(self, asked: str, image: int, wanted: Wanted) -> Standing:
-        """Tell where a class or channel stands among all; of a sum, nothing."""
-        scores = self.scores[image]
-        if wanted.words is not None or wanted.field:
-            return Standing(asked, self.head is not None)
+    def standing(self, asked: str, image: int, wanted: Wanted, aim: Aim) -> Standing:
+        """Tell where a class or channel stands among all, and whether it is there; of a sum, nothing."""
+        scores, single = self.scores[image], wanted.words is None and not wanted.field
         if self.head is None:
-            return Standing.of_a_channel(asked, scores, wanted.first)
-        return Standing.of_a_class(self.head, asked, scores, wanted.first)
+            return Standing.of_a_channel(asked, scores, wanted.first) if single else Standing(asked, False)
+        found = Standing(asked, True)
+        if single:
+            found = Standing.of_a_class(self.head, asked, scores, wanted.first)
+        told = found.probability is not None or wanted.field or [w for _, w in wanted.terms] != [1.0]
+        if told or not (self.head.has_positions or (self.head.kind == "classes" and len(scores) > 1)):
+            return found
+        chance = self._chance(self.head, image, wanted, aim)
+        return replace(found, probability=chance.probability, absent=chance.absent)
+
+    def _chance(self, head: Head, image: int, wanted: Wanted, aim: Aim) -> Chance:
+        """Tell whether a class is in its box, or in its map; of a part of a map nothing is told."""
+        if self.boxes and self.fields is not None and not is_area(aim.place):
+            return in_a_box(head, self.fields, self.score(image, wanted, aim))
+        if self.boxes or aim.place is not None:
+            return Chance()
+        return in_a_map(head, float(self._before()[image, wanted.first]))
 
     def as_strong(self, image: int, row: Sequence[Wanted], wanted: Wanted) -> int:
         """Count the classes or channels outside a row that are exactly as strong as one in it."""

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from onnx_deconv.attribution.explanation import Explanation
+from onnx_deconv.attribution.standing import beside
 from onnx_deconv.cli.console import Console, plain_data
 from onnx_deconv.cli.explanation import Job
 from onnx_deconv.errors import InputError
@@ -269,7 +270,7 @@ def _figure(row: Mapping[str, Any]) -> str:
     what = row["label"] or row["target"]
     notes = "".join(f"<small>{escape(row[key])}</small>" for key in ("note", "improbable") if row[key])
     rank = f", rank {row['standing']}" if row["standing"] else ""
-    words = f"{escape(what)}, {row['score']:.3g}{rank}"
+    words = f"{escape(what)}, {row['score']:.3g}{beside(row['score'], row['probability'])}{rank}"
     picture = "no picture"
     if row["thumbnail"] is not None:
         source = quote(row["thumbnail"])

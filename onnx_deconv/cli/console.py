@@ -26,6 +26,8 @@ _BUSY = 1.3
 """How many times as long something has to last that other programs are worth telling of."""
 _LONG, _LARGE, _MANY = 20.0, 10_000_000, 10
 """Seconds, bytes, and a number of files' makers that are worth telling of beforehand."""
+_LONGEST_SIZE = 40
+"""How many letters the name of a size may have, to be shown."""
 
 
 class Console:
@@ -260,10 +262,11 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
 
 
 def sizes(shape: Sequence[int | str | None] | None) -> str:
-    """Write a shape: N×3×224×224."""
+    """Write a shape: N×3×224×224. A size that an exporter wrote as a long formula is ``?``, too."""
     if shape is None:
         return "?"
-    return "×".join("?" if size is None else str(size) for size in shape) or "scalar"
+    told = ("?" if size is None else str(size) for size in shape)
+    return "×".join(size if len(size) <= _LONGEST_SIZE else "?" for size in told) or "scalar"
 
 
 def counted(number: int, what: str) -> str:

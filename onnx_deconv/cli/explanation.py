@@ -260,11 +260,12 @@ def _drawn(part: _Part) -> dict[str, Any]:
 
 def described(subject: Subject, one: Explanation) -> str:
     """Describe an explanation for people."""
+    beside = one.standing.beside(one.score)
     if one.words is not None or one.place is not None:
-        what = f"{one.name}, score {one.score:.3g}"
+        what = f"{one.name}, score {one.score:.3g}{beside}"
     elif subject.of_classes:
         what = f"{one.label} (class {one.channel})" if one.label else one.name
-        what += f", score {one.score:.3g}"
+        what += f", score {one.score:.3g}{beside}"
         what += f", {one.standing.words}" if one.standing.is_behind else ""
     else:
         what = f"{one.name}, activation {one.score:.3g}"

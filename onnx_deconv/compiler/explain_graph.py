@@ -44,6 +44,7 @@ from onnx_deconv.model import Model, Source, load
 from onnx_deconv.model.decompositions import spell_out
 from onnx_deconv.model.detections import Fields
 from onnx_deconv.model.feature_maps import class_maps
+from onnx_deconv.model.head import ROWS_OF_BOXES
 from onnx_deconv.model.head_labels import labelled
 from onnx_deconv.model.heads import head_of
 from onnx_deconv.model.opset_conversion import at_opset
@@ -419,9 +420,9 @@ def _without_strongest(scores: Mapping[str, Any], explained: Mapping[str, Any], 
         return "holds rows of numbers of which nothing tells what they are"
     if kind == "detections" and scores["fields"] is None:
         if labels:
-            return f"holds boxes, and {labels} labels do not tell which of their fields are classes"
+            return f"holds {ROWS_OF_BOXES}, and {labels} labels do not tell which of their fields are classes"
         return (
-            "holds boxes, and nothing tells which of their fields are classes, which "
+            f"holds {ROWS_OF_BOXES}, and nothing tells which of their fields are classes, which "
             f"{way('--labels', 'labels=')} would tell"
         )
     if kind == "embedding":

@@ -15,7 +15,7 @@ from onnx_deconv.compiler.operator_table import family, says
 from onnx_deconv.errors import DeconvError, ModelError
 from onnx_deconv.model import Model
 from onnx_deconv.model.feature_maps import class_maps
-from onnx_deconv.model.head import Head, class_count, fields_of
+from onnx_deconv.model.head import Head, class_count, fields_of, labels_unfit
 from onnx_deconv.model.head_labels import boxes_by_labels, labelled, names_differ, names_of_fields
 from onnx_deconv.model.heads import explainable, head_of, heads
 from onnx_deconv.operators import key_of, spelled, traits_of
@@ -255,7 +255,7 @@ def _names_differ(model: Model, head: Head, names: Sequence[str]) -> str | None:
     """Tell that there are not as many names as an output has classes, as an explainer would."""
     fields = fields_of(head, len(names))
     if fields is None and head.boxes is not None:  # fields of which nothing tells how many are classes
-        return None
+        return labels_unfit(head, fields, len(names))
     classes = class_count(model, head) if fields is None else fields.count
     return names_differ(classes, len(names_of_fields(head, names)))
 

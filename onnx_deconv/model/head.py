@@ -8,6 +8,7 @@ from onnx_deconv.errors import InputError, given, way
 from onnx_deconv.model.detections import Fields, Layout, labels_that_fit
 from onnx_deconv.model.model import Model
 from onnx_deconv.model.output_kinds import Kind
+from onnx_deconv.model.tail_steps import BOX
 from onnx_deconv.model.value_axes import Axes
 
 ChosenKind = Literal["classes", "regression"]
@@ -115,6 +116,9 @@ class Head:
         return "auto" if self.kind == "image" else "one"
 
 
+ROWS_OF_BOXES = "rows of numbers, as of boxes or points"
+"""What messages call rows of which nothing tells that they are boxes: they may be points (SimCC)."""
+
 ROWS = ("classes", "regression", "embedding", "numbers")
 """Kinds of outputs that have no positions."""
 
@@ -164,6 +168,31 @@ def chosen(head: Head, kind: ChosenKind | None) -> Head:
     return replace(head, kind=kind, by_name=False, assumed=False)
 
 
+def labels_unfit(head: Head, fields: Fields | None, labels: int) -> str | None:
+    """Tell that so many names of classes leave open which fields of an output's boxes are classes.
+
+    ``None`` where that is told, or where no number of names would tell it.
+
+    Parameters
+    ----------
+    head
+        The output.
+    fields
+        Which fields of its boxes are what, if that is told.
+    labels
+        How many names of classes are known.
+    """
+    if head.kind != "detections" or fields is not None or not labels or not (fit := _fitting(head)):
+        return None
+    return f"{labels} labels do not tell which fields of its boxes are classes; {fit} would"
+
+
+def _fitting(head: Head) -> str:
+    """Return the numbers of names that tell which fields of boxes are classes; empty where none does."""
+    fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
+    return " or ".join(filter(None, (", ".join(fit[:-1]), *fit[-1:])))
+
+
 def undecided(head: Head, fields: Fields | None, count: int | None, labels: int = 0) -> str | None:
     """Tell why nothing is explained of an output unless it is named; ``None`` where something is.
 
@@ -180,7 +209,8 @@ def undecided(head: Head, fields: Fields | None, count: int | None, labels: int 
     """
     named, sizes = f"output {head.output!r}", "×".join(str(size or "?") for size in head.table)
     how = f", counted row by row from 0 to {count - 1}" if sizes and count is not None else ""
-    field = f"field {0 if count is None else count - 1}"
+    behind = count is not None and count > BOX and (head.boxes is None or head.boxes.part == "all")
+    field = f"field {0 if count is None else BOX if behind else count - 1}"  # a score mostly follows the box
     if head.boxes is not None and head.boxes.part == "boxes":
         return (
             f"{named} holds boxes, whose scores another output holds: choose that one, or a target such as "
@@ -188,11 +218,11 @@ def undecided(head: Head, fields: Fields | None, count: int | None, labels: int 
         )
     if head.kind == "detections" and fields is None:
         those = "" if count is None else f" 0 to {count - 1}"
-        what = "the scores of boxes" if head.boxes is not None and head.boxes.part == "scores" else "boxes"
-        fit = [str(k) for k in (() if head.boxes is None else labels_that_fit(head.boxes))]
+        scores = head.boxes is not None and head.boxes.part == "scores"
+        what = "the scores of boxes" if scores else ROWS_OF_BOXES
+        fit = _fitting(head)
         tells = f"{labels} labels do not tell" if labels and fit else "nothing tells"
-        several = " or ".join(filter(None, (", ".join(fit[:-1]), *fit[-1:])))
-        would = f"; {several} would" if labels and fit else ""
+        would = f"; {fit} would" if labels and fit else ""
         names = "the classes' labels, or " if fit else ""
         return (
             f"{named} holds {what}, and {tells} which of their fields{those} are classes{would}: give {names}"

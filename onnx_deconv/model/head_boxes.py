@@ -44,23 +44,40 @@ def with_boxes(model: Model, found: Sequence[Head]) -> list[Head]:
         picked = head.boxes
         rows = picked is None and holds_numbers_of_classes(model, head.start)
         scores = own[2] and (part != "all" or own[1] != BOX or not alike)
+        cut = None if part == "boxes" else head.elements
+        kept = _kept(cut) if cut and (own[2] if part == "scores" else head.squash == "together") else None
+        count = own[1] if kept is None else head.scored
+        lost = cut is not None and kept is None and not _is_first(cut)
         layout = Layout(
-            None if rows else own[1],
+            None if rows or lost else count,
             part if picked is None else picked.part,
             scores,
-            _shares(model, head, own[1]),
+            _shares(model, head, count),
             ends_with_nothing(own[1], model.outputs, shares=shares),
             grid or head.squash is not None,
             tuple(more),
-            told=None if picked is None else picked.told,
+            told=kept if picked is None else picked.told,
             probable=head.ranked is not None,
             shared=_shared(model, head.start, own[1]),
             scores=_scores(model, head, own[1]),
             multiplied=holds_products_of_a_field(model, head.start),
             unsure=part == "all" and own[1] == BOX and name != "scores" and picked is None,
         )
-        told.append(replace(head, boxes=layout))
+        left = replace(head, elements=None, own=None) if kept else head
+        told.append(replace(left, boxes=layout))
     return [_beside_picked(model, head, told) for head in told]
+
+
+def _kept(elements: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the first of the probabilities that an output keeps, and how many, as without the background."""
+    first, count = elements[0][0], len(elements)
+    in_a_row = list(elements) == [(first + k, 1) for k in range(count)]
+    return (first, count) if in_a_row else None
+
+
+def _is_first(elements: Sequence[tuple[int, int]]) -> bool:
+    """Tell whether the numbers that an output keeps of its scores are the first of them, in their order."""
+    return list(elements) == [(k, 1) for k in range(len(elements))]
 
 
 def _scores(model: Model, head: Head, count: int | None) -> Sequence[int] | None:

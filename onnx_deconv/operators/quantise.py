@@ -13,7 +13,7 @@ from onnx_deconv.operators.builder import Operand, Signal
 from onnx_deconv.operators.registry import operator, traits_of
 from onnx_deconv.operators.site import Site
 from onnx_deconv.operators.tables import Signals
-from onnx_deconv.operators.traits import DEQUANTISER, POINTWISE, QUANTISER, VIEW
+from onnx_deconv.operators.traits import DEQUANTISER, POINTWISE, QUANTISER, RANGE, VIEW
 
 _FILTERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization"}
 
@@ -46,7 +46,7 @@ def dequantise(at: Site) -> Signals:
     return [at.op.Mul(at.signal, _scale(at)), *[None] * (len(at.node.inputs) - 1)]
 
 
-@operator("DynamicQuantizeLinear", traits={QUANTISER})
+@operator("DynamicQuantizeLinear", traits={QUANTISER, RANGE})
 def quantise_dynamically(at: Site) -> Signals:
     """Divided by the scale; what the scale itself owes to the input is left out."""
     return [at.op.Div(at.signal, at.output(1))]

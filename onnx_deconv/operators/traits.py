@@ -41,6 +41,8 @@ class Trait(Enum):
     """From real numbers to quantised ones, or back."""
     DEQUANTISER = auto()
     """A quantiser from quantised numbers back to real ones."""
+    RANGE = auto()
+    """Finds one range for all that it is given, so that images of a batch have it in common."""
     LIMIT = auto()
     """Limits from below or above and changes nothing else; may keep a variance from below zero, too."""
     COMBINATION = auto()
@@ -87,6 +89,7 @@ NORMALISATION = Trait.NORMALISATION
 REDUCTION = Trait.REDUCTION
 QUANTISER = Trait.QUANTISER
 DEQUANTISER = Trait.DEQUANTISER
+RANGE = Trait.RANGE
 LIMIT = Trait.LIMIT
 COMBINATION = Trait.COMBINATION
 PLACEMENT = Trait.PLACEMENT

@@ -14,7 +14,7 @@ from onnx_deconv.runtime.session import (
     return_freed_memory,
     workers,
 )
-from onnx_deconv.runtime.signal_meter import SignalMeter, Survival
+from onnx_deconv.runtime.signal_meter import SignalMeter, Survival, percent
 
 __all__ = [
     "PROVERS",
@@ -33,6 +33,7 @@ __all__ = [
     "memory_needed",
     "numpy_of",
     "peak_memory",
+    "percent",
     "return_freed_memory",
     "seed_type",
     "why_not_finite",

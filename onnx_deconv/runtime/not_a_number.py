@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from onnx_deconv.compiler.pair import Pair
+from onnx_deconv.errors import way
 from onnx_deconv.model.protos import constant_nodes
 from onnx_deconv.operators.builder import BACKWARD, origin
 from onnx_deconv.runtime.session import Session, numpy_of
@@ -27,8 +28,17 @@ def why_not_finite(pair: Pair, feeds: Mapping[str, Any], sent: Mapping[str, Any]
     if own is not None:
         return f"the model's own {own} gives NaN"
     found = first_nan(pair.deconv, pair.folder, sent, or_infinite=True, companion=True)
-    remedy = "; explain in float32" if pair.manifest["semantics"]["precision"] == "float16" else ""
-    return f"the signal is first infinite or NaN at {found}{remedy}"
+    return f"the signal is first infinite or NaN at {found}; {_way_out(pair.manifest['semantics'])}"
+
+
+def _way_out(semantics: Mapping[str, Any]) -> str:
+    """Name what keeps a signal smaller: more precision, else rules that stop it where units are saturated."""
+    if semantics["precision"] == "float16":
+        return "explain in float32"
+    if semantics["rules"] != "gradient" or semantics["cam"] != "none":
+        by = way("--rules gradient", "semantics='gradient'")
+        return f"by the gradient it may stay finite: {by}"
+    return f"it may stay finite from a layer nearer to the input: {way('--layer', 'layer=')}"
 
 
 def first_nan(

@@ -39,7 +39,7 @@ class Survival(NamedTuple):
         """One line."""
         if self.at is None:
             return "nothing rectifies the signal"
-        return f"{_percent(self.share)} of the signal's energy passes the narrowest rectifier, {self.at!r}"
+        return f"{percent(self.share)} of the signal's energy passes the narrowest rectifier, {self.at!r}"
 
     @property
     def warning(self) -> str | None:
@@ -135,11 +135,14 @@ def _shares(arrived: Array, passed: Array, images: int) -> list[float]:
     """Return the share that passed, for each image; where images are not told apart, that of all."""
     if len(arrived) != images:
         arrived, passed = (np.full(images, energy.sum()) for energy in (arrived, passed))
-    return np.divide(passed, arrived, out=np.zeros(images), where=arrived > 0).tolist()
+    unknown = ~np.isfinite(arrived) | ~np.isfinite(passed)  # of a signal that outgrew its numbers
+    shares = np.divide(passed, arrived, out=np.zeros(images), where=(arrived > 0) & ~unknown)
+    return np.where(unknown, np.nan, shares).tolist()
 
 
-def _percent(share: float) -> str:
-    percent = 100 * share
-    if percent >= 10:  # noqa: PLR2004 - two digits
-        return f"{percent:.0f} %"
-    return f"{percent:.2g} %" if percent >= 0.001 else "less than 0.001 %"  # noqa: PLR2004 - as it says
+def percent(share: float) -> str:
+    """Return a share for people, with two digits."""
+    found = 100 * share
+    if found >= 10:  # noqa: PLR2004 - two digits
+        return f"{found:.0f} %"
+    return f"{found:.2g} %" if found >= 0.001 else "less than 0.001 %"  # noqa: PLR2004 - as it says
