@@ -131,7 +131,7 @@ def chunks(model: Model, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict
         If the number of images is no multiple of the fixed batch size.
     """
     total = length(model, feeds)
-    step = model.batch or (1 if _has_ranges(model) else total)
+    step = model.batch or (1 if total == 1 or _has_ranges(model) else total)
     if total % step:
         raise InputError(f"the model takes {step} images at a time; {total} is no multiple of that")
     for first in range(0, total, step):

@@ -7,7 +7,7 @@ import numpy as np
 
 from onnx_deconv.attribution.batches import as_array, as_input
 from onnx_deconv.attribution.explainer import Explainer
-from onnx_deconv.attribution.seed import of_classes, scores_of
+from onnx_deconv.attribution.seed import of_classes, ranks_of
 from onnx_deconv.compiler.forward import forward
 from onnx_deconv.errors import InputError, ModelError, way
 from onnx_deconv.model import Array, Model
@@ -91,8 +91,7 @@ class Features:
         """Return the number by which each class of each image is ranked."""
         if self._fields is not None:
             return self._fields.best(values)
-        by_output = self.head.ranked == self.head.output
-        return scores_of(values) if by_output else of_classes(values, self.head)
+        return ranks_of(values, self.head)
 
     def _run(self, chunk: Array) -> dict[str, Array]:
         found = self._session.run({self._input: chunk})

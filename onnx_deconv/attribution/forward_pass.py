@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
-from onnx_deconv.attribution.seed import Aim, SeedKind, make_seed, of_classes, scores_of
+from onnx_deconv.attribution.seed import Aim, SeedKind, make_seed, ranks_of
 from onnx_deconv.compiler.backward import SEED
 from onnx_deconv.errors import InputError
 from onnx_deconv.model import Array
@@ -77,8 +77,7 @@ class Pass:
             starts before a final softmax); else they are the strongest activations of the classes, or their
             odds, see :func:`~onnx_deconv.attribution.seed.of_classes`.
         """
-        by_output = head.own is not None and head.ranked == head.output  # has classes, not channels
-        found = scores_of(self.ranked(head)) if by_output else of_classes(self.ranked(head), head)
+        found = ranks_of(self.ranked(head), head)
         if head.own is not None:
             own = head.own.canonical(numpy_of(self._values[head.output]))
             found = own.reshape(found.shape) if own.size == found.size else found

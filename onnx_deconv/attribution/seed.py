@@ -109,6 +109,20 @@ def scores_of(values: Array) -> Array:
     return values.reshape(*values.shape[:2], -1).max(axis=2)
 
 
+def ranks_of(values: Array, head: Head) -> Array:
+    """Return one number per image and class, by which an output's classes are put in order.
+
+    Parameters
+    ----------
+    values
+        Shape (N, K, ...), of the value that ranks them: the output's own, which has classes in place of
+        channels, or what :func:`of_classes` takes.
+    head
+        The output.
+    """
+    return scores_of(values) if head.ranked_by_output else of_classes(values, head)
+
+
 def of_classes(values: Array, head: Head) -> Array:
     """Return one score per image and class of an output, given the value that it starts from.
 

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_deconv.model.class_numbers import class_numbers, cut_numbers, numbered
 from onnx_deconv.model.model import Array, Model
-from onnx_deconv.model.reading import is_product
+from onnx_deconv.model.reading import below_repeats, is_product
 from onnx_deconv.model.tail_steps import (
     below,
     below_views,
@@ -21,7 +21,7 @@ from onnx_deconv.model.tail_steps import (
 )
 from onnx_deconv.model.tails import Tail
 from onnx_deconv.operators import traits_of
-from onnx_deconv.operators.traits import JOIN, PICK, PLACEMENT, REPEATS, VIEW
+from onnx_deconv.operators.traits import JOIN, PICK, PLACEMENT, VIEW
 
 
 def chosen_fields(model: Model, tail: Tail, classes: int, count: int) -> list[int] | None:
@@ -54,19 +54,12 @@ def holds_products_of_a_field(model: Model, value: str) -> bool:
         return False
     beside = given_of(model, node)
     for each in beside:
-        product = model.producers.get(_below_repeats(model, each))
+        product = model.producers.get(below_repeats(model, each))
         if product is not None and is_product(product):
             factors = given_of(model, product)
             if any(_holds(model, other, f) for f in factors for other in beside if other != each):
                 return True
     return any(holds_products_of_a_field(model, each) for each in beside)  # one level after the other
-
-
-def _below_repeats(model: Model, value: str) -> str:
-    """Return the value whose numbers one has, in another shape or repeated."""
-    while (node := model.producers.get(value)) is not None and traits_of(node) & {REPEATS, VIEW}:
-        value = node.inputs[0].name
-    return value
 
 
 def _holds(model: Model, value: str, field: str) -> bool:

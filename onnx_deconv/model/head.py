@@ -89,7 +89,12 @@ class Head:
     @property
     def ranked_axes(self) -> Axes:
         """The axes of the value by which classes are ranked."""
-        return self.axes if self.own is None or self.ranked != self.output else self.own
+        return self.own if self.own is not None and self.ranked_by_output else self.axes
+
+    @property
+    def ranked_by_output(self) -> bool:
+        """Whether the output's own numbers, one for each class, rank these."""
+        return self.own is not None and self.ranked == self.output
 
     @property
     def has_positions(self) -> bool:

@@ -21,7 +21,7 @@ from onnx import TensorProto
 
 from onnx_deconv.errors import RuleError
 from onnx_deconv.model.ensembles import factor
-from onnx_deconv.model.reading import is_product, read_by, told_by_the_image
+from onnx_deconv.model.reading import below_repeats, is_product, read_by, told_by_the_image
 from onnx_deconv.operators import find, own_domain, traits_of
 from onnx_deconv.operators.axes import compared, cut_out, placed_from, written_over
 from onnx_deconv.operators.node import Forward, ForwardNode
@@ -226,9 +226,7 @@ class _Scores:
 
     def _is_told_product(self, value: str) -> bool:
         """Tell whether a value is a product of two that the image tells, as no number of a box is."""
-        node = self._model.producers.get(value)
-        while node is not None and traits_of(node) & {REPEATS, VIEW}:
-            node = self._model.producers.get(node.inputs[0].name)
+        node = self._model.producers.get(below_repeats(self._model, value))
         return node is not None and is_product(node) and {v.name for v in node.inputs} <= self._told
 
     def _is_product(self, node: gs.Node) -> bool:

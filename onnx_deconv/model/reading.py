@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 import onnx_graphsurgeon as gs
 
 from onnx_deconv.operators import find, traits_of
-from onnx_deconv.operators.traits import POINTWISE, SHAPE_ONLY
+from onnx_deconv.operators.node import Forward
+from onnx_deconv.operators.traits import POINTWISE, REPEATS, SHAPE_ONLY, VIEW
 
 
 def read_by(node: gs.Node) -> Iterator[str]:
@@ -31,6 +32,13 @@ def told_by_the_image(nodes: Iterable[gs.Node], inputs: Iterable[str]) -> set[st
         if SHAPE_ONLY not in traits_of(node) and not found.isdisjoint(read_by(node)):
             found.update(v.name for v in node.outputs)
     return found
+
+
+def below_repeats(model: Forward, value: str) -> str:
+    """Return the value whose numbers one has, in another shape or repeated."""
+    while (node := model.producers.get(value)) is not None and traits_of(node) & {REPEATS, VIEW}:
+        value = node.inputs[0].name
+    return value
 
 
 def is_product(node: gs.Node) -> bool:
